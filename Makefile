@@ -1,0 +1,50 @@
+# Every target bootstraps its own virtual environment from a bare python3 (3.11 or newer).
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo ui test test-long lint lock clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /' | awk -F' - ' '{printf "make %-10s %s\n", $$1, $$2}'
+
+$(BIN)/uv:
+	@test -n "$(PYTHON)" || { echo "aurora_sync needs Python 3.11 or newer, and found none on the PATH; name one with make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment (on Debian and Ubuntu the package python3-venv is missing)"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+
+$(VENV)/.run: $(BIN)/uv requirements.lock pyproject.toml
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements.lock
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.lock
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements-dev.lock
+	@touch $@
+
+demo: $(VENV)/.run  ## six legacy tables through S3 into a warehouse, twice, under concurrent writers
+	@$(BIN)/aurora-sync demo
+
+ui: $(VENV)/.run  ## the same tables in the Dagster UI
+	@$(BIN)/aurora-sync ui
+
+test: $(VENV)/.dev  ## the tests (ARGS="-k name" to choose)
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-long: $(VENV)/.dev  ## the long random tests as well
+	@$(BIN)/python -m pytest -m long $(ARGS)
+
+lint: $(VENV)/.dev  ## ruff and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	--extra embedded --extra ui --extra frames pyproject.toml
+
+lock: $(BIN)/uv  ## resolve the dependencies anew
+	@$(LOCK) --upgrade --group dev -o requirements-dev.lock
+	@$(LOCK) --upgrade -c requirements-dev.lock -o requirements.lock
+
+clean:  ## stop the embedded stack and remove its data
+	@if [ -x $(BIN)/aurora-sync ]; then $(BIN)/aurora-sync clean; else rm -rf .aurora_sync; fi

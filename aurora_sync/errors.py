@@ -1,0 +1,104 @@
+"""Every error that a user can meet.
+
+::
+
+    AuroraSyncError
+    ├── ConfigError          tables.yaml or the environment: the user mends it        never retried
+    ├── SourceError          PostgreSQL refused or failed                             by kind
+    ├── StageError           S3 refused or failed                                     by kind
+    ├── WarehouseError       Snowflake or DuckDB refused or failed                    by kind
+    │   └── RivalRunError    another run of the table committed first                 retried from the log
+    ├── GuardError           going on would lose or remove data; a person decides     never retried
+    └── DefectError          an invariant of ours does not hold: a bug                never retried
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Kind(Enum):
+    """Who can mend it, and whether trying again may help."""
+
+    USER = "user"  # the configuration or the settings are wrong
+    REFUSED = "refused"  # a server said no: password, privilege, missing object
+    TRANSIENT = "transient"  # connection lost, throttled, serialization, lock: try again
+    GUARD = "guard"  # data would be lost or removed: a person decides
+    DEFECT = "defect"  # ours
+
+    @property
+    def retry(self) -> bool:
+        return self is Kind.TRANSIENT
+
+
+class AuroraSyncError(Exception):
+    """One paragraph for a person: what happened, where, and what to do next.
+
+    ``what`` states what was expected and what was found, ``where`` names the table, file and line or
+    object, ``hint`` the next step. ``kind`` decides retries.
+    """
+
+    default_kind = Kind.DEFECT
+
+    def __init__(self, what: str, *, where: str = "", hint: str = "", kind: Kind | None = None) -> None:
+        self.what = what
+        self.where = where
+        self.hint = hint
+        self.kind = kind or self.default_kind
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{text} ({self.hint})" if self.hint else text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.what, self.where, self.hint, self.kind)
+
+
+def _rebuild(cls: type[AuroraSyncError], what: str, where: str, hint: str, kind: Kind) -> AuroraSyncError:
+    error = cls.__new__(cls)
+    AuroraSyncError.__init__(error, what, where=where, hint=hint, kind=kind)
+    return error
+
+
+class ConfigError(AuroraSyncError):
+    """Something the user wrote is wrong. Carries *all* problems found, each a full sentence with its place."""
+
+    default_kind = Kind.USER
+
+    def __init__(
+        self,
+        problems: list[str] | str,
+        *,
+        where: str = "",
+        hint: str = "",
+        kind: Kind | None = None,
+    ) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems), where=where, hint=hint, kind=kind)
+
+
+class SourceError(AuroraSyncError):
+    default_kind = Kind.REFUSED
+
+
+class StageError(AuroraSyncError):
+    default_kind = Kind.REFUSED
+
+
+class WarehouseError(AuroraSyncError):
+    default_kind = Kind.REFUSED
+
+
+class RivalRunError(WarehouseError):
+    """The compare-and-set on the run sequence failed: another run of this table committed first."""
+
+    default_kind = Kind.TRANSIENT
+
+
+class GuardError(AuroraSyncError):
+    default_kind = Kind.GUARD
+
+
+class DefectError(AuroraSyncError):
+    default_kind = Kind.DEFECT

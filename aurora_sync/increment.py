@@ -1,0 +1,230 @@
+"""The values that travel between the rooms: frozen, and the glossary of the project.
+
+========== =============================================================================================
+watermark  what a strategy must remember to resume; a small versioned JSON document
+horizon    ``pg_snapshot_xmin`` of the snapshot that was read: every transaction id below it is decided
+token      the identity token: what proves that today's source is the database the watermark came from
+increment  the rows that one run moves for one table; here its description, never its rows
+disposition what the rows mean to the target: UPSERT, APPEND, REPLACE
+load id    unique per attempt; in the S3 path, the staging table's name and the query tag
+manifest   the S3 object that commits an attempt's files
+receipt    what an applied increment did
+run sequence the number of applied increments of a table; compare-and-set on it fences overlapping runs
+========== =============================================================================================
+
+All transaction ids are 64-bit integers (epoch included), all times are timezone-aware UTC, all byte
+counts are bytes, all durations are seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+
+class Disposition(Enum):
+    """What the rows of an increment mean to the target."""
+
+    UPSERT = "upsert"  # newest version of some rows: insert or update by merge key
+    APPEND = "append"  # rows never seen before, each exactly once: insert
+    REPLACE = "replace"  # the whole table: afterwards the target holds these rows and no others
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column as the source's catalogue describes it.
+
+    ``type_name`` is ``format_type()`` (``numeric(10,2)``, ``character varying(20)[]``); ``base_type`` is
+    the ``pg_type.typname`` after unwrapping domains (``numeric``, ``_varchar``), ``base_modifier`` its
+    typmod (-1 when none), ``type_category`` ``pg_type.typcategory`` (``A`` array, ``E`` enum, ...).
+    """
+
+    name: str
+    attnum: int
+    type_name: str
+    base_type: str
+    base_modifier: int = -1
+    type_category: str = "S"
+    not_null: bool = False
+    default: str | None = None
+    identity: str = ""  # '' none, 'a' generated always, 'd' by default
+    generated: bool = False
+    comment: str | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The source snapshot that an increment was read in."""
+
+    xmin: int  # the horizon
+    xmax: int  # first transaction id not yet assigned
+    taken_at: datetime  # clock of the source
+
+
+@dataclass(frozen=True)
+class Token:
+    """The identity token (correctness.md, section 2): compared with the stored one before every read."""
+
+    system_identifier: str
+    timeline: int
+    major: int
+    database_oid: int
+    started: str  # pg_postmaster_start_time(), ISO 8601
+    in_recovery: bool
+    table_oid: int
+    members: dict[str, int]  # leaf oid (JSON keys are text) -> relfilenode
+
+
+@dataclass(frozen=True)
+class Watermark:
+    """What a strategy must remember to resume. ``value`` belongs to the strategy alone.
+
+    Every strategy also stores the snapshot and the token, so that any strategy can go on from the horizon
+    of any other. ``covers`` names what the rows were read with (columns, merge key): when it changes,
+    the watermark no longer describes the target and the table is read in full.
+    """
+
+    strategy: str
+    value: dict[str, Any]
+    snapshot: Snapshot
+    token: Token
+    covers: str = ""
+    version: int = 1
+
+    def to_json(self) -> str:
+        return json.dumps(_plain(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Watermark:
+        """Raises ValueError on a document of a newer version or another shape."""
+        document = json.loads(text)
+        if document.get("version") != 1:
+            raise ValueError(f"watermark version {document.get('version')!r}; this release reads version 1")
+        snapshot = document["snapshot"]
+        return cls(
+            strategy=document["strategy"],
+            value=document["value"],
+            snapshot=Snapshot(
+                int(snapshot["xmin"]), int(snapshot["xmax"]), datetime.fromisoformat(snapshot["taken_at"])
+            ),
+            token=Token(**document["token"]),
+            covers=document["covers"],
+        )
+
+
+@dataclass(frozen=True)
+class StagedFile:
+    """One immutable object of an attempt. ``name`` is relative to the attempt's prefix."""
+
+    name: str
+    rows: int
+    bytes: int  # compressed
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Commits an attempt's files; written last, never overwritten.
+
+    ``columns`` are the source columns in file order; every file ends with one more field, the row's raw
+    32-bit xmin (``0`` where the relation has none). ``key`` is the merge key, empty when the table has
+    none. ``source_rows`` is ``count(*)`` in the same snapshot, of the rows the target should hold after
+    this increment, or None when it was not counted. ``expected_sequence`` is the run sequence that the
+    attempt started from; applying it makes ``expected_sequence + 1``.
+    """
+
+    table: str  # schema.table of the source, as in tables.yaml
+    load_id: str
+    prefix: str  # object key prefix of the attempt, ends with /
+    disposition: Disposition
+    files: tuple[StagedFile, ...]
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    watermark_before: Watermark | None
+    watermark_after: Watermark
+    expected_sequence: int
+    source_rows: int | None = None
+
+    @property
+    def rows(self) -> int:
+        return sum(file.rows for file in self.files)
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.bytes for file in self.files)
+
+    def to_json(self) -> str:
+        return json.dumps(_plain(self), indent=1)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What the warehouse reports of one applied manifest, after its transaction committed."""
+
+    run_sequence: int
+    inserted: int
+    updated: int
+    deleted: int
+    target_rows: int  # rows that count as present (not soft-deleted) after the increment
+    seconds: dict[str, float]  # load, merge
+
+
+@dataclass(frozen=True)
+class State:
+    """The newest row of the sync log for a table: the truth to resume from."""
+
+    run_sequence: int  # 0: never applied
+    watermark: Watermark | None
+    target_rows: int = 0
+    applied_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What one run did for one table. ``changed`` is False when nothing was there to apply."""
+
+    table: str
+    target: str
+    strategy: str
+    method: str  # how the rows were found this time, in words: "horizon scan", "lock fence", ...
+    load_id: str
+    disposition: Disposition
+    run_sequence: int
+    changed: bool
+    rows_exported: int
+    bytes_staged: int
+    inserted: int
+    updated: int
+    deleted: int
+    source_rows: int | None
+    target_rows: int
+    watermark_before: Watermark | None
+    watermark_after: Watermark
+    manifest_uri: str | None
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    sees_deletes: bool
+    watermark_lag_seconds: float  # age of the oldest open writing transaction: what it writes is not in yet
+    seconds: dict[str, float] = field(default_factory=dict)  # plan, export, load, merge, total
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(_plain(self))
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses, enums and times as JSON values; tuples as lists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,91 @@
+"""The source as values: a relation as the catalogue describes it, and the moment at which it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from aurora_sync.increment import Column, Snapshot, Token
+
+
+@dataclass(frozen=True)
+class Index:
+    columns: tuple[str, ...]  # empty name for an expression
+    unique: bool
+    primary: bool
+    immediate: bool  # not deferrable
+    partial: bool
+    valid: bool = True
+
+
+@dataclass(frozen=True)
+class Sequence:
+    name: str
+    cache: int
+    increment: int
+    cycle: bool
+
+
+@dataclass(frozen=True)
+class Trigger:
+    name: str
+    before: bool
+    row: bool
+    on_insert: bool
+    on_update: bool
+    enabled: bool
+    source: str  # body of its function
+
+
+@dataclass(frozen=True)
+class SourceTable:
+    """A relation as the catalogue describes it, whole: strategies and the configuration judge it by this."""
+
+    schema: str
+    name: str
+    oid: int
+    kind: str  # pg_class.relkind: r table, p partitioned, v view, m materialized view, f foreign table
+    columns: tuple[Column, ...]
+    indexes: tuple[Index, ...]
+    member_kinds: tuple[str, ...]  # relkind of every leaf, foreign partitions included
+    comment: str | None = None
+    row_estimate: int = 0  # reltuples summed over the leaves, 0 when never analysed
+    size_bytes: int = 0
+    row_security: bool = False  # row-level security applies to this role
+    inherits: bool = False  # has children by INHERITS: a key of the parent does not cover them
+    subscribed: bool = False  # filled by logical replication
+    readable: bool = True  # SELECT on every column
+    select_on_table: bool = True  # SELECT on the table itself (xmin needs it)
+    sequences: dict[str, Sequence] = field(default_factory=dict)  # by column: the default's or identity's
+    triggers: tuple[Trigger, ...] = ()
+
+    @property
+    def qualified_name(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    def column(self, name: str) -> Column | None:
+        return next((column for column in self.columns if column.name == name), None)
+
+    @property
+    def is_heap(self) -> bool:
+        """Rows lie in this database with an xmin of its own."""
+        return self.kind in "rp" and all(kind in "rp" for kind in self.member_kinds)
+
+    @property
+    def primary_key(self) -> tuple[str, ...]:
+        return next((index.columns for index in self.indexes if index.primary), ())
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The source at the moment of the read. Everything but ``snapshot`` was looked up before it."""
+
+    snapshot: Snapshot
+    token: Token
+    clock_fence: datetime | None = None  # least(now, min(xact_start)) of this database
+    hidden_sessions: int = 0  # sessions whose xact_start this role may not see
+    prepared_transactions: int = 0  # of this database
+    high_water: int | None = None  # max(watermark column), taken first (integer only)
+    lock_holders: tuple[str, ...] = ()  # virtual transactions that may be writing the table, taken second
+    sequence_last_value: int | None = None
+    oldest_writer: datetime | None = None  # xact_start of the oldest transaction holding an xid

@@ -1,0 +1,62 @@
+"""The interface of a warehouse backend, and nothing that knows a backend.
+
+A backend owns three things: how a statement is run, how staged files become a staging table, and what its
+errors mean. The statements themselves are written once, in Snowflake SQL (merge.py, ddl.py, sync_log.py),
+and reach a backend as they are.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+from aurora_sync.increment import Manifest
+
+Row = tuple[Any, ...]
+
+
+class Objects(Protocol):
+    """What a backend may ask of the stage."""
+
+    def download(self, key: str, path: Path) -> None:
+        """Write the whole object to a local file, in constant memory."""
+
+
+class Session(ABC):
+    """One connection, statements in order. Every error surfaces as WarehouseError with its kind."""
+
+    @abstractmethod
+    def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """Run one statement of Snowflake SQL (``?`` placeholders) and return its rows."""
+
+    @abstractmethod
+    def modify(self, statement: str, parameters: Sequence[Any] = ()) -> int:
+        """Run one INSERT, UPDATE, DELETE or MERGE and return the number of rows it changed."""
+
+    @abstractmethod
+    def load(self, staging_table: str, manifest: Manifest, objects: Objects) -> int:
+        """Copy the manifest's files, and no others, into the (quoted, qualified) staging table, whose columns
+        are all VARCHAR, in file order. Returns the rows loaded. Fails on any malformed row; never skips one."""
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[None]:
+        """BEGIN; COMMIT on success, ROLLBACK on any exception. A failed statement inside always ends in a
+        rollback, also where the warehouse itself would let COMMIT keep the rest."""
+
+
+class Warehouse(ABC):
+    """Where the tables go. Opening one does no I/O; :meth:`session` connects."""
+
+    kind: str  # duckdb or snowflake, for metadata
+
+    @abstractmethod
+    def session(self, *, query_tag: str = "") -> AbstractContextManager[Session]:
+        """Connect; close at the end. Concurrent sessions, of other processes too, wait for each other where
+        the engine needs it."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Where this is, without secrets: for messages and metadata."""
