@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 from aurora_sync.increment import Column, Snapshot, Token
 
@@ -77,15 +78,27 @@ class SourceTable:
 
 
 @dataclass(frozen=True)
+class Fence:
+    """What a strategy wants looked up before the snapshot is taken.
+
+    ``clock``: since when transactions have been open. ``locks``: the maximum of ``column``, and then who may
+    be writing the table.
+    """
+
+    kind: Literal["clock", "locks"]
+    column: str
+
+
+@dataclass(frozen=True)
 class Observation:
     """The source at the moment of the read. Everything but ``snapshot`` was looked up before it."""
 
     snapshot: Snapshot
     token: Token
     clock_fence: datetime | None = None  # least(now, min(xact_start)) of this database
-    hidden_sessions: int = 0  # sessions whose xact_start this role may not see
+    hidden_sessions: int = 0  # sessions that do not show this role when their transaction began
     prepared_transactions: int = 0  # of this database
-    high_water: int | None = None  # max(watermark column), taken first (integer only)
+    high_water: int | None = None  # max(watermark column), taken first (lock fence only)
     lock_holders: tuple[str, ...] = ()  # virtual transactions that may be writing the table, taken second
-    sequence_last_value: int | None = None
-    oldest_writer: datetime | None = None  # xact_start of the oldest transaction holding an xid
+    sequence_last_value: int | None = None  # None: not readable; before its first use, one step below start
+    oldest_writer: datetime | None = None  # start of the oldest transaction that holds a transaction id

@@ -1,0 +1,15 @@
+"""How changed rows of a table are found: one file per ``watermark_type``, and the tuple of all."""
+
+from aurora_sync.strategies.base import Strategy
+from aurora_sync.strategies.composite import Composite
+from aurora_sync.strategies.full_snapshot import FullSnapshot
+from aurora_sync.strategies.integer import Integer
+from aurora_sync.strategies.timestamp import Timestamp
+from aurora_sync.strategies.xmin import Xmin
+
+STRATEGIES: tuple[Strategy, ...] = (Timestamp(), Integer(), Xmin(), Composite(), FullSnapshot())
+
+
+def strategy_for(watermark_type: str) -> Strategy:
+    """The strategy of that name; KeyError when there is none (tables.yaml is validated before)."""
+    return {strategy.name: strategy for strategy in STRATEGIES}[watermark_type]

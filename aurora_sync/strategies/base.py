@@ -1,8 +1,8 @@
 """The interface of a strategy: eligibility, what to read, what to remember. Pure functions of values.
 
 A strategy owns no connection, file, warehouse SQL, retry or log. What it needs to know of the source at
-the moment of the read is in :class:`Observation`, which the source fills in a fixed order: the fence
-first, then the snapshot.
+the moment of the read is in :class:`~aurora_sync.relation.Observation`, which the source fills in a fixed
+order: the fence first, then the snapshot.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from psycopg2 import sql
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.increment import Disposition, Watermark
-from aurora_sync.relation import Observation, SourceTable
+from aurora_sync.relation import Fence, Observation, SourceTable
+from aurora_sync.strategies import horizon
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,24 @@ class ReadPlan:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Since:
+    """Where to go on from: a watermark that identity.py found valid for today's source."""
+
+    watermark: Watermark
+    restarted: bool = False  # the server was restarted since: only the horizon, less a margin, is safe
+
+    def horizon_scan(self, at: Observation) -> sql.Composable:
+        """Every row that the watermark's snapshot had not seen decided: right for any strategy's watermark."""
+        margin = horizon.RESTART_MARGIN if self.restarted else 0
+        where = horizon.written_since(self.watermark.snapshot.xmin - margin, at.snapshot)
+        return self.with_new_members(where, at)
+
+    def with_new_members(self, where: sql.Composable, at: Observation) -> sql.Composable:
+        """``where``, and every row of partitions that the watermark does not know."""
+        return horizon.or_new_members(where, horizon.new_members(self.watermark.token.members, at))
+
+
 class Strategy(ABC):
     """One way of finding changed rows. Stateless; every method is a pure function of its arguments."""
 
@@ -42,14 +61,26 @@ class Strategy(ABC):
     def problems(self, config: TableConfig, table: SourceTable) -> list[str]:
         """Why this strategy cannot run on this table: full sentences; empty when it can."""
 
+    def fence(self, config: TableConfig) -> Fence | None:
+        """What must be looked up before the snapshot is taken."""
+        return None
+
     @abstractmethod
-    def plan(
-        self, config: TableConfig, table: SourceTable, since: Watermark | None, at: Observation
-    ) -> ReadPlan:
+    def plan(self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation) -> ReadPlan:
         """What to read. ``since`` None (first run or reseed) reads everything, disposition REPLACE."""
 
     @abstractmethod
     def advance(
-        self, config: TableConfig, table: SourceTable, since: Watermark | None, at: Observation
+        self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation
     ) -> dict[str, object]:
         """``Watermark.value`` once the rows of :meth:`plan` are in the target. Never ahead of the snapshot."""
+
+
+def not_a_heap(table: SourceTable, because: str) -> list[str]:
+    """The problem that views, foreign tables and tables with foreign partitions have with a cursor."""
+    if table.is_heap:
+        return []
+    kind = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}.get(
+        table.kind, "a table with foreign partitions"
+    )
+    return [f"{table.qualified_name} is {kind}: {because}; use watermark_type: full_snapshot"]

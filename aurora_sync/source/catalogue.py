@@ -1,0 +1,177 @@
+"""The source's catalogue as values: a fixed number of queries for any number of tables."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from psycopg2.extensions import connection as Connection
+
+from aurora_sync.increment import Column
+from aurora_sync.relation import Index, Sequence, SourceTable, Trigger
+
+_EXISTING = """
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition
+   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%%'
+ ORDER BY 1, 2
+"""
+
+# Every member is a leaf that holds rows, the relation itself included.
+_RELATIONS = """
+WITH RECURSIVE wanted AS (
+    SELECT c.oid, n.nspname, c.relname, c.relkind, c.relnamespace
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE (n.nspname, c.relname) IN (SELECT * FROM unnest(%(schemas)s::text[], %(names)s::text[]))
+       AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+), tree(root, oid) AS (
+    SELECT oid, oid FROM wanted
+    UNION SELECT t.root, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
+), leaves AS (
+    SELECT t.root, array_agg(c.relkind::text) AS kinds, sum(greatest(c.reltuples, 0)) AS rows,
+           sum(c.relpages::bigint) * current_setting('block_size')::bigint AS bytes
+      FROM tree t JOIN pg_class c ON c.oid = t.oid WHERE c.relkind <> 'p' GROUP BY t.root
+)
+SELECT w.oid, w.nspname, w.relname, w.relkind::text, coalesce(l.kinds, '{}'), obj_description(w.oid, 'pg_class'),
+       coalesce(l.rows, 0)::bigint, coalesce(l.bytes, 0)::bigint,
+       w.relkind IN ('r', 'p') AND row_security_active(w.oid),
+       w.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = w.oid),
+       EXISTS (SELECT FROM pg_subscription_rel s JOIN tree t ON t.oid = s.srrelid WHERE t.root = w.oid),
+       has_schema_privilege(w.relnamespace, 'USAGE') AND has_table_privilege(w.oid, 'SELECT')
+  FROM wanted w LEFT JOIN leaves l ON l.root = w.oid
+"""
+
+# A domain's base type and the modifier nearest to it; a domain over a domain is followed to its end.
+_COLUMNS = """
+WITH RECURSIVE base(oid, base, modifier) AS (
+    SELECT DISTINCT atttypid, atttypid, -1 FROM pg_attribute WHERE attrelid = ANY(%(oids)s) AND attnum > 0
+    UNION ALL
+    SELECT b.oid, t.typbasetype, CASE WHEN t.typtypmod = -1 THEN b.modifier ELSE t.typtypmod END
+      FROM base b JOIN pg_type t ON t.oid = b.base WHERE t.typtype = 'd'
+)
+SELECT a.attrelid, a.attname, a.attnum, format_type(a.atttypid, a.atttypmod), t.typname,
+       CASE WHEN a.atttypmod = -1 THEN b.modifier ELSE a.atttypmod END, t.typcategory::text,
+       a.attnotnull, pg_get_expr(d.adbin, d.adrelid), a.attidentity::text, a.attgenerated <> '',
+       col_description(a.attrelid, a.attnum), has_column_privilege(a.attrelid, a.attnum, 'SELECT')
+  FROM pg_attribute a
+  JOIN base b ON b.oid = a.atttypid
+  JOIN pg_type t ON t.oid = b.base AND t.typtype <> 'd'
+  LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+ WHERE a.attrelid = ANY(%(oids)s) AND a.attnum > 0 AND NOT a.attisdropped
+ ORDER BY a.attrelid, a.attnum
+"""
+
+_INDEXES = """
+SELECT i.indrelid,
+       ARRAY(SELECT coalesce(a.attname, '') FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, place)
+               LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND k.attnum > 0
+              WHERE k.place <= i.indnkeyatts ORDER BY k.place)::text[],
+       i.indisunique, i.indisprimary, i.indimmediate, i.indpred IS NOT NULL, i.indisvalid
+  FROM pg_index i WHERE i.indrelid = ANY(%(oids)s) ORDER BY i.indrelid, NOT i.indisprimary, i.indexrelid
+"""
+
+# The sequence behind a column: of an identity column (internal dependency), or named by its default.
+_SEQUENCES = """
+SELECT used.relid, used.attname, format('%%I.%%I', n.nspname, c.relname), s.seqcache, s.seqincrement, s.seqcycle
+  FROM (SELECT d.refobjid AS relid, a.attname, d.objid AS seqid
+          FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+         WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+           AND d.deptype = 'i' AND d.refobjid = ANY(%(oids)s)
+        UNION
+        SELECT def.adrelid, a.attname, d.refobjid
+          FROM pg_attrdef def
+          JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = def.oid
+                          AND d.refclassid = 'pg_class'::regclass
+          JOIN pg_attribute a ON a.attrelid = def.adrelid AND a.attnum = def.adnum
+         WHERE def.adrelid = ANY(%(oids)s)) used
+  JOIN pg_sequence s ON s.seqrelid = used.seqid
+  JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+"""
+
+# A trigger with a WHEN clause or UPDATE OF columns does not fire for every row: it does not count as firing.
+_TRIGGERS = """
+SELECT t.tgrelid, t.tgname, t.tgtype & 2 <> 0, t.tgtype & 1 <> 0,
+       t.tgtype & 4 <> 0 AND t.tgqual IS NULL,
+       t.tgtype & 16 <> 0 AND t.tgqual IS NULL AND cardinality(t.tgattr::int2[]) = 0,
+       t.tgenabled IN ('O', 'A'), p.prosrc
+  FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+ WHERE t.tgrelid = ANY(%(oids)s) AND NOT t.tgisinternal ORDER BY t.tgrelid, t.tgname
+"""
+
+_NEXTVAL = re.compile(r"^nextval\('[^']*'::regclass\)$")
+
+
+def existing(connection: Connection) -> list[tuple[str, str]]:
+    """(schema, name) of every table, view, materialized view and foreign table; partitions left out."""
+    return [(schema, name) for schema, name in _rows(connection, _EXISTING)]
+
+
+def load(connection: Connection, names: Iterable[tuple[str, str]]) -> dict[str, SourceTable]:
+    """The tables that exist among ``names``, by ``schema.name``. Five queries however many names."""
+    wanted = list(names)
+    relations = _rows(
+        connection,
+        _RELATIONS,
+        {"schemas": [schema for schema, _ in wanted], "names": [name for _, name in wanted]},
+    )
+    oids = [row[0] for row in relations]
+    columns = _by_relation(connection, _COLUMNS, oids)
+    indexes = _by_relation(connection, _INDEXES, oids)
+    sequences = _by_relation(connection, _SEQUENCES, oids)
+    triggers = _by_relation(connection, _TRIGGERS, oids)
+    tables: dict[str, SourceTable] = {}
+    for (
+        oid,
+        schema,
+        name,
+        kind,
+        kinds,
+        comment,
+        rows,
+        size,
+        secured,
+        inherits,
+        subscribed,
+        select,
+    ) in relations:
+        described = columns[oid]
+        made = {column[0]: column for column in described}
+        tables[f"{schema}.{name}"] = SourceTable(
+            schema=schema,
+            name=name,
+            oid=oid,
+            kind=kind,
+            columns=tuple(Column(*column[:-1]) for column in described),
+            indexes=tuple(Index(tuple(index[0]), *index[1:]) for index in indexes[oid]),
+            member_kinds=tuple(kinds),
+            comment=comment,
+            row_estimate=rows,
+            size_bytes=size,
+            row_security=secured,
+            inherits=inherits,
+            subscribed=subscribed,
+            readable=select or all(column[-1] for column in described),
+            select_on_table=select,
+            sequences={
+                column: Sequence(*sequence)
+                for column, *sequence in sequences[oid]
+                if made[column][8] or _NEXTVAL.match(made[column][7] or "")
+            },
+            triggers=tuple(Trigger(*trigger) for trigger in triggers[oid]),
+        )
+    return tables
+
+
+def _rows(connection: Connection, query: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(query, parameters or {})
+        return cursor.fetchall()
+
+
+def _by_relation(connection: Connection, query: str, oids: Collection[int]) -> defaultdict[int, list[tuple[Any, ...]]]:
+    grouped: defaultdict[int, list[tuple[Any, ...]]] = defaultdict(list)
+    for oid, *rest in _rows(connection, query, {"oids": list(oids)}):
+        grouped[oid].append(tuple(rest))
+    return grouped

@@ -1,0 +1,98 @@
+"""Connections to the source, with every session setting that could change a value's text pinned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg2
+import psycopg2.errors
+from psycopg2.extensions import connection as Connection
+
+from aurora_sync.errors import Kind, SourceError
+
+# What COPY prints depends on these; the rest keeps a forgotten session from hurting the source.
+_SESSION = {
+    "client_encoding": "UTF8",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "iso_8601",
+    "TimeZone": "UTC",
+    "extra_float_digits": "1",  # shortest text that reads back as the same float
+    "bytea_output": "hex",
+    "search_path": "",  # nothing of the source's schemas can shadow a function or type that we name
+    "row_security": "off",  # a policy that would silently filter rows becomes an error
+    "synchronize_seqscans": "off",  # rows come in heap order, so an unchanged table exports the same bytes
+    "default_transaction_read_only": "on",
+    "lock_timeout": "60s",  # behind an ALTER TABLE we would queue, and readers of the table behind us
+}
+
+# SQLSTATE classes and codes that may succeed when tried again.
+_TRANSIENT = ("08", "40", "53", "57P", "58", "55P03")
+_REFUSED_AT_CONNECT = ("authentication failed", "no pg_hba.conf entry", "does not exist", "is not permitted")
+
+
+@contextmanager
+def connect(dsn: str, *, application_name: str = "aurora_sync") -> Iterator[Connection]:
+    """An autocommit connection with pinned settings, closed at the end.
+
+    Every psycopg2 error raised inside surfaces as :class:`SourceError` with its kind.
+    """
+    options = {"application_name": application_name, "keepalives_idle": 30}
+    if "connect_timeout" not in psycopg2.extensions.parse_dsn(dsn):
+        options["connect_timeout"] = 10
+    try:
+        connection = psycopg2.connect(dsn, **options)
+    except psycopg2.OperationalError as error:
+        text = _one_line(error)
+        refused = any(phrase in text for phrase in _REFUSED_AT_CONNECT)
+        raise SourceError(
+            f"cannot connect to PostgreSQL: {text}",
+            where=describe(dsn),
+            hint="check host, port, user, password and database in AURORA_DSN",
+            kind=Kind.REFUSED if refused else Kind.TRANSIENT,
+        ) from error
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            for name, value in _SESSION.items():
+                cursor.execute("SELECT set_config(%s, %s, false)", (name, value))
+        yield connection
+    except psycopg2.Error as error:
+        raise translate(error, where=describe(dsn)) from error
+    finally:
+        connection.close()
+
+
+def describe(dsn: str) -> str:
+    """``user@host:port/database``, without secrets."""
+    parts = psycopg2.extensions.parse_dsn(dsn)
+    return f"{parts.get('user', '')}@{parts.get('host', 'localhost')}:{parts.get('port', '5432')}/{parts.get('dbname', '')}"
+
+
+def database_name(dsn: str) -> str:
+    return str(psycopg2.extensions.parse_dsn(dsn).get("dbname", "postgres"))
+
+
+def translate(error: psycopg2.Error, *, where: str) -> SourceError:
+    """The SourceError for a psycopg2 error: who can mend it, and what to do next."""
+    code = error.pgcode or ""
+    if isinstance(error, psycopg2.errors.QueryCanceled):
+        return SourceError(
+            f"the read was cancelled: {_one_line(error)}",
+            where=where,
+            hint="a read may hold its snapshot for max_snapshot_minutes (tables.yaml); raise it, or read less",
+            kind=Kind.REFUSED,
+        )
+    if isinstance(error, psycopg2.errors.InsufficientPrivilege):
+        return SourceError(
+            _one_line(error),
+            where=where,
+            hint="grant SELECT on the table and USAGE on its schema to this role",
+        )
+    lost = not code and isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
+    kind = Kind.TRANSIENT if lost or code.startswith(_TRANSIENT) else Kind.REFUSED
+    return SourceError(f"{_one_line(error)} (SQLSTATE {code or 'none'})", where=where, kind=kind)
+
+
+def _one_line(error: psycopg2.Error) -> str:
+    return " ".join(str(error).split())

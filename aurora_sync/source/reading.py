@@ -1,0 +1,181 @@
+"""One read of one table: the fence, then the snapshot, then the rows; the order is the proof.
+
+1. Everything that bounds what is still in flight is looked up in statements of its own (correctness.md,
+   sections 3 and 4).
+2. A transaction opens, locks the table ACCESS SHARE *before* its snapshot exists (TRUNCATE and rewriting
+   ALTERs are not transactional for older snapshots: behind the lock they wait), and records the snapshot.
+3. Rows and counts come from that snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import psycopg2.errors
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
+from aurora_sync.errors import Kind, SourceError
+from aurora_sync.increment import Column, Snapshot, Token
+from aurora_sync.relation import Fence, Observation, SourceTable
+from aurora_sync.source import catalogue
+from aurora_sync.source.copy_out import Progress, copy_out, count_rows
+
+# Transactions of this database that may have taken a clock value already. Walsenders and workers of other
+# databases have another datname; a session that hides its start shows up in the second number.
+_CLOCK = """
+SELECT least(now(), min(xact_start)),
+       count(*) FILTER (WHERE query = '<insufficient privilege>' OR state = 'disabled')
+  FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+# Modes that INSERT, UPDATE, DELETE, COPY or anything stronger holds until its transaction ends.
+_HOLDERS = """
+SELECT DISTINCT virtualtransaction FROM pg_locks
+ WHERE locktype = 'relation' AND granted AND relation = ANY(%s)
+   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND pid IS DISTINCT FROM pg_backend_pid()
+   AND mode IN ('RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
+                'AccessExclusiveLock')
+"""
+
+_LAST_VALUE = """
+SELECT CASE WHEN has_sequence_privilege(s.seqrelid, 'SELECT') OR has_sequence_privilege(s.seqrelid, 'USAGE')
+            THEN coalesce(pg_sequence_last_value(s.seqrelid), s.seqstart - s.seqincrement) END
+  FROM pg_sequence s WHERE s.seqrelid = to_regclass(%s)
+"""
+
+# Prepared transactions have left pg_stat_activity; those that wrote in any database hold the horizon.
+_OPEN = """
+SELECT (SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()),
+       (SELECT min(started) FROM (SELECT min(xact_start) AS started FROM pg_stat_activity
+                                   WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()
+                                  UNION ALL SELECT min(prepared) FROM pg_prepared_xacts) o)
+"""
+
+_SNAPSHOT = """
+SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint, clock_timestamp(),
+       current_setting('server_version_num')::int / 10000,
+       (SELECT oid FROM pg_database WHERE datname = current_database()),
+       pg_postmaster_start_time()::text, pg_is_in_recovery()
+  FROM pg_current_snapshot() s
+"""
+
+_MEMBERS = """
+WITH RECURSIVE tree(oid) AS (
+    SELECT %(oid)s::oid UNION SELECT i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
+)
+SELECT c.oid, c.relfilenode FROM tree t JOIN pg_class c ON c.oid = t.oid WHERE c.relkind <> 'p'
+"""
+
+
+class Sink(Protocol):
+    def write(self, data: bytes, /) -> object: ...
+
+
+class Reading:
+    """Use once, in order: :meth:`observe`, then :meth:`copy` and :meth:`count`, all on one connection."""
+
+    def __init__(self, connection: Connection, table: SourceTable) -> None:
+        self._connection = connection
+        self.table = table
+
+    def observe(self, fence: Fence | None, *, max_minutes: int) -> Observation:
+        """The source as of now; afterwards a REPEATABLE READ transaction is open and its snapshot fixed.
+
+        Raises SourceError, transient, when the table's definition changed between the catalogue and the lock.
+        """
+        before = self._before_snapshot(fence)
+        system_identifier, timeline = self._control_data()
+        with self._connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('statement_timeout', %s, false)", (f"{max_minutes}min",))
+            cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            if self.table.kind in "rpv":  # the kinds that LOCK TABLE takes
+                cursor.execute(
+                    sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(
+                        sql.Identifier(self.table.schema, self.table.name)
+                    )
+                )
+            xmin, xmax, now, major, database_oid, started, in_recovery = _one(cursor, _SNAPSHOT)
+            cursor.execute(_MEMBERS, {"oid": self.table.oid})
+            members = {str(oid): filenode for oid, filenode in cursor.fetchall()}
+        self._assert_unchanged()
+        return Observation(
+            snapshot=Snapshot(xmin, xmax, now),
+            token=Token(
+                system_identifier=system_identifier,
+                timeline=timeline,
+                major=major,
+                database_oid=database_oid,
+                started=started,
+                in_recovery=in_recovery,
+                table_oid=self.table.oid,
+                members=members,
+            ),
+            **before,
+        )
+
+    def copy(
+        self,
+        columns: Sequence[Column],
+        where: sql.Composable | None,
+        sink: Sink,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> int:
+        """Write the rows as CSV, in the observed snapshot. Returns how many."""
+        return copy_out(self._connection, self.table, columns, where, sink, progress=progress)
+
+    def count(self, where: sql.Composable | None) -> int:
+        """``count(*)`` in the observed snapshot."""
+        return count_rows(self._connection, self.table, where)
+
+    def _before_snapshot(self, fence: Fence | None) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        with self._connection.cursor() as cursor:
+            if fence and fence.kind == "locks":
+                column = sql.Identifier(fence.column)
+                table = sql.Identifier(self.table.schema, self.table.name)
+                found["high_water"] = _one(cursor, sql.SQL("SELECT max({}) FROM {}").format(column, table))[0]  # first
+                cursor.execute(_MEMBERS, {"oid": self.table.oid})
+                members = [oid for oid, _ in cursor.fetchall()]
+                cursor.execute(_HOLDERS, ([self.table.oid, *members],))  # second
+                found["lock_holders"] = tuple(holder for (holder,) in cursor.fetchall())
+                sequence = self.table.sequences.get(fence.column)
+                if sequence:
+                    found["sequence_last_value"] = _one(cursor, _LAST_VALUE, (sequence.name,))[0]
+            if fence and fence.kind == "clock":
+                found["clock_fence"], found["hidden_sessions"] = _one(cursor, _CLOCK)
+            found["prepared_transactions"], found["oldest_writer"] = _one(cursor, _OPEN)
+        return found
+
+    def _control_data(self) -> tuple[str, int]:
+        """System identifier and timeline; ('', 0) where the server does not let this role read them."""
+        with self._connection.cursor() as cursor:
+            try:
+                return _one(
+                    cursor,
+                    "SELECT (SELECT system_identifier::text FROM pg_control_system()),"
+                    " (SELECT timeline_id FROM pg_control_checkpoint())",
+                )
+            except (psycopg2.errors.InsufficientPrivilege, psycopg2.errors.FeatureNotSupported):
+                return "", 0  # the token then rests on its other parts
+
+    def _assert_unchanged(self) -> None:
+        def definition(table: SourceTable | None) -> Any:
+            return table and (table.oid, table.columns, table.indexes, table.member_kinds, table.triggers)
+
+        name = self.table.qualified_name
+        now = catalogue.load(self._connection, [(self.table.schema, self.table.name)]).get(name)
+        if definition(now) != definition(self.table):
+            raise SourceError(
+                "the table's definition changed while the read began",
+                where=name,
+                hint="run again",
+                kind=Kind.TRANSIENT,
+            )
+
+
+def _one(cursor: Any, query: Any, parameters: Any = None) -> Any:
+    cursor.execute(query, parameters)
+    return cursor.fetchone()

@@ -1,0 +1,142 @@
+"""The clock fence, shared by ``timestamp`` and ``composite``.
+
+W is ``min(xact_start)`` over the open transactions of the database, looked up before the snapshot. Every
+timestamp that a transaction unseen by the snapshot will write is at or after its start, so at or after W;
+the next run reads ``column >= W``. W comes from the database's clock, never from the data, so no value of the
+data can poison it.
+
+That holds only where the database itself writes the column, in every insert and update. Where nothing in
+the catalogue shows that, or a session hides when it began, the run reads by the horizon instead: it finds the
+same rows, at the price of a sequential scan.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+
+from psycopg2 import sql
+
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.increment import Disposition
+from aurora_sync.relation import Observation, SourceTable
+from aurora_sync.strategies.base import ReadPlan, Since
+
+TYPES = ("timestamptz", "timestamp", "date")
+
+# Covers clock steps at a failover, rounding of timestamp(0), and the moment between the receipt of a
+# statement and the publication of its xact_start.
+MARGIN = timedelta(seconds=60)
+
+# A column without zone holds the writer's local time, at the earliest 12 hours behind UTC.
+ZONE_SLACK = timedelta(hours=12)
+
+_CLOCK_CALL = re.compile(
+    r"\b(now|clock_timestamp|statement_timestamp|transaction_timestamp)\s*\(\s*\)|\b(current_timestamp|localtimestamp)\b",
+    re.IGNORECASE,
+)
+
+
+def problems(name: str, table: SourceTable) -> list[str]:
+    column = table.column(name)
+    if column is None or column.base_type in TYPES:
+        return []
+    return [f"watermark column {name} is {column.type_name}; it must be timestamp with time zone, timestamp or date"]
+
+
+def plan(config: TableConfig, name: str, table: SourceTable, since: Since | None, at: Observation) -> ReadPlan:
+    objections = _objections(config, name, table, at)
+    remarks = _remarks(config, name, table, at)
+    if since is None:
+        return ReadPlan(None, Disposition.REPLACE, "whole table", objections + remarks)
+    fence = _passed(name, since, at)
+    if objections or fence is None:
+        reasons = tuple(f"scanning by the horizon: {objection}" for objection in objections)
+        return ReadPlan(since.horizon_scan(at), Disposition.UPSERT, "horizon scan", reasons)
+    where = since.with_new_members(_not_before(fence, name, table), at)
+    return ReadPlan(where, Disposition.UPSERT, "clock fence", remarks)
+
+
+def advance(
+    config: TableConfig, name: str, table: SourceTable, since: Since | None, at: Observation
+) -> dict[str, object]:
+    fence = None
+    if not _objections(config, name, table, at):
+        if not at.prepared_transactions:
+            assert at.clock_fence is not None  # looked up for every clock strategy
+            fence = at.clock_fence - MARGIN
+        elif since:
+            fence = _passed(name, since, at)
+    return {"column": name, "fence": fence.isoformat() if fence else None}
+
+
+def _not_before(fence: datetime, name: str, table: SourceTable) -> sql.Composable:
+    column = table.column(name)
+    assert column is not None  # preflight checked it
+    if column.base_type != "timestamptz":
+        fence = fence - ZONE_SLACK
+    bound = {
+        "timestamptz": sql.SQL("{} >= {}::timestamptz"),
+        "timestamp": sql.SQL("{} >= ({}::timestamptz AT TIME ZONE 'UTC')"),
+        "date": sql.SQL("{} >= ({}::timestamptz AT TIME ZONE 'UTC')::date"),
+    }[column.base_type].format(sql.Identifier(name), sql.Literal(fence.isoformat()))
+    if column.not_null:
+        return bound
+    return sql.SQL("({} OR {} IS NULL)").format(bound, sql.Identifier(name))
+
+
+def _passed(name: str, since: Since, at: Observation) -> datetime | None:
+    """The fence of the stored watermark, or None when it may not be used."""
+    value = since.watermark.value
+    if since.restarted or value.get("column") != name or not value.get("fence"):
+        return None
+    if at.snapshot.taken_at < since.watermark.snapshot.taken_at:
+        return None  # the clock was set back by more than the time between two runs
+    return datetime.fromisoformat(value["fence"])
+
+
+def _objections(config: TableConfig, name: str, table: SourceTable, at: Observation) -> tuple[str, ...]:
+    """Which preconditions of the clock fence do not hold, in words."""
+    found = []
+    if at.token.in_recovery:
+        found.append("the source is a reader, which does not show the writer's transactions")
+    if at.hidden_sessions:
+        found.append(
+            f"{at.hidden_sessions} sessions do not show when their transaction began"
+            " (GRANT pg_read_all_stats to this role, and keep track_activities on)"
+        )
+    if config.watermark_set_by == "application":
+        found.append(f"{name} is set by the application")
+    if config.watermark_set_by is None:
+        if table.subscribed:
+            found.append(f"the table is filled by logical replication: {name} is set elsewhere")
+        elif not _kept_by_trigger(name, table):
+            found.append(
+                f"no BEFORE INSERT OR UPDATE row trigger of the table sets {name} to the database's clock; if"
+                " every write does, declare watermark_set_by: database"
+            )
+    return tuple(found)
+
+
+def _kept_by_trigger(name: str, table: SourceTable) -> bool:
+    def sets(source: str) -> bool:
+        assignment = re.compile(rf"\bnew\s*\.\s*\"?{re.escape(name)}\"?\s*:?=\s*(?P<value>[^;]*);", re.IGNORECASE)
+        return any(_CLOCK_CALL.search(match["value"]) for match in assignment.finditer(source))
+
+    keepers = [t for t in table.triggers if t.enabled and t.before and t.row and sets(t.source)]
+    return any(t.on_insert for t in keepers) and any(t.on_update for t in keepers)
+
+
+def _remarks(config: TableConfig, name: str, table: SourceTable, at: Observation) -> tuple[str, ...]:
+    column = table.column(name)
+    found = []
+    if config.watermark_set_by == "database":
+        found.append(f"{name} is declared as set by the database: that is trusted, not checked")
+    if column is not None and column.base_type != "timestamptz":
+        found.append(f"{name} has no time zone: 12 hours are read again, so that any writer's zone is covered")
+    if at.prepared_transactions:
+        found.append(
+            f"{at.prepared_transactions} prepared transactions do not show when they began: the watermark stays"
+            " where it is until they end (see pg_prepared_xacts)"
+        )
+    return tuple(found)

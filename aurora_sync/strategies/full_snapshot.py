@@ -1,0 +1,29 @@
+"""``watermark_type: full_snapshot``: the whole relation every time; the warehouse finds what changed.
+
+Sees inserts, updates and deletes, on anything that can be selected from. Without a merge key the target
+becomes the same multiset of rows.
+"""
+
+from __future__ import annotations
+
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.increment import Disposition
+from aurora_sync.relation import Observation, SourceTable
+from aurora_sync.strategies.base import ReadPlan, Since, Strategy
+
+
+class FullSnapshot(Strategy):
+    name = "full_snapshot"
+    sees_updates = True
+    sees_deletes = True
+
+    def problems(self, config: TableConfig, table: SourceTable) -> list[str]:
+        return []
+
+    def plan(self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation) -> ReadPlan:
+        return ReadPlan(None, Disposition.REPLACE, "whole table")
+
+    def advance(
+        self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation
+    ) -> dict[str, object]:
+        return {}

@@ -1,0 +1,183 @@
+"""``watermark_type: integer``: new rows by an ever-growing number, for tables that are only inserted into.
+
+Three methods, the first that holds is used:
+
+lock fence
+    Index-only and provable where the database alone makes the numbers, one at a time (identity or serial
+    default, CACHE 1). Taking M = max(column) first and then the transactions H that hold a write lock on
+    the table, every number <= M was handed out to a member of H or to a finished transaction. Once H is
+    gone, all numbers <= M are decided, and the next read may start above M.
+lookback
+    ``column > W - lookback``, filtered by the horizon: for numbers made elsewhere, when the user states how
+    far out of order they can be. Numbers further back are not found.
+horizon scan
+    No assumption about the numbers at all, at the price of a sequential scan.
+
+Updates and deletes are not claimed. Every watermark also carries the horizon, so a run that cannot trust the
+fence falls back without a gap.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg2 import sql
+
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.increment import Disposition
+from aurora_sync.relation import Fence, Observation, SourceTable
+from aurora_sync.strategies import horizon
+from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap
+
+_TYPES = ("int2", "int4", "int8")
+
+# Dropping an undecided fence only delays the watermark; a busy table decides one within a few runs.
+_MOST_PENDING = 50
+
+
+class Integer(Strategy):
+    name = "integer"
+    sees_updates = False
+    sees_deletes = False
+
+    def problems(self, config: TableConfig, table: SourceTable) -> list[str]:
+        column = table.column(config.watermark_col or "")
+        if column is not None and column.base_type not in _TYPES:
+            return [
+                f"watermark_col {column.name} is {column.type_name}; watermark_type integer needs smallint,"
+                " integer or bigint"
+            ]
+        return not_a_heap(table, "who may still be writing it cannot be seen from here")
+
+    def fence(self, config: TableConfig) -> Fence | None:
+        return Fence("locks", str(config.watermark_col))
+
+    def plan(self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation) -> ReadPlan:
+        objections = _objections(config, table, at)
+        remarks = _remarks(config, table)
+        if since is None:
+            return ReadPlan(None, Disposition.REPLACE, "whole table", (*objections, *remarks))
+        passed = _passed(config, since, at)
+        if not objections and passed is not None:
+            return ReadPlan(
+                since.with_new_members(_above(config, table, passed), at),
+                Disposition.UPSERT,
+                "lock fence",
+                remarks,
+            )
+        if objections and config.lookback and isinstance(reached := since.watermark.value.get("reached"), int):
+            window = sql.SQL("{} AND ({} OR {})").format(
+                _above(config, table, reached - config.lookback),
+                _above(config, table, reached),
+                horizon.written_since(since.watermark.snapshot.xmin, at.snapshot),
+            )
+            note = f"numbers more than lookback = {config.lookback} below {reached} are not looked for: not certified"
+            if not since.restarted:
+                return ReadPlan(since.with_new_members(window, at), Disposition.UPSERT, "lookback", (*objections, note))
+        return ReadPlan(since.horizon_scan(at), Disposition.UPSERT, "horizon scan", _scanning(objections) + remarks)
+
+    def advance(
+        self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation
+    ) -> dict[str, object]:
+        value: dict[str, object] = {
+            "column": config.watermark_col,
+            "fence": None,
+            "pending": [],
+            "reached": at.high_water,
+        }
+        if _objections(config, table, at) or at.high_water is None:
+            return value
+        passed = _passed(config, since, at) if since else None
+        waiting = list(since.watermark.value["pending"]) if since and passed is not None else []
+        waiting.append([at.high_water, list(at.lock_holders)])
+        decided = [fence for fence, holders in waiting if _gone(holders, at)]
+        undecided = [entry for entry in waiting if not _gone(entry[1], at)]
+        return {
+            **value,
+            "fence": max([*decided, *([passed] if passed is not None else [])], default=None),
+            "pending": undecided[-_MOST_PENDING:],
+        }
+
+
+def _above(config: TableConfig, table: SourceTable, low: int) -> sql.Composable:
+    column = sql.Identifier(str(config.watermark_col))
+    above = sql.SQL("{} > {}").format(column, sql.Literal(low))
+    described = table.column(str(config.watermark_col))
+    if described is not None and described.not_null:
+        return above
+    return sql.SQL("({} OR {} IS NULL)").format(above, column)
+
+
+def _passed(config: TableConfig, since: Since | None, at: Observation) -> int | None:
+    """The fence that the stored watermark stands at, or None when it may not be used."""
+    if since is None or since.restarted or since.watermark.strategy != Integer.name:
+        return None
+    value: dict[str, Any] = since.watermark.value
+    fence = value["fence"]
+    if value["column"] != config.watermark_col or not isinstance(fence, int):
+        return None
+    newest = at.sequence_last_value if at.sequence_last_value is not None else at.high_water
+    if newest is None or newest < fence:
+        return None  # the sequence was set back: its numbers come a second time
+    return fence
+
+
+def _gone(holders: list[str], at: Observation) -> bool:
+    """Whether every transaction of a fence has ended. A prepared one changes its name from 3/45 to -1/xid, so
+    while any prepared transaction holds a lock on the table nothing is decided."""
+    prepared = any(holder.startswith("-1/") for holder in at.lock_holders)
+    return not prepared and not set(holders) & set(at.lock_holders)
+
+
+def _objections(config: TableConfig, table: SourceTable, at: Observation) -> tuple[str, ...]:
+    """Which preconditions of the lock fence do not hold, in words."""
+    name = str(config.watermark_col)
+    found = []
+    if at.token.in_recovery:
+        found.append("the source is a reader, which does not show the writer's locks")
+    if config.watermark_set_by == "application":
+        found.append(f"{name} is made by the application")
+    if config.watermark_set_by is None:
+        found += _unproven(name, table)
+    sequence = table.sequences.get(name)
+    if sequence is not None:
+        if sequence.cache > 1:
+            found.append(
+                f"sequence {sequence.name} has CACHE {sequence.cache}: sessions hold numbers back"
+                f" (ALTER SEQUENCE {sequence.name} CACHE 1 would mend it)"
+            )
+        if sequence.cycle or sequence.increment < 0:
+            found.append(f"sequence {sequence.name} does not only grow")
+    return tuple(found)
+
+
+def _unproven(name: str, table: SourceTable) -> list[str]:
+    sequence = table.sequences.get(name)
+    if sequence is None:
+        return [f"{name} has no identity and no nextval default: its numbers are made by the application"]
+    found = []
+    if sequence.increment > 1:
+        found.append(
+            f"sequence {sequence.name} grows by {sequence.increment}, as for applications that share out blocks"
+        )
+    if table.subscribed:
+        found.append("the table is filled by logical replication: its numbers are made elsewhere")
+    if table.kind == "p" or table.inherits:
+        found.append(f"a partition filled directly need not use the default of {name}")
+    return found
+
+
+def _remarks(config: TableConfig, table: SourceTable) -> tuple[str, ...]:
+    column = table.column(str(config.watermark_col))
+    if config.watermark_set_by == "database":
+        return (f"{config.watermark_col} is declared as set by the database: that is trusted, not checked",)
+    if column is not None and column.identity != "a" and column.name in table.sequences:
+        return (
+            f"an application that calls nextval() itself before it inserts into {column.name} could not be seen:"
+            " declare watermark_set_by: application if one does (GENERATED ALWAYS AS IDENTITY rules it out)",
+        )
+    return ()
+
+
+def _scanning(objections: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"scanning by the horizon: {objection}" for objection in objections)

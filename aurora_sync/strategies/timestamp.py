@@ -1,0 +1,37 @@
+"""``watermark_type: timestamp``: rows by a column that the database sets at every insert and update.
+
+Finds inserts and updates; deletes leave nothing to be read. How it stays complete while transactions are
+open is in clock.py.
+"""
+
+from __future__ import annotations
+
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.relation import Fence, Observation, SourceTable
+from aurora_sync.strategies import clock
+from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap
+
+
+class Timestamp(Strategy):
+    name = "timestamp"
+    sees_updates = True
+    sees_deletes = False
+
+    def problems(self, config: TableConfig, table: SourceTable) -> list[str]:
+        return clock.problems(self._column(config), table) + not_a_heap(
+            table, "when its open transactions began cannot be seen from here"
+        )
+
+    def fence(self, config: TableConfig) -> Fence:
+        return Fence("clock", self._column(config))
+
+    def plan(self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation) -> ReadPlan:
+        return clock.plan(config, self._column(config), table, since, at)
+
+    def advance(
+        self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation
+    ) -> dict[str, object]:
+        return clock.advance(config, self._column(config), table, since, at)
+
+    def _column(self, config: TableConfig) -> str:
+        return str(config.watermark_col)

@@ -1,0 +1,67 @@
+"""``watermark_type: xmin``: rows by the transaction that wrote them; no column, no trigger, no index needed.
+
+Finds inserts and updates. It does not see deletes, nor the old key of an updated primary key: nothing of a
+deleted row is left to be read.
+
+A table without a key can be synced when it is ``append_only``: then each increment is the disjoint window
+[last horizon, this horizon), in which every row version is exported exactly once.
+"""
+
+from __future__ import annotations
+
+from psycopg2 import sql
+
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.increment import Disposition, Watermark
+from aurora_sync.relation import Observation, SourceTable
+from aurora_sync.strategies import horizon
+from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap
+
+
+class Xmin(Strategy):
+    name = "xmin"
+    sees_updates = True
+    sees_deletes = False
+
+    def problems(self, config: TableConfig, table: SourceTable) -> list[str]:
+        return not_a_heap(table, "its rows carry no transaction id (xmin)")
+
+    def plan(self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation) -> ReadPlan:
+        if config.append_only:
+            return self._plan_append(since, at)
+        if since is None:
+            return ReadPlan(None, Disposition.REPLACE, "whole table")
+        return ReadPlan(since.horizon_scan(at), Disposition.UPSERT, "horizon scan")
+
+    def advance(
+        self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation
+    ) -> dict[str, object]:
+        first = at.snapshot.xmax
+        if config.append_only and since and not _would_repeat(since, at):
+            first = since.watermark.value["first_xmax"]
+        return {"horizon": at.snapshot.xmin, "first_xmax": first}
+
+    def _plan_append(self, since: Since | None, at: Observation) -> ReadPlan:
+        upper = horizon.decided_before(at.snapshot)
+        doubt = _would_repeat(since, at) if since else ""
+        if since is None or doubt:
+            warnings = (f"reading it whole: {doubt}",) if doubt else ()
+            return ReadPlan(upper, Disposition.REPLACE, "whole table up to the horizon", warnings)
+        lower = horizon.written_since(since.watermark.snapshot.xmin, at.snapshot)
+        return ReadPlan(sql.SQL("{} AND {}").format(lower, upper), Disposition.APPEND, "disjoint horizon window")
+
+
+def _would_repeat(since: Since, at: Observation) -> str:
+    """Why appending could repeat or miss a row, which an append, unlike a merge, cannot mend."""
+    watermark: Watermark = since.watermark
+    if watermark.strategy != Xmin.name:
+        return f"the last run used the strategy {watermark.strategy}"
+    if since.restarted:
+        return "the server was restarted, and transaction ids may have been used twice"
+    if watermark.token.members.keys() != at.token.members.keys():
+        return "partitions were attached or detached"
+    if watermark.token.members != at.token.members:
+        return "the table was rewritten or truncated"
+    if at.snapshot.xmax - int(watermark.value["first_xmax"]) >= 2**32 - 2**20:
+        return "2^32 transactions have passed, after which old rows look new"
+    return ""
