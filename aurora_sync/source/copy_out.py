@@ -1,0 +1,127 @@
+"""Rows of one relation out of the open snapshot, as CSV: the SELECT, the COPY around it, and the count."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import psycopg2
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
+from aurora_sync.increment import Column
+from aurora_sync.relation import SourceTable
+from aurora_sync.source.connection import translate
+
+# Often enough to watch, seldom enough that an hour's read stays readable in a run's log.
+_PROGRESS_SECONDS = 5.0
+# Rows between two looks at the clock.
+_PROGRESS_ROWS = 10_000
+
+
+class Sink(Protocol):
+    """Takes whole CSV rows, one at a time. What it raises stops the COPY and reaches the caller."""
+
+    @property
+    def write(self) -> Callable[[bytes], object]: ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a copy is. ``share`` is of the relation's estimated rows, None when there is no estimate."""
+
+    rows: int
+    bytes: int  # of CSV, before compression
+    seconds: float
+    share: float | None
+
+
+def select_statement(table: SourceTable, columns: Sequence[Column], where: sql.Composable | None) -> sql.Composed:
+    """What an increment reads: the columns in order, then the row's raw 32-bit xmin (0 where the relation
+    has none)."""
+    fields: list[sql.Composable] = [sql.Identifier(column.name) for column in columns]
+    fields.append(sql.SQL("xmin::text::bigint" if table.is_heap else "0::bigint"))
+    return sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(fields), _name(table)) + _filter(where)
+
+
+def copy_out(
+    connection: Connection,
+    table: SourceTable,
+    columns: Sequence[Column],
+    where: sql.Composable | None,
+    sink: Sink,
+    *,
+    progress: Callable[[Progress], None] | None = None,
+) -> int:
+    """Write the rows that ``where`` selects to the sink, in the caller's open transaction. Returns how many.
+
+    The format is PostgreSQL's CSV: NULL is an empty field without quotes, the empty string is ``""``, and
+    values have the text that the session's settings give them. Raises SourceError when the server fails;
+    then, and when the sink fails, the transaction is of no more use and the statement is cancelled.
+    """
+    write = sink.write if progress is None else _watched(sink.write, table.row_estimate, progress)
+    statement = sql.SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(select_statement(table, columns, where))
+    with connection.cursor() as cursor:
+        try:
+            cursor.copy_expert(statement, _File(write))
+        except psycopg2.Error as error:
+            raise translate(error, where=table.qualified_name) from error
+        except BaseException:
+            # The server still sends: a ROLLBACK would first read the rest of the table.
+            connection.cancel()
+            raise
+        return cursor.rowcount
+
+
+def count_rows(connection: Connection, table: SourceTable, where: sql.Composable | None) -> int:
+    """``count(*)`` of what ``where`` selects, in the caller's open transaction."""
+    statement = sql.SQL("SELECT count(*) FROM {}").format(_name(table)) + _filter(where)
+    with connection.cursor() as cursor:
+        try:
+            cursor.execute(statement)
+            (count,) = cursor.fetchall()[0]
+        except psycopg2.Error as error:
+            raise translate(error, where=table.qualified_name) from error
+    return int(count)
+
+
+@dataclass(frozen=True)
+class _File:
+    """What copy_expert looks for; it calls ``write`` with one row at a time."""
+
+    write: Callable[[bytes], object]
+
+
+def _watched(
+    write: Callable[[bytes], object], estimate: int, progress: Callable[[Progress], None]
+) -> Callable[[bytes], object]:
+    """``write``, with a report every few seconds. A generator, for the same reason as the stage's writer:
+    this runs once for every row."""
+
+    def rows() -> Generator[None, bytes, None]:
+        begin = reported = time.monotonic()
+        count = size = 0
+        while True:
+            for _ in range(_PROGRESS_ROWS):
+                row = yield
+                write(row)
+                size += len(row)
+            count += _PROGRESS_ROWS
+            now = time.monotonic()
+            if now - reported >= _PROGRESS_SECONDS:
+                reported = now
+                progress(Progress(count, size, now - begin, min(count / estimate, 1.0) if estimate else None))
+
+    watched = rows()
+    next(watched)
+    return watched.send
+
+
+def _name(table: SourceTable) -> sql.Identifier:
+    return sql.Identifier(table.schema, table.name)
+
+
+def _filter(where: sql.Composable | None) -> sql.Composable:
+    return sql.SQL("") if where is None else sql.SQL(" WHERE ") + where

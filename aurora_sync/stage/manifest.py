@@ -1,0 +1,102 @@
+"""The two JSON documents of the stage: the manifest read back, and the hint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from aurora_sync.increment import Column, Disposition, Manifest, StagedFile, State, Watermark
+
+
+@dataclass(frozen=True)
+class Hint:
+    """What the sync log said when it was last written or read: where an idle run may start from without
+    waking the warehouse. Never the truth; the compare-and-set at commit decides.
+
+    ``target`` names the warehouse whose log it was: another one has another log.
+    """
+
+    table: str
+    target: str
+    state: State
+    confirmed_at: datetime
+    manifest_uri: str | None
+    version: int = 1
+
+    def to_json(self) -> str:
+        watermark, applied_at = self.state.watermark, self.state.applied_at
+        return json.dumps(
+            {
+                "version": self.version,
+                "table": self.table,
+                "target": self.target,
+                "run_sequence": self.state.run_sequence,
+                "watermark": watermark and json.loads(watermark.to_json()),
+                "target_rows": self.state.target_rows,
+                "applied_at": applied_at and applied_at.isoformat(),
+                "confirmed_at": self.confirmed_at.isoformat(),
+                "manifest": self.manifest_uri,
+            },
+            indent=1,
+        )
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Hint:
+        """Raises ValueError on a document of a newer version or another shape."""
+        document = _document(text)
+        if document.get("version") != 1:
+            raise ValueError(f"hint version {document.get('version')!r}; this release reads version 1")
+        try:
+            applied_at = document["applied_at"]
+            return cls(
+                table=document["table"],
+                target=document["target"],
+                state=State(
+                    run_sequence=int(document["run_sequence"]),
+                    watermark=_watermark(document["watermark"]),
+                    target_rows=int(document["target_rows"]),
+                    applied_at=datetime.fromisoformat(applied_at) if applied_at else None,
+                ),
+                confirmed_at=datetime.fromisoformat(document["confirmed_at"]),
+                manifest_uri=document["manifest"],
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a hint: {error!r}") from error
+
+
+def manifest_from_json(text: str | bytes) -> Manifest:
+    """The inverse of :meth:`Manifest.to_json`. Raises ValueError on a document of another shape."""
+    document = _document(text)
+    try:
+        after = _watermark(document["watermark_after"])
+        if after is None:
+            raise ValueError("a manifest without the watermark after it")
+        return Manifest(
+            table=document["table"],
+            load_id=document["load_id"],
+            prefix=document["prefix"],
+            disposition=Disposition(document["disposition"]),
+            files=tuple(StagedFile(**file) for file in document["files"]),
+            columns=tuple(Column(**column) for column in document["columns"]),
+            key=tuple(document["key"]),
+            watermark_before=_watermark(document["watermark_before"]),
+            watermark_after=after,
+            expected_sequence=int(document["expected_sequence"]),
+            source_rows=document["source_rows"],
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a manifest: {error!r}") from error
+
+
+def _document(text: str | bytes) -> Mapping[str, Any]:
+    document = json.loads(text)
+    if not isinstance(document, dict):
+        raise ValueError("expected a JSON object")
+    return document
+
+
+def _watermark(value: dict[str, Any] | None) -> Watermark | None:
+    return None if value is None else Watermark.from_json(json.dumps(value))

@@ -1,0 +1,213 @@
+"""The object store under the stage: S3 operations with this project's errors, and nothing of the layout."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aurora_sync.errors import ConfigError, Kind, StageError
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
+    from mypy_boto3_s3 import S3Client
+
+# A bucket or endpoint that does not answer is worth a retry by the run, not minutes of silence; 60 s is
+# enough for a 16 MB part at 0.3 MB/s. Standard mode retries throttling, 5xx and lost connections with jitter.
+_CLIENT = {
+    "connect_timeout": 10,
+    "read_timeout": 60,
+    "retries": {"mode": "standard", "total_max_attempts": 5},
+    "tcp_keepalive": True,
+}
+
+_HINTS = {
+    "NoSuchBucket": "create the bucket {bucket}, or correct AURORA_SYNC_STAGE",
+    "AccessDenied": "grant this identity s3:GetObject, s3:PutObject, s3:DeleteObject, "
+    "s3:AbortMultipartUpload on {bucket}/* and s3:ListBucket on {bucket}",
+    "InvalidAccessKeyId": "check AWS_ACCESS_KEY_ID, or the profile or role that stands in for it",
+    "SignatureDoesNotMatch": "check AWS_SECRET_ACCESS_KEY, AWS_REGION and the clock of this machine",
+    "ExpiredToken": "the session token has expired: renew the credentials",
+    "RequestTimeTooSkewed": "set the clock of this machine",
+    "PermanentRedirect": "the bucket {bucket} lies in another region: set AWS_REGION",
+    "AuthorizationHeaderMalformed": "the bucket {bucket} lies in another region: set AWS_REGION",
+    # Every attempt writes under a load id of its own, so a new attempt meets nothing.
+    "PreconditionFailed": "nothing was overwritten; run again",
+}
+_THROTTLED = {"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "RequestLimitExceeded"}
+
+
+class Store:
+    """One bucket and a key prefix in it. All keys taken and returned are whole object keys.
+
+    Making one does no I/O; the client (boto3, which reads ``AWS_*`` itself) is created by the first
+    operation. Thread-safe. Every failure surfaces as :class:`StageError`: TRANSIENT for throttling, 5xx,
+    time-outs and lost connections, REFUSED for the rest.
+    """
+
+    def __init__(self, bucket: str, prefix: str = "") -> None:
+        """``prefix`` is empty or ends with ``/``."""
+        self.bucket = bucket
+        self.prefix = prefix
+
+    @classmethod
+    def from_url(cls, url: str) -> Store:
+        """``s3://bucket/some/prefix``, the prefix may be missing. Raises ConfigError on anything else."""
+        match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/([^?#]*))?", url)
+        if match is None:
+            raise ConfigError(f"the stage {url!r} is not of the form s3://bucket/prefix", where="AURORA_SYNC_STAGE")
+        prefix = (match[2] or "").strip("/")
+        return cls(match[1], f"{prefix}/" if prefix else "")
+
+    def uri(self, key: str) -> str:
+        return f"s3://{self.bucket}/{key}"
+
+    def put_new(self, key: str, body: bytes) -> None:
+        """Create an object; durable when it returns. An object already there is an error and stays as it is,
+        unless it holds the very same bytes: then a retry followed a lost answer, and this is a success."""
+        from botocore.exceptions import ClientError
+
+        with self._translated(key):
+            try:
+                self._client.put_object(Bucket=self.bucket, Key=key, Body=body, IfNoneMatch="*")
+            except ClientError as error:
+                if _code(error) != "PreconditionFailed" or self.get(key) != body:
+                    raise
+
+    def get(self, key: str) -> bytes | None:
+        """The whole object, or None when there is none."""
+        from botocore.exceptions import ClientError
+
+        with self._translated(key):
+            try:
+                return self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+            except ClientError as error:
+                if _code(error) != "NoSuchKey":
+                    raise
+                return None
+
+    def download(self, key: str, path: Path) -> None:
+        """Write the whole object to a local file, in constant memory. The file appears when it is whole."""
+        with self._translated(key):
+            self._client.download_file(self.bucket, key, str(path))
+
+    def list(self, prefix: str, limit: int | None = None) -> list[str]:
+        """Keys that start with ``prefix``, in byte order, the first ``limit`` of them."""
+        return list(self._keys(prefix, limit))
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete these objects. Idempotent: one that is not there counts as deleted."""
+        for start in range(0, len(keys), 1000):  # the most that one request takes
+            batch = keys[start : start + 1000]
+            with self._translated(batch[0]):
+                answer = self._client.delete_objects(
+                    Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
+                )
+            for failed in answer.get("Errors", []):
+                raise self._error(failed["Key"], failed["Code"], failed.get("Message", ""))
+
+    def start_upload(self, key: str) -> str:
+        """Begin a multipart upload: invisible until :meth:`finish_upload`. Returns its id."""
+        with self._translated(key):
+            return self._client.create_multipart_upload(Bucket=self.bucket, Key=key)["UploadId"]
+
+    def upload_part(self, key: str, upload: str, number: int, body: bytes) -> str:
+        """Upload part ``number`` (from 1; all but the last at least 5 MB). Idempotent. Returns its ETag."""
+        with self._translated(key):
+            part = self._client.upload_part(Bucket=self.bucket, Key=key, UploadId=upload, PartNumber=number, Body=body)
+            return part["ETag"]
+
+    def finish_upload(self, key: str, upload: str, etags: Sequence[str]) -> None:
+        """Make the object of these parts; durable when it returns. Never overwrites."""
+        parts = [{"ETag": etag, "PartNumber": number} for number, etag in enumerate(etags, 1)]
+        with self._translated(key):
+            self._client.complete_multipart_upload(
+                Bucket=self.bucket,
+                Key=key,
+                UploadId=upload,
+                MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
+                IfNoneMatch="*",
+            )
+
+    def abort_upload(self, key: str, upload: str) -> None:
+        """Drop an upload and its parts."""
+        with self._translated(key):
+            self._client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
+
+    @cached_property
+    def _client(self) -> S3Client:
+        import boto3  # takes a while, and what only describes a store has no need of it
+        from botocore.config import Config
+
+        options: dict[str, Any] = dict(_CLIENT)
+        if {"AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"} & os.environ.keys():
+            # Servers other than AWS rarely have a DNS name for each bucket.
+            options["s3"] = {"addressing_style": "path"}
+        with self._translated(""):
+            return boto3.session.Session().client("s3", config=Config(**options))
+
+    def _keys(self, prefix: str, limit: int | None) -> Iterator[str]:
+        request: dict[str, Any] = {"Bucket": self.bucket, "Prefix": prefix}
+        while limit is None or limit > 0:
+            with self._translated(prefix):
+                page = self._client.list_objects_v2(**request, MaxKeys=min(limit or 1000, 1000))
+            keys = [entry["Key"] for entry in page.get("Contents", [])]
+            yield from keys
+            if not page["IsTruncated"]:
+                return
+            request["ContinuationToken"] = page["NextContinuationToken"]
+            limit = limit and limit - len(keys)
+
+    @contextmanager
+    def _translated(self, key: str) -> Iterator[None]:
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import (
+            BotoCoreError,
+            ClientError,
+            ConnectionError,
+            HTTPClientError,
+            IncompleteReadError,
+        )
+
+        try:
+            yield
+        except ClientError as error:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            raise self._error(key, _code(error), error.response["Error"].get("Message", ""), status) from error
+        except (
+            ConnectionError,
+            HTTPClientError,
+            IncompleteReadError,
+            Boto3Error,
+        ) as error:  # no answer, or one that broke off
+            raise StageError(
+                _one_line(error),
+                where=self.uri(key),
+                hint="check the network, and AWS_ENDPOINT_URL_S3 if it is set",
+                kind=Kind.TRANSIENT,
+            ) from error
+        except BotoCoreError as error:  # before anything was sent: no credentials, bad profile, bad region
+            raise StageError(_one_line(error), where=self.uri(key), hint="check the AWS_* settings") from error
+
+    def _error(self, key: str, code: str, message: str, status: int = 0) -> StageError:
+        transient = status >= 500 or status in (409, 412, 429) or code in _THROTTLED
+        hint = _HINTS.get(code, _HINTS["AccessDenied"] if status == 403 else "")
+        return StageError(
+            f"S3 answered {code}: {message}" if message else f"S3 answered {code}",
+            where=self.uri(key),
+            hint=hint.format(bucket=self.bucket),
+            kind=Kind.TRANSIENT if transient else Kind.REFUSED,
+        )
+
+
+def _code(error: ClientError) -> str:
+    code: str = error.response["Error"].get("Code", "no code")
+    return code
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

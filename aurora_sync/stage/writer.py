@@ -1,0 +1,283 @@
+"""Rows in, committed objects out: the attempt that writes an increment's files, and the stage as a whole.
+
+A row costs one resumed generator in the caller's thread. Compression (zstd releases the GIL) runs in a
+thread of its own, uploads in two more; a few chunks and parts may wait in between, no more, so memory is
+constant and a slow bucket slows the COPY down.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from threading import BoundedSemaphore
+from types import TracebackType
+from typing import Self, TypeVar
+
+import zstandard
+
+from aurora_sync.errors import DefectError, StageError
+from aurora_sync.increment import Manifest, StagedFile, State
+from aurora_sync.stage import layout
+from aurora_sync.stage.manifest import Hint
+from aurora_sync.stage.store import Store
+
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+# Snowflake asks for files of 100 to 250 MB: one thread loads one file, and every file has a fixed cost.
+OBJECT_BYTES = 128_000_000
+# S3 takes parts from 5 MB. At 8 MB an object has 16 of them, and the few that wait fit in memory.
+PART_BYTES = 8_000_000
+# Raw CSV handed to the compressor at a time, in whole rows.
+CHUNK_BYTES = 1_000_000
+# What bounds the memory: chunks being compressed or waiting for it, parts being uploaded or waiting for it.
+CHUNKS_UNDER_WAY = 8
+PARTS_UNDER_WAY = 4
+UPLOAD_THREADS = 2
+COMPRESSION_LEVEL = 1
+
+
+class Attempt:
+    """Writes the objects of one attempt: :attr:`write` takes whole CSV rows, one at a time.
+
+    As a context manager it closes at the end, and aborts on an exception. Nothing of an attempt is visible
+    to a later run before :meth:`Stage.commit` has written its manifest. No row, no object.
+    """
+
+    def __init__(
+        self, store: Store, prefix: str, *, object_bytes: int = OBJECT_BYTES, part_bytes: int = PART_BYTES
+    ) -> None:
+        self.prefix = prefix
+        self.files: tuple[StagedFile, ...] = ()  # filled by close()
+        self._store = store
+        self._object_bytes = object_bytes
+        self._part_bytes = part_bytes
+        self._failures: list[BaseException] = []
+        self._compressor = _Lane("stage-compress", 1, CHUNKS_UNDER_WAY, self._failures)
+        self._uploader = _Lane("stage-upload", UPLOAD_THREADS, PARTS_UNDER_WAY, self._failures)
+        self._objects: list[_Object] = []
+        self._open = True
+        self._collector = self._collect()
+        next(self._collector)
+        # Not a method: psycopg2 calls it for every row, and resuming a generator costs a third of a call.
+        # Raises StageError when what was written before could not be compressed or uploaded.
+        self.write: Callable[[bytes], object] = self._collector.send
+
+    def close(self) -> None:
+        """All rows are durable in S3 when it returns, and :attr:`files` names their objects. On a failure
+        the attempt is aborted and the failure raised."""
+        try:
+            self._collector.close()
+            self._compressor.submit(self._finish_object).result()
+            self.files = tuple(staged.file() for staged in self._objects)
+        except BaseException:
+            self.abort()
+            raise
+        self._shut()
+
+    def abort(self) -> None:
+        """Stop, and remove what was uploaded. Does nothing once closed. What S3 will not let go is logged:
+        without a manifest no run ever reads it."""
+        if not self._open:
+            return
+        self._failures.append(DefectError("a row was written to an attempt that was aborted"))
+        self._shut()
+        self._collector.close()
+        try:
+            for staged in self._objects:
+                staged.discard()
+        except StageError as error:
+            logger.warning("files of an aborted attempt remain under %s: %s", self.prefix, error)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None and self._open:
+            self.close()
+        else:
+            self.abort()
+
+    def _collect(self) -> Generator[None, bytes, None]:
+        chunk, rows = bytearray(), 0
+        try:
+            while True:
+                while len(chunk) < CHUNK_BYTES:
+                    chunk += yield
+                    rows += 1
+                self._compressor.submit(self._compress, chunk, rows)
+                chunk, rows = bytearray(), 0
+        except GeneratorExit:
+            if rows and self._open:
+                self._compressor.submit(self._compress, chunk, rows)
+
+    def _compress(self, chunk: bytearray, rows: int) -> None:
+        if not self._objects or self._objects[-1].finished:
+            name = layout.part_name(len(self._objects))
+            self._objects.append(_Object(self._store, self._uploader, self.prefix, name, self._part_bytes))
+        self._objects[-1].add(chunk, rows)
+        if self._objects[-1].bytes >= self._object_bytes:
+            self._finish_object()
+
+    def _finish_object(self) -> None:
+        if self._objects and not self._objects[-1].finished:
+            self._objects[-1].finish()
+
+    def _shut(self) -> None:
+        self._open = False
+        self._compressor.shut()
+        self._uploader.shut()
+
+
+class _Object:
+    """One S3 object in the making: a single put when it is small, else a multipart upload."""
+
+    def __init__(self, store: Store, uploader: _Lane, prefix: str, name: str, part_bytes: int) -> None:
+        self.bytes = 0
+        self.finished: Future[None] | None = None
+        self._store = store
+        self._uploader = uploader
+        self._name = name
+        self._key = prefix + name
+        self._part_bytes = part_bytes
+        self._rows = 0
+        self._zstd = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compressobj()
+        self._pending = bytearray()
+        self._upload: str | None = None
+        self._parts: list[Future[str]] = []
+
+    def add(self, chunk: bytearray, rows: int) -> None:
+        self._take(self._zstd.compress(chunk))
+        self._rows += rows
+        if len(self._pending) >= self._part_bytes:
+            self._send_part()
+
+    def finish(self) -> None:
+        self._take(self._zstd.flush())
+        if self._upload is None:
+            self.finished = self._uploader.submit(self._store.put_new, self._key, bytes(self._pending))
+        else:
+            self._send_part()
+            # Behind its parts in a first-in first-out queue: it waits only for parts already being sent.
+            self.finished = self._uploader.submit(self._complete, self._upload)
+
+    def file(self) -> StagedFile:
+        """Waits until the object is durable."""
+        if self.finished is None:
+            raise DefectError("an object was asked for before it was finished", where=self._key)
+        self.finished.result()
+        return StagedFile(self._name, self._rows, self.bytes)
+
+    def discard(self) -> None:
+        """Remove what there is of it; nothing of it is under way any more."""
+        if self.finished is not None and self.finished.exception() is None:
+            self._store.delete([self._key])
+        elif self._upload is not None:
+            self._store.abort_upload(self._key, self._upload)
+
+    def _take(self, compressed: bytes) -> None:
+        self._pending += compressed
+        self.bytes += len(compressed)
+
+    def _send_part(self) -> None:
+        if self._upload is None:
+            self._upload = self._store.start_upload(self._key)
+        number, body = len(self._parts) + 1, bytes(self._pending)
+        self._pending = bytearray()
+        self._parts.append(self._uploader.submit(self._store.upload_part, self._key, self._upload, number, body))
+
+    def _complete(self, upload: str) -> None:
+        self._store.finish_upload(self._key, upload, [part.result() for part in self._parts])
+
+
+class _Lane:
+    """Threads behind a bounded first-in first-out queue. After any failure of the attempt, work that has
+    not begun fails at once."""
+
+    def __init__(self, name: str, threads: int, depth: int, failures: list[BaseException]) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._slots = BoundedSemaphore(depth)
+        self._failures = failures
+
+    def submit(self, work: Callable[..., Result], *arguments: object) -> Future[Result]:
+        """Waits for room. Raises the attempt's first failure, if there is one."""
+        self._slots.acquire()
+        if self._failures:
+            self._slots.release()
+            raise self._failures[0]
+        return self._pool.submit(self._run, work, arguments)
+
+    def shut(self) -> None:
+        self._pool.shutdown()
+
+    def _run(self, work: Callable[..., Result], arguments: tuple[object, ...]) -> Result:
+        try:
+            if self._failures:
+                raise self._failures[0]
+            return work(*arguments)
+        except BaseException as error:
+            self._failures.append(error)
+            raise
+        finally:
+            self._slots.release()
+
+
+class Stage:
+    """Where increments wait between source and warehouse. Making one does no I/O.
+
+    ``target`` says which warehouse the hints speak of (:meth:`Warehouse.describe`): the hints of another
+    one are not ours to start from.
+    """
+
+    def __init__(self, store: Store, *, target: str = "") -> None:
+        self.store = store
+        self.target = target
+
+    def attempt(self, table: str, load_id: str) -> Attempt:
+        """A writer for the files of one attempt, under a prefix that no other attempt has."""
+        at = datetime.now(UTC)
+        return Attempt(self.store, layout.attempt_prefix(self.store.prefix, table, load_id, at))
+
+    def commit(self, manifest: Manifest) -> str:
+        """Write the manifest, the last object of its attempt, and return its URI. Durable when it returns;
+        never overwrites; idempotent for the same manifest."""
+        key = f"{manifest.prefix}manifest.json"
+        self.store.put_new(key, manifest.to_json().encode())
+        return self.store.uri(key)
+
+    def hint(self, table: str) -> Hint | None:
+        """What :meth:`confirm` wrote last for this table and target. A hint that is missing, broken, of a
+        newer version or of another target is no hint: read the sync log instead."""
+        for key in self.store.list(layout.hints_prefix(self.store.prefix, table), limit=1):
+            body = self.store.get(key)
+            try:
+                hint = Hint.from_json(body) if body is not None else None
+            except ValueError as error:
+                logger.warning("ignored the hint %s: %s", self.store.uri(key), error)
+                return None
+            if hint and (hint.table, hint.target) == (table, self.target):
+                return hint
+        return None
+
+    def confirm(self, table: str, state: State, manifest_uri: str | None) -> None:
+        """Record what the sync log holds: after an increment was applied, or after the log was read again.
+
+        Hints of later run sequences contradict the log (the target was restored, or is another one) and are
+        deleted. Nothing depends on this call: without it the next run asks the warehouse.
+        """
+        prefix = layout.hints_prefix(self.store.prefix, table)
+        newest = self.store.list(prefix, limit=1)
+        if newest and _is_ahead(newest[0], state):
+            self.store.delete([key for key in self.store.list(prefix) if _is_ahead(key, state)])
+        at = datetime.now(UTC)
+        hint = Hint(table, self.target, state, at, manifest_uri)
+        key = layout.hint_key(self.store.prefix, table, state.run_sequence, at)
+        self.store.put_new(key, hint.to_json().encode())
+
+
+def _is_ahead(key: str, state: State) -> bool:
+    return (layout.hint_sequence(key) or 0) > state.run_sequence
