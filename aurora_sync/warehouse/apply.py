@@ -1,0 +1,234 @@
+"""One manifest into the target: staging table, assertions, and one transaction that merges and remembers.
+
+Safe to kill anywhere and to run again: before the COMMIT nothing of the target or the sync log has changed,
+after it the run sequence has moved, and the same manifest applied again finds its own load id and is done.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from time import monotonic
+
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.errors import DefectError, GuardError, RivalRunError, WarehouseError
+from aurora_sync.increment import Applied, Disposition, Manifest
+from aurora_sync.warehouse import ddl, merge, sync_log
+from aurora_sync.warehouse.base import Objects, Session
+from aurora_sync.warehouse.ddl import Layout, TableName
+from aurora_sync.warehouse.sync_log import Entry
+
+_log = logging.getLogger(__name__)
+
+
+def apply(
+    session: Session,
+    config: TableConfig,
+    manifest: Manifest,
+    objects: Objects,
+    *,
+    strategy: str,
+    log_schema: str = sync_log.SCHEMA,
+    allow_deletes: bool = False,
+) -> Applied:
+    """Make the manifest's rows part of the target, durably, exactly once.
+
+    Raises RivalRunError when another run was applied since ``manifest.expected_sequence``, GuardError when
+    rows would be lost or removed (the target is then as before), ConfigError and WarehouseError otherwise.
+    ``allow_deletes`` switches off the delete guard, not the other assertions.
+    """
+    started = monotonic()
+    target = ddl.target_name(config)
+    existing = ddl.existing_columns(session, target)
+    layout = ddl.layout(config, manifest, log_schema, existing)
+    sync_log.prepare(session, target, log_schema)
+    _refuse_foreign(session, layout, existing, config, log_schema)
+    ddl.prepare_target(session, layout, existing, manifest.table)
+    merging = started
+    try:
+        try:
+            session.query(ddl.create_staging(layout))
+            loaded = session.load(layout.staging.sql, manifest, objects)
+            _assert_staged(session, layout, manifest, loaded)
+            merging = monotonic()
+            with session.transaction():
+                entry = _transact(session, config, layout, manifest, strategy, log_schema, allow_deletes)
+        except WarehouseError as error:
+            entry = _what_became_of_it(session, layout, manifest, log_schema, error)
+    except BaseException:
+        _drop_staging(session, [layout.staging])
+        raise
+    # Attempts that were killed left theirs; one that still runs has lost its race to this one.
+    _drop_staging(session, ddl.staging_tables(session, layout))
+    return Applied(
+        entry.run_sequence,
+        entry.inserted,
+        entry.updated,
+        entry.deleted,
+        entry.target_rows,
+        {"load": merging - started, "merge": monotonic() - merging},
+    )
+
+
+def _transact(
+    session: Session,
+    config: TableConfig,
+    layout: Layout,
+    manifest: Manifest,
+    strategy: str,
+    log_schema: str,
+    allow_deletes: bool,
+) -> Entry:
+    sequence = sync_log.advance(session, layout.target, manifest.expected_sequence, manifest.load_id, log_schema)
+    now = datetime.now(UTC)
+    written = (sequence, sync_log.as_text(now))
+    rows_before, present_before = _count(session, layout)
+    deleted = 0
+    if manifest.disposition is Disposition.REPLACE:
+        if not layout.key:
+            session.modify(merge.renumber(layout))
+        deleted = session.modify(merge.delete_unstaged(layout), written if layout.soft else ())
+        if not allow_deletes:
+            # Without a key a changed row is a deleted and an inserted one: only the difference is a loss.
+            removed = deleted if layout.key else present_before - manifest.rows
+            _guard_deletes(config, layout, manifest, removed, present_before)
+    if manifest.disposition is Disposition.APPEND:
+        changed = session.modify(merge.append(layout), written)
+    else:
+        changed = session.modify(merge.merge(layout), written)
+    rows_after, present_after = _count(session, layout)
+    inserted = rows_after - rows_before + (0 if layout.soft else deleted)
+    if manifest.disposition is Disposition.REPLACE and present_after != manifest.rows:
+        raise DefectError(
+            f"after replacing {layout.target} with {manifest.rows} rows it holds {present_after}",
+            where=manifest.table,
+            hint="rolled back; if its merge key was changed, drop the target and sync again",
+        )
+    entry = Entry(
+        source_table=manifest.table,
+        target=layout.target.sql,
+        run_sequence=sequence,
+        load_id=manifest.load_id,
+        applied_at=now,
+        strategy=strategy,
+        disposition=manifest.disposition.value,
+        watermark=manifest.watermark_after.to_json(),
+        staged_rows=manifest.rows,
+        inserted=inserted,
+        updated=changed - inserted,
+        deleted=deleted,
+        target_rows=present_after,
+        source_rows=manifest.source_rows,
+        manifest_prefix=manifest.prefix,
+        snapshot_xmin=manifest.watermark_after.snapshot.xmin,
+        snapshot_xmax=manifest.watermark_after.snapshot.xmax,
+    )
+    sync_log.record(session, entry, log_schema)
+    return entry
+
+
+def _count(session: Session, layout: Layout) -> tuple[int, int]:
+    ((rows, present),) = session.query(merge.count_target(layout))
+    return int(rows), int(present)
+
+
+def _refuse_foreign(
+    session: Session, layout: Layout, existing: dict[str, str], config: TableConfig, log_schema: str
+) -> None:
+    """A table that looks like ours but of which the log knows nothing is ours only while it is empty: an
+    attempt that never committed made it."""
+    if ddl.RUN_SEQ not in existing:
+        return
+    if sync_log.read_state(session, config, log_schema).run_sequence == 0 and _count(session, layout)[0]:
+        raise WarehouseError(
+            f"{layout.target} has rows, but the sync log in {log_schema} knows no run that wrote them",
+            where=config.qualified_name,
+            hint="drop or rename the target to load it in full, or name the schema of its sync log",
+        )
+
+
+def _assert_staged(session: Session, layout: Layout, manifest: Manifest, loaded: int) -> None:
+    """What was staged is what was exported, can be typed without loss, and has a key."""
+    if not layout.key and manifest.disposition is Disposition.UPSERT:
+        raise DefectError("an UPSERT needs a merge key", where=manifest.table)
+    ((rows, *counts),) = session.query(merge.count_staged(layout))
+    if not rows == loaded == manifest.rows:
+        raise WarehouseError(
+            f"the manifest names {manifest.rows} rows, {loaded} were loaded and {rows} are staged",
+            where=f"{manifest.table}, {manifest.prefix}",
+        )
+    if manifest.disposition is Disposition.REPLACE and manifest.source_rows not in (None, rows):
+        raise GuardError(
+            f"the source counted {manifest.source_rows} rows in the snapshot whose export has {rows}",
+            where=manifest.table,
+            hint="the target is untouched; row-level security or an export cut short would do this",
+        )
+    for column, nulls in zip(layout.key, counts, strict=False):
+        if nulls:
+            raise GuardError(
+                f"{nulls} rows have no value in {column.name} of the merge key, and would be lost",
+                where=manifest.table,
+                hint="choose a primary_key whose columns are never NULL",
+            )
+    typed = [column for column in layout.columns if column.misfit]
+    for column, misfits in zip(typed, counts[len(layout.key) :], strict=True):
+        if misfits:
+            example = session.query(merge.example_misfit(layout, column.misfit, column.staged))[0][0]
+            source = next(c.name for c in manifest.columns if ddl.fold(c.name) == column.name)
+            raise WarehouseError(
+                f"{misfits} values of column {source} do not fit {column.rule.target}, such as {example!r}",
+                where=manifest.table,
+                hint=f"in tables.yaml give the table column_types: {{{source}: text}}",
+            )
+    if layout.key and (duplicates := session.query(merge.duplicate_keys(layout))):
+        examples = "; ".join(f"{', '.join(map(str, key))} ({count} rows)" for *key, count in duplicates)
+        raise GuardError(
+            f"the merge key ({', '.join(manifest.key)}) is not unique, rows would be lost: {examples}",
+            where=manifest.table,
+            hint="choose a primary_key that tells all rows apart",
+        )
+
+
+def _guard_deletes(config: TableConfig, layout: Layout, manifest: Manifest, removed: int, present: int) -> None:
+    guard = config.delete_guard
+    allowed = max(guard.max_rows, int(guard.max_share * present))
+    if present and not manifest.rows:
+        raise GuardError(
+            f"the export is empty and would empty {layout.target}, which has {present} rows",
+            where=manifest.table,
+            hint="rolled back; if the source is empty on purpose, run once with deletes allowed",
+        )
+    if removed > allowed:
+        raise GuardError(
+            f"{removed} of the {present} rows of {layout.target} would be removed, {allowed} are allowed",
+            where=manifest.table,
+            hint="rolled back; if they were deleted on purpose, run once with deletes allowed,"
+            " or raise delete_guard in tables.yaml",
+        )
+
+
+def _what_became_of_it(
+    session: Session, layout: Layout, manifest: Manifest, log_schema: str, error: WarehouseError
+) -> Entry:
+    """The transaction ended in an error: the log says whether it, or a rival, was committed all the same."""
+    try:
+        entry = sync_log.find(session, layout.target, manifest.expected_sequence + 1, log_schema)
+    except WarehouseError as unread:
+        error.add_note(f"whether it was committed could not be read either: {unread}")
+        raise error from unread
+    if entry is None or (isinstance(error, RivalRunError) and entry.load_id != manifest.load_id):
+        raise error
+    if entry.load_id != manifest.load_id:
+        raise RivalRunError(
+            f"run sequence {entry.run_sequence} was applied by {entry.load_id} meanwhile", where=str(layout.target)
+        ) from error
+    return entry
+
+
+def _drop_staging(session: Session, tables: list[TableName]) -> None:
+    """Never fails: the increment is decided, and the next one that is applied drops what was left behind."""
+    for table in tables:
+        try:
+            session.query(ddl.drop_table(table))
+        except WarehouseError as error:
+            _log.warning("staging table %s is left behind: %s", table, error)

@@ -1,0 +1,247 @@
+"""Names and tables: how a source table, its columns and its merge key stand in the warehouse.
+
+Identifiers are always quoted and folded to upper case (ASCII letters only), so that Snowflake users write
+plain unquoted names. All DDL runs before the transaction of the merge, because in Snowflake it commits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from string import ascii_lowercase, ascii_uppercase
+
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.errors import ConfigError, WarehouseError
+from aurora_sync.increment import Manifest
+from aurora_sync.warehouse.base import Session
+from aurora_sync.warehouse.types import TypeRule, type_rule
+
+_UPPER = str.maketrans(ascii_lowercase, ascii_uppercase)
+
+SRC_XMIN, RUN_SEQ, SYNCED_AT = "_SRC_XMIN", "_RUN_SEQ", "_SYNCED_AT"
+DELETED, ROW_MD5, ROW_NO = "_DELETED", "_ROW_MD5", "_ROW_NO"
+ADDED_TYPES = {
+    SRC_XMIN: "NUMBER(10,0)",
+    RUN_SEQ: "NUMBER(19,0)",
+    SYNCED_AT: "TIMESTAMP_NTZ(6)",  # UTC
+    DELETED: "BOOLEAN",
+    ROW_MD5: "VARCHAR",
+    ROW_NO: "NUMBER(19,0)",
+}
+
+# The names that the engines' INFORMATION_SCHEMA gives to the types that we declare.
+_TYPE_NAMES = {
+    "TEXT": "VARCHAR",
+    "DECIMAL": "NUMBER",
+    "DOUBLE": "FLOAT",
+    "BLOB": "BINARY",
+    "JSON": "VARIANT",
+    "TIMESTAMP": "TIMESTAMP_NTZ",
+    "TIMESTAMP WITH TIME ZONE": "TIMESTAMP_TZ",
+}
+
+
+def fold(name: str) -> str:
+    """Upper case of the ASCII letters: what Snowflake does to an unquoted name."""
+    return name.translate(_UPPER)
+
+
+def identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A string constant, for DDL only, where no parameter may stand."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+@dataclass(frozen=True)
+class TableName:
+    """A table in the warehouse; the database is the session's."""
+
+    schema: str
+    name: str
+
+    @property
+    def sql(self) -> str:
+        return f"{identifier(self.schema)}.{identifier(self.name)}"
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    def companion(self, schema: str, kind: str) -> TableName:
+        """The name of a table of ours that belongs to this one: readable, bounded, unambiguous."""
+        digest = hashlib.md5(self.sql.encode(), usedforsecurity=False).hexdigest()[:16]
+        return TableName(schema, f"{kind}_{self.name[:40]}_{digest}")
+
+
+def target_name(config: TableConfig) -> TableName:
+    return TableName(fold(config.target_schema or config.schema_), fold(config.target_table or config.table_name))
+
+
+@dataclass(frozen=True)
+class TargetColumn:
+    """One source column in the target and, under the same name, in the staging table."""
+
+    name: str  # folded
+    rule: TypeRule
+
+    @property
+    def sql(self) -> str:
+        return identifier(self.name)
+
+    @property
+    def staged(self) -> str:
+        return f"s.{self.sql}"
+
+    @property
+    def value(self) -> str:
+        """The typed value, out of the staging table ``s``."""
+        return self.rule.cast.format(self.staged)
+
+    @property
+    def misfit(self) -> str:
+        """True of the staged values that the type cannot hold; empty when there are none."""
+        return self.rule.misfit.format(self.staged)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one manifest's rows lie in the staging table and in the target."""
+
+    target: TableName
+    staging: TableName
+    columns: tuple[TargetColumn, ...]
+    key: tuple[TargetColumn, ...]  # empty: rows are told apart by their content
+    soft: bool  # deletes mark
+    marks: bool  # the target has, or will have, the column of the mark
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """Our own columns of the target, after the source's."""
+        own: tuple[str, ...] = (SRC_XMIN, RUN_SEQ, SYNCED_AT)
+        own += (DELETED,) if self.marks else ()
+        return own + (() if self.key else (ROW_MD5, ROW_NO))
+
+    @property
+    def match(self) -> tuple[str, ...]:
+        """The columns that decide which target row a staged row is."""
+        return tuple(column.name for column in self.key) or (ROW_MD5, ROW_NO)
+
+    @property
+    def types(self) -> dict[str, str]:
+        return {c.name: c.rule.target for c in self.columns} | {n: ADDED_TYPES[n] for n in self.added}
+
+
+def layout(config: TableConfig, manifest: Manifest, log_schema: str, existing: dict[str, str]) -> Layout:
+    """Raises ConfigError when two columns fold to one name, or one to a name of ours."""
+    columns = {
+        column.name: TargetColumn(fold(column.name), type_rule(column, config.column_types.get(column.name, "natural")))
+        for column in manifest.columns
+    }
+    seen: dict[str, str] = dict.fromkeys(ADDED_TYPES, "a column that aurora_sync adds")
+    problems = []
+    for name, column in columns.items():
+        if column.name in seen:
+            problems.append(f"column {name!r} becomes {column.name!r}, and so does {seen[column.name]}")
+        seen[column.name] = f"column {name!r}"
+    if problems:
+        raise ConfigError(problems, where=manifest.table, hint="exclude one of them under columns:")
+    target = target_name(config)
+    soft = config.deletes == "soft"
+    staging = target.companion(log_schema, "STAGING")
+    return Layout(
+        target=target,
+        staging=TableName(log_schema, f"{staging.name}_{manifest.load_id}"),
+        columns=tuple(columns.values()),
+        key=tuple(columns[name] for name in manifest.key),
+        soft=soft,
+        marks=soft or DELETED in existing,
+    )
+
+
+def create_schema(name: str) -> str:
+    return f"CREATE SCHEMA IF NOT EXISTS {identifier(name)}"
+
+
+def create_target(layout: Layout) -> str:
+    key = {column.name for column in layout.key}
+    columns = ", ".join(
+        f"{identifier(name)} {type_}{' NOT NULL' if name in key else ''}" for name, type_ in layout.types.items()
+    )
+    return f"CREATE TABLE IF NOT EXISTS {layout.target.sql} ({columns})"
+
+
+def comment_target(layout: Layout, source: str) -> str:
+    return f"COMMENT ON TABLE {layout.target.sql} IS {literal(f'Synced from {source} by aurora_sync')}"
+
+
+def add_column(layout: Layout, name: str) -> str:
+    return f"ALTER TABLE {layout.target.sql} ADD COLUMN {identifier(name)} {layout.types[name]}"
+
+
+def create_staging(layout: Layout) -> str:
+    names = [*(column.name for column in layout.columns), SRC_XMIN]
+    columns = ", ".join(f"{identifier(name)} VARCHAR" for name in names)
+    return f"CREATE OR REPLACE TRANSIENT TABLE {layout.staging.sql} ({columns})"
+
+
+def staging_tables(session: Session, layout: Layout) -> list[TableName]:
+    """The staging tables of all attempts on this target that are still there."""
+    rows = session.query(
+        "SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND STARTSWITH(TABLE_NAME, ?)",
+        (layout.staging.schema, layout.target.companion(layout.staging.schema, "STAGING").name),
+    )
+    return [TableName(layout.staging.schema, name) for (name,) in rows]
+
+
+def drop_table(table: TableName) -> str:
+    return f"DROP TABLE IF EXISTS {table.sql}"
+
+
+def existing_columns(session: Session, table: TableName) -> dict[str, str]:
+    """Name and type, in the words of :data:`ADDED_TYPES`; empty when there is no such table."""
+    rows = session.query(
+        "SELECT COLUMN_NAME, DATA_TYPE, NUMERIC_PRECISION, NUMERIC_SCALE FROM INFORMATION_SCHEMA.COLUMNS"
+        " WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION",
+        (table.schema, table.name),
+    )
+    return {name: _type_name(type_, precision, scale) for name, type_, precision, scale in rows}
+
+
+def _type_name(reported: str, precision: int | None, scale: int | None) -> str:
+    """
+    >>> _type_name("DECIMAL(10,2)", 10, 2), _type_name("TIMESTAMP_NTZ", None, None), _type_name("TEXT", None, None)
+    ('NUMBER(10,2)', 'TIMESTAMP_NTZ', 'VARCHAR')
+    """
+    word = reported.split("(")[0].upper()
+    word = _TYPE_NAMES.get(word, word)
+    return f"NUMBER({precision},{scale})" if word == "NUMBER" else word
+
+
+def prepare_target(session: Session, layout: Layout, existing: dict[str, str], source: str) -> None:
+    """Create the target, or make sure that it is ours and add the columns it lacks. Idempotent.
+
+    Raises WarehouseError when a table of that name is there that this project did not make, or when a
+    column has another type than the source's now asks for.
+    """
+    if not existing:
+        session.query(create_schema(layout.target.schema))
+        session.query(create_target(layout))
+        session.query(comment_target(layout, source))
+        return
+    if RUN_SEQ not in existing:
+        raise WarehouseError(
+            f"{layout.target} exists and was not made by aurora_sync: it has no column {RUN_SEQ}",
+            where=source,
+            hint="rename or drop that table, or choose another target_schema or target_table",
+        )
+    for name, type_ in layout.types.items():
+        if name not in existing:
+            session.query(add_column(layout, name))
+        elif existing[name] != (type_ if type_.startswith("NUMBER") else type_.split("(")[0]):
+            raise WarehouseError(
+                f"column {name} of {layout.target} is {existing[name]}, the source's column now needs {type_}",
+                where=source,
+                hint="drop or rename the target and sync again to load it in full",
+            )

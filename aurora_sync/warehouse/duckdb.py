@@ -1,0 +1,172 @@
+"""DuckDB as the warehouse: a file on this machine, and the very statements that Snowflake runs.
+
+One process at a time may write a DuckDB file, so the file is opened for one session and closed after it;
+who comes second waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import sqlglot
+from sqlglot import exp
+
+from aurora_sync.errors import Kind, WarehouseError
+from aurora_sync.increment import Manifest
+from aurora_sync.warehouse.base import Objects, Row, Session, Warehouse
+
+_log = logging.getLogger(__name__)
+
+# A session of another run holds the file for as long as its load and merge take.
+LOCK_WAIT_SECONDS = 120.0
+
+# A text field of PostgreSQL can be 1 GB long, but DuckDB reads a whole row into one buffer: 64 MB rows are
+# far more than Snowflake's default of 16 MB for a VARCHAR, and the buffer stays affordable.
+MAX_ROW_BYTES = 64 * 2**20
+
+# Bounds memory whatever the size of an increment: DuckDB's default is 80 % of the machine and a thread for
+# each core, each with buffers of its own. What exceeds it is spilled beside the file.
+SETTINGS = {
+    "memory_limit": "1GB",
+    "threads": "2",
+    "preserve_insertion_order": "false",  # else an insert of many rows is buffered whole
+}
+
+_READ_CSV = (
+    "read_csv(?, columns = {columns}, compression = 'zstd', auto_detect = false, header = false,"
+    " delim = ',', quote = '\"', escape = '\"', new_line = '\\n', nullstr = '', allow_quoted_nulls = false,"
+    " strict_mode = true, null_padding = false, ignore_errors = false, parallel = false,"
+    f" max_line_size = {MAX_ROW_BYTES}, buffer_size = {2 * MAX_ROW_BYTES})"
+)
+
+# One writer at a time within this process too; the thread that has it may open a second session.
+_locks: dict[Path, threading.RLock] = {}
+_locks_guard = threading.Lock()
+
+
+@lru_cache(maxsize=512)
+def to_duckdb(statement: str) -> str:
+    """The same statement in DuckDB's dialect. Fails on what cannot be said there rather than leave it out.
+
+    Two things are put right that sqlglot does not know: DuckDB has no transient tables, and its VARIANT
+    rounds long numbers, so a VARIANT is its JSON.
+    """
+    (tree,) = sqlglot.parse(statement, read="snowflake")
+    if tree is None:
+        raise WarehouseError(f"not a statement: {statement!r}", kind=Kind.DEFECT)
+    for node in [*tree.find_all(exp.TransientProperty)]:
+        node.pop()
+    for type_ in tree.find_all(exp.DataType):
+        if type_.this is exp.DataType.Type.VARIANT:
+            type_.set("this", exp.DataType.Type.JSON)
+    return tree.sql(dialect="duckdb", unsupported_level=sqlglot.ErrorLevel.RAISE)
+
+
+class DuckDBSession(Session):
+    def __init__(self, connection: duckdb.DuckDBPyConnection, where: str) -> None:
+        self._connection = connection
+        self._where = where
+
+    def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        translated = to_duckdb(statement)
+        _log.debug("snowflake: %s\n   duckdb: %s", statement, translated)
+        return self._run(translated, parameters)
+
+    def modify(self, statement: str, parameters: Sequence[Any] = ()) -> int:
+        ((changed,),) = self.query(statement, parameters)
+        return int(changed)
+
+    def load(self, staging_table: str, manifest: Manifest, objects: Objects) -> int:
+        fields = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(len(manifest.columns) + 1))
+        insert = f"INSERT INTO {staging_table} SELECT * FROM {_READ_CSV.format(columns='{' + fields + '}')}"  # noqa: S608
+        loaded = 0
+        with tempfile.TemporaryDirectory(prefix="aurora_sync_") as folder:
+            path = Path(folder) / "object.csv.zst"
+            for file in manifest.files:
+                objects.download(manifest.prefix + file.name, path)
+                loaded += self._run(insert, (str(path),))[0][0]
+                path.unlink()
+        return loaded
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        self._run("BEGIN")
+        try:
+            yield
+            self._run("COMMIT")
+        except BaseException as error:
+            try:
+                self._run("ROLLBACK")
+            except WarehouseError as unrolled:
+                error.add_note(f"ROLLBACK failed too: {unrolled}")
+            raise
+
+    def _run(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        try:
+            return self._connection.execute(statement, list(parameters)).fetchall()
+        except duckdb.Error as error:
+            transient = isinstance(error, duckdb.TransactionException)  # another session changed the same row
+            raise WarehouseError(
+                f"{error}", where=self._where, kind=Kind.TRANSIENT if transient else Kind.REFUSED
+            ) from error
+
+
+class DuckDBWarehouse(Warehouse):
+    """The file is made on first use; its folder must be there."""
+
+    kind = "duckdb"
+
+    def __init__(self, path: Path | str, *, lock_wait_seconds: float = LOCK_WAIT_SECONDS) -> None:
+        self.path = Path(path).absolute()
+        self._lock_wait = lock_wait_seconds
+
+    def describe(self) -> str:
+        return f"duckdb:{self.path}"
+
+    @contextmanager
+    def session(self, *, query_tag: str = "") -> Iterator[Session]:
+        with _locks_guard:
+            lock = _locks.setdefault(self.path, threading.RLock())
+        deadline = time.monotonic() + self._lock_wait
+        if not lock.acquire(timeout=self._lock_wait):
+            raise self._busy("another session of this process")
+        try:
+            connection = self._open(deadline)
+            try:
+                connection.execute("SET TimeZone = 'UTC'")
+                yield DuckDBSession(connection, self.describe())
+            finally:
+                connection.close()
+        finally:
+            lock.release()
+
+    def _open(self, deadline: float) -> duckdb.DuckDBPyConnection:
+        pause = 0.02
+        while True:
+            try:
+                return duckdb.connect(str(self.path), config=dict(SETTINGS))
+            except duckdb.IOException as error:
+                if "lock" not in str(error):
+                    raise WarehouseError(f"the file cannot be opened: {error}", where=self.describe()) from error
+                if time.monotonic() + pause > deadline:
+                    raise self._busy(str(error)) from error
+            time.sleep(pause * random.uniform(0.5, 1.5))
+            pause = min(pause * 2, 1.0)
+
+    def _busy(self, holder: str) -> WarehouseError:
+        return WarehouseError(
+            f"the file was in use for {self._lock_wait:.0f} s: {holder}",
+            where=self.describe(),
+            hint="one process at a time can write a DuckDB file; close the program that has it open",
+            kind=Kind.TRANSIENT,
+        )

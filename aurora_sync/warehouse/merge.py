@@ -1,0 +1,145 @@
+"""The statements that make a staged increment part of the target, by disposition and never by strategy.
+
+Written once, in Snowflake's dialect. The staging table is ``s``, the target ``t``. Two parameters wherever
+rows are written: the run sequence and the time (UTC) of the increment.
+"""
+
+# ruff: noqa: S608 - every name went through identifier(), every value is a parameter
+
+from __future__ import annotations
+
+from aurora_sync.warehouse.ddl import DELETED, ROW_MD5, ROW_NO, RUN_SEQ, SRC_XMIN, SYNCED_AT, Layout, identifier
+
+# Rows appended to a table without a key are numbered from run sequence * this, so that they never collide
+# with the numbers that are there, and the target need not be read. More than any increment has rows, and
+# 900 million increments still fit NUMBER(19,0).
+NUMBERS_PER_RUN = 10_000_000_000
+
+
+def _names(names: tuple[str, ...], prefix: str = "") -> str:
+    return ", ".join(prefix + identifier(name) for name in names)
+
+
+def _present(alias: str) -> str:
+    return f'{alias}"{DELETED}" IS DISTINCT FROM TRUE'
+
+
+def _xmin() -> str:
+    return f'CAST(s."{SRC_XMIN}" AS NUMBER(10,0))'
+
+
+def _row_md5(layout: Layout) -> str:
+    """Of the exact text of all fields. Each carries its length, so no two rows run into the same string."""
+    fields = (
+        f"COALESCE(CAST(LENGTH({column.staged}) AS VARCHAR) || ':' || {column.staged}, 'N')"
+        for column in layout.columns
+    )
+    return f"MD5({' || '.join(fields)})"
+
+
+def staged_rows(layout: Layout, *, append: bool = False) -> str:
+    """SELECT of the staged rows, typed, at most one for each key, with the columns that we add."""
+    values = [f"{column.value} AS {column.sql}" for column in layout.columns]
+    values += [
+        f'{_xmin()} AS "{SRC_XMIN}"',
+        f'CAST(? AS NUMBER(19,0)) AS "{RUN_SEQ}"',
+        f'CAST(? AS TIMESTAMP_NTZ(6)) AS "{SYNCED_AT}"',
+    ]
+    if layout.marks:
+        values.append(f'FALSE AS "{DELETED}"')
+    if layout.key:
+        key = ", ".join(column.value for column in layout.key)
+        return (
+            f"SELECT {', '.join(values)} FROM {layout.staging.sql} AS s"
+            f" QUALIFY ROW_NUMBER() OVER (PARTITION BY {key} ORDER BY {_xmin()}) = 1"
+        )
+    number = f'ROW_NUMBER() OVER (PARTITION BY r."{ROW_MD5}" ORDER BY r."{SRC_XMIN}")'
+    if append:
+        number = f'r."{RUN_SEQ}" * {NUMBERS_PER_RUN} + {number}'
+    return (
+        f'SELECT r.*, {number} AS "{ROW_NO}"'
+        f' FROM (SELECT {", ".join(values)}, {_row_md5(layout)} AS "{ROW_MD5}" FROM {layout.staging.sql} AS s) AS r'
+    )
+
+
+def merge(layout: Layout) -> str:
+    """Insert the staged rows that are new, update those that differ in anything, leave the others alone.
+
+    A row that was marked as deleted and is staged again differs in its mark. Two parameters.
+    """
+    written = tuple(layout.types)
+    compared = [name for name in written if name not in (*layout.match, RUN_SEQ, SYNCED_AT)]
+    on = " AND ".join(f"t.{identifier(name)} = s.{identifier(name)}" for name in layout.match)
+    differs = " OR ".join(f"t.{identifier(name)} IS DISTINCT FROM s.{identifier(name)}" for name in compared)
+    assignments = ", ".join(
+        f"{identifier(name)} = s.{identifier(name)}" for name in written if name not in layout.match
+    )
+    return (
+        f"MERGE INTO {layout.target.sql} AS t USING ({staged_rows(layout)}) AS s ON {on}"
+        f" WHEN MATCHED AND ({differs}) THEN UPDATE SET {assignments}"
+        f" WHEN NOT MATCHED THEN INSERT ({_names(written)}) VALUES ({_names(written, 's.')})"
+    )
+
+
+def append(layout: Layout) -> str:
+    """Insert every staged row. Two parameters."""
+    names = tuple(layout.types)
+    return (
+        f"INSERT INTO {layout.target.sql} ({_names(names)})"
+        f" SELECT {_names(names, 's.')} FROM ({staged_rows(layout, append=True)}) AS s"
+    )
+
+
+def renumber(layout: Layout) -> str:
+    """Number the equal rows of a target without a key 1, 2, 3, ...: appended ones were numbered apart."""
+    return (
+        f'UPDATE {layout.target.sql} AS t SET "{ROW_NO}" = r.N FROM (SELECT "{ROW_MD5}", "{ROW_NO}",'
+        f' ROW_NUMBER() OVER (PARTITION BY "{ROW_MD5}" ORDER BY "{ROW_NO}") AS N FROM {layout.target.sql}) AS r'
+        f' WHERE t."{ROW_MD5}" = r."{ROW_MD5}" AND t."{ROW_NO}" = r."{ROW_NO}" AND r.N <> r."{ROW_NO}"'
+    )
+
+
+def delete_unstaged(layout: Layout) -> str:
+    """Remove the target rows that are not staged; with soft deletes mark those that are not marked yet, which
+    takes the two parameters."""
+    if layout.key:
+        staged = f"{layout.staging.sql} AS s"
+        same = " AND ".join(f"{column.value} = t.{column.sql}" for column in layout.key)
+    else:
+        rows = f'SELECT {_row_md5(layout)} AS "{ROW_MD5}", {_xmin()} AS "{SRC_XMIN}" FROM {layout.staging.sql} AS s'
+        staged = (
+            f'(SELECT r."{ROW_MD5}", ROW_NUMBER() OVER (PARTITION BY r."{ROW_MD5}" ORDER BY r."{SRC_XMIN}")'
+            f' AS "{ROW_NO}" FROM ({rows}) AS r) AS s'
+        )
+        same = f's."{ROW_MD5}" = t."{ROW_MD5}" AND s."{ROW_NO}" = t."{ROW_NO}"'
+    unstaged = f"NOT EXISTS (SELECT 1 FROM {staged} WHERE {same})"
+    if not layout.soft:
+        return f"DELETE FROM {layout.target.sql} AS t WHERE {unstaged}"
+    return (
+        f'UPDATE {layout.target.sql} AS t SET "{DELETED}" = TRUE, "{RUN_SEQ}" = ?, "{SYNCED_AT}" = ?'
+        f" WHERE {_present('t.')} AND {unstaged}"
+    )
+
+
+def count_target(layout: Layout) -> str:
+    """All rows, and those that count as present."""
+    present = f"COUNT_IF({_present('')})" if layout.marks else "COUNT(*)"
+    return f"SELECT COUNT(*), {present} FROM {layout.target.sql}"
+
+
+def count_staged(layout: Layout) -> str:
+    """Rows, then for each key column its NULLs, then for each column with a misfit its misfits."""
+    counts = [f"COUNT_IF({column.staged} IS NULL)" for column in layout.key]
+    counts += [f"COUNT_IF({column.misfit})" for column in layout.columns if column.misfit]
+    return f"SELECT {', '.join(['COUNT(*)', *counts])} FROM {layout.staging.sql} AS s"
+
+
+def example_misfit(layout: Layout, misfit: str, staged: str) -> str:
+    return f"SELECT SUBSTR({staged}, 1, 80) FROM {layout.staging.sql} AS s WHERE {misfit} LIMIT 1"
+
+
+def duplicate_keys(layout: Layout) -> str:
+    """Up to three keys that are staged more than once, as text, with their number."""
+    key = ", ".join(column.value for column in layout.key)
+    shown = ", ".join(f"MIN({column.staged})" for column in layout.key)
+    return f"SELECT {shown}, COUNT(*) FROM {layout.staging.sql} AS s GROUP BY {key} HAVING COUNT(*) > 1 LIMIT 3"

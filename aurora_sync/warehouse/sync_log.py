@@ -1,0 +1,184 @@
+"""The sync log: one row for each applied increment, appended in the transaction of the merge.
+
+The newest row of a target is the state to resume from; nothing else is. Rows are only ever inserted, which
+does not serialise in Snowflake. What serialises two runs of one table is its fence: a table with one row,
+the run sequence, that the merge's transaction moves from n to n+1 before anything else. The update waits
+for a rival's lock, sees what the rival committed, and then changes no row.
+"""
+
+# ruff: noqa: S608 - every name went through identifier(), every value is a parameter
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass, fields
+from datetime import UTC, datetime
+
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.errors import RivalRunError, WarehouseError
+from aurora_sync.increment import State, Watermark
+from aurora_sync.warehouse.base import Row, Session
+from aurora_sync.warehouse.ddl import TableName, create_schema, existing_columns, literal, target_name
+
+SCHEMA = "_AURORA_SYNC"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the log. The fields are the columns, in this order."""
+
+    source_table: str
+    target: str
+    run_sequence: int
+    load_id: str
+    applied_at: datetime  # UTC, naive in the warehouse
+    strategy: str
+    disposition: str
+    watermark: str  # JSON
+    staged_rows: int
+    inserted: int
+    updated: int
+    deleted: int
+    target_rows: int
+    source_rows: int | None
+    manifest_prefix: str
+    snapshot_xmin: int
+    snapshot_xmax: int
+
+
+_TYPES = {
+    "str": "VARCHAR",
+    "int": "NUMBER(20,0)",  # transaction ids are unsigned 64-bit numbers
+    "int | None": "NUMBER(20,0)",
+    "datetime": "TIMESTAMP_NTZ(6)",
+}
+_COLUMNS = ", ".join(f'"{field.name.upper()}"' for field in fields(Entry))
+
+
+def _log(log_schema: str) -> TableName:
+    return TableName(log_schema, "SYNC_LOG")
+
+
+def _fence(log_schema: str, target: TableName) -> TableName:
+    return target.companion(log_schema, "FENCE")
+
+
+def create_log(log_schema: str) -> str:
+    columns = ", ".join(f'"{field.name.upper()}" {_TYPES[str(field.type)]}' for field in fields(Entry))
+    return f"CREATE TABLE IF NOT EXISTS {_log(log_schema).sql} ({columns})"
+
+
+def create_fence(log_schema: str, target: TableName) -> str:
+    """One statement makes the table and its row, and fails if the table is there: there is never a second
+    row. It starts from the log, so a fence that was dropped comes back as it was."""
+    return (
+        f'CREATE TABLE {_fence(log_schema, target).sql} AS SELECT CAST(COALESCE(MAX("RUN_SEQUENCE"), 0) AS'
+        f' NUMBER(19,0)) AS "RUN_SEQUENCE", CAST({literal(target.sql)} AS VARCHAR) AS "TARGET", CAST(NULL AS'
+        f' VARCHAR) AS "LOAD_ID" FROM {_log(log_schema).sql} WHERE "TARGET" = {literal(target.sql)}'
+    )
+
+
+def move_fence(log_schema: str, target: TableName) -> str:
+    """Parameters: n + 1, load id, n."""
+    fence = _fence(log_schema, target).sql
+    return f'UPDATE {fence} SET "RUN_SEQUENCE" = ?, "LOAD_ID" = ? WHERE "RUN_SEQUENCE" = ?'
+
+
+def insert_entry(log_schema: str) -> str:
+    return f"INSERT INTO {_log(log_schema).sql} ({_COLUMNS}) VALUES ({', '.join('?' for _ in fields(Entry))})"
+
+
+def prepare(session: Session, target: TableName, log_schema: str) -> None:
+    """Create what is missing of schema, log and fence. Idempotent; to be called before the transaction."""
+    if not existing_columns(session, _fence(log_schema, target)):
+        session.query(create_schema(log_schema))
+        session.query(create_log(log_schema))
+        session.query(create_fence(log_schema, target))
+
+
+def advance(session: Session, target: TableName, expected: int, load_id: str, log_schema: str) -> int:
+    """Compare-and-set, to be called first in the transaction: returns ``expected + 1``.
+
+    Raises RivalRunError when the run sequence is not ``expected`` any more.
+    """
+    if session.modify(move_fence(log_schema, target), (expected + 1, load_id, expected)) != 1:
+        raise RivalRunError(
+            f"another run was applied to {target} after this one had started from run sequence {expected}",
+            where=str(target),
+            hint="nothing of this run was applied and nothing is lost; it starts again from the newer state",
+        )
+    return expected + 1
+
+
+def record(session: Session, entry: Entry, log_schema: str) -> None:
+    values = list(astuple(entry))
+    at = next(i for i, field in enumerate(fields(Entry)) if field.name == "applied_at")
+    values[at] = as_text(entry.applied_at)
+    session.modify(insert_entry(log_schema), values)
+
+
+def as_text(moment: datetime) -> str:
+    """UTC without a zone, as TIMESTAMP_NTZ reads it in every engine."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
+
+
+def _entry(row: Row) -> Entry:
+    entry = dict(zip((field.name for field in fields(Entry)), row, strict=True))
+    integers = {field.name for field in fields(Entry) if "int" in str(field.type)}
+    entry |= {name: None if entry[name] is None else int(entry[name]) for name in integers}
+    return Entry(**{**entry, "applied_at": entry["applied_at"].replace(tzinfo=UTC)})
+
+
+def find(session: Session, target: TableName, run_sequence: int, log_schema: str) -> Entry | None:
+    """The increment that took this run sequence of the target, if one did."""
+    rows = session.query(
+        f'SELECT {_COLUMNS} FROM {_log(log_schema).sql} WHERE "TARGET" = ? AND "RUN_SEQUENCE" = ?',
+        (target.sql, run_sequence),
+    )
+    return _entry(rows[0]) if rows else None
+
+
+def newest(session: Session, log_schema: str = SCHEMA) -> list[Entry]:
+    """The newest increment of every target, by name; empty when nothing was ever applied."""
+    if not existing_columns(session, _log(log_schema)):
+        return []
+    rows = session.query(
+        f"SELECT {_COLUMNS} FROM {_log(log_schema).sql}"
+        ' QUALIFY ROW_NUMBER() OVER (PARTITION BY "TARGET" ORDER BY "RUN_SEQUENCE" DESC) = 1 ORDER BY "TARGET"'
+    )
+    return [_entry(row) for row in rows]
+
+
+def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA) -> State:
+    """The state to resume from. Writes nothing.
+
+    Without a watermark where the target is gone although the log has rows: the run is then a full one, and
+    the run sequence goes on. Raises WarehouseError when another source table fills this target, or when a
+    newer release wrote the watermark.
+    """
+    target = target_name(config)
+    if not existing_columns(session, _log(log_schema)):
+        return State(run_sequence=0, watermark=None)
+    rows = session.query(
+        f'SELECT {_COLUMNS} FROM {_log(log_schema).sql} WHERE "TARGET" = ? ORDER BY "RUN_SEQUENCE" DESC LIMIT 1',
+        (target.sql,),
+    )
+    if not rows:
+        return State(run_sequence=0, watermark=None)
+    entry = _entry(rows[0])
+    if entry.source_table != config.qualified_name:
+        raise WarehouseError(
+            f"{target} is filled from {entry.source_table}, and now {config.qualified_name} claims it",
+            where=config.qualified_name,
+            hint="give one of them another target_schema or target_table",
+        )
+    if not existing_columns(session, target):
+        return State(run_sequence=entry.run_sequence, watermark=None)
+    try:
+        watermark = Watermark.from_json(entry.watermark)
+    except ValueError as error:
+        raise WarehouseError(
+            f"the watermark of run sequence {entry.run_sequence} cannot be read: {error}",
+            where=f"{_log(log_schema)} for {target}",
+            hint="it was written by another release; install that one or a newer one",
+        ) from error
+    return State(entry.run_sequence, watermark, entry.target_rows, entry.applied_at)

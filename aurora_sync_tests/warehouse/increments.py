@@ -1,0 +1,97 @@
+"""Manifests and their objects in a folder, as the export would have left them in S3."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import zstandard
+
+from aurora_sync.increment import (
+    Column,
+    Disposition,
+    Manifest,
+    Snapshot,
+    StagedFile,
+    Token,
+    Watermark,
+)
+
+_load_ids = itertools.count(1)
+
+
+def column(name: str, type_: str = "text", modifier: int = -1, **more: object) -> Column:
+    return Column(name=name, attnum=1, type_name=type_, base_type=type_, base_modifier=modifier, **more)  # type: ignore[arg-type]
+
+
+def watermark(horizon: int = 100) -> Watermark:
+    taken_at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    token = Token("7000", 1, 15, 5, "2026-01-01T00:00:00+00:00", False, 16384, {"16384": 16384})
+    return Watermark("xmin", {"horizon": horizon}, Snapshot(horizon, horizon + 5, taken_at), token)
+
+
+def csv(rows: Iterable[tuple[str | None, ...]]) -> bytes:
+    """As ``COPY … (FORMAT csv, FORCE_QUOTE *)`` writes it: NULL is nothing, '' is \"\"."""
+    lines = (
+        ",".join("" if value is None else '"' + value.replace('"', '""') + '"' for value in row) + "\n" for row in rows
+    )
+    return "".join(lines).encode()
+
+
+@dataclass
+class Folder:
+    """A folder that stands for the bucket; an :class:`Objects` over it."""
+
+    path: Path
+    downloads: list[str] = field(default_factory=list)
+
+    def download(self, key: str, path: Path) -> None:
+        self.downloads.append(key)
+        shutil.copyfile(self.path / key, path)
+
+    def put(self, key: str, content: bytes) -> StagedFile:
+        compressed = zstandard.compress(content)
+        (self.path / key).parent.mkdir(parents=True, exist_ok=True)
+        (self.path / key).write_bytes(compressed)
+        return StagedFile(Path(key).name, 0, len(compressed))
+
+    def increment(
+        self,
+        columns: Iterable[Column],
+        rows: Iterable[tuple[str | None, ...]],
+        *,
+        key: tuple[str, ...] = ("id",),
+        disposition: Disposition = Disposition.UPSERT,
+        expected: int = 0,
+        table: str = "public.orders",
+        files: int = 1,
+        source_rows: int | None = None,
+    ) -> Manifest:
+        """Rows as text, the last field the row's xmin."""
+        rows = list(rows)
+        load_id = f"load{next(_load_ids):06d}"
+        prefix = f"stage/{table}/{load_id}/"
+        staged = []
+        if rows:
+            size = -(-len(rows) // files)
+            for part, at in enumerate(range(0, len(rows), size)):
+                some = rows[at : at + size]
+                file = self.put(f"{prefix}part-{part:05d}.csv.zst", csv(some))
+                staged.append(StagedFile(file.name, len(some), file.bytes))
+        return Manifest(
+            table=table,
+            load_id=load_id,
+            prefix=prefix,
+            disposition=disposition,
+            files=tuple(staged),
+            columns=tuple(columns),
+            key=key,
+            watermark_before=None,
+            watermark_after=watermark(100 + expected),
+            expected_sequence=expected,
+            source_rows=source_rows,
+        )
