@@ -1,15 +1,32 @@
-"""The models of tables.yaml. What a key means to a user is its description here; the JSON Schema is made
-from these models and nowhere else."""
+"""The models of tables.yaml. What a key means to a user is its description here; the JSON Schema and the
+editor's help are made from these models and nowhere else."""
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import Annotated, Any, Literal
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from aurora_sync.config.cron import check_cron
 
 
-class WatermarkType(str, Enum):
+class WatermarkType(StrEnum):
     timestamp = "timestamp"
     integer = "integer"
     xmin = "xmin"
@@ -17,91 +34,332 @@ class WatermarkType(str, Enum):
     full_snapshot = "full_snapshot"
 
 
+# Which keys a watermark_type needs, and which it may have besides. A key named here is refused on every
+# other type: it would be read by nobody.
+NEEDS: dict[WatermarkType, tuple[str, ...]] = {
+    WatermarkType.timestamp: ("watermark_col",),
+    WatermarkType.integer: ("watermark_col",),
+    WatermarkType.composite: ("watermark_cols",),
+    WatermarkType.xmin: (),
+    WatermarkType.full_snapshot: (),
+}
+ALLOWS: dict[WatermarkType, tuple[str, ...]] = {
+    WatermarkType.timestamp: ("watermark_set_by",),
+    WatermarkType.integer: ("watermark_set_by", "lookback"),
+    WatermarkType.composite: ("watermark_set_by",),
+    WatermarkType.xmin: ("append_only",),
+    WatermarkType.full_snapshot: (),
+}
+STRATEGY_KEYS = ("watermark_col", "watermark_cols", "watermark_set_by", "lookback", "append_only")
+
+
+@dataclass(frozen=True)
+class Matches:
+    """A text that matches ``pattern`` as a whole; ``allowed`` says in words what that is."""
+
+    pattern: str
+    allowed: str
+
+    def check(self, value: str) -> str:
+        if not re.fullmatch(self.pattern, value):
+            raise ValueError(f"allowed: {self.allowed}")
+        return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), "pattern": f"^({self.pattern})$"}
+
+
 def _one_or_many(value: Any) -> Any:
+    if not isinstance(value, str | list):
+        raise ValueError("allowed: a name or a list of names")
     return [value] if isinstance(value, str) else value
 
 
-Names = Annotated[list[str], BeforeValidator(_one_or_many)]
+def _distinct(names: list[str]) -> list[str]:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{', '.join(twice)} stands there twice; allowed: every name once")
+    return names
+
+
+# The forms of owners, tags and groups are Dagster's own.
+_LABEL = "[A-Za-z0-9_.-]"
+Name = Annotated[str, Field(min_length=1)]
+_NameList = Annotated[list[Name], Field(min_length=1, json_schema_extra={"uniqueItems": True})]
+Names = Annotated[
+    list[Name],
+    Field(min_length=1),
+    BeforeValidator(_one_or_many, json_schema_input_type=Name | _NameList),
+    AfterValidator(_distinct),
+]
+Duration = Annotated[str, Matches(r"[1-9][0-9]{0,4}[mhd]", "a number of minutes, hours or days such as 30m, 2h or 1d")]
+Cron = Annotated[
+    str,
+    Matches(r"\S+( +\S+){4}", "five fields (minute hour day month weekday) such as '*/15 * * * *'"),
+    AfterValidator(check_cron),
+]
+Owner = Annotated[
+    str,
+    Matches(r"team:\S+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}", "an e-mail address, or team:name"),
+]
+TagKey = Annotated[
+    str,
+    Matches(
+        f"({_LABEL}{{1,63}}/)?{_LABEL}{{1,63}}",
+        "up to 63 letters, digits, '_', '-' or '.', optionally after a prefix and '/'",
+    ),
+]
+TagValue = Annotated[str, Matches(f"{_LABEL}{{0,63}}", "up to 63 letters, digits, '_', '-' or '.'")]
+Group = Annotated[str, Matches(r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*", "letters, digits and '_', in segments joined by '/'")]
+
+
+def duration(text: str) -> timedelta:
+    """``30m``, ``2h`` or ``1d`` as a time."""
+    unit = {"m": "minutes", "h": "hours", "d": "days"}[text[-1]]
+    return timedelta(**{unit: int(text[:-1])})
+
+
+_ESCAPED = re.compile(r"\[([^!])\]")
+
+
+def literal(pattern: str) -> str | None:
+    """The one name a pattern stands for, None when it is a glob: ``a[*]b`` is ``a*b``, ``a*`` is a glob."""
+    if set("*?[") & set(_ESCAPED.sub("", pattern)):
+        return None
+    return _ESCAPED.sub(r"\1", pattern)
+
+
+def fold(name: str) -> str:
+    """A source name as the warehouse spells it: ASCII letters in upper case, everything else as it is."""
+    return re.sub("[a-z]+", lambda letters: letters[0].upper(), name)
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    # strict: "10" is no number and 1 is no text, for the loader as for the JSON Schema
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, strict=True)
 
 
 class ColumnChoice(_Model):
-    include: Names | None = Field(None, description="Only these columns (globs allowed).")
-    exclude: Names = Field(default_factory=list, description="All but these columns (globs allowed).")
+    """Which columns of the source are synced; by default all."""
+
+    include: Names | None = Field(None, description="Only these columns: names or globs.")
+    exclude: Names = Field(
+        default_factory=list,
+        description="All but these columns: names or globs. The merge key and the watermark columns cannot "
+        "be left out.",
+    )
 
 
 class DeleteGuard(_Model):
     """A full read never removes more than this from the target; zero rows never empty it."""
 
     max_rows: int = Field(1000, ge=0, description="Deletes up to this number are always allowed.")
-    max_share: float = Field(0.05, ge=0, le=1, description="Above max_rows: share of the target's rows.")
-
-
-class Freshness(_Model):
-    fail_after: str = Field(description="Age of the last success that fails, such as '2h', '1d'.")
-    warn_after: str | None = Field(None, description="Age of the last success that warns.")
-
-
-class Check(_Model):
-    severity: Literal["error", "warn"] = "error"
-    blocking: bool = Field(False, description="A failure stops what is downstream.")
-    every: int = Field(1, ge=1, description="Evaluate at every k-th applied run.")
-    enabled: bool = True
-
-
-class RowCountCheck(Check):
-    tolerance: float = Field(
-        0.0, ge=0, le=1, description="Allowed difference as a share of the source's rows."
+    max_share: float = Field(
+        0.05, ge=0, le=1, description="Above max_rows: the share of the target's rows that may be deleted."
     )
 
 
+class Freshness(_Model):
+    """How old the last success may be. A text alone means fail_after."""
+
+    fail_after: Duration = Field(description="Age of the last success that fails, such as '2h' or '1d'.")
+    warn_after: Duration | None = Field(
+        None, description="Age of the last success that warns; shorter than fail_after."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text_means_fail_after(cls, value: Any) -> Any:
+        if not isinstance(value, str | dict):
+            raise ValueError("allowed: a time such as 2h, or a mapping of fail_after and warn_after")
+        return {"fail_after": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _warns_before_it_fails(self) -> Self:
+        if self.warn_window and self.warn_window >= self.fail_window:
+            raise ValueError(f"warn_after ({self.warn_after}) must be shorter than fail_after ({self.fail_after})")
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        mapping = handler(schema)
+        text = handler.resolve_ref_schema(mapping)["properties"]["fail_after"]
+        return {"anyOf": [{"type": "string", "pattern": text["pattern"]}, mapping]}
+
+    @property
+    def fail_window(self) -> timedelta:
+        return duration(self.fail_after)
+
+    @property
+    def warn_window(self) -> timedelta | None:
+        return duration(self.warn_after) if self.warn_after else None
+
+
+class Check(_Model):
+    severity: Literal["error", "warn"] = Field("error", description="What a failure of the check means.")
+    blocking: bool = Field(False, description="A failure stops what is downstream.")
+    every: int = Field(1, ge=1, description="Evaluate at every k-th applied run.")
+    enabled: bool = Field(True, description="false leaves the check out.")
+
+
+class RowCountCheck(Check):
+    tolerance: float = Field(0.0, ge=0, le=1, description="Allowed difference as a share of the source's rows.")
+
+
 class Checks(_Model):
-    row_count: RowCountCheck = Field(default_factory=RowCountCheck)
-    watermark: Check = Field(default_factory=Check)
-    merge_key: Check = Field(default_factory=Check)
+    """The checks that run in the same step as the sync."""
+
+    row_count: RowCountCheck = Field(
+        default_factory=RowCountCheck, description="Source and target count the same, as of one snapshot."
+    )
+    watermark: Check = Field(
+        default_factory=Check, description="The watermark never moves backwards, and moves when the source did."
+    )
+    merge_key: Check = Field(default_factory=Check, description="The merge key is unique and not null in the target.")
 
 
 class TableOptions(_Model):
     """Everything that can also stand under ``defaults:``."""
 
-    schema_: str = Field("public", alias="schema", description="Schema of the source table.")
-    target_schema: str | None = Field(None, description="Schema in the warehouse; default: the source's.")
-    deletes: Literal["hard", "soft"] = Field(
-        "hard", description="soft keeps deleted rows in the target and marks them in _DELETED."
+    schema_: Name = Field(
+        "public", alias="schema", description="Schema of the source table; default: public. Globs allowed."
     )
-    delete_guard: DeleteGuard = Field(default_factory=DeleteGuard)
-    schedule: str | None = Field(None, description="Cron expression of five fields, in UTC.")
-    freshness: Freshness | None = None
-    group: str | None = Field(None, description="Dagster asset group; default: the schema.")
-    owners: list[str] = Field(default_factory=list, description="E-mail addresses or team:name.")
-    tags: dict[str, str] = Field(default_factory=dict)
-    checks: Checks = Field(default_factory=Checks)
+    target_schema: Name | None = Field(None, description="Schema in the warehouse; default: the source's.")
+    deletes: Literal["hard", "soft"] = Field(
+        "hard",
+        description="What becomes of rows that the source deleted: hard removes them from the target, soft "
+        "keeps them and marks them in _DELETED.",
+    )
+    delete_guard: DeleteGuard = Field(
+        default_factory=DeleteGuard, description="How many rows one run may delete from the target."
+    )
+    schedule: Cron | None = Field(None, description="Cron expression of five fields, in UTC, such as '*/15 * * * *'.")
+    freshness: Freshness | None = Field(
+        None, description="How old the last success may be: '2h', or fail_after and warn_after."
+    )
+    group: Group | None = Field(None, description="Dagster asset group; default: the schema.")
+    owners: list[Owner] = Field(default_factory=list, description="E-mail addresses or team:name.")
+    tags: dict[TagKey, TagValue] = Field(default_factory=dict, description="Tags of the Dagster asset.")
+    checks: Checks = Field(default_factory=Checks, description="What is checked after every applied run.")
     max_snapshot_minutes: int = Field(
         120, ge=1, description="A read that holds its snapshot on the source longer than this is stopped."
     )
 
 
-class TableConfig(TableOptions):
-    """One table of the source, after defaults are merged in and globs are expanded."""
+def _for_each_type(schema: dict[str, Any]) -> None:
+    """Add NEEDS and ALLOWS to the JSON Schema, as one ``if``/``then`` for each watermark_type."""
+    unset = {"enum": [None, False]}
+    schema["allOf"] = [
+        {
+            "if": {"properties": {"watermark_type": {"const": kind.value}}}
+            | ({} if kind is WatermarkType.timestamp else {"required": ["watermark_type"]}),
+            "then": {
+                "required": list(NEEDS[kind]),
+                "properties": {
+                    key: {"not": unset} if key in NEEDS[kind] else unset
+                    for key in STRATEGY_KEYS
+                    if key not in ALLOWS[kind]
+                },
+            },
+        }
+        for kind in WatermarkType
+    ]
 
-    table_name: str = Field(description="Name or glob, optionally schema.name.")
-    watermark_type: WatermarkType = WatermarkType.timestamp
-    watermark_col: str | None = None
-    watermark_cols: list[str] | None = None
-    watermark_set_by: Literal["database", "application"] | None = Field(
-        None, description="Who writes the watermark column; default: judged from the catalogue."
+
+class TableConfig(TableOptions):
+    """One table of the source, after defaults are merged in and globs are expanded.
+
+    In the file an entry may stand for many tables: ``table_name`` is then a glob.
+    """
+
+    model_config = ConfigDict(json_schema_extra=_for_each_type)
+
+    table_name: Name = Field(
+        description="Name or glob (audit_*), optionally schema.name. Exactly as PostgreSQL stores it, upper "
+        "and lower case included; a '*', '?', '[' or '.' that is part of a name is written [*], [?], [[], [.]."
     )
-    lookback: int | None = Field(None, ge=1)
-    primary_key: Names | None = Field(None, description="Merge key; default: the source's primary key.")
-    append_only: bool = Field(False, description="Rows are only ever inserted; allows xmin without a key.")
-    target_table: str | None = None
-    columns: ColumnChoice = Field(default_factory=ColumnChoice)
-    column_types: dict[str, Literal["natural", "text"]] = Field(default_factory=dict)
+    exclude: Names = Field(default_factory=list, description="For a glob: names or globs of tables to leave out.")
+    watermark_type: WatermarkType = Field(
+        WatermarkType.timestamp,
+        strict=False,
+        description="How changed rows are found. timestamp: by a column with the time of the last change; "
+        "integer: by an ever growing id, inserts only; composite: by a timestamp and further columns; xmin: by "
+        "PostgreSQL's transaction ids, any table with rows of its own; full_snapshot: by reading everything.",
+    )
+    watermark_col: Name | None = Field(None, description="timestamp and integer: the column that says what is new.")
+    watermark_cols: Annotated[list[Name] | None, Field(min_length=2, json_schema_extra={"uniqueItems": True})] = Field(
+        None, description="composite: two or more columns, the timestamp first."
+    )
+    watermark_set_by: Literal["database", "application"] | None = Field(
+        None,
+        description="timestamp, integer and composite: who writes the watermark column; default: judged from "
+        "the catalogue. Values that an application makes are read by a slower method that loses none.",
+    )
+    lookback: int | None = Field(
+        None, ge=1, description="integer: re-read this many ids below the watermark, for rows that came late."
+    )
+    primary_key: Names | None = Field(
+        None, description="Merge key, one column or several; default: the source's primary key."
+    )
+    append_only: bool = Field(
+        False, description="xmin: rows are only ever inserted, never changed; allows a table without a key."
+    )
+    target_table: Name | None = Field(None, description="Table in the warehouse; default: the source's name.")
+    columns: ColumnChoice = Field(default_factory=ColumnChoice, description="Which columns are synced; default: all.")
+    column_types: dict[Name, Literal["natural", "text"]] = Field(
+        default_factory=dict,
+        description="By column: natural takes the nearest type of the warehouse, text keeps the exact text.",
+    )
 
     @property
     def qualified_name(self) -> str:
         """``schema.table`` of the source: the name of the table everywhere in this project."""
         return f"{self.schema_}.{self.table_name}"
+
+    @property
+    def target(self) -> tuple[str, str]:
+        """Schema and table in the warehouse, folded."""
+        return fold(self.target_schema or self.schema_), fold(self.target_table or self.table_name)
+
+    @property
+    def watermark_columns(self) -> tuple[str, ...]:
+        """``watermark_col`` or ``watermark_cols``; empty where the strategy has none."""
+        return tuple(self.watermark_cols or ()) or ((self.watermark_col,) if self.watermark_col else ())
+
+    @model_validator(mode="after")
+    def _keys_fit_the_type(self) -> Self:
+        if problems := list(self._contradictions()):
+            raise PydanticCustomError(
+                "contradiction", "{text}", {"text": "; ".join(f"{k}: {t}" for k, t in problems), "by_key": problems}
+            )
+        return self
+
+    def _contradictions(self) -> Iterable[tuple[str, str]]:
+        """Keys that do not go together: each with the reason."""
+        kind = self.watermark_type
+        named = kind.value if "watermark_type" in self.model_fields_set else f"{kind.value} (the default)"
+        for key in STRATEGY_KEYS:
+            value = getattr(self, key)
+            if key in NEEDS[kind] and value is None:
+                yield key, f"missing; watermark_type {named} needs it"
+            if value not in (None, False) and key not in NEEDS[kind] + ALLOWS[kind]:
+                types = [other.value for other in WatermarkType if key in NEEDS[other] + ALLOWS[other]]
+                yield key, f"found {value!r}; it belongs to watermark_type {' or '.join(types)}, this is {named}"
+        if self.watermark_cols and len(set(self.watermark_cols)) < len(self.watermark_cols):
+            yield "watermark_cols", f"found {self.watermark_cols!r}; allowed: every column once"
+
+
+class TablesFile(_Model):
+    """tables.yaml: the tables to sync, and what they have in common."""
+
+    schema_ref: str | None = Field(
+        None, alias="$schema", description="The JSON Schema of this file, for editors; not read here."
+    )
+    defaults: TableOptions = Field(
+        default_factory=TableOptions,
+        description="For all tables. A mapping in a table's entry is merged into its default key by key, "
+        "anything else replaces it.",
+    )
+    tables: list[TableConfig] = Field(min_length=1, description="One entry for each table, or for a glob.")

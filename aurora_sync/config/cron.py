@@ -1,0 +1,46 @@
+"""Cron expressions of five fields, checked when the configuration is read and not when a schedule starts."""
+
+from __future__ import annotations
+
+import re
+
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
+    ("minute", 0, 59, {}),
+    ("hour", 0, 23, {}),
+    ("day of the month", 1, 31, {}),
+    ("month", 1, 12, {name: number for number, name in enumerate(_MONTHS, start=1)}),
+    ("weekday", 0, 7, {name: number for number, name in enumerate(_DAYS)}),
+)
+_PART = re.compile(r"(?:\*|(?P<first>\w+)(?:-(?P<last>\w+))?)(?:/(?P<step>[0-9]+))?")
+_LONGEST = {1: 31, 2: 29, 3: 31, 4: 30, 5: 31, 6: 30, 7: 31, 8: 31, 9: 30, 10: 31, 11: 30, 12: 31}
+
+
+def check_cron(expression: str) -> str:
+    """The expression itself, when it is one that comes round; ValueError naming the field otherwise.
+
+    ``*``, numbers, names (jan, mon), ranges ``a-b``, lists ``a,b`` and steps ``*/n``, ``a-b/n``.
+    """
+    sets = [_values(text, *field) for text, field in zip(expression.lower().split(), _FIELDS, strict=True)]
+    days, months = sets[2], sets[3]
+    if expression.split()[4] == "*" and not any(min(days) <= _LONGEST[month] for month in months):
+        raise ValueError(f"no month it names has a day {min(days)}, it would never run")
+    return expression
+
+
+def _values(text: str, field: str, low: int, high: int, names: dict[str, int]) -> set[int]:
+    values: set[int] = set()
+    for part in text.split(","):
+        match = _PART.fullmatch(part)
+        ends = [names.get(end, end) for end in (match["first"], match["last"]) if end] if match else []
+        step = int(match["step"] or 1) if match else 0
+        if not match or not all(str(end).isdecimal() and low <= int(end) <= high for end in ends):
+            raise ValueError(f"the {field} is {part!r}; allowed: * or {low} to {high}, with -, comma and /")
+        first, last = (int(ends[0]), int(ends[-1])) if ends else (low, high)
+        if match["step"] and len(ends) == 1:
+            last = high  # 5/15 is 5-59/15
+        if first > last or not 1 <= step <= high:
+            raise ValueError(f"the {field} is {part!r}; allowed: first-last in that order, /1 to /{high}")
+        values.update(range(first, last + 1, step))
+    return values

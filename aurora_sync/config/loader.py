@@ -1,0 +1,361 @@
+"""tables.yaml read and checked: every problem at once, each with file, line, table, key, what was found and
+what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from types import NoneType
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from aurora_sync.config.document import Document, KeyPath, parse, quote, read
+from aurora_sync.config.tables import TableConfig, TableOptions, TablesFile, literal
+from aurora_sync.errors import ConfigError
+
+M = TypeVar("M", bound=BaseModel)
+Problem = tuple[int | None, str]  # the line, and the rest of the sentence
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of ``tables:``. Of a glob, ``table`` holds the patterns instead of the names."""
+
+    table: TableConfig
+    line: int | None  # None when the configuration did not come from a file
+    glob: bool
+
+    def matches(self, schema: str, name: str) -> bool:
+        """Whether this entry configures that table."""
+        if not self.glob:
+            return (schema, name) == (self.table.schema_, self.table.table_name)
+        return (
+            fnmatchcase(schema, self.table.schema_)
+            and fnmatchcase(name, self.table.table_name)
+            and not any(
+                fnmatchcase(text, pattern) for pattern in self.table.exclude for text in (name, f"{schema}.{name}")
+            )
+        )
+
+
+@dataclass(frozen=True)
+class SyncConfig:
+    """A valid tables.yaml, in the order of the file."""
+
+    path: Path
+    tables: tuple[Entry, ...]
+
+    @property
+    def has_globs(self) -> bool:
+        """Whether :func:`expand` needs to know which tables exist."""
+        return any(entry.glob for entry in self.tables)
+
+    def line_of(self, table: TableConfig) -> int | None:
+        """The line of the entry that a table comes from; None when there is none."""
+        name = (table.schema_, table.table_name)
+        entry = self.explicit.get(name) or next((e for e in self.tables if e.glob and e.matches(*name)), None)
+        return entry.line if entry else None
+
+    @cached_property
+    def explicit(self) -> dict[tuple[str, str], Entry]:
+        """The entries that name one table, by (schema, name)."""
+        return {(e.table.schema_, e.table.table_name): e for e in self.tables if not e.glob}
+
+
+def load(path: Path) -> SyncConfig:
+    """The tables.yaml (or .json) at ``path``. Raises ConfigError with all problems found."""
+    return _config(parse(read(path)), path)
+
+
+def from_mapping(value: Mapping[str, Any], path: Path) -> SyncConfig:
+    """The same from a mapping that something else has read; ``path`` only names it in errors."""
+    return _config(Document(value=dict(value)), path)
+
+
+def expand(config: SyncConfig, existing: Iterable[tuple[str, str]]) -> list[TableConfig]:
+    """One TableConfig for each table: globs are resolved against the (schema, name) pairs that exist.
+
+    An explicit entry wins over a glob; a table that no entry matches is left alone. Without globs
+    ``existing`` is not looked at. Raises ConfigError with every glob that matches nothing, every table that
+    two globs match and all tables that would meet in one target.
+    """
+    names = sorted(set(existing)) if config.has_globs else []
+    tables: list[tuple[Entry, TableConfig]] = []
+    problems: list[Problem] = []
+    taken: dict[tuple[str, str], Entry] = {}
+    for entry in config.tables:
+        if not entry.glob:
+            tables.append((entry, entry.table))
+            continue
+        label = f"table {entry.table.qualified_name}: table_name: the glob matches"
+        matched = [name for name in names if entry.matches(*name)]
+        if not matched:
+            but = f" except what exclude leaves out: {', '.join(entry.table.exclude)}"
+            text = f"{label} none of the {len(names)} tables that this role can see"
+            problems.append((entry.line, text + (but if entry.table.exclude else "")))
+        for schema, name in matched:
+            if other := taken.get((schema, name)):
+                text = (
+                    f"{label} {schema}.{name}, and so does {other.table.qualified_name}{_in_line(other)}; "
+                    "exclude it from one of them, or give it an entry of its own"
+                )
+                problems.append((entry.line, text))
+            elif (schema, name) not in config.explicit:
+                taken[schema, name] = entry
+                named = {"schema_": schema, "table_name": name, "exclude": []}
+                tables.append((entry, entry.table.model_copy(update=named)))
+    _refuse(config.path, [*problems, *_same_target(tables)])
+    return [table for _, table in tables]
+
+
+def _config(document: Document, path: Path) -> SyncConfig:
+    reading = _Reading(document)
+    entries = reading.entries()
+    _refuse(path, reading.problems)
+    return SyncConfig(path, tuple(entries))
+
+
+def _refuse(path: Path, problems: list[Problem]) -> None:
+    if problems:
+        ordered = sorted(problems, key=lambda problem: problem[0] or 0)
+        raise ConfigError([f"{path}:{line}: {text}" if line else f"{path}: {text}" for line, text in ordered])
+
+
+def _same_target(tables: Iterable[tuple[Entry, TableConfig]]) -> Iterator[Problem]:
+    first: dict[tuple[str, str], tuple[Entry, TableConfig]] = {}
+    for entry, table in tables:
+        other_entry, other = first.setdefault(table.target, (entry, table))
+        if other is not table:
+            yield (
+                entry.line,
+                f"table {table.qualified_name}: target_table: its target {'.'.join(table.target)} is also the "
+                f"target of {other.qualified_name}{_in_line(other_entry)}; give one of them another "
+                "target_schema or target_table",
+            )
+
+
+def _in_line(entry: Entry) -> str:
+    return f" in line {entry.line}" if entry.line else ""
+
+
+class _Reading:
+    """Collects the entries and all problems of one document."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.problems: list[Problem] = []
+        self.labels: dict[int, str] = {}  # what messages call the n-th entry
+        self.named: dict[tuple[str, str], int] = {}
+
+    def problem(self, path: KeyPath, text: str, line: int | None = None) -> None:
+        match path:
+            case ("tables", int(index), *key):
+                where = [self.labels.get(index, f"table {index + 1} of the list"), _dotted(key)]
+            case ("defaults", *key):
+                where = ["defaults", _dotted(key)]
+            case _:
+                where = [_dotted(path)]
+        text = ": ".join(part for part in [*where, text] if part)
+        self.problems.append((line or self.document.line(path), text))
+
+    def entries(self) -> list[Entry]:
+        value = self.document.value
+        entries: list[Entry | None] = []
+        if isinstance(value, dict):
+            for key in sorted(value.keys() - _keys(TablesFile)):
+                self.problem((key,), _unknown(key, _keys(TablesFile)))
+            defaults = self.defaults(value.get("defaults"))
+            tables = value.get("tables")
+            if isinstance(tables, list) and tables:
+                entries = [self.entry(index, own, defaults) for index, own in enumerate(tables)]
+            else:
+                found = f"found {_found(tables)}" if "tables" in value else "missing"
+                self.problem(("tables",), f"{found}; allowed: a list of one entry or more")
+        elif value is not None:
+            self.problem((), f"found {_found(value)}; allowed: a mapping with the key tables")
+        elif not self.document.problems:
+            self.problem((), "the file is empty; allowed: tables: and a list of one entry or more")
+        for line, path, text in self.document.problems:
+            self.problem(path, text, line)
+        valid = [entry for entry in entries if entry]
+        self.problems += _same_target((entry, entry.table) for entry in valid if not entry.glob)
+        return valid
+
+    def defaults(self, own: Any) -> dict[str, Any]:
+        """The defaults without the keys that are wrong, which are reported here and nowhere else."""
+        if own is None:
+            return {}
+        _, wrong = self.validate(TableOptions, own, ("defaults",))
+        return {key: value for key, value in own.items() if key not in wrong} if isinstance(own, dict) else {}
+
+    def entry(self, index: int, own: Any, defaults: dict[str, Any]) -> Entry | None:
+        path = ("tables", index)
+        if not isinstance(own, dict):
+            self.problem(path, f"found {_found(own)}; allowed: a mapping, such as - table_name: orders")
+            return None
+        before = len(self.problems)
+        merged = _merge(defaults, own)
+        glob = self.name(index, own, merged)
+        if glob and own.get("target_table") is not None:
+            self.problem(
+                (*path, "target_table"),
+                f"found {own['target_table']!r}; all tables of a glob would have the same target: leave it out, "
+                "or give the table an entry of its own",
+            )
+        if not glob and own.get("exclude"):
+            self.problem((*path, "exclude"), f"found {own['exclude']!r}; it belongs to a glob, and table_name is none")
+        table, _ = self.validate(TableConfig, merged, path)
+        return Entry(table, self.document.line(path), glob) if table and len(self.problems) == before else None
+
+    def name(self, index: int, own: dict[str, Any], merged: dict[str, Any]) -> bool:
+        """Put schema and table_name apart and unescaped into ``merged``; whether they are a glob."""
+        path = ("tables", index)
+        written, schema = own.get("table_name"), merged.get("schema", "public")
+        if not isinstance(written, str) or not isinstance(schema, str):
+            return False
+        *schemas, name = _split(written)
+        schema = ".".join(schemas) or schema
+        plain_schema, plain_name = literal(schema), literal(name)
+        glob = plain_schema is None or plain_name is None
+        merged["schema"], merged["table_name"] = (schema, name) if glob else (plain_schema, plain_name)
+        self.labels[index] = f"table {merged['schema']}.{merged['table_name']}"
+        if len(schemas) > 1:
+            self.problem(
+                (*path, "table_name"),
+                f"found {written!r}; allowed: name or schema.name, a '.' that is part of a name is written [.]",
+            )
+        if schemas and own.get("schema", schema) != schema:
+            self.problem(
+                (*path, "schema"),
+                f"found {own['schema']!r}, and table_name names the schema {schema!r}; write one of the two, and "
+                "a '.' that is part of a name as [.]",
+            )
+        first = self.named.setdefault((merged["schema"], merged["table_name"]), index)
+        if first != index:
+            line = self.document.line(("tables", first))
+            self.problem(path, f"has an entry already{f' in line {line}' if line else ''}")
+        return glob
+
+    def validate(self, model: type[M], value: Any, path: KeyPath) -> tuple[M | None, frozenset[str | int]]:
+        """The model, or None and the keys that are wrong, after reporting everything wrong with them.
+
+        Whether keys fit together is judged only where every key is right by itself, so the right ones are
+        looked at once more without the others.
+        """
+        try:
+            return model.model_validate(value, by_alias=True, by_name=False), frozenset()
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+        wrong = frozenset(detail["loc"][0] for detail in details if detail["loc"])
+        if isinstance(value, dict) and wrong and not wrong & {"table_name", "watermark_type"}:
+            right = {key: item for key, item in value.items() if key not in wrong}
+            try:
+                model.model_validate(right, by_alias=True, by_name=False)
+            except ValidationError as error:
+                details += error.errors(include_url=False)
+        for detail in details:
+            if detail["type"] == "contradiction":
+                for key, text in detail["ctx"]["by_key"]:
+                    if key not in wrong:
+                        self.problem((*path, key), text)
+            else:
+                where = tuple(part for part in detail["loc"] if part != "[key]")
+                text = self.explain(model, detail, where, self.document.texts.get((*path, *where)))
+                self.problem((*path, *where), text)
+        return None, wrong
+
+    def explain(self, model: type[BaseModel], detail: ErrorDetails, where: KeyPath, written: str | None) -> str:
+        value, context = detail["input"], detail.get("ctx", {})
+        found = f"found {_found(value)}"
+        match detail["type"]:
+            case "extra_forbidden":
+                if model is TableOptions and where[0] in _keys(TableConfig):
+                    return "belongs to the entry of a table, it cannot be a default"
+                return _unknown(str(where[-1]), _keys(_inner(model, where[:-1])))
+            case "missing":
+                return "missing"
+            case "enum" | "literal_error":
+                choices = re.findall(r"'([^']*)'", str(context["expected"]))
+                return f"{found}; allowed: {', '.join(choices)}{_did_you_mean(str(value), choices)}"
+            case "value_error":
+                return f"{found}; {context['error']}" if not isinstance(value, dict) else str(context["error"])
+            case "string_type" if isinstance(value, bool | int | float) and written is not None:
+                kind = "boolean" if isinstance(value, bool) else "number"
+                return f"found {written}, which YAML reads as a {kind}; {quote(written)}"
+            case kind if kind in _ALLOWED:
+                return f"{found}; allowed: {_ALLOWED[kind].format_map(context)}"
+        return f"{found}; {detail['msg']}"
+
+
+_ALLOWED = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "string_too_short": "a text that is not empty",
+    "too_short": "{min_length} or more",
+    "greater_than_equal": "{ge} or more",
+    "less_than_equal": "{le} or less",
+}
+
+
+def _found(value: Any) -> str:
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return str(value).lower()
+        case list():
+            return f"a list of {len(value)}"
+        case dict():
+            return "a mapping"
+    return repr(value)
+
+
+def _dotted(path: Iterable[str | int]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+
+
+def _split(name: str) -> list[str]:
+    """At every dot that is not written [.]"""
+    return re.split(r"(?<!\[)\.|\.(?!\])", name)
+
+
+def _merge(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Mappings key by key, anything else of ``own`` replaces the default."""
+    merged = {**defaults, **own}
+    for key in defaults.keys() & own.keys():
+        if isinstance(defaults[key], dict) and isinstance(own[key], dict):
+            merged[key] = _merge(defaults[key], own[key])
+    return merged
+
+
+def _keys(model: type[BaseModel]) -> set[str]:
+    return {field.alias or name for name, field in model.model_fields.items()}
+
+
+def _inner(model: type[BaseModel], path: KeyPath) -> type[BaseModel]:
+    """The model at ``path`` inside ``model``."""
+    for part in path:
+        annotation = model.model_fields[str(part)].annotation
+        model = next(t for t in (annotation, *get_args(annotation)) if isinstance(t, type) and t is not NoneType)
+    return model
+
+
+def _did_you_mean(text: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(text, known, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _unknown(key: str, known: set[str]) -> str:
+    return f"unknown key{_did_you_mean(key, known) or '; known keys: ' + ', '.join(sorted(known))}"
