@@ -20,7 +20,7 @@ KeyPath = tuple[str | int, ...]
 # at some 10^5 levels, so the depth is bounded before anything is composed.
 MAX_DEPTH = 20
 # 1,000 tables with every key are some 30,000 values; aliases of aliases reach billions in ten lines.
-MAX_VALUES = 500_000
+MAX_VALUES = 200_000
 
 _CONSTRUCT = {
     "tag:yaml.org,2002:bool": SafeConstructor.construct_yaml_bool,
@@ -56,17 +56,14 @@ def read(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(
-            "there is no such file", where=str(path), hint="AURORA_SYNC_TABLES names the file to read"
-        ) from None
+        hint = "AURORA_SYNC_TABLES names the file to read"
+        raise ConfigError(f"{path}: there is no such file", hint=hint) from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        byte = error.object[error.start]
-        raise ConfigError(
-            f"not UTF-8: found the byte 0x{byte:02x}", where=f"{path}:{line}", hint="save the file as UTF-8"
-        ) from None
+        what = f"{path}:{line}: not UTF-8: found the byte 0x{error.object[error.start]:02x}"
+        raise ConfigError(what, hint="save the file as UTF-8") from None
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from None
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def parse(text: str) -> Document:

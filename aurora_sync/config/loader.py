@@ -285,7 +285,8 @@ class _Reading:
                 choices = re.findall(r"'([^']*)'", str(context["expected"]))
                 return f"{found}; allowed: {', '.join(choices)}{_did_you_mean(str(value), choices)}"
             case "value_error":
-                return f"{found}; {context['error']}" if not isinstance(value, dict) else str(context["error"])
+                text = str(context["error"])
+                return text if isinstance(value, dict) and not text.startswith("allowed") else f"{found}; {text}"
             case "string_type" if isinstance(value, bool | int | float) and written is not None:
                 kind = "boolean" if isinstance(value, bool) else "number"
                 return f"found {written}, which YAML reads as a {kind}; {quote(written)}"

@@ -241,7 +241,11 @@ class TableOptions(_Model):
     )
     group: Group | None = Field(None, description="Dagster asset group; default: the schema.")
     owners: list[Owner] = Field(default_factory=list, description="E-mail addresses or team:name.")
-    tags: dict[TagKey, TagValue] = Field(default_factory=dict, description="Tags of the Dagster asset.")
+    tags: dict[TagKey, TagValue] = Field(
+        default_factory=dict,
+        description="Tags of the Dagster asset.",
+        json_schema_extra={"additionalProperties": False},  # than the keys that match TagKey
+    )
     checks: Checks = Field(default_factory=Checks, description="What is checked after every applied run.")
     max_snapshot_minutes: int = Field(
         120, ge=1, description="A read that holds its snapshot on the source longer than this is stopped."
@@ -357,8 +361,8 @@ class TablesFile(_Model):
     schema_ref: str | None = Field(
         None, alias="$schema", description="The JSON Schema of this file, for editors; not read here."
     )
-    defaults: TableOptions = Field(
-        default_factory=TableOptions,
+    defaults: TableOptions | None = Field(
+        None,
         description="For all tables. A mapping in a table's entry is merged into its default key by key, "
         "anything else replaces it.",
     )

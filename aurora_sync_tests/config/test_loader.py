@@ -1,0 +1,477 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from aurora_sync.config.loader import SyncConfig, expand, from_mapping, load
+from aurora_sync.config.tables import TableConfig, WatermarkType
+from aurora_sync.errors import ConfigError
+
+
+@pytest.fixture
+def tables_yaml(tmp_path: Path) -> Path:
+    return tmp_path / "tables.yaml"
+
+
+def read(path: Path, text: str | bytes) -> SyncConfig:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return load(path)
+
+
+def problems(path: Path, text: str | bytes) -> list[str]:
+    """What is wrong with the text, each without the name of the file."""
+    with pytest.raises(ConfigError) as caught:
+        read(path, text)
+    assert all(problem.startswith(str(path)) for problem in caught.value.problems)
+    return [problem.removeprefix(f"{path}:").strip() for problem in caught.value.problems]
+
+
+def only_table(path: Path, entry: str) -> TableConfig:
+    (found,) = read(path, f"tables:\n  - {entry}\n").tables
+    return found.table
+
+
+# What is read
+
+
+def test_every_configuration_of_the_source_document_is_read(tables_yaml: Path) -> None:
+    document = {
+        "tables": [
+            {
+                "table_name": "legacy_orders",
+                "watermark_type": "integer",
+                "watermark_col": "order_id",
+                "primary_key": "order_id",
+            },
+            {"table_name": "customers", "watermark_col": "updated_at"},
+            {
+                "table_name": "orders",
+                "watermark_type": "composite",
+                "watermark_cols": ["updated_at", "order_id"],
+                "primary_key": "order_id",
+            },
+            {"table_name": "stock", "watermark_type": "xmin"},
+            {"table_name": "countries", "watermark_type": "full_snapshot"},
+        ]
+    }
+    tables = [entry.table for entry in read(tables_yaml, json.dumps(document, indent="\t")).tables]
+    assert [table.qualified_name for table in tables] == [
+        "public.legacy_orders",
+        "public.customers",
+        "public.orders",
+        "public.stock",
+        "public.countries",
+    ]
+    assert tables[0].primary_key == ["order_id"]
+    assert tables[1].watermark_type is WatermarkType.timestamp
+    assert tables[2].watermark_columns == ("updated_at", "order_id")
+
+
+def test_defaults_hold_for_every_table_and_mappings_are_merged_key_by_key(tables_yaml: Path) -> None:
+    config = read(
+        tables_yaml,
+        """
+defaults:
+  schema: legacy
+  schedule: "*/15 * * * *"
+  tags: {team: core}
+  checks: {row_count: {tolerance: 0.1, every: 3}}
+tables:
+  - {table_name: a, watermark_type: xmin}
+  - {table_name: b, watermark_type: xmin, schedule: null, tags: {tier: gold}, checks: {row_count: {every: 1}}}
+  - {table_name: other.c, watermark_type: xmin}
+""",
+    )
+    a, b, c = (entry.table for entry in config.tables)
+    assert (a.schedule, a.tags, a.checks.row_count.every) == ("*/15 * * * *", {"team": "core"}, 3)
+    assert (b.schedule, b.tags) == (None, {"team": "core", "tier": "gold"})
+    assert (b.checks.row_count.every, b.checks.row_count.tolerance) == (1, 0.1)
+    assert [t.qualified_name for t in (a, b, c)] == ["legacy.a", "legacy.b", "other.c"]
+
+
+def test_anchors_aliases_and_merge_keys_may_be_used(tables_yaml: Path) -> None:
+    config = read(
+        tables_yaml,
+        """
+tables:
+  - &first {table_name: a, watermark_type: xmin, owners: &us [team:data], group: one}
+  - {table_name: b, watermark_type: full_snapshot, owners: *us}
+  - {<<: *first, table_name: c, group: two}
+""",
+    )
+    assert [entry.table.owners for entry in config.tables] == [["team:data"]] * 3
+    assert (config.tables[2].table.watermark_type, config.tables[2].table.group) == (WatermarkType.xmin, "two")
+
+
+def test_the_line_of_every_table_is_known(tables_yaml: Path) -> None:
+    config = read(
+        tables_yaml,
+        """tables:
+  - table_name: orders
+    watermark_type: xmin
+  - table_name: audit_*
+    watermark_type: xmin
+
+  - {table_name: audit_old, watermark_type: full_snapshot}
+""",
+    )
+    tables = expand(config, [("public", "audit_2024"), ("public", "audit_old")])
+    assert {table.table_name: config.line_of(table) for table in tables} == {
+        "orders": 2,
+        "audit_2024": 4,
+        "audit_old": 7,
+    }
+
+
+def test_a_mapping_that_is_no_file_is_read_alike_and_its_errors_have_no_line() -> None:
+    mapping = {"tables": [{"table_name": "audit_*", "watermark_type": "xmin"}]}
+    assert from_mapping(mapping, Path("defs.yaml")).tables[0].line is None
+    with pytest.raises(ConfigError, match=r"^defs\.yaml: table public\.a: watermark_type: found 'xmim'"):
+        from_mapping({"tables": [{"table_name": "a", "watermark_type": "xmim"}]}, Path("defs.yaml"))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key(tables_yaml: Path) -> None:
+    assert read(tables_yaml, b"\xef\xbb\xbftables: [{table_name: a, watermark_type: xmin}]").tables
+
+
+# What is refused: all of it at once, with file, line, table, key, what was found and what is allowed
+
+
+def test_all_problems_are_named_at_once_in_the_order_of_the_file(tables_yaml: Path) -> None:
+    found = problems(
+        tables_yaml,
+        """defaults:
+  delets: soft
+tables:
+  - table_name: legacy.orders
+    watermark_type: timestam
+  - table_name: legacy.stock
+    watermark_type: xmin
+    watermark_col: id
+    lookback: many
+    checks:
+      row_count: {tolerance: 2, evry: 3}
+  - watermark_type: xmin
+  - orders
+tabels: []
+""",
+    )
+    assert found == [
+        "2: defaults: delets: unknown key (did you mean 'deletes'?)",
+        "5: table legacy.orders: watermark_type: found 'timestam'; allowed: timestamp, integer, xmin, composite, "
+        "full_snapshot (did you mean 'timestamp'?)",
+        "8: table legacy.stock: watermark_col: found 'id'; it belongs to watermark_type timestamp or integer, "
+        "this is xmin",
+        "9: table legacy.stock: lookback: found 'many'; allowed: a whole number",
+        "11: table legacy.stock: checks.row_count.tolerance: found 2; allowed: 1.0 or less",
+        "11: table legacy.stock: checks.row_count.evry: unknown key (did you mean 'every'?)",
+        "12: table 3 of the list: table_name: missing",
+        "13: table 4 of the list: found 'orders'; allowed: a mapping, such as - table_name: orders",
+        "14: tabels: unknown key (did you mean 'tables'?)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ("{table_name: t}", "watermark_col: missing; watermark_type timestamp (the default) needs it"),
+        ("{table_name: t, watermark_type: integer}", "watermark_col: missing; watermark_type integer needs it"),
+        (
+            "{table_name: t, watermark_type: composite, watermark_cols: [a]}",
+            "watermark_cols: found a list of 1; allowed: 2 or more",
+        ),
+        (
+            "{table_name: t, watermark_type: composite, watermark_cols: [a, a]}",
+            "watermark_cols: found ['a', 'a']; allowed: every column once",
+        ),
+        (
+            "{table_name: t, watermark_col: a, lookback: 5}",
+            "lookback: found 5; it belongs to watermark_type integer, this is timestamp (the default)",
+        ),
+        (
+            "{table_name: t, watermark_type: xmin, watermark_set_by: database}",
+            "watermark_set_by: found 'database'; it belongs to watermark_type timestamp or integer or composite, "
+            "this is xmin",
+        ),
+        (
+            "{table_name: t, watermark_type: full_snapshot, append_only: true}",
+            "append_only: found True; it belongs to watermark_type xmin, this is full_snapshot",
+        ),
+        (
+            "{table_name: t, watermark_type: xmin, schedule: 5 4 * *}",
+            "schedule: found '5 4 * *'; allowed: five fields (minute hour day month weekday) such as '*/15 * * * *'",
+        ),
+        (
+            "{table_name: t, watermark_type: xmin, schedule: 0 24 * * *}",
+            "schedule: found '0 24 * * *'; the hour is '24'; allowed: * or 0 to 23, with -, comma and /",
+        ),
+        (
+            "{table_name: t, watermark_type: xmin, freshness: 2 hours}",
+            "freshness.fail_after: found '2 hours'; allowed: a number of minutes, hours or days such as 30m, 2h or 1d",
+        ),
+        (
+            "{table_name: t, watermark_type: xmin, freshness: {fail_after: 60m, warn_after: 1h}}",
+            "freshness: warn_after (1h) must be shorter than fail_after (60m)",
+        ),
+        (
+            "{table_name: t, watermark_type: xmin, freshness: 5}",
+            "freshness: found 5; allowed: a time such as 2h, or a mapping of fail_after and warn_after",
+        ),
+        (
+            "{table_name: t, watermark_type: xmin, owners: [joe]}",
+            "owners[0]: found 'joe'; allowed: an e-mail address, or team:name",
+        ),
+        (
+            "{table_name: t, watermark_type: xmin, tags: {a b: c}}",
+            "tags.a b: found 'a b'; allowed: up to 63 letters, digits, '_', '-' or '.', optionally after a prefix "
+            "and '/'",
+        ),
+        (
+            "{table_name: t, watermark_type: xmin, primary_key: [a, b, a]}",
+            "primary_key: found a list of 3; a stands there twice; allowed: every name once",
+        ),
+        (
+            "{table_name: t, watermark_type: xmin, primary_key: []}",
+            "primary_key: found a list of 0; allowed: 1 or more",
+        ),
+        (
+            "{table_name: t, watermark_type: xmin, primary_key: {a: b}}",
+            "primary_key: found a mapping; allowed: a name or a list of names",
+        ),
+        (
+            "{table_name: t, watermark_type: xmin, exclude: u*}",
+            "exclude: found 'u*'; it belongs to a glob, and table_name is none",
+        ),
+        ("{table_name: '', watermark_type: xmin}", "table_name: found ''; allowed: a text that is not empty"),
+        (
+            "{table_name: t, schema_: legacy, watermark_type: xmin}",
+            "schema_: unknown key (did you mean 'schema'?)",
+        ),
+    ],
+)
+def test_keys_that_are_wrong_or_do_not_go_together_are_refused_with_the_reason(
+    tables_yaml: Path, entry: str, problem: str
+) -> None:
+    (found,) = problems(tables_yaml, f"tables:\n  - {entry}\n")
+    assert found.split(": ", 2)[2] == problem
+    assert found.startswith("2: table public.")
+
+
+def test_a_key_of_tables_under_defaults_is_told_where_it_belongs(tables_yaml: Path) -> None:
+    text = "defaults: {watermark_type: xmin}\ntables: [{table_name: t, watermark_type: xmin}]"
+    assert problems(tables_yaml, text) == [
+        "1: defaults: watermark_type: belongs to the entry of a table, it cannot be a default"
+    ]
+
+
+def test_a_wrong_default_is_reported_once_and_not_for_every_table(tables_yaml: Path) -> None:
+    text = "defaults: {deletes: maybe}\ntables:\n" + "".join(
+        f"- {{table_name: t{n}, watermark_type: xmin}}\n" for n in range(5)
+    )
+    assert problems(tables_yaml, text) == ["1: defaults: deletes: found 'maybe'; allowed: hard, soft"]
+
+
+@pytest.mark.parametrize(
+    ("written", "kind"), [("no", "boolean"), ("on", "boolean"), ("2024", "number"), ("1_000", "number"), ("1e3", None)]
+)
+def test_a_name_that_yaml_takes_for_something_else_is_to_be_quoted(
+    tables_yaml: Path, written: str, kind: str | None
+) -> None:
+    text = f"tables:\n- {{table_name: {written}, watermark_type: xmin}}"
+    if kind is None:
+        assert read(tables_yaml, text).tables[0].table.table_name == written
+    else:
+        assert problems(tables_yaml, text) == [
+            f"2: table 1 of the list: table_name: found {written}, which YAML reads as a {kind}; "
+            f'put it in quotes: "{written}"'
+        ]
+    assert only_table(tables_yaml, f'{{table_name: "{written}", watermark_type: xmin}}').table_name == written
+
+
+def test_dates_and_keys_that_yaml_takes_for_something_else_are_to_be_quoted(tables_yaml: Path) -> None:
+    text = "tables:\n- {table_name: t, watermark_col: 2024-01-31, column_types: {on: text, 7: text, ~: text}}"
+    assert problems(tables_yaml, text) == [
+        "2: table public.t: watermark_col: found 2024-01-31, which YAML reads as a date; "
+        'put it in quotes: "2024-01-31"',
+        '2: table public.t: column_types: the key on is read by YAML as a boolean; put it in quotes: "on"',
+        '2: table public.t: column_types: the key 7 is read by YAML as a number; put it in quotes: "7"',
+        '2: table public.t: column_types: the key ~ is read by YAML as nothing; put it in quotes: "~"',
+    ]
+
+
+def test_duplicate_keys_are_refused_at_every_level(tables_yaml: Path) -> None:
+    text = "tables:\n- table_name: a\n  watermark_type: xmin\n  tags: {x: a, x: b}\n  watermark_type: xmin\ntables: []"
+    assert problems(tables_yaml, text) == [
+        "4: table public.a: tags: the key x stands here again, it is first in line 4",
+        "5: table public.a: the key watermark_type stands here again, it is first in line 3",
+        "6: the key tables stands here again, it is first in line 1",
+    ]
+
+
+def test_duplicate_tables_are_refused_also_where_one_of_them_is_wrong(tables_yaml: Path) -> None:
+    text = """tables:
+- {table_name: a, watermark_type: xmin, group: "x y"}
+- {table_name: public.a, watermark_type: xmin}
+- {table_name: a_b, watermark_type: xmin}
+- {table_name: "a[_]b", watermark_type: xmin}
+"""
+    assert problems(tables_yaml, text) == [
+        "2: table public.a: group: found 'x y'; allowed: letters, digits and '_', in segments joined by '/'",
+        "3: table public.a: has an entry already in line 2",
+        "5: table public.a_b: has an entry already in line 4",
+    ]
+
+
+def test_two_tables_with_the_same_folded_target_are_refused(tables_yaml: Path) -> None:
+    text = """tables:
+- {table_name: Orders, watermark_type: xmin}
+- {table_name: orders, watermark_type: xmin}
+- {table_name: straße, watermark_type: xmin}
+- {table_name: STRASSE, watermark_type: xmin}
+- {table_name: x.y, target_schema: Public, target_table: ORDERS, watermark_type: xmin}
+"""
+    assert problems(tables_yaml, text) == [
+        f"{line}: table {name}: target_table: its target PUBLIC.ORDERS is also the target of public.Orders in line 2; "
+        "give one of them another target_schema or target_table"
+        for line, name in ((3, "public.orders"), (6, "x.y"))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "the file is empty; allowed: tables: and a list of one entry or more"),
+        ("# nothing\n", "the file is empty; allowed: tables: and a list of one entry or more"),
+        ("- a\n", "1: found a list of 1; allowed: a mapping with the key tables"),
+        ("defaults: {}\n", "1: tables: missing; allowed: a list of one entry or more"),
+        ("tables:\n", "1: tables: found nothing; allowed: a list of one entry or more"),
+        ("tables: []\n", "1: tables: found a list of 0; allowed: a list of one entry or more"),
+        ("tables:\n\t- a\n", "2: found a tab; YAML is indented with spaces"),
+        ("tables: [1\n", "2: while parsing a flow sequence, did not find expected ',' or ']'"),
+        ("tables: *none\n", "1: found undefined alias"),
+        ("--- {}\n--- {}\n", "2: expected a single document in the stream, but found another document"),
+        ("tables: \x07\n", "1: the character '\\x07' is not allowed in YAML"),
+        (b"# a\ntables: [\xe9]\n", "2: not UTF-8: found the byte 0xe9"),
+        ("tables:\n" + "- " * 100_000, "2: nested deeper than 20 levels"),
+        ("tables: &a [*a]\n", "1: nested deeper than 20 levels"),
+        ("tables: [&a {<<: *a}]\n", "1: nested deeper than 20 levels"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_clear_error(tables_yaml: Path, text: str | bytes, problem: str) -> None:
+    assert problems(tables_yaml, text) == [problem]
+
+
+def test_python_tags_are_refused(tables_yaml: Path) -> None:
+    text = "tables:\n- {table_name: !!python/object/apply:os.getcwd [], watermark_type: !secret xmin}"
+    assert problems(tables_yaml, text)[-2:] == [
+        "2: table 1 of the list: table_name: the tag !!python/object/apply:os.getcwd is not allowed; "
+        "allowed: plain values",
+        "2: table 1 of the list: watermark_type: the tag !secret is not allowed; allowed: plain values",
+    ]
+
+
+def test_aliases_of_aliases_are_bounded(tables_yaml: Path) -> None:
+    levels = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 15)]
+    assert "1: aliases make it larger than 200,000 values" in problems(tables_yaml, "\n".join(["a0: &a0 x", *levels]))
+
+
+def test_a_missing_file_and_a_directory_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: there is no such file"):
+        load(tmp_path / "nowhere.yaml")
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load(tmp_path)
+
+
+# Names and globs
+
+EXISTING = [
+    ("public", "audit_a"),
+    ("public", "audit_b"),
+    ("public", "audit_*"),
+    ("legacy", "Orders"),
+    ("legacy", "a.b"),
+]
+
+
+def expanded(path: Path, *entries: str) -> dict[str, str]:
+    """Names of the tables that the entries stand for, and their groups."""
+    config = read(path, "tables:\n" + "".join(f"- {{watermark_type: xmin, {entry}}}\n" for entry in entries))
+    return {table.qualified_name: table.group or "" for table in expand(config, EXISTING)}
+
+
+def refused(path: Path, *entries: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        expanded(path, *entries)
+    return [problem.removeprefix(f"{path}:") for problem in caught.value.problems]
+
+
+def test_a_glob_stands_for_the_tables_that_exist_and_exclude_leaves_some_out(tables_yaml: Path) -> None:
+    assert list(expanded(tables_yaml, "table_name: audit_?, exclude: [audit_b, '*[*]']")) == ["public.audit_a"]
+    assert list(expanded(tables_yaml, "table_name: '*.*', exclude: [public.*]")) == ["legacy.Orders", "legacy.a.b"]
+
+
+def test_an_explicit_entry_wins_over_a_glob_wherever_it_stands(tables_yaml: Path) -> None:
+    found = expanded(tables_yaml, "table_name: audit_?, group: many", "table_name: audit_a, group: one")
+    assert found == {"public.audit_a": "one", "public.audit_b": "many", "public.audit_*": "many"}
+
+
+def test_escaped_metacharacters_are_a_plain_name_that_needs_no_database(tables_yaml: Path) -> None:
+    config = read(tables_yaml, "tables: [{table_name: 'legacy.a[.]b[*]', watermark_type: xmin}]")
+    assert not config.has_globs
+    (table,) = expand(config, [])
+    assert (table.schema_, table.table_name, config.line_of(table)) == ("legacy", "a.b*", 1)
+
+
+def test_an_expanded_table_is_as_if_it_had_an_entry_of_its_own(tables_yaml: Path) -> None:
+    glob = read(tables_yaml, "tables: [{table_name: audit_*, exclude: '*b', watermark_type: xmin}]")
+    own = read(tables_yaml, "tables: [{table_name: audit_a, watermark_type: xmin}]")
+    assert expand(glob, [("public", "audit_a")])[0].model_dump() == own.tables[0].table.model_dump()
+
+
+def test_a_glob_that_matches_nothing_is_refused(tables_yaml: Path) -> None:
+    assert refused(tables_yaml, "table_name: log_*", "table_name: audit_a*, exclude: audit_a") == [
+        "2: table public.log_*: table_name: the glob matches none of the 5 tables that this role can see",
+        "3: table public.audit_a*: table_name: the glob matches none of the 5 tables that this role can see except "
+        "what exclude leaves out: audit_a",
+    ]
+
+
+def test_two_globs_that_match_one_table_are_refused(tables_yaml: Path) -> None:
+    assert refused(tables_yaml, "table_name: audit_?", "table_name: '*_a'") == [
+        "3: table public.*_a: table_name: the glob matches public.audit_a, and so does public.audit_? in line 2; "
+        "exclude it from one of them, or give it an entry of its own"
+    ]
+    assert len(expanded(tables_yaml, "table_name: audit_?", "table_name: '*_a'", "table_name: audit_a")) == 3
+
+
+def test_tables_of_a_glob_that_would_meet_in_one_target_are_refused(tables_yaml: Path) -> None:
+    entries = ("table_name: legacy.O*, target_schema: x", "table_name: public.orders, target_schema: X")
+    assert refused(tables_yaml, *entries) == [
+        "3: table public.orders: target_table: its target X.ORDERS is also the target of legacy.Orders in line 2; "
+        "give one of them another target_schema or target_table"
+    ]
+
+
+def test_a_glob_with_one_target_table_is_refused(tables_yaml: Path) -> None:
+    (found,) = refused(tables_yaml, "table_name: audit_*, target_table: audits")
+    assert "all tables of a glob would have the same target" in found
+
+
+def test_a_schema_that_is_named_twice_must_be_the_same(tables_yaml: Path) -> None:
+    assert list(expanded(tables_yaml, "table_name: legacy.Orders, schema: legacy")) == ["legacy.Orders"]
+    assert refused(tables_yaml, "table_name: legacy.Orders, schema: public", "table_name: a.b.c") == [
+        "2: table legacy.Orders: schema: found 'public', and table_name names the schema 'legacy'; write one of the "
+        "two, and a '.' that is part of a name as [.]",
+        "3: table a.b.c: table_name: found 'a.b.c'; allowed: name or schema.name, a '.' that is part of a name is "
+        "written [.]",
+    ]
+
+
+def test_a_thousand_tables_are_read(tables_yaml: Path) -> None:
+    entries = [
+        f"- {{table_name: t{n}, watermark_type: xmin, schedule: '5 * * * *', tags: {{n: x}}}}" for n in range(1000)
+    ]
+    config = read(tables_yaml, "tables:\n" + "\n".join(entries))
+    assert [config.line_of(table) for table in expand(config, [])] == list(range(2, 1002))
