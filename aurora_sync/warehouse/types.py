@@ -30,11 +30,10 @@ def _cast(target: str, misfit: str = "", note: str = "", cast: str = "CAST({0} A
 
 _NO_TIMESTAMP = "({0} NOT LIKE '____-__-__ __:__:__%' OR {0} LIKE '% BC')"  # infinity, BC, years of 5 digits
 # VARIANT holds a number of up to 38 digits exactly and rounds any longer one to a double. Strings may hold
-# long runs of digits, so they are taken out first; 39 digits, or 38 and a point with one before or after it.
-_LONG_NUMBER = (
-    "REGEXP_REPLACE({0}, '\"([^\"\\\\\\\\]|\\\\\\\\.)*\"', '')"
-    " <> REGEXP_REPLACE(REGEXP_REPLACE({0}, '\"([^\"\\\\\\\\]|\\\\\\\\.)*\"', ''), '[0-9]{{39}}|[0-9.]{{40}}', '')"
-)
+# long runs of digits too, so they are taken out first, after the escapes in them (no backslash in a regular
+# expression: engines read those differently). Long are 39 digits, or 39 digits and a point.
+_NO_STRINGS = "REGEXP_REPLACE(REPLACE(REPLACE({0}, '\\\\\\\\', ''), '\\\\\"', ''), '\"[^\"]*\"', '')"
+_LONG_NUMBER = f"{_NO_STRINGS} <> REGEXP_REPLACE({_NO_STRINGS}, '[0-9]{{{{39}}}}|[0-9.]{{{{40}}}}', '')"
 
 NATURAL: dict[str, TypeRule] = {
     "int2": _cast("NUMBER(5,0)"),

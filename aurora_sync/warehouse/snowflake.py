@@ -1,0 +1,249 @@
+"""Snowflake as the warehouse, through dagster-snowflake's resource and the real connector.
+
+The project's users fixed dagster-snowflake as the way in, so this is the one place outside orchestration/
+that reaches a Dagster library. It is imported when a session is opened and not before: it takes seconds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aurora_sync.errors import ConfigError, Kind, WarehouseError
+from aurora_sync.increment import Manifest
+from aurora_sync.warehouse.base import Objects, Row, Session, Warehouse
+from aurora_sync.warehouse.ddl import fold, identifier, literal
+
+_log = logging.getLogger(__name__)
+
+FILES_PER_COPY = 1000  # Snowflake's limit for FILES
+
+# What the statements of merge.py rely on, whatever the account's defaults are.
+SESSION_PARAMETERS: dict[str, str | int | bool] = {
+    "TRANSACTION_ABORT_ON_ERROR": True,  # else COMMIT keeps what came before a statement that failed
+    "ERROR_ON_NONDETERMINISTIC_MERGE": True,
+    "ERROR_ON_NONDETERMINISTIC_UPDATE": True,
+    "LOCK_TIMEOUT": 600,  # s; the default of 12 hours would hold a run behind a dead rival's transaction
+    "TIMEZONE": "UTC",
+    "DATE_INPUT_FORMAT": "AUTO",
+    "TIME_INPUT_FORMAT": "AUTO",
+    "TIMESTAMP_INPUT_FORMAT": "AUTO",
+    "BINARY_INPUT_FORMAT": "HEX",
+    "QUOTED_IDENTIFIERS_IGNORE_CASE": False,
+}
+
+# PostgreSQL's CSV, read as it was written: NULL is an empty field without quotes and '' is "". The options
+# whose default would change a value: NULL_IF (\N), ESCAPE_UNENCLOSED_FIELD (backslash).
+FILE_FORMAT = (
+    "TYPE = CSV COMPRESSION = ZSTD ENCODING = 'UTF8' RECORD_DELIMITER = '\\n' FIELD_DELIMITER = ','"
+    " FIELD_OPTIONALLY_ENCLOSED_BY = '\"' EMPTY_FIELD_AS_NULL = TRUE NULL_IF = () ESCAPE = NONE"
+    " ESCAPE_UNENCLOSED_FIELD = NONE MULTI_LINE = TRUE SKIP_HEADER = 0 SKIP_BLANK_LINES = FALSE"
+    " TRIM_SPACE = FALSE ERROR_ON_COLUMN_COUNT_MISMATCH = TRUE REPLACE_INVALID_CHARACTERS = FALSE"
+    " SKIP_BYTE_ORDER_MARK = FALSE"
+)
+
+# Snowflake's error numbers with what a person does about them.
+_HINTS = {
+    606: "name a warehouse that the role may use (SNOWFLAKE_WAREHOUSE)",
+    2003: "the object is missing or the role has no privilege on it: check the grants and the names",
+    2043: "the object is missing or the role has no privilege on it: check the grants and the names",
+    3001: "grant the privilege to the role (SNOWFLAKE_ROLE)",
+    250001: "check account, user, password or key, and role",
+    290403: "check the account name (SNOWFLAKE_ACCOUNT)",
+    290404: "check the account name (SNOWFLAKE_ACCOUNT)",
+}
+_TRANSIENT = {
+    604,  # the statement was cancelled: a time limit
+    625,  # a lock was not released in time
+    630,  # the statement reached its time limit
+    2002,  # the object exists already: a rival made it between our look and our CREATE
+}
+
+
+def copy_into(staging_table: str, stage: str, path: str, files: Sequence[str]) -> str:
+    """``stage`` is the quoted name, ``path`` lies under it and ends with /."""
+    names = ", ".join(literal(name) for name in files)
+    return (
+        f"COPY INTO {staging_table} FROM {literal(f'@{stage}/{path}')} FILES = ({names})"
+        f" FILE_FORMAT = ({FILE_FORMAT}) ON_ERROR = ABORT_STATEMENT TRUNCATECOLUMNS = FALSE FORCE = TRUE"
+    )
+
+
+class SnowflakeSession(Session):
+    def __init__(self, connection: Any, warehouse: SnowflakeWarehouse) -> None:
+        self._connection = connection
+        self._warehouse = warehouse
+
+    def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        with self._execute(statement, parameters) as cursor:
+            return [tuple(row) for row in cursor.fetchall()]
+
+    def modify(self, statement: str, parameters: Sequence[Any] = ()) -> int:
+        with self._execute(statement, parameters) as cursor:
+            return int(cursor.rowcount)
+
+    def load(self, staging_table: str, manifest: Manifest, objects: Objects) -> int:
+        """Snowflake reads the objects itself; ``objects`` is not used."""
+        path = self._warehouse.stage_path(manifest)
+        loaded = 0
+        names = iter([file.name for file in manifest.files])
+        while batch := list(itertools.islice(names, FILES_PER_COPY)):
+            statement = copy_into(staging_table, self._warehouse.quoted_stage, path, batch)
+            with self._execute(statement, ()) as cursor:
+                labels = [column.name.lower() for column in cursor.description]
+                results = [dict(zip(labels, row, strict=True)) for row in cursor.fetchall()]
+            missed = len(batch) - sum(result.get("status") == "LOADED" for result in results)
+            if missed:
+                raise WarehouseError(
+                    f"COPY INTO loaded all but {missed} of {len(batch)} files: {results[:3]}",
+                    where=f"@{self._warehouse.stage}/{path}",
+                    hint="the stage's URL must be the one that the objects are written under",
+                )
+            loaded += sum(int(result["rows_loaded"]) for result in results)
+        return loaded
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        self.query("BEGIN TRANSACTION")
+        try:
+            yield
+            self.query("COMMIT")
+        except BaseException as error:
+            try:
+                self.query("ROLLBACK")
+            except WarehouseError as unrolled:
+                error.add_note(f"ROLLBACK failed too: {unrolled}")
+            raise
+
+    @contextmanager
+    def _execute(self, statement: str, parameters: Sequence[Any]) -> Iterator[Any]:
+        from snowflake.connector.errors import Error
+
+        _log.debug("snowflake: %s", statement)
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.execute(statement, tuple(parameters) or None)
+                yield cursor
+        except Error as error:
+            raise warehouse_error(error, self._warehouse.describe()) from error
+
+
+def warehouse_error(error: Any, where: str) -> WarehouseError:
+    """A connector's error with its kind: what Snowflake judged is refused, what did not reach it or was cut
+    off may be tried again."""
+    from snowflake.connector import errors
+
+    errno = error.errno or 0
+    # The connector raises DatabaseError itself, and none of its kinds, for a refused login.
+    refused = isinstance(error, errors.ProgrammingError | errors.DataError | errors.IntegrityError)
+    refused = refused or isinstance(error, errors.NotSupportedError | errors.ForbiddenError)
+    refused = refused or type(error) is errors.DatabaseError or errno in (290403, 290404)
+    transient = not refused or errno in _TRANSIENT or (error.sqlstate or "").startswith(("40", "57014"))
+    hint = _HINTS.get(errno, "")
+    return WarehouseError(
+        f"{error.msg or error}",
+        where=where,
+        hint="" if transient else hint,
+        kind=Kind.TRANSIENT if transient else Kind.REFUSED,
+    )
+
+
+@dataclass(frozen=True)
+class SnowflakeWarehouse(Warehouse):
+    """Log in with one of ``password``, ``private_key`` (PEM, also base64-encoded), ``private_key_path``, or an
+    ``authenticator`` that needs none of them.
+
+    ``stage`` is the external stage, as one writes it in SQL (``DB.SCHEMA.NAME``), and ``stage_prefix`` the
+    object key prefix that its URL names: ``s3://bucket/prefix/`` → ``prefix/``.
+    """
+
+    account: str
+    user: str
+    database: str
+    stage: str
+    stage_prefix: str = ""
+    warehouse: str | None = None
+    role: str | None = None
+    password: str | None = field(default=None, repr=False)
+    private_key: str | None = field(default=None, repr=False)
+    private_key_path: str | None = None
+    private_key_passphrase: str | None = field(default=None, repr=False)
+    authenticator: str | None = None
+    host: str | None = None
+    port: int | None = None
+    protocol: str | None = None
+    network_timeout: int | None = None  # s; None: the connector's
+
+    kind = "snowflake"
+
+    def __post_init__(self) -> None:
+        given = [self.password, self.private_key, self.private_key_path]
+        secrets = sum(secret is not None for secret in given)
+        if secrets > 1 or (secrets == 0 and self.authenticator is None):
+            raise ConfigError(
+                "Snowflake needs exactly one of a password, a private key and the path of a private key,"
+                f" or an authenticator; found {secrets}",
+                hint="set SNOWFLAKE_PASSWORD, SNOWFLAKE_PRIVATE_KEY or SNOWFLAKE_PRIVATE_KEY_PATH",
+            )
+
+    def describe(self) -> str:
+        return f"snowflake:{self.account}/{self.database}"
+
+    @property
+    def quoted_stage(self) -> str:
+        return ".".join(identifier(fold(part)) for part in self.stage.split("."))
+
+    def stage_path(self, manifest: Manifest) -> str:
+        if not manifest.prefix.startswith(self.stage_prefix):
+            raise ConfigError(
+                f"the objects are under {manifest.prefix!r}, but the stage {self.stage} shows {self.stage_prefix!r}",
+                hint="the stage's URL and AURORA_SYNC_STAGE must name the same place",
+            )
+        return manifest.prefix.removeprefix(self.stage_prefix)
+
+    @contextmanager
+    def session(self, *, query_tag: str = "") -> Iterator[Session]:
+        from snowflake.connector.errors import Error
+
+        with ExitStack() as stack:
+            try:
+                connection = stack.enter_context(self._resource(query_tag).get_connection())
+            except Error as error:
+                raise warehouse_error(error, self.describe()) from error
+            except (ValueError, TypeError, OSError) as error:
+                raise WarehouseError(
+                    f"the private key cannot be read: {error}",
+                    where=self.describe(),
+                    hint="PEM in PKCS#8 form, with its passphrase if it is encrypted",
+                ) from error
+            try:
+                yield SnowflakeSession(connection, self)
+            finally:
+                connection.close()  # the resource closes it only where no exception passes through
+
+    def _resource(self, query_tag: str) -> Any:
+        from dagster_snowflake import SnowflakeResource
+
+        additional = {"session_parameters": SESSION_PARAMETERS | {"QUERY_TAG": query_tag[:2000]}}
+        address = {"host": self.host, "port": self.port, "protocol": self.protocol}
+        return SnowflakeResource(
+            account=self.account,
+            user=self.user,
+            database=self.database,
+            warehouse=self.warehouse,
+            role=self.role,
+            password=self.password,
+            private_key=self.private_key,
+            private_key_path=self.private_key_path,
+            private_key_password=self.private_key_passphrase,
+            authenticator=self.authenticator,
+            network_timeout=self.network_timeout,
+            autocommit=True,
+            paramstyle="qmark",
+            additional_snowflake_connection_args=additional
+            | {name: value for name, value in address.items() if value is not None},
+        )
