@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg2
 import psycopg2.errors
@@ -37,7 +38,7 @@ def connect(dsn: str, *, application_name: str = "aurora_sync") -> Iterator[Conn
 
     Every psycopg2 error raised inside surfaces as :class:`SourceError` with its kind.
     """
-    options = {"application_name": application_name, "keepalives_idle": 30}
+    options: dict[str, Any] = {"application_name": application_name, "keepalives_idle": 30}
     if "connect_timeout" not in psycopg2.extensions.parse_dsn(dsn):
         options["connect_timeout"] = 10
     try:
@@ -66,7 +67,8 @@ def connect(dsn: str, *, application_name: str = "aurora_sync") -> Iterator[Conn
 def describe(dsn: str) -> str:
     """``user@host:port/database``, without secrets."""
     parts = psycopg2.extensions.parse_dsn(dsn)
-    return f"{parts.get('user', '')}@{parts.get('host', 'localhost')}:{parts.get('port', '5432')}/{parts.get('dbname', '')}"
+    host = f"{parts.get('host', 'localhost')}:{parts.get('port', '5432')}"
+    return f"{parts.get('user', '')}@{host}/{parts.get('dbname', '')}"
 
 
 def database_name(dsn: str) -> str:

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import psycopg2.errors
 from psycopg2 import sql
@@ -20,7 +20,7 @@ from aurora_sync.errors import Kind, SourceError
 from aurora_sync.increment import Column, Snapshot, Token
 from aurora_sync.relation import Fence, Observation, SourceTable
 from aurora_sync.source import catalogue
-from aurora_sync.source.copy_out import Progress, copy_out, count_rows
+from aurora_sync.source.copy_out import Progress, Sink, copy_out, count_rows, select_statement
 
 # Transactions of this database that may have taken a clock value already. Walsenders and workers of other
 # databases have another datname; a session that hides its start shows up in the second number.
@@ -68,10 +68,6 @@ WITH RECURSIVE tree(oid) AS (
 )
 SELECT c.oid, c.relfilenode FROM tree t JOIN pg_class c ON c.oid = t.oid WHERE c.relkind <> 'p'
 """
-
-
-class Sink(Protocol):
-    def write(self, data: bytes, /) -> object: ...
 
 
 class Reading:
@@ -130,6 +126,13 @@ class Reading:
         """``count(*)`` in the observed snapshot."""
         return count_rows(self._connection, self.table, where)
 
+    def explain(self, columns: Sequence[Column], where: sql.Composable | None) -> tuple[str, int]:
+        """The statement that :meth:`copy` would run, and the planner's estimate of its rows."""
+        statement = select_statement(self.table, columns, where)
+        with self._connection.cursor() as cursor:
+            ((plan,),) = _one(cursor, sql.SQL("EXPLAIN (FORMAT JSON) {}").format(statement))
+        return statement.as_string(self._connection), int(plan["Plan"]["Plan Rows"])
+
     def _before_snapshot(self, fence: Fence | None) -> dict[str, Any]:
         found: dict[str, Any] = {}
         with self._connection.cursor() as cursor:
@@ -153,11 +156,12 @@ class Reading:
         """System identifier and timeline; ('', 0) where the server does not let this role read them."""
         with self._connection.cursor() as cursor:
             try:
-                return _one(
+                system_identifier, timeline = _one(
                     cursor,
                     "SELECT (SELECT system_identifier::text FROM pg_control_system()),"
                     " (SELECT timeline_id FROM pg_control_checkpoint())",
                 )
+                return system_identifier, timeline
             except (psycopg2.errors.InsufficientPrivilege, psycopg2.errors.FeatureNotSupported):
                 return "", 0  # the token then rests on its other parts
 

@@ -30,6 +30,7 @@ class ReadPlan:
     disposition: Disposition
     method: str
     warnings: tuple[str, ...] = ()
+    scope: sql.Composable | None = None  # which rows the target should hold afterwards; None: all
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,293 @@
+"""The command line: parse, call the core, print. Needs no Dagster instance; only ``ui`` starts Dagster.
+
+Results go to standard output (with ``--json`` one JSON document), everything else to standard error. Exit
+status: 0 success, 1 a table or connection failed, 2 the command, the configuration or the settings are wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from aurora_sync.config.schema import json_schema
+from aurora_sync.config.settings import Settings
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.embedded.environment import local_settings
+from aurora_sync.errors import AuroraSyncError, ConfigError
+from aurora_sync.increment import Receipt
+from aurora_sync.preview import Preview, preview
+from aurora_sync.project import all_tables, select_tables
+from aurora_sync.source.copy_out import Progress
+from aurora_sync.sync import Places, run
+from aurora_sync.validation.connections import problems as connection_problems
+from aurora_sync.warehouse import sync_log
+
+STACK = Path(".aurora_sync")
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.DEBUG if arguments.debug else logging.WARNING,
+        format="%(levelname)s %(message)s",
+        stream=sys.stderr,
+    )
+    for chatty in ("botocore", "boto3", "urllib3", "s3transfer", "snowflake"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        return int(arguments.command(arguments))
+    except AuroraSyncError as error:
+        _report(error, arguments)
+        return 2 if isinstance(error, ConfigError) else 1
+    except KeyboardInterrupt:
+        print("interrupted; targets and watermarks are as the last finished run left them", file=sys.stderr)
+        return 130
+
+
+def _sync(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
+    receipts: list[Receipt] = []
+    failed: list[dict[str, str]] = []
+    for table in select_tables(settings, places.source, arguments.tables):
+        show = _Progress(table.qualified_name, quiet=arguments.json)
+        try:
+            receipt = run(table, places, full=arguments.full, allow_deletes=arguments.allow_deletes, on_progress=show)
+        except AuroraSyncError as error:
+            show.clear()
+            _report(error, arguments, where=table.qualified_name)
+            failed.append({"table": table.qualified_name, "error": str(error), "kind": error.kind.value})
+            continue
+        show.clear()
+        receipts.append(receipt)
+        if not arguments.json:
+            print(receipt_line(receipt), flush=True)
+    if arguments.json:
+        _print_json({"receipts": [receipt.to_json() for receipt in receipts], "failed": failed})
+    return 1 if failed else 0
+
+
+def _plan(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
+    previews = [preview(table, places) for table in select_tables(settings, places.source, arguments.tables)]
+    if arguments.json:
+        _print_json([dataclasses.asdict(each) for each in previews])
+    else:
+        print("\n\n".join(_preview_text(each) for each in previews))
+    return 0
+
+
+def _status(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
+    tables = select_tables(settings, places.source, arguments.tables)
+    with places.warehouse.session(query_tag="aurora_sync status") as session:
+        entries = {entry.source_table: entry for entry in sync_log.newest(session, places.log_schema)}
+    rows = [_status_of(table, entries.get(table.qualified_name)) for table in tables]
+    if arguments.json:
+        _print_json(rows)
+    else:
+        print(
+            _aligned(["table", "strategy", "run", "rows", "last change applied", "watermark"], map(_status_row, rows))
+        )
+    return 0
+
+
+def _check(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
+    problems = connection_problems(
+        lambda: all_tables(settings, places.source), places.source, places.stage.store, places.warehouse
+    )
+    if arguments.json:
+        _print_json({"ok": not problems, "problems": problems})
+    elif problems:
+        print("\n".join(problems), file=sys.stderr)
+    else:
+        print(
+            f"{settings.tables}, {places.source.describe()}, {places.stage.store.uri('')} and"
+            f" {places.warehouse.describe()}: everything fits"
+        )
+    return 1 if problems else 0
+
+
+def _schema(arguments: argparse.Namespace) -> int:
+    _print_json(json_schema())
+    return 0
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from aurora_sync.embedded.demo import demo
+
+    return demo(STACK, seconds=arguments.seconds, as_json=arguments.json)
+
+
+def _ui(arguments: argparse.Namespace) -> int:
+    from aurora_sync.embedded.ui import serve
+
+    return serve(STACK, port=arguments.port)
+
+
+def _clean(arguments: argparse.Namespace) -> int:
+    from aurora_sync.embedded.stack import Stack
+
+    Stack(STACK).remove()
+    if not arguments.json:
+        print(f"{STACK} is gone")
+    return 0
+
+
+def _with_places(command: Callable[[argparse.Namespace, Settings, Places], int]) -> Command:
+    """Run a command on the places of the environment; without AURORA_DSN, on the local stack if there is one."""
+
+    def run_command(arguments: argparse.Namespace) -> int:
+        with local_settings(STACK):
+            settings = Settings.from_environment(os.environ)
+            return command(arguments, settings, Places.from_settings(settings))
+
+    return run_command
+
+
+def _report(error: AuroraSyncError, arguments: argparse.Namespace, where: str = "") -> None:
+    if arguments.debug:
+        traceback.print_exception(error)
+    text = str(error)
+    print(f"error: {text if where in text else f'{where}: {text}'}", file=sys.stderr)
+
+
+class _Progress:
+    """One line that is rewritten on a terminal; a line every few seconds elsewhere."""
+
+    def __init__(self, table: str, *, quiet: bool) -> None:
+        self._table = table
+        self._quiet = quiet
+        self._open = False
+
+    def __call__(self, progress: Progress) -> None:
+        if self._quiet:
+            return
+        share = f", {progress.share:.0%}" if progress.share is not None else ""
+        rate = progress.bytes / progress.seconds / 1e6
+        text = f"{self._table}: {progress.rows:,} rows{share}, {rate:.0f} MB/s"
+        self._open = sys.stderr.isatty()
+        print(f"\r\x1b[K{text}" if self._open else text, end="" if self._open else "\n", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        if self._open:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def receipt_line(receipt: Receipt) -> str:
+    """One line for a person: what a run did for one table."""
+    total = f"{receipt.seconds['total']:.1f} s"
+    if not receipt.changed:
+        return f"{receipt.table:<28} nothing new ({receipt.method}, {total})"
+    counts = f"+{receipt.inserted:,} ~{receipt.updated:,} -{receipt.deleted:,}"
+    return (
+        f"{receipt.table:<28} run {receipt.run_sequence}: {receipt.rows_exported:,} rows read ({receipt.method}),"
+        f" {counts}, now {receipt.target_rows:,} rows in {receipt.target}, {total}"
+    )
+
+
+def _preview_text(each: Preview) -> str:
+    lines = [
+        f"{each.table} -> {each.target}",
+        f"  strategy  {each.strategy}, {each.method}, {each.disposition} after run {each.run_sequence}",
+        f"  rows      about {each.rows_estimate:,} of {each.rows_in_table:,} ({each.size_bytes / 1e6:,.1f} MB heap)",
+        f"  sql       {each.statement}",
+    ]
+    return "\n".join(lines + [f"  warning   {warning}" for warning in each.warnings])
+
+
+def _status_of(table: TableConfig, entry: sync_log.Entry | None) -> dict[str, Any]:
+    state: dict[str, Any] = {
+        "table": table.qualified_name,
+        "strategy": table.watermark_type.value,
+        "run_sequence": 0,
+        "target_rows": None,
+        "applied_at": None,
+        "seconds_since": None,
+        "watermark": None,
+        "last_run": None,
+    }
+    if entry is None:
+        return state
+    return state | {
+        "run_sequence": entry.run_sequence,
+        "target_rows": entry.target_rows,
+        "applied_at": entry.applied_at.isoformat(),
+        "seconds_since": (datetime.now(UTC) - entry.applied_at).total_seconds(),
+        "watermark": json.loads(entry.watermark),
+        "last_run": {
+            "strategy": entry.strategy,
+            "disposition": entry.disposition,
+            "rows": entry.staged_rows,
+            "inserted": entry.inserted,
+            "updated": entry.updated,
+            "deleted": entry.deleted,
+            "source_rows": entry.source_rows,
+        },
+    }
+
+
+def _status_row(row: dict[str, Any]) -> list[str]:
+    if not row["run_sequence"]:
+        return [row["table"], row["strategy"], "-", "-", "never synced", "-"]
+    watermark = row["watermark"]
+    value = {name: part for name, part in watermark["value"].items() if name in ("fence", "horizon") and part}
+    known = ", ".join(f"{name} {part}" for name, part in value.items()) or f"horizon {watermark['snapshot']['xmin']}"
+    since = f"{row['applied_at'][:19]}Z, {row['seconds_since']:,.0f} s ago"
+    return [row["table"], row["strategy"], str(row["run_sequence"]), f"{row['target_rows']:,}", since, known]
+
+
+def _aligned(head: list[str], rows: Iterable[list[str]]) -> str:
+    table = [head, *rows]
+    widths = [max(len(row[place]) for row in table) for place in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
+    )
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, default=str))
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print one JSON document")
+    common.add_argument("--debug", action="store_true", help="log statements, and print tracebacks of errors")
+    parser = argparse.ArgumentParser(
+        prog="aurora-sync",
+        description="Incremental sync of PostgreSQL tables through S3 into Snowflake.",
+        epilog="Settings come from the environment; without AURORA_DSN the local stack in .aurora_sync is used.",
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, function: Command, text: str, *, tables: bool = False) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text, parents=[common])
+        added.set_defaults(command=function)
+        if tables:
+            added.add_argument("tables", nargs="*", metavar="TABLE", help="names or globs; default: all of tables.yaml")
+        return added
+
+    sync = command("sync", _with_places(_sync), "bring targets up to date", tables=True)
+    sync.add_argument("--full", action="store_true", help="read whole tables, whatever the watermarks say")
+    sync.add_argument("--allow-deletes", action="store_true", help="lift the delete guard for this run")
+    command("plan", _with_places(_plan), "show what a sync would read, and touch nothing", tables=True)
+    command("status", _with_places(_status), "strategy, watermark, last run and counts of each table", tables=True)
+    command("check", _with_places(_check), "check configuration and connections, all problems at once")
+    command("schema", _schema, "print the JSON Schema of tables.yaml")
+    demo = command("demo", _demo, "sync six legacy tables of a local database, under concurrent writers")
+    demo.add_argument("--seconds", type=float, default=10, help="how long the writers write (default: 10)")
+    ui = command("ui", _ui, "start the Dagster UI, on the local stack where AURORA_DSN is not set")
+    ui.add_argument("--port", type=int, default=3000)
+    command("clean", _clean, "stop the local stack and remove its data")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

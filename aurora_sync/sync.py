@@ -1,0 +1,257 @@
+"""The page to read first: one table, one increment, top to bottom.
+
+::
+
+    state (hint or sync log) ─► observe: fence, then snapshot ─► judge the watermark ─► plan
+        ─► COPY to S3, manifest last ─► one warehouse transaction {merge, deletes, sync log row} ─► hint
+
+The order carries the promise. The state is read *before* the snapshot, so a rival run that commits in between
+is noticed by the compare-and-set on the run sequence and never overwritten with older rows. The watermark
+moves only inside the transaction that merges its rows. Killed anywhere, the next run starts from the last
+committed watermark and ends at the same target.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from aurora_sync.config.settings import Settings
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.errors import ConfigError, RivalRunError
+from aurora_sync.increment import Applied, Disposition, Manifest, Receipt, State, Watermark
+from aurora_sync.relation import Observation
+from aurora_sync.source.copy_out import Progress
+from aurora_sync.source.reading import Reading
+from aurora_sync.source.source import Source
+from aurora_sync.stage.layout import new_load_id
+from aurora_sync.stage.store import Store
+from aurora_sync.stage.writer import Stage
+from aurora_sync.strategies import strategy_for
+from aurora_sync.strategies.base import ReadPlan, Strategy
+from aurora_sync.strategies.identity import covers, judge
+from aurora_sync.validation import preflight
+from aurora_sync.warehouse import sync_log
+from aurora_sync.warehouse.apply import apply
+from aurora_sync.warehouse.base import Warehouse
+from aurora_sync.warehouse.connect import warehouse_from
+
+logger = logging.getLogger(__name__)
+
+# How long an idle table may go on from the hint alone. After that its sync log is read again, so that a target
+# that was restored or edited by hand is noticed; each such look may start a warehouse, billed for a minute.
+HEARTBEAT = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where rows come from, pass through and go to. Making one does no I/O."""
+
+    source: Source
+    stage: Stage
+    warehouse: Warehouse
+    log_schema: str = "_AURORA_SYNC"
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Places:
+        warehouse = warehouse_from(settings)
+        return cls(
+            source=Source(settings.dsn),
+            stage=Stage(Store.from_url(settings.stage), target=warehouse.describe()),
+            warehouse=warehouse,
+            log_schema=settings.log_schema,
+        )
+
+
+def run(
+    config: TableConfig,
+    places: Places,
+    *,
+    allow_deletes: bool = False,
+    full: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Receipt:
+    """Bring one table's target up to a snapshot of its source taken after this call began.
+
+    ``full`` reads the whole table whatever the watermark says; ``allow_deletes`` lifts the delete guard for this
+    run. Raises ConfigError before anything moved when table and configuration do not fit, GuardError when going
+    on would remove too much, RivalRunError when another run of this table committed first; after any error
+    the target and its watermark are as they were.
+    """
+    for trust_hint in (True, False):
+        state, from_hint = read_state(config, places, trust_hint=trust_hint and not full)
+        try:
+            return _increment(config, places, state, from_hint, allow_deletes, full, on_progress)
+        except RivalRunError:
+            if not from_hint:
+                raise
+            logger.info("%s: the hint was older than the sync log; starting again from the log", config.qualified_name)
+    raise AssertionError("unreachable: a state from the log either returns or raises")
+
+
+def read_state(config: TableConfig, places: Places, *, trust_hint: bool) -> tuple[State, bool]:
+    """Where the table's target stands, and whether only a hint says so. Reads, and changes nothing."""
+    hint = places.stage.hint(config.qualified_name) if trust_hint else None
+    if hint and datetime.now(UTC) - hint.confirmed_at < HEARTBEAT:
+        return hint.state, True
+    with places.warehouse.session(query_tag=f"aurora_sync {config.qualified_name}") as session:
+        return sync_log.read_state(session, config, log_schema=places.log_schema), False
+
+
+def _increment(
+    config: TableConfig,
+    places: Places,
+    state: State,
+    from_hint: bool,
+    allow_deletes: bool,
+    full: bool,
+    on_progress: Callable[[Progress], None] | None,
+) -> Receipt:
+    load_id = new_load_id()
+    strategy = strategy_for(config.watermark_type.value)
+    clock = _Clock()
+    with (
+        places.stage.attempt(config.qualified_name, load_id) as attempt,
+        places.source.reading(config.schema_, config.table_name, load_id=load_id) as reading,
+    ):
+        with clock.phase("plan"):
+            at, plan, after = plan_increment(config, strategy, reading, None if full else state.watermark)
+        for warning in plan.warnings:
+            logger.warning("%s: %s", config.qualified_name, warning)
+        with clock.phase("export"):
+            columns = preflight.selected_columns(config, reading.table)
+            rows = reading.copy(columns, plan.where, attempt, on_progress)
+            attempt.close()
+            source_rows = _count(config, state, reading, plan)
+
+    manifest = Manifest(
+        table=config.qualified_name,
+        load_id=load_id,
+        prefix=attempt.prefix,
+        disposition=plan.disposition,
+        files=attempt.files,
+        columns=columns,
+        key=preflight.merge_key(config, reading.table),
+        watermark_before=state.watermark,
+        watermark_after=after,
+        expected_sequence=state.run_sequence,
+        source_rows=source_rows,
+    )
+    applied, uri = None, None
+    if not _idle(state, plan, rows, full):
+        uri = places.stage.commit(manifest)
+        tag = f"aurora_sync {config.qualified_name} {load_id}"
+        with places.warehouse.session(query_tag=tag) as session:
+            applied = apply(
+                session,
+                config,
+                manifest,
+                places.stage.store,
+                strategy=strategy.name,
+                log_schema=places.log_schema,
+                allow_deletes=allow_deletes,
+            )
+        state = State(applied.run_sequence, after, applied.target_rows, datetime.now(UTC))
+    if applied or not from_hint:
+        places.stage.confirm(config.qualified_name, state, uri)
+    return _receipt(config, strategy, manifest, plan, at, state, applied, uri, clock)
+
+
+def plan_increment(
+    config: TableConfig, strategy: Strategy, reading: Reading, stored: Watermark | None
+) -> tuple[Observation, ReadPlan, Watermark]:
+    """Open the snapshot and decide what to read and what to remember. Raises ConfigError when table and
+    configuration do not fit."""
+    table = reading.table
+    problems = preflight.problems(config, table, strategy)
+    if problems:
+        raise ConfigError(problems, where=config.qualified_name)
+    at = reading.observe(strategy.fence(config), max_minutes=config.max_snapshot_minutes)
+    what = covers(config, strategy, preflight.selected_columns(config, table), preflight.merge_key(config, table))
+    verdict = judge(stored, at, what)
+    plan = strategy.plan(config, table, verdict.since, at)
+    after = Watermark(
+        strategy=strategy.name,
+        value=strategy.advance(config, table, verdict.since, at),
+        snapshot=at.snapshot,
+        token=at.token,
+        covers=what,
+    )
+    return at, dataclasses.replace(plan, warnings=verdict.reasons + plan.warnings), after
+
+
+def _count(config: TableConfig, state: State, reading: Reading, plan: ReadPlan) -> int | None:
+    """What the target should hold afterwards, counted in the same snapshot, at every k-th run as configured."""
+    check = config.checks.row_count
+    if not check.enabled or (state.run_sequence + 1) % check.every:
+        return None
+    return reading.count(plan.scope)
+
+
+def _idle(state: State, plan: ReadPlan, rows: int, full: bool) -> bool:
+    """Nothing to apply: no rows, and no content of the target that they would replace."""
+    if rows or full or state.watermark is None:
+        return False
+    return plan.disposition is not Disposition.REPLACE or state.target_rows == 0
+
+
+def _receipt(
+    config: TableConfig,
+    strategy: Strategy,
+    manifest: Manifest,
+    plan: ReadPlan,
+    at: Observation,
+    state: State,
+    applied: Applied | None,
+    uri: str | None,
+    clock: _Clock,
+) -> Receipt:
+    lag = (at.snapshot.taken_at - at.oldest_writer).total_seconds() if at.oldest_writer else 0.0
+    return Receipt(
+        table=manifest.table,
+        target=".".join(config.target),
+        strategy=strategy.name,
+        method=plan.method,
+        load_id=manifest.load_id,
+        disposition=plan.disposition,
+        run_sequence=state.run_sequence,
+        changed=applied is not None,
+        rows_exported=manifest.rows,
+        bytes_staged=manifest.bytes,
+        inserted=applied.inserted if applied else 0,
+        updated=applied.updated if applied else 0,
+        deleted=applied.deleted if applied else 0,
+        source_rows=manifest.source_rows,
+        target_rows=state.target_rows,
+        watermark_before=manifest.watermark_before,
+        watermark_after=manifest.watermark_after,
+        manifest_uri=uri,
+        columns=manifest.columns,
+        key=manifest.key,
+        sees_deletes=strategy.sees_deletes,
+        watermark_lag_seconds=max(0.0, lag),
+        seconds=clock.seconds | (applied.seconds if applied else {}) | {"total": clock.total()},
+        warnings=plan.warnings,
+    )
+
+
+class _Clock:
+    """Seconds per phase."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - began
+
+    def total(self) -> float:
+        return time.monotonic() - self._started

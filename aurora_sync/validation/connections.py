@@ -1,0 +1,55 @@
+"""Can everything be reached, and does every table fit? All problems at once, and nothing is changed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.errors import AuroraSyncError
+from aurora_sync.source.source import Source
+from aurora_sync.stage.store import Store
+from aurora_sync.strategies import strategy_for
+from aurora_sync.validation import preflight
+from aurora_sync.warehouse.base import Warehouse
+
+
+def problems(tables: Callable[[], list[TableConfig]], source: Source, store: Store, warehouse: Warehouse) -> list[str]:
+    """Every problem of configuration, source, bucket and warehouse, a full sentence each; empty when all is well.
+
+    ``tables`` reads the configuration: when that fails, the connections are looked at all the same.
+    """
+    return [
+        *_tables(tables, source),
+        *_attempt(lambda: store.list("", limit=1)),
+        *_attempt(lambda: _connect(warehouse)),
+    ]
+
+
+def _tables(tables: Callable[[], list[TableConfig]], source: Source) -> Iterator[str]:
+    try:
+        configured = tables()
+        existing = source.existing()
+        described = source.catalogue((table.schema_, table.table_name) for table in configured)
+    except AuroraSyncError as error:
+        yield str(error)
+        return
+    names = [f"{schema}.{name}" for schema, name in existing]
+    for config in configured:
+        table = described.get(config.qualified_name)
+        for problem in preflight.problems(config, table, strategy_for(config.watermark_type.value)):
+            near = difflib.get_close_matches(config.qualified_name, names, n=1) if table is None else []
+            yield f"{config.qualified_name}: {problem}" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _connect(warehouse: Warehouse) -> None:
+    with warehouse.session(query_tag="aurora_sync check") as session:
+        session.query("SELECT 1")
+
+
+def _attempt(look: Callable[[], object]) -> list[str]:
+    try:
+        look()
+    except AuroraSyncError as error:
+        return [str(error)]
+    return []
