@@ -13,7 +13,7 @@ _FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
     ("month", 1, 12, {name: number for number, name in enumerate(_MONTHS, start=1)}),
     ("weekday", 0, 7, {name: number for number, name in enumerate(_DAYS)}),
 )
-_PART = re.compile(r"(?:\*|(?P<first>\w+)(?:-(?P<last>\w+))?)(?:/(?P<step>[0-9]+))?", re.ASCII)
+_PART = re.compile(r"(\w+)|(?:\*|(\w+)-(\w+))(?:/([0-9]+))?", re.ASCII)
 _LONGEST = {1: 31, 2: 29, 3: 31, 4: 30, 5: 31, 6: 30, 7: 31, 8: 31, 9: 30, 10: 31, 11: 30, 12: 31}
 
 
@@ -33,14 +33,13 @@ def _values(text: str, field: str, low: int, high: int, names: dict[str, int]) -
     values: set[int] = set()
     for part in text.split(","):
         match = _PART.fullmatch(part)
-        ends = [names.get(end, end) for end in (match["first"], match["last"]) if end] if match else []
-        step = int(match["step"] or 1) if match else 0
-        if not match or not all(str(end).isdecimal() and low <= int(end) <= high for end in ends):
+        ends = [names.get(end, end) for end in match.group(1, 2, 3) if end] if match else []
+        if match is None or not all(str(end).isdecimal() and low <= int(end) <= high for end in ends):
             raise ValueError(f"the {field} is {part!r}; allowed: * or {low} to {high}, with -, comma and /")
         first, last = (int(ends[0]), int(ends[-1])) if ends else (low, high)
-        if match["step"] and len(ends) == 1:
-            last = high  # 5/15 is 5-59/15
-        if first > last or not 1 <= step <= high:
-            raise ValueError(f"the {field} is {part!r}; allowed: first-last in that order, /1 to /{high}")
+        step = int(match[4] or 1)
+        # Dagster's parser takes 5-5 for *, and a step beyond the range for 1
+        if not match[1] and not (first < last and 1 <= step <= last - first):
+            raise ValueError(f"the {field} is {part!r}; allowed: a range from less to more, and a step within it")
         values.update(range(first, last + 1, step))
     return values

@@ -17,7 +17,6 @@ from aurora_sync.config.cron import check_cron
         "5,35 8-18/2 1,15 JAN-mar 0",
         "0 0 29 2 *",
         "0 0 31 * 7",
-        "5/15 * * * *",
     ],
 )
 def test_common_expressions_are_accepted_here_and_by_dagster(expression: str) -> None:
@@ -37,6 +36,9 @@ def test_common_expressions_are_accepted_here_and_by_dagster(expression: str) ->
         ("*/0 * * * *", "the minute is '\\*/0'"),
         ("*/70 * * * *", "the minute is '\\*/70'"),
         ("30-10 * * * *", "the minute is '30-10'"),
+        ("0-0 * * * *", "the minute is '0-0'"),
+        ("5/15 * * * *", "the minute is '5/15'"),
+        ("1-5/9 * * * *", "the minute is '1-5/9'"),
         ("1,,2 * * * *", "the minute is ''"),
         ("-5 * * * *", "the minute is '-5'"),
         ("٥ * * * *", "the minute is '٥'"),
