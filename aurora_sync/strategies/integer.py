@@ -57,7 +57,7 @@ class Integer(Strategy):
         remarks = _remarks(config, table)
         if since is None:
             return ReadPlan(None, Disposition.REPLACE, "whole table", (*objections, *remarks))
-        passed = _passed(config, since, at)
+        passed, _ = _standing(config, since, at)
         if not objections and passed is not None:
             return ReadPlan(
                 since.with_new_members(_above(config, table, passed), at),
@@ -87,10 +87,9 @@ class Integer(Strategy):
         }
         if _objections(config, table, at) or at.high_water is None:
             return value
-        passed = _passed(config, since, at) if since else None
-        waiting = list(since.watermark.value["pending"]) if since and passed is not None else []
-        waiting.append([at.high_water, list(at.lock_holders)])
-        decided = [fence for fence, holders in waiting if _gone(holders, at)]
+        passed, pending = _standing(config, since, at)
+        waiting = [*pending, [at.high_water, list(at.lock_holders)]]
+        decided = [high for high, holders in waiting if _gone(holders, at)]
         undecided = [entry for entry in waiting if not _gone(entry[1], at)]
         return {
             **value,
@@ -108,18 +107,19 @@ def _above(config: TableConfig, table: SourceTable, low: int) -> sql.Composable:
     return sql.SQL("({} OR {} IS NULL)").format(above, column)
 
 
-def _passed(config: TableConfig, since: Since | None, at: Observation) -> int | None:
-    """The fence that the stored watermark stands at, or None when it may not be used."""
+def _standing(config: TableConfig, since: Since | None, at: Observation) -> tuple[int | None, list[Any]]:
+    """The stored fence, None when none is decided yet or it may not be used, and the fences still pending."""
     if since is None or since.restarted or since.watermark.strategy != Integer.name:
-        return None
+        return None, []
     value: dict[str, Any] = since.watermark.value
-    fence = value["fence"]
-    if value["column"] != config.watermark_col or not isinstance(fence, int):
-        return None
+    fence, pending = value["fence"], value["pending"]
+    if value["column"] != config.watermark_col:
+        return None, []
+    reached = max([high for high, _ in pending], default=fence)
     newest = at.sequence_last_value if at.sequence_last_value is not None else at.high_water
-    if newest is None or newest < fence:
-        return None  # the sequence was set back: its numbers come a second time
-    return fence
+    if newest is None or (reached is not None and newest < reached):
+        return None, []  # the sequence was set back: its numbers come a second time
+    return fence, pending
 
 
 def _gone(holders: list[str], at: Observation) -> bool:

@@ -1,0 +1,24 @@
+"""What the scenarios need besides the shared fixtures."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import closing
+
+import psycopg2
+import pytest
+
+from aurora_sync.embedded.stack import Stack
+
+
+@pytest.fixture
+def other_dsn(stack: Stack) -> Iterator[str]:
+    """A second database of the same server, for writers elsewhere."""
+    name = f"test_other_{secrets.token_hex(4)}"
+    with closing(psycopg2.connect(stack.superuser_dsn())) as server:
+        server.autocommit = True
+        with server.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE {name} TEMPLATE template0 STRATEGY wal_log")
+            yield stack.superuser_dsn(name)
+            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
