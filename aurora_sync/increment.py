@@ -132,8 +132,8 @@ class Manifest:
     ``columns`` are the source columns in file order; every file ends with one more field, the row's raw
     32-bit xmin (``0`` where the relation has none). ``key`` is the merge key, empty when the table has
     none. ``source_rows`` is ``count(*)`` in the same snapshot, of the rows the target should hold after
-    this increment, or None when it was not counted. ``expected_sequence`` is the run sequence that the
-    attempt started from; applying it makes ``expected_sequence + 1``.
+    this increment, or None when it was not counted. ``expected_sequence`` and ``expected_load_id`` name the
+    state that the attempt started from; applying it makes ``expected_sequence + 1``.
     """
 
     table: str  # schema.table of the source, as in tables.yaml
@@ -146,6 +146,7 @@ class Manifest:
     watermark_before: Watermark | None
     watermark_after: Watermark
     expected_sequence: int
+    expected_load_id: str = ""
     source_rows: int | None = None
 
     @property
@@ -178,6 +179,7 @@ class State:
 
     run_sequence: int  # 0: never applied
     watermark: Watermark | None
+    load_id: str = ""  # of the attempt that made this run sequence
     target_rows: int = 0
     applied_at: datetime | None = None
 

@@ -140,6 +140,7 @@ def _increment(
         watermark_before=state.watermark,
         watermark_after=after,
         expected_sequence=state.run_sequence,
+        expected_load_id=state.load_id,
         source_rows=source_rows,
     )
     applied, uri = None, None
@@ -156,7 +157,7 @@ def _increment(
                 log_schema=places.log_schema,
                 allow_deletes=allow_deletes,
             )
-        state = State(applied.run_sequence, after, applied.target_rows, datetime.now(UTC))
+        state = State(applied.run_sequence, after, load_id, applied.target_rows, datetime.now(UTC))
     if applied or not from_hint:
         places.stage.confirm(config.qualified_name, state, uri)
     return _receipt(config, strategy, manifest, plan, at, state, applied, uri, clock)

@@ -34,6 +34,7 @@ class Hint:
                 "table": self.table,
                 "target": self.target,
                 "run_sequence": self.state.run_sequence,
+                "load_id": self.state.load_id,
                 "watermark": watermark and json.loads(watermark.to_json()),
                 "target_rows": self.state.target_rows,
                 "applied_at": applied_at and applied_at.isoformat(),
@@ -57,6 +58,7 @@ class Hint:
                 state=State(
                     run_sequence=int(document["run_sequence"]),
                     watermark=_watermark(document["watermark"]),
+                    load_id=document["load_id"],
                     target_rows=int(document["target_rows"]),
                     applied_at=datetime.fromisoformat(applied_at) if applied_at else None,
                 ),
@@ -85,6 +87,7 @@ def manifest_from_json(text: str | bytes) -> Manifest:
             watermark_before=_watermark(document["watermark_before"]),
             watermark_after=after,
             expected_sequence=int(document["expected_sequence"]),
+            expected_load_id=document["expected_load_id"],
             source_rows=document["source_rows"],
         )
     except (KeyError, TypeError) as error:

@@ -79,7 +79,14 @@ def _transact(
     log_schema: str,
     allow_deletes: bool,
 ) -> Entry:
-    sequence = sync_log.advance(session, layout.target, manifest.expected_sequence, manifest.load_id, log_schema)
+    sequence = sync_log.advance(
+        session,
+        layout.target,
+        manifest.expected_sequence,
+        manifest.expected_load_id,
+        manifest.load_id,
+        log_schema,
+    )
     now = datetime.now(UTC)
     written = (sequence, sync_log.as_text(now))
     rows_before, present_before = _count(session, layout)

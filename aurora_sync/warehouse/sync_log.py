@@ -72,15 +72,16 @@ def create_fence(log_schema: str, target: TableName) -> str:
     row. It starts from the log, so a fence that was dropped comes back as it was."""
     return (
         f'CREATE TABLE {_fence(log_schema, target).sql} AS SELECT CAST(COALESCE(MAX("RUN_SEQUENCE"), 0) AS'
-        f' NUMBER(19,0)) AS "RUN_SEQUENCE", CAST({literal(target.sql)} AS VARCHAR) AS "TARGET", CAST(NULL AS'
-        f' VARCHAR) AS "LOAD_ID" FROM {_log(log_schema).sql} WHERE "TARGET" = {literal(target.sql)}'
+        f' NUMBER(19,0)) AS "RUN_SEQUENCE", CAST({literal(target.sql)} AS VARCHAR) AS "TARGET",'
+        f""" CAST(COALESCE(MAX_BY("LOAD_ID", "RUN_SEQUENCE"), '') AS VARCHAR) AS "LOAD_ID" """
+        f'FROM {_log(log_schema).sql} WHERE "TARGET" = {literal(target.sql)}'
     )
 
 
 def move_fence(log_schema: str, target: TableName) -> str:
-    """Parameters: n + 1, load id, n."""
+    """Parameters: n + 1, load id, n, the load id that made n."""
     fence = _fence(log_schema, target).sql
-    return f'UPDATE {fence} SET "RUN_SEQUENCE" = ?, "LOAD_ID" = ? WHERE "RUN_SEQUENCE" = ?'
+    return f'UPDATE {fence} SET "RUN_SEQUENCE" = ?, "LOAD_ID" = ? WHERE "RUN_SEQUENCE" = ? AND "LOAD_ID" = ?'
 
 
 def insert_entry(log_schema: str) -> str:
@@ -95,12 +96,17 @@ def prepare(session: Session, target: TableName, log_schema: str) -> None:
         session.query(create_fence(log_schema, target))
 
 
-def advance(session: Session, target: TableName, expected: int, load_id: str, log_schema: str) -> int:
+def advance(
+    session: Session, target: TableName, expected: int, expected_load_id: str, load_id: str, log_schema: str
+) -> int:
     """Compare-and-set, to be called first in the transaction: returns ``expected + 1``.
 
-    Raises RivalRunError when the run sequence is not ``expected`` any more.
+    Raises RivalRunError when ``expected`` is not the run sequence any more, or when another attempt than
+    ``expected_load_id`` made it: a hint from before the target was restored may name the right number and the
+    wrong watermark.
     """
-    if session.modify(move_fence(log_schema, target), (expected + 1, load_id, expected)) != 1:
+    parameters = (expected + 1, load_id, expected, expected_load_id)
+    if session.modify(move_fence(log_schema, target), parameters) != 1:
         raise RivalRunError(
             f"another run was applied to {target} after this one had started from run sequence {expected}",
             where=str(target),
@@ -172,7 +178,7 @@ def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA) 
             hint="give one of them another target_schema or target_table",
         )
     if not existing_columns(session, target):
-        return State(run_sequence=entry.run_sequence, watermark=None)
+        return State(run_sequence=entry.run_sequence, watermark=None, load_id=entry.load_id)
     try:
         watermark = Watermark.from_json(entry.watermark)
     except ValueError as error:
@@ -181,4 +187,4 @@ def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA) 
             where=f"{_log(log_schema)} for {target}",
             hint="it was written by another release; install that one or a newer one",
         ) from error
-    return State(entry.run_sequence, watermark, entry.target_rows, entry.applied_at)
+    return State(entry.run_sequence, watermark, entry.load_id, entry.target_rows, entry.applied_at)
