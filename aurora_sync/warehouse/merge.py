@@ -1,7 +1,7 @@
 """The statements that make a staged increment part of the target, by disposition and never by strategy.
 
-Written once, in Snowflake's dialect. The staging table is ``s``, the target ``t``. Two parameters wherever
-rows are written: the run sequence and the time (UTC) of the increment.
+Written once, in Snowflake's dialect. The staging table is ``s``. Two parameters wherever rows are written: the
+run sequence and the time (UTC) of the increment.
 """
 
 # ruff: noqa: S608 - every name went through identifier(), every value is a parameter
@@ -15,13 +15,15 @@ from aurora_sync.warehouse.ddl import DELETED, ROW_MD5, ROW_NO, RUN_SEQ, SRC_XMI
 # 900 million increments still fit NUMBER(19,0).
 NUMBERS_PER_RUN = 10_000_000_000
 
+_PRESENT = f'"{DELETED}" IS DISTINCT FROM TRUE'
+
 
 def _names(names: tuple[str, ...], prefix: str = "") -> str:
     return ", ".join(prefix + identifier(name) for name in names)
 
 
-def _present(alias: str) -> str:
-    return f'{alias}"{DELETED}" IS DISTINCT FROM TRUE'
+def _count_if(condition: str) -> str:
+    return f"COUNT(CASE WHEN {condition} THEN 1 END)"  # DuckDB's COUNT_IF of no rows is NULL
 
 
 def _xmin() -> str:
@@ -92,45 +94,49 @@ def append(layout: Layout) -> str:
 
 def renumber(layout: Layout) -> str:
     """Number the equal rows of a target without a key 1, 2, 3, ...: appended ones were numbered apart."""
+    target = layout.target.sql
+    new = identifier("_" + layout.target.name)  # whatever the target is called, this is another name
     return (
-        f'UPDATE {layout.target.sql} AS t SET "{ROW_NO}" = r.N FROM (SELECT "{ROW_MD5}", "{ROW_NO}",'
-        f' ROW_NUMBER() OVER (PARTITION BY "{ROW_MD5}" ORDER BY "{ROW_NO}") AS N FROM {layout.target.sql}) AS r'
-        f' WHERE t."{ROW_MD5}" = r."{ROW_MD5}" AND t."{ROW_NO}" = r."{ROW_NO}" AND r.N <> r."{ROW_NO}"'
+        f'UPDATE {target} SET "{ROW_NO}" = {new}.N FROM (SELECT "{ROW_MD5}", "{ROW_NO}",'
+        f' ROW_NUMBER() OVER (PARTITION BY "{ROW_MD5}" ORDER BY "{ROW_NO}") AS N FROM {target}) AS {new}'
+        f' WHERE {target}."{ROW_MD5}" = {new}."{ROW_MD5}" AND {target}."{ROW_NO}" = {new}."{ROW_NO}"'
+        f' AND {new}.N <> {new}."{ROW_NO}"'
     )
 
 
 def delete_unstaged(layout: Layout) -> str:
     """Remove the target rows that are not staged; with soft deletes mark those that are not marked yet, which
     takes the two parameters."""
+    target = layout.target.sql  # in full: a table may be called S or R, as the aliases are
     if layout.key:
         staged = f"{layout.staging.sql} AS s"
-        same = " AND ".join(f"{column.value} = t.{column.sql}" for column in layout.key)
+        same = " AND ".join(f"{column.value} = {target}.{column.sql}" for column in layout.key)
     else:
         rows = f'SELECT {_row_md5(layout)} AS "{ROW_MD5}", {_xmin()} AS "{SRC_XMIN}" FROM {layout.staging.sql} AS s'
         staged = (
             f'(SELECT r."{ROW_MD5}", ROW_NUMBER() OVER (PARTITION BY r."{ROW_MD5}" ORDER BY r."{SRC_XMIN}")'
             f' AS "{ROW_NO}" FROM ({rows}) AS r) AS s'
         )
-        same = f's."{ROW_MD5}" = t."{ROW_MD5}" AND s."{ROW_NO}" = t."{ROW_NO}"'
+        same = " AND ".join(f"s.{identifier(name)} = {target}.{identifier(name)}" for name in layout.match)
     unstaged = f"NOT EXISTS (SELECT 1 FROM {staged} WHERE {same})"
     if not layout.soft:
-        return f"DELETE FROM {layout.target.sql} AS t WHERE {unstaged}"
+        return f"DELETE FROM {layout.target.sql} WHERE {unstaged}"
     return (
-        f'UPDATE {layout.target.sql} AS t SET "{DELETED}" = TRUE, "{RUN_SEQ}" = ?, "{SYNCED_AT}" = ?'
-        f" WHERE {_present('t.')} AND {unstaged}"
+        f'UPDATE {layout.target.sql} SET "{DELETED}" = TRUE, "{RUN_SEQ}" = ?, "{SYNCED_AT}" = ?'
+        f" WHERE {_PRESENT} AND {unstaged}"
     )
 
 
 def count_target(layout: Layout) -> str:
     """All rows, and those that count as present."""
-    present = f"COUNT_IF({_present('')})" if layout.marks else "COUNT(*)"
+    present = _count_if(_PRESENT) if layout.marks else "COUNT(*)"
     return f"SELECT COUNT(*), {present} FROM {layout.target.sql}"
 
 
 def count_staged(layout: Layout) -> str:
     """Rows, then for each key column its NULLs, then for each column with a misfit its misfits."""
-    counts = [f"COUNT_IF({column.staged} IS NULL)" for column in layout.key]
-    counts += [f"COUNT_IF({column.misfit})" for column in layout.columns if column.misfit]
+    counts = [_count_if(f"{column.staged} IS NULL") for column in layout.key]
+    counts += [_count_if(column.misfit) for column in layout.columns if column.misfit]
     return f"SELECT {', '.join(['COUNT(*)', *counts])} FROM {layout.staging.sql} AS s"
 
 

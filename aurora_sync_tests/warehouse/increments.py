@@ -67,6 +67,7 @@ class Folder:
         key: tuple[str, ...] = ("id",),
         disposition: Disposition = Disposition.UPSERT,
         expected: int = 0,
+        expected_load_id: str = "",
         table: str = "public.orders",
         files: int = 1,
         source_rows: int | None = None,
@@ -93,5 +94,6 @@ class Folder:
             watermark_before=None,
             watermark_after=watermark(100 + expected),
             expected_sequence=expected,
+            expected_load_id=expected_load_id,
             source_rows=source_rows,
         )

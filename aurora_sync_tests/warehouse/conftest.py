@@ -1,0 +1,61 @@
+"""Both warehouses behind one name, so that one suite holds for both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.warehouse.base import Session, Warehouse
+from aurora_sync.warehouse.duckdb import DuckDBWarehouse
+from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
+from aurora_sync_tests.fixtures.fakesnow_server import (
+    FakeSnowflake,
+    fakesnow_server_fixture,  # noqa: F401
+    snowflake_database_fixture,  # noqa: F401
+)
+from aurora_sync_tests.warehouse.increments import Folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    (tmp_path / "bucket").mkdir()
+    return Folder(tmp_path / "bucket")
+
+
+@pytest.fixture
+def duckdb_warehouse(tmp_path: Path) -> DuckDBWarehouse:
+    return DuckDBWarehouse(tmp_path / "warehouse.duckdb")
+
+
+@pytest.fixture
+def snowflake_warehouse(fakesnow_server: FakeSnowflake, snowflake_database: str, folder: Folder) -> SnowflakeWarehouse:
+    """Through the real connector to a fakesnow server; its external stage is the folder."""
+    warehouse = SnowflakeWarehouse(
+        **fakesnow_server.connection(snowflake_database),
+        password="secret",
+        stage=f"{snowflake_database}.landing.files",
+        stage_prefix="stage/",
+    )
+    with warehouse.session() as session:
+        session.query("CREATE SCHEMA LANDING")
+        session.query(f"CREATE STAGE LANDING.FILES URL = 'file://{folder.path}/stage/'")
+    return warehouse
+
+
+@pytest.fixture(params=["duckdb", "snowflake"])
+def warehouse(request: pytest.FixtureRequest) -> Warehouse:
+    return request.getfixturevalue(f"{request.param}_warehouse")
+
+
+@pytest.fixture
+def session(warehouse: Warehouse) -> Iterator[Session]:
+    with warehouse.session(query_tag="test") as session:
+        yield session
+
+
+@pytest.fixture
+def orders() -> TableConfig:
+    return TableConfig(table_name="orders", watermark_type="xmin")
