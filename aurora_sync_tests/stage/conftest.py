@@ -1,0 +1,22 @@
+"""A store on the real S3 server, and values to write to it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from aurora_sync.increment import Snapshot, Token, Watermark
+from aurora_sync.stage.store import Store
+
+
+@pytest.fixture
+def store(store_environment: dict[str, str]) -> Store:
+    return Store.from_url(store_environment["AURORA_SYNC_STAGE"])
+
+
+@pytest.fixture
+def watermark() -> Watermark:
+    taken_at = datetime(2026, 11, 23, 1, 2, 3, 456789, tzinfo=UTC)
+    token = Token("7301", 1, 18, 16384, "2026-11-01T00:00:00+00:00", False, 16500, {"16500": 16501})
+    return Watermark("xmin", {"pending": [[1, "3/7"]]}, Snapshot(2**40, 2**40 + 9, taken_at), token, "id,größe")

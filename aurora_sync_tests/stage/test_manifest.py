@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from aurora_sync.increment import Column, Disposition, Manifest, StagedFile, State, Watermark
+from aurora_sync.stage.manifest import Hint, manifest_from_json
+
+
+@pytest.fixture
+def manifest(watermark: Watermark) -> Manifest:
+    return Manifest(
+        table='sales."Größe"',
+        load_id="0a1b2c3d4e5f",
+        prefix="p/t/20261123T010203Z-0a1b2c3d4e5f/",
+        disposition=Disposition.UPSERT,
+        files=(StagedFile("part-00000.csv.zst", 3, 90), StagedFile("part-00001.csv.zst", 1, 40)),
+        columns=(
+            Column("id", 1, "bigint", "int8", type_category="N", not_null=True, identity="a"),
+            Column("größe", 2, "numeric(10,2)", "numeric", base_modifier=655366, default="0", comment='a "b"'),
+        ),
+        key=("id",),
+        watermark_before=None,
+        watermark_after=watermark,
+        expected_sequence=7,
+        source_rows=4,
+    )
+
+
+def test_manifest_reads_back_as_it_was_written(manifest: Manifest, watermark: Watermark) -> None:
+    assert manifest_from_json(manifest.to_json()) == manifest
+    later = replace(manifest, watermark_before=watermark, source_rows=None, files=(), key=())
+    assert manifest_from_json(later.to_json().encode()) == later
+
+
+def test_manifest_of_another_shape_is_refused(manifest: Manifest) -> None:
+    document = json.loads(manifest.to_json())
+    del document["key"]
+    for text in ("", "[]", json.dumps(document), json.dumps({**document, "key": [], "watermark_after": None})):
+        with pytest.raises(ValueError):  # noqa: PT011  # json's own error for the first
+            manifest_from_json(text)
+
+
+def test_hint_reads_back_as_it_was_written(watermark: Watermark) -> None:
+    at = datetime(2026, 11, 23, 1, 2, 3, tzinfo=UTC)
+    full = Hint(
+        "public.t",
+        "duckdb:w",
+        State(4, watermark, load_id="0a1b2c", target_rows=77, applied_at=at),
+        at,
+        "s3://b/manifest.json",
+    )
+    assert Hint.from_json(full.to_json()) == full
+    never = Hint("public.t", "duckdb:w", State(0, None), at, None)
+    assert Hint.from_json(never.to_json()) == never
