@@ -26,6 +26,7 @@ from aurora_sync.errors import AuroraSyncError, ConfigError
 from aurora_sync.increment import Receipt
 from aurora_sync.preview import Preview, preview
 from aurora_sync.project import all_tables, select_tables
+from aurora_sync.report import receipt_line
 from aurora_sync.source.copy_out import Progress
 from aurora_sync.sync import Places, run
 from aurora_sync.validation.connections import problems as connection_problems
@@ -109,7 +110,7 @@ def _check(arguments: argparse.Namespace, settings: Settings, places: Places) ->
         print("\n".join(problems), file=sys.stderr)
     else:
         print(
-            f"{settings.tables}, {places.source.describe()}, {places.stage.store.uri('')} and"
+            f"{settings.tables}, {places.source.describe()}, {settings.stage} and"
             f" {places.warehouse.describe()}: everything fits"
         )
     return 1 if problems else 0
@@ -179,18 +180,6 @@ class _Progress:
     def clear(self) -> None:
         if self._open:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-
-
-def receipt_line(receipt: Receipt) -> str:
-    """One line for a person: what a run did for one table."""
-    total = f"{receipt.seconds['total']:.1f} s"
-    if not receipt.changed:
-        return f"{receipt.table:<28} nothing new ({receipt.method}, {total})"
-    counts = f"+{receipt.inserted:,} ~{receipt.updated:,} -{receipt.deleted:,}"
-    return (
-        f"{receipt.table:<28} run {receipt.run_sequence}: {receipt.rows_exported:,} rows read ({receipt.method}),"
-        f" {counts}, now {receipt.target_rows:,} rows in {receipt.target}, {total}"
-    )
 
 
 def _preview_text(each: Preview) -> str:

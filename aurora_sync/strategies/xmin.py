@@ -46,10 +46,10 @@ class Xmin(Strategy):
         doubt = _would_repeat(since, at) if since else ""
         if since is None or doubt:
             warnings = (f"reading it whole: {doubt}",) if doubt else ()
-            return ReadPlan(upper, Disposition.REPLACE, "whole table up to the horizon", warnings, scope=upper)
+            return ReadPlan(upper, Disposition.REPLACE, "whole table", warnings, scope=upper)
         lower = horizon.written_since(since.watermark.snapshot.xmin, at.snapshot)
         window = sql.SQL("{} AND {}").format(lower, upper)
-        return ReadPlan(window, Disposition.APPEND, "disjoint horizon window", scope=upper)
+        return ReadPlan(window, Disposition.APPEND, "horizon window", scope=upper)
 
 
 def _would_repeat(since: Since, at: Observation) -> str:

@@ -21,7 +21,7 @@ def problems(tables: Callable[[], list[TableConfig]], source: Source, store: Sto
     """
     return [
         *_tables(tables, source),
-        *_attempt(lambda: store.list("", limit=1)),
+        *_attempt(lambda: store.list(store.prefix, limit=1)),
         *_attempt(lambda: _connect(warehouse)),
     ]
 
