@@ -24,11 +24,12 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.embedded.environment import local_settings
 from aurora_sync.errors import AuroraSyncError, ConfigError
 from aurora_sync.increment import Receipt
+from aurora_sync.places import Places
 from aurora_sync.preview import Preview, preview
 from aurora_sync.project import all_tables, select_tables
 from aurora_sync.report import receipt_line
 from aurora_sync.source.copy_out import Progress
-from aurora_sync.sync import Places, run
+from aurora_sync.sync import run
 from aurora_sync.validation.connections import problems as connection_problems
 from aurora_sync.warehouse import sync_log
 

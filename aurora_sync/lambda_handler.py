@@ -11,8 +11,9 @@ import os
 from typing import Any
 
 from aurora_sync.config.settings import Settings
+from aurora_sync.places import Places
 from aurora_sync.project import select_tables
-from aurora_sync.sync import Places, run
+from aurora_sync.sync import run
 
 
 def handler(event: dict[str, Any], context: object = None) -> dict[str, Any]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aurora_sync.config.tables import TableConfig
+from aurora_sync.places import Places
 from aurora_sync.strategies import strategy_for
-from aurora_sync.sync import Places, plan_increment, read_state
+from aurora_sync.sync import plan_increment, read_state
 from aurora_sync.validation import preflight
 
 

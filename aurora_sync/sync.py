@@ -18,54 +18,28 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from aurora_sync.config.settings import Settings
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import ConfigError, RivalRunError
 from aurora_sync.increment import Applied, Disposition, Manifest, Receipt, State, Watermark
+from aurora_sync.places import Places
 from aurora_sync.relation import Observation
 from aurora_sync.source.copy_out import Progress
 from aurora_sync.source.reading import Reading
-from aurora_sync.source.source import Source
 from aurora_sync.stage.layout import new_load_id
-from aurora_sync.stage.store import Store
-from aurora_sync.stage.writer import Stage
 from aurora_sync.strategies import strategy_for
 from aurora_sync.strategies.base import ReadPlan, Strategy
 from aurora_sync.strategies.identity import covers, judge
 from aurora_sync.validation import preflight
 from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.apply import apply
-from aurora_sync.warehouse.base import Warehouse
-from aurora_sync.warehouse.connect import warehouse_from
 
 logger = logging.getLogger(__name__)
 
 # How long an idle table may go on from the hint alone. After that its sync log is read again, so that a target
 # that was restored or edited by hand is noticed; each such look may start a warehouse, billed for a minute.
 HEARTBEAT = timedelta(hours=1)
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where rows come from, pass through and go to. Making one does no I/O."""
-
-    source: Source
-    stage: Stage
-    warehouse: Warehouse
-    log_schema: str = "_AURORA_SYNC"
-
-    @classmethod
-    def from_settings(cls, settings: Settings) -> Places:
-        warehouse = warehouse_from(settings)
-        return cls(
-            source=Source(settings.dsn),
-            stage=Stage(Store.from_url(settings.stage), target=warehouse.describe()),
-            warehouse=warehouse,
-            log_schema=settings.log_schema,
-        )
 
 
 def run(

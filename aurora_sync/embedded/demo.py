@@ -20,8 +20,9 @@ from aurora_sync.embedded import legacy
 from aurora_sync.embedded.stack import Stack
 from aurora_sync.embedded.writers import Writers
 from aurora_sync.increment import Receipt
+from aurora_sync.places import Places
 from aurora_sync.report import receipt_line
-from aurora_sync.sync import Places, run
+from aurora_sync.sync import run
 from aurora_sync.warehouse.ddl import target_name
 
 # Any number will do; a fixed one makes two runs of the demo comparable.

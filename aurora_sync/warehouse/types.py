@@ -97,3 +97,12 @@ def _numeric(modifier: int) -> TypeRule:
     if modifier < 0 or precision > 38 or not 0 <= scale <= min(precision, 37):
         return TypeRule(TEXT, note=AS_TEXT["numeric"])
     return _cast(f"NUMBER({precision},{scale})", "{0} IN ('NaN', 'Infinity', '-Infinity')", "not NaN or infinity")
+
+
+def markdown_table() -> str:
+    """The map as a table for the documentation: docs/types.md."""
+    lines = ["| PostgreSQL | Snowflake | |", "|---|---|---|"]
+    natural = [(name, rule.target, rule.note) for name, rule in NATURAL.items()]
+    text = [(name, TEXT, note) for name, note in AS_TEXT.items()]
+    lines += [f"| `{name}` | `{target}` | {note} |" for name, target, note in natural + text]
+    return "\n".join([*lines, f"| any other type | `{TEXT}` | exact text |"]) + "\n"
