@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pwd
 import random
@@ -116,22 +117,30 @@ def is_alive(process: psutil.Process | None) -> bool:
 
 
 def stop(process: psutil.Process | None, number: signal.Signals, seconds: float) -> None:
-    """Send the signal and wait for the end; kill after ``seconds``, which both servers' data survive."""
-    deadline = time.monotonic() + seconds
+    """Make it end by the signal, and when it has not after ``seconds`` by a kill, which both servers' data survive."""
+    began = time.monotonic()
     while process is not None and is_alive(process):
+        waited = time.monotonic() - began
         with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(number)
-        while is_alive(process) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        number, deadline = signal.SIGKILL, time.monotonic() + seconds
+            process.send_signal(number if waited < seconds else signal.SIGKILL)
+        # Again after a second: a server that is only starting does not listen to its signals yet.
+        _wait(process, 1)
+
+
+def _wait(process: psutil.Process, seconds: float) -> None:
+    """psutil's own wait() takes a zombie that nobody collects for alive."""
+    deadline = time.monotonic() + seconds
+    while is_alive(process) and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def tail(log: Path, lines: int = 15) -> str:
-    """The end of a server's log, for an error message."""
+    """The end of a server's log, for an error message; without Go's stack traces."""
     if not log.exists():
         return ""
     with log.open(encoding="utf-8", errors="replace") as text:
-        return "".join(deque(text, maxlen=lines)).strip()
+        said = itertools.takewhile(lambda line: not line.startswith("goroutine "), text)
+        return "".join(deque(said, maxlen=lines)).strip()
 
 
 def is_free(port: int) -> bool:

@@ -211,7 +211,7 @@ class Stack:
             except BlockingIOError:
                 return
             if state := self._load():
-                self._stop_servers(state, signal.SIGINT)
+                self._stop_servers(state, signal.SIGTERM)
 
     def _stop_servers(self, state: State, objects_signal: signal.Signals) -> None:
         stop(self._postgres(state).process(), signal.SIGINT, STOP_SECONDS)  # a fast shutdown
