@@ -5,11 +5,19 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import psycopg2
 import pytest
 
 from aurora_sync.embedded.stack import Stack
+from aurora_sync_tests.scenarios.world import World
+
+
+@pytest.fixture
+def world(dsn: str, stage_url: str, warehouse_path: Path, store_environment: dict[str, str]) -> World:
+    """An empty database, an empty stage, a warehouse that is not there yet."""
+    return World(dsn, stage_url, warehouse_path)
 
 
 @pytest.fixture

@@ -1,0 +1,49 @@
+"""A pgbench database that is written to while its tables sync, and compared row for row afterwards."""
+
+from __future__ import annotations
+
+import subprocess
+
+from aurora_sync.embedded.stack import Stack
+from aurora_sync_tests.scenarios.world import World, config
+
+SCALE = 10
+CLIENTS = 4
+SECONDS = 10
+
+# None has a column that says when a row was changed, and pgbench_history has no key.
+TABLES = [
+    config("pgbench_accounts"),
+    config("pgbench_tellers"),
+    config("pgbench_branches", "full_snapshot"),
+    config("pgbench_history", append_only=True),
+    config("pgbench_history", "full_snapshot", target_table="history_as_a_multiset"),
+]
+
+
+def test_tables_that_pgbench_writes_are_equal_afterwards(world: World, stack: Stack) -> None:
+    pgbench = [str(stack.postgres_bin / "pgbench"), "--no-vacuum"]
+    subprocess.run([*pgbench, "-i", "-q", "-s", str(SCALE), world.dsn], check=True, capture_output=True)
+    for table in TABLES:
+        world.sync(table)
+
+    writing = [*pgbench, "-c", str(CLIENTS), "-T", str(SECONDS), "--random-seed=1", world.dsn]
+    rounds = exported = 0
+    with subprocess.Popen(writing, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pgbench_run:
+        while pgbench_run.poll() is None:
+            receipts = [world.sync(table) for table in TABLES]
+            rounds += 1
+            exported += sum(receipt.rows_exported for receipt in receipts)
+        assert pgbench_run.stdout is not None
+        output = pgbench_run.stdout.read()
+    assert pgbench_run.returncode == 0, output
+    for table in TABLES:
+        receipt = world.sync(table)
+        assert receipt.source_rows == receipt.target_rows
+
+    ((transactions,),) = world.execute("SELECT count(*) FROM pgbench_history")
+    print(f"{transactions} transactions during {rounds} rounds, {exported} rows exported in them")
+    assert rounds >= 2
+    assert transactions > 0
+    for table in TABLES:
+        world.assert_equal(table)

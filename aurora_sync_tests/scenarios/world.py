@@ -1,0 +1,130 @@
+"""A source, a stage and a warehouse of a test's own, all real, with what scenarios ask of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
+from aurora_sync import sync
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.increment import Receipt
+from aurora_sync.source.source import Source
+from aurora_sync.stage.store import Store
+from aurora_sync.stage.writer import Stage
+from aurora_sync.places import Places
+from aurora_sync.warehouse.base import Session
+from aurora_sync.warehouse.ddl import ADDED_TYPES, TableName, existing_columns, identifier, target_name
+from aurora_sync.warehouse.duckdb import DuckDBWarehouse
+
+Rows = Counter[tuple[Any, ...]]
+
+
+class CountingWarehouse(DuckDBWarehouse):
+    """Knows how often it was woken."""
+
+    sessions = 0
+
+    def session(self, *, query_tag: str = "") -> AbstractContextManager[Session]:
+        self.sessions += 1
+        return super().session(query_tag=query_tag)
+
+
+def config(table: str = "t", watermark_type: str = "xmin", **keys: Any) -> TableConfig:
+    return TableConfig.model_validate({"table_name": table, "watermark_type": watermark_type, **keys})
+
+
+@dataclass
+class World:
+    """Needs AWS_* in the environment (``store_environment``)."""
+
+    dsn: str
+    stage_url: str
+    warehouse_path: Path
+    places: Places = field(init=False)
+    warehouse: CountingWarehouse = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.warehouse = CountingWarehouse(self.warehouse_path)
+        stage = Stage(Store.from_url(self.stage_url), target=self.warehouse.describe())
+        self.places = Places(Source(self.dsn), stage, self.warehouse)
+
+    def sync(self, config: TableConfig, **options: Any) -> Receipt:
+        return sync.run(config, self.places, **options)
+
+    def execute(self, *statements: str) -> list[tuple[Any, ...]]:
+        """Each statement in a transaction of its own; returns the rows of the last."""
+        with self.session() as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                for statement in statements:
+                    cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else []
+
+    @contextmanager
+    def session(self) -> Iterator[Connection]:
+        """A writer's connection, as psycopg2 opens it: a transaction begins with the first statement."""
+        connection = psycopg2.connect(self.dsn)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    @contextmanager
+    def open_transaction(self, *statements: str) -> Iterator[Connection]:
+        """A session that has run these statements and has not committed."""
+        with self.session() as connection:
+            with connection.cursor() as cursor:
+                for statement in statements:
+                    cursor.execute(statement)
+            yield connection
+
+    def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """In the warehouse; does not count as waking it."""
+        with DuckDBWarehouse(self.warehouse_path).session() as session:
+            return session.query(statement, parameters)
+
+    def source_rows(self, config: TableConfig) -> Rows:
+        """The committed rows, typed."""
+        with self.session() as connection, connection.cursor() as cursor:
+            cursor.execute("SET TimeZone = 'UTC'")
+            cursor.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(config.schema_, config.table_name)))
+            return Counter(cursor.fetchall())
+
+    def target_rows(self, config: TableConfig) -> Rows:
+        """What the target holds of the source's columns, typed, in the order of the source's."""
+        with DuckDBWarehouse(self.warehouse_path).session() as session:
+            target = target_name(config)
+            names = [name for name in existing_columns(session, target) if name not in ADDED_TYPES]
+            columns = ", ".join(identifier(name) for name in names)
+            return Counter(session.query(f"SELECT {columns} FROM {target.sql}"))
+
+    def assert_equal(self, config: TableConfig) -> None:
+        """Source and target hold the same rows, each as often."""
+        source, target = self.source_rows(config), self.target_rows(config)
+        lost, surplus = source - target, target - source
+        assert not lost, f"{lost.total()} rows missing or stale, such as {next(iter(lost))}"
+        assert not surplus, f"{surplus.total()} rows too many, such as {next(iter(surplus))}"
+
+    def run_sequences(self, config: TableConfig) -> list[int]:
+        """Of all increments in the sync log, in order."""
+        log = TableName(self.places.log_schema, "SYNC_LOG")
+        found = self.query(
+            f'SELECT "RUN_SEQUENCE" FROM {log.sql} WHERE "TARGET" = ? ORDER BY "APPLIED_AT"', (target_name(config).sql,)
+        )
+        return [int(sequence) for (sequence,) in found]
+
+    def staging_tables(self) -> list[str]:
+        found = self.query("SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE STARTSWITH(TABLE_NAME, 'STAGING_')")
+        return [name for (name,) in found]
+
+    def objects(self) -> list[str]:
+        """The keys of everything that lies in the stage."""
+        return list(self.places.stage.store.list(self.places.stage.store.prefix))
