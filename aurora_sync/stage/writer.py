@@ -32,8 +32,9 @@ OBJECT_BYTES = 128_000_000
 PART_BYTES = 8_000_000
 # Raw CSV handed to the compressor at a time, in whole rows.
 CHUNK_BYTES = 1_000_000
-# What bounds the memory: chunks being compressed or waiting for it, parts being uploaded or waiting for it.
-CHUNKS_UNDER_WAY = 8
+# What bounds the memory: chunks being compressed or waiting for it, parts being uploaded or waiting for it. A third
+# of a second's worth of chunks carries the COPY over a pause of the compressor, such as opening an upload.
+CHUNKS_UNDER_WAY = 32
 PARTS_UNDER_WAY = 4
 UPLOAD_THREADS = 2
 COMPRESSION_LEVEL = 1
