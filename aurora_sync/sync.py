@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.errors import ConfigError, RivalRunError
+from aurora_sync.errors import ConfigError, RivalRunError, StageError
 from aurora_sync.increment import Applied, Disposition, Manifest, Receipt, State, Watermark
 from aurora_sync.places import Places
 from aurora_sync.relation import Observation
@@ -101,7 +101,8 @@ def _increment(
             columns = preflight.selected_columns(config, reading.table)
             rows = reading.copy(columns, plan.where, attempt, on_progress)
             attempt.close()
-            source_rows = _count(config, state, reading, plan)
+            idle = _idle(state, plan, rows, full)
+            source_rows = None if idle else _count(config, state, reading, plan)
 
     manifest = Manifest(
         table=config.qualified_name,
@@ -118,7 +119,7 @@ def _increment(
         source_rows=source_rows,
     )
     applied, uri = None, None
-    if not _idle(state, plan, rows, full):
+    if not idle:
         uri = places.stage.commit(manifest)
         tag = f"aurora_sync {config.qualified_name} {load_id}"
         with places.warehouse.session(query_tag=tag) as session:
@@ -133,7 +134,7 @@ def _increment(
             )
         state = State(applied.run_sequence, after, load_id, applied.target_rows, datetime.now(UTC))
     if applied or not from_hint:
-        places.stage.confirm(config.qualified_name, state, uri)
+        plan = _confirm(config, places, state, uri, plan)
     return _receipt(config, strategy, manifest, plan, at, state, applied, uri, clock)
 
 
@@ -158,6 +159,16 @@ def plan_increment(
         covers=what,
     )
     return at, dataclasses.replace(plan, warnings=verdict.reasons + plan.warnings), after
+
+
+def _confirm(config: TableConfig, places: Places, state: State, uri: str | None, plan: ReadPlan) -> ReadPlan:
+    """Leave a hint for the next run. The increment is applied whatever becomes of it: a failure is a warning."""
+    try:
+        places.stage.confirm(config.qualified_name, state, uri)
+    except StageError as error:
+        logger.warning("%s: no hint was left: %s", config.qualified_name, error)
+        return dataclasses.replace(plan, warnings=(*plan.warnings, f"no hint was left for the next run: {error}"))
+    return plan
 
 
 def _count(config: TableConfig, state: State, reading: Reading, plan: ReadPlan) -> int | None:

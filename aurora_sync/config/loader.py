@@ -130,6 +130,7 @@ def _refuse(path: Path, problems: list[Problem]) -> None:
 
 def _same_target(tables: Iterable[tuple[Entry, TableConfig]]) -> Iterator[Problem]:
     first: dict[tuple[str, str], tuple[Entry, TableConfig]] = {}
+    names: dict[str, TableConfig] = {}
     for entry, table in tables:
         other_entry, other = first.setdefault(table.target, (entry, table))
         if other is not table:
@@ -138,6 +139,13 @@ def _same_target(tables: Iterable[tuple[Entry, TableConfig]]) -> Iterator[Proble
                 f"table {table.qualified_name}: target_table: its target {'.'.join(table.target)} is also the "
                 f"target of {other.qualified_name}{_in_line(other_entry)}; give one of them another "
                 "target_schema or target_table",
+            )
+        twin = names.setdefault(table.qualified_name, table)
+        if twin.schema_ != table.schema_:
+            yield (
+                entry.line,
+                f"table {table.qualified_name}: schema {table.schema_!r} and schema {twin.schema_!r} with their tables "
+                "make the same name because of the dots in them; sync only one of them",
             )
 
 

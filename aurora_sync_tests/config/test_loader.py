@@ -475,3 +475,15 @@ def test_a_thousand_tables_are_read(tables_yaml: Path) -> None:
     ]
     config = read(tables_yaml, "tables:\n" + "\n".join(entries))
     assert [config.line_of(table) for table in expand(config, [])] == list(range(2, 1002))
+
+
+def test_two_tables_that_dots_give_the_same_name_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tables.yaml"
+    path.write_text(
+        "tables:\n"
+        "  - {schema: a.b, table_name: c, watermark_type: xmin}\n"
+        "  - {schema: a, table_name: 'b[.]c', watermark_type: xmin, target_table: other}\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(ConfigError, match=r"tables.yaml:3: table a\.b\.c: schema 'a' and schema 'a\.b'"):
+        load(path)
