@@ -57,6 +57,7 @@ class Strategy(ABC):
     name: str  # the watermark_type
     sees_updates: bool
     sees_deletes: bool
+    version: int = 1  # raised when it reads a table differently than before: part of the asset's code version
 
     @abstractmethod
     def problems(self, config: TableConfig, table: SourceTable) -> list[str]:

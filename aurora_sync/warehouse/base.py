@@ -37,6 +37,11 @@ class Session(ABC):
         """Run one INSERT, UPDATE, DELETE or MERGE and return the number of rows it changed."""
 
     @abstractmethod
+    def arrow(self, statement: str) -> Any:
+        """The rows of one query as a ``pyarrow.RecordBatchReader``, in the warehouse's own types; to be read while
+        the session is open. Needs pyarrow (the extra ``frames``)."""
+
+    @abstractmethod
     def load(self, staging_table: str, manifest: Manifest, objects: Objects) -> int:
         """Copy the manifest's files, and no others, into the (quoted, qualified) staging table, whose columns
         are all VARCHAR, in file order. Returns the rows loaded. Fails on any malformed row; never skips one."""

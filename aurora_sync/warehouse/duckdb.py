@@ -86,6 +86,12 @@ class DuckDBSession(Session):
         ((changed,),) = self.query(statement, parameters)
         return int(changed)
 
+    def arrow(self, statement: str) -> Any:
+        try:
+            return self._connection.sql(to_duckdb(statement)).to_arrow_reader()
+        except duckdb.Error as error:
+            raise self._error(error) from error
+
     def load(self, staging_table: str, manifest: Manifest, objects: Objects) -> int:
         fields = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(len(manifest.columns) + 1))
         insert = f"INSERT INTO {staging_table} SELECT * FROM {_READ_CSV.format(columns='{' + fields + '}')}"  # noqa: S608
@@ -115,10 +121,11 @@ class DuckDBSession(Session):
         try:
             return self._connection.execute(statement, list(parameters)).fetchall()
         except duckdb.Error as error:
-            transient = isinstance(error, duckdb.TransactionException)  # another session changed the same row
-            raise WarehouseError(
-                f"{error}", where=self._where, kind=Kind.TRANSIENT if transient else Kind.REFUSED
-            ) from error
+            raise self._error(error) from error
+
+    def _error(self, error: duckdb.Error) -> WarehouseError:
+        transient = isinstance(error, duckdb.TransactionException)  # another session changed the same row
+        return WarehouseError(f"{error}", where=self._where, kind=Kind.TRANSIENT if transient else Kind.REFUSED)
 
 
 class DuckDBWarehouse(Warehouse):

@@ -86,6 +86,10 @@ class SnowflakeSession(Session):
         with self._execute(statement, parameters) as cursor:
             return int(cursor.rowcount)
 
+    def arrow(self, statement: str) -> Any:
+        with self._execute(statement, ()) as cursor:
+            return cursor.fetch_arrow_all(force_return_table=True).to_reader()
+
     def load(self, staging_table: str, manifest: Manifest, objects: Objects) -> int:
         """Snowflake reads the objects itself; ``objects`` is not used."""
         path = self._warehouse.stage_path(manifest)

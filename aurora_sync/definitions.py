@@ -1,0 +1,18 @@
+"""The code location: tables.yaml as Dagster definitions."""
+
+import os
+from pathlib import Path
+
+import dagster as dg
+
+from aurora_sync.config.loader import load
+from aurora_sync.orchestration.factory import build_definitions, executor
+from aurora_sync.orchestration.resources import Connections
+
+connections = Connections()
+config = load(Path(os.environ.get("AURORA_SYNC_TABLES", "tables.yaml")))
+
+defs = dg.Definitions.merge(
+    build_definitions(config, connections),
+    dg.Definitions(executor=executor(connections)),
+)

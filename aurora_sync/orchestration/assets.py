@@ -1,0 +1,155 @@
+"""One asset per table of tables.yaml. Its body looks empty because the IO manager does the work: it calls
+:func:`aurora_sync.sync.run`, which is the page to read first."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from aurora_sync.config.tables import Freshness, TableConfig
+from aurora_sync.increment import Receipt
+from aurora_sync.orchestration import checks, compat, metadata
+from aurora_sync.relation import SourceTable
+from aurora_sync.strategies import strategy_for
+
+STRATEGY_TAG = "aurora_sync/strategy"
+TARGET = "aurora_sync/target"  # schema and table in the warehouse, for load_input
+
+# An error that may pass by itself (errors.Kind.retry) is tried again after about 10, 20 and 40 seconds: a
+# failover of Aurora takes 30 to 60. Every other error stops at the first attempt (io_manager.py).
+RETRIES = dg.RetryPolicy(max_retries=3, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+
+
+class SyncOptions(dg.Config):
+    """What a person may say for one run, in the launchpad."""
+
+    full: bool = False
+    allow_deletes: bool = False
+
+
+@dataclass
+class Increment:
+    """The rows that one run moves for one table: a description, never rows. The IO manager fills in the
+    receipt, once."""
+
+    table: TableConfig
+    options: SyncOptions
+    _receipt: Receipt | None = None
+
+    @property
+    def receipt(self) -> Receipt:
+        if self._receipt is None:
+            raise RuntimeError(f"the increment of {self.table.qualified_name} was not applied yet")
+        return self._receipt
+
+    @receipt.setter
+    def receipt(self, receipt: Receipt) -> None:
+        if self._receipt is not None:
+            raise RuntimeError(f"the increment of {self.table.qualified_name} was applied already")
+        self._receipt = receipt
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a table's definition stands: the UI links the asset to this line."""
+
+    file: Path
+    line: int
+
+
+def asset_key(table: TableConfig) -> dg.AssetKey:
+    """``target schema / target table``, as tables.yaml spells them: what others call the table downstream."""
+    return dg.AssetKey([name(table.target_schema or table.schema_), name(table.target_table or table.table_name)])
+
+
+def source_key(table: TableConfig, database: str) -> dg.AssetKey:
+    return dg.AssetKey(["aurora", name(database), name(table.schema_), name(table.table_name)])
+
+
+def name(text: str) -> str:
+    """A name that Dagster takes (``[A-Za-z0-9_]+``) for one that PostgreSQL took; different ones stay different.
+
+    >>> name("order_items"), name("Order Items")
+    ('order_items', 'Order_Items_dbc868')
+    """
+    kept = re.sub(r"[^A-Za-z0-9_]", "_", text)
+    return kept if kept == text else f"{kept}_{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def table_asset(
+    table: TableConfig,
+    *,
+    source: SourceTable | None,
+    place: Place | None,
+    database: str,
+    warehouse: str,
+    io_manager_key: str,
+) -> dg.AssetsDefinition:
+    """The asset of one table. ``source`` None: the catalogue was out of reach, so no comment and columns."""
+    key = asset_key(table)
+    strategy = table.watermark_type.value
+    synced = f"`{table.qualified_name}` of {database}, synced by {strategy}."
+
+    @dg.asset(
+        key=key,
+        description=f"{source.comment}\n\n{synced}" if source and source.comment else synced,
+        deps=[source_key(table, database)],
+        check_specs=checks.specs(table, key),
+        code_version=code_version(table),
+        freshness_policy=freshness_policy(table.freshness),
+        group_name=table.group or name(table.schema_),
+        io_manager_key=io_manager_key,
+        kinds={"postgres", warehouse},
+        metadata=_definition_metadata(table, source, place),
+        owners=table.owners,
+        pool=f"aurora_sync/{name(database)}",
+        retry_policy=RETRIES,
+        tags={STRATEGY_TAG: strategy, **table.tags},
+    )
+    def sync_table(
+        context: dg.AssetExecutionContext, config: SyncOptions
+    ) -> Iterator[dg.MaterializeResult[Increment] | dg.AssetCheckResult]:
+        """The IO manager does the work, by aurora_sync.sync.run: it is called with the yielded Increment and
+        leaves the Receipt in it, from which the checks are judged in this step and of that snapshot."""
+        increment = Increment(table, config)
+        yield dg.MaterializeResult(value=increment)
+        yield from checks.results(table, key, increment.receipt, context.instance)
+
+    return sync_table
+
+
+def source_spec(table: TableConfig, database: str, source: SourceTable | None) -> dg.AssetSpec:
+    """The source table, which this project reads and never makes."""
+    return dg.AssetSpec(
+        source_key(table, database),
+        description=source.comment if source else None,
+        group_name=f"aurora_{name(database)}",
+        kinds={"postgres"},
+    )
+
+
+def code_version(table: TableConfig) -> str:
+    """Changes with the table's configuration and the strategy's code, so that the UI marks what was synced by
+    another."""
+    strategy = strategy_for(table.watermark_type.value)
+    return hashlib.sha256(f"{strategy.version} {table.model_dump_json()}".encode()).hexdigest()[:12]
+
+
+def freshness_policy(freshness: Freshness | None) -> dg.FreshnessPolicy | None:
+    if freshness is None:
+        return None
+    return dg.FreshnessPolicy.time_window(freshness.fail_window, freshness.warn_window)
+
+
+def _definition_metadata(table: TableConfig, source: SourceTable | None, place: Place | None) -> dict[str, Any]:
+    shown: dict[str, Any] = {"dagster/table_name": ".".join(table.target), TARGET: list(table.target)}
+    if source is not None:
+        key = table.primary_key or source.primary_key
+        shown["dagster/column_schema"] = metadata.column_schema(source.columns, key)
+    if place is not None:
+        shown |= compat.code_reference(place.file, place.line)
+    return shown

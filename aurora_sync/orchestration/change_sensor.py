@@ -1,0 +1,221 @@
+"""The change sensor: one query tells which tables changed; runs are requested for these and no others.
+
+PostgreSQL's counters are a hint, never a proof: a crash resets them, and a reader's do not count the writer's
+work. So every table is run at least every :data:`FORCED_HOURS`, changed or not, and a watermark never depends on
+them. A table whose run failed is requested again, more slowly each time. A table that did not change costs no
+run; where it has a freshness policy, a materialization outside of any run (the heartbeat) says that the source
+was asked and had nothing new.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import dagster as dg
+
+from aurora_sync.config.tables import Freshness, TableConfig
+from aurora_sync.orchestration import compat
+from aurora_sync.orchestration.assets import asset_key
+from aurora_sync.orchestration.metadata import RUN_SEQUENCE
+from aurora_sync.orchestration.resources import Connections
+from aurora_sync.source.connection import connect
+
+TICK_SECONDS = 30
+# What the counters missed (a crash, a view, a foreign table) is behind by this at the most.
+FORCED_HOURS = 6.0
+# Tables of one run: enough to share the start of its process, few enough to spread over several workers.
+GROUP = 50
+# A failed table is requested again after one minute, then two, four, up to an hour.
+RETRY_SECONDS, RETRY_SECONDS_MAX = 60.0, 3600.0
+# A requested run that Dagster does not know after this was deleted, or never launched.
+LOST_SECONDS = 600.0
+
+# Everything that a committed change moves: the counters of every leaf, its file (TRUNCATE, rewrites, REFRESH), its
+# columns, and the start of the server, at which the counters may have been lost.
+_MARKS = """
+WITH RECURSIVE wanted AS (
+    SELECT c.oid, n.nspname || '.' || c.relname AS name
+      FROM unnest(%(schemas)s::text[], %(names)s::text[]) AS w(schema, name)
+      JOIN pg_namespace n ON n.nspname = w.schema
+      JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
+), tree(name, oid) AS (
+    SELECT name, oid FROM wanted
+    UNION SELECT t.name, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
+)
+SELECT t.name, NOT pg_is_in_recovery() AND bool_and(c.relkind IN ('r', 'p', 'm')),
+       md5(concat(pg_postmaster_start_time(), string_agg(concat_ws(':', c.oid, c.relfilenode, c.relnatts,
+           pg_stat_get_tuples_inserted(c.oid), pg_stat_get_tuples_updated(c.oid),
+           pg_stat_get_tuples_deleted(c.oid)), ',' ORDER BY c.oid)))
+  FROM tree t JOIN pg_class c ON c.oid = t.oid GROUP BY t.name
+"""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the sensor remembers of a table between ticks."""
+
+    mark: str  # of the source when the last run was requested; empty: never
+    at: float  # when that was, or when the last heartbeat said that nothing changed since
+    requested: float  # when the last run was requested
+    run_key: str = ""  # of that run; empty: it ended
+    failures: int = 0  # of its last runs, in a row
+
+
+def read_marks(dsn: str, tables: Sequence[TableConfig]) -> dict[str, str]:
+    """A mark for every table that exists; empty where counters tell nothing: of views, of foreign tables, and of
+    everything on a reader, which counts its own work only."""
+    with connect(dsn, application_name="aurora_sync change sensor") as connection, connection.cursor() as cursor:
+        names = {"schemas": [t.schema_ for t in tables], "names": [t.table_name for t in tables]}
+        cursor.execute(_MARKS, names)
+        return {name: mark[:8] if counted else "" for name, counted, mark in cursor.fetchall()}
+
+
+def change_sensor(tables: Sequence[TableConfig], connections: Connections, name: str) -> dg.SensorDefinition:
+    """The sensor over ``tables``."""
+
+    @dg.sensor(
+        name=f"{name}_changes",
+        target=dg.AssetSelection.assets(*(asset_key(table) for table in tables)),
+        minimum_interval_seconds=TICK_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Asks the source in one query which of {len(tables)} tables changed, and syncs just those.",
+    )
+    def changes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        memory = from_cursor(context.cursor)
+        marks = read_marks(connections.settings().dsn, tables)
+        if unseen := sum(not mark for mark in marks.values()):
+            context.log.warning(
+                "changes of %d tables cannot be seen (views, foreign tables, or AURORA_DSN names a reader): they are"
+                " synced every %.0f hours only, unless tables.yaml gives them a schedule",
+                unseen,
+                FORCED_HOURS,
+            )
+        return tick(context.instance, name, tables, memory, marks, time.time())
+
+    return changes
+
+
+def tick(
+    instance: dg.DagsterInstance,
+    name: str,
+    tables: Sequence[TableConfig],
+    memory: Mapping[str, Request],
+    marks: Mapping[str, str],
+    now: float,
+) -> dg.SensorResult:
+    """What one evaluation at ``now`` (seconds since the epoch) asks for, and the memory after it."""
+    settled = _settle(instance, tables, memory, now)
+    due = [table for table in tables if _due(settled.get(table.qualified_name), table, marks, now)]
+    requests = []
+    for start in range(0, len(due), GROUP):
+        group = due[start : start + GROUP]
+        run_key = f"{name} {now:.3f} {start // GROUP}"
+        requests.append(dg.RunRequest(run_key=run_key, asset_selection=[asset_key(table) for table in group]))
+        for table in group:
+            before = settled.get(table.qualified_name)
+            settled[table.qualified_name] = Request(
+                mark=marks.get(table.qualified_name, ""),
+                at=now,
+                requested=now,
+                run_key=run_key,
+                failures=before.failures if before else 0,
+            )
+    beats = list(_heartbeats(instance, tables, settled, now))
+    for table, _ in beats:
+        settled[table.qualified_name] = replace(settled[table.qualified_name], at=now)
+    return dg.SensorResult(
+        run_requests=requests,
+        asset_events=[event for _, event in beats],
+        cursor=to_cursor(settled),
+        skip_reason=None if requests else f"none of {len(tables)} tables changed",
+    )
+
+
+def _due(request: Request | None, table: TableConfig, marks: Mapping[str, str], now: float) -> bool:
+    if request is None:
+        return True
+    if request.run_key:
+        return False  # its run did not end yet: what changes meanwhile is due at the next tick after it
+    waited = now - request.requested
+    if request.failures:
+        return waited >= min(RETRY_SECONDS * 2.0 ** min(request.failures - 1, 10), RETRY_SECONDS_MAX)
+    # Between three quarters and all of the time, by name: not all tables in one tick.
+    share = 0.75 + 0.25 * zlib.crc32(table.qualified_name.encode()) / 2**32
+    changed = marks.get(table.qualified_name, "") != request.mark
+    return changed or waited >= share * FORCED_HOURS * 3600
+
+
+def _settle(
+    instance: dg.DagsterInstance, tables: Sequence[TableConfig], memory: Mapping[str, Request], now: float
+) -> dict[str, Request]:
+    """The memory, with the outcome of the runs that ended since. A table counts as synced when its
+    materialization was recorded, whatever became of the others in its run."""
+    known = {t.qualified_name: memory[t.qualified_name] for t in tables if t.qualified_name in memory}
+    open_keys = {request.run_key for request in known.values() if request.run_key}
+    if not open_keys:
+        return known
+    runs = compat.runs_by_key(instance, open_keys)
+    synced = {key: compat.materialized_keys(instance, run.run_id) for key, run in runs.items() if run.is_finished}
+    for table in tables:
+        request = known.get(table.qualified_name)
+        if request is None or not request.run_key:
+            continue
+        if request.run_key in synced:
+            failed = asset_key(table) not in synced[request.run_key]
+        elif request.run_key not in runs and now - request.requested > LOST_SECONDS:
+            failed = True
+        else:
+            continue
+        failures = request.failures + 1 if failed else 0
+        known[table.qualified_name] = replace(request, run_key="", failures=failures)
+    return known
+
+
+def _heartbeats(
+    instance: dg.DagsterInstance, tables: Sequence[TableConfig], settled: Mapping[str, Request], now: float
+) -> Iterable[tuple[TableConfig, dg.AssetMaterialization]]:
+    """For the tables that wait longest, a third of their window or more, and no more a tick than it takes:
+    each is a row or two in Dagster's storage, at about 9 ms."""
+    windows = {table.qualified_name: _beat_seconds(table.freshness) for table in tables if table.freshness}
+    quiet = []
+    for table in tables:
+        window, request = windows.get(table.qualified_name), settled[table.qualified_name]
+        watched_and_synced = request.mark and not request.run_key and not request.failures
+        if window is not None and watched_and_synced and now - request.at >= window:
+            quiet.append(table)
+    quiet.sort(key=lambda table: settled[table.qualified_name].at)
+    per_tick = sum(2 * TICK_SECONDS / window for window in windows.values())
+    for table in quiet[: math.ceil(per_tick)]:
+        if last := compat.last_materialization(instance, asset_key(table)):
+            yield table, heartbeat(asset_key(table), last)
+
+
+def _beat_seconds(freshness: Freshness) -> float:
+    return (freshness.warn_window or freshness.fail_window).total_seconds() / 3
+
+
+def heartbeat(key: dg.AssetKey, last: dg.AssetMaterialization) -> dg.AssetMaterialization:
+    """The last materialization again, with no rows moved and the same data version: nothing downstream fires."""
+    kept = {name: value for name, value in last.metadata.items() if name.startswith("dagster/") or name == RUN_SEQUENCE}
+    nothing = dict.fromkeys(("rows_exported", "rows_inserted", "rows_updated", "rows_deleted", "bytes_staged"), 0)
+    version = compat.data_version(last)
+    return dg.AssetMaterialization(
+        key,
+        description="Nothing changed at the source.",
+        metadata={**kept, **nothing},
+        tags=compat.data_version_tags(version) if version is not None else None,
+    )
+
+
+def from_cursor(cursor: str | None) -> dict[str, Request]:
+    return {name: Request(*fields) for name, fields in json.loads(cursor or "{}").items()}
+
+
+def to_cursor(memory: Mapping[str, Request]) -> str:
+    fields = {name: [r.mark, round(r.at), round(r.requested), r.run_key, r.failures] for name, r in memory.items()}
+    return json.dumps(fields, separators=(",", ":"))

@@ -1,0 +1,145 @@
+"""The asset checks of a table, judged from its receipt alone: same step, same snapshot, no query.
+
+=========== ==========================================================================================
+row_count   source and target as of one snapshot; fewer rows in the target is always a failure, more of
+            them a warning where the strategy cannot see deletes
+watermark   never backwards, and forwards when rows were applied
+merge_key   never null, and no two rows share one
+=========== ==========================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+from aurora_sync.config.tables import Check, RowCountCheck, TableConfig
+from aurora_sync.increment import Disposition, Receipt
+from aurora_sync.orchestration import compat
+
+WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
+
+_DESCRIPTIONS = {
+    "row_count": "The target holds as many rows as the source did in the snapshot that was read.",
+    "watermark": "The watermark never moves backwards, and forwards when rows were applied.",
+    "merge_key": "The merge key is never null, and no two rows share one.",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``passed`` None: this run has nothing to judge by, the last verdict stands."""
+
+    passed: bool | None
+    text: str
+    severity: dg.AssetCheckSeverity = ERROR
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+def enabled(table: TableConfig) -> dict[str, Check]:
+    checks: dict[str, Check] = {name: getattr(table.checks, name) for name in _DESCRIPTIONS}
+    return {name: check for name, check in checks.items() if check.enabled}
+
+
+def specs(table: TableConfig, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    return [
+        dg.AssetCheckSpec(name, asset=key, description=_DESCRIPTIONS[name], blocking=check.blocking)
+        for name, check in enabled(table).items()
+    ]
+
+
+def results(
+    table: TableConfig, key: dg.AssetKey, receipt: Receipt, instance: dg.DagsterInstance
+) -> Iterator[dg.AssetCheckResult]:
+    """One result for every enabled check, as Dagster demands of a step that declares them."""
+    for name, check in enabled(table).items():
+        verdict = judge(name, check, receipt)
+        if verdict.passed is None:
+            yield _carried(dg.AssetCheckKey(key, name), verdict.text, receipt, instance)
+        else:
+            yield dg.AssetCheckResult(
+                check_name=name,
+                asset_key=key,
+                passed=verdict.passed,
+                severity=WARN if check.severity == "warn" else verdict.severity,
+                description=verdict.text,
+                metadata={**verdict.numbers, "judged_at_run_sequence": receipt.run_sequence},
+            )
+
+
+def judge(name: str, check: Check, receipt: Receipt) -> Verdict:
+    if isinstance(check, RowCountCheck):  # counted, or not, in the snapshot that was read: sync.py follows `every`
+        return row_count(check, receipt)
+    if receipt.run_sequence % check.every:
+        return Verdict(None, f"judged at every {check.every}th applied run")
+    return watermark(receipt) if name == "watermark" else merge_key(receipt)
+
+
+def row_count(check: RowCountCheck, receipt: Receipt) -> Verdict:
+    source, target = receipt.source_rows, receipt.target_rows
+    if source is None:
+        return Verdict(None, f"counted at every {check.every}th applied run")
+    excess = target - source
+    numbers = {"source_rows": source, "target_rows": target, "excess_rows": excess}
+    if abs(excess) <= check.tolerance * source:
+        near = f", within the tolerance of {check.tolerance:.2%}" if excess else ""
+        return Verdict(True, f"{target:,} rows in the target, {source:,} in the source{near}", ERROR, numbers)
+    if excess < 0:
+        return Verdict(False, f"the target lacks {-excess:,} of the source's {source:,} rows", ERROR, numbers)
+    if receipt.sees_deletes:
+        text = f"the target holds {excess:,} rows that the source, with {source:,}, does not"
+        return Verdict(False, text, ERROR, numbers)
+    text = (
+        f"the target holds {excess:,} rows more than the source's {source:,}: rows deleted at the source,"
+        f" which {receipt.strategy} cannot see"
+    )
+    return Verdict(False, text, WARN, numbers)
+
+
+def watermark(receipt: Receipt) -> Verdict:
+    """By the snapshots, which every strategy records; a full read may start anew, whatever was before."""
+    before, after = receipt.watermark_before, receipt.watermark_after.snapshot
+    numbers = {"horizon": after.xmin, "lag_seconds": float(receipt.watermark_lag_seconds)}
+    if before is None:
+        return Verdict(True, f"first watermark: horizon {after.xmin}", ERROR, numbers)
+    moved = (after.xmin - before.snapshot.xmin, after.xmax - before.snapshot.xmax)
+    applied = receipt.inserted + receipt.updated + receipt.deleted
+    if receipt.disposition is not Disposition.REPLACE:
+        if min(moved) < 0:
+            text = f"the watermark went back from transaction {before.snapshot.xmax} to {after.xmax}"
+            return Verdict(False, text, ERROR, numbers)
+        if applied and not any(moved):
+            text = f"{applied:,} rows were applied, but the watermark still is at transaction {after.xmax}"
+            return Verdict(False, text, ERROR, numbers)
+    return Verdict(True, f"horizon {after.xmin}, moved by {moved[0]:,} transactions", ERROR, numbers)
+
+
+def merge_key(receipt: Receipt) -> Verdict:
+    """The warehouse refused NULL and doubled keys among the staged rows, or there were no receipt; what is left
+    is a key shared with a row of an earlier increment, which makes one row of two."""
+    if not receipt.key:
+        return Verdict(True, "no merge key: rows are told apart by their content")
+    key = ", ".join(receipt.key)
+    numbers = {"merge_key": key, "rows_exported": receipt.rows_exported}
+    if receipt.source_rows is not None and receipt.target_rows < receipt.source_rows:
+        shared = receipt.source_rows - receipt.target_rows
+        return Verdict(False, f"up to {shared:,} rows share ({key}) with another row", ERROR, numbers)
+    return Verdict(True, f"({key}) is unique and never null", ERROR, numbers)
+
+
+def _carried(key: dg.AssetCheckKey, reason: str, receipt: Receipt, instance: dg.DagsterInstance) -> dg.AssetCheckResult:
+    """The last verdict again, saying so: a declared check without a result fails the step."""
+    last = compat.last_verdict(instance, key)
+    metadata = dict(last.metadata) if last else {}
+    verdict = metadata.setdefault("verdict", dg.TextMetadataValue((last.description if last else None) or "none yet"))
+    return dg.AssetCheckResult(
+        check_name=key.name,
+        asset_key=key.asset_key,
+        passed=last.passed if last else True,
+        severity=last.severity if last else WARN,
+        description=f"Not judged at run sequence {receipt.run_sequence}: {reason}. Last verdict: {verdict.value}",
+        metadata=metadata,
+    )

@@ -1,0 +1,67 @@
+"""The few things that Dagster's public interface does not offer, in one place, each with a test."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
+from dagster._core.storage.asset_check_execution_record import (
+    COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
+)
+from dagster._core.storage.tags import RUN_KEY_TAG
+
+
+def code_reference(file: Path, line: int) -> dict[str, Any]:
+    """Metadata that makes the UI link an asset to a line. Dagster calls the interface beta, and warns of it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        reference = dg.LocalFileCodeReference(file_path=str(file), line_number=line)
+        return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
+
+
+def set_data_version(context: dg.OutputContext, version: str) -> None:
+    """Give the output's asset its data version from inside ``handle_output``.
+
+    The public interface sets it in the asset's body only, which runs before the rows have moved.
+    """
+    context.step_context.set_data_version(context.asset_key, dg.DataVersion(version))
+
+
+def data_version_tags(version: str) -> dict[str, str]:
+    """Tags that give a materialization recorded outside of a run its data version."""
+    return {DATA_VERSION_TAG: version}
+
+
+def data_version(materialization: dg.AssetMaterialization) -> str | None:
+    return (materialization.tags or {}).get(DATA_VERSION_TAG)
+
+
+def last_verdict(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | None:
+    """The newest finished evaluation of a check; the one that the current run has planned does not count."""
+    records = instance.event_log_storage.get_asset_check_execution_history(
+        key, limit=1, status=set(COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES)
+    )
+    event = records[0].event if records else None
+    if event is None or event.dagster_event is None:
+        return None
+    return event.dagster_event.asset_check_evaluation_data
+
+
+def last_materialization(instance: dg.DagsterInstance, key: dg.AssetKey) -> dg.AssetMaterialization | None:
+    event = instance.get_latest_materialization_event(key)
+    return event.asset_materialization if event else None
+
+
+def runs_by_key(instance: dg.DagsterInstance, run_keys: set[str]) -> dict[str, dg.DagsterRun]:
+    """The runs that a sensor requested under these keys, in one query."""
+    runs = instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: sorted(run_keys)}))
+    return {run.tags[RUN_KEY_TAG]: run for run in runs}
+
+
+def materialized_keys(instance: dg.DagsterInstance, run_id: str) -> set[dg.AssetKey]:
+    """The assets whose materialization this run recorded, also when it failed afterwards."""
+    found = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    return {key for record in found.records if (key := record.asset_key) is not None}

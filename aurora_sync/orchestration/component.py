@@ -1,0 +1,74 @@
+"""The same configuration as a Dagster component, for other projects: no second configuration language."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import dagster as dg
+from pydantic import BaseModel, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from aurora_sync.config.loader import from_mapping
+from aurora_sync.config.tables import TableConfig, TableOptions, WatermarkType
+from aurora_sync.orchestration.factory import build_definitions
+
+
+class ScaffoldParameters(BaseModel):
+    table: str = Field("public.customers", description="schema.name of a table of the source, or a glob.")
+    strategy: WatermarkType = Field(WatermarkType.xmin, description="How changed rows are found.")
+    watermark_col: str | None = Field(None, description="For timestamp and integer: the column.")
+
+
+class AuroraSyncScaffolder(dg.Scaffolder[ScaffoldParameters]):
+    """``dg scaffold defs aurora_sync.AuroraSync crm --table public.customers --strategy xmin``"""
+
+    @classmethod
+    def get_scaffold_params(cls) -> type[ScaffoldParameters]:
+        return ScaffoldParameters
+
+    def scaffold(self, request: dg.ScaffoldRequest[ScaffoldParameters]) -> None:
+        chosen = request.params
+        table = {"table_name": chosen.table, "watermark_type": chosen.strategy.value}
+        if chosen.watermark_col is not None:
+            table["watermark_col"] = chosen.watermark_col
+        dg.scaffold_component(request, {"tables": [table]})
+
+
+@dataclass(frozen=True)
+class _SchemaOf:
+    """Shows editors and ``dg check yaml`` the JSON Schema of a model, and takes any mapping: what is wrong in it is
+    said by the loader of tables.yaml, all at once, after Dagster resolved its templates."""
+
+    model: type[BaseModel]
+
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.dict_schema()
+
+    def __get_pydantic_json_schema__(self, _schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(self.model.__pydantic_core_schema__)
+
+
+Options = Annotated[dict[str, Any], _SchemaOf(TableOptions)]
+Table = Annotated[dict[str, Any], _SchemaOf(TableConfig)]
+
+
+def _resolved(context: dg.ResolutionContext, value: Any) -> Any:
+    return context.resolve_value(value)
+
+
+@dg.scaffold_with(AuroraSyncScaffolder)
+class AuroraSync(dg.Component, dg.Model, dg.Resolvable):
+    """Tables of PostgreSQL, synced incrementally through S3 into Snowflake: the keys of tables.yaml.
+
+    Source, stage and warehouse come from the environment (AURORA_DSN, AURORA_SYNC_STAGE, SNOWFLAKE_*, AWS_*).
+    """
+
+    defaults: Annotated[Options, dg.Resolver(_resolved, model_field_type=Options)] = Field(default_factory=dict)
+    tables: Annotated[list[Table], dg.Resolver(_resolved, model_field_type=list[Table])]
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """The same merging of defaults, globs and checks as for tables.yaml. The folder's name is the prefix."""
+        mapping = {"defaults": self.defaults, "tables": self.tables}
+        return build_definitions(from_mapping(mapping, context.path / "defs.yaml"), name=context.path.name)

@@ -1,0 +1,106 @@
+"""tables.yaml as Dagster definitions: one call for a project of its own and for the component."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import dagster as dg
+from psycopg2.extensions import make_dsn
+
+from aurora_sync.config.loader import SyncConfig, expand
+from aurora_sync.config.settings import Settings
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.errors import AuroraSyncError, ConfigError
+from aurora_sync.orchestration import assets, automation
+from aurora_sync.orchestration.change_sensor import change_sensor
+from aurora_sync.orchestration.io_manager import AuroraSyncIOManager
+from aurora_sync.orchestration.resources import Connections
+from aurora_sync.relation import SourceTable
+from aurora_sync.source.source import Source
+
+logger = logging.getLogger(__name__)
+
+# Definitions load in every process of Dagster. A source that does not answer by then costs them their
+# descriptions and no more.
+CONNECT_SECONDS = 3
+# What a worker's forkserver imports once, so that no table's process has to: 20 tables took 64 s without.
+PRELOAD = ["aurora_sync.sync", "aurora_sync.orchestration.factory", "dagster_snowflake"]
+
+
+def build_definitions(
+    config: SyncConfig, connections: Connections | None = None, *, name: str = "aurora_sync"
+) -> dg.Definitions:
+    """Assets, checks, schedules, change sensor and IO manager for the tables of ``config``.
+
+    Needs no database, with two exceptions that it names: globs are resolved against the source (ConfigError
+    when it cannot be asked), and comments and columns are left out, with a warning, when it does not answer.
+    ``name`` is that of the :class:`Connections` resource, and prefixes what else must be unique in a code
+    location: schedules, sensor, IO manager.
+    """
+    connections = connections or Connections()
+    settings = _settings(connections)
+    source = Source(make_dsn(settings.dsn, connect_timeout=CONNECT_SECONDS)) if settings else None
+    tables = expand(config, _existing(config, source) if config.has_globs else [])
+    catalogue = _catalogue(source, tables)
+    database = source.database if source else "source"
+    io_manager_key = f"{name}_io_manager"
+    definitions: list[dg.AssetsDefinition | dg.AssetSpec] = []
+    for table in tables:
+        described = catalogue.get(table.qualified_name)
+        line = config.line_of(table)
+        definitions.append(assets.source_spec(table, database, described))
+        definitions.append(
+            assets.table_asset(
+                table,
+                source=described,
+                place=assets.Place(config.path.absolute(), line) if line else None,
+                database=database,
+                warehouse=settings.warehouse.kind if settings else "snowflake",
+                io_manager_key=io_manager_key,
+            )
+        )
+    watched = [table for table in tables if table.schedule is None]
+    return dg.Definitions(
+        assets=definitions,
+        schedules=automation.schedules(tables, name),
+        sensors=[change_sensor(watched, connections, name)] if watched else [],
+        resources={name: connections, io_manager_key: AuroraSyncIOManager(connections)},
+    )
+
+
+def executor(connections: Connections) -> dg.ExecutorDefinition:
+    """In-process for DuckDB, which one process at a time can write; else a forkserver with its imports done."""
+    settings = _settings(connections)
+    if settings and settings.warehouse.kind == "duckdb":
+        return dg.in_process_executor
+    return dg.multiprocess_executor.configured({"start_method": {"forkserver": {"preload_modules": PRELOAD}}})
+
+
+def _settings(connections: Connections) -> Settings | None:
+    try:
+        return connections.settings()
+    except AuroraSyncError as error:
+        logger.warning("definitions without the source's comments and columns: %s", error)
+        return None
+
+
+def _existing(config: SyncConfig, source: Source | None) -> list[tuple[str, str]]:
+    hint = "set AURORA_DSN, or name every table instead of using a glob"
+    if source is None:
+        raise ConfigError("a glob can only be resolved by asking the source", where=str(config.path), hint=hint)
+    try:
+        return source.existing()
+    except AuroraSyncError as error:
+        what = f"a glob can only be resolved by asking the source, which failed: {error}"
+        raise ConfigError(what, where=str(config.path), hint=hint) from error
+
+
+def _catalogue(source: Source | None, tables: Sequence[TableConfig]) -> dict[str, SourceTable]:
+    if source is None:
+        return {}
+    try:
+        return source.catalogue([(table.schema_, table.table_name) for table in tables])
+    except AuroraSyncError as error:
+        logger.warning("definitions without the source's comments and columns: %s", error)
+        return {}

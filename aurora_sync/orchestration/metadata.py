@@ -1,0 +1,77 @@
+"""What a receipt and a source table look like as Dagster metadata. The UI plots numbers only, so whatever
+is worth a plot is an int or a float."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import dagster as dg
+
+from aurora_sync.increment import Column, Receipt, Snapshot, Watermark
+
+RUN_SEQUENCE = "run_sequence"
+
+
+def of_receipt(receipt: Receipt) -> dict[str, Any]:
+    """The metadata of one materialization."""
+    metadata: dict[str, Any] = {
+        "dagster/row_count": receipt.target_rows,
+        "dagster/table_name": receipt.target,
+        "dagster/column_schema": column_schema(receipt.columns, receipt.key),
+        "rows_exported": receipt.rows_exported,
+        "rows_inserted": receipt.inserted,
+        "rows_updated": receipt.updated,
+        "rows_deleted": receipt.deleted,
+        "bytes_staged": receipt.bytes_staged,
+        **{f"seconds_{phase}": float(seconds) for phase, seconds in receipt.seconds.items()},
+        "watermark_lag_seconds": float(receipt.watermark_lag_seconds),
+        RUN_SEQUENCE: receipt.run_sequence,
+        "method": receipt.method,
+        "load_id": receipt.load_id,
+        "watermark_before": dg.MetadataValue.json(watermark(receipt.watermark_before)),
+        "watermark_after": dg.MetadataValue.json(watermark(receipt.watermark_after)),
+        "snapshot": dg.MetadataValue.json(snapshot(receipt.watermark_after.snapshot)),
+    }
+    if receipt.manifest_uri is not None:
+        metadata["dagster/uri"] = receipt.manifest_uri
+    if receipt.warnings:
+        metadata["warnings"] = dg.MetadataValue.md("\n".join(f"- {warning}" for warning in receipt.warnings))
+    return metadata
+
+
+def column_schema(columns: Iterable[Column], key: Iterable[str]) -> dg.TableSchema:
+    """The columns with the types of the source, and its comments."""
+    in_key = set(key)
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                column.name,
+                type=column.type_name,
+                description=column.comment,
+                constraints=dg.TableColumnConstraints(
+                    nullable=not column.not_null, other=["merge key"] if column.name in in_key else []
+                ),
+            )
+            for column in columns
+        ]
+    )
+
+
+def run_sequence(materialization: dg.AssetMaterialization | None) -> int | None:
+    """The run sequence that a materialization of ours recorded."""
+    entry = materialization.metadata.get(RUN_SEQUENCE) if materialization else None
+    return entry.value if isinstance(entry, dg.IntMetadataValue) else None
+
+
+def watermark(mark: Watermark | None) -> dict[str, Any]:
+    """Strategy, value and horizon; empty on a first run. The whole document is in the manifest."""
+    if mark is None:
+        return {}
+    value = json.loads(json.dumps(mark.value, default=str))
+    return {"strategy": mark.strategy, "value": value, "horizon": mark.snapshot.xmin}
+
+
+def snapshot(read: Snapshot) -> dict[str, Any]:
+    return {"xmin": read.xmin, "xmax": read.xmax, "taken_at": read.taken_at.isoformat()}

@@ -1,0 +1,35 @@
+"""Where source, stage and warehouse are, for Dagster: out of the environment, looked up when they are needed."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from contextlib import ExitStack
+from pathlib import Path
+
+import dagster as dg
+
+from aurora_sync.config.settings import Settings
+from aurora_sync.embedded.environment import local_settings
+from aurora_sync.places import Places
+
+_embedded = ExitStack()  # an embedded stack that this process joined, left when it ends
+atexit.register(_embedded.close)
+
+
+class Connections(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The settings of the environment; without AURORA_DSN those of the embedded stack, where there is one.
+
+    No setting is a field of this resource, so none of them shows in the UI, and making one does no I/O.
+    """
+
+    embedded_directory: str = ".aurora_sync"
+
+    def settings(self) -> Settings:
+        """Raises ConfigError that names every setting that is missing. Starts the embedded stack if need be."""
+        if "AURORA_DSN" not in os.environ:
+            _embedded.enter_context(local_settings(Path(self.embedded_directory)))
+        return Settings.from_environment(os.environ)
+
+    def places(self) -> Places:
+        return Places.from_settings(self.settings())

@@ -1,0 +1,62 @@
+"""What an asset downstream gets for a synced table: a handle, and the rows only when it asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aurora_sync.warehouse import ddl
+from aurora_sync.warehouse.base import Warehouse
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+@dataclass(frozen=True)
+class WarehouseTable:
+    """A synced table in the warehouse. Making one does no I/O.
+
+    ``run_sequence`` is that of the newest materialization that Dagster knows; the table may be newer.
+    """
+
+    warehouse: Warehouse
+    name: ddl.TableName
+    run_sequence: int | None
+
+    def __str__(self) -> str:
+        """``SCHEMA.TABLE``, to be read; :attr:`sql` is for statements."""
+        return str(self.name)
+
+    @property
+    def sql(self) -> str:
+        """The quoted qualified name."""
+        return self.name.sql
+
+    def read(self, columns: Sequence[str] | None = None) -> pyarrow.Table:
+        """The rows that are present, whole in memory. ``columns`` as the source or the warehouse spells them;
+        default: those of the source. Needs the extra ``frames``; raises WarehouseError."""
+        return self.batches(columns).read_all()
+
+    def batches(self, columns: Sequence[str] | None = None) -> pyarrow.RecordBatchReader:
+        """The same, streamed. Holds a session open until the last batch was taken."""
+        import pyarrow
+
+        with ExitStack() as stack:
+            session = stack.enter_context(self.warehouse.session(query_tag=f"aurora_sync read {self.name}"))
+            reader = session.arrow(self._select(ddl.existing_columns(session, self.name), columns))
+            open_session = stack.pop_all()
+
+        def rows() -> Iterator[pyarrow.RecordBatch]:
+            with open_session:
+                yield from reader
+
+        return pyarrow.RecordBatchReader.from_batches(reader.schema, rows())
+
+    def _select(self, existing: Mapping[str, str], columns: Sequence[str] | None) -> str:
+        """Our own columns only where asked for; rows marked as deleted never."""
+        chosen = [name for name in existing if name not in ddl.ADDED_TYPES] if columns is None else columns
+        names = ", ".join(ddl.identifier(ddl.fold(name)) for name in chosen)
+        present = f' WHERE "{ddl.DELETED}" IS DISTINCT FROM TRUE' if ddl.DELETED in existing else ""
+        return f"SELECT {names} FROM {self.sql}{present}"  # noqa: S608 - every name is quoted

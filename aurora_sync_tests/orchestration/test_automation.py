@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+
+from aurora_sync.increment import Receipt
+from aurora_sync.orchestration.automation import on_new_rows
+from aurora_sync.orchestration.change_sensor import heartbeat
+from aurora_sync_tests.orchestration.conftest import TABLES, Build, run
+from aurora_sync_tests.orchestration.receipts import receipt
+
+pytestmark = pytest.mark.usefixtures("no_settings")
+CUSTOMERS = dg.AssetKey(["public", "customers"])
+
+
+def table(name: str, *lines: str) -> str:
+    return "\n".join([f"  - table_name: {name}", "    watermark_type: xmin", *(f"    {line}" for line in lines), ""])
+
+
+def test_there_is_one_schedule_for_each_distinct_cron(build: Build) -> None:
+    definitions = build(
+        "tables:\n"
+        + table("a", "schedule: '*/15 * * * *'")
+        + table("b", "schedule: '*/15  *  * * *'")
+        + table("c", "schedule: '0 2 * * 1-5'")
+        + table("d")
+    )
+    schedules = {schedule.name: schedule for schedule in definitions.schedules or ()}
+    assert set(schedules) == {"aurora_sync_xby15_x_x_x_x", "aurora_sync_0_2_x_x_1to5"}
+    repository = definitions.get_repository_def()
+    job = repository.get_job(schedules["aurora_sync_xby15_x_x_x_x"].job_name)
+    assert job.asset_layer.executable_asset_keys == {dg.AssetKey(["public", "a"]), dg.AssetKey(["public", "b"])}
+    assert schedules["aurora_sync_xby15_x_x_x_x"].execution_timezone == "UTC"
+
+
+def test_change_sensor_watches_the_tables_without_a_schedule(build: Build) -> None:
+    definitions = build("tables:\n" + table("a", "schedule: '0 2 * * *'") + table("b"))
+    (sensor,) = definitions.sensors or ()
+    assert isinstance(sensor, dg.SensorDefinition)
+    assert "1 tables" in (sensor.description or "")
+    assert not build("tables:\n" + table("a", "schedule: '0 2 * * *'")).sensors
+
+
+@pytest.mark.filterwarnings("ignore:Parameter `include_sources`")  # in the function that we test with
+def test_downstream_is_requested_on_new_rows_and_not_by_heartbeats_or_empty_syncs(
+    build: Build, receipts: list[Receipt | Exception], instance: dg.DagsterInstance
+) -> None:
+    @dg.asset(deps=[CUSTOMERS], automation_condition=on_new_rows())
+    def report() -> None: ...
+
+    definitions = dg.Definitions.merge(build(TABLES), dg.Definitions(assets=[report]))
+    cursor = None
+
+    def requested() -> int:
+        nonlocal cursor
+        result = dg.evaluate_automation_conditions(definitions, instance=instance, cursor=cursor)
+        cursor = result.cursor
+        return result.total_requested
+
+    def sync(run_sequence: int) -> None:
+        receipts.append(receipt(run_sequence=run_sequence))
+        run(definitions, instance, asset_selection=[CUSTOMERS])
+
+    sync(1)
+    assert requested() == 0  # its first evaluation is where it starts from
+    sync(2)
+    assert requested() == 1
+    run(definitions, instance, asset_selection=[report.key])
+    assert requested() == 0
+    sync(2)
+    assert requested() == 0
+    last = instance.get_latest_materialization_event(CUSTOMERS)
+    assert last is not None
+    assert last.asset_materialization is not None
+    instance.report_runless_asset_event(heartbeat(CUSTOMERS, last.asset_materialization))
+    assert requested() == 0
+    sync(3)
+    assert requested() == 1

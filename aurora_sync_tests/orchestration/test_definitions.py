@@ -1,0 +1,153 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from syrupy.assertion import SnapshotAssertion
+
+from aurora_sync.config.loader import load
+from aurora_sync.errors import ConfigError
+from aurora_sync.orchestration.factory import build_definitions
+from aurora_sync_tests.orchestration.conftest import TABLES, Build
+
+REPOSITORY = Path(__file__).parents[2]
+CUSTOMERS = dg.AssetKey(["public", "customers"])
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """This process's environment without any setting of ours."""
+    ours = ("AURORA_", "AWS_", "SNOWFLAKE_", "DAGSTER_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | changes
+
+
+def described(spec: dg.AssetSpec) -> dict[str, Any]:
+    metadata = {name: value for name, value in spec.metadata.items() if name.startswith(("dagster/", "aurora_sync/"))}
+    if (references := metadata.pop("dagster/code_references", None)) is not None:
+        (reference,) = references.code_references
+        metadata["line"] = f"{Path(reference.file_path).name}:{reference.line_number}"
+    return {
+        "description": spec.description,
+        "group": spec.group_name,
+        "kinds": sorted(spec.kinds),
+        "owners": list(spec.owners),
+        "tags": {name: value for name, value in spec.tags.items() if not name.startswith("dagster/kind/")},
+        "code_version": spec.code_version,
+        "deps": [dep.asset_key.to_user_string() for dep in spec.deps],
+        "freshness": str(spec.freshness_policy) if spec.freshness_policy else None,
+        "metadata": metadata,
+    }
+
+
+@pytest.mark.usefixtures("no_settings")
+def test_definitions_of_the_sample_are_as_they_were(snapshot: SnapshotAssertion) -> None:
+    definitions = build_definitions(load(REPOSITORY / "tables.yaml"))
+    graph = definitions.resolve_asset_graph()
+    assets = definitions.resolve_all_asset_specs()
+    assert {
+        "assets": {spec.key.to_user_string(): described(spec) for spec in assets},
+        "checks": {key.to_user_string(): graph.get(key).blocking for key in sorted(graph.asset_check_keys, key=str)},
+        "pools": sorted({node.pools.pop() for node in graph.asset_nodes if node.pools}),
+        "schedules": {schedule.name: schedule.cron_schedule for schedule in definitions.schedules or ()},
+        "sensors": {sensor.name: sensor.description for sensor in definitions.sensors or ()},
+        "resources": sorted(definitions.resources or ()),
+    } == snapshot
+
+
+def test_comments_and_columns_come_from_the_catalogue(customers: None, build: Build, dsn: str) -> None:
+    database = dsn.rpartition("/")[2]
+    definitions = build(TABLES)
+    specs = {spec.key: spec for spec in definitions.resolve_all_asset_specs()}
+    customer = specs[CUSTOMERS]
+    assert (customer.description or "").startswith("Whom we sell to.\n\n")
+    columns = {column.name: column for column in customer.metadata["dagster/column_schema"].columns}
+    assert [(name, column.type) for name, column in columns.items()] == [
+        ("id", "integer"),
+        ("name", "text"),
+        ("note", "character varying(20)"),
+    ]
+    assert columns["name"].description == "As on the invoice."
+    assert columns["id"].constraints.other == ["merge key"]
+    upstream = dg.AssetKey(["aurora", database, "public", "customers"])
+    assert [dep.asset_key for dep in customer.deps] == [upstream]
+    assert specs[upstream].description == "Whom we sell to."
+
+
+def test_code_version_changes_with_the_table_and_with_nothing_else(no_settings: None, build: Build) -> None:
+    def version(text: str) -> str | None:
+        specs = {spec.key: spec for spec in build(text).resolve_all_asset_specs()}
+        return specs[CUSTOMERS].code_version
+
+    assert version(TABLES) == version(TABLES + "  - {table_name: other, watermark_type: xmin}\n")
+    assert version(TABLES) != version(TABLES + "    deletes: soft\n")
+
+
+def test_names_that_dagster_would_refuse_make_definitions(no_settings: None, build: Build) -> None:
+    definitions = build("""
+tables:
+  - {schema: "My Schema", table_name: 'Order "Items"', watermark_type: xmin}
+  - {schema: "naïve-1", table_name: "a b", watermark_type: xmin}
+""")
+    definitions.get_repository_def().load_all_definitions()
+
+
+def test_source_that_does_not_answer_costs_the_descriptions_only(
+    no_settings: None, build: Build, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AURORA_DSN", "postgresql://someone:secret@127.0.0.1:1/legacy")
+    monkeypatch.setenv("AURORA_SYNC_STAGE", "s3://bucket")
+    monkeypatch.setenv("AURORA_SYNC_WAREHOUSE", "duckdb:w")
+    specs = {spec.key: spec for spec in build(TABLES).resolve_all_asset_specs()}
+    assert specs[CUSTOMERS].description == "`public.customers` of legacy, synced by xmin."
+    assert "cannot connect" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_glob_without_a_source_says_what_is_missing(no_settings: None, build: Build) -> None:
+    with pytest.raises(ConfigError, match="glob can only be resolved by asking the source"):
+        build("tables:\n  - {table_name: 'audit_*', watermark_type: xmin}\n")
+
+
+def test_glob_becomes_an_asset_for_each_table(settings: None, execute: Any, build: Build) -> None:
+    execute("CREATE TABLE audit_a (id int PRIMARY KEY); CREATE TABLE audit_b (id int PRIMARY KEY)")
+    definitions = build("tables:\n  - {table_name: 'audit_*', watermark_type: xmin}\n")
+    made = {spec.key.path[-1] for spec in definitions.resolve_all_asset_specs() if spec.key.path[0] == "public"}
+    assert made == {"audit_a", "audit_b"}
+
+
+@pytest.mark.usefixtures("no_settings")
+def test_thousand_tables_load_as_one_code_location(build: Build) -> None:
+    text = "tables:\n" + "".join(
+        f"  - {{table_name: t{i}, watermark_type: xmin, schedule: '{i % 4} * * * *'}}\n" for i in range(1000)
+    )
+    repository = build(text).get_repository_def()
+    repository.load_all_definitions()
+    assert len(repository.asset_graph.materializable_asset_keys) == 1000
+    assert len(repository.schedule_defs) == 4
+    assert len(repository.job_names) <= 4 + 1  # never one for each table: loading them takes Dagster minutes
+
+
+def test_importing_the_definitions_loads_nothing_heavy(tmp_path: Path) -> None:
+    (tmp_path / "tables.yaml").write_text(TABLES, encoding="utf-8")
+    program = "import sys, json, aurora_sync.definitions\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True
+    )
+    loaded = set(json.loads(done.stdout.splitlines()[-1]))
+    assert "dagster" in loaded
+    assert not loaded & {"snowflake.connector", "dagster_snowflake", "pandas", "pyarrow", "numpy", "dagster_aws"}
+
+
+def test_workspace_of_the_repository_validates(tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).with_name("dagster")), "definitions", "validate", "-w", "workspace.yaml"]
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n", encoding="utf-8")
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=environment(DAGSTER_HOME=str(home)), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Validation successful for code location aurora_sync" in done.stdout + done.stderr
