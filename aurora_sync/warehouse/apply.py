@@ -42,8 +42,9 @@ def apply(
     existing = ddl.existing_columns(session, target)
     layout = ddl.layout(config, manifest, log_schema, existing)
     sync_log.prepare(session, target, log_schema)
-    _refuse_foreign(session, layout, existing, config, log_schema)
     ddl.prepare_target(session, layout, existing, manifest.table)
+    if existing and manifest.expected_sequence == 0:
+        _refuse_foreign(session, layout, manifest, log_schema)
     merging = started
     try:
         try:
@@ -139,17 +140,13 @@ def _count(session: Session, layout: Layout) -> tuple[int, int]:
     return int(rows), int(present)
 
 
-def _refuse_foreign(
-    session: Session, layout: Layout, existing: dict[str, str], config: TableConfig, log_schema: str
-) -> None:
+def _refuse_foreign(session: Session, layout: Layout, manifest: Manifest, log_schema: str) -> None:
     """A table that looks like ours but of which the log knows nothing is ours only while it is empty: an
     attempt that never committed made it."""
-    if ddl.RUN_SEQ not in existing:
-        return
-    if sync_log.read_state(session, config, log_schema).run_sequence == 0 and _count(session, layout)[0]:
+    if _count(session, layout)[0] and sync_log.find(session, layout.target, 1, log_schema) is None:
         raise WarehouseError(
             f"{layout.target} has rows, but the sync log in {log_schema} knows no run that wrote them",
-            where=config.qualified_name,
+            where=manifest.table,
             hint="drop or rename the target to load it in full, or name the schema of its sync log",
         )
 

@@ -59,3 +59,9 @@ def session(warehouse: Warehouse) -> Iterator[Session]:
 @pytest.fixture
 def orders() -> TableConfig:
     return TableConfig(table_name="orders", watermark_type="xmin")
+
+
+@pytest.fixture
+def duckdb_session(duckdb_warehouse: DuckDBWarehouse) -> Iterator[Session]:
+    with duckdb_warehouse.session() as session:
+        yield session

@@ -304,8 +304,10 @@ class TestTheTarget:
 
     @pytest.mark.parametrize("name", ["s", "t", "r"])
     @pytest.mark.parametrize("key", [("id",), ()])
-    def test_a_table_may_be_called_as_our_aliases(self, session: Session, folder: Folder, name: str, key: Any) -> None:
-        table = Table(session, folder, TableConfig(table_name=name, watermark_type="xmin"), key=key)
+    def test_a_table_may_be_called_as_our_aliases(
+        self, duckdb_session: Session, folder: Folder, name: str, key: Any
+    ) -> None:
+        table = Table(duckdb_session, folder, TableConfig(table_name=name, watermark_type="xmin"), key=key)
         table.replace(("1", "a", "5"), ("2", "b", "5"))
         table.append(("3", "c", "5"))
         assert table.replace(("1", "a", "5"), ("3", "c", "5"))[2:] == (1, 2)
@@ -390,6 +392,18 @@ class TestTheSyncLog:
 
 
 class TestRivals:
+    def test_a_statement_that_fails_inside_a_transaction_takes_the_others_with_it(self, table: Table) -> None:
+        table.replace(("1", "a", "5"))
+
+        def fail() -> None:
+            with table.session.transaction():
+                table.session.modify('DELETE FROM "PUBLIC"."ORDERS"')
+                table.session.modify('INSERT INTO "PUBLIC"."ORDERS" ("ID") VALUES (\'x\')')
+
+        with pytest.raises(WarehouseError):
+            fail()
+        assert table.rows() == [(1, "a")]
+
     def test_of_two_runs_from_one_state_the_second_is_refused(self, table: Table) -> None:
         table.replace(("1", "a", "5"))
         older = table.manifest([("1", "old", "6")], UPSERT)

@@ -1,0 +1,100 @@
+"""What only the DuckDB warehouse has: one file, one writer, and the translation."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import sqlglot
+
+from aurora_sync.errors import Kind, WarehouseError
+from aurora_sync.warehouse.base import Session
+from aurora_sync.warehouse.duckdb import DuckDBWarehouse, to_duckdb
+
+HOLD = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.readline()"
+
+
+def hold(path: Path) -> subprocess.Popen[str]:
+    """Another process that has the file open until a line is written to it."""
+    command = [sys.executable, "-c", HOLD, str(path)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "open\n"
+    return process
+
+
+def test_a_session_waits_until_another_process_has_closed_the_file(duckdb_warehouse: DuckDBWarehouse) -> None:
+    with hold(duckdb_warehouse.path) as holder:
+        release = threading.Timer(0.3, holder.communicate, ("\n",))
+        release.start()
+        with duckdb_warehouse.session() as session:
+            assert session.query("SELECT 1") == [(1,)]
+        release.join()
+
+
+def test_a_file_that_stays_in_use_is_a_clear_error(tmp_path: Path) -> None:
+    warehouse = DuckDBWarehouse(tmp_path / "w.duckdb", lock_wait_seconds=0.2)
+    with hold(warehouse.path) as holder:
+        with pytest.raises(WarehouseError, match="in use") as caught, warehouse.session():
+            pass
+        holder.communicate("\n")
+    assert caught.value.kind is Kind.TRANSIENT
+
+
+def test_sessions_of_two_threads_wait_for_each_other(duckdb_warehouse: DuckDBWarehouse) -> None:
+    inside = threading.Lock()
+    overlaps = []
+
+    def work() -> None:
+        with duckdb_warehouse.session() as session:
+            overlaps.append(not inside.acquire(blocking=False))
+            session.query("SELECT 1")
+            inside.release()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert overlaps == [False] * 4
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "w.duckdb").write_text("something else, and long enough to be looked at" * 100)
+    with pytest.raises(WarehouseError, match="cannot be opened"), DuckDBWarehouse(tmp_path / "w.duckdb").session():
+        pass
+
+
+def test_a_failed_statement_ends_the_transaction(duckdb_session: Session) -> None:
+    duckdb_session.query('CREATE TABLE "T" ("A" NUMBER(5,0))')
+
+    def fail() -> None:
+        with duckdb_session.transaction():
+            duckdb_session.modify('INSERT INTO "T" VALUES (1)')
+            duckdb_session.modify("INSERT INTO \"T\" VALUES ('x')")
+
+    with pytest.raises(WarehouseError, match="duckdb:"):
+        fail()
+    assert duckdb_session.query('SELECT * FROM "T"') == []
+
+
+def test_both_texts_of_a_statement_are_logged(duckdb_session: Session, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "aurora_sync")
+    duckdb_session.query('CREATE TRANSIENT TABLE "T" ("A" VARIANT)')
+    assert 'snowflake: CREATE TRANSIENT TABLE "T" ("A" VARIANT)' in caplog.text
+    assert 'duckdb: CREATE TABLE "T" ("A" JSON)' in caplog.text
+
+
+def test_a_statement_that_duckdb_cannot_say_fails_rather_than_losing_a_part() -> None:
+    with pytest.raises(sqlglot.errors.UnsupportedError):
+        to_duckdb("CREATE TABLE t (a INT) CLUSTER BY (a)")
+
+
+def test_a_zoned_time_is_read_in_utc(duckdb_session: Session) -> None:
+    assert duckdb_session.query("SELECT CAST(CAST('2024-01-01 00:00:00+00' AS TIMESTAMP_TZ(6)) AS VARCHAR)") == [
+        ("2024-01-01 00:00:00+00",)
+    ]

@@ -1,0 +1,95 @@
+"""Every statement of every disposition, in both dialects, pinned as text and executed as it is pinned.
+
+``AURORA_SYNC_WRITE_GOLDEN=1 pytest …/test_golden.py`` writes the files anew; read the difference before you
+commit it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.increment import Disposition
+from aurora_sync.warehouse.apply import apply
+from aurora_sync.warehouse.base import Session
+from aurora_sync.warehouse.duckdb import to_duckdb
+from aurora_sync.warehouse.snowflake import copy_into
+from aurora_sync_tests.warehouse.increments import Folder, column
+from aurora_sync_tests.warehouse.through import Through
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+
+COLUMNS = (
+    column("id", "int8"),
+    column("name"),
+    column("price", "numeric", modifier=((10 << 16) | 2) + 4),
+    column("ratio", "float8"),
+    column("active", "bool"),
+    column("born", "date"),
+    column("wakes", "time"),
+    column("made_at", "timestamp"),
+    column("changed_at", "timestamptz"),
+    column("picture", "bytea"),
+    column("document", "jsonb"),
+)
+VALUES = ("9.50", "NaN", "t", "2024-02-29", "06:30:00", "2024-01-01 00:00:00", "2024-01-01 00:00:00.5+00")
+ROWS = [(str(i), "a", *VALUES, "\\x00ff", '{"a": 1}', "5") for i in range(3)]
+
+
+class Recorder(Through):
+    """Runs statements and keeps their text."""
+
+    def __init__(self, inner: Session) -> None:
+        super().__init__(inner)
+        self.statements: list[str] = []
+
+    def before(self, statement: str) -> None:
+        if statement != "COPY":
+            self.statements.append(statement)
+
+
+@pytest.mark.parametrize("kind", ["keyed", "soft", "keyless"])
+def test_the_statements_are_the_pinned_ones(duckdb_session: Session, folder: Folder, kind: str) -> None:
+    deletes = "soft" if kind == "soft" else "hard"
+    config = TableConfig(table_name="orders", watermark_type="xmin", deletes=deletes)
+    dispositions = [Disposition.REPLACE, Disposition.UPSERT, Disposition.APPEND, Disposition.REPLACE]
+    texts: dict[str, list[str]] = {"snowflake": [], "duckdb": []}
+    state = {"expected": 0, "expected_load_id": ""}
+    for number, disposition in enumerate(dispositions, 1):
+        if disposition is Disposition.UPSERT and kind == "keyless":
+            continue
+        appended = [("3", *ROWS[0][1:])]
+        manifest = folder.increment(
+            COLUMNS,
+            appended if disposition is Disposition.APPEND else ROWS,
+            key=() if kind == "keyless" else ("id",),
+            disposition=disposition,
+            **state,  # type: ignore[arg-type]
+        )
+        manifest = dataclasses.replace(manifest, load_id=f"load{number}")
+        recorder = Recorder(duckdb_session)
+        applied = apply(recorder, config, manifest, folder, strategy="xmin")
+        state = {"expected": applied.run_sequence, "expected_load_id": manifest.load_id}
+        for dialect, text in texts.items():
+            text.append(f"-- {disposition.value}, load {number}")
+            text.extend(to_duckdb(s) if dialect == "duckdb" else s for s in recorder.statements)
+    for dialect, text in texts.items():
+        check(f"{kind}.{dialect}.sql", "".join(f"{line}{'' if line.startswith('--') else ';'}\n" for line in text))
+
+
+def test_copy_into_is_the_pinned_one() -> None:
+    names = ["part-00000.csv.zst", "part-00001.csv.zst"]
+    statement = copy_into('"_AURORA_SYNC"."STAGING"', '"DB"."LANDING"."FILES"', "public.or%27ders/run/", names)
+    check("copy_into.snowflake.sql", f"{statement};\n")
+
+
+def check(name: str, text: str) -> None:
+    path = GOLDEN / name
+    if os.environ.get("AURORA_SYNC_WRITE_GOLDEN"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")

@@ -1,0 +1,176 @@
+"""What only the Snowflake warehouse has: logging in, session parameters, COPY INTO, the meaning of errors."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from snowflake.connector import errors
+
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.errors import ConfigError, Kind, WarehouseError
+from aurora_sync.increment import Disposition
+from aurora_sync.warehouse import snowflake, sync_log
+from aurora_sync.warehouse.apply import apply
+from aurora_sync.warehouse.snowflake import SESSION_PARAMETERS, SnowflakeWarehouse, warehouse_error
+from aurora_sync_tests.warehouse.increments import Folder, column
+
+COLUMNS = (column("id", "int8"), column("name"))
+
+
+def test_importing_it_imports_neither_snowflake_nor_dagster() -> None:
+    heavy = {"snowflake.connector", "dagster_snowflake", "dagster", "pyarrow", "pandas"}
+    program = f"import sys, aurora_sync.warehouse.snowflake; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+@pytest.fixture(scope="module")
+def key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, 2048)
+
+
+def pem(key: rsa.RSAPrivateKey, passphrase: str | None = None) -> str:
+    encryption: Any = serialization.NoEncryption()
+    if passphrase:
+        encryption = serialization.BestAvailableEncryption(passphrase.encode())
+    form = serialization.PrivateFormat.PKCS8
+    return key.private_bytes(serialization.Encoding.PEM, form, encryption).decode()
+
+
+@pytest.mark.parametrize("way", ["text", "base64", "path", "path with passphrase"])
+def test_a_key_pair_logs_in(
+    snowflake_warehouse: SnowflakeWarehouse,
+    folder: Folder,
+    orders: TableConfig,
+    key: rsa.RSAPrivateKey,
+    tmp_path: Path,
+    way: str,
+) -> None:
+    path = tmp_path / "key.p8"
+    fields: dict[str, Any] = {
+        "text": {"private_key": pem(key)},
+        "base64": {"private_key": base64.b64encode(pem(key).encode()).decode()},
+        "path": {"private_key_path": str(path)},
+        "path with passphrase": {"private_key_path": str(path), "private_key_passphrase": "geheim"},
+    }[way]
+    path.write_text(pem(key, fields.get("private_key_passphrase")))
+    warehouse = dataclasses.replace(snowflake_warehouse, password=None, **fields)
+    with warehouse.session() as session:
+        manifest = folder.increment(COLUMNS, [("1", "a", "5")], disposition=Disposition.REPLACE)
+        assert apply(session, orders, manifest, folder, strategy="xmin").inserted == 1
+    assert pem(key) not in repr(warehouse)
+    assert "geheim" not in repr(warehouse)
+
+
+@pytest.mark.parametrize("content", [None, "no key", ""])
+def test_a_key_that_cannot_be_read_is_named(
+    snowflake_warehouse: SnowflakeWarehouse, tmp_path: Path, content: str | None
+) -> None:
+    path = tmp_path / "key.p8"
+    if content is not None:
+        path.write_text(content)
+    warehouse = dataclasses.replace(snowflake_warehouse, password=None, private_key_path=str(path))
+    with pytest.raises(WarehouseError, match="private key cannot be read"), warehouse.session():
+        pass
+
+
+def test_credentials_are_checked_at_the_door() -> None:
+    fields = {"account": "a", "user": "u", "database": "d", "stage": "s"}
+    with pytest.raises(ConfigError, match="found 0"):
+        SnowflakeWarehouse(**fields)
+    with pytest.raises(ConfigError, match="found 2"):
+        SnowflakeWarehouse(**fields, password="x", private_key="y")
+    SnowflakeWarehouse(**fields, authenticator="externalbrowser")
+
+
+def test_the_session_is_opened_with_what_the_statements_rely_on(snowflake_warehouse: SnowflakeWarehouse) -> None:
+    arguments = snowflake_warehouse._resource("orders 5f0c")._connection_args
+    assert arguments["session_parameters"] == {**SESSION_PARAMETERS, "QUERY_TAG": "orders 5f0c"}
+    assert {name: arguments[name] for name in ("autocommit", "paramstyle", "password")} == {
+        "autocommit": True,
+        "paramstyle": "qmark",
+        "password": "secret",
+    }
+    # fakesnow takes them at the login as Snowflake does, but does not act on them
+    assert SESSION_PARAMETERS["TRANSACTION_ABORT_ON_ERROR"] is True
+
+
+def test_a_connection_is_closed_also_when_something_fails(snowflake_warehouse: SnowflakeWarehouse) -> None:
+    def fail() -> None:
+        with snowflake_warehouse.session():
+            raise RuntimeError("stop")
+
+    with mock.patch("snowflake.connector.SnowflakeConnection.close") as close:
+        with pytest.raises(RuntimeError, match="stop"):
+            fail()
+        close.assert_called()
+
+
+def test_more_files_than_one_copy_may_name_are_loaded_by_several(
+    snowflake_warehouse: SnowflakeWarehouse, folder: Folder, orders: TableConfig
+) -> None:
+    rows = [(str(i), "a", "5") for i in range(5)]
+    manifest = folder.increment(COLUMNS, rows, disposition=Disposition.REPLACE, files=5)
+    with mock.patch.object(snowflake, "FILES_PER_COPY", 2), snowflake_warehouse.session() as session:
+        assert apply(session, orders, manifest, folder, strategy="xmin").inserted == 5
+
+
+def test_objects_outside_the_stage_are_refused(
+    snowflake_warehouse: SnowflakeWarehouse, folder: Folder, orders: TableConfig
+) -> None:
+    warehouse = dataclasses.replace(snowflake_warehouse, stage_prefix="other/")
+    manifest = folder.increment(COLUMNS, [("1", "a", "5")], disposition=Disposition.REPLACE)
+    with warehouse.session() as session, pytest.raises(ConfigError, match="must name the same place"):
+        apply(session, orders, manifest, folder, strategy="xmin")
+
+
+def test_a_missing_stage_is_refused_with_a_hint(
+    snowflake_warehouse: SnowflakeWarehouse, folder: Folder, orders: TableConfig
+) -> None:
+    warehouse = dataclasses.replace(snowflake_warehouse, stage="landing.nowhere")
+    manifest = folder.increment(COLUMNS, [("1", "a", "5")], disposition=Disposition.REPLACE)
+    with warehouse.session() as session:
+        with pytest.raises(WarehouseError, match=r"NOWHERE.*check the grants and the names") as caught:
+            apply(session, orders, manifest, folder, strategy="xmin")
+        assert caught.value.kind is Kind.REFUSED
+        assert sync_log.read_state(session, orders).run_sequence == 0
+
+
+def test_a_server_that_is_not_there_is_worth_another_try(snowflake_warehouse: SnowflakeWarehouse) -> None:
+    with mock.patch.object(SnowflakeWarehouse, "_resource") as resource:
+        failure = errors.OperationalError("250001 could not connect", errno=250001)
+        resource.return_value.get_connection.return_value.__enter__.side_effect = failure
+        with pytest.raises(WarehouseError) as caught, snowflake_warehouse.session():
+            pass
+    assert caught.value.kind is Kind.TRANSIENT
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "hint"),
+    [
+        (errors.DatabaseError("Incorrect username or password", errno=250001, sqlstate="08001"), "refused", "user"),
+        (errors.ProgrammingError("Object does not exist", errno=2003, sqlstate="02000"), "refused", "grants"),
+        (errors.ProgrammingError("No active warehouse", errno=606, sqlstate="57P03"), "refused", "WAREHOUSE"),
+        (errors.ProgrammingError("Insufficient privileges", errno=3001, sqlstate="42501"), "refused", "ROLE"),
+        (errors.HttpError(msg="404 Not Found", errno=290404, sqlstate="08001"), "refused", "ACCOUNT"),
+        (errors.ProgrammingError("syntax error", errno=1003, sqlstate="42000"), "refused", ""),
+        (errors.ProgrammingError("has locked table", errno=625, sqlstate="57014"), "transient", ""),
+        (errors.ProgrammingError("Object already exists", errno=2002, sqlstate="42710"), "transient", ""),
+        (errors.OperationalError("connection reset", errno=250003), "transient", ""),
+        (errors.ServiceUnavailableError(), "transient", ""),
+        (errors.TooManyRequests(), "transient", ""),
+        (errors.InternalServerError(), "transient", ""),
+    ],
+)
+def test_errors_say_whether_to_try_again_and_what_to_mend(error: errors.Error, kind: str, hint: str) -> None:
+    mended = warehouse_error(error, "snowflake:a/d")
+    assert (mended.kind.value, hint in mended.hint, bool(hint) == bool(mended.hint)) == (kind, True, True)
