@@ -52,10 +52,9 @@ def run(
 ) -> Receipt:
     """Bring one table's target up to a snapshot of its source taken after this call began.
 
-    ``full`` reads the whole table whatever the watermark says; ``allow_deletes`` lifts the delete guard for this
-    run. Raises ConfigError before anything moved when table and configuration do not fit, GuardError when going
-    on would remove too much, RivalRunError when another run of this table committed first; after any error
-    the target and its watermark are as they were.
+    ``full`` reads the whole table whatever the watermark says; ``allow_deletes`` lifts the delete guard. Raises
+    ConfigError before anything moved when table and configuration do not fit, GuardError when going on would remove
+    too much, RivalRunError when another run committed first; the target and its watermark are then as they were.
     """
     for trust_hint in (True, False):
         state, from_hint = read_state(config, places, trust_hint=trust_hint and not full)
@@ -70,7 +69,7 @@ def run(
 
 def read_state(config: TableConfig, places: Places, *, trust_hint: bool) -> tuple[State, bool]:
     """Where the table's target stands, and whether only a hint says so. Reads, and changes nothing."""
-    hint = places.stage.hint(config.qualified_name) if trust_hint else None
+    hint = places.stage.hint(_hint_name(config)) if trust_hint else None
     if hint and datetime.now(UTC) - hint.confirmed_at < HEARTBEAT:
         return hint.state, True
     with places.warehouse.session(query_tag=f"aurora_sync {config.qualified_name}") as session:
@@ -123,6 +122,8 @@ def _increment(
         uri = places.stage.commit(manifest)
         tag = f"aurora_sync {config.qualified_name} {load_id}"
         with places.warehouse.session(query_tag=tag) as session:
+            if from_hint and sync_log.read_state(session, config, log_schema=places.log_schema).watermark is None:
+                raise RivalRunError("the target that the hint speaks of is gone", where=config.qualified_name)
             applied = apply(
                 session,
                 config,
@@ -161,10 +162,15 @@ def plan_increment(
     return at, dataclasses.replace(plan, warnings=verdict.reasons + plan.warnings), after
 
 
+def _hint_name(config: TableConfig) -> str:
+    """Hints belong to a target: two entries of tables.yaml may sync one table into two."""
+    return f"{config.qualified_name} to {'.'.join(config.target)}"
+
+
 def _confirm(config: TableConfig, places: Places, state: State, uri: str | None, plan: ReadPlan) -> ReadPlan:
     """Leave a hint for the next run. The increment is applied whatever becomes of it: a failure is a warning."""
     try:
-        places.stage.confirm(config.qualified_name, state, uri)
+        places.stage.confirm(_hint_name(config), state, uri)
     except StageError as error:
         logger.warning("%s: no hint was left: %s", config.qualified_name, error)
         return dataclasses.replace(plan, warnings=(*plan.warnings, f"no hint was left for the next run: {error}"))

@@ -5,7 +5,7 @@
     prefix/<schema>.<table>/20261123T010203Z-5f0c9a1b2d3e/part-00000.csv.zst
                                                           part-00001.csv.zst
                                                           manifest.json        written last
-    prefix/<schema>.<table>/applied/9999999957-8204532876999-5f0c.json         hints, newest first
+    prefix/<schema>.<table> to <TARGET>/applied/9999999957-8204532876999-5f0c.json   hints, newest first
 """
 
 from __future__ import annotations
