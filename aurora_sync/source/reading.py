@@ -23,9 +23,10 @@ from aurora_sync.source import catalogue
 from aurora_sync.source.copy_out import Progress, Sink, copy_out, count_rows, select_statement
 
 # Transactions of this database that may have taken a clock value already. Walsenders and workers of other
-# databases have another datname; a session that hides its start shows up in the second number.
+# databases have another datname; a session that hides its start shows up in the second number. A procedure that
+# commits while it runs begins new transactions, and its statement_timestamp() stays that of the CALL.
 _CLOCK = """
-SELECT least(now(), min(xact_start)),
+SELECT least(now(), min(least(xact_start, CASE WHEN state <> 'idle' THEN query_start END))),
        count(*) FILTER (WHERE query = '<insufficient privilege>' OR state = 'disabled')
   FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
