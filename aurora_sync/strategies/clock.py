@@ -31,10 +31,17 @@ MARGIN = timedelta(seconds=60)
 # A column without zone holds the writer's local time, at the earliest 12 hours behind UTC.
 ZONE_SLACK = timedelta(hours=12)
 
+# The clock and nothing else: coalesce(new.at, now()) takes the application's value, date_trunc(now()) an old one.
 _CLOCK_CALL = re.compile(
-    r"\b(now|clock_timestamp|statement_timestamp|transaction_timestamp)\s*\(\s*\)|\b(current_timestamp|localtimestamp)\b",
+    r"(pg_catalog\.)?(now|clock_timestamp|statement_timestamp|transaction_timestamp)\s*\(\s*\)"
+    r"|(current_timestamp|localtimestamp)(\s*\(\s*\d\s*\))?",
     re.IGNORECASE,
 )
+# Wall-clock time of some zone: right for a column without zone, and hours off once it is cast to one with a zone.
+_IN_A_ZONE = re.compile(r"\s+at\s+time\s+zone\s+'[^']*'$", re.IGNORECASE)
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+# An assignment behind one of these may be passed over.
+_BRANCH = re.compile(r"\b(if|case|loop|exception|execute)\b", re.IGNORECASE)
 
 
 def problems(name: str, table: SourceTable) -> list[str]:
@@ -119,12 +126,22 @@ def _objections(config: TableConfig, name: str, table: SourceTable, at: Observat
 
 
 def _kept_by_trigger(name: str, table: SourceTable) -> bool:
-    def sets(source: str) -> bool:
-        assignment = re.compile(rf"\bnew\s*\.\s*\"?{re.escape(name)}\"?\s*:?=\s*(?P<value>[^;]*);", re.IGNORECASE)
-        return any(_CLOCK_CALL.search(match["value"]) for match in assignment.finditer(source))
-
-    keepers = [t for t in table.triggers if t.enabled and t.before and t.row and sets(t.source)]
-    return any(t.on_insert for t in keepers) and any(t.on_update for t in keepers)
+    """Whether triggers write the clock into the column at every insert and update, and none writes anything else."""
+    assignment = re.compile(rf"\bnew\s*\.\s*\"?{re.escape(name)}\"?\s*:?=\s*(?P<value>[^;]*);", re.IGNORECASE)
+    column = table.column(name)
+    zoneless = column is not None and column.base_type != "timestamptz"
+    inserts = updates = False
+    for trigger in table.triggers:
+        source = _COMMENT.sub(" ", trigger.source)
+        values = [match["value"].strip() for match in assignment.finditer(source)]
+        if zoneless:
+            values = [_IN_A_ZONE.sub("", value) for value in values]
+        if not (values and trigger.enabled and trigger.before and trigger.row):
+            continue
+        if _BRANCH.search(source) or not all(_CLOCK_CALL.fullmatch(value) for value in values):
+            return False
+        inserts, updates = inserts or trigger.on_insert, updates or trigger.on_update
+    return inserts and updates
 
 
 def _remarks(config: TableConfig, name: str, table: SourceTable, at: Observation) -> tuple[str, ...]:
