@@ -115,6 +115,9 @@ def _standing(config: TableConfig, since: Since | None, at: Observation) -> tupl
     fence, pending = value["fence"], value["pending"]
     if value["column"] != config.watermark_col:
         return None, []
+    then, now = since.watermark.token.members, at.token.members
+    if any(now.get(oid, filenode) != filenode for oid, filenode in then.items()):
+        return None, []  # rewritten or truncated, and TRUNCATE RESTART IDENTITY hands out the numbers again
     reached = max([high for high, _ in pending], default=fence)
     newest = at.sequence_last_value if at.sequence_last_value is not None else at.high_water
     if newest is None or (reached is not None and newest < reached):
@@ -141,6 +144,11 @@ def _objections(config: TableConfig, table: SourceTable, at: Observation) -> tup
         found += _unproven(name, table)
     sequence = table.sequences.get(name)
     if sequence is not None:
+        if at.sequence_last_value is None:
+            found.append(
+                f"whether sequence {sequence.name} was set back cannot be seen"
+                f" (GRANT SELECT ON SEQUENCE {sequence.name} to this role)"
+            )
         if sequence.cache > 1:
             found.append(
                 f"sequence {sequence.name} has CACHE {sequence.cache}: sessions hold numbers back"
@@ -173,8 +181,8 @@ def _remarks(config: TableConfig, table: SourceTable) -> tuple[str, ...]:
         return (f"{config.watermark_col} is declared as set by the database: that is trusted, not checked",)
     if column is not None and column.identity != "a" and column.name in table.sequences:
         return (
-            f"an application that calls nextval() itself before it inserts into {column.name} could not be seen:"
-            " declare watermark_set_by: application if one does (GENERATED ALWAYS AS IDENTITY rules it out)",
+            f"an application that writes {column.name} itself, or calls nextval() before it inserts, could not be"
+            " seen: declare watermark_set_by: application if one does (GENERATED ALWAYS AS IDENTITY rules it out)",
         )
     return ()
 
