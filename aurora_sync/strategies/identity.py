@@ -64,8 +64,15 @@ def judge(stored: Watermark | None, at: Observation, covers: str) -> Verdict:
 
 
 def covers(config: TableConfig, strategy: Strategy, columns: Sequence[Column], key: Sequence[str]) -> str:
-    """What a watermark is true of: a digest of the columns, the merge key, and which changes were looked for."""
-    described = [[column.name, column.type_name, config.column_types.get(column.name, "")] for column in columns]
+    """What a watermark is true of: a digest of the columns, the merge key, and which changes were looked for.
+
+    A column that was dropped and made again has another number, and a generated one another expression: either
+    changes the values of rows that nobody wrote.
+    """
+    described = [
+        [c.attnum, c.name, c.type_name, c.default if c.generated else None, config.column_types.get(c.name, "")]
+        for c in columns
+    ]
     document = json.dumps([described, list(key), strategy.sees_updates, config.append_only])
     return hashlib.sha256(document.encode()).hexdigest()[:16]
 
