@@ -36,10 +36,7 @@ class Xmin(Strategy):
     def advance(
         self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation
     ) -> dict[str, object]:
-        first = at.snapshot.xmax
-        if config.append_only and since and not _would_repeat(since, at):
-            first = since.watermark.value["first_xmax"]
-        return {"horizon": at.snapshot.xmin, "first_xmax": first}
+        return {"horizon": at.snapshot.xmin}
 
     def _plan_append(self, since: Since | None, at: Observation) -> ReadPlan:
         upper = horizon.decided_before(at.snapshot)
@@ -63,6 +60,6 @@ def _would_repeat(since: Since, at: Observation) -> str:
         return "partitions were attached or detached"
     if watermark.token.members != at.token.members:
         return "the table was rewritten or truncated"
-    if at.snapshot.xmax - int(watermark.value["first_xmax"]) >= 2**32 - 2**20:
-        return "2^32 transactions have passed, after which old rows look new"
+    if at.snapshot.xmax > 2**32:
+        return "this server has used up 2^32 transaction ids, after which rows that old look new"
     return ""
