@@ -16,10 +16,10 @@ from psycopg2.extensions import connection as Connection
 from aurora_sync import sync
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.increment import Receipt
+from aurora_sync.places import Places
 from aurora_sync.source.source import Source
 from aurora_sync.stage.store import Store
 from aurora_sync.stage.writer import Stage
-from aurora_sync.places import Places
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.ddl import ADDED_TYPES, TableName, existing_columns, identifier, target_name
 from aurora_sync.warehouse.duckdb import DuckDBWarehouse

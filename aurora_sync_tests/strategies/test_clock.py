@@ -1,0 +1,185 @@
+"""The clock fence: which triggers it trusts, what it objects to, and where its watermark stands."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from aurora_sync.increment import Disposition
+from aurora_sync.relation import Observation, SourceTable
+from aurora_sync.strategies import clock
+from aurora_sync.strategies.base import ReadPlan, Since
+from aurora_sync.strategies.timestamp import Timestamp
+from aurora_sync_tests.strategies.observations import NOON, at, column, config, rendered, since, table, touched
+
+STRATEGY = Timestamp()
+CONFIG = config("timestamp", watermark_col="at")
+TABLE = touched()
+
+
+def after(*moments: Observation, source: SourceTable = TABLE) -> Since:
+    standing: Since | None = None
+    for moment in moments:
+        standing = since("timestamp", STRATEGY.advance(CONFIG, source, standing, moment), moment)
+    assert standing is not None
+    return standing
+
+
+def fence(*moments: Observation) -> datetime | None:
+    stored = after(*moments).watermark.value["fence"]
+    return datetime.fromisoformat(stored) if stored else None
+
+
+def plan(standing: Since | None, moment: Observation, source: SourceTable = TABLE, **keys: Any) -> ReadPlan:
+    return STRATEGY.plan(CONFIG.model_copy(update=keys), source, standing, moment)
+
+
+def where(found: ReadPlan) -> str:
+    return rendered(found.where)
+
+
+def method(source: SourceTable, **keys: Any) -> str:
+    standing = since("timestamp", {"column": "at", "fence": NOON.isoformat()}, at())
+    return plan(standing, at(1), source, **keys).method
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "NEW.at := now();",
+        "new.at = NOW( ) ;",
+        'NEW . "at" := clock_timestamp();',
+        "NEW.at := CURRENT_TIMESTAMP;",
+        "NEW.at := current_timestamp(3);",
+        "NEW.at := pg_catalog.transaction_timestamp();",
+        "NEW.at := statement_timestamp();",
+        "NEW.at := localtimestamp;",
+        "NEW.other := 5; NEW.at := now();",
+        "-- if it matters\n NEW.at := now();",
+    ],
+)
+def test_trigger_that_always_writes_the_clock_is_recognised(body: str) -> None:
+    assert method(touched(body)) == "clock fence"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "NEW.other := now();",
+        "NEW.at_all := now();",
+        "NEW.at := 'infinity';",
+        "NEW.at := coalesce(NEW.at, now());",
+        "NEW.at := now() - interval '1 day';",
+        "NEW.at := date_trunc('hour', now());",
+        "NEW.at := now() AT TIME ZONE 'UTC';",  # cast back with the session's zone: hours off
+        "NEW.at := current_date;",
+        "IF NEW.at IS NULL THEN NEW.at := now(); END IF;",
+        "IF TG_OP = 'INSERT' THEN NEW.at := now(); END IF;",
+        "-- NEW.at := now();\n",
+        "/* NEW.at := now();\n */",
+        "NEW.at := now(); NEW.at := OLD.at;",
+        "BEGIN NEW.at := now(); EXCEPTION WHEN OTHERS THEN NULL; END;",
+    ],
+)
+def test_trigger_that_may_write_something_else_is_not_trusted(body: str) -> None:
+    assert method(touched(body)) == "horizon scan"
+
+
+def test_wall_clock_of_a_zone_is_trusted_in_a_column_without_zone() -> None:
+    assert method(touched("NEW.at := now() AT TIME ZONE 'utc';", base_type="timestamp")) == "clock fence"
+
+
+@pytest.mark.parametrize(
+    "change", [{"before": False}, {"row": False}, {"enabled": False}, {"on_insert": False}, {"on_update": False}]
+)
+def test_trigger_that_does_not_fire_for_every_row_is_not_trusted(change: dict[str, bool]) -> None:
+    assert method(touched(trigger=change)) == "horizon scan"
+
+
+def test_two_triggers_may_share_the_work_and_a_third_may_spoil_it() -> None:
+    inserting = touched(trigger={"on_update": False}).triggers
+    updating = touched(trigger={"on_insert": False}).triggers
+    spoiling = touched("NEW.at := OLD.at;").triggers
+    at_ = column("at", "timestamptz", not_null=True)
+    assert method(table(at_, triggers=inserting + updating)) == "clock fence"
+    assert method(table(at_, triggers=inserting + updating + spoiling)) == "horizon scan"
+
+
+def test_declared_by_the_user() -> None:
+    assert method(touched(""), watermark_set_by="database") == "clock fence"
+    assert method(TABLE, watermark_set_by="application") == "horizon scan"
+    assert method(touched(subscribed=True)) == "horizon scan"
+
+
+@pytest.mark.parametrize(
+    ("moment", "objection"),
+    [
+        ({"hidden_sessions": 3}, "3 sessions do not show when their transaction began"),
+        ({"token": {"in_recovery": True}}, "reader"),
+    ],
+)
+def test_what_hides_an_open_transaction_is_an_objection(moment: dict[str, Any], objection: str) -> None:
+    found = plan(after(at()), at(1, **moment))
+    assert found.method == "horizon scan"
+    assert objection in found.warnings[0]
+    assert fence(at(**moment)) is None
+
+
+def test_watermark_is_the_oldest_open_transaction_less_the_margin() -> None:
+    began = NOON - timedelta(minutes=30)
+    assert fence(at(clock_fence=began)) == began - clock.MARGIN
+    found = plan(after(at(clock_fence=began)), at(1))
+    assert (found.method, where(found)) == ("clock fence", "\"at\" >= '2026-06-01T11:29:00+00:00'::timestamptz")
+
+
+def test_watermark_stands_still_while_a_transaction_is_prepared() -> None:
+    """It is not in pg_stat_activity, and nothing says when it began."""
+    assert fence(at(prepared_transactions=1)) is None
+    assert fence(at(), at(5, prepared_transactions=1), at(9, prepared_transactions=2)) == NOON - clock.MARGIN
+    assert fence(at(), at(5, prepared_transactions=1), at(9)) == NOON + timedelta(minutes=9) - clock.MARGIN
+    assert "prepared transactions" in plan(after(at()), at(5, prepared_transactions=1)).warnings[-1]
+
+
+@pytest.mark.parametrize(
+    "standing",
+    [
+        Since(after(at()).watermark, restarted=True),
+        since("timestamp", {"column": "other", "fence": NOON.isoformat()}, at()),
+        since("xmin", {"horizon": 5}, at()),
+        after(at(60)),  # the clock was set back
+    ],
+)
+def test_watermark_that_may_not_be_used_is_scanned_around(standing: Since) -> None:
+    found = plan(standing, at(1))
+    assert found.method == "horizon scan"
+    assert found.warnings == ()
+
+
+def test_column_without_zone_reads_twelve_hours_again() -> None:
+    found = plan(after(at()), at(1), touched(base_type="timestamp"))
+    assert where(found) == "\"at\" >= ('2026-05-31T23:59:00+00:00'::timestamptz AT TIME ZONE 'UTC')"
+    assert "no time zone" in found.warnings[0]
+
+
+def test_date_reads_the_whole_day_again() -> None:
+    found = plan(after(at()), at(1), touched(base_type="date"))
+    assert where(found) == "\"at\" >= ('2026-05-31T23:59:00+00:00'::timestamptz AT TIME ZONE 'UTC')::date"
+
+
+def test_null_times_are_read_with_every_run() -> None:
+    nullable = touched()
+    nullable = table(column("at", "timestamptz"), triggers=nullable.triggers)
+    assert where(plan(after(at()), at(1), nullable)).endswith('OR "at" IS NULL)')
+
+
+def test_first_run_reads_everything() -> None:
+    found = plan(None, at())
+    assert (found.where, found.disposition) == (None, Disposition.REPLACE)
+
+
+def test_other_types_are_refused() -> None:
+    assert "must be timestamp" in STRATEGY.problems(CONFIG, table(column("at", "text")))[0]
+    assert STRATEGY.problems(CONFIG, TABLE) == []

@@ -1,0 +1,91 @@
+"""The horizon's arithmetic: no row that was written since is ever left out, however far the counter went."""
+
+from __future__ import annotations
+
+import random
+from contextlib import closing
+from itertools import pairwise
+
+import psycopg2
+from hypothesis import given
+from hypothesis import strategies as st
+from psycopg2 import sql
+
+from aurora_sync.increment import Snapshot
+from aurora_sync.strategies import horizon
+from aurora_sync.strategies.base import Since
+from aurora_sync_tests.strategies.observations import NOON, at, rendered, since
+
+CYCLE = 2**32
+# Everything interesting happens near multiples of 2^32, and at half of one, where age() changes its sign.
+near_a_cycle = st.builds(
+    lambda cycles, offset: max(3, cycles * (CYCLE // 2) + offset), st.integers(0, 12), st.integers(-2000, 2000)
+)
+xids = near_a_cycle | st.integers(3, 6 * CYCLE)
+
+
+def selected(xid: int, h: int, newest: int) -> bool:
+    """What written_since(h) says of a row of that 64-bit transaction id."""
+    return horizon.age(raw=xid % CYCLE, newest=newest) <= newest - h
+
+
+@given(xids, xids, xids)
+def test_row_written_at_or_after_the_horizon_is_always_selected(one: int, two: int, three: int) -> None:
+    h, xid, newest = sorted((one, two, three))
+    assert selected(xid, h, newest)
+
+
+@given(xids, xids, xids)
+def test_older_row_is_selected_only_when_it_is_2_32_transactions_old(one: int, two: int, three: int) -> None:
+    xid, h, newest = sorted((one, two, three))
+    if xid < h and selected(xid, h, newest):
+        assert newest - xid >= CYCLE
+
+
+@given(xids, st.lists(xids, min_size=2, max_size=6))
+def test_disjoint_windows_select_a_row_of_less_than_2_32_transactions_exactly_once(xid: int, runs: list[int]) -> None:
+    """[h1, h2), [h2, h3), ... with the snapshots at the horizons themselves."""
+    runs = sorted({max(run, xid + 1) for run in runs} | {xid})
+    newest = runs[-1]
+    if newest - xid >= CYCLE:
+        return
+    times = 0
+    for low, high in pairwise(runs):
+        age = horizon.age(raw=xid % CYCLE, newest=high)
+        times += age <= high - low and age > high - high
+    assert times == (1 if len(runs) > 1 else 0)
+
+
+def test_postgresql_computes_the_same(dsn: str) -> None:
+    seed = random.SystemRandom().randrange(10**6)
+    dice = random.Random(seed)
+    print(f"seed {seed}")
+    with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
+        for _ in range(50):
+            newest = dice.randrange(1, 8) * CYCLE // 2 + dice.randrange(-1000, 1000)
+            h = max(3, newest - dice.choice([0, 5, 1000, CYCLE // 2, CYCLE - 1, CYCLE, CYCLE + 7]))
+            rows = [max(3, newest - dice.choice([dice.randrange(2000), dice.randrange(3 * CYCLE)])) for _ in range(20)]
+            moment = Snapshot(h, newest + 1, NOON)
+            values = sql.SQL(", ").join(
+                sql.SQL("({}::text::xid, {})").format(sql.Literal(str(x % CYCLE)), sql.Literal(x)) for x in rows
+            )
+            for where, expected in (
+                (horizon.written_since(h, moment), {x for x in rows if selected(x, h, newest)}),
+                (horizon.decided_before(moment), {x for x in rows if not selected(x, h, newest)}),
+            ):
+                cursor.execute(sql.SQL("SELECT x FROM (VALUES {}) AS t (xmin, x) WHERE {}").format(values, where))
+                assert {x for (x,) in cursor.fetchall()} == expected
+
+
+def test_restart_steps_back_by_the_margin() -> None:
+    seen = at(xmin=5_000_000)
+    where = rendered(since("xmin", {}, seen, restarted=True).horizon_scan(at(xmin=5_000_100)))
+    assert where.endswith(f"<= {5_000_099 - (5_000_000 - horizon.RESTART_MARGIN)}")
+    assert rendered(Since(since("xmin", {}, seen).watermark).horizon_scan(at(xmin=5_000_100))).endswith("<= 99")
+
+
+def test_members_that_came_are_read_whole_and_members_that_went_are_not_looked_for() -> None:
+    now = at(token={"members": {"16400": 1, "16500": 2}})
+    assert horizon.new_members({"16400": 1, "16300": 9}, now) == [16500]
+    assert rendered(horizon.or_new_members(sql.SQL("x"), [16500])) == "((x) OR tableoid IN (16500))"
+    assert rendered(horizon.or_new_members(sql.SQL("x"), [])) == "x"

@@ -1,0 +1,71 @@
+"""The xmin strategy: the horizon scan, and what makes an append doubtful."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from aurora_sync.increment import Disposition
+from aurora_sync.strategies.base import Since
+from aurora_sync.strategies.xmin import Xmin
+from aurora_sync_tests.strategies.observations import at, column, config, rendered, since, table
+
+STRATEGY = Xmin()
+TABLE = table(column("id", "int8"))
+APPEND = config("xmin", append_only=True)
+AGE = "(({} - xmin::text::bigint) & 4294967295)"
+
+
+def after(xmin: int = 1000, xmax: int = 1100, *, restarted: bool = False, **token: Any) -> Since:
+    seen = at(xmin=xmin, xmax=xmax, token=token)
+    return since("xmin", STRATEGY.advance(APPEND, TABLE, None, seen), seen, restarted=restarted)
+
+
+def test_increment_is_what_was_written_since_the_horizon() -> None:
+    found = STRATEGY.plan(config("xmin"), TABLE, after(), at(xmin=1200, xmax=1300))
+    assert found.disposition is Disposition.UPSERT
+    assert rendered(found.where) == f"{AGE.format(1299)} <= 299"
+
+
+def test_append_is_the_window_between_two_horizons() -> None:
+    found = STRATEGY.plan(APPEND, TABLE, after(), at(xmin=1200, xmax=1300))
+    assert found.disposition is Disposition.APPEND
+    assert rendered(found.where) == f"{AGE.format(1299)} <= 299 AND {AGE.format(1299)} > 99"
+    assert rendered(found.scope) == f"{AGE.format(1299)} > 99"
+
+
+def test_first_append_reads_what_is_decided() -> None:
+    found = STRATEGY.plan(APPEND, TABLE, None, at(xmin=1200, xmax=1300))
+    assert found.disposition is Disposition.REPLACE
+    assert rendered(found.where) == f"{AGE.format(1299)} > 99"
+
+
+@pytest.mark.parametrize(
+    ("standing", "now", "doubt"),
+    [
+        (after(restarted=True), {}, "restarted"),
+        (after(), {"token": {"members": {"16400": 16400, "17000": 1}}}, "attached or detached"),
+        (after(members={"16400": 16400, "17000": 1}), {}, "attached or detached"),
+        (after(), {"token": {"members": {"16400": 99}}}, "rewritten or truncated"),
+        (since("full_snapshot", {}, at()), {}, "strategy full_snapshot"),
+        (after(2**32 - 50, 2**32 - 40), {"xmin": 2**32 + 50, "xmax": 2**32 + 60}, "2^32"),
+        (after(2**33, 2**33), {"xmin": 2**33 + 50, "xmax": 2**33 + 60}, "2^32"),
+    ],
+)
+def test_append_that_could_repeat_a_row_reads_the_table_whole(standing: Since, now: dict[str, Any], doubt: str) -> None:
+    found = STRATEGY.plan(APPEND, TABLE, standing, at(1, **({"xmin": 1200, "xmax": 1300} | now)))
+    assert found.disposition is Disposition.REPLACE
+    assert doubt in found.warnings[0]
+
+
+def test_old_row_of_a_long_used_server_would_be_appended_twice() -> None:
+    """Why 2^32 is a limit for appends: the row's age is right only up to there."""
+    from aurora_sync.strategies.horizon import age
+
+    ancient, newest, h = 5_000, 2**32 + 6_000, 2**32 + 4_000
+    assert age(raw=ancient, newest=newest) <= newest - h
+
+
+def test_table_that_is_no_heap_is_refused() -> None:
+    assert "is a view" in STRATEGY.problems(config("xmin"), table(column("id", "int8"), kind="v"))[0]
