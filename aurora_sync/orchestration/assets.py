@@ -134,9 +134,10 @@ def source_spec(table: TableConfig, database: str, source: SourceTable | None) -
 
 def code_version(table: TableConfig) -> str:
     """Changes with the table's configuration and the strategy's code, so that the UI marks what was synced by
-    another."""
+    another. Without defaults: a release that adds a key leaves it as it is."""
     strategy = strategy_for(table.watermark_type.value)
-    return hashlib.sha256(f"{strategy.version} {table.model_dump_json()}".encode()).hexdigest()[:12]
+    described = f"{strategy.version} {table.model_dump_json(exclude_defaults=True)}"
+    return hashlib.sha256(described.encode()).hexdigest()[:12]
 
 
 def freshness_policy(freshness: Freshness | None) -> dg.FreshnessPolicy | None:

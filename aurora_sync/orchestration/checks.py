@@ -18,7 +18,7 @@ import dagster as dg
 
 from aurora_sync.config.tables import Check, RowCountCheck, TableConfig
 from aurora_sync.increment import Disposition, Receipt
-from aurora_sync.orchestration import compat
+from aurora_sync.orchestration import compat, metadata
 
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 
@@ -81,19 +81,19 @@ def judge(name: str, check: Check, receipt: Receipt) -> Verdict:
 def row_count(check: RowCountCheck, receipt: Receipt) -> Verdict:
     source, target = receipt.source_rows, receipt.target_rows
     if source is None:
-        return Verdict(None, f"counted at every {check.every}th applied run")
+        return Verdict(None, f"counted at every {check.every}th applied run" if receipt.changed else "nothing changed")
     excess = target - source
     numbers = {"source_rows": source, "target_rows": target, "excess_rows": excess}
     if abs(excess) <= check.tolerance * source:
         near = f", within the tolerance of {check.tolerance:.2%}" if excess else ""
         return Verdict(True, f"{target:,} rows in the target, {source:,} in the source{near}", ERROR, numbers)
     if excess < 0:
-        return Verdict(False, f"the target lacks {-excess:,} of the source's {source:,} rows", ERROR, numbers)
+        return Verdict(False, f"The target lacks {-excess:,} of the source's {source:,} rows", ERROR, numbers)
     if receipt.sees_deletes:
-        text = f"the target holds {excess:,} rows that the source, with {source:,}, does not"
+        text = f"The target holds {excess:,} rows that the source, with {source:,}, does not"
         return Verdict(False, text, ERROR, numbers)
     text = (
-        f"the target holds {excess:,} rows more than the source's {source:,}: rows deleted at the source,"
+        f"The target holds {excess:,} rows more than the source's {source:,}: rows deleted at the source,"
         f" which {receipt.strategy} cannot see"
     )
     return Verdict(False, text, WARN, numbers)
@@ -102,44 +102,44 @@ def row_count(check: RowCountCheck, receipt: Receipt) -> Verdict:
 def watermark(receipt: Receipt) -> Verdict:
     """By the snapshots, which every strategy records; a full read may start anew, whatever was before."""
     before, after = receipt.watermark_before, receipt.watermark_after.snapshot
-    numbers = {"horizon": after.xmin, "lag_seconds": float(receipt.watermark_lag_seconds)}
+    numbers = {"horizon": after.xmin, "lag_seconds": metadata.milliseconds(receipt.watermark_lag_seconds)}
     if before is None:
-        return Verdict(True, f"first watermark: horizon {after.xmin}", ERROR, numbers)
+        return Verdict(True, f"First watermark: horizon {after.xmin}", ERROR, numbers)
     moved = (after.xmin - before.snapshot.xmin, after.xmax - before.snapshot.xmax)
     applied = receipt.inserted + receipt.updated + receipt.deleted
     if receipt.disposition is not Disposition.REPLACE:
         if min(moved) < 0:
-            text = f"the watermark went back from transaction {before.snapshot.xmax} to {after.xmax}"
+            text = f"The watermark went back from transaction {before.snapshot.xmax} to {after.xmax}"
             return Verdict(False, text, ERROR, numbers)
         if applied and not any(moved):
             text = f"{applied:,} rows were applied, but the watermark still is at transaction {after.xmax}"
             return Verdict(False, text, ERROR, numbers)
-    return Verdict(True, f"horizon {after.xmin}, moved by {moved[0]:,} transactions", ERROR, numbers)
+    return Verdict(True, f"Horizon {after.xmin}, moved by {moved[0]:,} transactions", ERROR, numbers)
 
 
 def merge_key(receipt: Receipt) -> Verdict:
     """The warehouse refused NULL and doubled keys among the staged rows, or there were no receipt; what is left
     is a key shared with a row of an earlier increment, which makes one row of two."""
     if not receipt.key:
-        return Verdict(True, "no merge key: rows are told apart by their content")
+        return Verdict(True, "No merge key: rows are told apart by their content")
     key = ", ".join(receipt.key)
     numbers = {"merge_key": key, "rows_exported": receipt.rows_exported}
     if receipt.source_rows is not None and receipt.target_rows < receipt.source_rows:
         shared = receipt.source_rows - receipt.target_rows
-        return Verdict(False, f"up to {shared:,} rows share ({key}) with another row", ERROR, numbers)
+        return Verdict(False, f"Up to {shared:,} rows share ({key}) with another row", ERROR, numbers)
     return Verdict(True, f"({key}) is unique and never null", ERROR, numbers)
 
 
 def _carried(key: dg.AssetCheckKey, reason: str, receipt: Receipt, instance: dg.DagsterInstance) -> dg.AssetCheckResult:
     """The last verdict again, saying so: a declared check without a result fails the step."""
     last = compat.last_verdict(instance, key)
-    metadata = dict(last.metadata) if last else {}
-    verdict = metadata.setdefault("verdict", dg.TextMetadataValue((last.description if last else None) or "none yet"))
+    carried = dict(last.metadata) if last else {}
+    verdict = carried.setdefault("verdict", dg.TextMetadataValue((last.description if last else None) or "none yet"))
     return dg.AssetCheckResult(
         check_name=key.name,
         asset_key=key.asset_key,
         passed=last.passed if last else True,
         severity=last.severity if last else WARN,
         description=f"Not judged at run sequence {receipt.run_sequence}: {reason}. Last verdict: {verdict.value}",
-        metadata=metadata,
+        metadata=carried,
     )

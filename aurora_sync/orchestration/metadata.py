@@ -25,8 +25,8 @@ def of_receipt(receipt: Receipt) -> dict[str, Any]:
         "rows_updated": receipt.updated,
         "rows_deleted": receipt.deleted,
         "bytes_staged": receipt.bytes_staged,
-        **{f"seconds_{phase}": float(seconds) for phase, seconds in receipt.seconds.items()},
-        "watermark_lag_seconds": float(receipt.watermark_lag_seconds),
+        **{f"seconds_{phase}": milliseconds(seconds) for phase, seconds in receipt.seconds.items()},
+        "watermark_lag_seconds": milliseconds(receipt.watermark_lag_seconds),
         RUN_SEQUENCE: receipt.run_sequence,
         "method": receipt.method,
         "load_id": receipt.load_id,
@@ -57,6 +57,10 @@ def column_schema(columns: Iterable[Column], key: Iterable[str]) -> dg.TableSche
             for column in columns
         ]
     )
+
+
+def milliseconds(seconds: float) -> float:
+    return round(float(seconds), 3)
 
 
 def run_sequence(materialization: dg.AssetMaterialization | None) -> int | None:

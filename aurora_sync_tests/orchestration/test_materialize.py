@@ -101,7 +101,7 @@ def test_row_deleted_at_the_source_is_a_warning_of_the_row_count(
 ) -> None:
     definitions = build(TABLES)
     run(definitions, instance)
-    execute("DELETE FROM customers WHERE id = 1")
+    execute("DELETE FROM customers WHERE id = 1; UPDATE customers SET name = 'other' WHERE id = 2")
     result = run(definitions, instance)
     assert result.success
     (check,) = (c for c in result.get_asset_check_evaluations() if c.check_name == "row_count")
