@@ -100,7 +100,7 @@ SELECT t.tgrelid, t.tgname, t.tgtype & 2 <> 0, t.tgtype & 1 <> 0,
  WHERE t.tgrelid = ANY(%(oids)s) AND NOT t.tgisinternal ORDER BY t.tgrelid, t.tgname
 """
 
-_NEXTVAL = re.compile(r"^nextval\('[^']*'::regclass\)$")
+_NEXTVAL = re.compile(r"nextval\(E?'(?:[^']|'')*'::regclass\)")
 
 
 def existing(connection: Connection) -> list[tuple[str, str]]:
@@ -157,7 +157,7 @@ def load(connection: Connection, names: Iterable[tuple[str, str]]) -> dict[str, 
             sequences={
                 column: Sequence(*sequence)
                 for column, *sequence in sequences[oid]
-                if made[column][8] or _NEXTVAL.match(made[column][7] or "")
+                if made[column][8] or _NEXTVAL.fullmatch(made[column][7] or "")
             },
             triggers=tuple(Trigger(*trigger) for trigger in triggers[oid]),
         )
