@@ -69,7 +69,7 @@ def test_a_run_after_a_kill_ends_at_the_same_target(
     assert world.staging_tables() == []
 
 
-@pytest.mark.parametrize(("point", "kind"), zip(victim.POINTS, cycle(TABLES), strict=False))
+@pytest.mark.parametrize(("point", "kind"), list(zip(victim.POINTS, cycle(TABLES), strict=False)))
 def test_a_first_run_that_is_killed_leaves_a_table_to_be_read_in_full(
     world: World, store_environment: dict[str, str], point: str, kind: str
 ) -> None:

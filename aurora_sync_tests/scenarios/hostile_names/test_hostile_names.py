@@ -37,18 +37,22 @@ def test_table_schema_and_columns_of_any_name_sync(world: World, name: str) -> N
             execute("CREATE TABLE {t} ({n} int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, {v} text)")
             execute("INSERT INTO {t} ({v}) VALUES ('a'), ('b')")
             tables = [
-                config(name, schema=name),
-                config(name, "integer", schema=name, watermark_col=name, target_table="by id"),
-                config(name, "full_snapshot", schema=name, target_table="whole", deletes="soft"),
-                config(name, schema=name, target_table="some", columns={"exclude": [_literal(value)]}),
+                config(name, "integer", schema=name, watermark_col=name),
+                config(
+                    name,
+                    "full_snapshot",
+                    schema=name,
+                    deletes="soft",
+                    target_table="b",
+                    columns={"exclude": [_literal(value)]},
+                ),
             ]
             for table in tables:
                 assert world.sync(table).inserted == 2
             execute("INSERT INTO {t} ({v}) VALUES ('c')")
             for table in tables:
                 assert world.sync(table).inserted == 1
-    for table in tables[:2]:
-        world.assert_equal(table)
+    world.assert_equal(tables[0])
     assert len(world.run_sequences(tables[0])) == 2
 
 
