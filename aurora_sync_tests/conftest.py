@@ -5,4 +5,5 @@ pytest_plugins = [
     "aurora_sync_tests.fixtures.source_database",
     "aurora_sync_tests.fixtures.object_store",
     "aurora_sync_tests.fixtures.duckdb_warehouse",
+    "aurora_sync_tests.fixtures.fakesnow_server",
 ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from aurora_sync.config.settings import DuckDBSettings, Settings
 from aurora_sync.warehouse.base import Warehouse
 from aurora_sync.warehouse.duckdb import DuckDBWarehouse
@@ -15,9 +13,9 @@ def warehouse_from(settings: Settings) -> Warehouse:
     chosen = settings.warehouse
     if isinstance(chosen, DuckDBSettings):
         return DuckDBWarehouse(chosen.path)
+    login = {name: value for name, value in vars(chosen).items() if name not in ("kind", "private_key_path")}
     path = chosen.private_key_path
-    fields = {field.name: getattr(chosen, field.name) for field in dataclasses.fields(chosen)}
     prefix = settings.stage.removeprefix("s3://").partition("/")[2]
     return SnowflakeWarehouse(
-        **{**fields, "private_key_path": str(path) if path else None}, stage_prefix=f"{prefix}/" if prefix else ""
+        **login, private_key_path=str(path) if path else None, stage_prefix=f"{prefix}/" if prefix else ""
     )

@@ -11,7 +11,6 @@ from typing import Any
 import psycopg2
 from psycopg2 import sql
 
-from aurora_sync.config.settings import Settings
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.places import Places
 from aurora_sync.sync import run
@@ -54,16 +53,15 @@ STRATEGIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def roundtrip(settings: Settings) -> None:
+def roundtrip(places: Places) -> None:
     """Create, sync, change, sync, compare. The source's role must be allowed to create a schema."""
     name = f"aurora_sync_live_{secrets.token_hex(4)}"
-    settings = dataclasses.replace(settings, log_schema=f"_{name}".upper())
-    places = Places.from_settings(settings)
+    places = dataclasses.replace(places, log_schema=f"_{name}".upper())
     configs = [
         TableConfig.model_validate({"schema": name, "table_name": table, "target_table": target, **keys})
         for target, (table, keys) in STRATEGIES.items()
     ]
-    with _scratch(settings, places, configs, name) as connection:
+    with _scratch(places, configs, name) as connection:
         _execute(connection, TABLES + ROWS)
         for config in configs:
             first = run(config, places)
@@ -108,8 +106,8 @@ def _assert_equal(connection: Any, places: Places, config: TableConfig) -> None:
 
 
 @contextmanager
-def _scratch(settings: Settings, places: Places, configs: list[TableConfig], name: str) -> Iterator[Any]:
-    with closing(psycopg2.connect(settings.dsn)) as connection:
+def _scratch(places: Places, configs: list[TableConfig], name: str) -> Iterator[Any]:
+    with closing(psycopg2.connect(places.source.dsn)) as connection:
         connection.autocommit = True
         schema = sql.Identifier(name)
         with connection.cursor() as cursor:
@@ -121,7 +119,7 @@ def _scratch(settings: Settings, places: Places, configs: list[TableConfig], nam
             with connection.cursor() as cursor:
                 cursor.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(schema))
             with places.warehouse.session() as session:
-                for left in (target_name(configs[0]).schema, settings.log_schema):
+                for left in (target_name(configs[0]).schema, places.log_schema):
                     session.query(f'DROP SCHEMA IF EXISTS "{left}" CASCADE')
             for table in {config.qualified_name for config in configs}:
                 prefix = f"{places.stage.store.prefix}{table}/"

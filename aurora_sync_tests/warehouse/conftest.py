@@ -11,11 +11,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.warehouse.base import Session, Warehouse
 from aurora_sync.warehouse.duckdb import DuckDBWarehouse
 from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
-from aurora_sync_tests.fixtures.fakesnow_server import (
-    FakeSnowflake,
-    fakesnow_server_fixture,  # noqa: F401
-    snowflake_database_fixture,  # noqa: F401
-)
+from aurora_sync_tests.fixtures.fakesnow_server import FakeSnowflake
 from aurora_sync_tests.warehouse.increments import Folder
 
 
