@@ -7,7 +7,8 @@
     ├── SourceError          PostgreSQL refused or failed                             by kind
     ├── StageError           S3 refused or failed                                     by kind
     ├── WarehouseError       Snowflake or DuckDB refused or failed                    by kind
-    │   └── RivalRunError    another run of the table committed first                 retried from the log
+    │   ├── RivalRunError    another run of the table committed first                 retried from the log
+    │   └── TargetChangedError  the target is not as the log left it                  answered by a full read
     ├── GuardError           going on would lose or remove data; a person decides     never retried
     └── DefectError          an invariant of ours does not hold: a bug                never retried
 """
@@ -92,6 +93,12 @@ class WarehouseError(AuroraSyncError):
 
 class RivalRunError(WarehouseError):
     """The compare-and-set on the run sequence failed: another run of this table committed first."""
+
+    default_kind = Kind.TRANSIENT
+
+
+class TargetChangedError(WarehouseError):
+    """The target or its log is not as the last run left it: dropped, restored, or edited by hand."""
 
     default_kind = Kind.TRANSIENT
 

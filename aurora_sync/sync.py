@@ -15,19 +15,18 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.errors import ConfigError, RivalRunError, StageError
+from aurora_sync.errors import ConfigError, DefectError, RivalRunError, StageError, TargetChangedError
 from aurora_sync.increment import Applied, Disposition, Manifest, Receipt, State, Watermark
 from aurora_sync.places import Places
 from aurora_sync.relation import Observation
 from aurora_sync.source.copy_out import Progress
 from aurora_sync.source.reading import Reading
 from aurora_sync.stage.layout import new_load_id
+from aurora_sync.stopwatch import Stopwatch
 from aurora_sync.strategies import strategy_for
 from aurora_sync.strategies.base import ReadPlan, Strategy
 from aurora_sync.strategies.identity import covers, judge
@@ -56,21 +55,21 @@ def run(
     ConfigError before anything moved when table and configuration do not fit, GuardError when going on would remove
     too much, RivalRunError when another run committed first; the target and its watermark are then as they were.
     """
-    for trust_hint in (True, False):
-        state, from_hint = read_state(config, places, trust_hint=trust_hint and not full)
-        try:
-            return _increment(config, places, state, from_hint, allow_deletes, full, on_progress)
-        except RivalRunError:
-            if not from_hint:
-                raise
-            logger.info("%s: the hint was older than the sync log; starting again from the log", config.qualified_name)
-    raise AssertionError("unreachable: a state from the log either returns or raises")
+    state, from_hint = read_state(config, places, trust_hint=not full)
+    try:
+        return _increment(config, places, state, from_hint, allow_deletes, full, on_progress)
+    except (RivalRunError, TargetChangedError) as error:
+        if isinstance(error, RivalRunError) and not from_hint:
+            raise
+        logger.warning("%s: starting again from the sync log: %s", config.qualified_name, error)
+    state, from_hint = read_state(config, places, trust_hint=False)
+    return _increment(config, places, state, from_hint, allow_deletes, full, on_progress)
 
 
 def read_state(config: TableConfig, places: Places, *, trust_hint: bool) -> tuple[State, bool]:
     """Where the table's target stands, and whether only a hint says so. Reads, and changes nothing."""
     hint = places.stage.hint(_hint_name(config)) if trust_hint else None
-    if hint and datetime.now(UTC) - hint.confirmed_at < HEARTBEAT:
+    if hint and abs(datetime.now(UTC) - hint.confirmed_at) < HEARTBEAT:
         return hint.state, True
     with places.warehouse.session(query_tag=f"aurora_sync {config.qualified_name}") as session:
         return sync_log.read_state(session, config, log_schema=places.log_schema), False
@@ -87,19 +86,26 @@ def _increment(
 ) -> Receipt:
     load_id = new_load_id()
     strategy = strategy_for(config.watermark_type.value)
-    clock = _Clock()
+    watch = Stopwatch()
     with (
         places.stage.attempt(config.qualified_name, load_id) as attempt,
         places.source.reading(config.schema_, config.table_name, load_id=load_id) as reading,
     ):
-        with clock.phase("plan"):
+        with watch.phase("plan"):
             at, plan, after = plan_increment(config, strategy, reading, None if full else state.watermark)
+            if state.watermark is None and state.run_sequence:
+                text = f"the target is not as run {state.run_sequence} left it: reading the whole table again"
+                plan = dataclasses.replace(plan, warnings=(text, *plan.warnings))
         for warning in plan.warnings:
             logger.warning("%s: %s", config.qualified_name, warning)
-        with clock.phase("export"):
+        with watch.phase("export"):
             columns = preflight.selected_columns(config, reading.table)
             rows = reading.copy(columns, plan.where, attempt, on_progress)
             attempt.close()
+            if rows != sum(file.rows for file in attempt.files):
+                raise DefectError(
+                    f"PostgreSQL sent {rows} rows, and the files hold {sum(f.rows for f in attempt.files)}"
+                )
             idle = _idle(state, plan, rows, full)
             source_rows = None if idle else _count(config, state, reading, plan)
 
@@ -122,8 +128,6 @@ def _increment(
         uri = places.stage.commit(manifest)
         tag = f"aurora_sync {config.qualified_name} {load_id}"
         with places.warehouse.session(query_tag=tag) as session:
-            if from_hint and sync_log.read_state(session, config, log_schema=places.log_schema).watermark is None:
-                raise RivalRunError("the target that the hint speaks of is gone", where=config.qualified_name)
             applied = apply(
                 session,
                 config,
@@ -136,7 +140,7 @@ def _increment(
         state = State(applied.run_sequence, after, load_id, applied.target_rows, datetime.now(UTC))
     if applied or not from_hint:
         plan = _confirm(config, places, state, uri, plan)
-    return _receipt(config, strategy, manifest, plan, at, state, applied, uri, clock)
+    return _receipt(config, strategy, manifest, plan, at, state, applied, uri, watch)
 
 
 def plan_increment(
@@ -201,7 +205,7 @@ def _receipt(
     state: State,
     applied: Applied | None,
     uri: str | None,
-    clock: _Clock,
+    watch: Stopwatch,
 ) -> Receipt:
     lag = (at.snapshot.taken_at - at.oldest_writer).total_seconds() if at.oldest_writer else 0.0
     return Receipt(
@@ -227,23 +231,6 @@ def _receipt(
         key=manifest.key,
         sees_deletes=strategy.sees_deletes,
         watermark_lag_seconds=max(0.0, lag),
-        seconds=clock.seconds | (applied.seconds if applied else {}) | {"total": clock.total()},
+        seconds=watch.seconds | (applied.seconds if applied else {}) | {"total": watch.total()},
         warnings=plan.warnings,
     )
-
-
-class _Clock:
-    """Seconds per phase."""
-
-    def __init__(self) -> None:
-        self._started = time.monotonic()
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        began = time.monotonic()
-        yield
-        self.seconds[name] = time.monotonic() - began
-
-    def total(self) -> float:
-        return time.monotonic() - self._started

@@ -10,7 +10,7 @@ import aurora_sync
 
 ROOT = Path(aurora_sync.__file__).parent
 LEVELS = [
-    {"increment", "errors"},
+    {"increment", "errors", "stopwatch"},
     {"relation"},
     {"config"},
     {"strategies", "source", "stage", "warehouse"},

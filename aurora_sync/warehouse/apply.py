@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from time import monotonic
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.errors import DefectError, GuardError, RivalRunError, WarehouseError
+from aurora_sync.errors import DefectError, GuardError, RivalRunError, TargetChangedError, WarehouseError
 from aurora_sync.increment import Applied, Disposition, Manifest
 from aurora_sync.warehouse import ddl, merge, sync_log
 from aurora_sync.warehouse.base import Objects, Session
@@ -91,6 +91,8 @@ def _transact(
     now = datetime.now(UTC)
     written = (sequence, sync_log.as_text(now))
     rows_before, present_before = _count(session, layout)
+    if manifest.disposition is not Disposition.REPLACE:
+        _assert_as_it_was_left(session, layout, manifest, log_schema, present_before)
     deleted = 0
     if manifest.disposition is Disposition.REPLACE:
         if not layout.key:
@@ -135,8 +137,22 @@ def _transact(
     return entry
 
 
+def _assert_as_it_was_left(session: Session, layout: Layout, manifest: Manifest, log_schema: str, present: int) -> None:
+    """An increment only makes sense on top of what the run before it left."""
+    if manifest.expected_sequence == 0 and not present:
+        return
+    entry = sync_log.find(session, layout.target, manifest.expected_sequence, log_schema)
+    if entry is None or entry.load_id != manifest.expected_load_id or entry.target_rows != present:
+        left = f"{entry.target_rows} rows by {entry.load_id}" if entry else "nothing in the sync log"
+        raise TargetChangedError(
+            f"run {manifest.expected_sequence} left {left}, and now {layout.target} has {present} rows",
+            where=manifest.table,
+            hint="it was dropped, restored or edited by hand; a full read puts it right",
+        )
+
+
 def _count(session: Session, layout: Layout) -> tuple[int, int]:
-    ((rows, present),) = session.query(merge.count_target(layout))
+    ((rows, present),) = session.query(merge.count_target(layout.target, layout.marks))
     return int(rows), int(present)
 
 

@@ -58,8 +58,8 @@ _locks_guard = threading.Lock()
 def to_duckdb(statement: str) -> str:
     """The same statement in DuckDB's dialect. Fails on what cannot be said there rather than leave it out.
 
-    Two things are put right that sqlglot does not know: DuckDB has no transient tables, and its VARIANT
-    rounds long numbers, so a VARIANT is its JSON.
+    Three things are put right that sqlglot does not know: DuckDB has no transient tables, its VARIANT rounds
+    long numbers, so a VARIANT is its JSON, and its JSON() rounds them too where a cast keeps their text.
     """
     (tree,) = sqlglot.parse(statement, read="snowflake")
     if tree is None:
@@ -69,6 +69,8 @@ def to_duckdb(statement: str) -> str:
     for type_ in tree.find_all(exp.DataType):
         if type_.this is exp.DataType.Type.VARIANT:
             type_.set("this", exp.DataType.Type.JSON)
+    for parse in [*tree.find_all(exp.ParseJSON)]:
+        parse.replace(exp.cast(parse.this, exp.DataType.Type.JSON))
     return tree.sql(dialect="duckdb", unsupported_level=sqlglot.ErrorLevel.RAISE)
 
 

@@ -8,7 +8,17 @@ run sequence and the time (UTC) of the increment.
 
 from __future__ import annotations
 
-from aurora_sync.warehouse.ddl import DELETED, ROW_MD5, ROW_NO, RUN_SEQ, SRC_XMIN, SYNCED_AT, Layout, identifier
+from aurora_sync.warehouse.ddl import (
+    DELETED,
+    ROW_MD5,
+    ROW_NO,
+    RUN_SEQ,
+    SRC_XMIN,
+    SYNCED_AT,
+    Layout,
+    TableName,
+    identifier,
+)
 
 # Rows appended to a table without a key are numbered from run sequence * this, so that they never collide
 # with the numbers that are there, and the target need not be read. More than any increment has rows, and
@@ -127,10 +137,10 @@ def delete_unstaged(layout: Layout) -> str:
     )
 
 
-def count_target(layout: Layout) -> str:
-    """All rows, and those that count as present."""
-    present = _count_if(_PRESENT) if layout.marks else "COUNT(*)"
-    return f"SELECT COUNT(*), {present} FROM {layout.target.sql}"
+def count_target(target: TableName, marks: bool) -> str:
+    """All rows, and those that count as present: not marked as deleted, where the target has such ``marks``."""
+    present = _count_if(_PRESENT) if marks else "COUNT(*)"
+    return f"SELECT COUNT(*), {present} FROM {target.sql}"
 
 
 def count_staged(layout: Layout) -> str:

@@ -10,6 +10,7 @@ for a rival's lock, sees what the rival committed, and then changes no row.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
 
@@ -17,7 +18,8 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import RivalRunError, WarehouseError
 from aurora_sync.increment import State, Watermark
 from aurora_sync.warehouse.base import Row, Session
-from aurora_sync.warehouse.ddl import TableName, create_schema, existing_columns, literal, target_name
+from aurora_sync.warehouse.ddl import DELETED, TableName, create_schema, existing_columns, literal, target_name
+from aurora_sync.warehouse.merge import count_target
 
 SCHEMA = "_AURORA_SYNC"
 
@@ -78,6 +80,12 @@ def create_fence(log_schema: str, target: TableName) -> str:
     )
 
 
+def lock_fence(log_schema: str, target: TableName) -> str:
+    """Waits for a rival's transaction and changes nothing. A statement of its own: one that waited might go on
+    with what it saw before the wait, the next one sees what the rival committed."""
+    return f'UPDATE {_fence(log_schema, target).sql} SET "TARGET" = "TARGET"'
+
+
 def move_fence(log_schema: str, target: TableName) -> str:
     """Parameters: n + 1, load id, n, the load id that made n."""
     fence = _fence(log_schema, target).sql
@@ -90,9 +98,10 @@ def insert_entry(log_schema: str) -> str:
 
 def prepare(session: Session, target: TableName, log_schema: str) -> None:
     """Create what is missing of schema, log and fence. Idempotent; to be called before the transaction."""
-    if not existing_columns(session, _fence(log_schema, target)):
+    if not existing_columns(session, _log(log_schema)):
         session.query(create_schema(log_schema))
         session.query(create_log(log_schema))
+    if not existing_columns(session, _fence(log_schema, target)):
         session.query(create_fence(log_schema, target))
 
 
@@ -105,12 +114,15 @@ def advance(
     ``expected_load_id`` made it: a hint from before the target was restored may name the right number and the
     wrong watermark.
     """
+    session.modify(lock_fence(log_schema, target))
     parameters = (expected + 1, load_id, expected, expected_load_id)
     if session.modify(move_fence(log_schema, target), parameters) != 1:
         raise RivalRunError(
             f"another run was applied to {target} after this one had started from run sequence {expected}",
             where=str(target),
-            hint="nothing of this run was applied and nothing is lost; it starts again from the newer state",
+            hint="nothing of this run was applied and nothing is lost; it starts again from the newer state."
+            " Should this repeat with no other run about, the log was restored without its fence: drop"
+            f" {_fence(log_schema, target)}",
         )
     return expected + 1
 
@@ -154,12 +166,18 @@ def newest(session: Session, log_schema: str = SCHEMA) -> list[Entry]:
     return [_entry(row) for row in rows]
 
 
+def count_present(session: Session, target: TableName, columns: Collection[str]) -> int:
+    """Rows of the target that are not marked as deleted."""
+    ((_, present),) = session.query(count_target(target, DELETED in columns))
+    return int(present)
+
+
 def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA) -> State:
     """The state to resume from. Writes nothing.
 
-    Without a watermark where the target is gone although the log has rows: the run is then a full one, and
-    the run sequence goes on. Raises WarehouseError when another source table fills this target, or when a
-    newer release wrote the watermark.
+    Without a watermark where the target is gone, or has another number of rows than the log says (it was
+    restored, or edited by hand): the run is then a full one, and the run sequence goes on. Raises
+    WarehouseError when another source table fills this target, or when a newer release wrote the watermark.
     """
     target = target_name(config)
     if not existing_columns(session, _log(log_schema)):
@@ -177,7 +195,8 @@ def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA) 
             where=config.qualified_name,
             hint="give one of them another target_schema or target_table",
         )
-    if not existing_columns(session, target):
+    columns = existing_columns(session, target)
+    if not columns or count_present(session, target, columns) != entry.target_rows:
         return State(run_sequence=entry.run_sequence, watermark=None, load_id=entry.load_id)
     try:
         watermark = Watermark.from_json(entry.watermark)

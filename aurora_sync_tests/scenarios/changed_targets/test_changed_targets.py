@@ -1,0 +1,75 @@
+"""A target that somebody dropped, restored or edited is read again in full, never merged on from."""
+
+from __future__ import annotations
+
+import pytest
+
+from aurora_sync.errors import RivalRunError
+from aurora_sync.warehouse import apply
+from aurora_sync.warehouse.duckdb import DuckDBWarehouse
+from aurora_sync_tests.scenarios.world import World, config
+
+CUSTOMERS = config("t")
+
+
+@pytest.fixture
+def synced(world: World) -> World:
+    """100 rows, synced, and one more at the source."""
+    world.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, v text)", "INSERT INTO t SELECT i, 'a' FROM generate_series(1, 100) i"
+    )
+    world.sync(CUSTOMERS)
+    world.execute("INSERT INTO t VALUES (101, 'new')")
+    return world
+
+
+def in_warehouse(world: World, statement: str) -> None:
+    with DuckDBWarehouse(world.warehouse_path).session() as session:
+        session.query(statement)
+
+
+def test_rows_deleted_in_the_target_come_back(synced: World) -> None:
+    in_warehouse(synced, 'DELETE FROM "PUBLIC"."T" WHERE "ID" < 50')
+    receipt = synced.sync(CUSTOMERS)
+    assert receipt.method == "whole table"
+    assert "not as run 1 left it" in receipt.warnings[0]
+    synced.assert_equal(CUSTOMERS)
+
+
+def test_a_dropped_target_comes_back_whole(synced: World) -> None:
+    in_warehouse(synced, 'DROP TABLE "PUBLIC"."T"')
+    synced.sync(CUSTOMERS)
+    synced.assert_equal(CUSTOMERS)
+
+
+def test_a_dropped_target_whose_next_run_dies_comes_back_whole(synced: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run that dies leaves an empty target beside the old watermark."""
+    in_warehouse(synced, 'DROP TABLE "PUBLIC"."T"')
+    real = apply._transact
+    monkeypatch.setattr(apply, "_transact", _die)
+    with pytest.raises(KeyboardInterrupt):
+        synced.sync(CUSTOMERS)
+    monkeypatch.setattr(apply, "_transact", real)
+    synced.sync(CUSTOMERS)
+    synced.assert_equal(CUSTOMERS)
+
+
+def test_a_log_restored_to_an_earlier_run_is_refused_with_the_remedy_and_nothing_lost(synced: World) -> None:
+    synced.sync(CUSTOMERS)
+    in_warehouse(synced, 'DELETE FROM "_AURORA_SYNC"."SYNC_LOG" WHERE "RUN_SEQUENCE" = 2')
+    in_warehouse(synced, 'DELETE FROM "PUBLIC"."T" WHERE "ID" = 101')
+    synced.execute("INSERT INTO t VALUES (102, 'newer')")
+    with pytest.raises(RivalRunError, match=r"drop _AURORA_SYNC\.FENCE"):
+        synced.sync(CUSTOMERS)
+    in_warehouse(synced, f"DROP TABLE {_fence(synced)}")
+    synced.sync(CUSTOMERS)
+    synced.assert_equal(CUSTOMERS)
+
+
+def _die(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _fence(world: World) -> str:
+    ((name,),) = world.query("SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE STARTSWITH(TABLE_NAME, 'FENCE_')")
+    return f'"_AURORA_SYNC"."{name}"'
