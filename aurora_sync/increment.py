@@ -77,6 +77,12 @@ class Token:
     in_recovery: bool
     table_oid: int
     members: dict[str, int]  # leaf oid (JSON keys are text) -> relfilenode
+    counters_since: str = ""  # when the server's statistics began: anew after every crash, of a backend as well
+    labels: dict[str, str] = field(default_factory=dict)  # pg_enum oid -> label, of the table's enums
+
+    def rewritten(self, now: Token) -> bool:
+        """Whether a leaf known here was rewritten or truncated since."""
+        return any(now.members.get(oid, filenode) != filenode for oid, filenode in self.members.items())
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -25,6 +26,7 @@ class Sequence:
     cache: int
     increment: int
     cycle: bool
+    version: str = ""  # changes when it is restarted or made anew
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,16 @@ class Trigger:
     on_update: bool
     enabled: bool
     source: str  # body of its function
+    language: str = "plpgsql"  # of its function
+
+    def may_write(self, column: str) -> bool:
+        """Whether it could change that column of a row before it is written, as far as its text tells."""
+        if not (self.enabled and self.before and self.row):
+            return False
+        if self.language not in ("plpgsql", "sql"):
+            return True
+        whole_row = re.search(r"\bnew\s*:?=|\binto\s+(strict\s+)?new\b", self.source, re.IGNORECASE)
+        return bool(whole_row) or re.search(rf"\b{re.escape(column)}\b", self.source, re.IGNORECASE) is not None
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,7 @@ class SourceTable:
     select_on_table: bool = True  # SELECT on the table itself (xmin needs it)
     sequences: dict[str, Sequence] = field(default_factory=dict)  # by column: the default's or identity's
     triggers: tuple[Trigger, ...] = ()
+    trigger_version: str = ""  # changes when a trigger of any leaf, or its function, was touched
 
     @property
     def qualified_name(self) -> str:

@@ -39,7 +39,10 @@ SELECT w.oid, w.nspname, w.relname, w.relkind::text, coalesce(l.kinds, '{}'), ob
        w.relkind IN ('r', 'p') AND row_security_active(w.oid),
        w.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = w.oid),
        EXISTS (SELECT FROM pg_subscription_rel s JOIN tree t ON t.oid = s.srrelid WHERE t.root = w.oid),
-       has_schema_privilege(w.relnamespace, 'USAGE') AND has_table_privilege(w.oid, 'SELECT')
+       has_schema_privilege(w.relnamespace, 'USAGE') AND has_table_privilege(w.oid, 'SELECT'),
+       (SELECT coalesce(md5(string_agg(concat_ws(':', g.oid, g.xmin, p.oid, p.xmin), ',' ORDER BY g.oid)), '')
+          FROM tree t JOIN pg_trigger g ON g.tgrelid = t.oid JOIN pg_proc p ON p.oid = g.tgfoid
+         WHERE t.root = w.oid)
   FROM wanted w LEFT JOIN leaves l ON l.root = w.oid
 """
 
@@ -74,7 +77,8 @@ SELECT i.indrelid,
 
 # The sequence behind a column: of an identity column (internal dependency), or named by its default.
 _SEQUENCES = """
-SELECT used.relid, used.attname, format('%%I.%%I', n.nspname, c.relname), s.seqcache, s.seqincrement, s.seqcycle
+SELECT used.relid, used.attname, format('%%I.%%I', n.nspname, c.relname), s.seqcache, s.seqincrement, s.seqcycle,
+       c.oid || ':' || c.relfilenode
   FROM (SELECT d.refobjid AS relid, a.attname, d.objid AS seqid
           FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
          WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
@@ -95,8 +99,8 @@ _TRIGGERS = """
 SELECT t.tgrelid, t.tgname, t.tgtype & 2 <> 0, t.tgtype & 1 <> 0,
        t.tgtype & 4 <> 0 AND t.tgqual IS NULL,
        t.tgtype & 16 <> 0 AND t.tgqual IS NULL AND cardinality(t.tgattr::int2[]) = 0,
-       t.tgenabled IN ('O', 'A'), p.prosrc
-  FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+       t.tgenabled IN ('O', 'A'), p.prosrc, l.lanname
+  FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_language l ON l.oid = p.prolang
  WHERE t.tgrelid = ANY(%(oids)s) AND NOT t.tgisinternal ORDER BY t.tgrelid, t.tgname
 """
 
@@ -135,6 +139,7 @@ def load(connection: Connection, names: Iterable[tuple[str, str]]) -> dict[str, 
         inherits,
         subscribed,
         select,
+        touched,
     ) in relations:
         described = columns[oid]
         made = {column[0]: column for column in described}
@@ -160,6 +165,7 @@ def load(connection: Connection, names: Iterable[tuple[str, str]]) -> dict[str, 
                 if made[column][8] or _NEXTVAL.fullmatch(made[column][7] or "")
             },
             triggers=tuple(Trigger(*trigger) for trigger in triggers[oid]),
+            trigger_version=touched,
         )
     return tables
 

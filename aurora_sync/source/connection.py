@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg2
 import psycopg2.errors
+from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 from aurora_sync.errors import Kind, SourceError
@@ -55,13 +56,18 @@ def connect(dsn: str, *, application_name: str = "aurora_sync") -> Iterator[Conn
     try:
         connection.autocommit = True
         with connection.cursor() as cursor:
-            for name, value in _SESSION.items():
-                cursor.execute("SELECT set_config(%s, %s, false)", (name, value))
+            pin(cursor)
         yield connection
     except psycopg2.Error as error:
         raise translate(error, where=describe(dsn)) from error
     finally:
         connection.close()
+
+
+def pin(cursor: psycopg2.extensions.cursor) -> None:
+    """Pin the settings of this session. SET takes no snapshot, so an open transaction still has none."""
+    for name, value in _SESSION.items():
+        cursor.execute(sql.SQL("SET {} TO {}").format(sql.Identifier(name), sql.Literal(value)))
 
 
 def describe(dsn: str) -> str:

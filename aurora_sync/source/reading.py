@@ -20,6 +20,7 @@ from aurora_sync.errors import Kind, SourceError
 from aurora_sync.increment import Column, Snapshot, Token
 from aurora_sync.relation import Fence, Observation, SourceTable
 from aurora_sync.source import catalogue
+from aurora_sync.source.connection import pin
 from aurora_sync.source.copy_out import Progress, Sink, copy_out, count_rows, select_statement
 
 # Transactions of this database that may have taken a clock value already. Walsenders and workers of other
@@ -59,7 +60,8 @@ _SNAPSHOT = """
 SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint, clock_timestamp(),
        current_setting('server_version_num')::int / 10000,
        (SELECT oid FROM pg_database WHERE datname = current_database()),
-       pg_postmaster_start_time()::text, pg_is_in_recovery()
+       pg_postmaster_start_time()::text, pg_is_in_recovery(),
+       coalesce((SELECT stats_reset::text FROM pg_stat_bgwriter), '')
   FROM pg_current_snapshot() s
 """
 
@@ -68,6 +70,13 @@ WITH RECURSIVE tree(oid) AS (
     SELECT %(oid)s::oid UNION SELECT i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
 )
 SELECT c.oid, c.relfilenode FROM tree t JOIN pg_class c ON c.oid = t.oid WHERE c.relkind <> 'p'
+"""
+
+
+_LABELS = """
+SELECT e.oid, e.enumlabel FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+  JOIN pg_enum e ON e.enumtypid IN (t.oid, t.typelem, t.typbasetype)
+ WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
 """
 
 
@@ -88,15 +97,18 @@ class Reading:
         with self._connection.cursor() as cursor:
             cursor.execute("SELECT set_config('statement_timeout', %s, false)", (f"{max_minutes}min",))
             cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            pin(cursor)  # once more: behind a transaction pooler this is another session than before
             if self.table.kind in "rpv":  # the kinds that LOCK TABLE takes
                 cursor.execute(
                     sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(
                         sql.Identifier(self.table.schema, self.table.name)
                     )
                 )
-            xmin, xmax, now, major, database_oid, started, in_recovery = _one(cursor, _SNAPSHOT)
+            xmin, xmax, now, major, database_oid, started, in_recovery, counters_since = _one(cursor, _SNAPSHOT)
             cursor.execute(_MEMBERS, {"oid": self.table.oid})
             members = {str(oid): filenode for oid, filenode in cursor.fetchall()}
+            cursor.execute(_LABELS, (self.table.oid,))
+            labels = {str(oid): label for oid, label in cursor.fetchall()}
         self._assert_unchanged()
         return Observation(
             snapshot=Snapshot(xmin, xmax, now),
@@ -109,6 +121,8 @@ class Reading:
                 in_recovery=in_recovery,
                 table_oid=self.table.oid,
                 members=members,
+                counters_since=counters_since,
+                labels=labels,
             ),
             **before,
         )

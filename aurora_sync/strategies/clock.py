@@ -56,7 +56,7 @@ def plan(config: TableConfig, name: str, table: SourceTable, since: Since | None
     remarks = _remarks(config, name, table, at)
     if since is None:
         return ReadPlan(None, Disposition.REPLACE, "whole table", objections + remarks)
-    fence = _passed(name, since, at)
+    fence = _passed(name, table, since, at)
     if objections or fence is None:
         reasons = tuple(f"scanning by the horizon: {objection}" for objection in objections)
         return ReadPlan(since.horizon_scan(at), Disposition.UPSERT, "horizon scan", reasons)
@@ -73,8 +73,8 @@ def advance(
             assert at.clock_fence is not None  # looked up for every clock strategy
             fence = at.clock_fence - MARGIN
         elif since:
-            fence = _passed(name, since, at)
-    return {"column": name, "fence": fence.isoformat() if fence else None}
+            fence = _passed(name, table, since, at)
+    return {"column": name, "triggers": table.trigger_version, "fence": fence.isoformat() if fence else None}
 
 
 def _not_before(fence: datetime, name: str, table: SourceTable) -> sql.Composable:
@@ -92,11 +92,13 @@ def _not_before(fence: datetime, name: str, table: SourceTable) -> sql.Composabl
     return sql.SQL("({} OR {} IS NULL)").format(bound, sql.Identifier(name))
 
 
-def _passed(name: str, since: Since, at: Observation) -> datetime | None:
+def _passed(name: str, table: SourceTable, since: Since, at: Observation) -> datetime | None:
     """The fence of the stored watermark, or None when it may not be used."""
     value = since.watermark.value
     if since.restarted or value.get("column") != name or not value.get("fence"):
         return None
+    if value["triggers"] != table.trigger_version or since.watermark.token.rewritten(at.token):
+        return None  # rows may have been written without the trigger: it was off, replaced, or a rewrite passed it by
     if at.snapshot.taken_at < since.watermark.snapshot.taken_at:
         return None  # the clock was set back by more than the time between two runs
     return datetime.fromisoformat(value["fence"])
@@ -136,8 +138,10 @@ def _kept_by_trigger(name: str, table: SourceTable) -> bool:
         values = [match["value"].strip() for match in assignment.finditer(source)]
         if zoneless:
             values = [_IN_A_ZONE.sub("", value) for value in values]
-        if not (values and trigger.enabled and trigger.before and trigger.row):
+        if not trigger.may_write(name):
             continue
+        if not values:
+            return False
         if _BRANCH.search(source) or not all(_CLOCK_CALL.fullmatch(value) for value in values):
             return False
         inserts, updates = inserts or trigger.on_insert, updates or trigger.on_update

@@ -4,11 +4,12 @@
 what changed                                  verdict   why
 ============================================= ========= ==========================================
 nothing                                       go on
-server restarted                              widen     ids whose WAL was not flushed are reused
+server restarted, or recovered from a crash   widen     ids whose WAL was not flushed are reused
 a partition was attached or added             go on     the new leaf is read whole (horizon.py)
 other system, timeline or database            reseed    the watermark's ids belong to another history
 transaction counter or horizon went back      reseed    a restored or cloned database
 table has another oid (rename swap, re-made)  reseed    its rows were never read
+a label of an enum was renamed                reseed    rows show the new one without being written
 columns, merge key or claim changed           reseed    the target's rows were made from other columns
 older than the watermark, on a reader         refuse    a lagging reader would take the target back
 ============================================= ========= ==========================================
@@ -55,7 +56,8 @@ def judge(stored: Watermark | None, at: Observation, covers: str) -> Verdict:
     reasons = _reseed_reasons(stored, at, covers)
     if reasons:
         return Verdict(None, tuple(f"reading the whole table again: {reason}" for reason in reasons))
-    if stored.token.started != at.token.started:
+    then, now = stored.token, at.token
+    if (then.started, then.counters_since) != (now.started, now.counters_since):
         return Verdict(
             Since(stored, restarted=True),
             ("the server was restarted since the last run: rows are read from the horizon less a margin",),
@@ -98,6 +100,9 @@ def _reseed_reasons(stored: Watermark, at: Observation, covers: str) -> list[str
         )
     if then.table_oid != now.table_oid:
         found.append(f"the table was made anew or swapped (oid {then.table_oid} before, {now.table_oid} now)")
+    renamed = [label for oid, label in then.labels.items() if now.labels.get(oid, label) != label]
+    if renamed:
+        found.append(f"labels of its enums were renamed: {', '.join(renamed)}")
     if stored.covers != covers:
         found.append("its columns, their types, the merge key or what the strategy looks for changed")
     return found

@@ -3,10 +3,10 @@
 Three methods, the first that holds is used:
 
 lock fence
-    Index-only and provable where the database alone makes the numbers, one at a time (identity or serial
-    default, CACHE 1). Taking M = max(column) first and then the transactions H that hold a write lock on
-    the table, every number <= M was handed out to a member of H or to a finished transaction. Once H is
-    gone, all numbers <= M are decided, and the next read may start above M.
+    Index-only and provable where the database alone makes the numbers, one at a time (GENERATED ALWAYS AS
+    IDENTITY, or declared so, with CACHE 1). Taking M = max(column) first and then the transactions H that hold
+    a write lock on the table, every number <= M was handed out to a member of H or to a finished transaction.
+    Once H is gone, all numbers <= M are decided, and the next read may start above M.
 lookback
     ``column > W - lookback``, filtered by the horizon: for numbers made elsewhere, when the user states how
     far out of order they can be. Numbers further back are not found.
@@ -54,10 +54,10 @@ class Integer(Strategy):
 
     def plan(self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation) -> ReadPlan:
         objections = _objections(config, table, at)
-        remarks = _remarks(config, table)
+        remarks = _remarks(config)
         if since is None:
             return ReadPlan(None, Disposition.REPLACE, "whole table", (*objections, *remarks))
-        passed, _ = _standing(config, since, at)
+        passed, _ = _standing(config, table, since, at)
         if not objections and passed is not None:
             return ReadPlan(
                 since.with_new_members(_above(config, table, passed), at),
@@ -65,15 +65,16 @@ class Integer(Strategy):
                 "lock fence",
                 remarks,
             )
-        if objections and config.lookback and isinstance(reached := since.watermark.value.get("reached"), int):
+        reached = since.watermark.value.get("reached")
+        bounded = not since.restarted and _same_numbers(config, table, since, at)
+        if objections and config.lookback and bounded and isinstance(reached, int):
             window = sql.SQL("{} AND ({} OR {})").format(
                 _above(config, table, reached - config.lookback),
                 _above(config, table, reached),
                 horizon.written_since(since.watermark.snapshot.xmin, at.snapshot),
             )
             note = f"numbers more than lookback = {config.lookback} below {reached} are not looked for: not certified"
-            if not since.restarted:
-                return ReadPlan(since.with_new_members(window, at), Disposition.UPSERT, "lookback", (*objections, note))
+            return ReadPlan(since.with_new_members(window, at), Disposition.UPSERT, "lookback", (*objections, note))
         return ReadPlan(since.horizon_scan(at), Disposition.UPSERT, "horizon scan", _scanning(objections) + remarks)
 
     def advance(
@@ -84,10 +85,11 @@ class Integer(Strategy):
             "fence": None,
             "pending": [],
             "reached": at.high_water,
+            "sequence": _version(config, table),
         }
         if _objections(config, table, at) or at.high_water is None:
             return value
-        passed, pending = _standing(config, since, at)
+        passed, pending = _standing(config, table, since, at)
         waiting = [*pending, [at.high_water, list(at.lock_holders)]]
         decided = [high for high, holders in waiting if _gone(holders, at)]
         undecided = [entry for entry in waiting if not _gone(entry[1], at)]
@@ -107,22 +109,34 @@ def _above(config: TableConfig, table: SourceTable, low: int) -> sql.Composable:
     return sql.SQL("({} OR {} IS NULL)").format(above, column)
 
 
-def _standing(config: TableConfig, since: Since | None, at: Observation) -> tuple[int | None, list[Any]]:
+def _version(config: TableConfig, table: SourceTable) -> str:
+    sequence = table.sequences.get(str(config.watermark_col))
+    return sequence.version if sequence else ""
+
+
+def _standing(
+    config: TableConfig, table: SourceTable, since: Since | None, at: Observation
+) -> tuple[int | None, list[Any]]:
     """The stored fence, None when none is decided yet or it may not be used, and the fences still pending."""
     if since is None or since.restarted or since.watermark.strategy != Integer.name:
         return None, []
     value: dict[str, Any] = since.watermark.value
     fence, pending = value["fence"], value["pending"]
-    if value["column"] != config.watermark_col:
+    if not _same_numbers(config, table, since, at):
         return None, []
-    then, now = since.watermark.token.members, at.token.members
-    if any(now.get(oid, filenode) != filenode for oid, filenode in then.items()):
-        return None, []  # rewritten or truncated, and TRUNCATE RESTART IDENTITY hands out the numbers again
     reached = max([high for high, _ in pending], default=fence)
     newest = at.sequence_last_value if at.sequence_last_value is not None else at.high_water
     if newest is None or (reached is not None and newest < reached):
         return None, []  # the sequence was set back: its numbers come a second time
     return fence, pending
+
+
+def _same_numbers(config: TableConfig, table: SourceTable, since: Since, at: Observation) -> bool:
+    """Whether the column, its sequence and the table's files are those of the watermark: ALTER SEQUENCE RESTART and
+    TRUNCATE RESTART IDENTITY hand out numbers a second time."""
+    value: dict[str, Any] = since.watermark.value
+    named = (value.get("column"), value.get("sequence")) == (config.watermark_col, _version(config, table))
+    return named and not since.watermark.token.rewritten(at.token)
 
 
 def _gone(holders: list[str], at: Observation) -> bool:
@@ -164,6 +178,14 @@ def _unproven(name: str, table: SourceTable) -> list[str]:
     if sequence is None:
         return [f"{name} has no identity and no nextval default: its numbers are made by the application"]
     found = []
+    column = table.column(name)
+    if column is not None and column.identity != "a":
+        found.append(
+            f"{name} is not GENERATED ALWAYS AS IDENTITY: an application may call nextval() itself long before it"
+            " inserts, or make numbers of its own; if none does, declare watermark_set_by: database"
+        )
+    if any(trigger.on_insert and trigger.may_write(name) for trigger in table.triggers):
+        found.append(f"a trigger of the table may set {name}")
     if sequence.increment > 1:
         found.append(
             f"sequence {sequence.name} grows by {sequence.increment}, as for applications that share out blocks"
@@ -175,15 +197,9 @@ def _unproven(name: str, table: SourceTable) -> list[str]:
     return found
 
 
-def _remarks(config: TableConfig, table: SourceTable) -> tuple[str, ...]:
-    column = table.column(str(config.watermark_col))
+def _remarks(config: TableConfig) -> tuple[str, ...]:
     if config.watermark_set_by == "database":
         return (f"{config.watermark_col} is declared as set by the database: that is trusted, not checked",)
-    if column is not None and column.identity != "a" and column.name in table.sequences:
-        return (
-            f"an application that writes {column.name} itself, or calls nextval() before it inserts, could not be"
-            " seen: declare watermark_set_by: application if one does (GENERATED ALWAYS AS IDENTITY rules it out)",
-        )
     return ()
 
 

@@ -43,6 +43,8 @@ class Xmin(Strategy):
         doubt = _would_repeat(since, at) if since else ""
         if since is None or doubt:
             warnings = (f"reading it whole: {doubt}",) if doubt else ()
+            if _ids_were_used_up(at):  # then old rows may look undecided; all are taken, and no window follows
+                return ReadPlan(None, Disposition.REPLACE, "whole table", warnings)
             return ReadPlan(upper, Disposition.REPLACE, "whole table", warnings, scope=upper)
         lower = horizon.written_since(since.watermark.snapshot.xmin, at.snapshot)
         window = sql.SQL("{} AND {}").format(lower, upper)
@@ -60,6 +62,10 @@ def _would_repeat(since: Since, at: Observation) -> str:
         return "partitions were attached or detached"
     if watermark.token.members != at.token.members:
         return "the table was rewritten or truncated"
-    if at.snapshot.xmax > 2**32:
+    if _ids_were_used_up(at):
         return "this server has used up 2^32 transaction ids, after which rows that old look new"
     return ""
+
+
+def _ids_were_used_up(at: Observation) -> bool:
+    return at.snapshot.xmax > 2**32

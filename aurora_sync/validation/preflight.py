@@ -114,6 +114,11 @@ def _key(config: TableConfig, table: SourceTable) -> Iterable[str]:
                 "it has children by INHERITS, whose rows no key of it covers; use watermark_type: full_snapshot "
                 "without primary_key, or sync the children and not this table"
             )
+    elif key and config.append_only:
+        yield (
+            f"append_only: the table has a merge key ({', '.join(key)}), by which updates are found as well; leave "
+            "append_only out"
+        )
     elif not key:
         if not full and not config.append_only:
             primary = next((index for index in table.indexes if index.primary), None)
