@@ -68,8 +68,8 @@ def _access(table: SourceTable) -> Iterable[str]:
             "row-level security applies to this role, so it would see only some of the rows and the others would "
             "count as deleted; connect as a role with BYPASSRLS or as the table's owner"
         )
-    # A heap's xmin is read with every row, and xmin needs SELECT on the table: grants on columns do not do.
-    if not (table.select_on_table if table.is_heap else table.readable):
+    # xmin, which is read with every row, and LOCK TABLE need SELECT on the table: grants on columns do not do.
+    if not (table.select_on_table if table.kind in "rpv" else table.readable):
         yield (
             "this role may not SELECT from it; needed: SELECT on the whole table, grants on single columns are not "
             "enough; GRANT SELECT ON it, and GRANT USAGE ON SCHEMA"

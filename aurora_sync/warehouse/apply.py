@@ -42,7 +42,8 @@ def apply(
     existing = ddl.existing_columns(session, target)
     layout = ddl.layout(config, manifest, log_schema, existing)
     sync_log.prepare(session, target, log_schema)
-    ddl.prepare_target(session, layout, existing, manifest.table)
+    if existing:
+        ddl.adapt_target(session, layout, existing, manifest.table)
     if existing and manifest.expected_sequence == 0:
         _refuse_foreign(session, layout, manifest, log_schema)
     merging = started
@@ -51,6 +52,8 @@ def apply(
             session.query(ddl.create_staging(layout))
             loaded = session.load(layout.staging.sql, manifest, objects)
             _assert_staged(session, layout, manifest, loaded)
+            if not existing:  # only now: a first load that is refused for its values leaves no table of their types
+                ddl.make_target(session, layout, manifest.table)
             merging = monotonic()
             with session.transaction():
                 entry = _transact(session, config, layout, manifest, strategy, log_schema, allow_deletes)

@@ -219,17 +219,19 @@ def _type_name(reported: str, precision: int | None, scale: int | None) -> str:
     return f"NUMBER({precision},{scale})" if word == "NUMBER" else word
 
 
-def prepare_target(session: Session, layout: Layout, existing: dict[str, str], source: str) -> None:
-    """Create the target, or make sure that it is ours and add the columns it lacks. Idempotent.
+def make_target(session: Session, layout: Layout, source: str) -> None:
+    """Create the target where there is none. Idempotent."""
+    session.query(create_schema(layout.target.schema))
+    session.query(create_target(layout))
+    session.query(comment_target(layout, source))
+
+
+def adapt_target(session: Session, layout: Layout, existing: dict[str, str], source: str) -> None:
+    """Make sure that the target that is there is ours, and add the columns it lacks. Idempotent.
 
     Raises WarehouseError when a table of that name is there that this project did not make, or when a
     column has another type than the source's now asks for.
     """
-    if not existing:
-        session.query(create_schema(layout.target.schema))
-        session.query(create_target(layout))
-        session.query(comment_target(layout, source))
-        return
     if RUN_SEQ not in existing:
         raise WarehouseError(
             f"{layout.target} exists and was not made by aurora_sync: it has no column {RUN_SEQ}",
