@@ -227,7 +227,7 @@ def test_row_level_security_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "source",
-    [table(select_on_table=False), table(readable=False, select_on_table=False), replace(VIEW, readable=False)],
+    [table(select_on_table=False), table(readable=False, select_on_table=False), replace(VIEW, readable=False, select_on_table=False)],
     ids=["grants on columns", "no grant", "a view"],
 )
 def test_a_missing_select_privilege_is_refused(source: SourceTable) -> None:
