@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ def serve(directory: Path, *, port: int) -> int:
             f"{' and '.join(missing)} not found", where=str(home), hint="start the UI in the project's folder"
         )
     with _source(directory):
-        environment = {**os.environ, "DAGSTER_HOME": os.environ.get("DAGSTER_HOME", str(home))}
+        environment = {"DAGSTER_HOME": str(_home(directory, home / "dagster.yaml")), **os.environ}
         command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
         print(f"Dagster starts at http://127.0.0.1:{port} (about 15 s); Ctrl-C stops it", flush=True)
         # A process group of its own: Ctrl-C reaches this process first, which then stops Dagster as a whole.
@@ -40,6 +41,14 @@ def serve(directory: Path, *, port: int) -> int:
             return 0
         finally:
             _stop(dagster)
+
+
+def _home(directory: Path, configuration: Path) -> Path:
+    """A home in which Dagster may leave folders of its own, with this project's configuration in it."""
+    home = directory.absolute() / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(configuration, home / "dagster.yaml")
+    return home
 
 
 @contextmanager

@@ -56,7 +56,7 @@ class Writers:
                 counter = 0
                 while not self._stop.is_set():
                     counter = self._transaction(connection, dice, number, counter)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - stop() raises it again
             self._failures.append(error)
 
     def _transaction(self, connection: Connection, dice: random.Random, number: int, counter: int) -> int:
