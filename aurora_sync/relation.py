@@ -46,8 +46,8 @@ class Trigger:
             return False
         if self.language not in ("plpgsql", "sql"):
             return True
-        whole_row = re.search(r"\bnew\s*:?=|\binto\s+(strict\s+)?new\b", self.source, re.IGNORECASE)
-        return bool(whole_row) or re.search(rf"\b{re.escape(column)}\b", self.source, re.IGNORECASE) is not None
+        whole_row = r"\bnew\s*:?=|\binto\s+(strict\s+)?new\b|\breturn\b(?!\s*(new|null)\s*;)"
+        return re.search(rf"{whole_row}|(?<!\w){re.escape(column)}(?!\w)", self.source, re.IGNORECASE) is not None
 
 
 @dataclass(frozen=True)

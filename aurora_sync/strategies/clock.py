@@ -13,6 +13,7 @@ same rows, at the price of a sequential scan.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from psycopg2 import sql
@@ -140,9 +141,9 @@ def _kept_by_trigger(name: str, table: SourceTable) -> bool:
             values = [_IN_A_ZONE.sub("", value) for value in values]
         if not trigger.may_write(name):
             continue
-        if not values:
-            return False
         if _BRANCH.search(source) or not all(_CLOCK_CALL.fullmatch(value) for value in values):
+            return False
+        if not values or replace(trigger, source=assignment.sub(" ", source)).may_write(name):
             return False
         inserts, updates = inserts or trigger.on_insert, updates or trigger.on_update
     return inserts and updates

@@ -184,7 +184,8 @@ def _unproven(name: str, table: SourceTable) -> list[str]:
             f"{name} is not GENERATED ALWAYS AS IDENTITY: an application may call nextval() itself long before it"
             " inserts, or make numbers of its own; if none does, declare watermark_set_by: database"
         )
-    if any(trigger.on_insert and trigger.may_write(name) for trigger in table.triggers):
+    # One with a WHEN clause counts as firing on neither, and may still fire on an insert.
+    if any((t.on_insert or not t.on_update) and t.may_write(name) for t in table.triggers):
         found.append(f"a trigger of the table may set {name}")
     if sequence.increment > 1:
         found.append(

@@ -120,9 +120,8 @@ def advance(
         raise RivalRunError(
             f"another run was applied to {target} after this one had started from run sequence {expected}",
             where=str(target),
-            hint="nothing of this run was applied and nothing is lost; it starts again from the newer state."
-            " Should this repeat with no other run about, the log was restored without its fence: drop"
-            f" {_fence(log_schema, target)}",
+            hint="nothing of this run was applied and nothing is lost: run again. Should this repeat with no other run"
+            f" about, the log was restored without its fence: drop {_fence(log_schema, target)}",
         )
     return expected + 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -41,8 +42,7 @@ def where(found: ReadPlan) -> str:
 
 
 def method(source: SourceTable, **keys: Any) -> str:
-    standing = since("timestamp", {"column": "at", "fence": NOON.isoformat()}, at())
-    return plan(standing, at(1), source, **keys).method
+    return plan(after(at(), source=touched()), at(1), source, **keys).method
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,10 @@ def test_trigger_that_always_writes_the_clock_is_recognised(body: str) -> None:
         "-- NEW.at := now();\n",
         "/* NEW.at := now();\n */",
         "NEW.at := now(); NEW.at := OLD.at;",
+        "NEW.at := now(); SELECT OLD.at INTO NEW.at;",
+        "NEW.at := now(); NEW := OLD;",
+        "NEW.at := now(); SELECT OLD.* INTO STRICT NEW;",
+        "NEW.at := now(); RETURN jsonb_populate_record(NEW, to_jsonb(OLD));",
         "BEGIN NEW.at := now(); EXCEPTION WHEN OTHERS THEN NULL; END;",
     ],
 )
@@ -102,10 +106,60 @@ def test_trigger_that_does_not_fire_for_every_row_is_not_trusted(change: dict[st
 def test_two_triggers_may_share_the_work_and_a_third_may_spoil_it() -> None:
     inserting = touched(trigger={"on_update": False}).triggers
     updating = touched(trigger={"on_insert": False}).triggers
-    spoiling = touched("NEW.at := OLD.at;").triggers
     at_ = column("at", "timestamptz", not_null=True)
     assert method(table(at_, triggers=inserting + updating)) == "clock fence"
+    spoiling = touched("NEW.at := OLD.at;").triggers
     assert method(table(at_, triggers=inserting + updating + spoiling)) == "horizon scan"
+
+
+@pytest.mark.parametrize(
+    ("body", "change", "expected"),
+    [
+        ("NEW.other := 5;", {}, "clock fence"),
+        ("NEW.at_all := OLD.at_all;", {}, "clock fence"),
+        ("SELECT OLD.at INTO NEW.at;", {"before": False}, "clock fence"),  # AFTER: the row is written already
+        ("SELECT OLD.at INTO NEW.at;", {"enabled": False}, "clock fence"),
+        ("SELECT OLD.at INTO NEW.at;", {}, "horizon scan"),
+        ("SELECT OLD.at INTO NEW.at;", {"on_insert": False}, "horizon scan"),
+        ("SELECT OLD.* INTO NEW;", {}, "horizon scan"),
+        ("new = old;", {}, "horizon scan"),
+        ("RETURN NEW #= hstore(TG_ARGV[0], '');", {}, "horizon scan"),
+        ("OLD.other := 5; RETURN OLD;", {}, "horizon scan"),
+        ("", {"language": "c"}, "horizon scan"),
+        ("SD['x'] = 1", {"language": "plpython3u"}, "horizon scan"),
+    ],
+)
+def test_second_trigger_spoils_what_the_first_wrote_unless_its_text_shows_that_it_cannot(
+    body: str, change: dict[str, Any], expected: str
+) -> None:
+    second = touched(body, trigger=change).triggers
+    assert method(table(column("at", "timestamptz", not_null=True), triggers=TABLE.triggers + second)) == expected
+
+
+def test_column_whose_name_is_no_word_is_looked_for_as_well() -> None:
+    keeping, spoiling = (touched(f'NEW."#at" := {value};').triggers for value in ("now()", 'OLD."#at"'))
+    named = CONFIG.model_copy(update={"watermark_col": "#at"})
+    for triggers, expected in ((keeping, "clock fence"), (keeping + spoiling, "horizon scan")):
+        source = table(column("#at", "timestamptz", not_null=True), triggers=triggers)
+        standing = since("timestamp", STRATEGY.advance(named, source, None, at()), at())
+        fenced = standing.watermark.value["fence"] is not None
+        assert (STRATEGY.plan(named, source, standing, at(1)).method, fenced) == (expected, expected == "clock fence")
+
+
+def test_fence_is_not_used_after_a_trigger_was_touched_and_comes_back_with_the_next_run() -> None:
+    """It may have been off in between; then rows were written without the clock."""
+    then, now = replace(TABLE, trigger_version="before"), replace(TABLE, trigger_version="after")
+    standing = after(at(), source=then)
+    assert plan(standing, at(1), then).method == "clock fence"
+    assert plan(standing, at(1), now).method == "horizon scan"
+    assert plan(after(at(), at(1), source=now), at(2), now).method == "clock fence"
+    prepared = at(1, prepared_transactions=1)  # then no new fence can be made, and the old one may not be kept
+    assert STRATEGY.advance(CONFIG, now, standing, prepared)["fence"] is None
+
+
+def test_fence_is_not_used_after_the_table_was_rewritten() -> None:
+    """ALTER COLUMN ... TYPE ... USING gives every row new values, and no trigger sees them."""
+    assert plan(after(at()), at(1, token={"members": {"16400": 99}})).method == "horizon scan"
 
 
 def test_declared_by_the_user() -> None:
@@ -147,7 +201,7 @@ def test_watermark_stands_still_while_a_transaction_is_prepared() -> None:
     "standing",
     [
         Since(after(at()).watermark, restarted=True),
-        since("timestamp", {"column": "other", "fence": NOON.isoformat()}, at()),
+        since("timestamp", {"column": "other", "triggers": "", "fence": NOON.isoformat()}, at()),
         since("xmin", {"horizon": 5}, at()),
         after(at(60)),  # the clock was set back
     ],

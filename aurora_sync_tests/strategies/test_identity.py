@@ -38,6 +38,27 @@ def test_restarted_server_widens_the_read() -> None:
     assert "restarted" in found.reasons[0]
 
 
+def test_server_that_recovered_from_a_crash_widens_the_read() -> None:
+    """One backend that crashed takes all others with it; the postmaster, and so its start, stays."""
+    found = verdict(at(1, xmin=1050, xmax=1200, token={"counters_since": "2026-06-01 11:59:00+00"}))
+    assert found.since is not None
+    assert found.since.restarted
+    assert "restarted" in found.reasons[0]
+
+
+def test_renamed_label_reads_the_whole_table_and_an_added_or_dropped_one_goes_on() -> None:
+    stored = watermark("xmin", {}, at(xmin=1000, xmax=1100, token={"labels": {"7": "red", "8": "blue"}}), "c")
+
+    def now(labels: dict[str, str]) -> Verdict:
+        return judge(stored, at(1, xmin=1050, xmax=1200, token={"labels": labels}), "c")
+
+    renamed = now({"7": "crimson", "8": "blue"})
+    assert renamed.since is None
+    assert "labels of its enums were renamed: red" in renamed.reasons[0]
+    assert now({"7": "red", "8": "blue", "9": "green"}).since is not None
+    assert now({"7": "red"}).since is not None  # the column went away: covers() tells
+
+
 def test_attached_partition_goes_on() -> None:
     found = verdict(at(1, xmin=1050, xmax=1200, token={"members": {"16400": 16400, "17000": 17000}}))
     assert found.since is not None

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from aurora_sync.increment import Disposition
-from aurora_sync.relation import Observation, Sequence, SourceTable
+from aurora_sync.relation import Observation, Sequence, SourceTable, Trigger
 from aurora_sync.strategies.base import ReadPlan, Since
 from aurora_sync.strategies.integer import _MOST_PENDING, Integer
 from aurora_sync_tests.strategies.observations import at, column, config, identity, rendered, since, table
 
 STRATEGY = Integer()
 CONFIG = config("integer", watermark_col="id")
+SETS_ID = Trigger("own", True, True, True, False, True, "BEGIN NEW.id := nextval('other'); RETURN NEW; END")
 
 
 def seen(high: int | None, *holders: str, last: int | None = -1, **values: Any) -> Observation:
@@ -136,6 +137,11 @@ def test_new_partition_is_read_whole_beside_the_fence() -> None:
         (identity(sequences={"id": Sequence("s", 1, -1, False)}), {}, "does not only grow"),
         (identity(sequences={"id": Sequence("s", 1, 1, True)}), {}, "does not only grow"),
         (identity(sequences={"id": Sequence("s", 1, 10, False)}), {}, "grows by 10"),
+        (replace(identity(), columns=(column("id", "int8", identity="d"),)), {}, "not GENERATED ALWAYS"),
+        (replace(identity(), columns=(column("id", "int8", default="nextval('s')"),)), {}, "not GENERATED ALWAYS"),
+        (identity(triggers=(SETS_ID,)), {}, "a trigger of the table may set id"),
+        (identity(triggers=(replace(SETS_ID, source="", language="c"),)), {}, "a trigger of the table may set id"),
+        (identity(triggers=(replace(SETS_ID, on_insert=False),)), {}, "a trigger of the table may set id"),  # WHEN
         (identity(subscribed=True), {}, "logical replication"),
         (identity(kind="p"), {}, "a partition filled directly"),
         (identity(), {"token": {"in_recovery": True}}, "reader"),
@@ -149,6 +155,25 @@ def test_precondition_that_does_not_hold_is_named_and_scanned_around(
     assert found.method == "horizon scan"
     assert objection in found.warnings[0]
     assert STRATEGY.advance(CONFIG, source, None, seen(12, **moment))["fence"] is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"on_insert": False, "on_update": True}, {"before": False}, {"row": False}, {"enabled": False}, {"source": ""}],
+)
+def test_trigger_that_cannot_set_the_number_of_a_new_row_does_no_harm(change: dict[str, Any]) -> None:
+    source = identity(triggers=(replace(SETS_ID, **change),))
+    assert plan(after(seen(10)), seen(12), source).method == "lock fence"
+
+
+def test_numbers_of_a_sequence_that_was_restarted_are_scanned_for_and_its_fences_forgotten() -> None:
+    """It has handed out the old numbers again and passed them: nothing else tells."""
+    anew = identity(sequences={"id": Sequence("public.t_id_seq", 1, 1, False, version="anew")})
+    standing = after(seen(10), seen(20, "3/1"))
+    assert plan(standing, seen(30)).method == "lock fence"
+    assert plan(standing, seen(30), anew).method == "horizon scan"
+    value = STRATEGY.advance(CONFIG, anew, standing, seen(30, "4/1"))
+    assert (value["fence"], value["pending"]) == (None, [[30, ["4/1"]]])
 
 
 def test_numbers_of_the_application_are_scanned_for() -> None:
@@ -171,3 +196,21 @@ def test_lookback_reads_a_window_and_says_that_it_is_not_certified() -> None:
     assert "not certified" in found.warnings[-1]
     restarted = Since(after(seen(10)).watermark, restarted=True)
     assert plan(restarted, seen(12), **keys).method == "horizon scan"
+
+
+@pytest.mark.parametrize(
+    ("stored", "source", "now"),
+    [
+        ({"column": "other"}, identity(), seen(12)),  # its numbers say nothing of these
+        ({"sequence": "before"}, identity(), seen(12)),
+        ({}, identity(), seen(12, token={"members": {"16400": 99}})),
+    ],
+)
+def test_lookback_does_not_go_on_from_other_numbers(
+    stored: dict[str, Any], source: SourceTable, now: Observation
+) -> None:
+    keys = {"watermark_set_by": "application", "lookback": 5}
+    standing = after(seen(10))
+    assert plan(standing, seen(12), source, **keys).method == "lookback"
+    changed = since("integer", standing.watermark.value | stored, seen(10))
+    assert plan(changed, now, source, **keys).method == "horizon scan"

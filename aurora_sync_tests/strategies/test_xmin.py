@@ -59,6 +59,14 @@ def test_append_that_could_repeat_a_row_reads_the_table_whole(standing: Since, n
     assert doubt in found.warnings[0]
 
 
+def test_first_append_of_a_long_used_server_takes_every_row() -> None:
+    """An old row looks undecided there, and no later window would take it: each run reads the table whole."""
+    found = STRATEGY.plan(APPEND, TABLE, None, at(xmin=2**33, xmax=2**33 + 50))
+    assert (found.where, found.scope, found.disposition) == (None, None, Disposition.REPLACE)
+    found = STRATEGY.plan(APPEND, TABLE, after(2**33 - 90, 2**33 - 80), at(xmin=2**33, xmax=2**33 + 50))
+    assert (found.where, found.scope, found.disposition) == (None, None, Disposition.REPLACE)
+
+
 def test_old_row_of_a_long_used_server_would_be_appended_twice() -> None:
     """Why 2^32 is a limit for appends: the row's age is right only up to there."""
     from aurora_sync.strategies.horizon import age

@@ -96,9 +96,9 @@ def test_rows_reinserted_below_a_fence_after_a_truncate_are_exported(world: Worl
 def test_rows_below_an_explicit_number_are_exported(world: World) -> None:
     """One row with a huge number puts MAX(id) out of reach of the sequence."""
     table = STRATEGIES["integer"]
-    world.execute("CREATE TABLE t (id serial PRIMARY KEY, v text)", "INSERT INTO t (v) VALUES ('a')")
+    world.execute(TABLE)
     world.sync(table)
-    world.execute("INSERT INTO t VALUES (2999, 'poison')")
+    world.execute("INSERT INTO t OVERRIDING SYSTEM VALUE VALUES (2999, 'poison')")
     world.sync(table)
     world.execute("INSERT INTO t (v) VALUES ('b')")
     world.sync(table)
@@ -168,4 +168,4 @@ def test_table_that_vacuum_full_rewrote_is_not_exported_again(world: World, stra
     world.execute("INSERT INTO t (v) VALUES ('new')")
     receipt = world.sync(table)
     world.assert_equal(table)
-    assert receipt.rows_exported == (11 if strategy in ("timestamp", "composite") else 1)
+    assert receipt.rows_exported == 1

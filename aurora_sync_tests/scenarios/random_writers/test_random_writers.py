@@ -29,23 +29,25 @@ OURS: dict[str, dict[str, object]] = {
     "composite": {"watermark_type": "composite", "watermark_cols": ["updated_at", "id"]},
     "full_snapshot": {"watermark_type": "full_snapshot"},
 }
-# How ids are made, and the method that the integer strategy must then choose.
-IDS = {
-    "identity": ("GENERATED ALWAYS AS IDENTITY", 1, "lock fence"),
-    "serial": ("DEFAULT nextval('ids')", 1, "lock fence"),
-    "cache": ("DEFAULT nextval('ids')", 20, "horizon scan"),
-    "application": ("", 1, "horizon scan"),
+# How ids are made, what is declared of them, and the method that the integer strategy must then choose.
+DECLARED = {"watermark_set_by": "database"}
+IDS: dict[str, tuple[str, int, dict[str, object], str]] = {
+    "identity": ("GENERATED ALWAYS AS IDENTITY", 1, {}, "lock fence"),
+    "serial": ("DEFAULT nextval('ids')", 1, DECLARED, "lock fence"),
+    "cache": ("DEFAULT nextval('ids')", 20, DECLARED, "horizon scan"),
+    "application": ("", 1, {}, "horizon scan"),
 }
 
 
 def trial(dsn: str, other_dsn: str, *, ids: str, seed: int, seconds: float) -> tuple[Counter[str], dict[str, int]]:
     """One trial; returns the rows our strategies lost or left stale, by strategy, and those of the naive SQL."""
-    column, cache, expected_method = IDS[ids]
+    column, cache, declared, expected_method = IDS[ids]
     with closing(psycopg2.connect(dsn)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute(TABLE.format(id=column, cache=cache))
-    ours = {name: _replica(dsn, options, "t") for name, options in OURS.items()}
+    options = OURS | {"integer": OURS["integer"] | declared}
+    ours = {name: _replica(dsn, options[name], "t") for name in OURS}
     history = _replica(dsn, {"watermark_type": "xmin", "append_only": True}, "history")
     naive = naive_replicas(dsn)
     writers = Writers(dsn, seed, ids="application" if ids == "application" else "identity")
