@@ -203,6 +203,16 @@ def test_a_table_without_a_key_needs_full_snapshot_or_append_only(watermark: dic
     assert "or use full_snapshot, or xmin with append_only: true" in found
 
 
+@pytest.mark.parametrize(
+    ("source", "keys"), [(table(), {}), (table(key=None, indexes=(index("id"),)), {"primary_key": "id"})]
+)
+def test_append_only_is_refused_where_there_is_a_key(source: SourceTable, keys: dict[str, Any]) -> None:
+    """A row that is updated would come a second time, beside its old version."""
+    assert problems(source, append_only=True, **keys) == [
+        "append_only: the table has a merge key (id), by which updates are found as well; leave append_only out"
+    ]
+
+
 def test_a_deferrable_primary_key_serves_no_increment_and_is_no_key_of_a_full_snapshot() -> None:
     source = table(indexes=(index("id", primary=True, immediate=False),))
     (found,) = problems(source)
@@ -227,7 +237,11 @@ def test_row_level_security_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "source",
-    [table(select_on_table=False), table(readable=False, select_on_table=False), replace(VIEW, readable=False, select_on_table=False)],
+    [
+        table(select_on_table=False),
+        table(readable=False, select_on_table=False),
+        replace(VIEW, readable=False, select_on_table=False),
+    ],
     ids=["grants on columns", "no grant", "a view"],
 )
 def test_a_missing_select_privilege_is_refused(source: SourceTable) -> None:

@@ -1,0 +1,113 @@
+"""Rows of a clock strategy that were written past its trigger, so that their time is an old one."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from aurora_sync.strategies import clock
+from aurora_sync_tests.scenarios.world import World, config
+
+TABLE = "CREATE TABLE t (id int PRIMARY KEY, a int, updated_at timestamptz)"
+TOUCH = """
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN NEW.updated_at := now(); RETURN NEW; END $$;
+CREATE TRIGGER touch BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION touch();
+INSERT INTO t (id, a) VALUES (1, 1), (2, 2), (3, 3);
+"""
+BY_TIME = config(watermark_type="timestamp", watermark_col="updated_at")
+
+
+@pytest.fixture(autouse=True)
+def _no_margin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock fence alone, without the minute of margin that would cover a whole test."""
+    monkeypatch.setattr(clock, "MARGIN", timedelta(0))
+
+
+def fence_in_use(world: World) -> str:
+    """The fence that the next run would read from."""
+    fence = world.sync(BY_TIME).watermark_after.value["fence"]
+    assert isinstance(fence, str)
+    assert world.sync(BY_TIME).method == "clock fence"
+    return fence
+
+
+def assert_found_by_the_horizon_alone(world: World, fence: str) -> None:
+    assert world.execute(f"SELECT id FROM t WHERE updated_at >= '{fence}'") == []  # what the fence would find
+    assert world.sync(BY_TIME).method == "horizon scan"
+    world.assert_equal(BY_TIME)
+
+
+def test_rows_updated_while_the_trigger_was_off_are_exported(world: World) -> None:
+    world.execute(TABLE, TOUCH)
+    fence = fence_in_use(world)
+    world.execute("ALTER TABLE t DISABLE TRIGGER touch", "UPDATE t SET a = 20 WHERE id = 2")
+    world.execute("ALTER TABLE t ENABLE TRIGGER touch")
+    assert_found_by_the_horizon_alone(world, fence)
+    world.execute("UPDATE t SET a = 30 WHERE id = 3")
+    receipt = world.sync(BY_TIME)  # the trigger was left alone since: the fence is back
+    assert (receipt.method, receipt.rows_exported) == ("clock fence", 1)
+    world.assert_equal(BY_TIME)
+
+
+def test_rows_updated_while_the_function_of_the_trigger_was_another_are_exported(world: World) -> None:
+    world.execute(TABLE, TOUCH)
+    fence = fence_in_use(world)
+    function = "CREATE OR REPLACE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {} RETURN NEW; END $$"
+    world.execute(function.format(""), "UPDATE t SET a = 20 WHERE id = 2")
+    world.execute(function.format("NEW.updated_at := now();"))
+    assert_found_by_the_horizon_alone(world, fence)
+
+
+def test_rows_updated_while_their_partition_was_detached_are_exported(world: World) -> None:
+    """A partition loses the trigger of its parent when it is detached, and gets it back: same oid, same file."""
+    world.execute(
+        f"{TABLE} PARTITION BY RANGE (id)", "CREATE TABLE one PARTITION OF t FOR VALUES FROM (1) TO (100)", TOUCH
+    )
+    fence = fence_in_use(world)
+    world.execute("ALTER TABLE t DETACH PARTITION one", "UPDATE one SET a = 20 WHERE id = 2")
+    world.execute("ALTER TABLE t ATTACH PARTITION one FOR VALUES FROM (1) TO (100)")
+    assert_found_by_the_horizon_alone(world, fence)
+
+
+def test_values_that_a_rewriting_alter_made_are_exported(world: World) -> None:
+    """Name and type stay, no trigger fires, and every row has another value."""
+    world.execute(TABLE, TOUCH)
+    fence = fence_in_use(world)
+    world.execute("ALTER TABLE t ALTER a TYPE int USING a * 100")
+    assert_found_by_the_horizon_alone(world, fence)
+    assert {row[1] for row in world.target_rows(BY_TIME)} == {100, 200, 300}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "SELECT OLD.updated_at INTO NEW.updated_at; RETURN NEW;",
+        "RETURN jsonb_populate_record(NEW, jsonb_build_object(TG_ARGV[0], to_jsonb(OLD) -> TG_ARGV[0]));",
+    ],
+)
+def test_second_trigger_that_keeps_the_old_time_hides_no_update(world: World, body: str) -> None:
+    world.execute(
+        TABLE,
+        TOUCH,
+        f"CREATE FUNCTION undo() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$",
+        "CREATE TRIGGER undo BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION undo('updated_at')",
+    )
+    receipt = world.sync(BY_TIME)
+    assert receipt.watermark_after.value["fence"] is None
+    now = world.execute("SELECT now()::text")[0][0]
+    world.execute("UPDATE t SET a = 20 WHERE id = 2")
+    assert_found_by_the_horizon_alone(world, now)
+
+
+def test_second_trigger_whose_language_cannot_be_read_is_not_trusted(world: World) -> None:
+    world.execute(
+        TABLE,
+        TOUCH,
+        "CREATE TRIGGER z BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+    )
+    world.sync(BY_TIME)
+    receipt = world.sync(BY_TIME)
+    assert receipt.method == "horizon scan"
+    assert "no BEFORE INSERT OR UPDATE row trigger" in receipt.warnings[0]
