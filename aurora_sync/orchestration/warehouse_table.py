@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aurora_sync.config.tables import fold
 from aurora_sync.warehouse import ddl
 from aurora_sync.warehouse.base import Warehouse
 
@@ -57,6 +58,6 @@ class WarehouseTable:
     def _select(self, existing: Mapping[str, str], columns: Sequence[str] | None) -> str:
         """Our own columns only where asked for; rows marked as deleted never."""
         chosen = [name for name in existing if name not in ddl.ADDED_TYPES] if columns is None else columns
-        names = ", ".join(ddl.identifier(ddl.fold(name)) for name in chosen)
+        names = ", ".join(ddl.identifier(fold(name)) for name in chosen)
         present = f' WHERE "{ddl.DELETED}" IS DISTINCT FROM TRUE' if ddl.DELETED in existing else ""
         return f"SELECT {names} FROM {self.sql}{present}"  # noqa: S608 - every name is quoted

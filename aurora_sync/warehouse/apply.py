@@ -10,7 +10,7 @@ import logging
 from datetime import UTC, datetime
 from time import monotonic
 
-from aurora_sync.config.tables import TableConfig
+from aurora_sync.config.tables import TableConfig, fold
 from aurora_sync.errors import DefectError, GuardError, RivalRunError, TargetChangedError, WarehouseError
 from aurora_sync.increment import Applied, Disposition, Manifest
 from aurora_sync.warehouse import ddl, merge, sync_log
@@ -197,7 +197,7 @@ def _assert_staged(session: Session, layout: Layout, manifest: Manifest, loaded:
     for column, misfits in zip(typed, counts[len(layout.key) :], strict=True):
         if misfits:
             example = session.query(merge.example_misfit(layout, column.misfit, column.staged))[0][0]
-            source = next(c.name for c in manifest.columns if ddl.fold(c.name) == column.name)
+            source = next(c.name for c in manifest.columns if fold(c.name) == column.name)
             raise WarehouseError(
                 f"{misfits} values of column {source} do not fit {column.rule.target}, such as {example!r}",
                 where=manifest.table,

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from string import ascii_lowercase, ascii_uppercase
 
-from aurora_sync.config.tables import TableConfig
+from aurora_sync.config.tables import TableConfig, fold
 from aurora_sync.errors import ConfigError, WarehouseError
 from aurora_sync.increment import Manifest
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.types import TypeRule, type_rule
-
-_UPPER = str.maketrans(ascii_lowercase, ascii_uppercase)
 
 SRC_XMIN, RUN_SEQ, SYNCED_AT = "_SRC_XMIN", "_RUN_SEQ", "_SYNCED_AT"
 DELETED, ROW_MD5, ROW_NO = "_DELETED", "_ROW_MD5", "_ROW_NO"
@@ -39,11 +36,6 @@ _TYPE_NAMES = {
     "TIMESTAMP": "TIMESTAMP_NTZ",
     "TIMESTAMP WITH TIME ZONE": "TIMESTAMP_TZ",
 }
-
-
-def fold(name: str) -> str:
-    """Upper case of the ASCII letters: what Snowflake does to an unquoted name."""
-    return name.translate(_UPPER)
 
 
 def identifier(name: str) -> str:
@@ -76,7 +68,7 @@ class TableName:
 
 
 def target_name(config: TableConfig) -> TableName:
-    return TableName(fold(config.target_schema or config.schema_), fold(config.target_table or config.table_name))
+    return TableName(*config.target)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Snowflake as the warehouse, through dagster-snowflake's resource and the real connector.
 
-The project's users fixed dagster-snowflake as the way in, so this is the one place outside orchestration/
+Users of Dagster configure Snowflake through that resource, so this is the one place outside orchestration/
 that reaches a Dagster library. It is imported when a session is opened and not before: it takes seconds.
 """
 
@@ -13,10 +13,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from aurora_sync.config.tables import fold
 from aurora_sync.errors import ConfigError, Kind, WarehouseError
 from aurora_sync.increment import Manifest
 from aurora_sync.warehouse.base import Objects, Row, Session, Warehouse
-from aurora_sync.warehouse.ddl import fold, identifier, literal
+from aurora_sync.warehouse.ddl import identifier, literal
 
 _log = logging.getLogger(__name__)
 
