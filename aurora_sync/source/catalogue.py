@@ -94,14 +94,25 @@ SELECT used.relid, used.attname, format('%%I.%%I', n.nspname, c.relname), s.seqc
   JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 """
 
-# A trigger with a WHEN clause or UPDATE OF columns does not fire for every row: it does not count as firing.
+# A trigger with a WHEN clause or UPDATE OF columns does not fire for every row: it does not count as firing. Nor
+# does one that a partition has for itself, or whose copy is off in one partition: copies have the name of theirs.
 _TRIGGERS = """
-SELECT t.tgrelid, t.tgname, t.tgtype & 2 <> 0, t.tgtype & 1 <> 0,
-       t.tgtype & 4 <> 0 AND t.tgqual IS NULL,
-       t.tgtype & 16 <> 0 AND t.tgqual IS NULL AND cardinality(t.tgattr::int2[]) = 0,
-       t.tgenabled IN ('O', 'A'), p.prosrc, l.lanname
-  FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_language l ON l.oid = p.prolang
- WHERE t.tgrelid = ANY(%(oids)s) AND NOT t.tgisinternal ORDER BY t.tgrelid, t.tgname
+WITH RECURSIVE tree(root, oid) AS (
+    SELECT oid, oid FROM unnest(%(oids)s::oid[]) oid
+    UNION SELECT t.root, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
+), copies AS (
+    SELECT t.root, g.tgname, bool_or(g.tgenabled IN ('O', 'A')) AS enabled,
+           bool_or(g.tgenabled IN ('O', 'A')) = bool_and(g.tgenabled IN ('O', 'A')) AS alike
+      FROM tree t JOIN pg_trigger g ON g.tgrelid = t.oid GROUP BY t.root, g.tgname
+)
+SELECT r.root, t.tgname, t.tgtype & 2 <> 0, t.tgtype & 1 <> 0,
+       t.tgtype & 4 <> 0 AND t.tgqual IS NULL AND r.oid = r.root AND c.alike,
+       t.tgtype & 16 <> 0 AND t.tgqual IS NULL AND cardinality(t.tgattr::int2[]) = 0
+           AND r.oid = r.root AND c.alike,
+       c.enabled, p.prosrc, l.lanname
+  FROM tree r JOIN pg_trigger t ON t.tgrelid = r.oid JOIN copies c ON c.root = r.root AND c.tgname = t.tgname
+  JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_language l ON l.oid = p.prolang
+ WHERE NOT t.tgisinternal AND (r.oid = r.root OR t.tgparentid = 0) ORDER BY r.root, t.tgname, r.oid
 """
 
 _NEXTVAL = re.compile(r"nextval\(E?'(?:[^']|'')*'::regclass\)")

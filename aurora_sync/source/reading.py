@@ -73,10 +73,18 @@ SELECT c.oid, c.relfilenode FROM tree t JOIN pg_class c ON c.oid = t.oid WHERE c
 """
 
 
+# Of every enum that the columns' types are made of: domains, arrays, composite types and ranges.
 _LABELS = """
-SELECT e.oid, e.enumlabel FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-  JOIN pg_enum e ON e.enumtypid IN (t.oid, t.typelem, t.typbasetype)
- WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
+WITH RECURSIVE used(oid) AS (
+    SELECT atttypid FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped
+    UNION
+    SELECT part.oid FROM used JOIN pg_type t ON t.oid = used.oid, LATERAL (
+        VALUES (t.typbasetype), (t.typelem)
+        UNION ALL SELECT rngsubtype FROM pg_range WHERE rngtypid = t.oid
+        UNION ALL SELECT atttypid FROM pg_attribute
+                   WHERE attrelid = t.typrelid AND attnum > 0 AND NOT attisdropped) part(oid)
+)
+SELECT e.oid, e.enumlabel FROM used JOIN pg_enum e ON e.enumtypid = used.oid
 """
 
 
@@ -182,7 +190,10 @@ class Reading:
 
     def _assert_unchanged(self) -> None:
         def definition(table: SourceTable | None) -> Any:
-            return table and (table.oid, table.columns, table.indexes, table.member_kinds, table.triggers)
+            if table is None:
+                return None
+            parts = table.columns, table.indexes, table.member_kinds, table.sequences
+            return table.oid, table.triggers, table.trigger_version, *parts
 
         name = self.table.qualified_name
         now = catalogue.load(self._connection, [(self.table.schema, self.table.name)]).get(name)

@@ -217,12 +217,14 @@ def test_two_processes_that_start_at_once_share_one_stack(own: Stack) -> None:
 def test_servers_shut_down_cleanly_when_the_program_is_told_to_end(
     own: Stack, number: signal.Signals, status: int
 ) -> None:
-    holder = python(HOLD.replace("sys.stdin.read()", "import signal; signal.pause()"), own.directory)
+    # A shell without job control starts its background jobs, a test run among them, with SIGINT ignored.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    holder = python(heard + HOLD.replace("sys.stdin.read()", "signal.pause()"), own.directory)
     with holder:
         assert holder.stdout is not None
         assert holder.stdout.readline()
         os.killpg(holder.pid, number)  # as a terminal does: the whole group
-        holder.wait()
+        holder.wait(120)
     assert holder.returncode == status
     assert running(own) == [False, False]
     state = own._load()

@@ -10,7 +10,24 @@ from aurora_sync.increment import Disposition
 from aurora_sync.strategies import clock
 from aurora_sync_tests.scenarios.world import World, config
 
-TYPES = ["CREATE TYPE mood AS ENUM ('sad', 'ok')", "CREATE DOMAIN feeling AS mood"]
+TYPES = [
+    "CREATE TYPE mood AS ENUM ('sad', 'ok')",
+    "CREATE DOMAIN feeling AS mood",
+    "CREATE DOMAIN inner_feeling AS feeling",
+    "CREATE DOMAIN feelings AS mood[]",
+    "CREATE TYPE pair AS (m mood, n int)",
+    "CREATE TYPE moods AS RANGE (subtype = mood)",
+]
+COLUMNS = [
+    ("mood", "'sad'"),
+    ("mood[]", "'{sad,ok}'"),
+    ("feeling", "'sad'"),
+    ("inner_feeling", "'sad'"),
+    ("feelings", "'{sad}'"),
+    ("feeling[]", "'{sad}'"),
+    ("pair", "'(sad,1)'"),
+    ("moods", "'[sad,ok]'"),
+]
 TABLE = """
 CREATE TABLE t (id int PRIMARY KEY, m {type}, updated_at timestamptz);
 CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS
@@ -27,8 +44,9 @@ def _no_margin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "MARGIN", timedelta(0))
 
 
-@each_strategy
-@pytest.mark.parametrize(("column", "sad"), [("mood", "'sad'"), ("mood[]", "'{sad,ok}'"), ("feeling", "'sad'")])
+@pytest.mark.parametrize(
+    ("strategy", "column", "sad"), [("timestamp", *COLUMNS[0]), *(("xmin", *column) for column in COLUMNS)]
+)
 def test_renamed_label_reaches_rows_that_nobody_wrote(world: World, strategy: str, column: str, sad: str) -> None:
     table = STRATEGIES[strategy]
     world.execute(*TYPES, TABLE.format(type=column, sad=sad))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from aurora_sync.errors import SourceError
+from aurora_sync.strategies import strategy_for
 from aurora_sync_tests.scenarios.world import World, config
 
 TABLE = """
@@ -80,3 +82,11 @@ def test_lookback_from_the_numbers_of_another_column_is_not_used(world: World) -
     world.execute("INSERT INTO t VALUES (3, 1002)")
     assert world.sync(by_id).method == "lookback"
     world.assert_equal(by_id)
+
+
+def test_sequence_that_is_restarted_while_a_read_begins_stops_the_read(world: World) -> None:
+    world.execute(TABLE)
+    with world.places.source.reading("public", "t") as reading:
+        world.execute("ALTER SEQUENCE t_id_seq RESTART")
+        with pytest.raises(SourceError, match="definition changed"):
+            reading.observe(strategy_for("integer").fence(BY_ID), max_minutes=1)

@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from aurora_sync.strategies import clock
+from aurora_sync.errors import SourceError
+from aurora_sync.strategies import clock, strategy_for
 from aurora_sync_tests.scenarios.world import World, config
 
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, a int, updated_at timestamptz)"
@@ -111,3 +112,35 @@ def test_second_trigger_whose_language_cannot_be_read_is_not_trusted(world: Worl
     receipt = world.sync(BY_TIME)
     assert receipt.method == "horizon scan"
     assert "no BEFORE INSERT OR UPDATE row trigger" in receipt.warnings[0]
+
+
+@pytest.mark.parametrize(
+    "difference",
+    [
+        "ALTER TABLE one DISABLE TRIGGER touch",
+        """CREATE FUNCTION undo() RETURNS trigger LANGUAGE plpgsql AS
+               $$ BEGIN NEW.updated_at := OLD.updated_at; RETURN NEW; END $$;
+           CREATE TRIGGER undo BEFORE UPDATE ON one FOR EACH ROW EXECUTE FUNCTION undo()""",
+    ],
+    ids=["off", "one of its own"],
+)
+def test_partition_whose_triggers_differ_hides_no_update(world: World, difference: str) -> None:
+    """Not only in the run after the difference was made."""
+    world.execute(
+        f"{TABLE} PARTITION BY RANGE (id)", "CREATE TABLE one PARTITION OF t FOR VALUES FROM (1) TO (100)", TOUCH
+    )
+    world.execute(difference)
+    world.sync(BY_TIME)
+    now = world.execute("SELECT now()::text")[0][0]
+    for id_ in (1, 2):
+        world.execute(f"UPDATE t SET a = 20 WHERE id = {id_}")
+        assert_found_by_the_horizon_alone(world, now)
+
+
+def test_trigger_that_was_off_while_a_read_began_stops_the_read(world: World) -> None:
+    """The watermark would carry the version of before, and the snapshot the rows of in between."""
+    world.execute(TABLE, TOUCH)
+    with world.places.source.reading("public", "t") as reading:
+        world.execute("ALTER TABLE t DISABLE TRIGGER touch", "ALTER TABLE t ENABLE TRIGGER touch")
+        with pytest.raises(SourceError, match="definition changed"):
+            reading.observe(strategy_for("timestamp").fence(BY_TIME), max_minutes=1)
