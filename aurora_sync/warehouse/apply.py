@@ -102,8 +102,10 @@ def _transact(
             session.modify(merge.renumber(layout))
         deleted = session.modify(merge.delete_unstaged(layout), written if layout.soft else ())
         if not allow_deletes:
-            # Without a key a changed row is a deleted and an inserted one: only the difference is a loss.
-            removed = deleted if layout.key else present_before - manifest.rows
+            # Without a key a changed row is a deleted and an inserted one: only the difference is a loss. Rows that
+            # were marked as deleted before are none.
+            left = _count(session, layout)[1] if layout.key else manifest.rows
+            removed = present_before - left
             _guard_deletes(config, layout, manifest, removed, present_before)
     if manifest.disposition is Disposition.APPEND:
         changed = session.modify(merge.append(layout), written)

@@ -135,6 +135,16 @@ class TestSoftDeletes:
         assert table.rows('"ID", "_DELETED"') == [(3, False), (4, False)]
 
 
+    def test_turned_off_the_rows_marked_before_are_no_loss_to_guard_against(self, table: Table) -> None:
+        table.replace(("1", "a", "5"), ("2", "b", "5"), ("3", "c", "5"))
+        table.replace(("3", "c", "5"), allow_deletes=True)
+        table.config = table.config.model_copy(
+            update={"deletes": "hard", "delete_guard": DeleteGuard(max_rows=0, max_share=0)}
+        )
+        assert table.replace(("3", "c", "5"))[3] == 1
+        assert table.rows('"ID"') == [(3,)]
+
+
 class TestWithoutAKey:
     def test_replace_makes_the_multisets_equal_and_leaves_equal_rows_alone(self, keyless: Table) -> None:
         assert keyless.replace(("1", "a", "5"), ("1", "a", "5"), ("1", None, "5"), ("1", "", "5")) == (4, 0, 0, 4)
