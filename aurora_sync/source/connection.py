@@ -66,8 +66,10 @@ def connect(dsn: str, *, application_name: str = "aurora_sync") -> Iterator[Conn
 
 def pin(cursor: psycopg2.extensions.cursor) -> None:
     """Pin the settings of this session. SET takes no snapshot, so an open transaction still has none."""
-    for name, value in _SESSION.items():
-        cursor.execute(sql.SQL("SET {} TO {}").format(sql.Identifier(name), sql.Literal(value)))
+    settings = [
+        sql.SQL("SET {} TO {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in _SESSION.items()
+    ]
+    cursor.execute(sql.SQL("; ").join(settings))
 
 
 def describe(dsn: str) -> str:
