@@ -134,7 +134,6 @@ class TestSoftDeletes:
         assert table.replace(("4", "d", "5"), ("3", "c", "5")) == (1, 0, 1, 2)
         assert table.rows('"ID", "_DELETED"') == [(3, False), (4, False)]
 
-
     def test_turned_off_the_rows_marked_before_are_no_loss_to_guard_against(self, table: Table) -> None:
         table.replace(("1", "a", "5"), ("2", "b", "5"), ("3", "c", "5"))
         table.replace(("3", "c", "5"), allow_deletes=True)
