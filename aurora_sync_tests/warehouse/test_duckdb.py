@@ -98,3 +98,9 @@ def test_a_zoned_time_is_read_in_utc(duckdb_session: Session) -> None:
     assert duckdb_session.query("SELECT CAST(CAST('2024-01-01 00:00:00+00' AS TIMESTAMP_TZ(6)) AS VARCHAR)") == [
         ("2024-01-01 00:00:00+00",)
     ]
+
+
+def test_long_numbers_in_json_keep_their_digits(duckdb_session: Session) -> None:
+    """DuckDB's json() rounds them to doubles; what we run in its place does not."""
+    text = '{"a": 12345678901234567890.12}'
+    assert duckdb_session.query("SELECT PARSE_JSON(?)", (text,)) == [(text,)]
