@@ -78,6 +78,19 @@ class Strategy(ABC):
         """``Watermark.value`` once the rows of :meth:`plan` are in the target. Never ahead of the snapshot."""
 
 
+def or_null(bound: sql.Composable, name: str, table: SourceTable) -> sql.Composable:
+    """``bound`` on a watermark column, and its NULLs, which no bound ever selects."""
+    column = table.column(name)
+    if column is not None and column.not_null:
+        return bound
+    return sql.SQL("({} OR {} IS NULL)").format(bound, sql.Identifier(name))
+
+
+def scanning(objections: tuple[str, ...]) -> tuple[str, ...]:
+    """The warnings of a run that falls back from its fence to the horizon."""
+    return tuple(f"scanning by the horizon: {objection}" for objection in objections)
+
+
 def not_a_heap(table: SourceTable, because: str) -> list[str]:
     """The problem that views, foreign tables and tables with foreign partitions have with a cursor."""
     if table.is_heap:

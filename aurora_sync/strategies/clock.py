@@ -21,7 +21,7 @@ from psycopg2 import sql
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.increment import Disposition
 from aurora_sync.relation import Observation, SourceTable
-from aurora_sync.strategies.base import ReadPlan, Since
+from aurora_sync.strategies.base import ReadPlan, Since, or_null, scanning
 
 TYPES = ("timestamptz", "timestamp", "date")
 
@@ -59,8 +59,7 @@ def plan(config: TableConfig, name: str, table: SourceTable, since: Since | None
         return ReadPlan(None, Disposition.REPLACE, "whole table", objections + remarks)
     fence = _passed(name, table, since, at)
     if objections or fence is None:
-        reasons = tuple(f"scanning by the horizon: {objection}" for objection in objections)
-        return ReadPlan(since.horizon_scan(at), Disposition.UPSERT, "horizon scan", reasons)
+        return ReadPlan(since.horizon_scan(at), Disposition.UPSERT, "horizon scan", scanning(objections))
     where = since.with_new_members(_not_before(fence, name, table), at)
     return ReadPlan(where, Disposition.UPSERT, "clock fence", remarks)
 
@@ -88,9 +87,7 @@ def _not_before(fence: datetime, name: str, table: SourceTable) -> sql.Composabl
         "timestamp": sql.SQL("{} >= ({}::timestamptz AT TIME ZONE 'UTC')"),
         "date": sql.SQL("{} >= ({}::timestamptz AT TIME ZONE 'UTC')::date"),
     }[column.base_type].format(sql.Identifier(name), sql.Literal(fence.isoformat()))
-    if column.not_null:
-        return bound
-    return sql.SQL("({} OR {} IS NULL)").format(bound, sql.Identifier(name))
+    return or_null(bound, name, table)
 
 
 def _passed(name: str, table: SourceTable, since: Since, at: Observation) -> datetime | None:

@@ -27,7 +27,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.increment import Disposition
 from aurora_sync.relation import Fence, Observation, SourceTable
 from aurora_sync.strategies import horizon
-from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap
+from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap, or_null, scanning
 
 _TYPES = ("int2", "int4", "int8")
 
@@ -75,7 +75,7 @@ class Integer(Strategy):
             )
             note = f"numbers more than lookback = {config.lookback} below {reached} are not looked for: not certified"
             return ReadPlan(since.with_new_members(window, at), Disposition.UPSERT, "lookback", (*objections, note))
-        return ReadPlan(since.horizon_scan(at), Disposition.UPSERT, "horizon scan", _scanning(objections) + remarks)
+        return ReadPlan(since.horizon_scan(at), Disposition.UPSERT, "horizon scan", scanning(objections) + remarks)
 
     def advance(
         self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation
@@ -101,12 +101,8 @@ class Integer(Strategy):
 
 
 def _above(config: TableConfig, table: SourceTable, low: int) -> sql.Composable:
-    column = sql.Identifier(str(config.watermark_col))
-    above = sql.SQL("{} > {}").format(column, sql.Literal(low))
-    described = table.column(str(config.watermark_col))
-    if described is not None and described.not_null:
-        return above
-    return sql.SQL("({} OR {} IS NULL)").format(above, column)
+    name = str(config.watermark_col)
+    return or_null(sql.SQL("{} > {}").format(sql.Identifier(name), sql.Literal(low)), name, table)
 
 
 def _version(config: TableConfig, table: SourceTable) -> str:
@@ -203,7 +199,3 @@ def _remarks(config: TableConfig) -> tuple[str, ...]:
     if config.watermark_set_by == "database":
         return (f"{config.watermark_col} is declared as set by the database: that is trusted, not checked",)
     return ()
-
-
-def _scanning(objections: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(f"scanning by the horizon: {objection}" for objection in objections)
