@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test test-long lint lock clean
+.PHONY: help demo ui test test-long soak lint lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /' | awk -F' - ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ test: $(VENV)/.dev  ## the tests (ARGS="-k name" to choose)
 
 test-long: $(VENV)/.dev  ## the long random tests as well
 	@$(BIN)/python -m pytest -m long $(ARGS)
+
+soak: $(VENV)/.dev  ## random concurrent writers against every strategy (SECONDS=600)
+	@$(BIN)/python -m aurora_sync_tests.scenarios.random_writers.soak --seconds $(or $(SECONDS),60) $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

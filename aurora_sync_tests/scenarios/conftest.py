@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
-import psycopg2
 import pytest
 
 from aurora_sync.embedded.stack import Stack
+from aurora_sync_tests.fixtures.source_database import fresh_database
 from aurora_sync_tests.scenarios.world import World
 
 
@@ -23,10 +21,5 @@ def world(dsn: str, stage_url: str, warehouse_path: Path, store_environment: dic
 @pytest.fixture
 def other_dsn(stack: Stack) -> Iterator[str]:
     """A second database of the same server, for writers elsewhere."""
-    name = f"test_other_{secrets.token_hex(4)}"
-    with closing(psycopg2.connect(stack.superuser_dsn())) as server:
-        server.autocommit = True
-        with server.cursor() as cursor:
-            cursor.execute(f"CREATE DATABASE {name} TEMPLATE template0 STRATEGY wal_log")
-            yield stack.superuser_dsn(name)
-            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with fresh_database(stack.superuser_dsn()) as url:
+        yield url

@@ -6,18 +6,61 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg2
 
+from aurora_sync import sync
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.increment import Disposition, Watermark
 from aurora_sync.source.source import Source
 from aurora_sync.strategies import strategy_for
-from aurora_sync.strategies.identity import covers, judge
+from aurora_sync.strategies.base import ReadPlan
 from aurora_sync.validation import preflight
+
+Truth = Mapping[str, tuple[str, int]]  # key -> its value, and how often it is there
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Keys that a target lacks, holds in an old version, and holds too often (or at all)."""
+
+    missing: list[str]
+    stale: list[str]
+    ghosts: list[str]
+
+    def of(self, *changes: str) -> list[str]:
+        """What is wrong of ``inserts``, ``updates``, ``deletes``."""
+        wrong = {"inserts": self.missing, "updates": self.stale, "deletes": self.ghosts}
+        return [key for change in changes for key in wrong[change]]
+
+
+def compare(held: Truth, truth: Truth) -> Difference:
+    """
+    >>> compare({"1": ("old", 1), "2": ("b", 2)}, {"1": ("new", 1), "2": ("b", 1), "3": ("c", 1)})
+    Difference(missing=['3'], stale=['1'], ghosts=['2'])
+    """
+    return Difference(
+        missing=[key for key, (_, times) in truth.items() if key not in held or held[key][1] < times],
+        stale=[key for key, (v, _) in truth.items() if key in held and held[key][0] != v],
+        ghosts=[key for key, (_, times) in held.items() if key not in truth or truth[key][1] < times],
+    )
+
+
+class Target(Protocol):
+    """What takes part in a trial: ``changes`` are those that it claims to find, ``certified`` whether provably."""
+
+    @property
+    def table(self) -> str: ...
+    @property
+    def changes(self) -> tuple[str, ...]: ...
+    @property
+    def certified(self) -> bool: ...
+    def sync(self) -> None: ...
+    def held(self) -> Truth: ...
 
 
 class Lines:
@@ -44,19 +87,27 @@ class Replica:
     appended: Counter[tuple[str, ...]] = field(default_factory=Counter)
     methods: Counter[str] = field(default_factory=Counter)
     exported: int = 0
+    certified: bool = False
+
+    @property
+    def table(self) -> str:
+        return self.config.table_name
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        if self.config.append_only:
+            return "inserts", "deletes"  # each row once: none too often
+        strategy = strategy_for(self.config.watermark_type.value)
+        seen = {"inserts": True, "updates": strategy.sees_updates, "deletes": strategy.sees_deletes}
+        return tuple(change for change, sees in seen.items() if sees)
 
     def sync(self) -> None:
         strategy = strategy_for(self.config.watermark_type.value)
         with self.source.reading(self.config.schema_, self.config.table_name) as reading:
-            assert preflight.problems(self.config, reading.table, strategy) == []
-            columns = preflight.selected_columns(self.config, reading.table)
-            at = reading.observe(strategy.fence(self.config), max_minutes=1)
-            what = covers(self.config, strategy, columns, preflight.merge_key(self.config, reading.table))
-            since = judge(self.watermark, at, what).since
-            plan = strategy.plan(self.config, reading.table, since, at)
+            _, plan, after = sync.plan_increment(self.config, strategy, reading, self.watermark)
             lines = Lines()
+            columns = preflight.selected_columns(self.config, reading.table)
             assert reading.copy(columns, plan.where, lines) == len(lines.rows())
-            value = strategy.advance(self.config, reading.table, since, at)
         self.methods[plan.method] += 1
         self.exported += len(lines.rows())
         if plan.disposition is Disposition.REPLACE:
@@ -68,8 +119,18 @@ class Replica:
             else:
                 self.rows[id_] = v
         # Through its JSON form, as a run's watermark reaches the next one.
-        after = Watermark(strategy.name, value, at.snapshot, at.token, what)
         self.watermark = Watermark.from_json(after.to_json())
+        self.certified = _certified(self.config, plan)
+
+    def held(self) -> Truth:
+        if self.config.append_only:
+            return {"/".join(row): ("", times) for row, times in self.appended.items()}
+        return {id_: (v, 1) for id_, v in self.rows.items()}
+
+
+def _certified(config: TableConfig, plan: ReadPlan) -> bool:
+    """Whether nothing that the read rests on is merely declared or guessed."""
+    return plan.method != "lookback" and config.watermark_set_by != "database"
 
 
 @dataclass
@@ -80,7 +141,13 @@ class Naive:
     query: str  # one parameter: the last watermark
     first: Any
     watermark_query: str | None = None  # else the last watermark is the greatest third column read
+    changes: tuple[str, ...] = ("inserts", "updates")
     rows: dict[str, str] = field(default_factory=dict)
+    certified: bool = False
+
+    @property
+    def table(self) -> str:
+        return "history" if "FROM history" in self.query else "t"
 
     def sync(self) -> None:
         with closing(psycopg2.connect(self.dsn)) as connection, connection.cursor() as cursor:
@@ -93,10 +160,13 @@ class Naive:
             elif read:
                 self.first = max(mark for *_, mark in read)
 
+    def held(self) -> Truth:
+        return {id_: (v, 1) for id_, v in self.rows.items()}
+
 
 def naive_replicas(dsn: str) -> dict[str, Naive]:
     return {
-        "integer": Naive(dsn, "SELECT id, v, id FROM t WHERE id > %(last)s", 0),
+        "integer": Naive(dsn, "SELECT id, v, id FROM t WHERE id > %(last)s", 0, changes=("inserts",)),
         "timestamp": Naive(dsn, "SELECT id, v, updated_at FROM t WHERE updated_at > %(last)s", "-infinity"),
         "composite": Naive(
             dsn,
@@ -110,13 +180,7 @@ def naive_replicas(dsn: str) -> dict[str, Naive]:
             0,
             watermark_query="SELECT txid_current()",
         ),
-    }
-
-
-def compare(replica: dict[str, str], truth: dict[str, str]) -> dict[str, int]:
-    """Rows missing, stale and (deleted at the source, kept here) ghosts."""
-    return {
-        "missing": len(truth.keys() - replica.keys()),
-        "stale": sum(replica[id_] != v for id_, v in truth.items() if id_ in replica),
-        "ghosts": len(replica.keys() - truth.keys()),
+        "append": Naive(
+            dsn, "SELECT writer || '/' || n, '', at FROM history WHERE at > %(last)s", "-infinity", changes=("inserts",)
+        ),
     }

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
 
 TABLE = """
 CREATE SEQUENCE ids CACHE {cache};
@@ -25,16 +28,22 @@ CREATE TABLE history (writer int, n int, at timestamptz DEFAULT now());
 @dataclass
 class Writers:
     """``threads`` writers on the tables of TABLE. ``ids``: ``identity``, or ``application`` (the writer calls
-    nextval itself, long before it inserts). Join them with :meth:`stop`, which raises what one of them raised."""
+    nextval itself, long before it inserts). Join them with :meth:`stop`, which raises what one of them raised.
+
+    Each statement on ``t`` adds its (writer, n) to ``history`` in the same transaction, and to ``journal`` once the
+    server has acknowledged the commit.
+    """
 
     dsn: str
     seed: int
     threads: int = 8
     ids: str = "identity"
-    committed: int = 0
+    transactions: int = 0
+    journal: set[tuple[int, int]] = field(default_factory=set)
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
     _failures: list[BaseException] = field(default_factory=list)
+    _journal_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self) -> None:
         for number in range(self.threads):
@@ -51,33 +60,35 @@ class Writers:
 
     def _guarded(self, number: int) -> None:
         try:
-            with closing(psycopg2.connect(self.dsn)) as connection:
-                dice = random.Random(f"{self.seed}/{number}")
-                counter = 0
-                while not self._stop.is_set():
-                    counter = self._transaction(connection, dice, number, counter)
+            self._write(number, random.Random(f"{self.seed}/{number}"), itertools.count(1))
         except BaseException as error:  # noqa: BLE001 - stop() raises it again
             self._failures.append(error)
 
-    def _transaction(self, connection: Connection, dice: random.Random, number: int, counter: int) -> int:
-        gid = f"{self.seed}-{number}-{counter}"
+    def _write(self, number: int, dice: random.Random, counter: Iterator[int]) -> None:
+        """One writer, until it is stopped. ``counter`` numbers its statements."""
+        with closing(psycopg2.connect(self.dsn)) as connection:
+            while not self._stop.is_set():
+                self._transaction(connection, dice, number, counter)
+
+    def _transaction(self, connection: Connection, dice: random.Random, number: int, counter: Iterator[int]) -> None:
+        written = []
         with connection.cursor() as cursor:
             for _ in range(dice.randint(1, 4)):
-                counter += 1
                 if dice.random() < 0.4:
                     cursor.execute("SAVEPOINT s")
-                self._statement(cursor, dice, number, counter)
+                written.append(self._statement(cursor, dice, number, next(counter)))
                 if dice.random() < 0.15:
                     cursor.execute("SAVEPOINT x")
-                    self._statement(cursor, dice, number, counter + 100_000)
+                    self._statement(cursor, dice, number, next(counter))
                     cursor.execute("ROLLBACK TO SAVEPOINT x")
                 time.sleep(dice.choice([0, 0, 0.002, 0.02, 0.2 * dice.random()]))
             if dice.random() < 0.05:
                 time.sleep(dice.random())
             if dice.random() < 0.15:
                 connection.rollback()
-                return counter
+                return
             if dice.random() < 0.05:
+                gid = f"{self.prefix(number)}{next(counter)}"
                 cursor.execute("PREPARE TRANSACTION %s", (gid,))
                 connection.commit()
                 time.sleep(dice.random() * 0.3)
@@ -86,11 +97,16 @@ class Writers:
                 connection.autocommit = False
             else:
                 connection.commit()
-        self.committed += 1
-        return counter
+        with self._journal_lock:
+            self.transactions += 1
+            self.journal.update(written)
 
-    def _statement(self, cursor: psycopg2.extensions.cursor, dice: random.Random, number: int, counter: int) -> None:
-        value = f"{number}/{counter}/{dice.random()}"
+    def prefix(self, number: int) -> str:
+        """How the names of this writer's prepared transactions begin."""
+        return f"{self.seed}-{number}-"
+
+    def _statement(self, cursor: Cursor, dice: random.Random, number: int, n: int) -> tuple[int, int]:
+        value = f"{number}/{n}/{dice.random()}"
         kind = dice.random()
         if kind < 0.5:
             if self.ids == "application":
@@ -100,7 +116,6 @@ class Writers:
                 cursor.execute("INSERT INTO t (id, v) VALUES (%s, %s)", (new, value))
             else:
                 cursor.execute("INSERT INTO t (v) VALUES (%s)", (value,))
-            cursor.execute("INSERT INTO history (writer, n) VALUES (%s, %s)", (number, counter))
         elif kind < 0.85:
             # One writer to a residue class: nobody waits for another's row lock, nothing deadlocks.
             cursor.execute(
@@ -112,3 +127,28 @@ class Writers:
                 "DELETE FROM t WHERE id = (SELECT min(id) FROM t WHERE id %% %s = %s AND id >= %s)",
                 (self.threads, number, dice.randint(1, 500)),
             )
+        cursor.execute("INSERT INTO history (writer, n) VALUES (%s, %s)", (number, n))
+        return number, n
+
+
+@contextmanager
+def writing_in_another_database(dsn: str) -> Iterator[None]:
+    """A long writing transaction elsewhere in the cluster holds the horizon back."""
+    done = threading.Event()
+    thread = threading.Thread(target=_write_elsewhere, args=(dsn, done))
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _write_elsewhere(dsn: str, done: threading.Event) -> None:
+    with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE IF NOT EXISTS elsewhere (a int)")
+        while not done.wait(0.5):
+            cursor.execute("INSERT INTO elsewhere VALUES (1)")
+            if done.wait(1):
+                break
+            connection.commit()

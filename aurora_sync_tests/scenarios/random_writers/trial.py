@@ -1,0 +1,147 @@
+"""One trial: every strategy against writers that commit out of order, with the usual SQL beside it on the same data.
+
+The syncs run every few milliseconds while transactions last up to a second: any row that a strategy can
+miss, it misses here. The naive cursors do, which shows that the writers are hard enough.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import timedelta
+from unittest import mock
+
+import psycopg2
+
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.source.source import Source
+from aurora_sync.strategies import clock
+from aurora_sync_tests.scenarios.random_writers.replicas import (
+    Difference,
+    Replica,
+    Target,
+    Truth,
+    compare,
+    naive_replicas,
+)
+from aurora_sync_tests.scenarios.random_writers.writers import TABLE, Writers, writing_in_another_database
+
+# The clock fence alone, without the minute of margin that would cover most of a trial.
+MARGIN = timedelta(milliseconds=50)
+
+# How ids are made, what is declared of them, and the method that the integer strategy must then choose.
+DECLARED = {"watermark_set_by": "database"}
+IDS: dict[str, tuple[str, int, dict[str, object], str]] = {
+    "identity": ("GENERATED ALWAYS AS IDENTITY", 1, {}, "lock fence"),
+    "serial": ("DEFAULT nextval('ids')", 1, DECLARED, "lock fence"),
+    "cache": ("DEFAULT nextval('ids')", 20, DECLARED, "horizon scan"),
+    "application": ("", 1, {}, "horizon scan"),
+}
+
+TRUTHS = {
+    "t": "SELECT id::text, v, 1 FROM t",
+    "history": "SELECT writer || '/' || n, '', count(*)::int FROM history GROUP BY 1",
+}
+
+
+def our_replicas(dsn: str, ids: str) -> dict[str, Replica]:
+    """By the name of their line in the table."""
+    _, _, declared, _ = IDS[ids]
+    options: dict[str, dict[str, object]] = {
+        "xmin": {"watermark_type": "xmin"},
+        "integer": {"watermark_type": "integer", "watermark_col": "id", **declared},
+        "timestamp": {"watermark_type": "timestamp", "watermark_col": "updated_at"},
+        "composite": {"watermark_type": "composite", "watermark_cols": ["updated_at", "id"]},
+        "full_snapshot": {"watermark_type": "full_snapshot"},
+        "append": {"watermark_type": "xmin", "table_name": "history", "append_only": True},
+    }
+    return {
+        name: Replica(TableConfig.model_validate({"table_name": "t", **keys}), Source(dsn))
+        for name, keys in options.items()
+    }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one target ended. ``lost`` are the rows that it claimed to have and does not, or has too often."""
+
+    difference: Difference
+    lost: list[str]
+    certified: bool
+    examples: list[str]
+
+
+@dataclass(frozen=True)
+class Trial:
+    ids: str
+    seed: int
+    written: int  # statements that wrote to t, committed
+    ours: dict[str, Outcome]
+    naive: dict[str, Outcome]
+
+    def lost(self) -> dict[str, int]:
+        """Rows that each of our strategies lost of what it claims; without those that lost none."""
+        return {name: len(outcome.lost) for name, outcome in self.ours.items() if outcome.lost}
+
+    def __str__(self) -> str:
+        naive = {name: len(outcome.lost) for name, outcome in self.naive.items()}
+        return f"ids {self.ids}, seed {self.seed}: {self.written} rows written; ours lost {self.lost()}, naive {naive}"
+
+
+def trial(dsn: str, other_dsn: str, *, ids: str, seed: int, seconds: float) -> Trial:
+    """Write to an empty database for so long, syncing all the time, and once more when all is decided."""
+    column, cache, _, expected_method = IDS[ids]
+    with closing(psycopg2.connect(dsn)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(TABLE.format(id=column, cache=cache))
+    ours, naive = our_replicas(dsn, ids), naive_replicas(dsn)
+    targets: list[Target] = [*ours.values(), *naive.values()]
+    dice = random.Random(seed)
+    writers = Writers(dsn, seed, ids="application" if ids == "application" else "identity")
+    with mock.patch.object(clock, "MARGIN", MARGIN):
+        writers.start()
+        try:
+            with writing_in_another_database(other_dsn):
+                deadline = time.monotonic() + seconds
+                while time.monotonic() < deadline:
+                    _sync(dice.sample(targets, len(targets)))
+        finally:
+            writers.stop()
+        _sync(targets)
+    truths = _truths(dsn)
+    assert truths["history"].keys() == {f"{writer}/{n}" for writer, n in writers.journal}
+    assert ours["integer"].methods[expected_method] > 0, ours["integer"].methods
+    assert ours["timestamp"].methods["clock fence"] > 0, ours["timestamp"].methods
+    return Trial(
+        ids,
+        seed,
+        len(writers.journal),
+        {name: _outcome(target, truths[target.table]) for name, target in ours.items()},
+        {name: _outcome(target, truths[target.table]) for name, target in naive.items()},
+    )
+
+
+def _sync(targets: Iterable[Target]) -> None:
+    for target in targets:
+        target.sync()
+
+
+def _truths(dsn: str) -> dict[str, Truth]:
+    with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
+        found = {}
+        for table, query in TRUTHS.items():
+            cursor.execute(query)
+            found[table] = {key: (v, times) for key, v, times in cursor.fetchall()}
+        return found
+
+
+def _outcome(target: Target, truth: Truth) -> Outcome:
+    held = target.held()
+    difference = compare(held, truth)
+    lost = difference.of(*target.changes)
+    examples = [f"{key}: source {truth.get(key)}, target {held.get(key)}" for key in lost[:5]]
+    return Outcome(difference, lost, target.certified, examples)
