@@ -11,16 +11,20 @@ import dataclasses
 import json
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from aurora_sync import gc
+from aurora_sync.config.loader import load
 from aurora_sync.config.schema import json_schema
 from aurora_sync.config.settings import Settings
-from aurora_sync.config.tables import TableConfig
+from aurora_sync.config.tables import TableConfig, duration
 from aurora_sync.embedded.environment import local_settings
 from aurora_sync.errors import AuroraSyncError, ConfigError
 from aurora_sync.increment import Receipt
@@ -28,6 +32,7 @@ from aurora_sync.places import Places
 from aurora_sync.preview import Preview, preview
 from aurora_sync.project import all_tables, select_tables
 from aurora_sync.report import receipt_line
+from aurora_sync.retries import retrying
 from aurora_sync.source.copy_out import Progress
 from aurora_sync.sync import run
 from aurora_sync.validation.connections import problems as connection_problems
@@ -60,22 +65,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _sync(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
     receipts: list[Receipt] = []
     failed: list[dict[str, str]] = []
-    for table in select_tables(settings, places.source, arguments.tables):
-        show = _Progress(table.qualified_name, quiet=arguments.json)
+    for table in retrying(partial(select_tables, settings, places.source, arguments.tables)):
         try:
-            receipt = run(table, places, full=arguments.full, allow_deletes=arguments.allow_deletes, on_progress=show)
+            receipt = retrying(partial(_sync_table, table, places, arguments))
         except AuroraSyncError as error:
-            show.clear()
             _report(error, arguments, where=table.qualified_name)
             failed.append({"table": table.qualified_name, "error": str(error), "kind": error.kind.value})
             continue
-        show.clear()
         receipts.append(receipt)
         if not arguments.json:
             print(receipt_line(receipt), flush=True)
     if arguments.json:
         _print_json({"receipts": [receipt.to_json() for receipt in receipts], "failed": failed})
     return 1 if failed else 0
+
+
+def _sync_table(table: TableConfig, places: Places, arguments: argparse.Namespace) -> Receipt:
+    show = _Progress(table.qualified_name, quiet=arguments.json)
+    try:
+        return run(table, places, full=arguments.full, allow_deletes=arguments.allow_deletes, on_progress=show)
+    finally:
+        show.clear()
 
 
 def _plan(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
@@ -115,6 +125,19 @@ def _check(arguments: argparse.Namespace, settings: Settings, places: Places) ->
             f" {places.warehouse.describe()}: everything fits"
         )
     return 1 if problems else 0
+
+
+def _gc(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
+    older_than = gc.age_limit((entry.table for entry in load(settings.tables).tables), arguments.older_than)
+    show = print if arguments.dry_run and not arguments.json else gc.logger.info
+    heaps = retrying(lambda: gc.collect(places, older_than=older_than, dry_run=arguments.dry_run, on_found=show))
+    if arguments.json:
+        _print_json({"dry_run": arguments.dry_run, "collected": [dataclasses.asdict(heap) for heap in heaps]})
+        return 0
+    for heap in heaps:
+        size = "" if heap.bytes is None else f", {heap.bytes / 1e6:,.1f} MB"
+        print(f"{heap.count:,} {heap.kind}{size} {'would go' if arguments.dry_run else 'removed'}")
+    return 0
 
 
 def _schema(arguments: argparse.Namespace) -> int:
@@ -157,7 +180,7 @@ def _with_places(command: Callable[[argparse.Namespace, Settings, Places], int])
 def _report(error: AuroraSyncError, arguments: argparse.Namespace, where: str = "") -> None:
     if arguments.debug:
         traceback.print_exception(error)
-    text = str(error)
+    text = "\n".join([str(error), *getattr(error, "__notes__", ())])
     print(f"error: {text if where in text else f'{where}: {text}'}", file=sys.stderr)
 
 
@@ -234,6 +257,12 @@ def _status_row(row: dict[str, Any]) -> list[str]:
     return [row["table"], row["strategy"], str(row["run_sequence"]), f"{row['target_rows']:,}", since, known]
 
 
+def _age(text: str) -> timedelta:
+    if not re.fullmatch(r"[0-9]{1,5}[mhd]", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no age such as 90m, 12h or 2d")
+    return duration(text)
+
+
 def _aligned(head: list[str], rows: Iterable[list[str]]) -> str:
     table = [head, *rows]
     widths = [max(len(row[place]) for row in table) for place in range(len(head))]
@@ -270,6 +299,11 @@ def _parser() -> argparse.ArgumentParser:
     command("plan", _with_places(_plan), "show what a sync would read, and touch nothing", tables=True)
     command("status", _with_places(_status), "strategy, watermark, last run and counts of each table", tables=True)
     command("check", _with_places(_check), "check configuration and connections, all problems at once")
+    collect = command("gc", _with_places(_gc), "remove what killed runs left in the stage and the log schema")
+    collect.add_argument("--dry-run", action="store_true", help="show what would go, and remove nothing")
+    collect.add_argument(
+        "--older-than", type=_age, metavar="AGE", help="of attempts: 12h, 3d (default: 2d); younger ones may still run"
+    )
     command("schema", _schema, "print the JSON Schema of tables.yaml")
     demo = command("demo", _demo, "sync six legacy tables of a local database, under concurrent writers")
     demo.add_argument("--seconds", type=float, default=10, help="how long the writers write (default: 10)")

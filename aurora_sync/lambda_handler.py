@@ -2,21 +2,31 @@
 
 Handler: ``aurora_sync.lambda_handler.handler``. Settings come from the function's environment, tables.yaml from
 its package (AURORA_SYNC_TABLES). A Lambda ends after 15 minutes: give first loads of large tables to another
-runner; a run that is cut off leaves target and watermark as they were.
+runner; a run that is cut off leaves target and watermark as they were. What may pass by itself is tried again as
+long as there is time (retries.py).
 """
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from functools import partial
+from math import inf
+from typing import Any, Protocol
 
 from aurora_sync.config.settings import Settings
 from aurora_sync.places import Places
 from aurora_sync.project import select_tables
+from aurora_sync.retries import retrying
 from aurora_sync.sync import run
 
 
-def handler(event: dict[str, Any], context: object = None) -> dict[str, Any]:
+class Context(Protocol):
+    """What is used of the context that Lambda gives."""
+
+    def get_remaining_time_in_millis(self) -> int: ...
+
+
+def handler(event: dict[str, Any], context: Context | None = None) -> dict[str, Any]:
     """Sync the tables that ``event["tables"]`` names (names or globs; none or no key: all of tables.yaml).
 
     Returns ``{"receipts": [...]}``. Raises the first error: Lambda reports it and the invoker decides on a retry;
@@ -24,5 +34,6 @@ def handler(event: dict[str, Any], context: object = None) -> dict[str, Any]:
     """
     settings = Settings.from_environment(os.environ)
     places = Places.from_settings(settings)
-    tables = select_tables(settings, places.source, event.get("tables") or [])
-    return {"receipts": [run(table, places).to_json() for table in tables]}
+    patient = partial(retrying, seconds_left=lambda: context.get_remaining_time_in_millis() / 1000 if context else inf)
+    tables = patient(partial(select_tables, settings, places.source, event.get("tables") or []))
+    return {"receipts": [patient(partial(run, table, places)).to_json() for table in tables]}

@@ -12,7 +12,7 @@ from aurora_sync.config.loader import SyncConfig, expand
 from aurora_sync.config.settings import Settings
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import AuroraSyncError, ConfigError
-from aurora_sync.orchestration import assets, automation
+from aurora_sync.orchestration import assets, automation, housekeeping
 from aurora_sync.orchestration.change_sensor import change_sensor
 from aurora_sync.orchestration.io_manager import AuroraSyncIOManager
 from aurora_sync.orchestration.resources import Connections
@@ -36,7 +36,7 @@ def build_definitions(
     Needs no database, with two exceptions that it names: globs are resolved against the source (ConfigError
     when it cannot be asked), and comments and columns are left out, with a warning, when it does not answer.
     ``name`` is that of the :class:`Connections` resource, and prefixes what else must be unique in a code
-    location: schedules, sensor, IO manager.
+    location: schedules, sensor, gc job, IO manager.
     """
     connections = connections or Connections()
     settings = _settings(connections)
@@ -63,7 +63,7 @@ def build_definitions(
     watched = [table for table in tables if table.schedule is None]
     return dg.Definitions(
         assets=definitions,
-        schedules=automation.schedules(tables, name),
+        schedules=[*automation.schedules(tables, name), housekeeping.gc_schedule(tables, connections, name)],
         sensors=[change_sensor(watched, connections, name)] if watched else [],
         resources={name: connections, io_manager_key: AuroraSyncIOManager(connections)},
     )

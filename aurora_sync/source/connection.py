@@ -29,7 +29,8 @@ _SESSION = {
 }
 
 # SQLSTATE classes and codes that may succeed when tried again.
-_TRANSIENT = ("08", "40", "53", "57P", "58", "55P03")
+# 57P04 is not among them: the database was dropped.
+_TRANSIENT = ("08", "40", "53", "55P03", "57P01", "57P02", "57P03", "57P05", "58")
 _REFUSED_AT_CONNECT = ("authentication failed", "no pg_hba.conf entry", "does not exist", "is not permitted")
 
 
@@ -99,7 +100,10 @@ def translate(error: psycopg2.Error, *, where: str) -> SourceError:
             where=where,
             hint="grant SELECT on the table and USAGE on its schema to this role",
         )
-    lost = not code and isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
+    # A connection that breaks in the middle of a COPY is a DatabaseError itself: libpq has no message for it.
+    lost = not code and (
+        isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) or type(error) is psycopg2.DatabaseError
+    )
     kind = Kind.TRANSIENT if lost or code.startswith(_TRANSIENT) else Kind.REFUSED
     return SourceError(f"{_one_line(error)} (SQLSTATE {code or 'none'})", where=where, kind=kind)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aurora_sync.errors import ConfigError, Kind, StageError
 
@@ -28,7 +28,8 @@ _CLIENT = {
 _HINTS = {
     "NoSuchBucket": "create the bucket {bucket}, or correct AURORA_SYNC_STAGE",
     "AccessDenied": "grant this identity s3:GetObject, s3:PutObject, s3:DeleteObject, "
-    "s3:AbortMultipartUpload on {bucket}/* and s3:ListBucket on {bucket}",
+    "s3:AbortMultipartUpload on {bucket}/* and s3:ListBucket on {bucket}; gc also needs "
+    "s3:ListMultipartUploadParts on {bucket}/* and s3:ListBucketMultipartUploads on {bucket}",
     "InvalidAccessKeyId": "check AWS_ACCESS_KEY_ID, or the profile or role that stands in for it",
     "SignatureDoesNotMatch": "check AWS_SECRET_ACCESS_KEY, AWS_REGION and the clock of this machine",
     "ExpiredToken": "the session token has expired: renew the credentials",
@@ -38,7 +39,18 @@ _HINTS = {
     # Every attempt writes under a load id of its own, so a new attempt meets nothing.
     "PreconditionFailed": "nothing was overwritten; run again",
 }
-_THROTTLED = {"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "RequestLimitExceeded"}
+# Throttling, and what a 5xx is called where no status comes with it: among the answers to a DeleteObjects.
+_TRANSIENT = {"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "RequestLimitExceeded"} | {
+    "InternalError",
+    "ServiceUnavailable",
+}
+
+
+class Stored(NamedTuple):
+    """An object as a listing shows it."""
+
+    key: str
+    bytes: int
 
 
 class Store:
@@ -97,7 +109,20 @@ class Store:
 
     def list(self, prefix: str, limit: int | None = None) -> list[str]:
         """Keys that start with ``prefix``, in byte order, the first ``limit`` of them."""
-        return list(self._keys(prefix, limit))
+        return [stored.key for page in self.pages(prefix, limit) for stored in page]
+
+    def pages(self, prefix: str, limit: int | None = None) -> Iterator[Sequence[Stored]]:
+        """The same with sizes, a page of up to 1000 at a time. Objects listed may be deleted meanwhile."""
+        request: dict[str, Any] = {"Bucket": self.bucket, "Prefix": prefix}
+        while limit is None or limit > 0:
+            with self._translated(prefix):
+                page = self._client.list_objects_v2(**request, MaxKeys=min(limit or 1000, 1000))
+            found = [Stored(entry["Key"], entry["Size"]) for entry in page.get("Contents", [])]
+            yield found
+            if not page["IsTruncated"]:
+                return
+            request["ContinuationToken"] = page["NextContinuationToken"]
+            limit = limit and limit - len(found)
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete these objects. Idempotent: one that is not there counts as deleted."""
@@ -134,9 +159,39 @@ class Store:
             )
 
     def abort_upload(self, key: str, upload: str) -> None:
-        """Drop an upload and its parts."""
+        """Drop an upload and its parts. Idempotent: one that is not there counts as dropped."""
+        from botocore.exceptions import ClientError
+
         with self._translated(key):
-            self._client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
+            try:
+                self._client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
+            except ClientError as error:
+                if _code(error) != "NoSuchUpload":
+                    raise
+
+    def uploads(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """Key and id of each upload under ``prefix`` that was begun and neither finished nor dropped."""
+        request: dict[str, Any] = {"Bucket": self.bucket, "Prefix": prefix}
+        while True:
+            with self._translated(prefix):
+                page = self._client.list_multipart_uploads(**request)
+            yield from ((upload["Key"], upload["UploadId"]) for upload in page.get("Uploads", []))
+            if not page.get("IsTruncated"):
+                return
+            request |= {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+    def upload_bytes(self, key: str, upload: str) -> int:
+        """The bytes of the parts that an unfinished upload has so far; 0 when it is gone."""
+        from botocore.exceptions import ClientError
+
+        with self._translated(key):
+            try:
+                pages = self._client.get_paginator("list_parts").paginate(Bucket=self.bucket, Key=key, UploadId=upload)
+                return sum(part["Size"] for page in pages for part in page.get("Parts", []))
+            except ClientError as error:
+                if _code(error) != "NoSuchUpload":
+                    raise
+                return 0
 
     @cached_property
     def _client(self) -> S3Client:
@@ -149,18 +204,6 @@ class Store:
             options["s3"] = {"addressing_style": "path"}
         with self._translated(""):
             return boto3.session.Session().client("s3", config=Config(**options))
-
-    def _keys(self, prefix: str, limit: int | None) -> Iterator[str]:
-        request: dict[str, Any] = {"Bucket": self.bucket, "Prefix": prefix}
-        while limit is None or limit > 0:
-            with self._translated(prefix):
-                page = self._client.list_objects_v2(**request, MaxKeys=min(limit or 1000, 1000))
-            keys = [entry["Key"] for entry in page.get("Contents", [])]
-            yield from keys
-            if not page["IsTruncated"]:
-                return
-            request["ContinuationToken"] = page["NextContinuationToken"]
-            limit = limit and limit - len(keys)
 
     @contextmanager
     def _translated(self, key: str) -> Iterator[None]:
@@ -194,7 +237,8 @@ class Store:
             raise StageError(_one_line(error), where=self.uri(key), hint="check the AWS_* settings") from error
 
     def _error(self, key: str, code: str, message: str, status: int = 0) -> StageError:
-        transient = status >= 500 or status in (409, 412, 429) or code in _THROTTLED
+        # 501 is a server that will never do what was asked, such as a put that must not overwrite.
+        transient = (status >= 500 and status != 501) or status in (409, 412, 429) or code in _TRANSIENT
         hint = _HINTS.get(code, _HINTS["AccessDenied"] if status == 403 else "")
         return StageError(
             f"S3 answered {code}: {message}" if message else f"S3 answered {code}",

@@ -61,7 +61,7 @@ def test_component_has_the_keys_and_defaults_of_tables_yaml() -> None:
         "orders": ["team:x"],
     }
     assert specs["customers"].freshness_policy is not None
-    assert [schedule.name for schedule in definitions.schedules or ()] == ["crm_0_2_x_x_x"]
+    assert [schedule.name for schedule in definitions.schedules or ()] == ["crm_0_2_x_x_x", "crm_gc_weekly"]
 
 
 def test_values_may_be_templates(monkeypatch: pytest.MonkeyPatch) -> None:

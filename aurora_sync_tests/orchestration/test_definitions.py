@@ -126,8 +126,8 @@ def test_thousand_tables_load_as_one_code_location(build: Build) -> None:
     repository = build(text).get_repository_def()
     repository.load_all_definitions()
     assert len(repository.asset_graph.materializable_asset_keys) == 1000
-    assert len(repository.schedule_defs) == 4
-    assert len(repository.job_names) <= 4 + 1  # never one for each table: loading them takes Dagster minutes
+    assert len(repository.schedule_defs) == 4 + 1  # of gc
+    assert len(repository.job_names) <= 4 + 1 + 1  # never one for each table: loading them takes Dagster minutes
 
 
 def test_importing_the_definitions_loads_nothing_heavy(tmp_path: Path) -> None:

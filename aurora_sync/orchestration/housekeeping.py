@@ -1,0 +1,45 @@
+"""What killed runs left behind, collected once a week (aurora_sync/gc.py)."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from aurora_sync import gc
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.errors import AuroraSyncError
+from aurora_sync.orchestration import assets
+from aurora_sync.orchestration.io_manager import failure
+from aurora_sync.orchestration.resources import Connections
+
+
+def gc_schedule(tables: Sequence[TableConfig], connections: Connections, name: str) -> dg.ScheduleDefinition:
+    """The job ``<name>_gc`` and its schedule: on Sundays at 04:00 UTC."""
+
+    @dg.op(
+        name=f"{name}_collect",
+        out=dg.Out(dg.Nothing),
+        description="Removes what no run can need any more; shows how much.",
+        retry_policy=assets.RETRIES,
+    )
+    def collect(context: dg.OpExecutionContext) -> None:
+        try:
+            heaps = gc.collect(connections.places(), older_than=gc.age_limit(tables))
+        except AuroraSyncError as error:
+            raise failure(error) from error
+        for heap in heaps:
+            context.log.info(f"{heap.count:,} {heap.kind} removed")
+        counts = {heap.kind: heap.count for heap in heaps}
+        sizes = {f"bytes of {heap.kind}": heap.bytes for heap in heaps if heap.bytes is not None}
+        context.add_output_metadata(counts | sizes)
+
+    @dg.job(name=f"{name}_gc", description="Removes what killed runs left in the stage and the log schema.")
+    def collect_garbage() -> None:
+        collect()
+
+    return dg.ScheduleDefinition(
+        name=f"{name}_gc_weekly",
+        job=collect_garbage,
+        cron_schedule="0 4 * * 0",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
