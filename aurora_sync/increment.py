@@ -25,6 +25,8 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
+from aurora_sync.buckets import Buckets
+
 
 class Disposition(Enum):
     """What the rows of an increment mean to the target."""
@@ -54,6 +56,7 @@ class Column:
     identity: str = ""  # '' none, 'a' generated always, 'd' by default
     generated: bool = False
     comment: str | None = None
+    missing: str | None = None  # what rows older than the column hold, as text; None: NULL
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,20 @@ class Token:
     members: dict[str, int]  # leaf oid (JSON keys are text) -> relfilenode
     counters_since: str = ""  # when the server's statistics began: anew after every crash, of a backend as well
     labels: dict[str, str] = field(default_factory=dict)  # pg_enum oid -> label, of the table's enums
+    attributes: int = 0  # the largest column number: a column added later has a larger one
 
     def rewritten(self, now: Token) -> bool:
         """Whether a leaf known here was rewritten or truncated since."""
         return any(now.members.get(oid, filenode) != filenode for oid, filenode in self.members.items())
+
+
+@dataclass(frozen=True)
+class Canary:
+    """A row as it was exported. Its like in another history of the database is rarely the same."""
+
+    key: tuple[str, ...]  # the merge key's values, as text
+    xmin: int  # raw, 32 bits
+    digest: str  # of the CSV row
 
 
 @dataclass(frozen=True)
@@ -99,6 +112,7 @@ class Watermark:
     snapshot: Snapshot
     token: Token
     covers: str = ""
+    canaries: tuple[Canary, ...] = ()
     version: int = 1
 
     def to_json(self) -> str:
@@ -119,7 +133,62 @@ class Watermark:
             ),
             token=Token(**document["token"]),
             covers=document["covers"],
+            canaries=tuple(Canary(tuple(c["key"]), c["xmin"], c["digest"]) for c in document["canaries"]),
         )
+
+
+class Action(Enum):
+    """What a run does about something that its source shows."""
+
+    GO_ON = "go on"
+    WIDEN = "widen"  # read from further back
+    BACKFILL = "backfill"  # fill a new column of the target
+    RECONCILE = "reconcile"  # compare with the source, and repair
+    RESEED = "reseed"  # read the whole table; it replaces the target's content in one transaction
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that changed at the source since the watermark was taken, and what is done about it."""
+
+    event: str
+    action: Action
+    text: str
+
+
+class Level(Enum):
+    CERTIFIED = "certified"  # nothing that was committed before the snapshot is missing
+    BOUNDED = "bounded"  # that holds up to a named lag
+    UNCERTIFIED = "uncertified"
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """The last time that the whole target was compared with its source, or read from it."""
+
+    run_sequence: int
+    as_of: datetime  # of the snapshot
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What an increment guarantees of its target: of which ``changes``, and in words why."""
+
+    level: Level
+    changes: tuple[str, ...]  # inserts, updates, deletes
+    text: str
+    rests_on: dict[str, str] = field(default_factory=dict)  # snapshot, horizon, fence, token
+    findings: tuple[Finding, ...] = ()
+    reconciled: Reconciled | None = None
+
+    def to_json(self) -> str:
+        return json.dumps(_plain(self), sort_keys=True)
+
+    @staticmethod
+    def reconciled_in(text: str) -> Reconciled | None:
+        """The last reconcile that the JSON of a certificate names."""
+        found = json.loads(text)["reconciled"]
+        return found and Reconciled(found["run_sequence"], datetime.fromisoformat(found["as_of"]))
 
 
 @dataclass(frozen=True)
@@ -152,8 +221,11 @@ class Manifest:
     watermark_before: Watermark | None
     watermark_after: Watermark
     expected_sequence: int
+    certificate: Certificate
     expected_load_id: str = ""
     source_rows: int | None = None
+    fill: dict[str, str | None] = field(default_factory=dict)  # new column -> what rows that are not here hold
+    repaired: Buckets | None = None  # in these the files hold every row of the source: what is not here was deleted
 
     @property
     def rows(self) -> int:
@@ -188,6 +260,20 @@ class State:
     load_id: str = ""  # of the attempt that made this run sequence
     target_rows: int = 0
     applied_at: datetime | None = None
+    reconciled: Reconciled | None = None
+    idle_runs: int = 0  # since the last applied one; a hint alone knows
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What a reconcile compared, and what of the target it put right."""
+
+    buckets_compared: int
+    buckets_differing: int
+    rows_moved: int  # besides those of the increment
+    lost: int  # were missing in the target
+    stale: int
+    ghosts: int  # were in the target and not in the source
 
 
 @dataclass(frozen=True)
@@ -216,7 +302,9 @@ class Receipt:
     key: tuple[str, ...]
     sees_deletes: bool
     watermark_lag_seconds: float  # age of the oldest open writing transaction: what it writes is not in yet
-    seconds: dict[str, float] = field(default_factory=dict)  # plan, export, load, merge, total
+    certificate: Certificate
+    repair: Repair | None = None  # what a reconcile found and did; None where there was none
+    seconds: dict[str, float] = field(default_factory=dict)  # plan, export, load, reconcile, merge, total
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:

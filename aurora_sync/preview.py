@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.places import Places
-from aurora_sync.strategies import strategy_for
-from aurora_sync.sync import plan_increment, read_state
-from aurora_sync.validation import preflight
+from aurora_sync.plan import Wish, plan_increment
+from aurora_sync.sync import read_state
 
 
 @dataclass(frozen=True)
@@ -34,16 +33,15 @@ def preview(config: TableConfig, places: Places) -> Preview:
     Raises what :func:`aurora_sync.sync.run` would raise before it moves data.
     """
     state, _ = read_state(config, places, trust_hint=True)
-    strategy = strategy_for(config.watermark_type.value)
     with places.source.reading(config.schema_, config.table_name) as reading:
-        _, plan, _ = plan_increment(config, strategy, reading, state.watermark)
-        statement, estimate = reading.explain(preflight.selected_columns(config, reading.table), plan.where)
+        plan = plan_increment(config, reading, state, Wish())
+        statement, estimate = reading.explain(plan.columns, plan.read.where)
         return Preview(
             table=config.qualified_name,
             target=".".join(config.target),
-            strategy=strategy.name,
-            method=plan.method,
-            disposition=plan.disposition.value,
+            strategy=plan.strategy.name,
+            method=plan.read.method,
+            disposition=plan.read.disposition.value,
             statement=statement,
             rows_estimate=estimate,
             rows_in_table=reading.table.row_estimate,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from aurora_sync.increment import Column, Snapshot, Token
+from aurora_sync.increment import Canary, Column, Snapshot, Token
 
 
 @dataclass(frozen=True)
@@ -115,3 +115,5 @@ class Observation:
     lock_holders: tuple[str, ...] = ()  # virtual transactions that may be writing the table, taken second
     sequence_last_value: int | None = None  # None: not readable; before its first use, one step below start
     oldest_writer: datetime | None = None  # start of the oldest transaction that holds a transaction id
+    oldest_writer_name: str = ""  # whose that is, for a person
+    canaries: tuple[Canary, ...] = ()  # those of the stored watermark that are still there, as they are now

@@ -25,7 +25,7 @@ import dagster as dg
 
 from aurora_sync import sync
 from aurora_sync.config.loader import expand, load
-from aurora_sync.increment import Column, Disposition, Receipt, Snapshot, Token, Watermark
+from aurora_sync.increment import Certificate, Column, Disposition, Level, Receipt, Snapshot, Token, Watermark
 from aurora_sync.orchestration import change_sensor
 from aurora_sync.orchestration.factory import build_definitions
 from aurora_sync.orchestration.resources import Connections
@@ -62,6 +62,7 @@ def receipt(sequence: int) -> Receipt:
         key=("column_0",),
         sees_deletes=False,
         watermark_lag_seconds=0.0,
+        certificate=Certificate(Level.CERTIFIED, ("inserts", "updates"), "a benchmark"),
         seconds={"plan": 0.0, "export": 0.0, "load": 0.0, "merge": 0.0, "total": 0.0},
     )
 

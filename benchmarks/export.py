@@ -28,7 +28,7 @@ from types import SimpleNamespace
 import boto3  # noqa: F401  # loaded before the clock starts, like every other module
 import psycopg2
 
-from aurora_sync.increment import Column, Disposition, Manifest, Snapshot, Token, Watermark
+from aurora_sync.increment import Certificate, Column, Disposition, Level, Manifest, Snapshot, Token, Watermark
 from aurora_sync.relation import SourceTable
 from aurora_sync.source.connection import connect
 from aurora_sync.source.copy_out import copy_out
@@ -97,6 +97,7 @@ def export(connection: psycopg2.extensions.connection) -> tuple[int, int]:
         watermark_before=None,
         watermark_after=watermark,
         expected_sequence=0,
+        certificate=Certificate(Level.CERTIFIED, (), "a benchmark"),
     )
     stage.commit(manifest)
     return rows, manifest.bytes

@@ -197,6 +197,20 @@ class Freshness(_Model):
         return duration(self.warn_after) if self.warn_after else None
 
 
+class Reconcile(_Model):
+    """When the target is compared with its source, bucket by bucket, and what differs is repaired: deletes, lost
+    rows, stale rows. After a restart of the server, a TRUNCATE or a detached partition it happens by itself."""
+
+    every: int | None = Field(None, ge=1, description="At every k-th run; runs that find nothing new count.")
+    schedule: Cron | None = Field(None, description="At these times (cron, UTC), whatever the other runs do.")
+
+    @model_validator(mode="after")
+    def _says_when(self) -> Self:
+        if self.every is None and self.schedule is None:
+            raise ValueError("allowed: every, schedule, or both; found neither")
+        return self
+
+
 class Check(_Model):
     severity: Literal["error", "warn"] = Field("error", description="What a failure of the check means.")
     blocking: bool = Field(False, description="A failure stops what is downstream.")
@@ -218,6 +232,9 @@ class Checks(_Model):
         default_factory=Check, description="The watermark never moves backwards, and moves when the source did."
     )
     merge_key: Check = Field(default_factory=Check, description="The merge key is unique and not null in the target.")
+    certificate: Check = Field(
+        default_factory=Check, description="What was committed before the snapshot is in the target, provably."
+    )
 
 
 class TableOptions(_Model):
@@ -234,6 +251,13 @@ class TableOptions(_Model):
     )
     delete_guard: DeleteGuard = Field(
         default_factory=DeleteGuard, description="How many rows one run may delete from the target."
+    )
+    reconcile: Reconcile | None = Field(
+        None,
+        description="When to compare the target with its source and repair it; full_snapshot does so at every run.",
+    )
+    verify: Cron | None = Field(
+        None, description="When to prove by content that target and source are equal (cron, UTC); moves no data."
     )
     schedule: Cron | None = Field(None, description="Cron expression of five fields, in UTC, such as '*/15 * * * *'.")
     freshness: Freshness | None = Field(

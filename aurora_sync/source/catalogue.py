@@ -57,7 +57,8 @@ WITH RECURSIVE base(oid, base, modifier) AS (
 SELECT a.attrelid, a.attname, a.attnum, format_type(a.atttypid, a.atttypmod), t.typname,
        CASE WHEN a.atttypmod = -1 THEN b.modifier ELSE a.atttypmod END, t.typcategory::text,
        a.attnotnull, pg_get_expr(d.adbin, d.adrelid), a.attidentity::text, a.attgenerated <> '',
-       col_description(a.attrelid, a.attnum), has_column_privilege(a.attrelid, a.attnum, 'SELECT')
+       col_description(a.attrelid, a.attnum), (a.attmissingval::text::text[])[1],
+       has_column_privilege(a.attrelid, a.attnum, 'SELECT')
   FROM pg_attribute a
   JOIN base b ON b.oid = a.atttypid
   JOIN pg_type t ON t.oid = b.base AND t.typtype <> 'd'

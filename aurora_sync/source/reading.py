@@ -16,10 +16,12 @@ import psycopg2.errors
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
+from aurora_sync.buckets import Buckets, Sums
 from aurora_sync.errors import Kind, SourceError
-from aurora_sync.increment import Column, Snapshot, Token
+from aurora_sync.increment import Canary, Column, Snapshot, Token
 from aurora_sync.relation import Fence, Observation, SourceTable
-from aurora_sync.source import catalogue
+from aurora_sync.source import catalogue, sums
+from aurora_sync.source.canary import read_back
 from aurora_sync.source.connection import pin
 from aurora_sync.source.copy_out import Progress, Sink, copy_out, count_rows, select_statement
 
@@ -50,10 +52,14 @@ SELECT CASE WHEN has_sequence_privilege(s.seqrelid, 'SELECT') OR has_sequence_pr
 
 # Prepared transactions have left pg_stat_activity; those that wrote in any database hold the horizon.
 _OPEN = """
-SELECT (SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()),
-       (SELECT min(started) FROM (SELECT min(xact_start) AS started FROM pg_stat_activity
-                                   WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()
-                                  UNION ALL SELECT min(prepared) FROM pg_prepared_xacts) o)
+SELECT (SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()), o.since, o.name
+  FROM (SELECT) one LEFT JOIN LATERAL (
+        SELECT xact_start, format('session %s of %s in database %s%s', pid, usename, datname,
+                                  coalesce(' (' || nullif(application_name, '') || ')', ''))
+          FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()
+        UNION ALL
+        SELECT prepared, format('prepared transaction %L of %s in database %s', gid, owner, database)
+          FROM pg_prepared_xacts ORDER BY 1 LIMIT 1) o(since, name) ON true
 """
 
 _SNAPSHOT = """
@@ -131,9 +137,14 @@ class Reading:
                 members=members,
                 counters_since=counters_since,
                 labels=labels,
+                attributes=max((column.attnum for column in self.table.columns), default=0),
             ),
             **before,
         )
+
+    def recall(self, columns: Sequence[Column], key: Sequence[str], canaries: Sequence[Canary]) -> tuple[Canary, ...]:
+        """Those of the canaries that are still there, as they are now. ``columns`` are the ones they were made of."""
+        return read_back(self._connection, self.table, columns, key, canaries)
 
     def copy(
         self,
@@ -148,6 +159,13 @@ class Reading:
     def count(self, where: sql.Composable | None) -> int:
         """``count(*)`` in the observed snapshot."""
         return count_rows(self._connection, self.table, where)
+
+    def version_sums(self, key: Sequence[str], among: Buckets, width: int) -> Sums:
+        """Of the buckets of one width, in the observed snapshot (sums.py)."""
+        return sums.version_sums(self._connection, self.table, key, among, width)
+
+    def key_span(self, key: Sequence[str]) -> int:
+        return sums.span(self._connection, self.table, key)
 
     def explain(self, columns: Sequence[Column], where: sql.Composable | None) -> tuple[str, int]:
         """The statement that :meth:`copy` would run, and the planner's estimate of its rows."""
@@ -172,7 +190,8 @@ class Reading:
                     found["sequence_last_value"] = _one(cursor, _LAST_VALUE, (sequence.name,))[0]
             if fence and fence.kind == "clock":
                 found["clock_fence"], found["hidden_sessions"] = _one(cursor, _CLOCK)
-            found["prepared_transactions"], found["oldest_writer"] = _one(cursor, _OPEN)
+            found["prepared_transactions"], found["oldest_writer"], name = _one(cursor, _OPEN)
+            found["oldest_writer_name"] = name or ""
         return found
 
     def _control_data(self) -> tuple[str, int]:

@@ -8,7 +8,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from aurora_sync.increment import Column, Disposition, Manifest, StagedFile, State, Watermark
+from aurora_sync.buckets import Buckets
+from aurora_sync.increment import (
+    Action,
+    Certificate,
+    Column,
+    Disposition,
+    Finding,
+    Level,
+    Manifest,
+    Reconciled,
+    StagedFile,
+    State,
+    Watermark,
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +40,7 @@ class Hint:
     version: int = 1
 
     def to_json(self) -> str:
-        watermark, applied_at = self.state.watermark, self.state.applied_at
+        watermark, applied_at, reconciled = self.state.watermark, self.state.applied_at, self.state.reconciled
         return json.dumps(
             {
                 "version": self.version,
@@ -38,6 +51,8 @@ class Hint:
                 "watermark": watermark and json.loads(watermark.to_json()),
                 "target_rows": self.state.target_rows,
                 "applied_at": applied_at and applied_at.isoformat(),
+                "reconciled": reconciled and [reconciled.run_sequence, reconciled.as_of.isoformat()],
+                "idle_runs": self.state.idle_runs,
                 "confirmed_at": self.confirmed_at.isoformat(),
                 "manifest": self.manifest_uri,
             },
@@ -51,7 +66,7 @@ class Hint:
         if document.get("version") != 1:
             raise ValueError(f"hint version {document.get('version')!r}; this release reads version 1")
         try:
-            applied_at = document["applied_at"]
+            applied_at, reconciled = document["applied_at"], document["reconciled"]
             return cls(
                 table=document["table"],
                 target=document["target"],
@@ -61,6 +76,8 @@ class Hint:
                     load_id=document["load_id"],
                     target_rows=int(document["target_rows"]),
                     applied_at=datetime.fromisoformat(applied_at) if applied_at else None,
+                    reconciled=reconciled and Reconciled(reconciled[0], datetime.fromisoformat(reconciled[1])),
+                    idle_runs=int(document["idle_runs"]),
                 ),
                 confirmed_at=datetime.fromisoformat(document["confirmed_at"]),
                 manifest_uri=document["manifest"],
@@ -73,7 +90,7 @@ def manifest_from_json(text: str | bytes) -> Manifest:
     """The inverse of :meth:`Manifest.to_json`. Raises ValueError on a document of another shape."""
     document = _document(text)
     try:
-        after = _watermark(document["watermark_after"])
+        after, repaired = _watermark(document["watermark_after"]), document["repaired"]
         if after is None:
             raise ValueError("a manifest without the watermark after it")
         return Manifest(
@@ -89,9 +106,23 @@ def manifest_from_json(text: str | bytes) -> Manifest:
             expected_sequence=int(document["expected_sequence"]),
             expected_load_id=document["expected_load_id"],
             source_rows=document["source_rows"],
+            certificate=_certificate(document["certificate"]),
+            fill=document["fill"],
+            repaired=repaired and Buckets(repaired["width"], repaired["labels"] and tuple(repaired["labels"])),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a manifest: {error!r}") from error
+
+
+def _certificate(value: dict[str, Any]) -> Certificate:
+    return Certificate(
+        level=Level(value["level"]),
+        changes=tuple(value["changes"]),
+        text=value["text"],
+        rests_on=value["rests_on"],
+        findings=tuple(Finding(f["event"], Action(f["action"]), f["text"]) for f in value["findings"]),
+        reconciled=Certificate.reconciled_in(json.dumps(value)),
+    )
 
 
 def _document(text: str | bytes) -> Mapping[str, Any]:

@@ -48,10 +48,18 @@ class Attempt:
     """
 
     def __init__(
-        self, store: Store, prefix: str, *, object_bytes: int = OBJECT_BYTES, part_bytes: int = PART_BYTES
+        self,
+        store: Store,
+        prefix: str,
+        *,
+        object_bytes: int = OBJECT_BYTES,
+        part_bytes: int = PART_BYTES,
+        first_part: int = 0,
     ) -> None:
         self.prefix = prefix
+        self._first_part = first_part
         self.files: tuple[StagedFile, ...] = ()  # filled by close()
+        self.tail = bytearray()  # the last rows written, whole: one or two chunks of them
         self._store = store
         self._object_bytes = object_bytes
         self._part_bytes = part_bytes
@@ -105,20 +113,22 @@ class Attempt:
 
     def _collect(self) -> Generator[None, bytes, None]:
         chunk, rows = bytearray(), 0
+        before = chunk
         try:
             while True:
                 while len(chunk) < CHUNK_BYTES:
                     chunk += yield
                     rows += 1
                 self._compressor.submit(self._compress, chunk, rows)
-                chunk, rows = bytearray(), 0
+                before, chunk, rows = chunk, bytearray(), 0
         except GeneratorExit:
+            self.tail = before + chunk
             if rows and self._open:
                 self._compressor.submit(self._compress, chunk, rows)
 
     def _compress(self, chunk: bytearray, rows: int) -> None:
         if not self._objects or self._objects[-1].finished:
-            name = layout.part_name(len(self._objects))
+            name = layout.part_name(self._first_part + len(self._objects))
             self._objects.append(_Object(self._store, self._uploader, self.prefix, name, self._part_bytes))
         self._objects[-1].add(chunk, rows)
         if self._objects[-1].bytes >= self._object_bytes:
@@ -243,6 +253,10 @@ class Stage:
         at = datetime.now(UTC)
         return Attempt(self.store, layout.attempt_prefix(self.store.prefix, table, load_id, at))
 
+    def more(self, manifest: Manifest) -> Attempt:
+        """A writer for further files of an attempt that is closed and not committed yet."""
+        return Attempt(self.store, manifest.prefix, first_part=len(manifest.files))
+
     def commit(self, manifest: Manifest) -> str:
         """Write the manifest, the last object of its attempt, and return its URI. Durable when it returns;
         never overwrites; idempotent for the same manifest."""
@@ -264,8 +278,9 @@ class Stage:
                 return hint
         return None
 
-    def confirm(self, table: str, state: State, manifest_uri: str | None) -> None:
-        """Record what the sync log holds: after an increment was applied, or after the log was read again.
+    def confirm(self, table: str, state: State, manifest_uri: str | None, *, since: datetime | None = None) -> None:
+        """Record what the sync log holds: after an increment was applied, or after the log was read again, or with
+        ``since`` what an earlier hint said of it then.
 
         Hints of later run sequences contradict the log (the target was restored, or is another one) and are
         deleted. Nothing depends on this call: without it the next run asks the warehouse.
@@ -275,7 +290,7 @@ class Stage:
         if newest and _is_ahead(newest[0], state):
             self.store.delete([key for key in self.store.list(prefix) if _is_ahead(key, state)])
         at = datetime.now(UTC)
-        hint = Hint(table, self.target, state, at, manifest_uri)
+        hint = Hint(table, self.target, state, since or at, manifest_uri)
         key = layout.hint_key(self.store.prefix, table, state.run_sequence, at)
         self.store.put_new(key, hint.to_json().encode())
 

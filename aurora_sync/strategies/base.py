@@ -23,7 +23,8 @@ class ReadPlan:
     """Which rows to read (``where`` None: all), what they mean, and how sure that is.
 
     ``method`` says in words how the rows are found; ``warnings`` why a faster method was not used or what
-    the chosen one cannot see.
+    the chosen one cannot see. ``doubts`` say what the read rests on without proof, and what would prove it: with
+    one, the increment is not certified.
     """
 
     where: sql.Composable | None
@@ -31,6 +32,7 @@ class ReadPlan:
     method: str
     warnings: tuple[str, ...] = ()
     scope: sql.Composable | None = None  # which rows the target should hold afterwards; None: all
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

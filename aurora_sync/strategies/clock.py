@@ -41,6 +41,10 @@ _CLOCK_CALL = re.compile(
 # Wall-clock time of some zone: right for a column without zone, and hours off once it is cast to one with a zone.
 _IN_A_ZONE = re.compile(r"\s+at\s+time\s+zone\s+'[^']*'$", re.IGNORECASE)
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+_DECLARED = (
+    "{name} is declared as set by the database, which nothing checks; a BEFORE INSERT OR UPDATE trigger that sets it to"
+    " the clock, leaving watermark_set_by out, or a reconcile would certify it"
+)
 # An assignment behind one of these may be passed over.
 _BRANCH = re.compile(r"\b(if|case|loop|exception|execute)\b", re.IGNORECASE)
 
@@ -61,7 +65,8 @@ def plan(config: TableConfig, name: str, table: SourceTable, since: Since | None
     if objections or fence is None:
         return ReadPlan(since.horizon_scan(at), Disposition.UPSERT, "horizon scan", scanning(objections))
     where = since.with_new_members(_not_before(fence, name, table), at)
-    return ReadPlan(where, Disposition.UPSERT, "clock fence", remarks)
+    doubts = (_DECLARED.format(name=name),) if config.watermark_set_by == "database" else ()
+    return ReadPlan(where, Disposition.UPSERT, "clock fence", remarks, doubts=doubts)
 
 
 def advance(

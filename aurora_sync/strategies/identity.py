@@ -1,20 +1,28 @@
 """May today's source go on from a stored watermark? The identity token, judged.
 
-============================================= ========= ==========================================
-what changed                                  verdict   why
-============================================= ========= ==========================================
-nothing                                       go on
-server restarted, or recovered from a crash   widen     ids whose WAL was not flushed are reused
-a partition was attached or added             go on     the new leaf is read whole (horizon.py)
-other system, timeline or database            reseed    the watermark's ids belong to another history
-transaction counter or horizon went back      reseed    a restored or cloned database
-table has another oid (rename swap, re-made)  reseed    its rows were never read
-a label of an enum was renamed                reseed    rows show the new one without being written
-columns, merge key or claim changed           reseed    the target's rows were made from other columns
-older than the watermark, on a reader         refuse    a lagging reader would take the target back
-============================================= ========= ==========================================
+=============================================== ========== =================================================
+what changed                                    action     why
+=============================================== ========== =================================================
+nothing                                         go on
+server restarted, or recovered from a crash     widen      ids whose WAL was not flushed are reused; what was
+                                                           exported of them is found by a reconcile
+a partition was attached or added               widen      its rows may be old: the new leaf is read whole
+a partition was detached or dropped             reconcile  its rows are no longer the table's
+files replaced (TRUNCATE, VACUUM FULL, ALTER)   reconcile  rows may be gone, and nothing of them is left to read
+columns were added                              backfill   older rows hold the default, in the catalogue only
+another major version, all else going on        widen      pg_upgrade keeps transaction ids and rows
+other system, timeline or database              reseed     the watermark's ids belong to another history
+transaction counter or horizon went back        reseed     a restored or cloned database
+a canary is not the row that was exported       reseed     a restore whose counter has caught up
+table has another oid (rename swap, re-made)    reseed     its rows were never read
+a label of an enum was renamed                  reseed     rows show the new one without being written
+other columns, merge key or claim changed       reseed     the target's rows were made from other columns
+a long transaction or a forgotten prepared one  go on      it holds the horizon: its rows are read again
+older than the watermark, on a reader           refuse     a lagging reader would take the target back
+=============================================== ========== =================================================
 
-A reseed reads the whole table and replaces the target's content in one transaction.
+Row-level security, foreign tables and missing privileges are refused before, in validation/preflight.py. A
+reseed reads the whole table and replaces the target's content in one transaction.
 """
 
 from __future__ import annotations
@@ -23,29 +31,49 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import Kind, SourceError
-from aurora_sync.increment import Column, Watermark
+from aurora_sync.increment import Action, Canary, Column, Finding, Watermark
 from aurora_sync.relation import Observation
+from aurora_sync.strategies import horizon
 from aurora_sync.strategies.base import Since, Strategy
+
+# Shorter ones are the daily business of a database; this long, somebody should know of it.
+LONG_TRANSACTION = timedelta(minutes=10)
+
+# Of the newest rows exported. One that is another row proves another history; twenty make it likely that one is.
+CANARIES = 20
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """``since`` is where to go on from, None for a first run or a reseed; ``reasons`` go to the run's warnings."""
+    """``since`` is where to go on from, None for a first run or a reseed; ``backfill`` the columns to fill."""
 
     since: Since | None
-    reasons: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    backfill: tuple[Column, ...] = ()
+
+    @property
+    def reconcile(self) -> bool:
+        """Whether the target may hold what an increment cannot put right."""
+        return any(finding.event in _LEAVE_ROWS_BEHIND for finding in self.findings)
 
 
-def judge(stored: Watermark | None, at: Observation, covers: str) -> Verdict:
+_LEAVE_ROWS_BEHIND = {"restart", "upgrade", "partition gone", "files replaced"}
+
+
+def judge(
+    stored: Watermark | None, at: Observation, covers: str, *, known: str = "", added: Sequence[Column] = ()
+) -> Verdict:
     """Compare the token stored with a watermark to the one just read.
 
-    Raises SourceError (transient) when a reader lags behind the watermark.
+    ``covers`` is today's digest, ``known`` that of the columns that were there when the watermark was taken, and
+    ``added`` are the others. Raises SourceError (transient) when a reader lags behind the watermark.
     """
     if stored is None:
-        return Verdict(None)
+        return Verdict(None, _long_transaction(at))
     if at.token.in_recovery and at.snapshot.xmax < stored.snapshot.xmax:
         raise SourceError(
             f"this reader has not yet replayed what the last run saw (transaction {at.snapshot.xmax},"
@@ -53,16 +81,14 @@ def judge(stored: Watermark | None, at: Observation, covers: str) -> Verdict:
             hint="run again when it has caught up, or point AURORA_DSN at the writer endpoint",
             kind=Kind.TRANSIENT,
         )
-    reasons = _reseed_reasons(stored, at, covers)
+    backfill = tuple(added) if stored.covers == known != covers and _fillable(stored, at, added) else ()
+    reasons = _reseed_reasons(stored, at, covers if not backfill else known)
     if reasons:
-        return Verdict(None, tuple(f"reading the whole table again: {reason}" for reason in reasons))
-    then, now = stored.token, at.token
-    if (then.started, then.counters_since) != (now.started, now.counters_since):
-        return Verdict(
-            Since(stored, restarted=True),
-            ("the server was restarted since the last run: rows are read from the horizon less a margin",),
-        )
-    return Verdict(Since(stored))
+        reseed = [Finding(event, Action.RESEED, f"reading the whole table again: {why}") for event, why in reasons]
+        return Verdict(None, (*reseed, *_long_transaction(at)))
+    restarted = (stored.token.started, stored.token.counters_since) != (at.token.started, at.token.counters_since)
+    findings = (*_findings(stored, at, restarted, backfill), *_long_transaction(at))
+    return Verdict(Since(stored, restarted), findings, backfill)
 
 
 def covers(config: TableConfig, strategy: Strategy, columns: Sequence[Column], key: Sequence[str]) -> str:
@@ -79,30 +105,107 @@ def covers(config: TableConfig, strategy: Strategy, columns: Sequence[Column], k
     return hashlib.sha256(document.encode()).hexdigest()[:16]
 
 
-def _reseed_reasons(stored: Watermark, at: Observation, covers: str) -> list[str]:
+def canaries(stored: Watermark | None, at: Observation, exported: Sequence[Canary]) -> tuple[Canary, ...]:
+    """What the next watermark keeps an eye on: the newest of the rows just exported and of those still there."""
+    kept = {canary.key: canary for canary in (stored.canaries if stored else ()) if canary in at.canaries}
+    kept |= {canary.key: canary for canary in exported}
+    newest = horizon.newest(at.snapshot)
+    return tuple(sorted(kept.values(), key=lambda c: (horizon.age(raw=c.xmin, newest=newest), c.key))[:CANARIES])
+
+
+def _findings(stored: Watermark, at: Observation, restarted: bool, backfill: tuple[Column, ...]) -> list[Finding]:
     then, now = stored.token, at.token
     found = []
-    if then.system_identifier != now.system_identifier:
-        found.append(
-            f"the source is another database system ({then.system_identifier} before, {now.system_identifier} now)"
+    if then.major != now.major:
+        text = f"PostgreSQL {then.major} became {now.major}, and transaction ids and rows go on: an upgrade in place"
+        found.append(Finding("upgrade", Action.WIDEN, text))
+    if restarted:
+        text = "the server was restarted since the last run: rows are read from the horizon less a margin"
+        found.append(Finding("restart", Action.WIDEN, text))
+    if new := now.members.keys() - then.members.keys():
+        text = f"{len(new)} partitions were attached or added: they are read whole"
+        found.append(Finding("new partition", Action.WIDEN, text))
+    if gone := then.members.keys() - now.members.keys():
+        text = f"{len(gone)} partitions were detached or dropped: the target is compared with the source"
+        found.append(Finding("partition gone", Action.RECONCILE, text))
+    if then.rewritten(now):
+        text = (
+            "the table's files were replaced (TRUNCATE, VACUUM FULL, CLUSTER or an ALTER that rewrites): the target"
+            " is compared with the source"
         )
-    if then.timeline != now.timeline:
-        found.append(
+        found.append(Finding("files replaced", Action.RECONCILE, text))
+    if backfill:
+        filled = ", ".join(f"{c.name} = {'NULL' if c.missing is None else c.missing!r}" for c in backfill)
+        found.append(Finding("column added", Action.BACKFILL, f"rows that the increment does not hold get {filled}"))
+    return found
+
+
+def _long_transaction(at: Observation) -> tuple[Finding, ...]:
+    if at.oldest_writer is None or at.snapshot.taken_at - at.oldest_writer < LONG_TRANSACTION:
+        return ()
+    minutes = (at.snapshot.taken_at - at.oldest_writer).total_seconds() / 60
+    text = (
+        f"{at.oldest_writer_name} has been open for {minutes:,.0f} minutes: it holds the horizon, so every run reads"
+        " again what was written since"
+    )
+    return (Finding("long transaction", Action.GO_ON, text),)
+
+
+def _fillable(stored: Watermark, at: Observation, added: Sequence[Column]) -> bool:
+    """Whether the catalogue still tells what rows older than the columns hold. A rewrite moves it into the rows, a
+    generated value stands nowhere, and of partitions each would have to be asked."""
+    plain = at.token.members.keys() == {str(at.token.table_oid)} and not stored.token.rewritten(at.token)
+    return plain and bool(added) and not any(column.generated for column in added)
+
+
+def _upgraded(stored: Watermark, at: Observation) -> bool:
+    """pg_upgrade makes a new system that goes on with the ids, oids and rows of the old; a blue/green switch does
+    not, whose newest rows were written there by its replication."""
+    return stored.token.major < at.token.major and bool(stored.canaries) and stored.canaries == at.canaries
+
+
+def _other_history(stored: Watermark, at: Observation) -> bool:
+    """Whether a canary is still there, decided before the watermark, and yet not what was exported."""
+    newest, recorded = horizon.newest(at.snapshot), {canary.key: canary for canary in stored.canaries}
+    for canary in at.canaries:
+        then = recorded[canary.key]
+        older = horizon.age(raw=canary.xmin, newest=newest) > newest - stored.snapshot.xmin
+        if canary != then and (older or canary.xmin == then.xmin):
+            return True
+    return False
+
+
+def _reseed_reasons(stored: Watermark, at: Observation, covers: str) -> list[tuple[str, str]]:
+    then, now = stored.token, at.token
+    found = []
+    if then.system_identifier != now.system_identifier and not _upgraded(stored, at):
+        text = f"the source is another database system ({then.system_identifier} before, {now.system_identifier} now)"
+        found.append(("other system", text))
+    if then.timeline != now.timeline and not _upgraded(stored, at):
+        text = (
             f"the source is on another timeline ({then.timeline} before, {now.timeline} now): it was"
             " restored or promoted"
         )
+        found.append(("other timeline", text))
     if then.database_oid != now.database_oid:
-        found.append(f"the database was made anew (oid {then.database_oid} before, {now.database_oid} now)")
+        text = f"the database was made anew (oid {then.database_oid} before, {now.database_oid} now)"
+        found.append(("other database", text))
     if at.snapshot.xmax < stored.snapshot.xmax or at.snapshot.xmin < stored.snapshot.xmin:
-        found.append(
+        text = (
             f"the transaction counter went back (from {stored.snapshot.xmax} to {at.snapshot.xmax}):"
             " the database was restored or cloned"
         )
+        found.append(("counter went back", text))
     if then.table_oid != now.table_oid:
-        found.append(f"the table was made anew or swapped (oid {then.table_oid} before, {now.table_oid} now)")
-    renamed = [label for oid, label in then.labels.items() if now.labels.get(oid, label) != label]
-    if renamed:
-        found.append(f"labels of its enums were renamed: {', '.join(renamed)}")
+        text = f"the table was made anew or swapped (oid {then.table_oid} before, {now.table_oid} now)"
+        found.append(("other table", text))
+    if renamed := [label for oid, label in then.labels.items() if now.labels.get(oid, label) != label]:
+        found.append(("enum renamed", f"labels of its enums were renamed: {', '.join(renamed)}"))
     if stored.covers != covers:
-        found.append("its columns, their types, the merge key or what the strategy looks for changed")
+        text = "its columns, their types, the merge key or what the strategy looks for changed"
+        found.append(("columns changed", text))
+    # What changes the text of a row would make every canary another row: then the rows are read again anyway.
+    if not found and _other_history(stored, at):
+        text = "rows that were exported are other rows now, by transactions that had ended before: it was restored"
+        found.append(("canary changed", text))
     return found

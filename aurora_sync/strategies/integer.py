@@ -64,6 +64,7 @@ class Integer(Strategy):
                 Disposition.UPSERT,
                 "lock fence",
                 remarks,
+                doubts=_doubts(config),
             )
         reached = since.watermark.value.get("reached")
         bounded = not since.restarted and _same_numbers(config, table, since, at)
@@ -73,8 +74,12 @@ class Integer(Strategy):
                 _above(config, table, reached),
                 horizon.written_since(since.watermark.snapshot.xmin, at.snapshot),
             )
-            note = f"numbers more than lookback = {config.lookback} below {reached} are not looked for: not certified"
-            return ReadPlan(since.with_new_members(window, at), Disposition.UPSERT, "lookback", (*objections, note))
+            where = since.with_new_members(window, at)
+            doubt = (
+                f"numbers more than lookback = {config.lookback} below {reached} are not looked for; leaving"
+                " lookback out (the table is then scanned) or a reconcile would certify it"
+            )
+            return ReadPlan(where, Disposition.UPSERT, "lookback", objections, doubts=(doubt,))
         return ReadPlan(since.horizon_scan(at), Disposition.UPSERT, "horizon scan", scanning(objections) + remarks)
 
     def advance(
@@ -193,6 +198,15 @@ def _unproven(name: str, table: SourceTable) -> list[str]:
     if table.kind == "p" or table.inherits:
         found.append(f"a partition filled directly need not use the default of {name}")
     return found
+
+
+def _doubts(config: TableConfig) -> tuple[str, ...]:
+    if config.watermark_set_by != "database":
+        return ()
+    return (
+        f"{config.watermark_col} is declared as made by the database, one at a time, which nothing checks; GENERATED"
+        " ALWAYS AS IDENTITY, leaving watermark_set_by out, or a reconcile would certify it",
+    )
 
 
 def _remarks(config: TableConfig) -> tuple[str, ...]:

@@ -7,18 +7,23 @@ after it the run sequence has moved, and the same manifest applied again finds i
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 from time import monotonic
 
 from aurora_sync.config.tables import TableConfig, fold
 from aurora_sync.errors import DefectError, GuardError, RivalRunError, TargetChangedError, WarehouseError
 from aurora_sync.increment import Applied, Disposition, Manifest
-from aurora_sync.warehouse import ddl, merge, sync_log
+from aurora_sync.warehouse import ddl, merge, sums, sync_log
 from aurora_sync.warehouse.base import Objects, Session
 from aurora_sync.warehouse.ddl import Layout, TableName
 from aurora_sync.warehouse.sync_log import Entry
 
 _log = logging.getLogger(__name__)
+
+# Compares the target with its source once the increment is staged, stages what differs besides, and returns the
+# manifest with it: validation/reconcile.py.
+Reconcile = Callable[[Session, Layout], Manifest]
 
 
 def apply(
@@ -30,8 +35,9 @@ def apply(
     strategy: str,
     log_schema: str = sync_log.SCHEMA,
     allow_deletes: bool = False,
+    reconcile: Reconcile | None = None,
 ) -> Applied:
-    """Make the manifest's rows part of the target, durably, exactly once.
+    """Make the manifest's rows part of the target, durably, exactly once; and what ``reconcile`` adds to them.
 
     Raises RivalRunError when another run was applied since ``manifest.expected_sequence``, GuardError when
     rows would be lost or removed (the target is then as before), ConfigError and WarehouseError otherwise.
@@ -51,7 +57,11 @@ def apply(
         try:
             session.query(ddl.create_staging(layout))
             loaded = session.load(layout.staging.sql, manifest, objects)
+            if reconcile:
+                staged, manifest = manifest.rows, reconcile(session, layout)
+                loaded += manifest.rows - staged
             _assert_staged(session, layout, manifest, loaded)
+            _assert_fill(session, layout, manifest)
             if not existing:  # only now: a first load that is refused for its values leaves no table of their types
                 ddl.make_target(session, layout, manifest.table)
             merging = monotonic()
@@ -96,7 +106,16 @@ def _transact(
     rows_before, present_before = _count(session, layout)
     if manifest.disposition is not Disposition.REPLACE:
         _assert_as_it_was_left(session, layout, manifest, log_schema, present_before)
+    for name, text in manifest.fill.items():
+        session.modify(merge.fill(layout, fold(name)), (text, *written, text))
     deleted = 0
+    if manifest.repaired:
+        deleted = session.modify(
+            merge.delete_unstaged(layout, sums.within(sums.number(layout), manifest.repaired)),
+            written if layout.soft else (),
+        )
+        if not allow_deletes:
+            _guard_deletes(config, layout, manifest, deleted, present_before)
     if manifest.disposition is Disposition.REPLACE:
         if not layout.key:
             session.modify(merge.renumber(layout))
@@ -113,9 +132,10 @@ def _transact(
         changed = session.modify(merge.merge(layout), written)
     rows_after, present_after = _count(session, layout)
     inserted = rows_after - rows_before + (0 if layout.soft else deleted)
-    if manifest.disposition is Disposition.REPLACE and present_after != manifest.rows:
+    whole = manifest.rows if manifest.disposition is Disposition.REPLACE else manifest.source_rows
+    if (manifest.disposition is Disposition.REPLACE or manifest.repaired) and present_after != whole:
         raise DefectError(
-            f"after replacing {layout.target} with {manifest.rows} rows it holds {present_after}",
+            f"after reading {whole} rows of the source {layout.target} holds {present_after}",
             where=manifest.table,
             hint="rolled back; if its merge key was changed, drop the target and sync again",
         )
@@ -137,6 +157,7 @@ def _transact(
         manifest_prefix=manifest.prefix,
         snapshot_xmin=manifest.watermark_after.snapshot.xmin,
         snapshot_xmax=manifest.watermark_after.snapshot.xmax,
+        certificate=manifest.certificate.to_json(),
     )
     sync_log.record(session, entry, log_schema)
     return entry
@@ -214,12 +235,24 @@ def _assert_staged(session: Session, layout: Layout, manifest: Manifest, loaded:
         )
 
 
+def _assert_fill(session: Session, layout: Layout, manifest: Manifest) -> None:
+    """What older rows get in a new column fits its type."""
+    for column in layout.columns:
+        texts = [text for name, text in manifest.fill.items() if fold(name) == column.name and text is not None]
+        if texts and column.misfit and session.query(merge.misfits(column), texts) != [(0,)]:
+            raise WarehouseError(
+                f"older rows hold {texts[0]!r} in the new column {column.name}; it does not fit {column.rule.target}",
+                where=manifest.table,
+                hint=f"in tables.yaml give the table column_types: {{{column.name.lower()}: text}}",
+            )
+
+
 def _guard_deletes(config: TableConfig, layout: Layout, manifest: Manifest, removed: int, present: int) -> None:
     guard = config.delete_guard
     allowed = max(guard.max_rows, int(guard.max_share * present))
-    if present and not manifest.rows:
+    if present and not (manifest.source_rows if manifest.repaired else manifest.rows):
         raise GuardError(
-            f"the export is empty and would empty {layout.target}, which has {present} rows",
+            f"the source is empty and would empty {layout.target}, which has {present} rows",
             where=manifest.table,
             hint="rolled back; if the source is empty on purpose, run once with deletes allowed",
         )

@@ -13,10 +13,10 @@ from aurora_sync.config.tables import TableConfig, fold
 from aurora_sync.errors import ConfigError, WarehouseError
 from aurora_sync.increment import Manifest
 from aurora_sync.warehouse.base import Session
-from aurora_sync.warehouse.types import TypeRule, type_rule
+from aurora_sync.warehouse.types import NATURAL, TypeRule, type_rule
 
 SRC_XMIN, RUN_SEQ, SYNCED_AT = "_SRC_XMIN", "_RUN_SEQ", "_SYNCED_AT"
-DELETED, ROW_MD5, ROW_NO = "_DELETED", "_ROW_MD5", "_ROW_NO"
+DELETED, ROW_MD5, ROW_NO, KEY_NO = "_DELETED", "_ROW_MD5", "_ROW_NO", "_KEY_NO"
 ADDED_TYPES = {
     SRC_XMIN: "NUMBER(10,0)",
     RUN_SEQ: "NUMBER(19,0)",
@@ -24,7 +24,10 @@ ADDED_TYPES = {
     DELETED: "BOOLEAN",
     ROW_MD5: "VARCHAR",
     ROW_NO: "NUMBER(19,0)",
+    KEY_NO: "NUMBER(15,0)",  # by which reconcile finds the bucket of a key that is not one integer
 }
+
+INTEGERS = tuple(NATURAL[name].target for name in ("int2", "int4", "int8"))
 
 # The names that the engines' INFORMATION_SCHEMA gives to the types that we declare.
 _TYPE_NAMES = {
@@ -113,7 +116,14 @@ class Layout:
         """Our own columns of the target, after the source's."""
         own: tuple[str, ...] = (SRC_XMIN, RUN_SEQ, SYNCED_AT)
         own += (DELETED,) if self.marks else ()
-        return own + (() if self.key else (ROW_MD5, ROW_NO))
+        if not self.key:
+            return (*own, ROW_MD5, ROW_NO)
+        return own if self.key_is_number else (*own, KEY_NO)
+
+    @property
+    def key_is_number(self) -> bool:
+        """Whether the key is one integer, and so its own number (buckets.py)."""
+        return len(self.key) == 1 and self.key[0].rule.target in INTEGERS
 
     @property
     def match(self) -> tuple[str, ...]:

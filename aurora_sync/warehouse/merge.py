@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from aurora_sync.warehouse.ddl import (
     DELETED,
+    KEY_NO,
     ROW_MD5,
     ROW_NO,
     RUN_SEQ,
@@ -17,6 +18,7 @@ from aurora_sync.warehouse.ddl import (
     SYNCED_AT,
     Layout,
     TableName,
+    TargetColumn,
     identifier,
 )
 
@@ -25,7 +27,7 @@ from aurora_sync.warehouse.ddl import (
 # 900 million increments still fit NUMBER(19,0).
 NUMBERS_PER_RUN = 10_000_000_000
 
-_PRESENT = f'"{DELETED}" IS DISTINCT FROM TRUE'
+PRESENT = f'"{DELETED}" IS DISTINCT FROM TRUE'
 
 
 def _names(names: tuple[str, ...], prefix: str = "") -> str:
@@ -36,8 +38,16 @@ def _count_if(condition: str) -> str:
     return f"COUNT(CASE WHEN {condition} THEN 1 END)"  # DuckDB's COUNT_IF of no rows is NULL
 
 
-def _xmin() -> str:
+def xmin() -> str:
     return f'CAST(s."{SRC_XMIN}" AS NUMBER(10,0))'
+
+
+def key_number(layout: Layout) -> str:
+    """The number of a staged row's key (buckets.py), of the text that the source printed."""
+    if layout.key_is_number:
+        return layout.key[0].value
+    fields = " || ".join(f"CAST(LENGTH({key.staged}) AS VARCHAR) || ':' || {key.staged}" for key in layout.key)
+    return f"CAST(TRANSLATE(SUBSTR(MD5({fields}), 1, 15), 'abcdef', '012345') AS NUMBER(15,0))"
 
 
 def _row_md5(layout: Layout) -> str:
@@ -53,17 +63,19 @@ def staged_rows(layout: Layout, *, append: bool = False) -> str:
     """SELECT of the staged rows, typed, at most one for each key, with the columns that we add."""
     values = [f"{column.value} AS {column.sql}" for column in layout.columns]
     values += [
-        f'{_xmin()} AS "{SRC_XMIN}"',
+        f'{xmin()} AS "{SRC_XMIN}"',
         f'CAST(? AS NUMBER(19,0)) AS "{RUN_SEQ}"',
         f'CAST(? AS TIMESTAMP_NTZ(6)) AS "{SYNCED_AT}"',
     ]
     if layout.marks:
         values.append(f'FALSE AS "{DELETED}"')
     if layout.key:
+        if not layout.key_is_number:
+            values.append(f'{key_number(layout)} AS "{KEY_NO}"')
         key = ", ".join(column.value for column in layout.key)
         return (
             f"SELECT {', '.join(values)} FROM {layout.staging.sql} AS s"
-            f" QUALIFY ROW_NUMBER() OVER (PARTITION BY {key} ORDER BY {_xmin()}) = 1"
+            f" QUALIFY ROW_NUMBER() OVER (PARTITION BY {key} ORDER BY {xmin()}) = 1"
         )
     number = f'ROW_NUMBER() OVER (PARTITION BY r."{ROW_MD5}" ORDER BY r."{SRC_XMIN}")'
     if append:
@@ -114,32 +126,52 @@ def renumber(layout: Layout) -> str:
     )
 
 
-def delete_unstaged(layout: Layout) -> str:
+def fill(layout: Layout, name: str) -> str:
+    """Give a new column what the source's catalogue says of rows older than it, in every row that is not staged.
+    Parameters: the value as text, the run sequence and the time, the value once more."""
+    column = next(column for column in layout.columns if column.name == name)
+    value = column.rule.cast.format("CAST(? AS VARCHAR)")
+    staged = " AND ".join(f"{key.value} = {layout.target.sql}.{key.sql}" for key in layout.key)
+    return (
+        f'UPDATE {layout.target.sql} SET {column.sql} = {value}, "{RUN_SEQ}" = ?, "{SYNCED_AT}" = ?'
+        f" WHERE {column.sql} IS DISTINCT FROM {value}"
+        f" AND NOT EXISTS (SELECT 1 FROM {layout.staging.sql} AS s WHERE {staged})"
+    )
+
+
+def misfits(column: TargetColumn) -> str:
+    """Whether one text, the parameter, does not fit the column: 0 or 1."""
+    given = f"(SELECT CAST(? AS VARCHAR) AS {column.sql}) AS s"
+    return f"SELECT {_count_if(column.misfit)} FROM {given}"
+
+
+def delete_unstaged(layout: Layout, within: str = "") -> str:
     """Remove the target rows that are not staged; with soft deletes mark those that are not marked yet, which
-    takes the two parameters."""
+    takes the two parameters. ``within`` is a condition on the target, for a part of it."""
     target = layout.target.sql  # in full: a table may be called S or R, as the aliases are
     if layout.key:
         staged = f"{layout.staging.sql} AS s"
         same = " AND ".join(f"{column.value} = {target}.{column.sql}" for column in layout.key)
     else:
-        rows = f'SELECT {_row_md5(layout)} AS "{ROW_MD5}", {_xmin()} AS "{SRC_XMIN}" FROM {layout.staging.sql} AS s'
+        rows = f'SELECT {_row_md5(layout)} AS "{ROW_MD5}", {xmin()} AS "{SRC_XMIN}" FROM {layout.staging.sql} AS s'
         staged = (
             f'(SELECT r."{ROW_MD5}", ROW_NUMBER() OVER (PARTITION BY r."{ROW_MD5}" ORDER BY r."{SRC_XMIN}")'
             f' AS "{ROW_NO}" FROM ({rows}) AS r) AS s'
         )
         same = " AND ".join(f"s.{identifier(name)} = {target}.{identifier(name)}" for name in layout.match)
     unstaged = f"NOT EXISTS (SELECT 1 FROM {staged} WHERE {same})"
+    part = f" AND ({within})" if within else ""
     if not layout.soft:
-        return f"DELETE FROM {layout.target.sql} WHERE {unstaged}"
+        return f"DELETE FROM {layout.target.sql} WHERE {unstaged}{part}"
     return (
         f'UPDATE {layout.target.sql} SET "{DELETED}" = TRUE, "{RUN_SEQ}" = ?, "{SYNCED_AT}" = ?'
-        f" WHERE {_PRESENT} AND {unstaged}"
+        f" WHERE {PRESENT} AND {unstaged}{part}"
     )
 
 
 def count_target(target: TableName, marks: bool) -> str:
     """All rows, and those that count as present: not marked as deleted, where the target has such ``marks``."""
-    present = _count_if(_PRESENT) if marks else "COUNT(*)"
+    present = _count_if(PRESENT) if marks else "COUNT(*)"
     return f"SELECT COUNT(*), {present} FROM {target.sql}"
 
 

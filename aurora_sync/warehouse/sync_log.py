@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import RivalRunError, WarehouseError
-from aurora_sync.increment import State, Watermark
+from aurora_sync.increment import Certificate, State, Watermark
 from aurora_sync.warehouse.base import Row, Session
 from aurora_sync.warehouse.ddl import DELETED, TableName, create_schema, existing_columns, literal, target_name
 from aurora_sync.warehouse.merge import count_target
@@ -45,6 +45,7 @@ class Entry:
     manifest_prefix: str
     snapshot_xmin: int
     snapshot_xmax: int
+    certificate: str  # JSON: what the increment guarantees, what that rests on, and what was found at the source
 
 
 _TYPES = {
@@ -205,4 +206,11 @@ def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA) 
             where=f"{_log(log_schema)} for {target}",
             hint="it was written by another release; install that one or a newer one",
         ) from error
-    return State(entry.run_sequence, watermark, entry.load_id, entry.target_rows, entry.applied_at)
+    return State(
+        entry.run_sequence,
+        watermark,
+        entry.load_id,
+        entry.target_rows,
+        entry.applied_at,
+        Certificate.reconciled_in(entry.certificate),
+    )

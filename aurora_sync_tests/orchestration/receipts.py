@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aurora_sync.increment import Column, Disposition, Receipt, Snapshot, Token, Watermark
+from aurora_sync_tests.certificates import CERTIFIED
 
 
 def watermark(xmin: int, xmax: int | None = None) -> Watermark:
@@ -43,6 +44,7 @@ def receipt(**changes: Any) -> Receipt:
         key=("id",),
         sees_deletes=False,
         watermark_lag_seconds=0.5,
+        certificate=CERTIFIED,
         seconds={"plan": 0.1, "export": 0.2, "load": 0.3, "merge": 0.4, "total": 1.0},
     )
     return dataclasses.replace(usual, **changes)

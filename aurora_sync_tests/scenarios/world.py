@@ -96,7 +96,8 @@ class World:
         with self.session() as connection, connection.cursor() as cursor:
             cursor.execute("SET TimeZone = 'UTC'")
             cursor.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(config.schema_, config.table_name)))
-            return Counter(cursor.fetchall())
+            rows = cursor.fetchall()
+            return Counter(tuple(bytes(v) if isinstance(v, memoryview) else v for v in row) for row in rows)
 
     def target_rows(self, config: TableConfig) -> Rows:
         """What the target holds of the source's columns, typed, in the order of the source's."""

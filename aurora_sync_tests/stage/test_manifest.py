@@ -8,6 +8,7 @@ import pytest
 
 from aurora_sync.increment import Column, Disposition, Manifest, StagedFile, State, Watermark
 from aurora_sync.stage.manifest import Hint, manifest_from_json
+from aurora_sync_tests.certificates import CERTIFIED
 
 
 @pytest.fixture
@@ -26,6 +27,7 @@ def manifest(watermark: Watermark) -> Manifest:
         watermark_before=None,
         watermark_after=watermark,
         expected_sequence=7,
+        certificate=CERTIFIED,
         source_rows=4,
     )
 

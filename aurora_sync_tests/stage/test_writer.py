@@ -20,6 +20,7 @@ from aurora_sync.stage import writer
 from aurora_sync.stage.manifest import manifest_from_json
 from aurora_sync.stage.store import Store
 from aurora_sync.stage.writer import Attempt, Stage
+from aurora_sync_tests.certificates import CERTIFIED
 
 
 @pytest.fixture(autouse=True)
@@ -197,6 +198,7 @@ def manifest_of(attempt: Attempt, watermark: Watermark) -> Manifest:
         watermark_before=None,
         watermark_after=watermark,
         expected_sequence=0,
+        certificate=CERTIFIED,
     )
 
 

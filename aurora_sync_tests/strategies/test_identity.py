@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from aurora_sync.errors import Kind, SourceError
-from aurora_sync.increment import Column
+from aurora_sync.increment import Action, Canary, Column, Watermark
 from aurora_sync.strategies import strategy_for
-from aurora_sync.strategies.identity import Verdict, covers, judge
-from aurora_sync_tests.strategies.observations import at, config, watermark
+from aurora_sync.strategies.identity import CANARIES, Verdict, canaries, covers, judge
+from aurora_sync_tests.strategies.observations import NOON, at, config, watermark
 
 SEEN = at(xmin=1000, xmax=1100)
 
 
 def verdict(now: Any, *, covered: str = "c") -> Verdict:
     return judge(watermark("xmin", {}, SEEN, "c"), now, covered)
+
+
+def actions(found: Verdict) -> list[Action]:
+    return [finding.action for finding in found.findings]
 
 
 def test_first_run_has_nothing_to_go_on_from() -> None:
@@ -28,14 +33,15 @@ def test_same_source_goes_on() -> None:
     found = verdict(at(1, xmin=1050, xmax=1200))
     assert found.since is not None
     assert not found.since.restarted
-    assert found.reasons == ()
+    assert found.findings == ()
 
 
 def test_restarted_server_widens_the_read() -> None:
     found = verdict(at(1, xmin=1050, xmax=1200, token={"started": "2026-06-01 11:59:00+00"}))
+    assert found.reconcile
     assert found.since is not None
     assert found.since.restarted
-    assert "restarted" in found.reasons[0]
+    assert "restarted" in found.findings[0].text
 
 
 def test_server_that_recovered_from_a_crash_widens_the_read() -> None:
@@ -43,7 +49,7 @@ def test_server_that_recovered_from_a_crash_widens_the_read() -> None:
     found = verdict(at(1, xmin=1050, xmax=1200, token={"counters_since": "2026-06-01 11:59:00+00"}))
     assert found.since is not None
     assert found.since.restarted
-    assert "restarted" in found.reasons[0]
+    assert "restarted" in found.findings[0].text
 
 
 def test_renamed_label_reads_the_whole_table_and_an_added_or_dropped_one_goes_on() -> None:
@@ -54,7 +60,7 @@ def test_renamed_label_reads_the_whole_table_and_an_added_or_dropped_one_goes_on
 
     renamed = now({"7": "crimson", "8": "blue"})
     assert renamed.since is None
-    assert "labels of its enums were renamed: red" in renamed.reasons[0]
+    assert "labels of its enums were renamed: red" in renamed.findings[0].text
     assert now({"7": "red", "8": "blue", "9": "green"}).since is not None
     assert now({"7": "red"}).since is not None  # the column went away: covers() tells
 
@@ -62,7 +68,19 @@ def test_renamed_label_reads_the_whole_table_and_an_added_or_dropped_one_goes_on
 def test_attached_partition_goes_on() -> None:
     found = verdict(at(1, xmin=1050, xmax=1200, token={"members": {"16400": 16400, "17000": 17000}}))
     assert found.since is not None
-    assert found.reasons == ()
+    assert actions(found) == [Action.WIDEN]
+    assert not found.reconcile
+
+
+def test_detached_partition_and_replaced_files_are_compared_with_the_source() -> None:
+    two = {"16400": 16400, "17000": 17000}
+    stored = watermark("xmin", {}, at(xmin=1000, xmax=1100, token={"members": two}), "c")
+    gone = judge(stored, at(1, xmin=1050, xmax=1200), "c")
+    assert (actions(gone), gone.reconcile) == ([Action.RECONCILE], True)
+    assert gone.since is not None
+    rewritten = judge(stored, at(1, xmin=1050, xmax=1200, token={"members": two | {"17000": 9}}), "c")
+    assert (actions(rewritten), rewritten.reconcile) == ([Action.RECONCILE], True)
+    assert rewritten.since is not None
 
 
 @pytest.mark.parametrize(
@@ -77,24 +95,103 @@ def test_attached_partition_goes_on() -> None:
 def test_another_history_reads_the_whole_table(token: dict[str, Any], reason: str) -> None:
     found = verdict(at(1, xmin=1050, xmax=1200, token=token))
     assert found.since is None
-    assert reason in found.reasons[0]
+    assert reason in found.findings[0].text
 
 
 @pytest.mark.parametrize(("xmin", "xmax"), [(900, 1000), (999, 1200)])
 def test_counter_or_horizon_that_went_back_reads_the_whole_table(xmin: int, xmax: int) -> None:
     found = verdict(at(1, xmin=xmin, xmax=xmax))
     assert found.since is None
-    assert "went back" in found.reasons[0]
+    assert "went back" in found.findings[0].text
 
 
 def test_restored_and_restarted_server_reads_the_whole_table() -> None:
     assert verdict(at(1, xmin=900, xmax=950, token={"started": "later"})).since is None
 
 
+ROW = Canary(("7",), 990, "as exported")
+
+
+def with_canary(row: Canary = ROW, **token: Any) -> Watermark:
+    return replace(watermark("xmin", {}, at(xmin=1000, xmax=1100, token=token), "c"), canaries=(row,))
+
+
+@pytest.mark.parametrize(
+    "today",
+    [
+        replace(ROW, xmin=995),  # written by a transaction that had ended when the watermark was taken
+        replace(ROW, digest="other"),  # the same transaction id, in another history
+    ],
+)
+def test_canary_that_is_another_row_reads_the_whole_table(today: Canary) -> None:
+    found = judge(with_canary(), at(1, xmin=1050, xmax=1200, canaries=(today,)), "c")
+    assert found.since is None
+    assert [finding.event for finding in found.findings] == ["canary changed"]
+
+
+@pytest.mark.parametrize("today", [(), (ROW,), (replace(ROW, xmin=1000, digest="updated"),)])
+def test_canary_that_is_gone_or_the_same_or_was_changed_since_goes_on(today: tuple[Canary, ...]) -> None:
+    found = judge(with_canary(), at(1, xmin=1050, xmax=1200, canaries=today), "c")
+    assert found.since is not None
+
+
+def test_upgrade_in_place_goes_on_while_its_canaries_do_and_a_copy_of_the_same_version_never() -> None:
+    other = {"system_identifier": "7001", "started": "later"}
+    upgraded = at(1, xmin=1050, xmax=1200, token=other | {"major": 19}, canaries=(ROW,))
+    found = judge(with_canary(), upgraded, "c")
+    assert found.since is not None
+    assert found.since.restarted
+    assert found.reconcile
+    assert judge(with_canary(), replace(upgraded, canaries=()), "c").since is None  # nothing shows that rows went along
+    copied = at(1, xmin=1050, xmax=1200, token=other, canaries=(ROW,))
+    assert judge(with_canary(), copied, "c").since is None
+
+
+def test_watermark_keeps_the_newest_canaries_that_are_still_there() -> None:
+    kept, gone, changed = (Canary((name,), 1000, "a") for name in ("kept", "gone", "changed"))
+    stored = replace(with_canary(), canaries=(kept, gone, changed))
+    now = at(1, xmin=1050, xmax=1200, canaries=(kept, replace(changed, xmin=1150)))
+    exported = [Canary((f"new {n}",), 1100 + n, "b") for n in range(3)]
+    assert canaries(stored, now, exported) == (*reversed(exported), kept)
+    assert len(canaries(stored, now, [Canary((str(n),), 1000 + n, "b") for n in range(100)])) == CANARIES
+
+
+COLUMN = Column("added", 2, "text", "text", missing="x")
+
+
+def test_added_column_is_filled_unless_a_rewrite_took_its_default_along() -> None:
+    stored = watermark("xmin", {}, SEEN, "then")
+
+    def now(column: Column = COLUMN, known: str = "then", **token: Any) -> Verdict:
+        return judge(stored, at(1, xmin=1050, xmax=1200, token=token), "now", known=known, added=[column])
+
+    found = now()
+    assert found.since is not None
+    assert (actions(found), found.backfill) == ([Action.BACKFILL], (COLUMN,))
+    assert "added = 'x'" in found.findings[0].text
+    for reseeded in (
+        now(known="other"),  # more changed than that
+        now(replace(COLUMN, generated=True)),
+        now(members={"16400": 9}),
+        now(members={"17000": 17000}),  # partitions hold their own
+    ):
+        assert reseeded.since is None
+        assert reseeded.backfill == ()
+
+
+def test_long_transaction_is_named() -> None:
+    found = verdict(
+        at(1, xmin=1050, xmax=1200, oldest_writer=NOON - timedelta(minutes=30), oldest_writer_name="session 7 of bob")
+    )
+    assert actions(found) == [Action.GO_ON]
+    assert "session 7 of bob has been open for 31 minutes" in found.findings[0].text
+    assert verdict(at(1, xmin=1050, xmax=1200, oldest_writer=NOON)).findings == ()
+
+
 def test_changed_columns_read_the_whole_table() -> None:
     found = verdict(at(1, xmin=1050, xmax=1200), covered="d")
     assert found.since is None
-    assert "columns" in found.reasons[0]
+    assert "columns" in found.findings[0].text
 
 
 def test_reader_that_lags_behind_the_watermark_is_refused() -> None:

@@ -20,6 +20,7 @@ from aurora_sync.increment import (
     Token,
     Watermark,
 )
+from aurora_sync_tests.certificates import CERTIFIED
 
 _load_ids = itertools.count(1)
 
@@ -94,6 +95,7 @@ class Folder:
             watermark_before=None,
             watermark_after=watermark(100 + expected),
             expected_sequence=expected,
+            certificate=CERTIFIED,
             expected_load_id=expected_load_id,
             source_rows=source_rows,
         )

@@ -373,7 +373,7 @@ class TestTheSyncLog:
     def test_transaction_ids_up_to_64_bits_are_kept(self, table: Table) -> None:
         entry = sync_log.Entry(
             *("public.x", "x", 1, "l", sync_log.datetime(2026, 1, 1, tzinfo=sync_log.UTC), "xmin", "upsert", "{}"),
-            *(0, 0, 0, 0, 0, None, "p/", 2**63 - 2, 2**63 - 1),
+            *(0, 0, 0, 0, 0, None, "p/", 2**63 - 2, 2**63 - 1, "{}"),
         )
         table.replace()
         sync_log.record(table.session, entry, sync_log.SCHEMA)

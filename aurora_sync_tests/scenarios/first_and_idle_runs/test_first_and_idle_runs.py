@@ -10,6 +10,7 @@ import pytest
 from aurora_sync import sync
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.increment import State
+from aurora_sync.plan import Wish, plan_increment
 from aurora_sync.stage.writer import Stage
 from aurora_sync.strategies import clock
 from aurora_sync_tests.scenarios.world import World, config
@@ -94,7 +95,7 @@ def test_hint_older_than_the_log_costs_a_retry_and_no_row(world: World, monkeypa
     table = _synced(world)
     world.execute(INSERT)
     with monkeypatch.context() as lost:
-        lost.setattr(Stage, "confirm", lambda *_: None)
+        lost.setattr(Stage, "confirm", lambda *_, **__: None)
         world.sync(table)
     world.execute(UPDATE)
     assert world.sync(table).run_sequence == 3
@@ -107,7 +108,7 @@ def test_hint_ahead_of_the_log_loses_no_row(world: World, sequence: int) -> None
     table = _synced(world)
     world.execute(INSERT)
     with world.places.source.reading("public", "t") as reading:
-        _, _, ahead = sync.plan_increment(table, sync.strategy_for("xmin"), reading, None)
+        ahead = plan_increment(table, reading, State(0, None), Wish()).watermark
     world.execute(UPDATE.replace("v || '!'", "'later'") + " WHERE id = 1")
     _hint(world, table, State(sequence, ahead, "of another history", 10, datetime.now(UTC)))
     world.sync(table)
@@ -118,7 +119,7 @@ def test_hint_with_the_right_sequence_of_another_history_loses_no_row(world: Wor
     table = _synced(world)
     world.execute(INSERT)
     with world.places.source.reading("public", "t") as reading:
-        _, _, ahead = sync.plan_increment(table, sync.strategy_for("xmin"), reading, None)
+        ahead = plan_increment(table, reading, State(0, None), Wish()).watermark
     world.execute("UPDATE t SET v = 'later' WHERE id = 1")
     _hint(world, table, State(1, ahead, "of another history", 10, datetime.now(UTC)))
     world.sync(table)

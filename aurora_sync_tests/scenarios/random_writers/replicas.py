@@ -13,13 +13,12 @@ from typing import Any, Protocol
 
 import psycopg2
 
-from aurora_sync import sync
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.increment import Disposition, Watermark
+from aurora_sync.increment import Disposition, Level, State, Watermark
+from aurora_sync.plan import Wish, plan_increment
+from aurora_sync.source import canary
 from aurora_sync.source.source import Source
-from aurora_sync.strategies import strategy_for
-from aurora_sync.strategies.base import ReadPlan
-from aurora_sync.validation import preflight
+from aurora_sync.strategies import identity, strategy_for
 
 Truth = Mapping[str, tuple[str, int]]  # key -> its value, and how often it is there
 
@@ -72,6 +71,9 @@ class Lines:
     def write(self, data: bytes) -> object:
         return self._buffer.write(data)
 
+    def text(self) -> bytes:
+        return self._buffer.getvalue()
+
     def rows(self) -> list[list[str]]:
         return list(csv.reader(io.StringIO(self._buffer.getvalue().decode(), newline="")))
 
@@ -102,15 +104,16 @@ class Replica:
         return tuple(change for change, sees in seen.items() if sees)
 
     def sync(self) -> None:
-        strategy = strategy_for(self.config.watermark_type.value)
+        state = State(run_sequence=1 if self.watermark else 0, watermark=self.watermark)
         with self.source.reading(self.config.schema_, self.config.table_name) as reading:
-            _, plan, after = sync.plan_increment(self.config, strategy, reading, self.watermark)
+            plan = plan_increment(self.config, reading, state, Wish())
             lines = Lines()
-            columns = preflight.selected_columns(self.config, reading.table)
-            assert reading.copy(columns, plan.where, lines) == len(lines.rows())
-        self.methods[plan.method] += 1
+            assert reading.copy(plan.columns, plan.read.where, lines) == len(lines.rows())
+        newest = canary.pick(lines.text(), plan.columns, plan.key, plan.at.snapshot, identity.CANARIES)
+        after = plan.after(identity.canaries(self.watermark, plan.at, newest))
+        self.methods[plan.read.method] += 1
         self.exported += len(lines.rows())
-        if plan.disposition is Disposition.REPLACE:
+        if plan.read.disposition is Disposition.REPLACE:
             self.rows.clear()
             self.appended.clear()
         for id_, v, *_ in lines.rows():
@@ -120,17 +123,12 @@ class Replica:
                 self.rows[id_] = v
         # Through its JSON form, as a run's watermark reaches the next one.
         self.watermark = Watermark.from_json(after.to_json())
-        self.certified = _certified(self.config, plan)
+        self.certified = plan.certificate.level is Level.CERTIFIED
 
     def held(self) -> Truth:
         if self.config.append_only:
             return {"/".join(row): ("", times) for row, times in self.appended.items()}
         return {id_: (v, 1) for id_, v in self.rows.items()}
-
-
-def _certified(config: TableConfig, plan: ReadPlan) -> bool:
-    """Whether nothing that the read rests on is merely declared or guessed."""
-    return plan.method != "lookback" and config.watermark_set_by != "database"
 
 
 @dataclass

@@ -1,0 +1,112 @@
+"""What one run is going to do, decided in the open snapshot before a row has moved."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.errors import ConfigError
+from aurora_sync.increment import Canary, Certificate, Column, Disposition, Reconciled, State, Watermark
+from aurora_sync.relation import Observation
+from aurora_sync.source.reading import Reading
+from aurora_sync.strategies import strategy_for
+from aurora_sync.strategies.base import ReadPlan, Strategy
+from aurora_sync.strategies.certificate import certify
+from aurora_sync.strategies.identity import Verdict, covers, judge
+from aurora_sync.validation import preflight
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a person or a schedule asked of a run, beyond bringing the target up to date."""
+
+    full: bool = False
+    reconcile: bool = False
+    allow_deletes: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``reconcile`` says whether the target is to be compared with the source in this run's snapshot."""
+
+    strategy: Strategy
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    at: Observation
+    verdict: Verdict
+    read: ReadPlan
+    reconcile: bool
+    certificate: Certificate
+    watermark: Watermark  # once the increment is applied; its canaries are known after the export
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        found = tuple(finding.text for finding in self.verdict.findings)
+        return found + self.read.warnings + tuple(f"not certified: {doubt}" for doubt in self.read.doubts)
+
+    def after(self, canaries: tuple[Canary, ...]) -> Watermark:
+        return dataclasses.replace(self.watermark, canaries=canaries)
+
+
+def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wish) -> Plan:
+    """Open the snapshot and decide what to read and what to remember. Raises ConfigError when table and
+    configuration do not fit."""
+    strategy, table = strategy_for(config.watermark_type.value), reading.table
+    if problems := preflight.problems(config, table, strategy):
+        raise ConfigError(problems, where=config.qualified_name)
+    columns, key = preflight.selected_columns(config, table), preflight.merge_key(config, table)
+    at = reading.observe(strategy.fence(config), max_minutes=config.max_snapshot_minutes)
+
+    due = wish.reconcile or is_due(config, state)
+    stored = (
+        None if wish.full or (due and not key) else state.watermark
+    )  # rows without a key are compared by reading them
+    verdict, at = _judged(config, strategy, columns, key, stored, at, reading)
+    read = strategy.plan(config, table, verdict.since, at)
+    reconcile = (due or verdict.reconcile) and read.disposition is Disposition.UPSERT
+    if state.watermark is None and state.run_sequence:
+        text = f"the target is not as run {state.run_sequence} left it: reading the whole table again"
+        read = dataclasses.replace(read, warnings=(text, *read.warnings))
+    value = strategy.advance(config, table, verdict.since, at)
+    compared = reconcile or read.where is None
+    last = Reconciled(state.run_sequence + 1, at.snapshot.taken_at) if compared else state.reconciled
+    return Plan(
+        strategy=strategy,
+        columns=columns,
+        key=key,
+        at=at,
+        verdict=verdict,
+        read=read,
+        reconcile=reconcile,
+        certificate=certify(config, strategy, read, at, verdict.findings, value, reconciled=last, now=compared),
+        watermark=Watermark(strategy.name, value, at.snapshot, at.token, covers(config, strategy, columns, key)),
+    )
+
+
+def is_due(config: TableConfig, state: State) -> bool:
+    """Whether this is the k-th run since the last reconcile, or full read, of ``reconcile: {every: k}``."""
+    if config.reconcile is None or config.reconcile.every is None:
+        return False
+    last = state.reconciled.run_sequence if state.reconciled else 0
+    return state.run_sequence - last + state.idle_runs + 1 >= config.reconcile.every
+
+
+def _judged(
+    config: TableConfig,
+    strategy: Strategy,
+    columns: tuple[Column, ...],
+    key: tuple[str, ...],
+    stored: Watermark | None,
+    at: Observation,
+    reading: Reading,
+) -> tuple[Verdict, Observation]:
+    """The verdict on the stored watermark, by the columns of today and by those that were there when it was taken."""
+    if stored is None:
+        return judge(None, at, ""), at
+    known = tuple(column for column in columns if column.attnum <= stored.token.attributes)
+    then, now = (covers(config, strategy, some, key) for some in (known, columns))
+    if then == stored.covers:  # else the canaries were made of other columns
+        at = dataclasses.replace(at, canaries=reading.recall(known, key, stored.canaries))
+    added = [column for column in columns if column not in known] if key else []
+    return judge(stored, at, now, known=then, added=added), at

@@ -1,0 +1,52 @@
+"""The receipt of one run, out of what it planned and what became of it."""
+
+from __future__ import annotations
+
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.increment import Applied, Manifest, Receipt, Repair, State
+from aurora_sync.plan import Plan
+from aurora_sync.stopwatch import Stopwatch
+
+
+def receipt_of(
+    config: TableConfig,
+    plan: Plan,
+    manifest: Manifest,
+    state: State,
+    applied: Applied | None,
+    repair: Repair | None,
+    uri: str | None,
+    watch: Stopwatch,
+    warnings: tuple[str, ...],
+) -> Receipt:
+    """``state`` is where the run left the target; ``applied`` None when there was nothing to apply."""
+    at = plan.at
+    lag = (at.snapshot.taken_at - at.oldest_writer).total_seconds() if at.oldest_writer else 0.0
+    return Receipt(
+        table=manifest.table,
+        target=".".join(config.target),
+        strategy=plan.strategy.name,
+        method=plan.read.method,
+        load_id=manifest.load_id,
+        disposition=manifest.disposition,
+        run_sequence=state.run_sequence,
+        changed=applied is not None,
+        rows_exported=manifest.rows,
+        bytes_staged=manifest.bytes,
+        inserted=applied.inserted if applied else 0,
+        updated=applied.updated if applied else 0,
+        deleted=applied.deleted if applied else 0,
+        source_rows=manifest.source_rows,
+        target_rows=state.target_rows,
+        watermark_before=manifest.watermark_before,
+        watermark_after=manifest.watermark_after,
+        manifest_uri=uri,
+        columns=manifest.columns,
+        key=manifest.key,
+        sees_deletes=plan.strategy.sees_deletes,
+        watermark_lag_seconds=max(0.0, lag),
+        certificate=manifest.certificate,
+        repair=repair,
+        seconds=watch.seconds | (applied.seconds if applied else {}) | {"total": watch.total()},
+        warnings=warnings,
+    )

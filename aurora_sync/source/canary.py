@@ -1,0 +1,74 @@
+"""Canaries: a few of the newest rows as they were exported, and how they are today.
+
+A disk-level restore keeps the system identifier, and once its transaction counter has passed the stored horizon
+nothing else of the server shows that rows below it were written anew (correctness.md, section 2).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+from collections.abc import Sequence
+
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
+from aurora_sync.increment import Canary, Column, Snapshot
+from aurora_sync.relation import SourceTable
+
+# One row of PostgreSQL's CSV: a line break inside quotes does not end it.
+_ROW = re.compile(rb'(?:[^"\n]|"(?:[^"]|"")*")*\n')
+# A longer row is no canary: a few of them are to be read back before every run.
+_LONGEST = 10_000
+
+
+def pick(
+    rows: bytes | bytearray, columns: Sequence[Column], key: Sequence[str], at: Snapshot, number: int
+) -> tuple[Canary, ...]:
+    """The newest of some exported CSV rows, at most ``number``. None without a merge key."""
+    if not key:
+        return ()
+    newest = at.xmax - 1
+    short = [row for row in _ROW.findall(rows) if len(row) <= _LONGEST]
+    short.sort(key=lambda row: (newest - _xmin(row)) & (2**32 - 1))
+    return tuple(_canary(row, columns, key) for row in short[:number])
+
+
+def read_back(
+    connection: Connection,
+    table: SourceTable,
+    columns: Sequence[Column],
+    key: Sequence[str],
+    canaries: Sequence[Canary],
+) -> tuple[Canary, ...]:
+    """Those whose keys are there in the caller's open snapshot, with the xmin and content that they have now."""
+    if not canaries:
+        return ()
+    names = sql.SQL(", ").join(sql.Identifier(column.name) for column in columns)
+    keys = sql.SQL(", ").join(
+        sql.SQL("({})").format(sql.SQL(", ").join(map(sql.Literal, canary.key))) for canary in canaries
+    )
+    rows_of = "COPY (SELECT {}, xmin::text::bigint FROM {} WHERE ({}) IN ({})) TO STDOUT (FORMAT csv)"
+    statement = sql.SQL(rows_of).format(
+        names,
+        sql.Identifier(table.schema, table.name),
+        sql.SQL(", ").join(map(sql.Identifier, key)),
+        keys,
+    )
+    rows = io.BytesIO()
+    with connection.cursor() as cursor:
+        cursor.copy_expert(statement, rows)
+    return tuple(_canary(row, columns, key) for row in _ROW.findall(rows.getvalue()))
+
+
+def _canary(row: bytes, columns: Sequence[Column], key: Sequence[str]) -> Canary:
+    (fields,) = csv.reader(io.StringIO(row.decode(), newline=""))
+    names = [column.name for column in columns]
+    values = tuple(fields[names.index(name)] for name in key)
+    return Canary(values, _xmin(row), hashlib.md5(row, usedforsecurity=False).hexdigest()[:16])
+
+
+def _xmin(row: bytes) -> int:
+    return int(row.rpartition(b",")[2])

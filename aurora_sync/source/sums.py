@@ -1,0 +1,92 @@
+"""Sums over buckets of a table's keys, in the open snapshot: what the warehouse's own sums are held against.
+
+The key number of a row is its key where that is one integer; else 15 digits of the MD5 of the key's fields, each
+with its length before it. The text of a field is what COPY prints, so that the warehouse, which loaded that text,
+has the same number without rendering a value itself (warehouse/merge.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
+from aurora_sync.buckets import Buckets, Sums
+from aurora_sync.relation import SourceTable
+
+INTEGERS = ("int2", "int4", "int8")
+# So few ranges an index can serve; more are a scan with a hashed list.
+_FEW_RANGES = 50
+
+
+def is_integer(table: SourceTable, key: Sequence[str]) -> bool:
+    """Whether the key is its own number."""
+    columns = [table.column(name) for name in key]
+    return len(columns) == 1 and columns[0] is not None and columns[0].base_type in INTEGERS
+
+
+def key_number(table: SourceTable, key: Sequence[str]) -> sql.Composable:
+    if is_integer(table, key):
+        return sql.SQL("{}::bigint").format(sql.Identifier(key[0]))
+    # concat() prints as COPY does, where a cast to text drops the padding of character(n).
+    fields = sql.SQL(", ").join(sql.SQL("length(concat({0})), ':', {0}").format(sql.Identifier(name)) for name in key)
+    digest = sql.SQL("md5(convert_to(concat({}), 'UTF8'))").format(fields)
+    return sql.SQL("translate(substr({}, 1, 15), 'abcdef', '012345')::bigint").format(digest)
+
+
+def within(table: SourceTable, key: Sequence[str], buckets: Buckets) -> sql.Composable:
+    """The rows of these buckets."""
+    if buckets.labels is None:
+        return sql.SQL("true")
+    number, width = key_number(table, key), buckets.width
+    ranges = _ranges(buckets)
+    if is_integer(table, key) and len(ranges) <= _FEW_RANGES:
+        column = sql.Identifier(key[0])
+        return sql.SQL(" OR ").join(
+            sql.SQL("{0} >= {1} AND {0} < {2}").format(column, sql.Literal(low), sql.Literal(high))
+            for low, high in ranges
+        )
+    return sql.SQL("{0} - {0} % {1} = ANY({2}::bigint[])").format(
+        number, sql.Literal(width), sql.Literal(list(buckets.labels))
+    )
+
+
+def span(connection: Connection, table: SourceTable, key: Sequence[str]) -> int:
+    """How far apart the key numbers lie."""
+    if not is_integer(table, key):
+        return 10**15
+    column, name = sql.Identifier(key[0]), sql.Identifier(table.schema, table.name)
+    with connection.cursor() as cursor:
+        cursor.execute(sql.SQL("SELECT min({0}), max({0}) FROM {1}").format(column, name))
+        ((low, high),) = cursor.fetchall()
+    return 0 if low is None else high - low + 1
+
+
+def version_sums(connection: Connection, table: SourceTable, key: Sequence[str], among: Buckets, width: int) -> Sums:
+    """By label: rows, the sum of their xmin, and that of xmin times the key number modulo 65521."""
+    statement = sql.SQL(
+        "SELECT n - n % {width}, count(*), sum(x), sum(x * (n % 65521))"
+        " FROM (SELECT {number} AS n, xmin::text::bigint AS x FROM {table} WHERE {among}) r GROUP BY 1"
+    ).format(
+        width=sql.Literal(width),
+        number=key_number(table, key),
+        table=sql.Identifier(table.schema, table.name),
+        among=within(table, key, among),
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return {int(label): tuple(map(int, sums)) for label, *sums in cursor.fetchall()}
+
+
+def _ranges(buckets: Buckets) -> list[tuple[int, int]]:
+    """The buckets as ranges of N, high exclusive, neighbours joined."""
+    found: list[tuple[int, int]] = []
+    for label in sorted(buckets.labels or ()):
+        low = label if label > 0 else label - buckets.width + 1
+        high = label + buckets.width if label >= 0 else label + 1
+        if found and found[-1][1] == low:
+            found[-1] = (found[-1][0], high)
+        else:
+            found.append((low, high))
+    return found

@@ -1,0 +1,63 @@
+"""What an increment guarantees, in one sentence and with what it rests on.
+
+============ =====================================================================================
+certified    nothing that was committed before the snapshot is missing, of the changes it names
+bounded      that holds up to a named lag: rows of transactions still open, a reader's replay, or the
+             time since the last reconcile
+uncertified  it rests on something that nobody checks; the text says on what, and what would certify it
+============ =====================================================================================
+
+Everything is said of inserts, and of updates and deletes as far as the strategy sees them; a reconcile and
+a full read see all three.
+"""
+
+from __future__ import annotations
+
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.increment import Certificate, Finding, Level, Reconciled
+from aurora_sync.relation import Observation
+from aurora_sync.strategies.base import ReadPlan, Strategy
+
+
+def certify(
+    config: TableConfig,
+    strategy: Strategy,
+    plan: ReadPlan,
+    at: Observation,
+    findings: tuple[Finding, ...],
+    value: dict[str, object],
+    *,
+    reconciled: Reconciled | None,
+    now: bool,
+) -> Certificate:
+    """The certificate of an increment read by ``plan``. ``reconciled`` is the last reconcile or full read, this
+    increment's own where ``now``."""
+    snapshot = at.snapshot
+    moment = f"{snapshot.taken_at:%Y-%m-%d %H:%M:%S} UTC"
+    seen = {"inserts": True, "updates": strategy.sees_updates or now, "deletes": strategy.sees_deletes or now}
+    changes = tuple(change for change, sees in seen.items() if sees)
+    level, text = Level.CERTIFIED, f"every change committed before {moment} is in the target: {', '.join(changes)}"
+    if at.token.in_recovery:
+        level, text = Level.BOUNDED, f"as certified, up to what the reader had not replayed by {moment}"
+    elif plan.scope is not None and at.oldest_writer:
+        lag = (snapshot.taken_at - at.oldest_writer).total_seconds()
+        text = f"rows written since {at.oldest_writer_name} began, {lag:,.0f} s before, wait until it ends"
+        level = Level.BOUNDED
+    if plan.doubts and not now:
+        level, text = Level.UNCERTIFIED, "; ".join(plan.doubts)
+        if reconciled and config.reconcile:
+            lag = (snapshot.taken_at - reconciled.as_of).total_seconds()
+            text = (
+                f"complete as of run {reconciled.run_sequence}, {lag:,.0f} s before, and at the next reconcile: {text}"
+            )
+            level = Level.BOUNDED
+    rests_on = {
+        "method": plan.method,
+        "snapshot": f"{snapshot.xmin}:{snapshot.xmax} at {moment}",
+        "horizon": str(snapshot.xmin),
+        "token": f"system {at.token.system_identifier or 'not shown'}, timeline {at.token.timeline}, table oid"
+        f" {at.token.table_oid}, {len(at.canaries)} canaries as they were left",
+    }
+    if value.get("fence"):
+        rests_on["fence"] = str(value["fence"])
+    return Certificate(level, changes, text, rests_on, findings, reconciled)

@@ -1,0 +1,85 @@
+"""Find and repair what a strategy cannot see: deletes, lost rows, stale rows. Called "reconcile".
+
+Once an increment is staged, the target as the merge will leave it and the source's snapshot that the increment
+was read in are the same logical instant: every difference is real (correctness.md, section 6). Both sides sum
+the versions (xmin) of their rows over buckets of the key; only buckets that differ are looked at closer, and what
+is left is read again from the same snapshot, staged beside the increment, and applied in its transaction. In
+those buckets a target row that is not staged is not in the source.
+
+What this cannot see: a row that somebody edited in the target without touching _SRC_XMIN. That is for verify.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+from psycopg2 import sql
+
+from aurora_sync import buckets
+from aurora_sync.buckets import Buckets, Difference
+from aurora_sync.increment import Manifest, Repair
+from aurora_sync.plan import Plan
+from aurora_sync.source.reading import Reading
+from aurora_sync.source.sums import within
+from aurora_sync.stage.writer import Stage
+from aurora_sync.warehouse import sums
+from aurora_sync.warehouse.base import Session
+from aurora_sync.warehouse.ddl import Layout
+
+logger = logging.getLogger(__name__)
+
+
+class Reconciliation:
+    """What warehouse/apply.py calls between staging an increment and its transaction; use once.
+
+    Needs a merge key, and the source's snapshot open until it has been called.
+    """
+
+    def __init__(self, stage: Stage, reading: Reading, plan: Plan, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.uri: str | None = None
+        self.repair: Repair | None = None
+        self._stage, self._reading, self._plan = stage, reading, plan
+
+    def __call__(self, session: Session, layout: Layout) -> Manifest:
+        """Compare, stage what differs, and commit the manifest of it all. Returns that."""
+        found = self._compare(session, layout)
+        lost = stale = 0
+        before = self.manifest.rows
+        if found.buckets:
+            counted = session.query(sums.count_differences(layout, found.buckets))[0]
+            self._stage_rows(session, layout, found.buckets)
+            now = session.query(sums.count_differences(layout, found.buckets))[0]
+            lost, stale = int(now[0]) - int(counted[0]), int(now[1]) - int(counted[1])
+        self.manifest = dataclasses.replace(self.manifest, source_rows=found.source_rows, repaired=found.buckets)
+        self.repair = Repair(
+            buckets_compared=found.compared,
+            buckets_differing=found.differing,
+            rows_moved=self.manifest.rows - before,
+            lost=lost,
+            stale=stale,
+            ghosts=found.target_rows + lost - found.source_rows,
+        )
+        self.uri = self._stage.commit(self.manifest)
+        return self.manifest
+
+    def _compare(self, session: Session, layout: Layout) -> Difference:
+        key = self._plan.key
+        width = buckets.first_width(self._reading.table.row_estimate, self._reading.key_span(key))
+        return buckets.compare(
+            lambda among, width: self._reading.version_sums(key, among, width),
+            lambda among, width: sums.read(session, sums.version_sums(layout, among, width)),
+            width,
+        )
+
+    def _stage_rows(self, session: Session, layout: Layout, found: Buckets) -> None:
+        """Every row of these buckets that the increment does not hold already."""
+        table, increment = self._reading.table, self._plan.read.where
+        assert increment is not None  # a whole read needs no repair
+        where = sql.SQL("({}) AND ({}) IS NOT TRUE").format(within(table, self._plan.key, found), increment)
+        with self._stage.more(self.manifest) as attempt:
+            self._reading.copy(self._plan.columns, where, attempt)
+        more = dataclasses.replace(self.manifest, files=attempt.files)
+        session.load(layout.staging.sql, more, self._stage.store)
+        self.manifest = dataclasses.replace(self.manifest, files=self.manifest.files + attempt.files)

@@ -1,0 +1,54 @@
+"""The warehouse's half of source/sums.py: the same sums over what the target will hold once an increment is merged."""
+
+# ruff: noqa: S608 - every name went through identifier(), and every value is a number
+
+from __future__ import annotations
+
+from aurora_sync.buckets import Buckets, Sums
+from aurora_sync.warehouse.base import Session
+from aurora_sync.warehouse.ddl import KEY_NO, SRC_XMIN, Layout
+from aurora_sync.warehouse.merge import PRESENT, key_number, xmin
+
+
+def number(layout: Layout) -> str:
+    """The key number of a row of the target."""
+    return layout.key[0].sql if layout.key_is_number else f'"{KEY_NO}"'
+
+
+def within(number: str, buckets: Buckets) -> str:
+    """The rows of these buckets, by their key number; empty for the whole table."""
+    if buckets.labels is None:
+        return ""
+    return f"{number} - MOD({number}, {buckets.width}) IN ({', '.join(map(str, buckets.labels))})"
+
+
+def version_sums(layout: Layout, among: Buckets, width: int) -> str:
+    present = f"{PRESENT} AND " if layout.marks else ""
+    same = " AND ".join(f"{column.value} = {layout.target.sql}.{column.sql}" for column in layout.key)
+    kept = (
+        f'SELECT {number(layout)} AS N, "{SRC_XMIN}" AS X FROM {layout.target.sql}'
+        f" WHERE {present}NOT EXISTS (SELECT 1 FROM {layout.staging.sql} AS s WHERE {same})"
+    )
+    staged = f"SELECT {key_number(layout)} AS N, {xmin()} AS X FROM {layout.staging.sql} AS s"
+    condition = within("N", among)
+    return (
+        f"SELECT N - MOD(N, {width}), COUNT(*), SUM(X), SUM(X * MOD(N, 65521)) FROM ({kept} UNION ALL {staged})"
+        f"{' WHERE ' + condition if condition else ''} GROUP BY 1"
+    )
+
+
+def read(session: Session, statement: str) -> Sums:
+    return {int(label): tuple(map(int, sums)) for label, *sums in session.query(statement)}
+
+
+def count_differences(layout: Layout, among: Buckets) -> str:
+    """Of the staged rows of these buckets: those that the target lacks, and those of which it has another version."""
+    same = " AND ".join(f"{column.value} = t.{column.sql}" for column in layout.key)
+    present = f" AND t.{PRESENT}" if layout.marks else ""
+    condition = within(key_number(layout), among)
+    return (
+        f'SELECT COUNT(CASE WHEN t."{SRC_XMIN}" IS NULL THEN 1 END),'
+        f' COUNT(CASE WHEN t."{SRC_XMIN}" <> {xmin()} THEN 1 END)'
+        f" FROM {layout.staging.sql} AS s LEFT JOIN {layout.target.sql} AS t ON {same}{present}"
+        f"{' WHERE ' + condition if condition else ''}"
+    )

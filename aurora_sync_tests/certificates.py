@@ -1,0 +1,7 @@
+"""A certificate for tests that need one and are about something else."""
+
+from __future__ import annotations
+
+from aurora_sync.increment import Certificate, Level
+
+CERTIFIED = Certificate(Level.CERTIFIED, ("inserts", "updates"), "every change is in the target")
