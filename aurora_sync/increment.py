@@ -277,6 +277,41 @@ class Repair:
 
 
 @dataclass(frozen=True)
+class RowDifference:
+    """One row that is not the same on both sides: each value of its key and of the columns that differ, as (source,
+    target). A row that only one side has is None on the other."""
+
+    key: tuple[str, ...]  # empty where rows are told apart by their content
+    source: dict[str, str | None] | None
+    target: dict[str, str | None] | None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Source and target compared by content, as of the snapshot of one increment."""
+
+    table: str
+    run_sequence: int
+    as_of: datetime  # of the snapshot
+    method: str
+    source_rows: int = 0
+    target_rows: int = 0
+    buckets_compared: int = 0
+    rows_moved: int = 0  # read from the source to be compared one by one
+    missing: int = 0  # rows that the target lacks
+    different: int = 0
+    ghosts: int = 0  # rows that only the target has
+    examples: tuple[RowDifference, ...] = ()
+
+    @property
+    def equal(self) -> bool:
+        return not (self.missing or self.different or self.ghosts)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"equal": self.equal, **_plain(self)}
+
+
+@dataclass(frozen=True)
 class Receipt:
     """What one run did for one table. ``changed`` is False when nothing was there to apply."""
 
@@ -303,6 +338,7 @@ class Receipt:
     sees_deletes: bool
     watermark_lag_seconds: float  # age of the oldest open writing transaction: what it writes is not in yet
     certificate: Certificate
+    verification: Verification | None = None
     repair: Repair | None = None  # what a reconcile found and did; None where there was none
     seconds: dict[str, float] = field(default_factory=dict)  # plan, export, load, reconcile, merge, total
     warnings: tuple[str, ...] = ()

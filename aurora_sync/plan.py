@@ -24,6 +24,7 @@ class Wish:
     full: bool = False
     reconcile: bool = False
     allow_deletes: bool = False
+    verify: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.increment import Applied, Manifest, Receipt, Repair, State
+from aurora_sync.increment import Applied, Manifest, Receipt, Repair, State, Verification
 from aurora_sync.plan import Plan
 from aurora_sync.stopwatch import Stopwatch
 
@@ -15,6 +15,7 @@ def receipt_of(
     state: State,
     applied: Applied | None,
     repair: Repair | None,
+    verification: Verification | None,
     uri: str | None,
     watch: Stopwatch,
     warnings: tuple[str, ...],
@@ -47,6 +48,7 @@ def receipt_of(
         watermark_lag_seconds=max(0.0, lag),
         certificate=manifest.certificate,
         repair=repair,
+        verification=verification,
         seconds=watch.seconds | (applied.seconds if applied else {}) | {"total": watch.total()},
         warnings=warnings,
     )

@@ -35,6 +35,7 @@ from aurora_sync.stage.layout import new_load_id
 from aurora_sync.stopwatch import Stopwatch
 from aurora_sync.strategies import identity
 from aurora_sync.validation.reconcile import Reconciliation
+from aurora_sync.validation.verify import verify as prove
 from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.apply import apply
 
@@ -52,17 +53,19 @@ def run(
     allow_deletes: bool = False,
     full: bool = False,
     reconcile: bool = False,
+    verify: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Receipt:
     """Bring one table's target up to a snapshot of its source taken after this call began.
 
     ``full`` reads the whole table whatever the watermark says; ``reconcile`` compares the target with the source
-    and repairs it; ``allow_deletes`` lifts the delete guard. Raises ConfigError before anything moved when table
+    and repairs it; ``verify`` proves afterwards that both are equal, or says in what they differ; ``allow_deletes``
+    lifts the delete guard. Raises ConfigError before anything moved when table
     and configuration do not fit, GuardError when going on would remove too much, RivalRunError when another run
     committed first; the target and its watermark are then as they were.
     """
-    state, hinted = read_state(config, places, trust_hint=not (full or reconcile))
-    wish = Wish(full, reconcile, allow_deletes)
+    state, hinted = read_state(config, places, trust_hint=not (full or reconcile or verify))
+    wish = Wish(full, reconcile, allow_deletes, verify)
     try:
         return _increment(config, places, state, hinted, wish, on_progress)
     except (RivalRunError, TargetChangedError) as error:
@@ -125,7 +128,7 @@ def _increment(
             fill={column.name: column.missing for column in plan.verdict.backfill},
         )
         reconciliation = Reconciliation(places.stage, reading, plan, manifest) if plan.reconcile else None
-        if reconciliation is None:
+        if not (reconciliation or wish.verify):
             source.close()  # an open snapshot holds vacuum back
         applied, uri = None, None
         if not idle:
@@ -144,6 +147,10 @@ def _increment(
                 )
         if reconciliation:
             manifest, uri = reconciliation.manifest, reconciliation.uri
+        verification = None
+        if wish.verify:
+            expected = applied.run_sequence if applied else state.run_sequence
+            verification = prove(config, places, reading, plan, manifest, expected)
     if applied:
         last = plan.certificate.reconciled
         state = State(
@@ -155,7 +162,7 @@ def _increment(
     if applied or hinted is None or (config.reconcile and config.reconcile.every):
         warnings += _confirm(config, places, state, uri, None if applied else hinted)
     repair = reconciliation.repair if reconciliation else None
-    return receipt_of(config, plan, manifest, state, applied, repair, uri, watch, warnings)
+    return receipt_of(config, plan, manifest, state, applied, repair, verification, uri, watch, warnings)
 
 
 def _hint_name(config: TableConfig) -> str:

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import psycopg2.errors
@@ -163,6 +163,10 @@ class Reading:
     def version_sums(self, key: Sequence[str], among: Buckets, width: int) -> Sums:
         """Of the buckets of one width, in the observed snapshot (sums.py)."""
         return sums.version_sums(self._connection, self.table, key, among, width)
+
+    def content_sums(self, key: Sequence[str], forms: Mapping[str, str], among: Buckets, width: int) -> Sums:
+        """The same of the columns that ``forms`` names, by their content."""
+        return sums.content_sums(self._connection, self.table, key, forms, among, width)
 
     def key_span(self, key: Sequence[str]) -> int:
         return sums.span(self._connection, self.table, key)

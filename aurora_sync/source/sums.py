@@ -7,14 +7,25 @@ has the same number without rendering a value itself (warehouse/merge.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 from aurora_sync.buckets import Buckets, Sums
 from aurora_sync.relation import SourceTable
+from aurora_sync.source.connection import translate
 
+# A value's text by its form, as warehouse/sums.py makes it of what was loaded; NULL stays NULL.
+_TEXT = {
+    "text": "CASE WHEN {0} IS NOT NULL THEN concat({0}) END",
+    "bool": "CASE WHEN {0} IS NOT NULL THEN concat({0}) END",
+    "time": "to_char('2000-01-01'::date + {0}, 'HH24:MI:SS.US')",
+    "timestamp": "to_char({0}, 'YYYY-MM-DD HH24:MI:SS.US')",
+    "timestamptz": "to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')",
+    "hex": "encode({0}, 'hex')",
+}
 INTEGERS = ("int2", "int4", "int8")
 # So few ranges an index can serve; more are a scan with a hashed list.
 _FEW_RANGES = 50
@@ -31,8 +42,7 @@ def key_number(table: SourceTable, key: Sequence[str]) -> sql.Composable:
         return sql.SQL("{}::bigint").format(sql.Identifier(key[0]))
     # concat() prints as COPY does, where a cast to text drops the padding of character(n).
     fields = sql.SQL(", ").join(sql.SQL("length(concat({0})), ':', {0}").format(sql.Identifier(name)) for name in key)
-    digest = sql.SQL("md5(convert_to(concat({}), 'UTF8'))").format(fields)
-    return sql.SQL("translate(substr({}, 1, 15), 'abcdef', '012345')::bigint").format(digest)
+    return _digits(sql.SQL("concat({})").format(fields))
 
 
 def within(table: SourceTable, key: Sequence[str], buckets: Buckets) -> sql.Composable:
@@ -65,18 +75,59 @@ def span(connection: Connection, table: SourceTable, key: Sequence[str]) -> int:
 
 def version_sums(connection: Connection, table: SourceTable, key: Sequence[str], among: Buckets, width: int) -> Sums:
     """By label: rows, the sum of their xmin, and that of xmin times the key number modulo 65521."""
+    version = sql.SQL("xmin::text::bigint")
+    return _sums(connection, table, key, among, width, version, "sum(x), sum(x * (n % 65521))")
+
+
+def content_sums(
+    connection: Connection,
+    table: SourceTable,
+    key: Sequence[str],
+    forms: Mapping[str, str],
+    among: Buckets,
+    width: int,
+) -> Sums:
+    """By label: rows, and the sum of 15 digits of the MD5 of each row's columns. ``forms`` names the columns, each
+    with the form of its text."""
+    fields = sql.SQL(" || ").join(
+        sql.SQL("coalesce(length({0}) || ':' || {0}, 'N')").format(sql.SQL(_TEXT[form]).format(sql.Identifier(name)))
+        for name, form in forms.items()
+    )
+    return _sums(connection, table, key, among, width, _digits(fields), "sum(x)")
+
+
+def _sums(
+    connection: Connection,
+    table: SourceTable,
+    key: Sequence[str],
+    among: Buckets,
+    width: int,
+    value: sql.Composable,
+    aggregates: str,
+) -> Sums:
     statement = sql.SQL(
-        "SELECT n - n % {width}, count(*), sum(x), sum(x * (n % 65521))"
-        " FROM (SELECT {number} AS n, xmin::text::bigint AS x FROM {table} WHERE {among}) r GROUP BY 1"
+        "SELECT n - n % {width}, count(*), {aggregates}"
+        " FROM (SELECT {number} AS n, {value} AS x FROM {table} WHERE {among}) r GROUP BY 1"
     ).format(
         width=sql.Literal(width),
+        aggregates=sql.SQL(aggregates),
         number=key_number(table, key),
+        value=value,
         table=sql.Identifier(table.schema, table.name),
         among=within(table, key, among),
     )
     with connection.cursor() as cursor:
-        cursor.execute(statement)
-        return {int(label): tuple(map(int, sums)) for label, *sums in cursor.fetchall()}
+        try:
+            cursor.execute(statement)
+            return {int(label): tuple(map(int, sums)) for label, *sums in cursor.fetchall()}
+        except psycopg2.Error as error:
+            raise translate(error, where=table.qualified_name) from error
+
+
+def _digits(text: sql.Composable) -> sql.Composable:
+    """15 digits of an MD5, which every engine makes alike: of the UTF-8 bytes, whatever the database's encoding."""
+    digest = sql.SQL("md5(convert_to({}, 'UTF8'))").format(text)
+    return sql.SQL("translate(substr({}, 1, 15), 'abcdef', '012345')::bigint").format(digest)
 
 
 def _ranges(buckets: Buckets) -> list[tuple[int, int]]:

@@ -47,10 +47,15 @@ def key_number(layout: Layout) -> str:
     if layout.key_is_number:
         return layout.key[0].value
     fields = " || ".join(f"CAST(LENGTH({key.staged}) AS VARCHAR) || ':' || {key.staged}" for key in layout.key)
-    return f"CAST(TRANSLATE(SUBSTR(MD5({fields}), 1, 15), 'abcdef', '012345') AS NUMBER(15,0))"
+    return digits(fields)
 
 
-def _row_md5(layout: Layout) -> str:
+def digits(text: str) -> str:
+    """15 digits of the MD5 of a text, which every engine makes alike."""
+    return f"CAST(TRANSLATE(SUBSTR(MD5({text}), 1, 15), 'abcdef', '012345') AS NUMBER(15,0))"
+
+
+def row_md5(layout: Layout) -> str:
     """Of the exact text of all fields. Each carries its length, so no two rows run into the same string."""
     fields = (
         f"COALESCE(CAST(LENGTH({column.staged}) AS VARCHAR) || ':' || {column.staged}, 'N')"
@@ -82,7 +87,7 @@ def staged_rows(layout: Layout, *, append: bool = False) -> str:
         number = f'r."{RUN_SEQ}" * {NUMBERS_PER_RUN} + {number}'
     return (
         f'SELECT r.*, {number} AS "{ROW_NO}"'
-        f' FROM (SELECT {", ".join(values)}, {_row_md5(layout)} AS "{ROW_MD5}" FROM {layout.staging.sql} AS s) AS r'
+        f' FROM (SELECT {", ".join(values)}, {row_md5(layout)} AS "{ROW_MD5}" FROM {layout.staging.sql} AS s) AS r'
     )
 
 
@@ -153,7 +158,7 @@ def delete_unstaged(layout: Layout, within: str = "") -> str:
         staged = f"{layout.staging.sql} AS s"
         same = " AND ".join(f"{column.value} = {target}.{column.sql}" for column in layout.key)
     else:
-        rows = f'SELECT {_row_md5(layout)} AS "{ROW_MD5}", {xmin()} AS "{SRC_XMIN}" FROM {layout.staging.sql} AS s'
+        rows = f'SELECT {row_md5(layout)} AS "{ROW_MD5}", {xmin()} AS "{SRC_XMIN}" FROM {layout.staging.sql} AS s'
         staged = (
             f'(SELECT r."{ROW_MD5}", ROW_NUMBER() OVER (PARTITION BY r."{ROW_MD5}" ORDER BY r."{SRC_XMIN}")'
             f' AS "{ROW_NO}" FROM ({rows}) AS r) AS s'

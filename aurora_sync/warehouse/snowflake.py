@@ -34,6 +34,9 @@ SESSION_PARAMETERS: dict[str, str | int | bool] = {
     "TIME_INPUT_FORMAT": "AUTO",
     "TIMESTAMP_INPUT_FORMAT": "AUTO",
     "BINARY_INPUT_FORMAT": "HEX",
+    "DATE_OUTPUT_FORMAT": "YYYY-MM-DD",  # these three for verify, which compares texts
+    "TIME_OUTPUT_FORMAT": "HH24:MI:SS.FF6",
+    "TIMESTAMP_NTZ_OUTPUT_FORMAT": "YYYY-MM-DD HH24:MI:SS.FF6",
     "QUOTED_IDENTIFIERS_IGNORE_CASE": False,
 }
 

@@ -7,7 +7,19 @@ from __future__ import annotations
 from aurora_sync.buckets import Buckets, Sums
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.ddl import KEY_NO, SRC_XMIN, Layout
-from aurora_sync.warehouse.merge import PRESENT, key_number, xmin
+from aurora_sync.warehouse.merge import PRESENT, digits, key_number, xmin
+
+# A value's text by its form, as source/sums.py makes it. DuckDB leaves zeros at the end of a fraction out, Snowflake
+# prints what its session's output formats say.
+_TIME = "SUBSTR({0}, 1, {1}) || '.' || RPAD(SUBSTR({0}, {1} + 2), 6, '0')"
+_TEXT = {
+    "text": "CAST({0} AS VARCHAR)",
+    "bool": "CASE WHEN {0} THEN 't' WHEN NOT {0} THEN 'f' END",
+    "time": _TIME.format("CAST({0} AS VARCHAR)", 8),
+    "timestamp": _TIME.format("CAST({0} AS VARCHAR)", 19),
+    "timestamptz": _TIME.format("CAST(CAST({0} AS TIMESTAMP_NTZ(6)) AS VARCHAR)", 19),
+    "hex": "LOWER(HEX_ENCODE({0}))",
+}
 
 
 def number(layout: Layout) -> str:
@@ -33,6 +45,21 @@ def version_sums(layout: Layout, among: Buckets, width: int) -> str:
     condition = within("N", among)
     return (
         f"SELECT N - MOD(N, {width}), COUNT(*), SUM(X), SUM(X * MOD(N, 65521)) FROM ({kept} UNION ALL {staged})"
+        f"{' WHERE ' + condition if condition else ''} GROUP BY 1"
+    )
+
+
+def content_sums(layout: Layout, among: Buckets, width: int) -> str:
+    """Over the target as it is, of the columns whose type has a form."""
+    fields = " || ".join(
+        f"COALESCE(CAST(LENGTH({text}) AS VARCHAR) || ':' || {text}, 'N')"
+        for text in (_TEXT[column.rule.form].format(column.sql) for column in layout.columns if column.rule.form)
+    )
+    present = f" WHERE {PRESENT}" if layout.marks else ""
+    condition = within("N", among)
+    return (
+        f"SELECT N - MOD(N, {width}), COUNT(*), SUM(X) FROM"
+        f" (SELECT {number(layout)} AS N, {digits(fields)} AS X FROM {layout.target.sql}{present}) AS r"
         f"{' WHERE ' + condition if condition else ''} GROUP BY 1"
     )
 

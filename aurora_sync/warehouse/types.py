@@ -16,16 +16,18 @@ TEXT = "VARCHAR"
 
 @dataclass(frozen=True)
 class TypeRule:
-    """``cast`` and ``misfit`` are SQL over the staged text, which stands at ``{0}``; no ``misfit``: all fit."""
+    """``cast`` and ``misfit`` are SQL over the staged text, which stands at ``{0}``; no ``misfit``: all fit. ``form``
+    is the text that source and warehouse make alike of a value (sums.py of each); empty: they cannot."""
 
     target: str
     cast: str = "{0}"
     misfit: str = ""
     note: str = ""
+    form: str = "text"
 
 
-def _cast(target: str, misfit: str = "", note: str = "", cast: str = "CAST({0} AS %s)") -> TypeRule:
-    return TypeRule(target, cast.replace("%s", target), misfit, note)
+def _cast(target: str, misfit: str = "", note: str = "", cast: str = "CAST({0} AS %s)", form: str = "text") -> TypeRule:
+    return TypeRule(target, cast.replace("%s", target), misfit, note, form)
 
 
 _NO_TIMESTAMP = "({0} NOT LIKE '____-__-__ __:__:__%' OR {0} LIKE '% BC')"  # infinity, BC, years of 5 digits
@@ -35,25 +37,28 @@ _NO_TIMESTAMP = "({0} NOT LIKE '____-__-__ __:__:__%' OR {0} LIKE '% BC')"  # in
 _NO_STRINGS = "REGEXP_REPLACE(REPLACE(REPLACE({0}, '\\\\\\\\', ''), '\\\\\"', ''), '\"[^\"]*\"', '')"
 _LONG_NUMBER = f"{_NO_STRINGS} <> REGEXP_REPLACE({_NO_STRINGS}, '[0-9]{{{{39}}}}|[0-9.]{{{{40}}}}', '')"
 
+_FLOAT = "CAST(REPLACE({0}, 'Infinity', 'inf') AS %s)"
+
 NATURAL: dict[str, TypeRule] = {
     "int2": _cast("NUMBER(5,0)"),
     "int4": _cast("NUMBER(10,0)"),
     "int8": _cast("NUMBER(19,0)"),
     "oid": _cast("NUMBER(10,0)"),
-    "float4": _cast("FLOAT", cast="CAST(REPLACE({0}, 'Infinity', 'inf') AS %s)", note="the double nearest to the text"),
-    "float8": _cast("FLOAT", cast="CAST(REPLACE({0}, 'Infinity', 'inf') AS %s)"),
-    "bool": _cast("BOOLEAN"),
+    "float4": _cast("FLOAT", cast=_FLOAT, note="the double nearest to the text", form=""),
+    "float8": _cast("FLOAT", cast=_FLOAT, form=""),
+    "bool": _cast("BOOLEAN", form="bool"),
     "date": _cast("DATE", "{0} NOT LIKE '____-__-__'", "not infinity, BC or years after 9999"),
-    "time": _cast("TIME(6)", "{0} = '24:00:00'", "not 24:00:00"),
-    "timestamp": _cast("TIMESTAMP_NTZ(6)", _NO_TIMESTAMP, "not infinity, BC or years after 9999"),
+    "time": _cast("TIME(6)", "{0} = '24:00:00'", "not 24:00:00", form="time"),
+    "timestamp": _cast("TIMESTAMP_NTZ(6)", _NO_TIMESTAMP, "not infinity, BC or years after 9999", form="timestamp"),
     "timestamptz": _cast(
         "TIMESTAMP_TZ(6)",
         _NO_TIMESTAMP,
         "in UTC; not infinity, BC or years after 9999",
         cast="CAST({0} || ':00' AS %s)",  # the text ends in +00; Snowflake documents +00:00
+        form="timestamptz",
     ),
-    "bytea": _cast("BINARY", cast="TO_BINARY(SUBSTR({0}, 3), 'HEX')"),
-    "jsonb": _cast("VARIANT", _LONG_NUMBER, "not numbers of more than 38 digits", cast="PARSE_JSON({0})"),
+    "bytea": _cast("BINARY", cast="TO_BINARY(SUBSTR({0}, 3), 'HEX')", form="hex"),
+    "jsonb": _cast("VARIANT", _LONG_NUMBER, "not numbers of more than 38 digits", cast="PARSE_JSON({0})", form=""),
 }
 
 # Why these stay text. A type that is named nowhere stays text too: every output is exact.

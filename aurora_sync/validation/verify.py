@@ -1,0 +1,154 @@
+"""Prove that source and target are equal by content, as of one snapshot; or show the first rows that are not.
+
+Runs behind an increment, in its snapshot, and moves no data that is equal: both sides sum a digest of every row over
+buckets of the key, and only rows of buckets that differ are read and compared one by one, typed, in the
+warehouse. Three things are compared one by one in full, because the two sides have no text in common for them:
+floats, jsonb, and tables without a merge key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from aurora_sync import buckets
+from aurora_sync.buckets import Buckets, Difference
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.errors import RivalRunError
+from aurora_sync.increment import Manifest, RowDifference, Verification
+from aurora_sync.places import Places
+from aurora_sync.plan import Plan
+from aurora_sync.source.reading import Reading
+from aurora_sync.source.sums import within
+from aurora_sync.stage.layout import new_load_id
+from aurora_sync.warehouse import comparison, ddl, sums, sync_log
+from aurora_sync.warehouse.base import Row, Session
+from aurora_sync.warehouse.ddl import Layout
+
+EXAMPLES = 5
+
+
+def verify(
+    config: TableConfig, places: Places, reading: Reading, plan: Plan, manifest: Manifest, run_sequence: int
+) -> Verification:
+    """Compare the target as run ``run_sequence`` left it with the snapshot that is open in ``reading``.
+
+    Raises RivalRunError when another run was applied meanwhile: then the two are not of one moment.
+    """
+    with places.warehouse.session(query_tag=f"aurora_sync verify {config.qualified_name}") as session:
+        found = _Sides(session, config, places, reading, plan, manifest).compare(run_sequence)
+        now = sync_log.read_state(session, config, log_schema=places.log_schema)
+        if now.run_sequence != run_sequence:
+            raise RivalRunError(
+                f"run {now.run_sequence} was applied while run {run_sequence} was verified",
+                where=config.qualified_name,
+                hint="verify again",
+            )
+    return found
+
+
+@dataclass(frozen=True)
+class _Sides:
+    session: Session
+    config: TableConfig
+    places: Places
+    reading: Reading
+    plan: Plan
+    manifest: Manifest
+
+    def compare(self, run_sequence: int) -> Verification:
+        layout = self._layout(self.manifest)
+        forms = {
+            source.name: target.rule.form for source, target in zip(self.plan.columns, layout.columns, strict=True)
+        }
+        alike = {name: form for name, form in forms.items() if form}
+        unlike = [name for name in forms if name not in alike]
+        found = Verification(
+            table=self.config.qualified_name,
+            run_sequence=run_sequence,
+            as_of=self.plan.at.snapshot.taken_at,
+            method=f"content sums, and {', '.join(unlike)} of every row" if unlike else "content sums",
+        )
+        if not self.plan.key or not alike:
+            return self._row_by_row(replace(found, method="every row"), list(forms))
+        sides = self._content_sums(layout, alike)
+        found = replace(found, buckets_compared=sides.compared)
+        if sides.buckets:
+            found = self._row_by_row(found, list(forms), sides.buckets)
+        if unlike and found.equal:
+            names = [*self.plan.key, *(name for name in unlike if name not in self.plan.key)]
+            found = self._row_by_row(found, names)
+        return replace(found, source_rows=sides.source_rows, target_rows=sides.target_rows)
+
+    def _content_sums(self, layout: Layout, forms: dict[str, str]) -> Difference:
+        key = self.plan.key
+        width = buckets.first_width(self.reading.table.row_estimate, self.reading.key_span(key))
+        return buckets.compare(
+            lambda among, width: self.reading.content_sums(key, forms, among, width),
+            lambda among, width: sums.read(self.session, sums.content_sums(layout, among, width)),
+            width,
+        )
+
+    def _row_by_row(self, found: Verification, names: Sequence[str], among: Buckets | None = None) -> Verification:
+        """Stage these columns of the source's rows and compare them with the target's. Nothing of it remains."""
+        columns = tuple(column for column in self.plan.columns if column.name in names)
+        where = within(self.reading.table, self.plan.key, among) if among else None
+        load_id, stage = new_load_id(), self.places.stage
+        with stage.attempt(found.table, load_id) as attempt:
+            rows = self.reading.copy(columns, where, attempt)
+        staged = replace(self.manifest, load_id=load_id, prefix=attempt.prefix, files=attempt.files, columns=columns)
+        layout = self._layout(staged)
+        try:
+            with _staging_table(self.session, layout):
+                self.session.load(layout.staging.sql, staged, stage.store)
+                ((in_target, missing, ghosts, different),) = self.session.query(comparison.count(layout, among))
+                examples = self.session.query(comparison.examples(layout, among, EXAMPLES))
+        finally:
+            stage.store.delete([attempt.prefix + file.name for file in attempt.files])
+        return replace(
+            found,
+            source_rows=rows,
+            target_rows=int(in_target),
+            rows_moved=found.rows_moved + rows,
+            missing=int(missing),
+            ghosts=int(ghosts),
+            different=int(different),
+            examples=tuple(_example(layout, row) for row in examples),
+        )
+
+    def _layout(self, manifest: Manifest) -> Layout:
+        existing = ddl.existing_columns(self.session, ddl.target_name(self.config))
+        return ddl.layout(self.config, manifest, self.places.log_schema, existing)
+
+
+@contextmanager
+def _staging_table(session: Session, layout: Layout) -> Iterator[None]:
+    session.query(ddl.create_staging(layout))
+    try:
+        yield
+    finally:
+        session.query(ddl.drop_table(layout.staging))
+
+
+def _example(layout: Layout, row: Row) -> RowDifference:
+    """Out of: whether each side has the row, then each column's value in the source and in the target."""
+    in_source, in_target, *values = row
+    names = [column.name for column in layout.columns]
+    pairs = list(zip(values[::2], values[1::2], strict=True))
+    keys = {column.name for column in layout.key}
+    shown = {
+        name: pair
+        for name, pair in zip(names, pairs, strict=True)
+        if name in keys or not (in_source and in_target) or pair[0] != pair[1]
+    }
+    key = tuple(str(pair[0] if in_source else pair[1]) for name, pair in zip(names, pairs, strict=True) if name in keys)
+    return RowDifference(
+        key=key,
+        source={name: _text(pair[0]) for name, pair in shown.items()} if in_source else None,
+        target={name: _text(pair[1]) for name, pair in shown.items()} if in_target else None,
+    )
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
