@@ -107,7 +107,7 @@ def _sums(
 ) -> Sums:
     statement = sql.SQL(
         "SELECT n - n % {width}, count(*), {aggregates}"
-        " FROM (SELECT {number} AS n, {value} AS x FROM {table} WHERE {among}) r GROUP BY 1"
+        " FROM (SELECT {number} AS n, {value} AS x FROM {table} WHERE {among} {once}) r GROUP BY 1"
     ).format(
         width=sql.Literal(width),
         aggregates=sql.SQL(aggregates),
@@ -115,6 +115,8 @@ def _sums(
         value=value,
         table=sql.Identifier(table.schema, table.name),
         among=within(table, key, among),
+        # Else the planner pulls the digest of a key up into each of its four uses: 2.6 times as slow.
+        once=sql.SQL("" if is_integer(table, key) else "OFFSET 0"),
     )
     with connection.cursor() as cursor:
         try:
