@@ -38,6 +38,7 @@ class Plan:
     verdict: Verdict
     read: ReadPlan
     reconcile: bool
+    insist: bool  # a reconcile that a person, the schedule or a TRUNCATE asks for: more deletes than allowed fail it
     certificate: Certificate
     watermark: Watermark  # once the increment is applied; its canaries are known after the export
 
@@ -80,6 +81,7 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wi
         verdict=verdict,
         read=read,
         reconcile=reconcile,
+        insist=due or verdict.rows_are_gone,
         certificate=certify(config, strategy, read, at, verdict.findings, value, reconciled=last, now=compared),
         watermark=Watermark(strategy.name, value, at.snapshot, at.token, covers(config, strategy, columns, key)),
     )

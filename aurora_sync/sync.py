@@ -127,7 +127,7 @@ def _increment(
             certificate=plan.certificate,
             fill={column.name: column.missing for column in plan.verdict.backfill},
         )
-        reconciliation = Reconciliation(places.stage, reading, plan, manifest) if plan.reconcile else None
+        reconciliation = Reconciliation(config, places.stage, reading, plan, manifest) if plan.reconcile else None
         if not (reconciliation or wish.verify):
             source.close()  # an open snapshot holds vacuum back
         applied, uri = None, None
@@ -158,7 +158,7 @@ def _increment(
         )
     else:
         state = dataclasses.replace(state, idle_runs=state.idle_runs + 1)
-    warnings = plan.warnings
+    warnings = plan.warnings + (reconciliation.warnings if reconciliation else ())
     if applied or hinted is None or (config.reconcile and config.reconcile.every):
         warnings += _confirm(config, places, state, uri, None if applied else hinted)
     repair = reconciliation.repair if reconciliation else None

@@ -160,6 +160,10 @@ class DeleteGuard(_Model):
         0.05, ge=0, le=1, description="Above max_rows: the share of the target's rows that may be deleted."
     )
 
+    def allowed(self, present: int) -> int:
+        """How many of so many rows one run may delete."""
+        return max(self.max_rows, int(self.max_share * present))
+
 
 class Freshness(_Model):
     """How old the last success may be. A text alone means fail_after."""

@@ -20,6 +20,27 @@ from aurora_sync.relation import SourceTable
 
 # One row of PostgreSQL's CSV: a line break inside quotes does not end it.
 _ROW = re.compile(rb'(?:[^"\n]|"(?:[^"]|"")*")*\n')
+# Keys that a constant finds by their index: of an extension's type, such as citext or ltree, the operator may not be
+# visible from our search_path.
+_KEYS = set(
+    [
+        "int2",
+        "int4",
+        "int8",
+        "oid",
+        "numeric",
+        "text",
+        "varchar",
+        "bpchar",
+        "uuid",
+        "bool",
+        "bytea",
+        "date",
+        "time",
+        "timestamp",
+        "timestamptz",
+    ]
+)
 # A longer row is no canary: a few of them are to be read back before every run.
 _LONGEST = 10_000
 
@@ -27,8 +48,8 @@ _LONGEST = 10_000
 def pick(
     rows: bytes | bytearray, columns: Sequence[Column], key: Sequence[str], at: Snapshot, number: int
 ) -> tuple[Canary, ...]:
-    """The newest of some exported CSV rows, at most ``number``. None without a merge key."""
-    if not key:
+    """The newest of some exported CSV rows, at most ``number``. None without a merge key that can be looked up."""
+    if not key or any(column.name in key and column.base_type not in _KEYS for column in columns):
         return ()
     newest = at.xmax - 1
     short = [row for row in _ROW.findall(rows) if len(row) <= _LONGEST]

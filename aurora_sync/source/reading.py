@@ -109,7 +109,8 @@ class Reading:
         before = self._before_snapshot(fence)
         system_identifier, timeline = self._control_data()
         with self._connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('statement_timeout', %s, false)", (f"{max_minutes}min",))
+            for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
+                cursor.execute("SELECT set_config(%s, %s, false)", (limit, f"{max_minutes}min"))
             cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             pin(cursor)  # once more: behind a transaction pooler this is another session than before
             if self.table.kind in "rpv":  # the kinds that LOCK TABLE takes

@@ -60,6 +60,11 @@ class Verdict:
         """Whether the target may hold what an increment cannot put right."""
         return any(finding.event in _LEAVE_ROWS_BEHIND for finding in self.findings)
 
+    @property
+    def rows_are_gone(self) -> bool:
+        """Whether what was found is likely to have taken rows away."""
+        return any(finding.action is Action.RECONCILE for finding in self.findings)
+
 
 _LEAVE_ROWS_BEHIND = {"restart", "upgrade", "partition gone", "files replaced"}
 

@@ -18,6 +18,7 @@ from psycopg2 import sql
 
 from aurora_sync import buckets
 from aurora_sync.buckets import Buckets, Difference
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.increment import Manifest, Repair
 from aurora_sync.plan import Plan
 from aurora_sync.source.reading import Reading
@@ -36,8 +37,10 @@ class Reconciliation:
     Needs a merge key, and the source's snapshot open until it has been called.
     """
 
-    def __init__(self, stage: Stage, reading: Reading, plan: Plan, manifest: Manifest) -> None:
+    def __init__(self, config: TableConfig, stage: Stage, reading: Reading, plan: Plan, manifest: Manifest) -> None:
         self.manifest = manifest
+        self.warnings: tuple[str, ...] = ()
+        self._config = config
         self.uri: str | None = None
         self.repair: Repair | None = None
         self._stage, self._reading, self._plan = stage, reading, plan
@@ -52,17 +55,24 @@ class Reconciliation:
             self._stage_rows(session, layout, found.buckets)
             now = session.query(sums.count_differences(layout, found.buckets))[0]
             lost, stale = int(now[0]) - int(counted[0]), int(now[1]) - int(counted[1])
-        self.manifest = dataclasses.replace(self.manifest, source_rows=found.source_rows, repaired=found.buckets)
-        self.repair = Repair(
-            buckets_compared=found.compared,
-            buckets_differing=found.differing,
-            rows_moved=self.manifest.rows - before,
-            lost=lost,
-            stale=stale,
-            ghosts=found.target_rows + lost - found.source_rows,
-        )
+        ghosts = found.target_rows + lost - found.source_rows
+        self.repair = Repair(found.compared, found.differing, self.manifest.rows - before, lost, stale, ghosts)
+        if ghosts > self._config.delete_guard.allowed(found.target_rows) and not self._plan.insist:
+            self._leave_ghosts(ghosts)
+        else:
+            self.manifest = dataclasses.replace(self.manifest, source_rows=found.source_rows, repaired=found.buckets)
         self.uri = self._stage.commit(self.manifest)
         return self.manifest
+
+    def _leave_ghosts(self, ghosts: int) -> None:
+        """A restart of the server is no reason to stop a table whose deletes nobody looked for so far."""
+        self.warnings = (
+            f"{ghosts:,} rows of the target are not in the source, more than delete_guard allows, and were left; to"
+            " remove them run aurora-sync reconcile with --allow-deletes",
+        )
+        seen = tuple(change for change in self.manifest.certificate.changes if change != "deletes")
+        certificate = dataclasses.replace(self.manifest.certificate, changes=seen)
+        self.manifest = dataclasses.replace(self.manifest, certificate=certificate)
 
     def _compare(self, session: Session, layout: Layout) -> Difference:
         key = self._plan.key

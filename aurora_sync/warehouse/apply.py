@@ -248,8 +248,7 @@ def _assert_fill(session: Session, layout: Layout, manifest: Manifest) -> None:
 
 
 def _guard_deletes(config: TableConfig, layout: Layout, manifest: Manifest, removed: int, present: int) -> None:
-    guard = config.delete_guard
-    allowed = max(guard.max_rows, int(guard.max_share * present))
+    allowed = config.delete_guard.allowed(present)
     if present and not (manifest.source_rows if manifest.repaired else manifest.rows):
         raise GuardError(
             f"the source is empty and would empty {layout.target}, which has {present} rows",

@@ -9,6 +9,7 @@ import pytest
 
 from aurora_sync.errors import GuardError
 from aurora_sync.increment import Level
+from aurora_sync.source import reading
 from aurora_sync_tests.scenarios.world import World, config
 
 # Keys of every kind that has a number of its own making, or is its own number.
@@ -168,3 +169,23 @@ def test_table_without_a_key_is_reconciled_by_reading_it(world: World) -> None:
     world.execute("DELETE FROM t WHERE ctid IN (SELECT ctid FROM t LIMIT 5)")
     assert world.sync(table, reconcile=True).deleted == 5
     world.assert_equal(table)
+
+
+def test_restart_leaves_old_deletes_to_a_person_and_repairs_the_rest(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table whose deletes nobody ever looked for goes on after a restart; TRUNCATE would stop it."""
+    make(world, "integer")
+    table = config(delete_guard={"max_rows": 10, "max_share": 0.01})
+    world.sync(table)
+    world.execute("DELETE FROM t WHERE id % 50 = 0", "UPDATE t SET v = 'new' WHERE id = 1")
+    change_target(world, 'UPDATE "PUBLIC"."T" SET "V" = \'old\', "_SRC_XMIN" = 3 WHERE "ID" = 3')
+    monkeypatch.setattr(reading, "_SNAPSHOT", reading._SNAPSHOT.replace("pg_postmaster_start_time()::text", "'later'"))
+    receipt = world.sync(table)
+    assert receipt.repair is not None
+    assert (receipt.repair.ghosts, receipt.deleted) == (100, 0)
+    assert "100 rows of the target are not in the source" in receipt.warnings[-1]
+    assert receipt.certificate.changes == ("inserts", "updates")
+    missing = world.source_rows(table) - world.target_rows(table)
+    assert not missing
+    assert not world.sync(table).changed  # and it is not compared again at every run
