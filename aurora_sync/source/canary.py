@@ -22,25 +22,11 @@ from aurora_sync.relation import SourceTable
 _ROW = re.compile(rb'(?:[^"\n]|"(?:[^"]|"")*")*\n')
 # Keys that a constant finds by their index: of an extension's type, such as citext or ltree, the operator may not be
 # visible from our search_path.
-_KEYS = set(
-    [
-        "int2",
-        "int4",
-        "int8",
-        "oid",
-        "numeric",
-        "text",
-        "varchar",
-        "bpchar",
-        "uuid",
-        "bool",
-        "bytea",
-        "date",
-        "time",
-        "timestamp",
-        "timestamptz",
-    ]
-)
+_KEYS = {"int2", "int4", "int8", "oid", "numeric", "text", "varchar", "bpchar", "uuid", "bool", "bytea", "date"} | {
+    "time",
+    "timestamp",
+    "timestamptz",
+}
 # A longer row is no canary: a few of them are to be read back before every run.
 _LONGEST = 10_000
 
