@@ -31,7 +31,7 @@ from aurora_sync.increment import Receipt
 from aurora_sync.places import Places
 from aurora_sync.preview import Preview, preview
 from aurora_sync.project import all_tables, select_tables
-from aurora_sync.report import receipt_line
+from aurora_sync.report import receipt_lines
 from aurora_sync.retries import retrying
 from aurora_sync.source.copy_out import Progress
 from aurora_sync.sync import run
@@ -74,16 +74,25 @@ def _sync(arguments: argparse.Namespace, settings: Settings, places: Places) -> 
             continue
         receipts.append(receipt)
         if not arguments.json:
-            print(receipt_line(receipt), flush=True)
+            print("\n".join(receipt_lines(receipt)), flush=True)
     if arguments.json:
         _print_json({"receipts": [receipt.to_json() for receipt in receipts], "failed": failed})
-    return 1 if failed else 0
+    unequal = [each for each in receipts if each.verification and not each.verification.equal]
+    return 1 if failed or unequal else 0
 
 
 def _sync_table(table: TableConfig, places: Places, arguments: argparse.Namespace) -> Receipt:
     show = _Progress(table.qualified_name, quiet=arguments.json)
     try:
-        return run(table, places, full=arguments.full, allow_deletes=arguments.allow_deletes, on_progress=show)
+        return run(
+            table,
+            places,
+            full=arguments.full,
+            reconcile=arguments.reconcile,
+            verify=arguments.verify,
+            allow_deletes=arguments.allow_deletes,
+            on_progress=show,
+        )
     finally:
         show.clear()
 
@@ -295,7 +304,15 @@ def _parser() -> argparse.ArgumentParser:
 
     sync = command("sync", _with_places(_sync), "bring targets up to date", tables=True)
     sync.add_argument("--full", action="store_true", help="read whole tables, whatever the watermarks say")
-    sync.add_argument("--allow-deletes", action="store_true", help="lift the delete guard for this run")
+    text = "bring targets up to date, compare them with the source, and repair what differs"
+    reconcile = command("reconcile", _with_places(_sync), text, tables=True)
+    text = "bring targets up to date, and prove by content that they are equal to the source"
+    verify = command("verify", _with_places(_sync), text, tables=True)
+    for added in (sync, reconcile, verify):
+        added.add_argument("--allow-deletes", action="store_true", help="lift the delete guard for this run")
+        added.set_defaults(reconcile=added is reconcile, verify=added is verify)
+    for added in (reconcile, verify):
+        added.set_defaults(full=False)
     command("plan", _with_places(_plan), "show what a sync would read, and touch nothing", tables=True)
     command("status", _with_places(_status), "strategy, watermark, last run and counts of each table", tables=True)
     command("check", _with_places(_check), "check configuration and connections, all problems at once")

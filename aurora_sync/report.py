@@ -2,7 +2,45 @@
 
 from __future__ import annotations
 
-from aurora_sync.increment import Receipt
+from collections.abc import Iterator
+
+from aurora_sync.increment import Receipt, Verification
+
+
+def receipt_lines(receipt: Receipt) -> list[str]:
+    """The line of the run, and what was reconciled and verified behind it."""
+    lines = [receipt_line(receipt)]
+    if repair := receipt.repair:
+        lines.append(
+            f"  reconciled: {repair.buckets_compared:,} buckets compared, {repair.buckets_differing:,} differed;"
+            f" {repair.lost:,} lost rows, {repair.stale:,} stale, {repair.ghosts:,} ghosts;"
+            f" {repair.rows_moved:,} rows moved"
+        )
+    if receipt.verification:
+        lines += _verification(receipt.verification)
+    return lines
+
+
+def _verification(found: Verification) -> Iterator[str]:
+    """Equal, or in what not: the first rows that differ, source beside target."""
+    moment = f"as of {found.as_of:%Y-%m-%d %H:%M:%S} UTC, by {found.method}"
+    if found.equal:
+        yield f"  equal: {found.source_rows:,} rows, {moment}"
+        return
+    yield (
+        f"  DIFFERENT: {found.missing:,} rows missing in the target, {found.different:,} different, {found.ghosts:,}"
+        f" that only the target has, {moment}"
+    )
+    for row in found.examples:
+        yield f"  {', '.join(row.key) or 'a row'}"
+        for name in row.source or row.target or ():
+            source, target = (side.get(name) if side else "(no row)" for side in (row.source, row.target))
+            yield f"    {name:<20} source {_shown(source)}   target {_shown(target)}"
+
+
+def _shown(value: str | None) -> str:
+    text = "NULL" if value is None else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def receipt_line(receipt: Receipt) -> str:

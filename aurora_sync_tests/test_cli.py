@@ -150,3 +150,26 @@ def test_the_core_loads_neither_dagster_nor_a_warehouse_client() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.usefixtures("settings")
+def test_deleted_row_is_shown_by_verify_and_removed_by_reconcile(
+    capsys: pytest.CaptureFixture[str], legacy_dsn: str
+) -> None:
+    assert main(["sync", "customers"]) == 0
+    connection = psycopg2.connect(legacy_dsn)
+    with connection, connection.cursor() as cursor:
+        cursor.execute("DELETE FROM legacy.customers WHERE customer_id = 7")
+    connection.close()
+    capsys.readouterr()
+    assert main(["verify", "customers"]) == 1
+    printed = capsys.readouterr().out
+    assert "DIFFERENT: 0 rows missing in the target, 0 different, 1 that only the target has" in printed
+    assert "source '(no row)'   target '7'" in printed
+
+    (receipt,) = run_json(capsys, "reconcile", "customers")["receipts"]
+    assert (receipt["deleted"], receipt["repair"]["ghosts"]) == (1, 1)
+    assert main(["reconcile", "customers"]) == 0
+    assert "0 differed; 0 lost rows, 0 stale, 0 ghosts; 0 rows moved" in capsys.readouterr().out
+    assert main(["verify", "customers", "orders"]) == 0
+    assert capsys.readouterr().out.count("  equal: ") == 2
