@@ -115,8 +115,14 @@ def _status(arguments: argparse.Namespace, settings: Settings, places: Places) -
         _print_json(rows)
     else:
         print(
-            _aligned(["table", "strategy", "run", "rows", "last change applied", "watermark"], map(_status_row, rows))
+            _aligned(
+                ["table", "strategy", "run", "rows", "last change applied", "watermark", "certificate"],
+                map(_status_row, rows),
+            )
         )
+        for row in rows:
+            if row["certificate"] and row["certificate"]["level"] != "certified":
+                print(f"\n{row['table']} is {row['certificate']['level']}: {row['certificate']['text']}")
     return 0
 
 
@@ -234,6 +240,7 @@ def _status_of(table: TableConfig, entry: sync_log.Entry | None) -> dict[str, An
         "applied_at": None,
         "seconds_since": None,
         "watermark": None,
+        "certificate": None,
         "last_run": None,
     }
     if entry is None:
@@ -244,6 +251,7 @@ def _status_of(table: TableConfig, entry: sync_log.Entry | None) -> dict[str, An
         "applied_at": entry.applied_at.isoformat(),
         "seconds_since": (datetime.now(UTC) - entry.applied_at).total_seconds(),
         "watermark": json.loads(entry.watermark),
+        "certificate": json.loads(entry.certificate),
         "last_run": {
             "strategy": entry.strategy,
             "disposition": entry.disposition,
@@ -258,12 +266,13 @@ def _status_of(table: TableConfig, entry: sync_log.Entry | None) -> dict[str, An
 
 def _status_row(row: dict[str, Any]) -> list[str]:
     if not row["run_sequence"]:
-        return [row["table"], row["strategy"], "-", "-", "never synced", "-"]
+        return [row["table"], row["strategy"], "-", "-", "never synced", "-", "-"]
     watermark = row["watermark"]
     value = {name: part for name, part in watermark["value"].items() if name in ("fence", "horizon") and part}
     known = ", ".join(f"{name} {part}" for name, part in value.items()) or f"horizon {watermark['snapshot']['xmin']}"
     since = f"{row['applied_at'][:19]}Z, {row['seconds_since']:,.0f} s ago"
-    return [row["table"], row["strategy"], str(row["run_sequence"]), f"{row['target_rows']:,}", since, known]
+    level = row["certificate"]["level"]
+    return [row["table"], row["strategy"], str(row["run_sequence"]), f"{row['target_rows']:,}", since, known, level]
 
 
 def _age(text: str) -> timedelta:

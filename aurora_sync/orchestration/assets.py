@@ -28,6 +28,7 @@ class SyncOptions(dg.Config):
     """What a person may say for one run, in the launchpad."""
 
     full: bool = False
+    reconcile: bool = False
     allow_deletes: bool = False
 
 

@@ -36,6 +36,30 @@ def schedules(tables: Sequence[TableConfig], name: str) -> list[dg.ScheduleDefin
     ]
 
 
+def reconciliations(tables: Sequence[TableConfig], name: str) -> list[dg.ScheduleDefinition]:
+    """One schedule for each distinct ``reconcile: {schedule: ...}``: the same sync, asked to compare and repair."""
+    by_cron: defaultdict[str, list[dg.AssetKey]] = defaultdict(list)
+    for table in tables:
+        if table.reconcile is not None and table.reconcile.schedule is not None:
+            by_cron[" ".join(table.reconcile.schedule.split())].append(asset_key(table))
+    found = []
+    for cron, keys in sorted(by_cron.items()):
+        config = {key.to_python_identifier(): {"config": {"reconcile": True}} for key in keys}
+        found.append(
+            dg.ScheduleDefinition(
+                name=f"{name}_reconcile_{_slug(cron)}",
+                cron_schedule=cron,
+                execution_timezone="UTC",
+                job=dg.define_asset_job(
+                    f"{name}_reconcile_{_slug(cron)}", dg.AssetSelection.assets(*keys), config={"ops": config}
+                ),
+                description=f"Compares {len(keys)} tables with their sources at {cron} UTC, and repairs them.",
+                default_status=dg.DefaultScheduleStatus.RUNNING,
+            )
+        )
+    return found
+
+
 def on_new_rows() -> AutomationCondition[Any]:
     """For an asset downstream of synced tables: request it when a table's rows changed, and not otherwise.
 

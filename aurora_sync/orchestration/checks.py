@@ -5,6 +5,7 @@ row_count   source and target as of one snapshot; fewer rows in the target is al
             them a warning where the strategy cannot see deletes
 watermark   never backwards, and forwards when rows were applied
 merge_key   never null, and no two rows share one
+certificate what the run guarantees is proved, or bounded by a lag that it names
 =========== ==========================================================================================
 """
 
@@ -17,7 +18,7 @@ from typing import Any
 import dagster as dg
 
 from aurora_sync.config.tables import Check, RowCountCheck, TableConfig
-from aurora_sync.increment import Disposition, Receipt
+from aurora_sync.increment import Disposition, Level, Receipt
 from aurora_sync.orchestration import compat, metadata
 
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
@@ -26,6 +27,7 @@ _DESCRIPTIONS = {
     "row_count": "The target holds as many rows as the source did in the snapshot that was read.",
     "watermark": "The watermark never moves backwards, and forwards when rows were applied.",
     "merge_key": "The merge key is never null, and no two rows share one.",
+    "certificate": "What was committed before the snapshot is in the target, provably.",
 }
 
 
@@ -75,7 +77,7 @@ def judge(name: str, check: Check, receipt: Receipt) -> Verdict:
         return row_count(check, receipt)
     if receipt.run_sequence % check.every:
         return Verdict(None, f"judged at every {check.every}th applied run")
-    return watermark(receipt) if name == "watermark" else merge_key(receipt)
+    return {"watermark": watermark, "merge_key": merge_key, "certificate": certificate}[name](receipt)
 
 
 def row_count(check: RowCountCheck, receipt: Receipt) -> Verdict:
@@ -128,6 +130,14 @@ def merge_key(receipt: Receipt) -> Verdict:
         shared = receipt.source_rows - receipt.target_rows
         return Verdict(False, f"Up to {shared:,} rows share ({key}) with another row", ERROR, numbers)
     return Verdict(True, f"({key}) is unique and never null", ERROR, numbers)
+
+
+def certificate(receipt: Receipt) -> Verdict:
+    """A warning where the read rests on something that nobody checks: rows may be lost, none is known to be."""
+    found = receipt.certificate
+    numbers = {"level": found.level.value, "changes": ", ".join(found.changes), **found.rests_on}
+    text = f"{found.level.value}: {found.text}"
+    return Verdict(found.level is not Level.UNCERTIFIED, text, WARN, numbers)
 
 
 def _carried(key: dg.AssetCheckKey, reason: str, receipt: Receipt, instance: dg.DagsterInstance) -> dg.AssetCheckResult:

@@ -63,7 +63,11 @@ def build_definitions(
     watched = [table for table in tables if table.schedule is None]
     return dg.Definitions(
         assets=definitions,
-        schedules=[*automation.schedules(tables, name), housekeeping.gc_schedule(tables, connections, name)],
+        schedules=[
+            *automation.schedules(tables, name),
+            *automation.reconciliations(tables, name),
+            housekeeping.gc_schedule(tables, connections, name),
+        ],
         sensors=[change_sensor(watched, connections, name)] if watched else [],
         resources={name: connections, io_manager_key: AuroraSyncIOManager(connections)},
     )

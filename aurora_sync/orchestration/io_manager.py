@@ -39,6 +39,7 @@ class AuroraSyncIOManager(dg.IOManager):
                 obj.table,
                 self.connections.places(),
                 full=obj.options.full,
+                reconcile=obj.options.reconcile,
                 allow_deletes=obj.options.allow_deletes,
                 on_progress=_logged(context),
             )

@@ -28,6 +28,8 @@ def of_receipt(receipt: Receipt) -> dict[str, Any]:
         **{f"seconds_{phase}": milliseconds(seconds) for phase, seconds in receipt.seconds.items()},
         "watermark_lag_seconds": milliseconds(receipt.watermark_lag_seconds),
         RUN_SEQUENCE: receipt.run_sequence,
+        "certificate": receipt.certificate.level.value,
+        "guarantee": receipt.certificate.text,
         "method": receipt.method,
         "load_id": receipt.load_id,
         "watermark_before": dg.MetadataValue.json(watermark(receipt.watermark_before)),
@@ -36,6 +38,11 @@ def of_receipt(receipt: Receipt) -> dict[str, Any]:
     }
     if receipt.manifest_uri is not None:
         metadata["dagster/uri"] = receipt.manifest_uri
+    if receipt.certificate.findings:
+        rows = [f"| {found.event} | {found.action.value} | {found.text} |" for found in receipt.certificate.findings]
+        metadata["findings"] = dg.MetadataValue.md("\n".join(["| event | action | |", "|---|---|---|", *rows]))
+    if receipt.repair is not None:
+        metadata |= {f"reconcile_{name}": number for name, number in vars(receipt.repair).items()}
     if receipt.warnings:
         metadata["warnings"] = dg.MetadataValue.md("\n".join(f"- {warning}" for warning in receipt.warnings))
     return metadata

@@ -76,3 +76,21 @@ def test_downstream_is_requested_on_new_rows_and_not_by_heartbeats_or_empty_sync
     assert requested() == 0
     sync(3)
     assert requested() == 1
+
+
+def test_tables_with_one_reconcile_schedule_share_a_job_that_asks_for_it(build: Build) -> None:
+    definitions = build(
+        "tables:\n"
+        + table("a", "reconcile: {schedule: '0 3 * * *'}")
+        + table("b c", "reconcile: {schedule: '0  3 * * *', every: 5}")
+        + table("d", "reconcile: {every: 5}")
+    )
+    name = "aurora_sync_reconcile_0_3_x_x_x"
+    (schedule,) = [schedule for schedule in definitions.schedules or () if schedule.name == name]
+    assert isinstance(schedule, dg.ScheduleDefinition)
+    assert schedule.cron_schedule == "0 3 * * *"
+    job = definitions.resolve_job_def(name)
+    assert len(job.nodes) == 2
+    assert {op: config["config"]["reconcile"] for op, config in job.run_config["ops"].items()} == {
+        node.name: True for node in job.nodes
+    }

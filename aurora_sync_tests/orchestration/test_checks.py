@@ -4,7 +4,7 @@ import dagster as dg
 import pytest
 
 from aurora_sync.config.tables import Check, RowCountCheck
-from aurora_sync.increment import Disposition, Receipt
+from aurora_sync.increment import Certificate, Disposition, Level, Receipt
 from aurora_sync.orchestration import checks
 from aurora_sync_tests.orchestration.conftest import TABLES, Build, run
 from aurora_sync_tests.orchestration.receipts import receipt, watermark
@@ -79,7 +79,7 @@ def evaluations(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEva
     return {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
 
 
-def test_three_checks_are_judged_in_the_step_that_synced(
+def test_every_check_is_judged_in_the_step_that_synced(
     build: Build, receipts: list[Receipt], instance: dg.DagsterInstance
 ) -> None:
     receipts.append(receipt(target_rows=15))
@@ -90,6 +90,7 @@ def test_three_checks_are_judged_in_the_step_that_synced(
         "row_count": (False, WARN),
         "watermark": (True, ERROR),
         "merge_key": (True, ERROR),
+        "certificate": (True, WARN),
     }
     assert found["row_count"].target_materialization_data is not None
 
@@ -97,7 +98,7 @@ def test_three_checks_are_judged_in_the_step_that_synced(
 def test_disabled_check_is_not_declared(build: Build, receipts: list[Receipt], instance: dg.DagsterInstance) -> None:
     receipts.append(receipt())
     definitions = build(TABLES + "    checks: {watermark: {enabled: false}}\n")
-    assert set(evaluations(run(definitions, instance))) == {"row_count", "merge_key"}
+    assert set(evaluations(run(definitions, instance))) == {"row_count", "merge_key", "certificate"}
 
 
 def test_severity_warn_of_tables_yaml_makes_every_failure_a_warning(
@@ -157,3 +158,14 @@ def test_blocking_check_stops_what_is_downstream_after_one_attempt(
     assert result.success is ran
     assert instance.get_latest_materialization_event(KEY) is not None
     assert not receipts
+
+
+def test_certificate_passes_when_proved_or_bounded_and_warns_when_not() -> None:
+    def judged(level: Level) -> checks.Verdict:
+        return checks.certificate(receipt(certificate=Certificate(level, ("inserts",), "why", {"horizon": "7"})))
+
+    assert judged(Level.CERTIFIED).passed
+    assert judged(Level.BOUNDED).passed
+    uncertified = judged(Level.UNCERTIFIED)
+    assert (uncertified.passed, uncertified.severity) == (False, checks.WARN)
+    assert (uncertified.text, uncertified.numbers["horizon"]) == ("uncertified: why", "7")
