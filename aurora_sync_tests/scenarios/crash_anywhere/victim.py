@@ -26,7 +26,7 @@ from aurora_sync_tests.scenarios.world import World
 ROWS_BEFORE_THE_KILL = 150
 
 
-def die(*_: object) -> None:
+def die(*_: object, **__: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
