@@ -24,7 +24,8 @@ _TEXT = {
 
 def number(layout: Layout) -> str:
     """The key number of a row of the target."""
-    return layout.key[0].sql if layout.key_is_number else f'"{KEY_NO}"'
+    # A row that somebody inserted by hand may have none: it is a ghost of bucket 0.
+    return layout.key[0].sql if layout.key_is_number else f'COALESCE("{KEY_NO}", 0)'
 
 
 def within(number: str, buckets: Buckets) -> str:
@@ -38,7 +39,7 @@ def version_sums(layout: Layout, among: Buckets, width: int) -> str:
     present = f"{PRESENT} AND " if layout.marks else ""
     same = " AND ".join(f"{column.value} = {layout.target.sql}.{column.sql}" for column in layout.key)
     kept = (
-        f'SELECT {number(layout)} AS N, "{SRC_XMIN}" AS X FROM {layout.target.sql}'
+        f'SELECT {number(layout)} AS N, COALESCE("{SRC_XMIN}", 0) AS X FROM {layout.target.sql}'
         f" WHERE {present}NOT EXISTS (SELECT 1 FROM {layout.staging.sql} AS s WHERE {same})"
     )
     staged = f"SELECT {key_number(layout)} AS N, {xmin()} AS X FROM {layout.staging.sql} AS s"

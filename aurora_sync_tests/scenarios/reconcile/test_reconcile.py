@@ -189,3 +189,19 @@ def test_restart_leaves_old_deletes_to_a_person_and_repairs_the_rest(
     missing = world.source_rows(table) - world.target_rows(table)
     assert not missing
     assert not world.sync(table).changed  # and it is not compared again at every run
+
+
+@pytest.mark.parametrize("key", ["integer", "text"])
+def test_row_inserted_by_hand_without_our_columns_is_a_ghost(world: World, key: str) -> None:
+    make(world, key)
+    table = config()
+    world.sync(table)
+    change_target(
+        world,
+        'DELETE FROM "PUBLIC"."T" WHERE "V" = \'v5\'',
+        'INSERT INTO "PUBLIC"."T" ("ID", "V") VALUES (77777, \'by hand\')',
+    )
+    repair = world.sync(table, reconcile=True).repair
+    assert repair is not None
+    assert (repair.lost, repair.ghosts) == (1, 1)
+    world.assert_equal(table)
