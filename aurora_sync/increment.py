@@ -58,6 +58,11 @@ class Column:
     comment: str | None = None
     missing: str | None = None  # what rows older than the column hold, as text; None: NULL
 
+    @property
+    def is_integer(self) -> bool:
+        """Whether a key of this column alone is its own number (buckets.py)."""
+        return self.base_type in ("int2", "int4", "int8")
+
 
 @dataclass(frozen=True)
 class Snapshot:

@@ -17,16 +17,18 @@ from aurora_sync.buckets import Buckets, Sums
 from aurora_sync.relation import SourceTable
 from aurora_sync.source.connection import translate
 
+_PRINTED = "CASE WHEN {0} IS DISTINCT FROM NULL THEN concat({0}) END"
 # A value's text by its form, as warehouse/sums.py makes it of what was loaded; NULL stays NULL.
 _TEXT = {
-    "text": "CASE WHEN {0} IS NOT NULL THEN concat({0}) END",
-    "bool": "CASE WHEN {0} IS NOT NULL THEN concat({0}) END",
+    # A composite value with a NULL field is not NULL, though it says so when asked IS NOT NULL.
+    "text": _PRINTED,
+    "fraction": _PRINTED,
+    "bool": _PRINTED,
     "time": "to_char('2000-01-01'::date + {0}, 'HH24:MI:SS.US')",
     "timestamp": "to_char({0}, 'YYYY-MM-DD HH24:MI:SS.US')",
     "timestamptz": "to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')",
     "hex": "encode({0}, 'hex')",
 }
-INTEGERS = ("int2", "int4", "int8")
 # So few ranges an index can serve; more are a scan with a hashed list.
 _FEW_RANGES = 50
 
@@ -34,7 +36,7 @@ _FEW_RANGES = 50
 def is_integer(table: SourceTable, key: Sequence[str]) -> bool:
     """Whether the key is its own number."""
     columns = [table.column(name) for name in key]
-    return len(columns) == 1 and columns[0] is not None and columns[0].base_type in INTEGERS
+    return len(columns) == 1 and columns[0] is not None and columns[0].is_integer
 
 
 def key_number(table: SourceTable, key: Sequence[str]) -> sql.Composable:

@@ -13,7 +13,7 @@ from aurora_sync.config.tables import TableConfig, fold
 from aurora_sync.errors import ConfigError, WarehouseError
 from aurora_sync.increment import Manifest
 from aurora_sync.warehouse.base import Session
-from aurora_sync.warehouse.types import NATURAL, TypeRule, type_rule
+from aurora_sync.warehouse.types import TypeRule, type_rule
 
 SRC_XMIN, RUN_SEQ, SYNCED_AT = "_SRC_XMIN", "_RUN_SEQ", "_SYNCED_AT"
 DELETED, ROW_MD5, ROW_NO, KEY_NO = "_DELETED", "_ROW_MD5", "_ROW_NO", "_KEY_NO"
@@ -26,8 +26,6 @@ ADDED_TYPES = {
     ROW_NO: "NUMBER(19,0)",
     KEY_NO: "NUMBER(15,0)",  # by which reconcile finds the bucket of a key that is not one integer
 }
-
-INTEGERS = tuple(NATURAL[name].target for name in ("int2", "int4", "int8"))
 
 # The names that the engines' INFORMATION_SCHEMA gives to the types that we declare.
 _TYPE_NAMES = {
@@ -80,6 +78,7 @@ class TargetColumn:
 
     name: str  # folded
     rule: TypeRule
+    is_integer: bool = False
 
     @property
     def sql(self) -> str:
@@ -123,7 +122,7 @@ class Layout:
     @property
     def key_is_number(self) -> bool:
         """Whether the key is one integer, and so its own number (buckets.py)."""
-        return len(self.key) == 1 and self.key[0].rule.target in INTEGERS
+        return len(self.key) == 1 and self.key[0].is_integer
 
     @property
     def match(self) -> tuple[str, ...]:
@@ -138,7 +137,9 @@ class Layout:
 def layout(config: TableConfig, manifest: Manifest, log_schema: str, existing: dict[str, str]) -> Layout:
     """Raises ConfigError when two columns fold to one name, or one to a name of ours."""
     columns = {
-        column.name: TargetColumn(fold(column.name), type_rule(column, config.column_types.get(column.name, "natural")))
+        column.name: TargetColumn(
+            fold(column.name), type_rule(column, config.column_types.get(column.name, "natural")), column.is_integer
+        )
         for column in manifest.columns
     }
     seen: dict[str, str] = dict.fromkeys(ADDED_TYPES, "a column that aurora_sync adds")

@@ -9,11 +9,12 @@ from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.ddl import KEY_NO, SRC_XMIN, Layout
 from aurora_sync.warehouse.merge import PRESENT, digits, key_number, xmin
 
-# A value's text by its form, as source/sums.py makes it. DuckDB leaves zeros at the end of a fraction out, Snowflake
-# prints what its session's output formats say.
+# A value's text by its form, as source/sums.py makes it. DuckDB leaves out zeros at the end of a second's fraction and
+# the one before that of a numeric(2,2), Snowflake prints what its session's output formats say.
 _TIME = "SUBSTR({0}, 1, {1}) || '.' || RPAD(SUBSTR({0}, {1} + 2), 6, '0')"
 _TEXT = {
     "text": "CAST({0} AS VARCHAR)",
+    "fraction": "LTRIM(REPLACE(REPLACE(' ' || CAST({0} AS VARCHAR), ' .', ' 0.'), ' -.', ' -0.'))",
     "bool": "CASE WHEN {0} THEN 't' WHEN NOT {0} THEN 'f' END",
     "time": _TIME.format("CAST({0} AS VARCHAR)", 8),
     "timestamp": _TIME.format("CAST({0} AS VARCHAR)", 19),
@@ -25,7 +26,7 @@ _TEXT = {
 def number(layout: Layout) -> str:
     """The key number of a row of the target."""
     # A row that somebody inserted by hand may have none: it is a ghost of bucket 0.
-    return layout.key[0].sql if layout.key_is_number else f'COALESCE("{KEY_NO}", 0)'
+    return f"CAST({layout.key[0].sql} AS NUMBER(19,0))" if layout.key_is_number else f'COALESCE("{KEY_NO}", 0)'
 
 
 def within(number: str, buckets: Buckets) -> str:

@@ -101,7 +101,12 @@ def _numeric(modifier: int) -> TypeRule:
     scale = (((modifier - 4) & 0x7FF) ^ 1024) - 1024
     if modifier < 0 or precision > 38 or not 0 <= scale <= min(precision, 37):
         return TypeRule(TEXT, note=AS_TEXT["numeric"])
-    return _cast(f"NUMBER({precision},{scale})", "{0} IN ('NaN', 'Infinity', '-Infinity')", "not NaN or infinity")
+    return _cast(
+        f"NUMBER({precision},{scale})",
+        "{0} IN ('NaN', 'Infinity', '-Infinity')",
+        "not NaN or infinity",
+        form="fraction" if scale == precision else "text",
+    )
 
 
 def markdown_table() -> str:

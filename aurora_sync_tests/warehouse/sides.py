@@ -1,0 +1,100 @@
+"""One table on both sides: in PostgreSQL, and exported and applied as a run does it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg2
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
+from aurora_sync.buckets import Buckets, Sums
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.increment import Manifest, StagedFile
+from aurora_sync.relation import SourceTable
+from aurora_sync.source import catalogue, sums
+from aurora_sync.source.connection import connect
+from aurora_sync.source.copy_out import copy_out
+from aurora_sync.warehouse import ddl
+from aurora_sync.warehouse import sums as target_sums
+from aurora_sync.warehouse.apply import apply
+from aurora_sync.warehouse.base import Session
+from aurora_sync.warehouse.ddl import Layout
+from aurora_sync_tests.warehouse.increments import Folder
+
+WHOLE = Buckets(1)
+
+
+@dataclass
+class Sides:
+    """Table ``t`` of ``dsn``, whose merge key is ``key``, and its target."""
+
+    dsn: str
+    session: Session
+    folder: Folder
+    key: tuple[str, ...] = ("id",)
+    column_types: dict[str, str] = dataclasses.field(default_factory=dict)
+    state: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def config(self) -> TableConfig:
+        return TableConfig(table_name="t", watermark_type="xmin", column_types=self.column_types)
+
+    def execute(self, statement: str, parameters: Iterable[Any] = ()) -> None:
+        with contextlib.closing(psycopg2.connect(self.dsn)) as connection, connection, connection.cursor() as cursor:
+            cursor.execute(statement, list(parameters) or None)
+
+    @contextlib.contextmanager
+    def source(self) -> Iterator[tuple[Connection, SourceTable]]:
+        with connect(self.dsn) as connection:
+            yield connection, catalogue.load(connection, [("public", "t")])["public.t"]
+
+    def export(self, where: str | None = None) -> Manifest:
+        text = io.BytesIO()
+        with self.source() as (connection, table):
+            condition = sql.SQL(where) if where else None
+            rows = copy_out(connection, table, table.columns, condition, text)
+        manifest = self.folder.increment(table.columns, [], key=self.key, table="public.t", **self.state)
+        file = self.folder.put(f"{manifest.prefix}part-00000.csv.zst", text.getvalue())
+        return dataclasses.replace(manifest, files=(StagedFile(file.name, rows, file.bytes),))
+
+    def sync(self, where: str | None = None) -> None:
+        manifest = self.export(where)
+        applied = apply(self.session, self.config, manifest, self.folder, strategy="xmin")
+        self.state = {"expected": applied.run_sequence, "expected_load_id": manifest.load_id}
+
+    @contextlib.contextmanager
+    def staged(self, where: str = "false") -> Iterator[Layout]:
+        """These rows of the source lie in the staging table; by default it is empty."""
+        manifest = self.export(where)
+        existing = ddl.existing_columns(self.session, ddl.target_name(self.config))
+        layout = ddl.layout(self.config, manifest, "_AURORA_SYNC", existing)
+        self.session.query(ddl.create_staging(layout))
+        self.session.load(layout.staging.sql, manifest, self.folder)
+        yield layout
+        self.session.query(ddl.drop_table(layout.staging))
+
+    def versions(self, width: int, among: Buckets = WHOLE, staged: str = "false") -> tuple[Sums, Sums]:
+        """Of the source, and of the target once those rows are merged."""
+        with self.staged(staged) as layout, self.source() as (connection, table):
+            return (
+                sums.version_sums(connection, table, self.key, among, width),
+                target_sums.read(self.session, target_sums.version_sums(layout, among, width)),
+            )
+
+    def contents(self, width: int, among: Buckets = WHOLE) -> tuple[Sums, Sums]:
+        with self.staged() as layout, self.source() as (connection, table):
+            forms = {
+                source.name: target.rule.form
+                for source, target in zip(table.columns, layout.columns, strict=True)
+                if target.rule.form
+            }
+            return (
+                sums.content_sums(connection, table, self.key, forms, among, width),
+                target_sums.read(self.session, target_sums.content_sums(layout, among, width)),
+            )
