@@ -24,7 +24,7 @@ from datetime import UTC, datetime, timedelta
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import DefectError, RivalRunError, StageError, TargetChangedError
-from aurora_sync.increment import Disposition, Manifest, Receipt, State
+from aurora_sync.increment import Action, Disposition, Manifest, Receipt, State
 from aurora_sync.places import Places
 from aurora_sync.plan import Plan, Wish, plan_increment
 from aurora_sync.receipt import receipt_of
@@ -191,7 +191,9 @@ def _count(config: TableConfig, state: State, reading: Reading, plan: Plan) -> i
 
 
 def _idle(state: State, plan: Plan, rows: int, wish: Wish) -> bool:
-    """Nothing to apply: no rows, and no content of the target that they would replace."""
-    if rows or wish.full or plan.reconcile or plan.verdict.backfill or state.watermark is None:
+    """Nothing to apply: no rows, no content of the target that they would replace, and nothing found that the next
+    run would find again."""
+    found = any(finding.action is not Action.GO_ON for finding in plan.verdict.findings)
+    if rows or wish.full or plan.reconcile or found or state.watermark is None:
         return False
     return plan.read.disposition is not Disposition.REPLACE or state.target_rows == 0

@@ -1,0 +1,106 @@
+"""Partitions attached, inherited, detached, dropped, added."""
+
+from __future__ import annotations
+
+import pytest
+
+from aurora_sync.errors import ConfigError
+from aurora_sync.increment import Action, Disposition
+from aurora_sync.strategies import xmin
+from aurora_sync.validation import preflight
+from aurora_sync_tests.scenarios.identity_token import twins as guards
+from aurora_sync_tests.scenarios.identity_token.twins import PARTITIONED, TABLE, Twins, each_strategy
+from aurora_sync_tests.scenarios.world import World
+
+NEW_PARTITION = ("new partition", Action.WIDEN)
+PARTITION_GONE = ("partition gone", Action.RECONCILE)
+
+LATER = """
+CREATE TABLE later (LIKE t INCLUDING ALL);
+INSERT INTO later SELECT n, '2001-01-01' FROM generate_series(201, 205) n;
+"""
+ATTACH = "ALTER TABLE t ATTACH PARTITION later FOR VALUES FROM (200) TO (300)"
+
+
+@each_strategy
+@pytest.mark.parametrize("deletes", ["hard", "soft"])
+def test_old_rows_of_an_attached_partition_are_exported(world: World, strategy: str, deletes: str) -> None:
+    world.execute(PARTITIONED, LATER)
+    twins = Twins(world, strategy, deletes=deletes)
+    world.execute(ATTACH)
+    assert twins.assert_equal(NEW_PARTITION).rows_exported == 5
+    twins.assert_unequal_without(guards.new_members)
+
+
+def test_old_rows_of_an_attached_partition_are_exported_into_a_target_without_a_key(world: World) -> None:
+    world.execute(PARTITIONED.replace("PRIMARY KEY", ""), LATER)
+    twins = Twins(world, append_only=True)
+    world.execute(ATTACH)
+    assert twins.assert_equal(NEW_PARTITION).disposition is Disposition.REPLACE
+    twins.assert_unequal_without(lambda patch: patch.setattr(xmin, "_would_repeat", lambda *_: ""))
+
+
+@each_strategy
+def test_rows_of_a_partition_made_since_are_exported(world: World, strategy: str) -> None:
+    """No guard is shown to be missed: its rows are as new as it is."""
+    world.execute(PARTITIONED)
+    twins = Twins(world, strategy)
+    world.execute("CREATE TABLE three PARTITION OF t FOR VALUES FROM (200) TO (300)")
+    assert twins.assert_equal(NEW_PARTITION).rows_exported == 0
+    world.execute("INSERT INTO t VALUES (201, now())")
+    twins.assert_equal()
+
+
+@each_strategy
+@pytest.mark.parametrize("removal", ["ALTER TABLE t DETACH PARTITION two", "DROP TABLE two"])
+def test_rows_of_a_partition_that_is_gone_leave_the_target(world: World, strategy: str, removal: str) -> None:
+    world.execute(PARTITIONED)
+    twins = Twins(world, strategy)
+    world.execute(removal)
+    assert twins.assert_equal(PARTITION_GONE).deleted == 3
+    twins.assert_unequal_without(guards.reconcile)
+
+
+def test_rows_of_a_partition_that_is_gone_are_marked_as_deleted(world: World) -> None:
+    world.execute(PARTITIONED)
+    twins = Twins(world, deletes="soft")
+    world.execute("ALTER TABLE t DETACH PARTITION two")
+    twins.assert_equal(PARTITION_GONE)
+    assert world.query('SELECT "ID" FROM "PUBLIC"."GUARDED_XMIN" WHERE "_DELETED" ORDER BY 1') == [
+        (100,),
+        (110,),
+        (120,),
+    ]
+    twins.assert_unequal_without(guards.reconcile)
+
+
+def test_partition_exchanged_for_another_of_the_same_range(world: World) -> None:
+    world.execute(PARTITIONED, LATER.replace("(201, 205)", "(115, 116)"))
+    twins = Twins(world)
+    world.execute("ALTER TABLE t DETACH PARTITION two", ATTACH.replace("(200)", "(100)").replace("(300)", "(200)"))
+    twins.assert_equal(NEW_PARTITION, PARTITION_GONE)
+    twins.assert_unequal_without(guards.new_members, guards.reconcile)
+
+
+CHILD = "CREATE TABLE child (id int, v text, updated_at timestamptz); INSERT INTO child VALUES (1, 'the same number')"
+INHERIT = "ALTER TABLE child INHERIT t"
+
+
+def test_table_whose_child_repeats_its_keys_is_refused(world: World) -> None:
+    """One of the two rows would be lost, whichever is merged last."""
+    world.execute(TABLE, CHILD)
+    twins = Twins(world, primary_key=["id"])
+    world.execute("ALTER TABLE child ALTER id SET NOT NULL", INHERIT)
+    twins.assert_refused(ConfigError, "children by INHERITS")
+    twins.assert_unequal_without(lambda patch: patch.setattr(preflight, "problems", lambda *_: []), guards.canaries)
+
+
+def test_rows_of_a_child_that_inherits_now_are_read_without_a_key(world: World) -> None:
+    """No guard is shown to be missed: a whole read needs none."""
+    world.execute(
+        "CREATE TABLE t (id int, v text)", "INSERT INTO t VALUES (1, 'a')", "CREATE TABLE child () INHERITS (t)"
+    )
+    world.execute("ALTER TABLE child NO INHERIT t", "INSERT INTO child VALUES (1, 'a'), (2, 'b')")
+    twins = Twins(world, watermark_type="full_snapshot")
+    world.execute(INHERIT)
+    twins.assert_equal(NEW_PARTITION)

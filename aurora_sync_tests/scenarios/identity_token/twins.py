@@ -1,0 +1,154 @@
+"""One source table in two targets: the product syncs one as it is, and the other with a guard taken out."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from psycopg2 import sql
+
+from aurora_sync.config.tables import TableConfig, fold
+from aurora_sync.errors import AuroraSyncError
+from aurora_sync.increment import Action, Receipt, Token
+from aurora_sync.strategies import horizon, identity
+from aurora_sync.strategies.base import Since
+from aurora_sync.warehouse.ddl import DELETED, identifier, target_name
+from aurora_sync_tests.scenarios.world import Rows, World, config
+
+TABLE = """
+CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text, updated_at timestamptz);
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN NEW.updated_at := now(); RETURN NEW; END $$;
+CREATE TRIGGER touch BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION touch();
+INSERT INTO t (v) SELECT 'old ' || n FROM generate_series(1, 10) n;
+"""
+PARTITIONED = """
+CREATE TABLE t (id int PRIMARY KEY, updated_at timestamptz) PARTITION BY RANGE (id);
+CREATE TABLE one PARTITION OF t FOR VALUES FROM (1) TO (100);
+CREATE TABLE two PARTITION OF t FOR VALUES FROM (100) TO (200);
+INSERT INTO t SELECT n * 10, now() FROM generate_series(1, 12) n;
+"""
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "xmin": {},
+    "integer": {"watermark_type": "integer", "watermark_col": "id"},
+    "timestamp": {"watermark_type": "timestamp", "watermark_col": "updated_at"},
+}
+each_strategy = pytest.mark.parametrize("strategy", STRATEGIES)
+
+Removal = Callable[[pytest.MonkeyPatch], None]  # takes a guard out of the product
+
+
+class Twins:
+    """Both targets are as the source when this is made. Once the source has changed, compare what becomes of them."""
+
+    def __init__(self, world: World, strategy: str = "xmin", **keys: Any) -> None:
+        self.world = world
+        self._keys = {"target_table": strategy} | STRATEGIES[strategy] | keys
+        for target in ("guarded", "unguarded"):
+            world.sync(self.config(target))
+
+    def config(self, target: str) -> TableConfig:
+        return config(**self._keys | {"target_table": f"{target}_{self._keys['target_table']}"})
+
+    def now(self, world: World | None = None, **keys: Any) -> Twins:
+        """The same targets, from another source, or by other keys of tables.yaml."""
+        changed = copy.copy(self)
+        changed.world, changed._keys = world or self.world, self._keys | keys
+        return changed
+
+    def assert_equal(self, *expected: tuple[str, Action], **options: bool) -> Receipt:
+        """The source's change was found, something was done about it, and the target is as the source; after one
+        more run, too, in which nothing is found any more."""
+        table = self.config("guarded")
+        receipt = self.world.sync(table, **options)
+        assert [(f.event, f.action) for f in receipt.certificate.findings] == list(expected)
+        assert self.difference("guarded") == ""
+        assert self.world.sync(table).certificate.findings == ()
+        assert self.difference("guarded") == ""
+        return receipt
+
+    def assert_refused(self, error: type[AuroraSyncError], match: str, **options: bool) -> None:
+        """The run fails, and the target is as it was."""
+        table = self.config("guarded")
+        before, sequences = self.target_rows("guarded"), self.world.run_sequences(table)
+        with pytest.raises(error, match=match):
+            self.world.sync(table, **options)
+        assert (self.target_rows("guarded"), self.world.run_sequences(table)) == (before, sequences)
+
+    def assert_unequal_without(self, *guards: Removal, **options: bool) -> None:
+        """Without these guards a run succeeds, and the target is not as the source."""
+        with pytest.MonkeyPatch.context() as patch:
+            for remove in guards:
+                remove(patch)
+            self.world.sync(self.config("unguarded"), **options)
+        assert self.difference("unguarded") != ""
+
+    def difference(self, target: str) -> str:
+        """How the target is not as the source; empty when it is."""
+        source, held = self.source_rows(), self.target_rows(target)
+        return f"lost {source - held}, surplus {held - source}" if source != held else ""
+
+    def source_rows(self) -> Rows:
+        with self.world.session() as connection, connection.cursor() as cursor:
+            cursor.execute("SET TimeZone = 'UTC'")
+            cursor.execute(sql.SQL("SELECT {} FROM t").format(sql.SQL(", ").join(map(sql.Identifier, self._names()))))
+            return Counter(cursor.fetchall())
+
+    def target_rows(self, target: str) -> Rows:
+        """Those that are not marked as deleted, in the columns that the source has."""
+        names = ", ".join(identifier(fold(name)) for name in self._names())
+        present = f'WHERE "{DELETED}" IS DISTINCT FROM TRUE' if self._keys.get("deletes") == "soft" else ""
+        return Counter(self.world.query(f"SELECT {names} FROM {target_name(self.config(target)).sql} {present}"))
+
+    def _names(self) -> list[str]:
+        wanted = "attrelid = 't'::regclass AND attnum > 0 AND NOT attisdropped"
+        found = self.world.execute(f"SELECT attname FROM pg_attribute WHERE {wanted} ORDER BY attnum")
+        left_out = self._keys.get("columns", {}).get("exclude", [])
+        return [name for (name,) in found if name not in left_out]
+
+
+def reasons(*events: str) -> Removal:
+    """To read the whole table again."""
+
+    def remove(patch: pytest.MonkeyPatch) -> None:
+        judged = identity._reseed_reasons
+        patch.setattr(
+            identity, "_reseed_reasons", lambda *at: [found for found in judged(*at) if found[0] not in events]
+        )
+
+    return remove
+
+
+def canaries(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(identity, "_other_history", lambda *_: False)
+
+
+def reconcile(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(identity, "_LEAVE_ROWS_BEHIND", set())
+
+
+def restart(patch: pytest.MonkeyPatch) -> None:
+    """A fence is not trusted, the read goes back by a margin, and the target is compared."""
+    patch.setattr(identity, "Since", lambda stored, restarted: Since(stored))
+    reconcile(patch)
+
+
+def margin(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(horizon, "RESTART_MARGIN", 0)
+
+
+def rewritten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Token, "rewritten", lambda *_: False)
+
+
+def new_members(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(horizon, "new_members", lambda *_: [])
+
+
+def backfill(patch: pytest.MonkeyPatch) -> None:
+    """And the whole read that would come in its place."""
+    patch.setattr(identity, "_fillable", lambda *_: False)
+    reasons("columns changed")(patch)
