@@ -1,0 +1,190 @@
+"""A server that was restarted, crashed, set back to a copy of its files, or is another one."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aurora_sync.embedded.stack import Stack
+from aurora_sync.increment import Action
+from aurora_sync.strategies import horizon
+from aurora_sync_tests.fixtures.private_server import PrivateServer, private_server
+from aurora_sync_tests.scenarios.identity_token import twins as guards
+from aurora_sync_tests.scenarios.identity_token.twins import TABLE, Twins, each_strategy
+from aurora_sync_tests.scenarios.world import World
+
+RESTART = ("restart", Action.WIDEN)
+COUNTER_BACK = ("counter went back", Action.RESEED)
+CANARY = ("canary changed", Action.RESEED)
+MARGIN = horizon.RESTART_MARGIN
+
+
+class Restorable:
+    """A server with ``TABLE``, and a copy of its files, taken cold."""
+
+    def __init__(self, server: PrivateServer) -> None:
+        self.server = server
+        self.data = server.server.data
+        self.copy = self.data.with_name("copy")
+        # What gave itself a transaction id would take the two histories out of step.
+        server.execute("ALTER SYSTEM SET autovacuum = off", "ALTER SYSTEM SET wal_writer_delay = '10s'", TABLE)
+        server.stop()
+        subprocess.run(["cp", "-a", self.data, self.copy], check=True)
+        server.start()
+
+    def restore(self) -> None:
+        """The files are those of the copy: the same system identifier, the counter where it was then."""
+        self.server.stop()
+        shutil.rmtree(self.data)
+        subprocess.run(["cp", "-a", self.copy, self.data], check=True)
+        self.server.start()
+
+
+@pytest.fixture(scope="module")
+def _restorable(stack: Stack) -> Iterator[Restorable]:
+    with private_server(stack) as server:
+        yield Restorable(server)
+
+
+@pytest.fixture
+def restorable(_restorable: Restorable) -> Restorable:
+    _restorable.restore()
+    return _restorable
+
+
+@pytest.fixture
+def world(restorable: Restorable, stage_url: str, tmp_path: Path, store_environment: dict[str, str]) -> World:
+    return World(restorable.server.dsn(), stage_url, tmp_path / "warehouse.duckdb")
+
+
+@pytest.fixture(autouse=True)
+def _without_margin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The margin is more transaction ids than a test uses: it would stand in for every guard but its own."""
+    guards.margin(monkeypatch)
+
+
+def burn(world: World, ids: int) -> None:
+    world.execute(f"DO $$ BEGIN FOR i IN 1..{ids} LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$")
+
+
+def write(world: World, text: str) -> None:
+    """One transaction: a row of before, and a new one."""
+    world.execute(f"UPDATE t SET v = '{text}' WHERE id = 1; INSERT INTO t (v) VALUES ('{text}')")
+
+
+def burn_to(world: World, counter: int) -> None:
+    """The next transaction that writes gets this id."""
+    ((now,),) = world.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+    burn(world, counter - now)
+
+
+def counter_of(world: World) -> int:
+    ((found,),) = world.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+    return int(found)
+
+
+@each_strategy
+def test_server_that_was_restarted_goes_on_from_a_margin_and_is_compared(
+    restorable: Restorable, world: World, strategy: str
+) -> None:
+    """No guard is shown to be missed: an orderly restart loses nothing, and cannot be told from a crash."""
+    twins = Twins(world, strategy)
+    restorable.server.stop()
+    restorable.server.start()
+    write(world, "after")
+    receipt = twins.assert_equal(RESTART)
+    assert receipt.repair is not None
+
+
+def test_ids_that_a_crash_gives_out_again_are_read_by_the_margin(
+    restorable: Restorable, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(horizon, "RESTART_MARGIN", MARGIN)
+    restorable.server.execute("ALTER SYSTEM SET wal_writer_delay = '10s'", "CHECKPOINT")
+    burn(world, 500)
+    twins = Twins(world)
+    stored = counter_of(world)
+    restorable.server.crash()
+    restorable.server.start()
+    world.execute("INSERT INTO t (v) VALUES ('by an id used before')")
+    assert counter_of(world) < stored
+    burn_to(world, stored + 100)
+    twins.assert_equal(RESTART)
+    twins.assert_unequal_without(guards.restart, guards.margin)
+
+
+def test_rows_that_a_crash_took_back_leave_the_target(restorable: Restorable, world: World) -> None:
+    """Committed with synchronous_commit = off, seen, exported, and gone."""
+    restorable.server.execute("ALTER SYSTEM SET wal_writer_delay = '10s'", "SELECT pg_reload_conf()", "CHECKPOINT")
+    twins = Twins(world)
+    world.execute("SET synchronous_commit = off; INSERT INTO t (v) VALUES ('phantom')")
+    for target in ("guarded", "unguarded"):
+        world.sync(twins.config(target))
+    stored = counter_of(world)
+    restorable.server.crash()
+    restorable.server.start()
+    assert ("phantom",) not in world.execute("SELECT v FROM t")
+    burn_to(world, stored + 10)
+    assert twins.assert_equal(RESTART).deleted == 1
+    twins.assert_unequal_without(guards.restart)
+
+
+@each_strategy
+def test_counter_that_went_back_is_a_restore(restorable: Restorable, world: World, strategy: str) -> None:
+    """Rows written after the restore have ids that the watermark takes for exported; not so times: a clock is no
+    part of the files."""
+    burn(world, 100)
+    write(world, "lost by the restore")
+    twins = Twins(world, strategy)
+    restorable.restore()
+    write(world, "after")
+    twins.assert_equal(COUNTER_BACK)
+    if strategy != "timestamp":
+        twins.assert_unequal_without(guards.reasons("counter went back"), guards.canaries, guards.restart)
+
+
+@each_strategy
+def test_restore_whose_counter_has_caught_up_is_seen_by_rows_that_are_others(
+    restorable: Restorable, world: World, strategy: str
+) -> None:
+    write(world, "before")
+    twins = Twins(world, strategy)
+    stored = counter_of(world)
+    restorable.restore()
+    write(world, "instead of it")
+    burn_to(world, stored + 100)
+    twins.assert_equal(CANARY)
+    if strategy != "timestamp":
+        twins.assert_unequal_without(guards.canaries, guards.restart)
+
+
+def test_restore_in_lockstep_is_seen_by_rows_of_the_same_id_with_another_content(
+    restorable: Restorable, world: World
+) -> None:
+    """The same statements' ids, the same keys: only the content tells."""
+    write(world, "before")
+    twins = Twins(world)
+    stored = counter_of(world)
+    restorable.restore()
+    write(world, "instead")
+    burn_to(world, stored)
+    twins.assert_equal(CANARY)
+    twins.assert_unequal_without(guards.canaries, guards.restart)
+
+
+@each_strategy
+def test_restore_before_rows_that_were_exported_takes_them_out_of_the_target(
+    restorable: Restorable, world: World, strategy: str
+) -> None:
+    """No canary of it is left to be another row: the reconcile that follows a restart finds them."""
+    world.execute("INSERT INTO t (v) VALUES ('lost by the restore')")
+    twins = Twins(world, strategy)
+    stored = counter_of(world)
+    restorable.restore()
+    burn_to(world, stored + 100)
+    assert twins.assert_equal(RESTART).deleted == 1
+    twins.assert_unequal_without(guards.restart)
