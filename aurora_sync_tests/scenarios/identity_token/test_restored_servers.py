@@ -20,6 +20,9 @@ from aurora_sync_tests.scenarios.world import World
 RESTART = ("restart", Action.WIDEN)
 COUNTER_BACK = ("counter went back", Action.RESEED)
 CANARY = ("canary changed", Action.RESEED)
+OTHER_TIMELINE = ("other timeline", Action.RESEED)
+OTHER_SYSTEM = ("other system", Action.RESEED)
+OTHER_DATABASE = ("other database", Action.RESEED)
 MARGIN = horizon.RESTART_MARGIN
 
 
@@ -36,11 +39,16 @@ class Restorable:
         subprocess.run(["cp", "-a", self.data, self.copy], check=True)
         server.start()
 
-    def restore(self) -> None:
-        """The files are those of the copy: the same system identifier, the counter where it was then."""
+    def restore(self, *, point_in_time: bool = False) -> None:
+        """The files are those of the copy: the same system identifier, the counter where it was then. A restore to
+        a point in time begins a timeline."""
         self.server.stop()
         shutil.rmtree(self.data)
         subprocess.run(["cp", "-a", self.copy, self.data], check=True)
+        if point_in_time:
+            (self.data / "recovery.signal").touch()
+            with (self.data / "postgresql.auto.conf").open("a") as settings:
+                settings.write("restore_command = 'false'\n")
         self.server.start()
 
 
@@ -188,3 +196,51 @@ def test_restore_before_rows_that_were_exported_takes_them_out_of_the_target(
     burn_to(world, stored + 100)
     assert twins.assert_equal(RESTART).deleted == 1
     twins.assert_unequal_without(guards.restart)
+
+
+@each_strategy
+def test_restore_to_a_point_in_time_is_another_timeline(restorable: Restorable, world: World, strategy: str) -> None:
+    write(world, "before")
+    twins = Twins(world, strategy)
+    stored = counter_of(world)
+    restorable.restore(point_in_time=True)
+    write(world, "instead of it")
+    burn_to(world, stored + 100)
+    twins.assert_equal(OTHER_TIMELINE)
+    if strategy != "timestamp":
+        twins.assert_unequal_without(guards.reasons("other timeline"), guards.canaries, guards.restart)
+
+
+@each_strategy
+def test_dump_restored_into_another_server_is_another_system(
+    world: World, dsn: str, monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    """Its counter, database and table are others, too, and its rows are no canaries: none of that is needed."""
+    for remove in (
+        guards.reasons("counter went back", "other database", "other table"),
+        guards.canaries,
+        guards.restart,
+        guards.new_members,
+    ):
+        remove(monkeypatch)
+    world.execute("UPDATE t SET v = 'of the dump' WHERE id = 3")
+    before = World(dsn, world.stage_url, world.warehouse_path)
+    before.execute(TABLE)
+    twins = Twins(before, strategy).now(world)
+    twins.assert_equal(OTHER_SYSTEM)
+    twins.assert_unequal_without(guards.reasons("other system"))
+
+
+@each_strategy
+def test_database_made_anew_from_a_copy_is_another_one(restorable: Restorable, world: World, strategy: str) -> None:
+    """The table's oid goes with the copy."""
+    restorable.server.execute("CREATE DATABASE app")
+    app = World(restorable.server.dsn("app"), world.stage_url, world.warehouse_path)
+    app.execute(TABLE)
+    restorable.server.execute("CREATE DATABASE copy TEMPLATE app")
+    write(app, "lost with the database")
+    write(World(restorable.server.dsn("copy"), world.stage_url, world.warehouse_path), "of the copy")
+    twins = Twins(app, strategy)
+    restorable.server.execute("DROP DATABASE app", "ALTER DATABASE copy RENAME TO app")
+    twins.assert_equal(OTHER_DATABASE)
+    twins.assert_unequal_without(guards.reasons("other database"), guards.canaries)
