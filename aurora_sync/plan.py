@@ -112,4 +112,7 @@ def _judged(
     if then == stored.covers:  # else the canaries were made of other columns
         at = dataclasses.replace(at, canaries=reading.recall(known, key, stored.canaries))
     added = [column for column in columns if column not in known] if key else []
-    return judge(stored, at, now, known=then, added=added), at
+    verdict = judge(stored, at, now, known=then, added=added)
+    if added:  # the next watermark's canaries are made of them, too
+        at = dataclasses.replace(at, canaries=reading.recall(columns, key, stored.canaries))
+    return verdict, at

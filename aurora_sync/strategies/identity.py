@@ -112,7 +112,8 @@ def covers(config: TableConfig, strategy: Strategy, columns: Sequence[Column], k
 
 def canaries(stored: Watermark | None, at: Observation, exported: Sequence[Canary]) -> tuple[Canary, ...]:
     """What the next watermark keeps an eye on: the newest of the rows just exported and of those still there."""
-    kept = {canary.key: canary for canary in (stored.canaries if stored else ()) if canary in at.canaries}
+    written = {(canary.key, canary.xmin) for canary in stored.canaries} if stored else set()
+    kept = {canary.key: canary for canary in at.canaries if (canary.key, canary.xmin) in written}
     kept |= {canary.key: canary for canary in exported}
     newest = horizon.newest(at.snapshot)
     return tuple(sorted(kept.values(), key=lambda c: (horizon.age(raw=c.xmin, newest=newest), c.key))[:CANARIES])

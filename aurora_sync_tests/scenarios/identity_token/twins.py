@@ -35,7 +35,9 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "xmin": {},
     "integer": {"watermark_type": "integer", "watermark_col": "id"},
     "timestamp": {"watermark_type": "timestamp", "watermark_col": "updated_at"},
+    "composite": {"watermark_type": "composite", "watermark_cols": ["updated_at", "id"]},
 }
+CLOCKS = {"timestamp", "composite"}
 each_strategy = pytest.mark.parametrize("strategy", STRATEGIES)
 
 Removal = Callable[[pytest.MonkeyPatch], None]  # takes a guard out of the product
@@ -97,11 +99,12 @@ class Twins:
             cursor.execute(sql.SQL("SELECT {} FROM t").format(sql.SQL(", ").join(map(sql.Identifier, self._names()))))
             return Counter(cursor.fetchall())
 
-    def target_rows(self, target: str) -> Rows:
+    def target_rows(self, target: str, *, as_text: bool = False) -> Rows:
         """Those that are not marked as deleted, in the columns that the source has."""
         names = ", ".join(identifier(fold(name)) for name in self._names())
         present = f'WHERE "{DELETED}" IS DISTINCT FROM TRUE' if self._keys.get("deletes") == "soft" else ""
-        return Counter(self.world.query(f"SELECT {names} FROM {target_name(self.config(target)).sql} {present}"))
+        rows = self.world.query(f"SELECT {names} FROM {target_name(self.config(target)).sql} {present}")
+        return Counter(tuple(map(str, row)) if as_text else row for row in rows)
 
     def _names(self) -> list[str]:
         wanted = "attrelid = 't'::regclass AND attnum > 0 AND NOT attisdropped"
