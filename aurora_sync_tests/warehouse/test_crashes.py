@@ -19,33 +19,9 @@ from aurora_sync.warehouse.apply import apply
 from aurora_sync.warehouse.base import Objects, Row, Session, Warehouse
 from aurora_sync.warehouse.duckdb import DuckDBWarehouse
 from aurora_sync_tests.warehouse.increments import Folder, column
-from aurora_sync_tests.warehouse.through import Through
+from aurora_sync_tests.warehouse.through import Dying, Killed, Through
 
 COLUMNS = (column("id", "int8"), column("name"))
-
-
-class Killed(BaseException):
-    """The process is gone: nothing of it runs any more."""
-
-
-class Dying(Through):
-    """Passes ``last`` statements on; from then on the connection is dead. COMMIT and its answer are two."""
-
-    def __init__(self, inner: Session, last: int, error: Callable[[str], BaseException] = Killed) -> None:
-        super().__init__(inner)
-        self.left, self.error = last, error
-
-    def before(self, statement: str) -> None:
-        if self.left == 0:
-            raise self.error("dead")
-        self.left -= 1
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        with self.inner.transaction():
-            yield
-            self.before("COMMIT")
-        self.before("the acknowledgement of COMMIT")
 
 
 def rows(session: Session) -> list[Row]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from aurora_sync.increment import Manifest
@@ -35,3 +35,27 @@ class Through(Session):
 
     def transaction(self) -> AbstractContextManager[None]:
         return self.inner.transaction()
+
+
+class Killed(BaseException):
+    """The process is gone: nothing of it runs any more."""
+
+
+class Dying(Through):
+    """Passes ``last`` statements on; from then on the connection is dead. COMMIT and its answer are two."""
+
+    def __init__(self, inner: Session, last: int, error: Callable[[str], BaseException] = Killed) -> None:
+        super().__init__(inner)
+        self.left, self.error = last, error
+
+    def before(self, statement: str) -> None:
+        if self.left == 0:
+            raise self.error("dead")
+        self.left -= 1
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        with self.inner.transaction():
+            yield
+            self.before("COMMIT")
+        self.before("the acknowledgement of COMMIT")

@@ -1,0 +1,235 @@
+"""A small Snowflake in this process: the product's own SnowflakeSession on a connection that keeps Snowflake's rules.
+
+DuckDB runs the statements; what is added is what an engine on one machine does not do:
+
+- a statement that failed does not end its transaction, and COMMIT keeps the others (as an account does whose
+  TRANSACTION_ABORT_ON_ERROR did not arrive: the harsher of the two);
+- DDL commits the open transaction, and BEGIN inside one is ignored;
+- each statement sees what was committed before it; one that writes waits for the transaction of a rival, for
+  LOCK_TIMEOUT at the most (here for all tables, there for each);
+- a session whose client is gone is detached: its transaction stays open, with its locks, until it is aborted;
+- a connection may break before a statement arrives, or after it ran: the client cannot tell which.
+
+Source: Snowflake's documentation, "Transactions". fakesnow (fixtures/fakesnow_server.py) speaks the protocol and has
+none of this.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from aurora_sync.warehouse.base import Objects
+from aurora_sync.warehouse.duckdb import _READ_CSV, SETTINGS, to_duckdb
+from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
+
+_COPY = re.compile(r"COPY INTO (?P<table>\S+) FROM '@[^/]+/(?P<path>.*)' FILES = \((?P<files>.*)\) FILE_FORMAT")
+_WORD = re.compile(r"[A-Z]+")
+
+
+class Server:
+    """One database, in a DuckDB file. ``before`` and ``after`` are called around each statement, with the connection
+    and the statement: for tests to break things."""
+
+    def __init__(self, path: Path, store: Objects, *, lock_timeout: float = 0.0) -> None:
+        self.path, self.store, self.lock_timeout = path, store, lock_timeout
+        self.lock = threading.Lock()
+        self.detached: list[Connection] = []
+        self.before: Callable[[Connection, str], None] = lambda *_: None
+        self.after: Callable[[Connection, str], None] = lambda *_: None
+
+    @contextmanager
+    def get_connection(self) -> Iterator[Connection]:
+        """As dagster-snowflake's resource has it."""
+        yield Connection(self)
+
+    def abort_detached(self) -> None:
+        """What Snowflake does with the transactions of lost sessions, within minutes or hours."""
+        for connection in self.detached:
+            connection.roll_back()
+        self.detached.clear()
+
+
+@dataclass
+class Connection:
+    server: Server
+    in_transaction: bool = False
+    dead: bool = False
+    _journal: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)  # of the open transaction's writes
+    _holds_lock: bool = False
+
+    def __post_init__(self) -> None:
+        self._duckdb = duckdb.connect(str(self.server.path), config=dict(SETTINGS)).cursor()
+        self._duckdb.execute("SET TimeZone = 'UTC'")
+
+    @contextmanager
+    def cursor(self) -> Iterator[Cursor]:
+        yield Cursor(self)
+
+    def vanish(self) -> None:
+        """The client is gone, and Snowflake does not know."""
+        self.dead = True
+        if self.in_transaction:
+            self.server.detached.append(self)
+
+    def close(self) -> None:
+        if not self.dead:
+            self.roll_back()
+
+    def run(self, statement: str, parameters: tuple[Any, ...]) -> list[Any]:
+        if self.dead:
+            raise _operational("the connection is closed")
+        self.server.before(self, statement)
+        if self.dead:
+            raise _operational("connection reset by peer")
+        rows = self._run(statement, parameters)
+        self.server.after(self, statement)
+        if self.dead:
+            raise _operational("connection reset by peer")
+        return rows
+
+    def roll_back(self) -> None:
+        self._end("ROLLBACK")
+
+    def _run(self, statement: str, parameters: tuple[Any, ...]) -> list[Any]:
+        match _WORD.match(statement):
+            case None:
+                raise AssertionError(f"not a statement: {statement}")
+            case word if word[0] == "BEGIN":
+                self.in_transaction = True
+                return []
+            case word if word[0] in ("COMMIT", "ROLLBACK"):
+                self._end(word[0])
+                return []
+            case word if word[0] in ("CREATE", "DROP", "ALTER", "TRUNCATE"):
+                self._end("COMMIT")
+                return self._autocommitted(statement, parameters)
+            case word if word[0] in ("INSERT", "UPDATE", "DELETE", "MERGE", "COPY"):
+                return (
+                    self._written(statement, parameters)
+                    if self.in_transaction
+                    else self._autocommitted(statement, parameters)
+                )
+            case _:
+                return self._execute(statement, parameters)
+
+    def _end(self, how: str) -> None:
+        if self._journal:
+            self._duckdb.execute(how)
+        self._journal.clear()
+        self.in_transaction = False
+        self._unlock()
+
+    def _autocommitted(self, statement: str, parameters: tuple[Any, ...]) -> list[Any]:
+        self._lock()
+        try:
+            return self._execute(statement, parameters)
+        finally:
+            self._unlock()
+
+    def _written(self, statement: str, parameters: tuple[Any, ...]) -> list[Any]:
+        """DuckDB's own transaction begins with the first write, behind the lock: so each statement sees all that was
+        committed before it. A failed statement takes DuckDB's transaction along: it is written again without it."""
+        self._lock()
+        if not self._journal:
+            self._duckdb.execute("BEGIN")
+            self._journal.append(("SELECT 1", ()))
+        try:
+            rows = self._execute(statement, parameters)
+        except Exception:
+            self._duckdb.execute("ROLLBACK")
+            self._duckdb.execute("BEGIN")
+            for before in self._journal:
+                self._execute(*before)
+            raise
+        self._journal.append((statement, parameters))
+        return rows
+
+    def _execute(self, statement: str, parameters: tuple[Any, ...]) -> list[Any]:
+        from snowflake.connector.errors import ProgrammingError
+
+        try:
+            if copy := _COPY.match(statement):
+                return self._copied(copy["table"], copy["path"], re.findall(r"'([^']*)'", copy["files"]))
+            return self._duckdb.execute(to_duckdb(statement), list(parameters)).fetchall()
+        except duckdb.Error as error:
+            raise ProgrammingError(msg=str(error), errno=100000, sqlstate="22000") from error
+
+    def _copied(self, table: str, path: str, files: Sequence[str]) -> list[Any]:
+        width = len(self._duckdb.execute(f"DESCRIBE {table}").fetchall())
+        columns = "{" + ", ".join(f"'c{i}': 'VARCHAR'" for i in range(width)) + "}"
+        results = []
+        with tempfile.TemporaryDirectory() as folder:
+            for file in files:
+                local = Path(folder) / file
+                self.server.store.download(path + file, local)
+                insert = f"INSERT INTO {table} SELECT * FROM {_READ_CSV.format(columns=columns)}"
+                ((loaded,),) = self._duckdb.execute(insert, [str(local)]).fetchall()
+                results.append((file, "LOADED", loaded))
+        return results
+
+    def _lock(self) -> None:
+        from snowflake.connector.errors import ProgrammingError
+
+        if not self._holds_lock and not self.server.lock.acquire(timeout=self.server.lock_timeout):
+            raise ProgrammingError(msg="a lock was not released within LOCK_TIMEOUT", errno=625, sqlstate="57014")
+        self._holds_lock = True
+
+    def _unlock(self) -> None:
+        if self._holds_lock:
+            self._holds_lock = False
+            self.server.lock.release()
+
+
+class Cursor:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._rows: list[Any] = []
+
+    def execute(self, statement: str, parameters: Sequence[Any] | None = None) -> None:
+        self._rows = self._connection.run(statement, tuple(parameters or ()))
+
+    def fetchall(self) -> list[Any]:
+        return self._rows
+
+    @property
+    def rowcount(self) -> int:
+        return int(self._rows[0][0])
+
+    @property
+    def description(self) -> list[Any]:
+        """Asked for after COPY INTO only."""
+
+        @dataclass
+        class Column:
+            name: str
+
+        return [Column("file"), Column("status"), Column("rows_loaded")]
+
+
+@dataclass(frozen=True)
+class SnowflakeLike(SnowflakeWarehouse):
+    """The product's warehouse, leading to a server in this process. The stage shows the objects from their root."""
+
+    server: Server = None  # type: ignore[assignment]
+
+    @classmethod
+    def on(cls, server: Server) -> SnowflakeLike:
+        return cls("like", "tester", "db", "files", password="secret", server=server)
+
+    def _resource(self, query_tag: str) -> Any:
+        return self.server
+
+
+def _operational(text: str) -> Exception:
+    from snowflake.connector.errors import OperationalError
+
+    return OperationalError(msg=text, errno=250003)
