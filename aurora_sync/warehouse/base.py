@@ -8,11 +8,12 @@ and reach a backend as they are.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from aurora_sync.errors import WarehouseError
 from aurora_sync.increment import Manifest
 
 Row = tuple[Any, ...]
@@ -46,10 +47,29 @@ class Session(ABC):
         """Copy the manifest's files, and no others, into the (quoted, qualified) staging table, whose columns
         are all VARCHAR, in file order. Returns the rows loaded. Fails on any malformed row; never skips one."""
 
-    @abstractmethod
-    def transaction(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
         """BEGIN; COMMIT on success, ROLLBACK on any exception. A failed statement inside always ends in a
-        rollback, also where the warehouse itself would let COMMIT keep the rest."""
+        rollback, also where the warehouse itself would let COMMIT keep the rest.
+
+        After a ROLLBACK that failed nothing more is sent: it would be part of a transaction that may still be open,
+        would read what that wrote, and the next CREATE or DROP would commit it.
+        """
+        self.query("BEGIN TRANSACTION")
+        try:
+            yield
+            self.query("COMMIT")
+        except BaseException as error:
+            try:
+                self.query("ROLLBACK")
+            except WarehouseError as unrolled:
+                error.add_note(f"ROLLBACK failed too: {unrolled}")
+                self.close()
+            raise
+
+    @abstractmethod
+    def close(self) -> None:
+        """Drop the connection: every further call raises WarehouseError."""
 
 
 class Warehouse(ABC):

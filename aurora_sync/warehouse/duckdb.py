@@ -106,18 +106,8 @@ class DuckDBSession(Session):
                 path.unlink()
         return loaded
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        self._run("BEGIN")
-        try:
-            yield
-            self._run("COMMIT")
-        except BaseException as error:
-            try:
-                self._run("ROLLBACK")
-            except WarehouseError as unrolled:
-                error.add_note(f"ROLLBACK failed too: {unrolled}")
-            raise
+    def close(self) -> None:
+        self._connection.close()
 
     def _run(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
         try:

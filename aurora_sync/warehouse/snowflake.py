@@ -114,18 +114,8 @@ class SnowflakeSession(Session):
             loaded += sum(int(result["rows_loaded"]) for result in results)
         return loaded
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        self.query("BEGIN TRANSACTION")
-        try:
-            yield
-            self.query("COMMIT")
-        except BaseException as error:
-            try:
-                self.query("ROLLBACK")
-            except WarehouseError as unrolled:
-                error.add_note(f"ROLLBACK failed too: {unrolled}")
-            raise
+    def close(self) -> None:
+        self._connection.close()
 
     @contextmanager
     def _execute(self, statement: str, parameters: Sequence[Any]) -> Iterator[Any]:

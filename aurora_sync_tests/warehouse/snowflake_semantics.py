@@ -83,17 +83,18 @@ class Connection:
     def close(self) -> None:
         if not self.dead:
             self.roll_back()
+        self.dead = True
 
     def run(self, statement: str, parameters: tuple[Any, ...]) -> list[Any]:
         if self.dead:
-            raise _operational("the connection is closed")
+            raise operational("the connection is closed")
         self.server.before(self, statement)
         if self.dead:
-            raise _operational("connection reset by peer")
+            raise operational("connection reset by peer")
         rows = self._run(statement, parameters)
         self.server.after(self, statement)
         if self.dead:
-            raise _operational("connection reset by peer")
+            raise operational("connection reset by peer")
         return rows
 
     def roll_back(self) -> None:
@@ -229,7 +230,8 @@ class SnowflakeLike(SnowflakeWarehouse):
         return self.server
 
 
-def _operational(text: str) -> Exception:
+def operational(text: str) -> Exception:
+    """The connector's error for a connection that broke."""
     from snowflake.connector.errors import OperationalError
 
     return OperationalError(msg=text, errno=250003)

@@ -36,6 +36,9 @@ class Through(Session):
     def transaction(self) -> AbstractContextManager[None]:
         return self.inner.transaction()
 
+    def close(self) -> None:
+        self.inner.close()
+
 
 class Killed(BaseException):
     """The process is gone: nothing of it runs any more."""

@@ -12,6 +12,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import RivalRunError
 from aurora_sync.increment import Receipt
 from aurora_sync.source.reading import Reading
+from aurora_sync.warehouse import apply, sync_log
 from aurora_sync_tests.scenarios.world import World, config
 
 INSERT = "INSERT INTO t (v) SELECT 'new' FROM generate_series(1, 5)"
@@ -72,6 +73,25 @@ def test_overtaken_run_that_started_from_the_log_says_so(
     world.assert_equal(table)
     assert world.run_sequences(table) == [1, 2]
     assert world.staging_tables() == []
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_without_the_fence_the_older_snapshot_overwrites_the_newer_one(
+    world: World, kind: str, during_copy: Callable[[Callable[[], object]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the two tests above would be without it: updates go back, rows are doubled or deleted."""
+    table = _synced(world, kind)
+    world.execute(INSERT)
+
+    def overtake() -> None:
+        world.execute(*([INSERT] if kind == "append" else [INSERT, "UPDATE t SET v = 'newest'"]))
+        world.sync(table)
+        monkeypatch.setattr(sync_log, "advance", lambda *_: 3)
+        monkeypatch.setattr(apply, "_assert_as_it_was_left", lambda *_: None)
+
+    during_copy(overtake)
+    world.sync(table, allow_deletes=True)
+    assert world.target_rows(table) != world.source_rows(table)
 
 
 @pytest.mark.parametrize("kind", TABLES)
