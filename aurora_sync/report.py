@@ -17,11 +17,11 @@ def receipt_lines(receipt: Receipt) -> list[str]:
             f" {repair.rows_moved:,} rows moved"
         )
     if receipt.verification:
-        lines += _verification(receipt.verification)
+        lines += verification(receipt.verification)
     return lines
 
 
-def _verification(found: Verification) -> Iterator[str]:
+def verification(found: Verification) -> Iterator[str]:
     """Equal, or in what not: the first rows that differ, source beside target."""
     moment = f"as of {found.as_of:%Y-%m-%d %H:%M:%S} UTC, by {found.method}"
     if found.equal:

@@ -1,7 +1,7 @@
 """Trying again what may pass by itself, where no orchestrator does.
 
-For the command line and Lambda. In Dagster the asset's RetryPolicy does this (orchestration/assets.py): its
-retries show in the UI and wait without holding a worker, so nothing there calls this.
+For the command line, Lambda, and each table of a verification. Elsewhere in Dagster the asset's RetryPolicy does
+this (orchestration/assets.py): its retries show in the UI and wait without holding a worker.
 """
 
 from __future__ import annotations

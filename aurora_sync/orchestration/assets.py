@@ -71,6 +71,20 @@ def source_key(table: TableConfig, database: str) -> dg.AssetKey:
     return dg.AssetKey(["aurora", name(database), name(table.schema_), name(table.table_name)])
 
 
+def verification_key(group: str, definitions: str) -> dg.AssetKey:
+    """Of the asset that verifies a group. Three parts: no table's key and no source's has as many."""
+    return dg.AssetKey([definitions, "verification", group])
+
+
+def group(table: TableConfig) -> str:
+    return table.group or name(table.schema_)
+
+
+def pool(database: str) -> str:
+    """What reads one source database shares it, so that dagster.yaml can limit how much does so at once."""
+    return f"aurora_sync/{name(database)}"
+
+
 def name(text: str) -> str:
     """A name that Dagster takes (``[A-Za-z0-9_]+``) for one that PostgreSQL took; different ones stay different.
 
@@ -89,6 +103,7 @@ def table_asset(
     database: str,
     warehouse: str,
     io_manager_key: str,
+    verification: dg.AssetKey,
 ) -> dg.AssetsDefinition:
     """The asset of one table. ``source`` None: the catalogue was out of reach, so no comment and columns."""
     key = asset_key(table)
@@ -102,12 +117,12 @@ def table_asset(
         check_specs=checks.specs(table, key),
         code_version=code_version(table),
         freshness_policy=freshness_policy(table.freshness),
-        group_name=table.group or name(table.schema_),
+        group_name=group(table),
         io_manager_key=io_manager_key,
         kinds={"postgres", warehouse},
         metadata=_definition_metadata(table, source, place),
         owners=table.owners,
-        pool=f"aurora_sync/{name(database)}",
+        pool=pool(database),
         retry_policy=RETRIES,
         tags={STRATEGY_TAG: strategy, **table.tags},
     )
@@ -118,7 +133,7 @@ def table_asset(
         leaves the Receipt in it, from which the checks are judged in this step and of that snapshot."""
         increment = Increment(table, config)
         yield dg.MaterializeResult(value=increment)
-        yield from checks.results(table, key, increment.receipt, context.instance)
+        yield from checks.results(table, key, increment.receipt, context.instance, verification)
 
     return sync_table
 

@@ -14,7 +14,7 @@ import dagster as dg
 from dagster import AutomationCondition
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.orchestration.assets import asset_key
+from aurora_sync.orchestration.assets import asset_key, group, verification_key
 
 
 def schedules(tables: Sequence[TableConfig], name: str) -> list[dg.ScheduleDefinition]:
@@ -42,22 +42,56 @@ def reconciliations(tables: Sequence[TableConfig], name: str) -> list[dg.Schedul
     for table in tables:
         if table.reconcile is not None and table.reconcile.schedule is not None:
             by_cron[" ".join(table.reconcile.schedule.split())].append(asset_key(table))
-    found = []
-    for cron, keys in sorted(by_cron.items()):
-        config = {key.to_python_identifier(): {"config": {"reconcile": True}} for key in keys}
-        found.append(
-            dg.ScheduleDefinition(
-                name=f"{name}_reconcile_{_slug(cron)}",
-                cron_schedule=cron,
-                execution_timezone="UTC",
-                job=dg.define_asset_job(
-                    f"{name}_reconcile_{_slug(cron)}", dg.AssetSelection.assets(*keys), config={"ops": config}
-                ),
-                description=f"Compares {len(keys)} tables with their sources at {cron} UTC, and repairs them.",
-                default_status=dg.DefaultScheduleStatus.RUNNING,
-            )
+    return [
+        _configured(
+            f"{name}_reconcile_{_slug(cron)}",
+            cron,
+            {key: {"reconcile": True} for key in keys},
+            f"Compares {len(keys)} tables with their sources at {cron} UTC, and repairs them.",
         )
-    return found
+        for cron, keys in sorted(by_cron.items())
+    ]
+
+
+def reconcile_job(tables: Sequence[TableConfig], name: str) -> dg.UnresolvedAssetJobDefinition:
+    """The job ``<name>_reconcile``, for a person to launch: of all tables, or of those that the launchpad is left
+    with."""
+    return _job(f"{name}_reconcile", {asset_key(table): {"reconcile": True} for table in tables})
+
+
+def verifications(tables: Sequence[TableConfig], name: str) -> list[dg.ScheduleDefinition]:
+    """One schedule for each distinct ``verify:``, of the groups that have such tables."""
+    by_cron: defaultdict[str, defaultdict[dg.AssetKey, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for table in tables:
+        if table.verify is not None:
+            by_cron[" ".join(table.verify.split())][verification_key(group(table), name)].append(table.qualified_name)
+    return [
+        _configured(
+            f"{name}_verify_{_slug(cron)}",
+            cron,
+            {key: {"tables": names} for key, names in groups.items()},
+            f"Proves {sum(map(len, groups.values()))} tables equal to their sources at {cron} UTC.",
+        )
+        for cron, groups in sorted(by_cron.items())
+    ]
+
+
+def _configured(name: str, cron: str, configs: dict[dg.AssetKey, Any], description: str) -> dg.ScheduleDefinition:
+    """A schedule for a job of the same name."""
+    return dg.ScheduleDefinition(
+        name=name,
+        cron_schedule=cron,
+        execution_timezone="UTC",
+        job=_job(name, configs),
+        description=description,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+
+
+def _job(name: str, configs: dict[dg.AssetKey, Any]) -> dg.UnresolvedAssetJobDefinition:
+    """A job over these assets, each with its config."""
+    ops = {key.to_python_identifier(): {"config": config} for key, config in configs.items()}
+    return dg.define_asset_job(name, dg.AssetSelection.assets(*configs), config={"ops": ops})
 
 
 def on_new_rows() -> AutomationCondition[Any]:

@@ -2,7 +2,8 @@
 
 =========== ==========================================================================================
 row_count   source and target as of one snapshot; fewer rows in the target is always a failure, more of
-            them a warning where the strategy cannot see deletes
+            them a warning where the strategy cannot see deletes, or where verify found a difference since
+            the last reconcile
 watermark   never backwards, and forwards when rows were applied
 merge_key   never null, and no two rows share one
 certificate what the run guarantees is proved, or bounded by a lag that it names
@@ -11,15 +12,17 @@ certificate what the run guarantees is proved, or bounded by a lag that it names
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dagster as dg
 
 from aurora_sync.config.tables import Check, RowCountCheck, TableConfig
-from aurora_sync.increment import Disposition, Level, Receipt
+from aurora_sync.increment import Disposition, Level, Receipt, Verification
 from aurora_sync.orchestration import compat, metadata
+
+VERDICTS = "verdicts"  # the metadata entry of a verification that is read back
 
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 
@@ -54,13 +57,24 @@ def specs(table: TableConfig, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
 
 
 def results(
-    table: TableConfig, key: dg.AssetKey, receipt: Receipt, instance: dg.DagsterInstance
+    table: TableConfig,
+    key: dg.AssetKey,
+    receipt: Receipt,
+    instance: dg.DagsterInstance,
+    verification: dg.AssetKey | None,
 ) -> Iterator[dg.AssetCheckResult]:
-    """One result for every enabled check, as Dagster demands of a step that declares them."""
+    """One result for every enabled check, as Dagster demands of a step that declares them. ``verification`` is the
+    asset whose last verdict on the table the row_count check carries; None where the receipt has a new one."""
     for name, check in enabled(table).items():
         verdict = judge(name, check, receipt)
+        if name == "row_count":
+            if verification is None:
+                last: Mapping[str, Any] | None = as_verdict(proved(receipt))
+            else:
+                last = last_verdicts(instance, verification).get(table.qualified_name)
+            verdict = with_last_verified(verdict, last, receipt)
         if verdict.passed is None:
-            yield _carried(dg.AssetCheckKey(key, name), verdict.text, receipt, instance)
+            yield _carried(dg.AssetCheckKey(key, name), verdict, receipt, instance)
         else:
             yield dg.AssetCheckResult(
                 check_name=name,
@@ -140,7 +154,47 @@ def certificate(receipt: Receipt) -> Verdict:
     return Verdict(found.level is not Level.UNCERTIFIED, text, WARN, numbers)
 
 
-def _carried(key: dg.AssetCheckKey, reason: str, receipt: Receipt, instance: dg.DagsterInstance) -> dg.AssetCheckResult:
+def with_last_verified(verdict: Verdict, last: Mapping[str, Any] | None, receipt: Receipt) -> Verdict:
+    """The verdict with what ``verify`` found last: a warning where that was a difference, and no reconcile since."""
+    if last is None:
+        return verdict
+    moment = f"at run sequence {last['run_sequence']}, as of {last['as_of'][:19]} UTC"
+    text = f"{'equal' if last['equal'] else difference(last)} {moment}"
+    reconciled = receipt.certificate.reconciled
+    if not last["equal"] and reconciled is not None and reconciled.run_sequence > last["run_sequence"]:
+        text += f"; reconciled at run sequence {reconciled.run_sequence}, not verified since"
+    elif not last["equal"] and verdict.passed is not False:
+        found = f"verify found source and target different: {text}. A reconcile repairs it, and verify proves it"
+        verdict = replace(verdict, passed=False, severity=WARN, text=f"{verdict.text}. But {found}")
+    return replace(verdict, numbers={**verdict.numbers, "last_verified": text})
+
+
+def as_verdict(found: Verification) -> dict[str, Any]:
+    """What is remembered of a verification, as JSON."""
+    document = found.to_json()
+    return {name: document[name] for name in ("equal", "run_sequence", "as_of", "missing", "different", "ghosts")}
+
+
+def difference(verdict: Mapping[str, Any]) -> str:
+    """How many rows are not the same, of one that is not equal."""
+    return f"{verdict['missing']:,} missing, {verdict['different']:,} different, {verdict['ghosts']:,} surplus rows"
+
+
+def last_verdicts(instance: dg.DagsterInstance, verification: dg.AssetKey) -> dict[str, dict[str, Any]]:
+    """By table, what the last materializations of a group's verification found."""
+    last = compat.last_materialization(instance, verification)
+    entry = last.metadata.get(VERDICTS) if last else None
+    return dict(entry.value) if isinstance(entry, dg.JsonMetadataValue) and isinstance(entry.value, dict) else {}
+
+
+def proved(receipt: Receipt) -> Verification:
+    assert receipt.verification is not None, "a run with verify=True proves or fails"
+    return receipt.verification
+
+
+def _carried(
+    key: dg.AssetCheckKey, today: Verdict, receipt: Receipt, instance: dg.DagsterInstance
+) -> dg.AssetCheckResult:
     """The last verdict again, saying so: a declared check without a result fails the step."""
     last = compat.last_verdict(instance, key)
     carried = dict(last.metadata) if last else {}
@@ -150,6 +204,6 @@ def _carried(key: dg.AssetCheckKey, reason: str, receipt: Receipt, instance: dg.
         asset_key=key.asset_key,
         passed=last.passed if last else True,
         severity=last.severity if last else WARN,
-        description=f"Not judged at run sequence {receipt.run_sequence}: {reason}. Last verdict: {verdict.value}",
-        metadata=carried,
+        description=f"Not judged at run sequence {receipt.run_sequence}: {today.text}. Last verdict: {verdict.value}",
+        metadata=carried | today.numbers,
     )

@@ -50,6 +50,20 @@ def last_verdict(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> dg.Asse
     return event.dagster_event.asset_check_evaluation_data
 
 
+def evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
+    """What a step would record of a check's result, to be reported outside of one."""
+    assert result.asset_key is not None
+    assert result.check_name is not None
+    return dg.AssetCheckEvaluation(
+        asset_key=result.asset_key,
+        check_name=result.check_name,
+        passed=result.passed,
+        metadata=result.metadata,
+        severity=result.severity,
+        description=result.description,
+    )
+
+
 def last_materialization(instance: dg.DagsterInstance, key: dg.AssetKey) -> dg.AssetMaterialization | None:
     event = instance.get_latest_materialization_event(key)
     return event.asset_materialization if event else None

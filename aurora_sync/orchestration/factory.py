@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
 
 import dagster as dg
@@ -12,7 +13,7 @@ from aurora_sync.config.loader import SyncConfig, expand
 from aurora_sync.config.settings import Settings
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import AuroraSyncError, ConfigError
-from aurora_sync.orchestration import assets, automation, housekeeping
+from aurora_sync.orchestration import assets, automation, housekeeping, verification
 from aurora_sync.orchestration.change_sensor import change_sensor
 from aurora_sync.orchestration.io_manager import AuroraSyncIOManager
 from aurora_sync.orchestration.resources import Connections
@@ -44,6 +45,7 @@ def build_definitions(
     tables = expand(config, _existing(config, source) if config.has_globs else [])
     catalogue = _catalogue(source, tables)
     database = source.database if source else "source"
+    warehouse = settings.warehouse.kind if settings else "snowflake"
     io_manager_key = f"{name}_io_manager"
     definitions: list[dg.AssetsDefinition | dg.AssetSpec] = []
     for table in tables:
@@ -56,16 +58,26 @@ def build_definitions(
                 source=described,
                 place=assets.Place(config.path.absolute(), line) if line else None,
                 database=database,
-                warehouse=settings.warehouse.kind if settings else "snowflake",
+                warehouse=warehouse,
                 io_manager_key=io_manager_key,
+                verification=assets.verification_key(assets.group(table), name),
             )
         )
+    groups: defaultdict[str, list[TableConfig]] = defaultdict(list)
+    for table in tables:
+        groups[assets.group(table)].append(table)
+    definitions += [
+        verification.group_asset(group, members, connections, database=database, warehouse=warehouse, name=name)
+        for group, members in groups.items()
+    ]
     watched = [table for table in tables if table.schedule is None]
     return dg.Definitions(
         assets=definitions,
+        jobs=[automation.reconcile_job(tables, name)],
         schedules=[
             *automation.schedules(tables, name),
             *automation.reconciliations(tables, name),
+            *automation.verifications(tables, name),
             housekeeping.gc_schedule(tables, connections, name),
         ],
         sensors=[change_sensor(watched, connections, name)] if watched else [],

@@ -11,7 +11,6 @@ import dagster as dg
 
 from aurora_sync import sync
 from aurora_sync.errors import AuroraSyncError
-from aurora_sync.increment import Receipt
 from aurora_sync.orchestration import compat, metadata
 from aurora_sync.orchestration.assets import TARGET, Increment
 from aurora_sync.orchestration.resources import Connections
@@ -49,7 +48,8 @@ class AuroraSyncIOManager(dg.IOManager):
         for warning in receipt.warnings:
             context.log.warning(warning)
         context.add_output_metadata(metadata.of_receipt(receipt))
-        compat.set_data_version(context, data_version(context, receipt))
+        version = metadata.data_version(context.step_context.instance, context.asset_key, receipt)
+        compat.set_data_version(context, version)
 
     def load_input(self, context: dg.InputContext) -> Any:
         """What the input's annotation asks for: ``pandas.DataFrame``, ``pyarrow.Table`` or
@@ -75,19 +75,6 @@ class AuroraSyncIOManager(dg.IOManager):
             case "pyarrow.RecordBatchReader":
                 return table.batches(columns)
         return table
-
-
-def data_version(context: dg.OutputContext, receipt: Receipt) -> str:
-    """The run sequence of the last increment that changed a row: what is downstream has nothing to do for the others.
-
-    An unchanged table read in full is applied all the same; it keeps the version of the run before it, if
-    that is the one that Dagster saw last.
-    """
-    if receipt.inserted == receipt.updated == receipt.deleted == 0:
-        last = compat.last_materialization(context.step_context.instance, context.asset_key)
-        if last and metadata.run_sequence(last) in (receipt.run_sequence - 1, receipt.run_sequence):
-            return compat.data_version(last) or str(receipt.run_sequence)
-    return str(receipt.run_sequence)
 
 
 def failure(error: AuroraSyncError) -> dg.Failure:

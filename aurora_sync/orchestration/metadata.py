@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from aurora_sync.increment import Column, Receipt, Snapshot, Watermark
+from aurora_sync.orchestration import compat
 
 RUN_SEQUENCE = "run_sequence"
 
@@ -74,6 +75,19 @@ def run_sequence(materialization: dg.AssetMaterialization | None) -> int | None:
     """The run sequence that a materialization of ours recorded."""
     entry = materialization.metadata.get(RUN_SEQUENCE) if materialization else None
     return entry.value if isinstance(entry, dg.IntMetadataValue) else None
+
+
+def data_version(instance: dg.DagsterInstance, key: dg.AssetKey, receipt: Receipt) -> str:
+    """The run sequence of the last increment that changed a row: what is downstream has nothing to do for the others.
+
+    An unchanged table read in full is applied all the same; it keeps the version of the run before it, if
+    that is the one that Dagster saw last.
+    """
+    if receipt.inserted == receipt.updated == receipt.deleted == 0:
+        last = compat.last_materialization(instance, key)
+        if last and run_sequence(last) in (receipt.run_sequence - 1, receipt.run_sequence):
+            return compat.data_version(last) or str(receipt.run_sequence)
+    return str(receipt.run_sequence)
 
 
 def watermark(mark: Watermark | None) -> dict[str, Any]:

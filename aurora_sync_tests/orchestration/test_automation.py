@@ -94,3 +94,11 @@ def test_tables_with_one_reconcile_schedule_share_a_job_that_asks_for_it(build: 
     assert {op: config["config"]["reconcile"] for op, config in job.run_config["ops"].items()} == {
         node.name: True for node in job.nodes
     }
+
+
+def test_job_of_all_tables_reconciles_them_at_the_push_of_a_button(build: Build) -> None:
+    job = build("tables:\n" + table("a") + table("b")).resolve_job_def("aurora_sync_reconcile")
+    assert {op: config["config"] for op, config in job.run_config["ops"].items()} == {
+        "public__a": {"reconcile": True},
+        "public__b": {"reconcile": True},
+    }

@@ -1,0 +1,114 @@
+"""One asset per group that proves its tables equal to their sources, by content (validation/verify.py).
+
+An asset of its own because a check that is rarely evaluated looks un-evaluated after the next materialization of its
+table. What it found of a table last is carried in that table's row_count check (checks.py).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from aurora_sync import report, sync
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.errors import AuroraSyncError
+from aurora_sync.increment import Receipt, Verification
+from aurora_sync.orchestration import assets, checks, compat, metadata
+from aurora_sync.orchestration.resources import Connections
+from aurora_sync.retries import retrying
+
+
+class VerifyOptions(dg.Config):
+    """What a person or a schedule may say for one run."""
+
+    tables: list[str] = Field(default_factory=list, description="Of the group, as schema.table; none: all of them.")
+
+
+def group_asset(
+    group: str, tables: Sequence[TableConfig], connections: Connections, *, database: str, warehouse: str, name: str
+) -> dg.AssetsDefinition:
+    """The asset ``<name>/verification/<group>``. Its run is a sync of each table, with the comparison behind it: of
+    the sync it reports what the table's own asset would."""
+    key = assets.verification_key(group, name)
+    by_name = {table.qualified_name: table for table in tables}
+
+    @dg.asset(
+        key=key,
+        description=f"Proves by content that the tables of {group} ({len(tables)}) are as their sources.",
+        deps=[assets.asset_key(table) for table in tables],
+        check_specs=[dg.AssetCheckSpec("equal", asset=key, description="Every row is the same on both sides.")],
+        group_name=group,
+        kinds={"postgres", warehouse},
+        pool=assets.pool(database),
+    )
+    def verify_tables(
+        context: dg.AssetExecutionContext, config: VerifyOptions
+    ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
+        if unknown := sorted(set(config.tables) - by_name.keys()):
+            raise dg.Failure(f"not in group {group}: {', '.join(unknown)}", allow_retries=False)
+        places, found, errors = connections.places(), dict[str, Verification](), dict[str, str]()
+        for table in (by_name[chosen] for chosen in config.tables or by_name):
+            try:
+                receipt = retrying(lambda table=table: sync.run(table, places, verify=True))  # type: ignore[misc]
+            except AuroraSyncError as error:  # the others are verified all the same
+                errors[table.qualified_name] = str(error)
+                context.log.error(f"{table.qualified_name} was not verified: {error}")
+                continue
+            found[table.qualified_name] = checks.proved(receipt)
+            _report_sync(context.instance, table, receipt)
+        last = checks.last_verdicts(context.instance, key)
+        verdicts = {name: verdict for name, verdict in last.items() if name in by_name} | {
+            name: checks.as_verdict(verification) for name, verification in found.items()
+        }
+        yield dg.MaterializeResult(metadata=_shown(found, errors, verdicts))
+        different = [name for name, verification in found.items() if not verification.equal]
+        yield dg.AssetCheckResult(
+            check_name="equal",
+            passed=not different and not errors,
+            description=_sentence(found, different, errors),
+        )
+        if errors:
+            raise dg.Failure(_sentence(found, different, errors), metadata=errors, allow_retries=False)
+
+    return verify_tables
+
+
+def _report_sync(instance: dg.DagsterInstance, table: TableConfig, receipt: Receipt) -> None:
+    key = assets.asset_key(table)
+    version = metadata.data_version(instance, key, receipt)
+    instance.report_runless_asset_event(
+        dg.AssetMaterialization(key, metadata=metadata.of_receipt(receipt), tags=compat.data_version_tags(version))
+    )
+    for result in checks.results(table, key, receipt, instance, None):
+        instance.report_runless_asset_event(compat.evaluation(result))
+
+
+def _shown(found: Mapping[str, Verification], errors: Mapping[str, str], verdicts: Mapping[str, Any]) -> dict[str, Any]:
+    rows = ["| table | verdict | rows of the source | of the target | as of (UTC) | by |", "|---|---|---|---|---|---|"]
+    rows += [
+        f"| {name} | {'equal' if one.equal else checks.difference(checks.as_verdict(one))} | {one.source_rows:,}"
+        f" | {one.target_rows:,} | {one.as_of:%Y-%m-%d %H:%M:%S} | {one.method} |"
+        for name, one in found.items()
+    ]
+    rows += [f"| {name} | not verified: {error} | | | | |" for name, error in errors.items()]
+    shown: dict[str, Any] = {
+        "tables": len(found) + len(errors),
+        "tables_equal": sum(verification.equal for verification in found.values()),
+        "rows_compared": sum(verification.source_rows for verification in found.values()),
+        "rows_differing": sum(one.missing + one.different + one.ghosts for one in found.values()),
+        "tables_verified": dg.MetadataValue.md("\n".join(rows)),
+        checks.VERDICTS: dg.MetadataValue.json(dict(verdicts)),
+    }
+    if lines := [line for name, one in found.items() if not one.equal for line in (name, *report.verification(one))]:
+        shown["differing_rows"] = dg.MetadataValue.md("\n".join(["```", *lines, "```"]))
+    return shown
+
+
+def _sentence(found: Mapping[str, Verification], different: Sequence[str], errors: Mapping[str, str]) -> str:
+    parts = [f"{len(found) - len(different)} tables are equal to their sources"]
+    if different:
+        parts.append(f"{len(different)} are different: {', '.join(different)}")
+    if errors:
+        parts.append(f"{len(errors)} could not be verified: {', '.join(errors)}")
+    return "; ".join(parts)
