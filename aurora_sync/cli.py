@@ -16,6 +16,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from aurora_sync.embedded.environment import local_settings
 from aurora_sync.errors import AuroraSyncError, ConfigError
 from aurora_sync.increment import Receipt
 from aurora_sync.places import Places
-from aurora_sync.preview import Preview, preview
+from aurora_sync.preview import Comparison, Preview, preview
 from aurora_sync.project import all_tables, select_tables
 from aurora_sync.report import receipt_lines
 from aurora_sync.retries import retrying
@@ -222,13 +223,35 @@ class _Progress:
 
 
 def _preview_text(each: Preview) -> str:
+    found = each.certificate.findings
     lines = [
         f"{each.table} -> {each.target}",
-        f"  strategy  {each.strategy}, {each.method}, {each.disposition} after run {each.run_sequence}",
-        f"  rows      about {each.rows_estimate:,} of {each.rows_in_table:,} ({each.size_bytes / 1e6:,.1f} MB heap)",
-        f"  sql       {each.statement}",
+        f"  strategy     {each.strategy}, {each.method}, {each.disposition} after run {each.run_sequence}",
+        f"  rows         about {each.rows_estimate:,} of {each.rows_in_table:,} ({each.size_bytes / 1e6:,.1f} MB heap)",
+        f"  sql          {each.statement}",
+        f"  certificate  {each.certificate.level.value}: {each.certificate.text}",
+        f"  reconcile    {_comparison_text(each.reconcile)}",
     ]
-    return "\n".join(lines + [f"  warning   {warning}" for warning in each.warnings])
+    lines += [f"  found        {finding.event} ({finding.action.value}): {finding.text}" for finding in found]
+    texts = {finding.text for finding in found}
+    return "\n".join(lines + [f"  warning      {warning}" for warning in each.warnings if warning not in texts])
+
+
+def _comparison_text(each: Comparison) -> str:
+    when = []
+    if each.in_this_run:
+        when.append("in this run")
+    elif each.runs_before is not None:
+        when.append("in the next run" if each.runs_before <= 1 else f"in {each.runs_before:,} runs")
+    if each.schedule is not None:
+        when.append(f"at {each.schedule} UTC")
+    last = f"last as of {each.last_as_of:%Y-%m-%d %H:%M:%S} UTC" if each.last_as_of else "never so far"
+    heap = f"{each.source_bytes / 1e6:,.1f} MB of heap"
+    if each.buckets:
+        cost = f"it scans {heap} and {each.target_rows:,} rows of the target, in {each.buckets:,} buckets"
+    else:
+        cost = f"for want of a key it reads all {heap}"
+    return f"{' and '.join(when) or 'on demand only'} ({last}); {cost}"
 
 
 def _status_of(table: TableConfig, entry: sync_log.Entry | None) -> dict[str, Any]:
@@ -290,7 +313,7 @@ def _aligned(head: list[str], rows: Iterable[list[str]]) -> str:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, default=str))
+    print(json.dumps(value, indent=1, default=lambda other: other.value if isinstance(other, Enum) else str(other)))
 
 
 def _parser() -> argparse.ArgumentParser:

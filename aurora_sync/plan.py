@@ -89,10 +89,15 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wi
 
 def is_due(config: TableConfig, state: State) -> bool:
     """Whether this is the k-th run since the last reconcile, or full read, of ``reconcile: {every: k}``."""
+    return runs_until_reconcile(config, state) == 0
+
+
+def runs_until_reconcile(config: TableConfig, state: State) -> int | None:
+    """How many runs come before the one that is due, idle ones included; None where they are not counted."""
     if config.reconcile is None or config.reconcile.every is None:
-        return False
+        return None
     last = state.reconciled.run_sequence if state.reconciled else 0
-    return state.run_sequence - last + state.idle_runs + 1 >= config.reconcile.every
+    return max(0, config.reconcile.every - (state.run_sequence - last + state.idle_runs + 1))
 
 
 def _judged(

@@ -1,13 +1,32 @@
-"""What a run would do, without doing it: the statement, about how many rows, and every warning."""
+"""What a run would do, without doing it: the statement, about how many rows, what it would guarantee, what a reconcile
+would cost, and every warning."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
+from aurora_sync import buckets
 from aurora_sync.config.tables import TableConfig
+from aurora_sync.increment import Certificate, State
 from aurora_sync.places import Places
-from aurora_sync.plan import Wish, plan_increment
+from aurora_sync.plan import Plan, Wish, plan_increment, runs_until_reconcile
+from aurora_sync.source.reading import Reading
 from aurora_sync.sync import read_state
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A reconcile before it starts. Both sides are scanned once for their first sums, whatever differs; then only
+    buckets that do. ``buckets`` 0: there is no key to compare by, and the table is read whole."""
+
+    in_this_run: bool
+    runs_before: int | None  # until the next by ``reconcile: {every: k}``
+    schedule: str | None  # cron, UTC
+    last_as_of: datetime | None
+    source_bytes: int  # of the heap
+    target_rows: int
+    buckets: int
 
 
 @dataclass(frozen=True)
@@ -24,6 +43,8 @@ class Preview:
     rows_in_table: int
     size_bytes: int
     run_sequence: int
+    certificate: Certificate
+    reconcile: Comparison
     warnings: tuple[str, ...]
 
 
@@ -47,5 +68,20 @@ def preview(config: TableConfig, places: Places) -> Preview:
             rows_in_table=reading.table.row_estimate,
             size_bytes=reading.table.size_bytes,
             run_sequence=state.run_sequence,
+            certificate=plan.certificate,
+            reconcile=_comparison(config, reading, state, plan),
             warnings=plan.warnings,
         )
+
+
+def _comparison(config: TableConfig, reading: Reading, state: State, plan: Plan) -> Comparison:
+    rows, span = reading.table.row_estimate, reading.key_span(plan.key) if plan.key else 0
+    return Comparison(
+        in_this_run=plan.reconcile,
+        runs_before=runs_until_reconcile(config, state),
+        schedule=config.reconcile.schedule if config.reconcile else None,
+        last_as_of=state.reconciled.as_of if state.reconciled else None,
+        source_bytes=reading.table.size_bytes,
+        target_rows=state.target_rows,
+        buckets=-(-span // buckets.first_width(rows, span)) or 1 if plan.key else 0,
+    )

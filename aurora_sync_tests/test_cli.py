@@ -52,7 +52,20 @@ def test_tables_are_planned_synced_and_shown(capsys: pytest.CaptureFixture[str],
         )
     connection.close()
     (planned,) = run_json(capsys, "plan", "orders")
-    assert planned["method"] == "lock fence"
+    assert (planned["method"], planned["certificate"]["level"]) == ("lock fence", "certified")
+    assert planned["reconcile"] == {
+        "in_this_run": False,
+        "runs_before": None,
+        "schedule": None,
+        "last_as_of": receipts[0]["certificate"]["reconciled"]["as_of"].replace("T", " "),
+        "source_bytes": planned["size_bytes"],
+        "target_rows": 50_000,
+        "buckets": 98,
+    }
+    assert main(["plan", "orders"]) == 0
+    printed = capsys.readouterr().out
+    assert "  certificate  certified: " in printed
+    assert "  reconcile    on demand only (last as of 20" in printed
     assert main(["sync", "orders"]) == 0
     printed = capsys.readouterr().out
     assert "run 2" in printed
