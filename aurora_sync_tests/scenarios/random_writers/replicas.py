@@ -19,6 +19,8 @@ from aurora_sync.plan import Wish, plan_increment
 from aurora_sync.source import canary
 from aurora_sync.source.source import Source
 from aurora_sync.strategies import identity, strategy_for
+from aurora_sync.warehouse.ddl import target_name
+from aurora_sync_tests.scenarios.world import World
 
 Truth = Mapping[str, tuple[str, int]]  # key -> its value, and how often it is there
 
@@ -129,6 +131,30 @@ class Replica:
         if self.config.append_only:
             return {"/".join(row): ("", times) for row, times in self.appended.items()}
         return {id_: (v, 1) for id_, v in self.rows.items()}
+
+
+@dataclass
+class Synced:
+    """A target in a warehouse, by sync.run itself, that is compared with its source at every run: what it repaired or
+    deleted wrongly while others write would be found at the end."""
+
+    world: World
+    config: TableConfig
+    changes: tuple[str, ...] = ()
+    certified: bool = False
+
+    @property
+    def table(self) -> str:
+        return self.config.table_name
+
+    def sync(self) -> None:
+        receipt = self.world.sync(self.config, reconcile=True, allow_deletes=True)
+        self.changes = receipt.certificate.changes
+        self.certified = receipt.certificate.level is Level.CERTIFIED
+
+    def held(self) -> Truth:
+        rows = self.world.query(f'SELECT "ID", "V" FROM {target_name(self.config).sql}')
+        return {str(int(id_)): (v, 1) for id_, v in rows}
 
 
 @dataclass

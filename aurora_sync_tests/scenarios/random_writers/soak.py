@@ -8,6 +8,8 @@ Fails when a strategy that called its rows certified lost one, or when in a minu
 from __future__ import annotations
 
 import argparse
+import logging
+import os
 import random
 import sys
 import tempfile
@@ -16,9 +18,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aurora_sync.embedded.stack import BUCKET
 from aurora_sync_tests.fixtures.local_stack import throwaway_stack
 from aurora_sync_tests.fixtures.source_database import fresh_database
 from aurora_sync_tests.scenarios.random_writers.trial import IDS, Outcome, Trial, trial
+from aurora_sync_tests.scenarios.world import World
 
 TRIAL_SECONDS = 5.0
 # Shorter runs may by chance have had no transaction that a naive cursor passes over.
@@ -83,10 +87,12 @@ def soak(seconds: float, seed: int) -> str | None:
     tally, deadline = Tally(), time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as folder, throwaway_stack(Path(folder) / "stack") as stack:
         server = stack.superuser_dsn()
+        os.environ.update(stack.environment())
         while True:
             ids = list(IDS)[seed % len(IDS)]
             with fresh_database(server) as dsn, fresh_database(server) as other_dsn:
-                done = trial(dsn, other_dsn, ids=ids, seed=seed, seconds=min(TRIAL_SECONDS, seconds))
+                world = World(dsn, f"s3://{BUCKET}/soak-{seed}", Path(folder) / f"{seed}.duckdb")
+                done = trial(world, other_dsn, ids=ids, seed=seed, seconds=min(TRIAL_SECONDS, seconds))
             tally.add(done)
             print(done, flush=True)
             for name in done.lost():
@@ -108,6 +114,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     arguments = parser.parse_args()
+    logging.getLogger("aurora_sync").setLevel(logging.ERROR)  # each run warns again of what it falls back to
     failure = soak(arguments.seconds, arguments.seed)
     sys.exit(f"FAILED: {failure}" if failure else 0)
 

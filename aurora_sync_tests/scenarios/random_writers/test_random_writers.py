@@ -10,11 +10,12 @@ import pytest
 from aurora_sync_tests.scenarios.random_writers import soak
 from aurora_sync_tests.scenarios.random_writers.replicas import Difference
 from aurora_sync_tests.scenarios.random_writers.trial import IDS, Outcome, Trial, trial
+from aurora_sync_tests.scenarios.world import World
 
 
 @pytest.mark.parametrize("ids", IDS)
-def test_no_strategy_loses_a_row_and_every_naive_cursor_does(dsn: str, other_dsn: str, ids: str) -> None:
-    done = trial(dsn, other_dsn, ids=ids, seed=random.SystemRandom().randrange(10**6), seconds=5)
+def test_no_strategy_loses_a_row_and_every_naive_cursor_does(world: World, other_dsn: str, ids: str) -> None:
+    done = trial(world, other_dsn, ids=ids, seed=random.SystemRandom().randrange(10**6), seconds=5)
     print(done)
     assert not done.lost(), {name: outcome.examples for name, outcome in done.ours.items()}
     assert all(outcome.lost for outcome in done.naive.values()), f"the writers were too tame: {done}"
@@ -23,8 +24,8 @@ def test_no_strategy_loses_a_row_and_every_naive_cursor_does(dsn: str, other_dsn
 @pytest.mark.long
 @pytest.mark.parametrize("number", range(20))
 @pytest.mark.parametrize("ids", IDS)
-def test_no_strategy_loses_a_row_in_many_trials(dsn: str, other_dsn: str, ids: str, number: int) -> None:
-    done = trial(dsn, other_dsn, ids=ids, seed=random.SystemRandom().randrange(10**6), seconds=8)
+def test_no_strategy_loses_a_row_in_many_trials(world: World, other_dsn: str, ids: str, number: int) -> None:
+    done = trial(world, other_dsn, ids=ids, seed=random.SystemRandom().randrange(10**6), seconds=8)
     print(done)
     assert not done.lost(), {name: outcome.examples for name, outcome in done.ours.items()}
 

@@ -22,12 +22,14 @@ from aurora_sync.strategies import clock
 from aurora_sync_tests.scenarios.random_writers.replicas import (
     Difference,
     Replica,
+    Synced,
     Target,
     Truth,
     compare,
     naive_replicas,
 )
 from aurora_sync_tests.scenarios.random_writers.writers import TABLE, Writers, writing_in_another_database
+from aurora_sync_tests.scenarios.world import World
 
 # The clock fence alone, without the minute of margin that would cover most of a trial.
 MARGIN = timedelta(milliseconds=50)
@@ -64,6 +66,16 @@ def our_replicas(dsn: str, ids: str) -> dict[str, Replica]:
     }
 
 
+def reconciled_targets(world: World, ids: str) -> dict[str, Synced]:
+    """Their cursors see no deletes, or no updates either: what they lack comes by a reconcile at every run."""
+    xmin = {"watermark_type": "xmin", "target_table": "by_xmin"}
+    integer = {"watermark_type": "integer", "watermark_col": "id", "target_table": "by_integer", **IDS[ids][2]}
+    return {
+        f"{name} + rec.": Synced(world, TableConfig.model_validate({"table_name": "t", **keys}))
+        for name, keys in (("xmin", xmin), ("integer", integer))
+    }
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How one target ended. ``lost`` are the rows that it claimed to have and does not, or has too often."""
@@ -91,15 +103,17 @@ class Trial:
         return f"ids {self.ids}, seed {self.seed}: {self.written} rows written; ours lost {self.lost()}, naive {naive}"
 
 
-def trial(dsn: str, other_dsn: str, *, ids: str, seed: int, seconds: float) -> Trial:
+def trial(world: World, other_dsn: str, *, ids: str, seed: int, seconds: float) -> Trial:
     """Write to an empty database for so long, syncing all the time, and once more when all is decided."""
+    dsn = world.dsn
     column, cache, _, expected_method = IDS[ids]
     with closing(psycopg2.connect(dsn)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute(TABLE.format(id=column, cache=cache))
     ours, naive = our_replicas(dsn, ids), naive_replicas(dsn)
-    targets: list[Target] = [*ours.values(), *naive.values()]
+    reconciled = reconciled_targets(world, ids)
+    targets: list[Target] = [*ours.values(), *reconciled.values(), *naive.values()]
     dice = random.Random(seed)
     writers = Writers(dsn, seed, ids="application" if ids == "application" else "identity")
     with mock.patch.object(clock, "MARGIN", MARGIN):
@@ -120,7 +134,7 @@ def trial(dsn: str, other_dsn: str, *, ids: str, seed: int, seconds: float) -> T
         ids,
         seed,
         len(writers.journal),
-        {name: _outcome(target, truths[target.table]) for name, target in ours.items()},
+        {name: _outcome(target, truths[target.table]) for name, target in [*ours.items(), *reconciled.items()]},
         {name: _outcome(target, truths[target.table]) for name, target in naive.items()},
     )
 
