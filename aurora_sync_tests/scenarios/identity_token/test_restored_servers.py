@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from aurora_sync.embedded.stack import Stack
+from aurora_sync.errors import GuardError
 from aurora_sync.increment import Action
 from aurora_sync.strategies import horizon
 from aurora_sync_tests.fixtures.private_server import PrivateServer, private_server
@@ -141,6 +142,18 @@ def test_rows_that_a_crash_took_back_leave_the_target(restorable: Restorable, wo
     assert ("phantom",) not in world.execute("SELECT v FROM t")
     burn_to(world, stored + 10)
     assert twins.assert_equal(RESTART).deleted == 1
+    twins.assert_unequal_without(guards.restart)
+
+
+@each_strategy
+def test_table_that_a_crash_emptied_waits_for_a_person(restorable: Restorable, world: World, strategy: str) -> None:
+    world.execute("ALTER TABLE t SET UNLOGGED")
+    twins = Twins(world, strategy)
+    restorable.server.crash()
+    restorable.server.start()
+    assert world.execute("SELECT FROM t") == []
+    twins.assert_refused(GuardError, "would empty")
+    assert twins.assert_equal(RESTART, allow_deletes=True).deleted == 10
     twins.assert_unequal_without(guards.restart)
 
 
