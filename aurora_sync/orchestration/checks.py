@@ -2,8 +2,7 @@
 
 =========== ==========================================================================================
 row_count   source and target as of one snapshot; fewer rows in the target is always a failure, more of
-            them a warning where the strategy cannot see deletes, or where verify found a difference since
-            the last reconcile
+            them a warning where the strategy cannot see deletes, or where verify last found a difference
 watermark   never backwards, and forwards when rows were applied
 merge_key   never null, and no two rows share one
 certificate what the run guarantees is proved, or bounded by a lag that it names
@@ -22,10 +21,15 @@ from aurora_sync.config.tables import Check, RowCountCheck, TableConfig
 from aurora_sync.increment import Disposition, Level, Receipt, Verification
 from aurora_sync.orchestration import compat, metadata
 
+COUNTS_AGREE = "counts_agree"  # of a row_count that warns for another reason
 VERDICTS = "verdicts"  # the metadata entry of a verification that is read back
 
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 
+_REMEDY = (
+    "A reconcile repairs rows that are missing, stale or gone, a full read also what was edited in the target; another"
+    " verification takes this back"
+)
 _DESCRIPTIONS = {
     "row_count": "The target holds as many rows as the source did in the snapshot that was read.",
     "watermark": "The watermark never moves backwards, and forwards when rows were applied.",
@@ -67,23 +71,24 @@ def results(
     asset whose last verdict on the table the row_count check carries; None where the receipt has a new one."""
     for name, check in enabled(table).items():
         verdict = judge(name, check, receipt)
+        if verdict.passed is None:
+            verdict = _carried(dg.AssetCheckKey(key, name), verdict.text, receipt, instance)
+        else:
+            verdict.numbers["judged_at_run_sequence"] = receipt.run_sequence
         if name == "row_count":
             if verification is None:
                 last: Mapping[str, Any] | None = as_verdict(proved(receipt))
             else:
                 last = last_verdicts(instance, verification).get(table.qualified_name)
-            verdict = with_last_verified(verdict, last, receipt)
-        if verdict.passed is None:
-            yield _carried(dg.AssetCheckKey(key, name), verdict, receipt, instance)
-        else:
-            yield dg.AssetCheckResult(
-                check_name=name,
-                asset_key=key,
-                passed=verdict.passed,
-                severity=WARN if check.severity == "warn" else verdict.severity,
-                description=verdict.text,
-                metadata={**verdict.numbers, "judged_at_run_sequence": receipt.run_sequence},
-            )
+            verdict = with_last_verified(verdict, last)
+        yield dg.AssetCheckResult(
+            check_name=name,
+            asset_key=key,
+            passed=bool(verdict.passed),
+            severity=WARN if check.severity == "warn" else verdict.severity,
+            description=verdict.text,
+            metadata=verdict.numbers,
+        )
 
 
 def judge(name: str, check: Check, receipt: Receipt) -> Verdict:
@@ -154,19 +159,19 @@ def certificate(receipt: Receipt) -> Verdict:
     return Verdict(found.level is not Level.UNCERTIFIED, text, WARN, numbers)
 
 
-def with_last_verified(verdict: Verdict, last: Mapping[str, Any] | None, receipt: Receipt) -> Verdict:
-    """The verdict with what ``verify`` found last: a warning where that was a difference, and no reconcile since."""
+def with_last_verified(verdict: Verdict, last: Mapping[str, Any] | None) -> Verdict:
+    """The verdict with what ``verify`` found last: a warning where that was a difference. Only another verification
+    takes it back: a reconcile goes by transaction ids, and does not see a value that was edited in the target."""
     if last is None:
         return verdict
     moment = f"at run sequence {last['run_sequence']}, as of {last['as_of'][:19]} UTC"
     text = f"{'equal' if last['equal'] else difference(last)} {moment}"
-    reconciled = receipt.certificate.reconciled
-    if not last["equal"] and reconciled is not None and reconciled.run_sequence > last["run_sequence"]:
-        text += f"; reconciled at run sequence {reconciled.run_sequence}, not verified since"
-    elif not last["equal"] and verdict.passed is not False:
-        found = f"verify found source and target different: {text}. A reconcile repairs it, and verify proves it"
-        verdict = replace(verdict, passed=False, severity=WARN, text=f"{verdict.text}. But {found}")
-    return replace(verdict, numbers={**verdict.numbers, "last_verified": text})
+    numbers = {**verdict.numbers, "last_verified": text}
+    if last["equal"] or not verdict.passed:
+        return replace(verdict, numbers=numbers)
+    numbers = {"verdict": verdict.text, **numbers, COUNTS_AGREE: True}
+    found = f"{verdict.text}. But verify found source and target different: {text}. {_REMEDY}"
+    return Verdict(False, found, WARN, numbers)
 
 
 def as_verdict(found: Verification) -> dict[str, Any]:
@@ -192,18 +197,15 @@ def proved(receipt: Receipt) -> Verification:
     return receipt.verification
 
 
-def _carried(
-    key: dg.AssetCheckKey, today: Verdict, receipt: Receipt, instance: dg.DagsterInstance
-) -> dg.AssetCheckResult:
+def _carried(key: dg.AssetCheckKey, reason: str, receipt: Receipt, instance: dg.DagsterInstance) -> Verdict:
     """The last verdict again, saying so: a declared check without a result fails the step."""
     last = compat.last_verdict(instance, key)
     carried = dict(last.metadata) if last else {}
+    agreed = COUNTS_AGREE in carried and carried.pop(COUNTS_AGREE)
     verdict = carried.setdefault("verdict", dg.TextMetadataValue((last.description if last else None) or "none yet"))
-    return dg.AssetCheckResult(
-        check_name=key.name,
-        asset_key=key.asset_key,
-        passed=last.passed if last else True,
+    return Verdict(
+        passed=bool(agreed or last is None or last.passed),
+        text=f"Not judged at run sequence {receipt.run_sequence}: {reason}. Last verdict: {verdict.value}",
         severity=last.severity if last else WARN,
-        description=f"Not judged at run sequence {receipt.run_sequence}: {today.text}. Last verdict: {verdict.value}",
-        metadata=carried | today.numbers,
+        numbers=carried,
     )

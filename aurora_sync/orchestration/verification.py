@@ -98,11 +98,10 @@ def _shown(found: Mapping[str, Verification], errors: Mapping[str, str], verdict
         "rows_compared": sum(verification.source_rows for verification in found.values()),
         "rows_differing": sum(one.missing + one.different + one.ghosts for one in found.values()),
         "tables_verified": dg.MetadataValue.md("\n".join(rows)),
-        checks.VERDICTS: dg.MetadataValue.json(dict(verdicts)),
     }
     if lines := [line for name, one in found.items() if not one.equal for line in (name, *report.verification(one))]:
         shown["differing_rows"] = dg.MetadataValue.md("\n".join(["```", *lines, "```"]))
-    return shown
+    return shown | {checks.VERDICTS: dg.MetadataValue.json(dict(verdicts))}
 
 
 def _sentence(found: Mapping[str, Verification], different: Sequence[str], errors: Mapping[str, str]) -> str:

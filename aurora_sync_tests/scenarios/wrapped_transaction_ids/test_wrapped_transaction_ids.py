@@ -36,14 +36,15 @@ def passing(cluster: WrappedCluster, edge: int, after: float) -> Iterator[None]:
         thread.join()
 
 
-def trial_across(cluster: WrappedCluster, ids: str, seconds: float) -> Trial:
-    """A random trial during which the counter passes a multiple of 2^32."""
+def trial_across(cluster: WrappedCluster, ids: str, seconds: float, stage_url: str, folder: Path) -> Trial:
+    """A random trial during which the counter passes a multiple of 2^32. Needs ``store_environment``."""
     edge = cluster.approach()
     seed = random.SystemRandom().randrange(10**6)
     with fresh_database(cluster.server.dsn()) as dsn, fresh_database(cluster.server.dsn()) as other_dsn:
         assert cluster.counter() < edge
         with passing(cluster, edge, after=seconds / 2):
-            done = trial(dsn, other_dsn, ids=ids, seed=seed, seconds=seconds)
+            world = World(dsn, stage_url, folder / "warehouse.duckdb")
+            done = trial(world, other_dsn, ids=ids, seed=seed, seconds=seconds)
         print(done)
         database = dsn.rpartition("/")[2]
         query = f"SELECT count(*) FROM t WHERE xmin::text::bigint {{}} {CYCLE // 2}"
@@ -54,8 +55,10 @@ def trial_across(cluster: WrappedCluster, ids: str, seconds: float) -> Trial:
     return done
 
 
-def test_no_strategy_loses_a_row_while_the_counter_passes_2_32(wrapped_cluster: WrappedCluster) -> None:
-    done = trial_across(wrapped_cluster, "identity", seconds=4)
+def test_no_strategy_loses_a_row_while_the_counter_passes_2_32(
+    wrapped_cluster: WrappedCluster, stage_url: str, store_environment: dict[str, str], tmp_path: Path
+) -> None:
+    done = trial_across(wrapped_cluster, "identity", 4, stage_url, tmp_path)
     assert not done.lost(), {name: outcome.examples for name, outcome in done.ours.items()}
     assert done.naive["xmin"].lost
 
@@ -63,8 +66,15 @@ def test_no_strategy_loses_a_row_while_the_counter_passes_2_32(wrapped_cluster: 
 @pytest.mark.long
 @pytest.mark.parametrize("number", range(5))
 @pytest.mark.parametrize("ids", ["identity", "serial", "cache", "application"])
-def test_no_strategy_loses_a_row_in_many_passes(wrapped_cluster: WrappedCluster, ids: str, number: int) -> None:
-    done = trial_across(wrapped_cluster, ids, seconds=20)
+def test_no_strategy_loses_a_row_in_many_passes(
+    wrapped_cluster: WrappedCluster,
+    stage_url: str,
+    store_environment: dict[str, str],
+    tmp_path: Path,
+    ids: str,
+    number: int,
+) -> None:
+    done = trial_across(wrapped_cluster, ids, 20, stage_url, tmp_path)
     assert not done.lost(), {name: outcome.examples for name, outcome in done.ours.items()}
 
 
