@@ -73,7 +73,7 @@ def source_key(table: TableConfig, database: str) -> dg.AssetKey:
 
 def verification_key(group: str, definitions: str) -> dg.AssetKey:
     """Of the asset that verifies a group. Three parts: no table's key and no source's has as many."""
-    return dg.AssetKey([definitions, "verification", group])
+    return dg.AssetKey([definitions, group, "verification"])
 
 
 def group(table: TableConfig) -> str:

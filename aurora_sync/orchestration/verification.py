@@ -28,7 +28,7 @@ class VerifyOptions(dg.Config):
 def group_asset(
     group: str, tables: Sequence[TableConfig], connections: Connections, *, database: str, warehouse: str, name: str
 ) -> dg.AssetsDefinition:
-    """The asset ``<name>/verification/<group>``. Its run is a sync of each table, with the comparison behind it: of
+    """The asset ``<name>/<group>/verification``. Its run is a sync of each table, with the comparison behind it: of
     the sync it reports what the table's own asset would."""
     key = assets.verification_key(group, name)
     by_name = {table.qualified_name: table for table in tables}

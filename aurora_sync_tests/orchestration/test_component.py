@@ -40,7 +40,7 @@ def test_scaffolded_component_is_a_table_that_loads() -> None:
         written = yaml.safe_load((Path(path) / "defs.yaml").read_text(encoding="utf-8"))
         assert written["attributes"] == {"tables": [{"table_name": "crm.customers", "watermark_type": "xmin"}]}
         with sandbox.load_component_and_build_defs(path) as (_, definitions):
-            assert keys(definitions) == {"aurora/source/crm/customers", "crm/customers", "crm/verification/crm"}
+            assert keys(definitions) == {"aurora/source/crm/customers", "crm/customers", "crm/crm/verification"}
             assert set(definitions.resources or ()) == {"crm", "crm_io_manager"}
             definitions.get_repository_def().load_all_definitions()
 

@@ -17,7 +17,7 @@ from aurora_sync_tests.orchestration.test_automation import table
 
 CUSTOMERS = dg.AssetKey(["public", "customers"])
 ORDERS = dg.AssetKey(["public", "orders"])
-VERIFICATION = dg.AssetKey(["aurora_sync", "verification", "public"])
+VERIFICATION = dg.AssetKey(["aurora_sync", "public", "verification"])
 NODE = VERIFICATION.to_python_identifier()
 TWO = """\
 tables:
@@ -180,6 +180,6 @@ def test_tables_with_one_verify_schedule_share_a_job_over_their_groups(build: Bu
     ]
     job = definitions.resolve_job_def("aurora_sync_verify_0_5_x_x_0")
     assert {op: config["config"]["tables"] for op, config in job.run_config["ops"].items()} == {
-        "aurora_sync__verification__public": ["public.a"],
-        "aurora_sync__verification__other": ["public.b"],
+        "aurora_sync__public__verification": ["public.a"],
+        "aurora_sync__other__verification": ["public.b"],
     }
