@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from aurora_sync.config.loader import from_mapping
 from aurora_sync.config.schema import FILE, as_text, json_schema

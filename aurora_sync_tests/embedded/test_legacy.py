@@ -22,7 +22,7 @@ def counts(dsn: str) -> dict[str, int]:
         found = {}
         for table in TABLES:
             cursor.execute(f"SELECT count(*) FROM legacy.{table}")
-            found[table] = cursor.fetchone()[0]
+            found[table] = cursor.fetchall()[0][0]
         return found
 
 
@@ -31,7 +31,7 @@ def checksums(dsn: str) -> list[str]:
         found = []
         for table in TABLES:
             cursor.execute(f"SELECT sum(hashtextextended(t::text, 0))::text FROM legacy.{table} t")
-            found.append(cursor.fetchone()[0])
+            found.append(cursor.fetchall()[0][0])
         return found
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
-import psutil
+import psutil  # type: ignore[import-untyped]
 import psycopg2
 import pytest
 
@@ -48,7 +48,7 @@ def running(stack: Stack) -> list[bool]:
 def query(dsn: str, statement: str) -> object:
     with contextlib.closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cursor:
         cursor.execute(statement)
-        return cursor.fetchone()[0] if cursor.description else None
+        return cursor.fetchall()[0][0] if cursor.description else None
 
 
 def client(stack: Stack):  # type: ignore[no-untyped-def]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import dagster as dg
 import pytest
 
@@ -25,7 +27,7 @@ def test_there_is_one_schedule_for_each_distinct_cron(build: Build) -> None:
         + table("c", "schedule: '0 2 * * 1-5'")
         + table("d")
     )
-    schedules = {schedule.name: schedule for schedule in definitions.schedules or ()}
+    schedules: dict[str, Any] = {schedule.name: schedule for schedule in definitions.schedules or ()}
     assert set(schedules) == {"aurora_sync_xby15_x_x_x_x", "aurora_sync_0_2_x_x_1to5", "aurora_sync_gc_weekly"}
     repository = definitions.get_repository_def()
     job = repository.get_job(schedules["aurora_sync_xby15_x_x_x_x"].job_name)
@@ -91,14 +93,14 @@ def test_tables_with_one_reconcile_schedule_share_a_job_that_asks_for_it(build: 
     assert schedule.cron_schedule == "0 3 * * *"
     job = definitions.resolve_job_def(name)
     assert len(job.nodes) == 2
-    assert {op: config["config"]["reconcile"] for op, config in job.run_config["ops"].items()} == {
+    assert {op: config["config"]["reconcile"] for op, config in (job.run_config or {})["ops"].items()} == {
         node.name: True for node in job.nodes
     }
 
 
 def test_job_of_all_tables_reconciles_them_at_the_push_of_a_button(build: Build) -> None:
     job = build("tables:\n" + table("a") + table("b")).resolve_job_def("aurora_sync_reconcile")
-    assert {op: config["config"] for op, config in job.run_config["ops"].items()} == {
+    assert {op: config["config"] for op, config in (job.run_config or {})["ops"].items()} == {
         "public__a": {"reconcile": True},
         "public__b": {"reconcile": True},
     }

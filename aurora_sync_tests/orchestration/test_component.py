@@ -95,6 +95,6 @@ def test_mistakes_are_all_reported_with_their_tables() -> None:
 
 
 def test_editors_are_offered_the_keys_of_tables_yaml() -> None:
-    schema = AuroraSync.get_model_cls().model_json_schema()
+    schema = AuroraSync.get_model_cls().model_json_schema()  # type: ignore[attr-defined]
     assert "watermark_type" in schema["$defs"]["TableConfig"]["properties"]
     assert "schedule" in schema["$defs"]["TableOptions"]["properties"]

@@ -51,7 +51,11 @@ def test_definitions_of_the_sample_are_as_they_were(snapshot: SnapshotAssertion)
         "assets": {spec.key.to_user_string(): described(spec) for spec in assets},
         "checks": {key.to_user_string(): graph.get(key).blocking for key in sorted(graph.asset_check_keys, key=str)},
         "pools": sorted({node.pools.pop() for node in graph.asset_nodes if node.pools}),
-        "schedules": {schedule.name: schedule.cron_schedule for schedule in definitions.schedules or ()},
+        "schedules": {
+            schedule.name: schedule.cron_schedule
+            for schedule in definitions.schedules or ()
+            if isinstance(schedule, dg.ScheduleDefinition)
+        },
         "sensors": {sensor.name: sensor.description for sensor in definitions.sensors or ()},
         "resources": sorted(definitions.resources or ()),
     } == snapshot

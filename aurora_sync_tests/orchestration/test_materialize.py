@@ -193,7 +193,7 @@ def test_rows_marked_as_deleted_are_not_read(build: Build, instance: dg.DagsterI
 
     @dg.asset(ins={"table": dg.AssetIn(CUSTOMERS)})
     def report(table: pyarrow.Table) -> int:
-        return table.num_rows
+        return int(table.num_rows)
 
     both = dg.Definitions.merge(definitions, dg.Definitions(assets=[report]))
     assert run(both, instance).output_for_node("report") == 8

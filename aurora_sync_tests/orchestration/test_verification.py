@@ -179,7 +179,7 @@ def test_tables_with_one_verify_schedule_share_a_job_over_their_groups(build: Bu
         ("aurora_sync_verify_0_6_x_x_0", "0 6 * * 0"),
     ]
     job = definitions.resolve_job_def("aurora_sync_verify_0_5_x_x_0")
-    assert {op: config["config"]["tables"] for op, config in job.run_config["ops"].items()} == {
+    assert {op: config["config"]["tables"] for op, config in (job.run_config or {})["ops"].items()} == {
         "aurora_sync__public__verification": ["public.a"],
         "aurora_sync__other__verification": ["public.b"],
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,11 @@ class CountingWarehouse(DuckDBWarehouse):
 
     sessions = 0
 
-    def session(self, *, query_tag: str = "") -> AbstractContextManager[Session]:
+    @contextmanager
+    def session(self, *, query_tag: str = "") -> Iterator[Session]:
         self.sessions += 1
-        return super().session(query_tag=query_tag)
+        with super().session(query_tag=query_tag) as session:
+            yield session
 
 
 def config(table: str = "t", watermark_type: str = "xmin", **keys: Any) -> TableConfig:

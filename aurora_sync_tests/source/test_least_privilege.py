@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg2
 import pytest
@@ -25,7 +26,7 @@ CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS
 CREATE TRIGGER touch BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION touch();
 INSERT INTO t (v) VALUES ('first');
 """
-STRATEGIES = {
+STRATEGIES: dict[str, dict[str, Any]] = {
     "xmin": {"watermark_type": "xmin"},
     "append": {"watermark_type": "xmin", "append_only": True},
     "integer": {"watermark_type": "integer", "watermark_col": "id"},

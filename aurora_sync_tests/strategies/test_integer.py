@@ -183,13 +183,13 @@ def test_numbers_of_the_application_are_scanned_for() -> None:
 
 def test_numbers_declared_as_the_databases_are_trusted_with_a_remark() -> None:
     declared = table(column("id", "int8", not_null=True))
-    keys = {"watermark_set_by": "database"}
+    keys: dict[str, Any] = {"watermark_set_by": "database"}
     assert "trusted, not checked" in plan(after(seen(10), source=identity()), seen(12), declared, **keys).warnings[0]
     assert plan(after(seen(10)), seen(12), declared, **keys).method == "lock fence"
 
 
 def test_lookback_reads_a_window_and_says_that_it_is_not_certified() -> None:
-    keys = {"watermark_set_by": "application", "lookback": 5}
+    keys: dict[str, Any] = {"watermark_set_by": "application", "lookback": 5}
     found = plan(after(seen(10, xmin=1000)), seen(12, xmin=1100), **keys)
     assert found.method == "lookback"
     assert where(found).startswith('"id" > 5 AND ("id" > 10 OR ((1099 - xmin::text::bigint) & 4294967295) <= 99')
@@ -209,7 +209,7 @@ def test_lookback_reads_a_window_and_says_that_it_is_not_certified() -> None:
 def test_lookback_does_not_go_on_from_other_numbers(
     stored: dict[str, Any], source: SourceTable, now: Observation
 ) -> None:
-    keys = {"watermark_set_by": "application", "lookback": 5}
+    keys: dict[str, Any] = {"watermark_set_by": "application", "lookback": 5}
     standing = after(seen(10))
     assert plan(standing, seen(12), source, **keys).method == "lookback"
     changed = since("integer", standing.watermark.value | stored, seen(10))

@@ -22,7 +22,7 @@ def table(*columns: str, key: str | None = "id", **values: Any) -> SourceTable:
     return SourceTable("public", "orders", 1, values.pop("kind", "r"), described, indexes, ("r",), **values)
 
 
-def index(*columns: str, **values: bool) -> Index:
+def index(*columns: str, **values: Any) -> Index:
     made = Index(columns, unique=True, primary=False, immediate=True, partial=False)
     return replace(made, **values)
 

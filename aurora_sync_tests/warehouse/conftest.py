@@ -43,7 +43,9 @@ def snowflake_warehouse(fakesnow_server: FakeSnowflake, snowflake_database: str,
 
 @pytest.fixture(params=["duckdb", "snowflake"])
 def warehouse(request: pytest.FixtureRequest) -> Warehouse:
-    return request.getfixturevalue(f"{request.param}_warehouse")
+    found = request.getfixturevalue(f"{request.param}_warehouse")
+    assert isinstance(found, Warehouse)
+    return found
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ class Sides:
     session: Session
     folder: Folder
     key: tuple[str, ...] = ("id",)
-    column_types: dict[str, str] = dataclasses.field(default_factory=dict)
+    column_types: dict[str, Any] = dataclasses.field(default_factory=dict)
     state: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property

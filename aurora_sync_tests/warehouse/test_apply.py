@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from aurora_sync.increment import Applied, Disposition, Manifest
 from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.apply import apply
 from aurora_sync.warehouse.base import Session, Warehouse
+from aurora_sync.warehouse.ddl import target_name
 from aurora_sync_tests.warehouse.increments import Folder, column
 
 REPLACE, UPSERT, APPEND = Disposition.REPLACE, Disposition.UPSERT, Disposition.APPEND
@@ -253,7 +255,7 @@ class TestRefusals:
     def test_a_target_that_another_source_table_fills(self, table: Table) -> None:
         table.replace(("1", "a", "5"))
         other = TableConfig(
-            table_name="orders", schema="archive", target_schema="public", watermark_type="full_snapshot"
+            table_name="orders", schema_="archive", target_schema="public", watermark_type="full_snapshot"
         )
         with pytest.raises(WarehouseError, match=r"is filled from public.orders, and now archive.orders claims it"):
             sync_log.read_state(table.session, other)
@@ -281,7 +283,7 @@ class TestExactness:
 
     def test_every_text_arrives_as_it_was(self, table: Table) -> None:
         table.replace(*((str(i), text, "5") for i, text in enumerate(self.NASTY)))
-        arrived = dict(table.session.query('SELECT "ID", "NAME" FROM "PUBLIC"."ORDERS"'))
+        arrived: dict[int, str] = dict(table.session.query('SELECT "ID", "NAME" FROM "PUBLIC"."ORDERS"'))
         assert [arrived[i] for i in range(len(self.NASTY))] == list(self.NASTY)
 
     def test_many_files_are_all_loaded(self, table: Table) -> None:
@@ -299,7 +301,7 @@ class TestTheTarget:
     def test_hostile_names_are_only_names(self, session: Session, folder: Folder, warehouse: Warehouse) -> None:
         name = "Or\"d'er; DROP TABLE x; -- \\ größe ${x} {0} ?"
         schema = "S'c\"h" if warehouse.kind == "duckdb" else "s c-h"  # fakesnow puts schemas into text unquoted
-        config = TableConfig(table_name=name, schema=schema, watermark_type="xmin", target_table=name)
+        config = TableConfig(table_name=name, schema_=schema, watermark_type="xmin", target_table=name)
         columns = (column('i"d; --', "int8"), column("n'ame\\"), column("select"), column("größe"), column("s"))
         for key in (('i"d; --',), ()):
             chosen = config.model_copy(update={"target_table": f"{name}{len(key)}"})
@@ -371,10 +373,11 @@ class TestTheSyncLog:
         assert applied.seconds.keys() == {"load", "merge"}
 
     def test_transaction_ids_up_to_64_bits_are_kept(self, table: Table) -> None:
-        entry = sync_log.Entry(
-            *("public.x", "x", 1, "l", sync_log.datetime(2026, 1, 1, tzinfo=sync_log.UTC), "xmin", "upsert", "{}"),
+        fields: tuple[Any, ...] = (
+            *("public.x", "x", 1, "l", datetime(2026, 1, 1, tzinfo=UTC), "xmin", "upsert", "{}"),
             *(0, 0, 0, 0, 0, None, "p/", 2**63 - 2, 2**63 - 1, "{}"),
         )
+        entry = sync_log.Entry(*fields)
         table.replace()
         sync_log.record(table.session, entry, sync_log.SCHEMA)
         assert entry in sync_log.newest(table.session)
@@ -446,7 +449,7 @@ class TestRivals:
             rival = Table(two, folder, orders)
             rival.sequence, rival.load_id = 1, first.load_id
             with one.transaction():
-                fence = sync_log.move_fence(sync_log.SCHEMA, sync_log.target_name(orders))
+                fence = sync_log.move_fence(sync_log.SCHEMA, target_name(orders))
                 assert one.modify(fence, (2, "rival", 1, first.load_id)) == 1
                 with pytest.raises(WarehouseError) as caught:
                     rival.upsert(("2", "b", "6"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -54,7 +55,7 @@ class Recorder(Through):
 
 @pytest.mark.parametrize("kind", ["keyed", "soft", "keyless"])
 def test_the_statements_are_the_pinned_ones(duckdb_session: Session, folder: Folder, kind: str) -> None:
-    deletes = "soft" if kind == "soft" else "hard"
+    deletes: Literal["hard", "soft"] = "soft" if kind == "soft" else "hard"
     config = TableConfig(table_name="orders", watermark_type="xmin", deletes=deletes)
     dispositions = [Disposition.REPLACE, Disposition.UPSERT, Disposition.APPEND, Disposition.REPLACE]
     texts: dict[str, list[str]] = {"snowflake": [], "duckdb": []}

@@ -84,7 +84,7 @@ def test_a_key_that_cannot_be_read_is_named(
 
 
 def test_credentials_are_checked_at_the_door() -> None:
-    fields = {"account": "a", "user": "u", "database": "d", "stage": "s"}
+    fields: dict[str, Any] = {"account": "a", "user": "u", "database": "d", "stage": "s"}
     with pytest.raises(ConfigError, match="found 0"):
         SnowflakeWarehouse(**fields)
     with pytest.raises(ConfigError, match="found 2"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from aurora_sync.increment import Manifest
@@ -33,8 +33,10 @@ class Through(Session):
         self.before("COPY")
         return self.inner.load(staging_table, manifest, objects)
 
-    def transaction(self) -> AbstractContextManager[None]:
-        return self.inner.transaction()
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        with self.inner.transaction():
+            yield
 
     def close(self) -> None:
         self.inner.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from aurora_sync.errors import SourceError
@@ -72,7 +74,7 @@ def test_row_whose_number_the_application_took_long_before_is_found_unless_decla
 
 
 def test_lookback_from_the_numbers_of_another_column_is_not_used(world: World) -> None:
-    keys = {"watermark_type": "integer", "watermark_set_by": "application", "lookback": 5}
+    keys: dict[str, Any] = {"watermark_type": "integer", "watermark_set_by": "application", "lookback": 5}
     by_code, by_id = config(watermark_col="code", **keys), config(watermark_col="id", **keys)
     world.execute("CREATE TABLE t (id int PRIMARY KEY, code int)", "INSERT INTO t VALUES (1, 1000)")
     world.sync(by_code)

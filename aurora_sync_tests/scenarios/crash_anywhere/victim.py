@@ -76,7 +76,7 @@ def after_commit() -> None:
             yield
         die()
 
-    DuckDBSession.transaction = transaction  # type: ignore[method-assign]
+    DuckDBSession.transaction = transaction  # type: ignore[assignment,method-assign]
 
 
 # In the order in which a run passes them; from here on the increment is committed:

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import WarehouseError
 from aurora_sync.strategies import clock
 from aurora_sync_tests.scenarios.random_writers.replicas import naive_replicas
@@ -42,7 +43,7 @@ def test_numbers_from_below_zero_are_exported(world: World) -> None:
 
 
 @pytest.mark.parametrize("table", [BY_ID, BY_TIME], ids=["integer", "timestamp"])
-def test_rows_whose_watermark_is_null_are_exported(world: World, table: object) -> None:
+def test_rows_whose_watermark_is_null_are_exported(world: World, table: TableConfig) -> None:
     table = table.model_copy(update={"primary_key": ["k"], "watermark_set_by": "database"})
     world.execute(
         "CREATE TABLE t (k int PRIMARY KEY, id serial, updated_at timestamptz DEFAULT now())",

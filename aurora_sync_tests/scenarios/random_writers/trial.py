@@ -35,7 +35,7 @@ from aurora_sync_tests.scenarios.world import World
 MARGIN = timedelta(milliseconds=50)
 
 # How ids are made, what is declared of them, and the method that the integer strategy must then choose.
-DECLARED = {"watermark_set_by": "database"}
+DECLARED: dict[str, object] = {"watermark_set_by": "database"}
 IDS: dict[str, tuple[str, int, dict[str, object], str]] = {
     "identity": ("GENERATED ALWAYS AS IDENTITY", 1, {}, "lock fence"),
     "serial": ("DEFAULT nextval('ids')", 1, DECLARED, "lock fence"),
@@ -111,9 +111,9 @@ def trial(world: World, other_dsn: str, *, ids: str, seed: int, seconds: float) 
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute(TABLE.format(id=column, cache=cache))
-    ours, naive = our_replicas(dsn, ids), naive_replicas(dsn)
-    reconciled = reconciled_targets(world, ids)
-    targets: list[Target] = [*ours.values(), *reconciled.values(), *naive.values()]
+    replicas, naive = our_replicas(dsn, ids), naive_replicas(dsn)
+    ours: dict[str, Target] = {**replicas, **reconciled_targets(world, ids)}
+    targets: list[Target] = [*ours.values(), *naive.values()]
     dice = random.Random(seed)
     writers = Writers(dsn, seed, ids="application" if ids == "application" else "identity")
     with mock.patch.object(clock, "MARGIN", MARGIN):
@@ -128,13 +128,13 @@ def trial(world: World, other_dsn: str, *, ids: str, seed: int, seconds: float) 
         _sync(targets)
     truths = _truths(dsn)
     assert truths["history"].keys() == {f"{writer}/{n}" for writer, n in writers.journal}
-    assert ours["integer"].methods[expected_method] > 0, ours["integer"].methods
-    assert ours["timestamp"].methods["clock fence"] > 0, ours["timestamp"].methods
+    assert replicas["integer"].methods[expected_method] > 0, replicas["integer"].methods
+    assert replicas["timestamp"].methods["clock fence"] > 0, replicas["timestamp"].methods
     return Trial(
         ids,
         seed,
         len(writers.journal),
-        {name: _outcome(target, truths[target.table]) for name, target in [*ours.items(), *reconciled.items()]},
+        {name: _outcome(target, truths[target.table]) for name, target in ours.items()},
         {name: _outcome(target, truths[target.table]) for name, target in naive.items()},
     )
 
@@ -146,7 +146,7 @@ def _sync(targets: Iterable[Target]) -> None:
 
 def _truths(dsn: str) -> dict[str, Truth]:
     with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
-        found = {}
+        found: dict[str, Truth] = {}
         for table, query in TRUTHS.items():
             cursor.execute(query)
             found[table] = {key: (v, times) for key, v, times in cursor.fetchall()}

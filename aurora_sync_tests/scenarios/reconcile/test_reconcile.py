@@ -78,13 +78,13 @@ def test_equal_tables_need_no_repair(world: World, key: str) -> None:
 @pytest.mark.parametrize("strategy", ["xmin", "integer", "timestamp", "composite"])
 @pytest.mark.parametrize("deletes", ["hard", "soft"])
 def test_injected_corruption_is_repaired_by_moving_few_rows(world: World, strategy: str, deletes: str) -> None:
-    keys: dict[str, Any] = {
+    declared: dict[str, dict[str, Any]] = {
         "xmin": {},
         "integer": {"watermark_col": "id"},
         "timestamp": {"watermark_col": "at"},
         "composite": {"watermark_cols": ["at", "id"]},
-    }[strategy]
-    table = config(watermark_type=strategy, deletes=deletes, **keys)
+    }
+    table = config(watermark_type=strategy, deletes=deletes, **declared[strategy])
     rows = 50_000
     world.execute(
         "CREATE TABLE t (id int PRIMARY KEY, v text, at timestamptz NOT NULL DEFAULT now())",
