@@ -292,6 +292,39 @@ def test_gc_that_was_killed_is_finished_by_the_next(world: World, monkeypatch: p
     assert (world.objects(), world.staging_tables()) == ([], [])
 
 
+def test_two_at_once_collect_the_same_and_harm_neither(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second runs from end to end between the first one's looking and its deleting."""
+    store = world.places.stage.store
+    prefix = layout.attempt_prefix(store.prefix, "public.t", LOAD_ID, datetime(2020, 1, 1, tzinfo=UTC))
+    store.put_new(prefix + layout.part_name(0), b"rows")
+    make_staging_table(world.warehouse)
+    original, others = Store.delete, list[dict[str, int]]()
+
+    def delete(self: Store, keys: list[str]) -> None:
+        monkeypatch.setattr(Store, "delete", original)
+        others.append(collected(world))
+        original(self, keys)
+
+    monkeypatch.setattr(Store, "delete", delete)
+    assert collected(world)["attempts"] == 1
+    assert others == [nothing() | {"attempts": 1, "staging tables": 1}]
+    assert (world.objects(), world.staging_tables()) == ([], [])
+
+
+def test_objects_that_may_be_listed_and_not_deleted_are_a_clear_error(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = world.places.stage.store
+    prefix = layout.attempt_prefix(store.prefix, "public.t", LOAD_ID, datetime(2020, 1, 1, tzinfo=UTC))
+    store.put_new(prefix + layout.part_name(0), b"rows")
+    refused = {"Errors": [{"Key": prefix, "Code": "AccessDenied", "Message": "no"}]}  # as S3 answers, with status 200
+    monkeypatch.setattr(store._client, "delete_objects", lambda **_: refused)
+    with pytest.raises(StageError, match="AccessDenied") as raised:
+        gc.collect(world.places)
+    assert (raised.value.kind, "DeleteObject" in raised.value.hint) == (Kind.REFUSED, True)
+    assert len(world.objects()) == 1
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_snowflake_names_its_staging_tables_as_duckdb_does(world: World, snowflake_warehouse: Warehouse) -> None:  # noqa: F811
     make_staging_table(snowflake_warehouse)
