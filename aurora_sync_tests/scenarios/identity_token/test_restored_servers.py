@@ -12,7 +12,7 @@ import pytest
 
 from aurora_sync.embedded.stack import Stack
 from aurora_sync.errors import GuardError
-from aurora_sync.increment import Action
+from aurora_sync.increment import Action, Disposition
 from aurora_sync.strategies import horizon
 from aurora_sync_tests.fixtures.private_server import PrivateServer, private_server
 from aurora_sync_tests.scenarios.identity_token import twins as guards
@@ -245,6 +245,36 @@ def test_dump_restored_into_another_server_is_another_system(
     twins = Twins(before, strategy).now(world)
     twins.assert_equal(OTHER_SYSTEM)
     twins.assert_unequal_without(guards.reasons("other system"))
+
+
+def test_green_server_that_took_over_from_blue_is_another_system(world: World, dsn: str) -> None:
+    """Logical replication wrote its rows by transactions of its own, here by ids below the watermark."""
+    blue = World(dsn, world.stage_url, world.warehouse_path)
+    blue.execute(TABLE, "CREATE PUBLICATION everything FOR ALL TABLES")
+    world.execute("TRUNCATE t", f"CREATE SUBSCRIPTION green CONNECTION '{dsn}' PUBLICATION everything")
+    try:
+        until(world, "SELECT count(*) = 10 FROM t")
+        burn(blue, 1_000)  # to be ahead of green
+        twins = Twins(blue)
+        blue.execute("UPDATE t SET v = 'written to blue' WHERE id = 3")
+        until(world, "SELECT v = 'written to blue' FROM t WHERE id = 3")
+    finally:
+        world.execute("DROP SUBSCRIPTION green")  # and its slot on blue
+    world.execute("INSERT INTO t OVERRIDING SYSTEM VALUE VALUES (100, 'written to green')")
+    switched = twins.now(world)
+    receipt = world.sync(switched.config("guarded"))
+    assert (receipt.certificate.findings[0].event, receipt.disposition) == ("other system", Disposition.REPLACE)
+    assert switched.difference("guarded") == ""
+    reasons = guards.reasons("other system", "counter went back", "other database", "other table", "columns changed")
+    switched.assert_unequal_without(reasons, guards.canaries, guards.restart, guards.new_members)
+
+
+def until(world: World, question: str) -> None:
+    for _ in range(600):
+        if world.execute(question) == [(True,)]:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"never true: {question}")
 
 
 @each_strategy
