@@ -27,6 +27,10 @@ from typing import Any
 
 from aurora_sync.buckets import Buckets
 
+# The longest text that a VARCHAR of Snowflake holds; every backend keeps to it, so that what a trial took a laptop
+# for runs in production as well.
+MAX_VALUE_BYTES = 128 * 2**20
+
 
 class Disposition(Enum):
     """What the rows of an increment mean to the target."""
@@ -42,7 +46,8 @@ class Column:
 
     ``type_name`` is ``format_type()`` (``numeric(10,2)``, ``character varying(20)[]``); ``base_type`` is
     the ``pg_type.typname`` after unwrapping domains (``numeric``, ``_varchar``), ``base_modifier`` its
-    typmod (-1 when none), ``type_category`` ``pg_type.typcategory`` (``A`` array, ``E`` enum, ...).
+    typmod (-1 when none), ``type_category`` ``pg_type.typcategory`` (``A`` array, ``E`` enum, ...). ``policy`` is not
+    the catalogue's: what becomes of a value that the warehouse's natural type cannot hold (``types`` of tables.yaml).
     """
 
     name: str
@@ -57,11 +62,17 @@ class Column:
     generated: bool = False
     comment: str | None = None
     missing: str | None = None  # what rows older than the column hold, as text; None: NULL
+    policy: str = "exact"
 
     @property
     def is_integer(self) -> bool:
         """Whether a key of this column alone is its own number (buckets.py)."""
         return self.base_type in ("int2", "int4", "int8")
+
+    @property
+    def is_array(self) -> bool:
+        """Of a type that any type has an array of; a box has a notation of its own."""
+        return self.type_category == "A" and self.base_type.startswith("_") and self.base_type != "_box"
 
 
 @dataclass(frozen=True)
@@ -147,6 +158,7 @@ class Action(Enum):
 
     GO_ON = "go on"
     WIDEN = "widen"  # read from further back
+    ADAPT = "adapt"  # change the target's columns
     BACKFILL = "backfill"  # fill a new column of the target
     RECONCILE = "reconcile"  # compare with the source, and repair
     RESEED = "reseed"  # read the whole table; it replaces the target's content in one transaction
@@ -154,11 +166,14 @@ class Action(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that changed at the source since the watermark was taken, and what is done about it."""
+    """Something that changed at the source since the watermark was taken, and what is done about it. A change of the
+    table's schema says what it was ``before`` and ``after``."""
 
     event: str
     action: Action
     text: str
+    before: str = ""
+    after: str = ""
 
 
 class Level(Enum):
@@ -203,6 +218,7 @@ class StagedFile:
     name: str
     rows: int
     bytes: int  # compressed
+    row_bytes: int = 0  # no row of it is longer, as CSV
 
 
 @dataclass(frozen=True)
@@ -245,6 +261,21 @@ class Manifest:
 
 
 @dataclass(frozen=True)
+class Adjusted:
+    """Values of one column that its policy, null or clamp, changed on the way; with some of them as they were, each
+    behind its row's merge key."""
+
+    column: str  # as the source spells it
+    policy: str
+    values: int
+    examples: tuple[str, ...]
+
+    def __str__(self) -> str:
+        became = {"null": "became NULL", "clamp": "were clamped"}[self.policy]
+        return f"{self.values:,} values of column {self.column} {became}, such as {', '.join(self.examples)}"
+
+
+@dataclass(frozen=True)
 class Applied:
     """What the warehouse reports of one applied manifest, after its transaction committed."""
 
@@ -254,6 +285,8 @@ class Applied:
     deleted: int
     target_rows: int  # rows that count as present (not soft-deleted) after the increment
     seconds: dict[str, float]  # load, merge
+    adjusted: tuple[Adjusted, ...] = ()
+    changes: tuple[Finding, ...] = ()  # of the target's columns
 
 
 @dataclass(frozen=True)
@@ -344,6 +377,7 @@ class Receipt:
     watermark_lag_seconds: float  # age of the oldest open writing transaction: what it writes is not in yet
     certificate: Certificate
     verification: Verification | None = None
+    adjusted: tuple[Adjusted, ...] = ()
     repair: Repair | None = None  # what a reconcile found and did; None where there was none
     seconds: dict[str, float] = field(default_factory=dict)  # plan, export, load, reconcile, merge, total
     warnings: tuple[str, ...] = ()

@@ -25,6 +25,7 @@ class Wish:
     reconcile: bool = False
     allow_deletes: bool = False
     verify: bool = False
+    because: str = ""  # why the run reads the whole table, when it was not asked to
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,10 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wi
     verdict, at = _judged(config, strategy, columns, key, stored, at, reading)
     read = strategy.plan(config, table, verdict.since, at)
     reconcile = (due or verdict.reconcile) and read.disposition is Disposition.UPSERT
+    text = wish.because
     if state.watermark is None and state.run_sequence:
         text = f"the target is not as run {state.run_sequence} left it: reading the whole table again"
+    if text:
         read = dataclasses.replace(read, warnings=(text, *read.warnings))
     value = strategy.advance(config, table, verdict.since, at)
     compared = reconcile or read.where is None

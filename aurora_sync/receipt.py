@@ -47,6 +47,7 @@ def receipt_of(
         sees_deletes=plan.strategy.sees_deletes,
         watermark_lag_seconds=max(0.0, lag),
         certificate=manifest.certificate,
+        adjusted=applied.adjusted if applied else (),
         repair=repair,
         verification=verification,
         seconds=watch.seconds | (applied.seconds if applied else {}) | {"total": watch.total()},

@@ -66,14 +66,16 @@ def run(
     """
     state, hinted = read_state(config, places, trust_hint=not (full or reconcile or verify))
     wish = Wish(full, reconcile, allow_deletes, verify)
-    try:
-        return _increment(config, places, state, hinted, wish, on_progress)
-    except (RivalRunError, TargetChangedError) as error:
-        if isinstance(error, RivalRunError) and hinted is None:
-            raise
-        logger.warning("%s: starting again from the sync log: %s", config.qualified_name, error)
-    state, hinted = read_state(config, places, trust_hint=False)
-    return _increment(config, places, state, hinted, wish, on_progress)
+    while True:
+        try:
+            return _increment(config, places, state, hinted, wish, on_progress)
+        except (RivalRunError, TargetChangedError) as error:
+            if hinted is None and (wish.full or isinstance(error, RivalRunError)):
+                raise
+            logger.warning("%s: starting again from the sync log: %s", config.qualified_name, error)
+            if hinted is None:
+                wish = dataclasses.replace(wish, full=True, because=f"{error.what}: reading the whole table again")
+        state, hinted = read_state(config, places, trust_hint=False)
 
 
 def read_state(config: TableConfig, places: Places, *, trust_hint: bool) -> tuple[State, datetime | None]:
@@ -108,6 +110,7 @@ def _increment(
                 raise DefectError(
                     f"PostgreSQL sent {rows} rows, and the files hold {sum(f.rows for f in attempt.files)}"
                 )
+            shortened = reading.long_values(plan.columns, plan.key, plan.read.where, longest_row=attempt.longest)
             idle = _idle(state, plan, rows, wish)
             source_rows = None if idle or plan.reconcile else _count(config, state, reading, plan)
         newest = canary.pick(attempt.tail, plan.columns, plan.key, plan.at.snapshot, identity.CANARIES)
@@ -159,6 +162,9 @@ def _increment(
     else:
         state = dataclasses.replace(state, idle_runs=state.idle_runs + 1)
     warnings = plan.warnings + (reconciliation.warnings if reconciliation else ())
+    if applied:
+        applied = dataclasses.replace(applied, adjusted=shortened + applied.adjusted)
+        warnings += tuple(map(str, applied.adjusted)) + tuple(change.text for change in applied.changes)
     if applied or hinted is None or (config.reconcile and config.reconcile.every):
         warnings += _confirm(config, places, state, uri, None if applied else hinted)
     repair = reconciliation.repair if reconciliation else None

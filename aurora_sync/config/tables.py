@@ -112,6 +112,14 @@ TagKey = Annotated[
     ),
 ]
 TagValue = Annotated[str, Matches(f"{_LABEL}{{0,63}}", "up to 63 letters, digits, '_', '-' or '.'")]
+# YAML reads a plain null as no value.
+Policy = Annotated[
+    Literal["exact", "text", "fail", "null", "clamp"],
+    BeforeValidator(
+        lambda value: "null" if value is None else value,
+        json_schema_input_type=Literal["exact", "text", "fail", "null", "clamp", None],
+    ),
+]
 Group = Annotated[str, Matches(r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*", "letters, digits and '_', in segments joined by '/'")]
 
 
@@ -275,6 +283,13 @@ class TableOptions(_Model):
         json_schema_extra={"additionalProperties": False},  # than the keys that match TagKey
     )
     checks: Checks = Field(default_factory=Checks, description="What is checked after every applied run.")
+    types: dict[Name, Policy] = Field(
+        default_factory=dict,
+        description="By PostgreSQL type, or 'array': what becomes of values that the warehouse's natural type cannot "
+        "hold. exact (default): the column becomes text, which can; fail: the run fails; null: they become NULL; "
+        "clamp: the nearest value that it can hold; text: the column is text from the start. null and clamp are "
+        "counted and reported.",
+    )
     max_snapshot_minutes: int = Field(
         120, ge=1, description="A read that holds its snapshot on the source longer than this is stopped."
     )
@@ -340,9 +355,8 @@ class TableConfig(TableOptions):
     )
     target_table: Name | None = Field(None, description="Table in the warehouse; default: the source's name.")
     columns: ColumnChoice = Field(default_factory=ColumnChoice, description="Which columns are synced; default: all.")
-    column_types: dict[Name, Literal["natural", "text"]] = Field(
-        default_factory=dict,
-        description="By column: natural takes the nearest type of the warehouse, text keeps the exact text.",
+    column_types: dict[Name, Policy] = Field(
+        default_factory=dict, description="By column, before types: what types says of a type."
     )
 
     @property

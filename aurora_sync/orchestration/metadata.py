@@ -44,6 +44,11 @@ def of_receipt(receipt: Receipt) -> dict[str, Any]:
         metadata["findings"] = dg.MetadataValue.md("\n".join(["| event | action | |", "|---|---|---|", *rows]))
     if receipt.repair is not None:
         metadata |= {f"reconcile_{name}": number for name, number in vars(receipt.repair).items()}
+    metadata["values_adjusted"] = sum(adjusted.values for adjusted in receipt.adjusted)
+    if receipt.adjusted:
+        rows = [f"| {a.column} | {a.policy} | {a.values:,} | {', '.join(a.examples)} |" for a in receipt.adjusted]
+        table = ["| column | policy | values | such as |", "|---|---|---|---|", *rows]
+        metadata["adjusted"] = dg.MetadataValue.md("\n".join(table))
     if receipt.warnings:
         metadata["warnings"] = dg.MetadataValue.md("\n".join(f"- {warning}" for warning in receipt.warnings))
     return metadata

@@ -17,6 +17,7 @@ from psycopg2.extensions import connection as Connection
 
 from aurora_sync.increment import Canary, Column, Snapshot
 from aurora_sync.relation import SourceTable
+from aurora_sync.source.copy_out import value
 
 # One row of PostgreSQL's CSV: a line break inside quotes does not end it.
 _ROW = re.compile(rb'(?:[^"\n]|"(?:[^"]|"")*")*\n')
@@ -53,13 +54,13 @@ def read_back(
     """Those whose keys are there in the caller's open snapshot, with the xmin and content that they have now."""
     if not canaries:
         return ()
-    names = sql.SQL(", ").join(sql.Identifier(column.name) for column in columns)
+    values = sql.SQL(", ").join(map(value, columns))
     keys = sql.SQL(", ").join(
         sql.SQL("({})").format(sql.SQL(", ").join(map(sql.Literal, canary.key))) for canary in canaries
     )
     rows_of = "COPY (SELECT {}, xmin::text::bigint FROM {} WHERE ({}) IN ({})) TO STDOUT (FORMAT csv)"
     statement = sql.SQL(rows_of).format(
-        names,
+        values,
         sql.Identifier(table.schema, table.name),
         sql.SQL(", ").join(map(sql.Identifier, key)),
         keys,

@@ -18,9 +18,9 @@ from psycopg2.extensions import connection as Connection
 
 from aurora_sync.buckets import Buckets, Sums
 from aurora_sync.errors import Kind, SourceError
-from aurora_sync.increment import Canary, Column, Snapshot, Token
+from aurora_sync.increment import Adjusted, Canary, Column, Snapshot, Token
 from aurora_sync.relation import Fence, Observation, SourceTable
-from aurora_sync.source import catalogue, sums
+from aurora_sync.source import catalogue, long_values, sums
 from aurora_sync.source.canary import read_back
 from aurora_sync.source.connection import pin
 from aurora_sync.source.copy_out import Progress, Sink, copy_out, count_rows, select_statement
@@ -156,6 +156,13 @@ class Reading:
     ) -> int:
         """Write the rows as CSV, in the observed snapshot. Returns how many."""
         return copy_out(self._connection, self.table, columns, where, sink, progress=progress)
+
+    def long_values(
+        self, columns: Sequence[Column], key: Sequence[str], where: sql.Composable | None, *, longest_row: int
+    ) -> tuple[Adjusted, ...]:
+        """Of the rows that were read, those that were changed because they were too long for a warehouse. Raises
+        GuardError for one that must not be (long_values.py)."""
+        return long_values.find(self._connection, self.table, columns, key, where, longest_row=longest_row)
 
     def count(self, where: sql.Composable | None) -> int:
         """``count(*)`` in the observed snapshot."""

@@ -63,6 +63,7 @@ class Attempt:
         self._store = store
         self._object_bytes = object_bytes
         self._part_bytes = part_bytes
+        self.longest = 0  # bytes; no row written is longer
         self._failures: list[BaseException] = []
         self._compressor = _Lane("stage-compress", 1, CHUNKS_UNDER_WAY, self._failures)
         self._uploader = _Lane("stage-upload", UPLOAD_THREADS, PARTS_UNDER_WAY, self._failures)
@@ -119,12 +120,18 @@ class Attempt:
                 while len(chunk) < CHUNK_BYTES:
                     chunk += yield
                     rows += 1
-                self._compressor.submit(self._compress, chunk, rows)
-                before, chunk, rows = chunk, bytearray(), 0
+                self._submit(chunk, rows)
+                before, chunk, rows = chunk if len(chunk) < 2 * CHUNK_BYTES else bytearray(), bytearray(), 0
         except GeneratorExit:
             self.tail = before + chunk
             if rows and self._open:
-                self._compressor.submit(self._compress, chunk, rows)
+                self._submit(chunk, rows)
+
+    def _submit(self, chunk: bytearray, rows: int) -> None:
+        """Rows of hundreds of MB take the place of as many chunks: memory is that of a few of the longest rows."""
+        self.longest = max(self.longest, len(chunk))
+        places = min(CHUNKS_UNDER_WAY, 1 + len(chunk) // (4 * CHUNK_BYTES))
+        self._compressor.submit(self._compress, chunk, rows, places=places)
 
     def _compress(self, chunk: bytearray, rows: int) -> None:
         if not self._objects or self._objects[-1].finished:
@@ -156,6 +163,7 @@ class _Object:
         self._key = prefix + name
         self._part_bytes = part_bytes
         self._rows = 0
+        self._longest = 0
         self._zstd = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compressobj()
         self._pending = bytearray()
         self._upload: str | None = None
@@ -164,6 +172,7 @@ class _Object:
     def add(self, chunk: bytearray, rows: int) -> None:
         self._take(self._zstd.compress(chunk))
         self._rows += rows
+        self._longest = max(self._longest, len(chunk))
         if len(self._pending) >= self._part_bytes:
             self._send_part()
 
@@ -181,7 +190,7 @@ class _Object:
         if self.finished is None:
             raise DefectError("an object was asked for before it was finished", where=self._key)
         self.finished.result()
-        return StagedFile(self._name, self._rows, self.bytes)
+        return StagedFile(self._name, self._rows, self.bytes, self._longest)
 
     def discard(self) -> None:
         """Remove what there is of it; nothing of it is under way any more."""
@@ -214,18 +223,19 @@ class _Lane:
         self._slots = BoundedSemaphore(depth)
         self._failures = failures
 
-    def submit(self, work: Callable[..., Result], *arguments: object) -> Future[Result]:
+    def submit(self, work: Callable[..., Result], *arguments: object, places: int = 1) -> Future[Result]:
         """Waits for room. Raises the attempt's first failure, if there is one."""
-        self._slots.acquire()
+        for _ in range(places):
+            self._slots.acquire()
         if self._failures:
-            self._slots.release()
+            self._slots.release(places)
             raise self._failures[0]
-        return self._pool.submit(self._run, work, arguments)
+        return self._pool.submit(self._run, work, arguments, places)
 
     def shut(self) -> None:
         self._pool.shutdown()
 
-    def _run(self, work: Callable[..., Result], arguments: tuple[object, ...]) -> Result:
+    def _run(self, work: Callable[..., Result], arguments: tuple[object, ...], places: int) -> Result:
         try:
             if self._failures:
                 raise self._failures[0]
@@ -234,7 +244,7 @@ class _Lane:
             self._failures.append(error)
             raise
         finally:
-            self._slots.release()
+            self._slots.release(places)
 
 
 class Stage:

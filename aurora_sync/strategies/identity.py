@@ -102,10 +102,7 @@ def covers(config: TableConfig, strategy: Strategy, columns: Sequence[Column], k
     A column that was dropped and made again has another number, and a generated one another expression: either
     changes the values of rows that nobody wrote.
     """
-    described = [
-        [c.attnum, c.name, c.type_name, c.default if c.generated else None, config.column_types.get(c.name, "")]
-        for c in columns
-    ]
+    described = [[c.attnum, c.name, c.type_name, c.default if c.generated else None, c.policy] for c in columns]
     document = json.dumps([described, list(key), strategy.sees_updates, config.append_only])
     return hashlib.sha256(document.encode()).hexdigest()[:16]
 

@@ -5,6 +5,7 @@ Judged from values alone; :mod:`aurora_sync.source` has looked up what the catal
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
@@ -14,6 +15,7 @@ from aurora_sync.increment import Column
 from aurora_sync.relation import Index, SourceTable
 from aurora_sync.strategies.base import Strategy
 from aurora_sync.warehouse.ddl import ADDED_TYPES
+from aurora_sync.warehouse.types import ALIASES, NAMES, has_nearest, may_misfit, type_key
 
 
 def problems(config: TableConfig, table: SourceTable | None, strategy: Strategy) -> list[str]:
@@ -32,15 +34,17 @@ def problems(config: TableConfig, table: SourceTable | None, strategy: Strategy)
         *_left_out(config, table),
         *_key(config, table),
         *_collisions(selected_columns(config, table)),
+        *_policies(config, table),
         *strategy.problems(config, table),
     ]
 
 
 def selected_columns(config: TableConfig, table: SourceTable) -> tuple[Column, ...]:
-    """The columns that are synced, in the order of the table."""
+    """The columns that are synced, in the order of the table, each with its policy."""
     include, exclude = config.columns.include or ["*"], config.columns.exclude
+    key = merge_key(config, table)
     return tuple(
-        column
+        dataclasses.replace(column, policy=_policy(config, column, key))
         for column in sorted(table.columns, key=lambda column: column.attnum)
         if _any_matches(include, column.name) and not _any_matches(exclude, column.name)
     )
@@ -56,6 +60,36 @@ def merge_key(config: TableConfig, table: SourceTable) -> tuple[str, ...]:
     if table.inherits or any(_faults(index, table) for index in table.indexes if index.primary):
         return ()
     return table.primary_key
+
+
+def _policy(config: TableConfig, column: Column, key: tuple[str, ...]) -> str:
+    if column.name in key and (column.is_array or column.base_type == "jsonb"):
+        return "text"  # rows are found by their key's text
+    by_type = {ALIASES.get(name, name): policy for name, policy in config.types.items()}
+    return config.column_types.get(column.name) or by_type.get(type_key(column), "exact")
+
+
+def _policies(config: TableConfig, table: SourceTable) -> Iterable[str]:
+    for name in config.types:
+        if name not in ALIASES and name not in NAMES:
+            near = difflib.get_close_matches(name, [*NAMES, *ALIASES], n=1)
+            yield (
+                f"types: {name} is no type with a policy of its own; "
+                + (f"did you mean {near[0]}?" if near else "name the column under column_types")
+            )
+    key = merge_key(config, table)
+    for column in selected_columns(config, table):
+        named = "column_types" if column.name in config.column_types else "types"
+        if column.policy in ("null", "clamp") and column.name in key and may_misfit(column):
+            yield (
+                f"{named}: {column.name} belongs to the merge key, and rows whose key was changed would be taken for "
+                "one another; allowed: exact, fail, text"
+            )
+        elif column.policy == "clamp" and not has_nearest(column):
+            yield (
+                f"{named}: clamp of {column.name}: of {column.type_name} there is no nearest value; allowed: exact, "
+                "fail, null, text"
+            )
 
 
 def _any_matches(patterns: Iterable[str], name: str) -> bool:

@@ -13,13 +13,16 @@ from time import monotonic
 
 from aurora_sync.config.tables import TableConfig, fold
 from aurora_sync.errors import DefectError, GuardError, RivalRunError, TargetChangedError, WarehouseError
-from aurora_sync.increment import Applied, Disposition, Manifest
-from aurora_sync.warehouse import ddl, merge, sums, sync_log
+from aurora_sync.increment import Adjusted, Applied, Disposition, Finding, Manifest
+from aurora_sync.warehouse import ddl, evolve, merge, sums, sync_log
 from aurora_sync.warehouse.base import Objects, Session
-from aurora_sync.warehouse.ddl import Layout, TableName
+from aurora_sync.warehouse.ddl import Layout, TableName, TargetColumn
 from aurora_sync.warehouse.sync_log import Entry
 
 _log = logging.getLogger(__name__)
+
+# Of the values of a column that do not fit its type, this many are shown.
+EXAMPLES = 3
 
 # Compares the target with its source once the increment is staged, stages what differs besides, and returns the
 # manifest with it: validation/reconcile.py.
@@ -48,20 +51,23 @@ def apply(
     existing = ddl.existing_columns(session, target)
     layout = ddl.layout(config, manifest, log_schema, existing)
     sync_log.prepare(session, target, log_schema)
-    if existing:
-        ddl.adapt_target(session, layout, existing, manifest.table)
-    if existing and manifest.expected_sequence == 0:
-        _refuse_foreign(session, layout, manifest, log_schema)
     merging = started
+    changes: tuple[Finding, ...] = ()
     try:
         try:
             session.query(ddl.create_staging(layout))
             loaded = session.load(layout.staging.sql, manifest, objects)
+            layout, adjusted = _assert_staged(session, layout, manifest, loaded)
+            if existing:
+                layout, changes = evolve.adapt_target(session, layout, existing, manifest)
+                if manifest.expected_sequence == 0:
+                    _refuse_foreign(session, layout, manifest, log_schema)
             if reconcile:
                 staged, manifest = manifest.rows, reconcile(session, layout)
                 loaded += manifest.rows - staged
-            _assert_staged(session, layout, manifest, loaded)
-            _assert_fill(session, layout, manifest)
+                layout, adjusted = _assert_staged(session, layout, manifest, loaded)
+                layout, more = evolve.adapt_target(session, layout, existing, manifest)
+                changes += more
             if not existing:  # only now: a first load that is refused for its values leaves no table of their types
                 ddl.make_target(session, layout, manifest.table)
             merging = monotonic()
@@ -81,6 +87,8 @@ def apply(
         entry.deleted,
         entry.target_rows,
         {"load": merging - started, "merge": monotonic() - merging},
+        adjusted,
+        changes,
     )
 
 
@@ -168,12 +176,20 @@ def _assert_as_it_was_left(session: Session, layout: Layout, manifest: Manifest,
     if manifest.expected_sequence == 0 and not present:
         return
     entry = sync_log.find(session, layout.target, manifest.expected_sequence, log_schema)
+    hint = "it was dropped, restored or edited by hand; a full read puts it right"
     if entry is None or entry.load_id != manifest.expected_load_id or entry.target_rows != present:
         left = f"{entry.target_rows} rows by {entry.load_id}" if entry else "nothing in the sync log"
         raise TargetChangedError(
             f"run {manifest.expected_sequence} left {left}, and now {layout.target} has {present} rows",
             where=manifest.table,
-            hint="it was dropped, restored or edited by hand; a full read puts it right",
+            hint=hint,
+        )
+    ((newest,),) = session.query(merge.newest_run(layout.target))
+    if entry.inserted + entry.updated and (newest is None or newest < entry.run_sequence):
+        raise TargetChangedError(
+            f"run {entry.run_sequence} wrote rows, and the newest of {layout.target} are of run {newest}",
+            where=manifest.table,
+            hint=hint,
         )
 
 
@@ -193,8 +209,11 @@ def _refuse_foreign(session: Session, layout: Layout, manifest: Manifest, log_sc
         )
 
 
-def _assert_staged(session: Session, layout: Layout, manifest: Manifest, loaded: int) -> None:
-    """What was staged is what was exported, can be typed without loss, and has a key."""
+def _assert_staged(
+    session: Session, layout: Layout, manifest: Manifest, loaded: int
+) -> tuple[Layout, tuple[Adjusted, ...]]:
+    """What was staged is what was exported, and has a key. Returns the layout whose types hold all of it, and the
+    values that will be others in the target."""
     if not layout.key and manifest.disposition is Disposition.UPSERT:
         raise DefectError("an UPSERT needs a merge key", where=manifest.table)
     ((rows, *counts),) = session.query(merge.count_staged(layout))
@@ -217,15 +236,13 @@ def _assert_staged(session: Session, layout: Layout, manifest: Manifest, loaded:
                 hint="choose a primary_key whose columns are never NULL",
             )
     typed = [column for column in layout.columns if column.misfit]
-    for column, misfits in zip(typed, counts[len(layout.key) :], strict=True):
-        if misfits:
-            example = session.query(merge.example_misfit(layout, column.misfit, column.staged))[0][0]
-            source = next(c.name for c in manifest.columns if fold(c.name) == column.name)
-            raise WarehouseError(
-                f"{misfits} values of column {source} do not fit {column.rule.target}, such as {example!r}",
-                where=manifest.table,
-                hint=f"in tables.yaml give the table column_types: {{{source}: text}}",
-            )
+    misfits = {
+        column: int(number)
+        for column, number in zip(typed, counts[len(layout.key) :], strict=True)
+        if number or _misfits_older_rows(session, column, manifest)
+    }
+    adjusted = tuple(_adjusted(session, layout, column, number, manifest) for column, number in misfits.items())
+    layout = layout.widened([column.name for column in misfits if column.rule.policy == "exact"])
     if layout.key and (duplicates := session.query(merge.duplicate_keys(layout))):
         examples = "; ".join(f"{', '.join(map(str, key))} ({count} rows)" for *key, count in duplicates)
         raise GuardError(
@@ -233,18 +250,30 @@ def _assert_staged(session: Session, layout: Layout, manifest: Manifest, loaded:
             where=manifest.table,
             hint="choose a primary_key that tells all rows apart",
         )
+    return layout, tuple(found for found in adjusted if found.policy != "exact")
 
 
-def _assert_fill(session: Session, layout: Layout, manifest: Manifest) -> None:
-    """What older rows get in a new column fits its type."""
-    for column in layout.columns:
-        texts = [text for name, text in manifest.fill.items() if fold(name) == column.name and text is not None]
-        if texts and column.misfit and session.query(merge.misfits(column), texts) != [(0,)]:
-            raise WarehouseError(
-                f"older rows hold {texts[0]!r} in the new column {column.name}; it does not fit {column.rule.target}",
-                where=manifest.table,
-                hint=f"in tables.yaml give the table column_types: {{{column.name.lower()}: text}}",
-            )
+def _misfits_older_rows(session: Session, column: TargetColumn, manifest: Manifest) -> bool:
+    """Whether what rows that are not staged get in a new column does not fit its type."""
+    text = manifest.fill.get(column.source.name)
+    return text is not None and session.query(merge.misfits(column), (text,)) != [(0,)]
+
+
+def _adjusted(session: Session, layout: Layout, column: TargetColumn, number: int, manifest: Manifest) -> Adjusted:
+    """Raises GuardError where the column's policy is that the run fails."""
+    name, policy = column.source.name, column.rule.policy
+    examples = tuple(
+        f"{value!r}{' of ' + ', '.join(map(str, key)) if key else ''}"
+        for *key, value in session.query(merge.example_misfits(layout, column, EXAMPLES))
+    )
+    if policy == "fail":
+        found = f"{number} values of column {name}" if number else f"what older rows hold in the new column {name}"
+        raise GuardError(
+            f"{found}: {column.rule.target} cannot hold {', '.join(examples) or repr(manifest.fill[name])}",
+            where=manifest.table,
+            hint=f"in tables.yaml choose another policy, such as column_types: {{{name}: exact}}",
+        )
+    return Adjusted(name, policy, number, examples)
 
 
 def _guard_deletes(config: TableConfig, layout: Layout, manifest: Manifest, removed: int, present: int) -> None:

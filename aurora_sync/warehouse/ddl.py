@@ -7,13 +7,14 @@ plain unquoted names. All DDL runs before the transaction of the merge, because 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 from aurora_sync.config.tables import TableConfig, fold
-from aurora_sync.errors import ConfigError, WarehouseError
-from aurora_sync.increment import Manifest
+from aurora_sync.errors import ConfigError
+from aurora_sync.increment import Column, Manifest
 from aurora_sync.warehouse.base import Session
-from aurora_sync.warehouse.types import TypeRule, type_rule
+from aurora_sync.warehouse.types import TEXT, TypeRule, type_rule, widened
 
 SRC_XMIN, RUN_SEQ, SYNCED_AT = "_SRC_XMIN", "_RUN_SEQ", "_SYNCED_AT"
 DELETED, ROW_MD5, ROW_NO, KEY_NO = "_DELETED", "_ROW_MD5", "_ROW_NO", "_KEY_NO"
@@ -76,9 +77,16 @@ def target_name(config: TableConfig) -> TableName:
 class TargetColumn:
     """One source column in the target and, under the same name, in the staging table."""
 
-    name: str  # folded
+    source: Column
     rule: TypeRule
-    is_integer: bool = False
+
+    @property
+    def name(self) -> str:
+        return fold(self.source.name)
+
+    @property
+    def is_integer(self) -> bool:
+        return self.source.is_integer
 
     @property
     def sql(self) -> str:
@@ -129,19 +137,23 @@ class Layout:
         """The columns that decide which target row a staged row is."""
         return tuple(column.name for column in self.key) or (ROW_MD5, ROW_NO)
 
+    def widened(self, names: Collection[str]) -> Layout:
+        """With text in these columns, which holds what their natural type cannot."""
+
+        def wide(column: TargetColumn) -> TargetColumn:
+            return replace(column, rule=widened(column.source)) if column.name in names else column
+
+        return replace(self, columns=tuple(map(wide, self.columns)), key=tuple(map(wide, self.key)))
+
     @property
     def types(self) -> dict[str, str]:
         return {c.name: c.rule.target for c in self.columns} | {n: ADDED_TYPES[n] for n in self.added}
 
 
 def layout(config: TableConfig, manifest: Manifest, log_schema: str, existing: dict[str, str]) -> Layout:
-    """Raises ConfigError when two columns fold to one name, or one to a name of ours."""
-    columns = {
-        column.name: TargetColumn(
-            fold(column.name), type_rule(column, config.column_types.get(column.name, "natural")), column.is_integer
-        )
-        for column in manifest.columns
-    }
+    """``existing`` are the columns of the target, empty when there is none. Raises ConfigError when two columns fold to
+    one name, or one to a name of ours."""
+    columns = {column.name: TargetColumn(column, _rule(column, existing)) for column in manifest.columns}
     seen: dict[str, str] = dict.fromkeys(ADDED_TYPES, "a column that aurora_sync adds")
     problems = []
     for name, column in columns.items():
@@ -161,6 +173,13 @@ def layout(config: TableConfig, manifest: Manifest, log_schema: str, existing: d
         soft=soft,
         marks=soft or DELETED in existing,
     )
+
+
+def _rule(column: Column, existing: dict[str, str]) -> TypeRule:
+    """A column that became text because of a value stays text: its type does not come and go with its values."""
+    rule = type_rule(column)
+    was_widened = existing.get(fold(column.name)) == "VARCHAR" and not rule.is_text and rule.policy == "exact"
+    return widened(column) if was_widened else rule
 
 
 def create_schema(name: str) -> str:
@@ -185,7 +204,7 @@ def add_column(layout: Layout, name: str) -> str:
 
 def create_staging(layout: Layout) -> str:
     names = [*(column.name for column in layout.columns), SRC_XMIN]
-    columns = ", ".join(f"{identifier(name)} VARCHAR" for name in names)
+    columns = ", ".join(f"{identifier(name)} {TEXT}" for name in names)
     return f"CREATE OR REPLACE TRANSIENT TABLE {layout.staging.sql} ({columns})"
 
 
@@ -227,26 +246,3 @@ def make_target(session: Session, layout: Layout, source: str) -> None:
     session.query(create_schema(layout.target.schema))
     session.query(create_target(layout))
     session.query(comment_target(layout, source))
-
-
-def adapt_target(session: Session, layout: Layout, existing: dict[str, str], source: str) -> None:
-    """Make sure that the target that is there is ours, and add the columns it lacks. Idempotent.
-
-    Raises WarehouseError when a table of that name is there that this project did not make, or when a
-    column has another type than the source's now asks for.
-    """
-    if RUN_SEQ not in existing:
-        raise WarehouseError(
-            f"{layout.target} exists and was not made by aurora_sync: it has no column {RUN_SEQ}",
-            where=source,
-            hint="rename or drop that table, or choose another target_schema or target_table",
-        )
-    for name, type_ in layout.types.items():
-        if name not in existing:
-            session.query(add_column(layout, name))
-        elif existing[name] != (type_ if type_.startswith("NUMBER") else type_.split("(")[0]):
-            raise WarehouseError(
-                f"column {name} of {layout.target} is {existing[name]}, the source's column now needs {type_}",
-                where=source,
-                hint="drop or rename the target and sync again to load it in full",
-            )

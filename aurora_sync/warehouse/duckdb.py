@@ -30,9 +30,8 @@ _log = logging.getLogger(__name__)
 # A session of another run holds the file for as long as its load and merge take.
 LOCK_WAIT_SECONDS = 120.0
 
-# A text field of PostgreSQL can be 1 GB long, but DuckDB reads a whole row into one buffer: 64 MB rows are
-# far more than Snowflake's default of 16 MB for a VARCHAR, and the buffer stays affordable.
-MAX_ROW_BYTES = 64 * 2**20
+# DuckDB reads a whole row into one buffer: of this size, unless the files say that a row is longer.
+ROW_BYTES = 64 * 2**20
 
 # Bounds memory whatever the size of an increment: DuckDB's default is 80 % of the machine and a thread for
 # each core, each with buffers of its own. What exceeds it is spilled beside the file.
@@ -46,7 +45,7 @@ _READ_CSV = (
     "read_csv(?, columns = {columns}, compression = 'zstd', auto_detect = false, header = false,"
     " delim = ',', quote = '\"', escape = '\"', new_line = '\\n', nullstr = '', allow_quoted_nulls = false,"
     " strict_mode = true, null_padding = false, ignore_errors = false, parallel = false,"
-    f" max_line_size = {MAX_ROW_BYTES}, buffer_size = {2 * MAX_ROW_BYTES})"
+    " max_line_size = {row_bytes}, buffer_size = 2 * {row_bytes})"
 )
 
 # One writer at a time within this process too; the thread that has it may open a second session.
@@ -58,17 +57,21 @@ _locks_guard = threading.Lock()
 def to_duckdb(statement: str) -> str:
     """The same statement in DuckDB's dialect. Fails on what cannot be said there rather than leave it out.
 
-    Three things are put right that sqlglot does not know: DuckDB has no transient tables, its VARIANT rounds
-    long numbers, so a VARIANT is its JSON, and its JSON() rounds them too where a cast keeps their text.
+    What sqlglot does not know: DuckDB has no transient tables, no grants and no length of a BLOB; its VARIANT rounds
+    long numbers, so a VARIANT or ARRAY is its JSON; and its JSON() rounds them too where a cast keeps their text.
     """
     (tree,) = sqlglot.parse(statement, read="snowflake")
     if tree is None:
         raise WarehouseError(f"not a statement: {statement!r}", kind=Kind.DEFECT)
-    for node in [*tree.find_all(exp.TransientProperty)]:
+    for node in [*tree.find_all(exp.TransientProperty, exp.CopyGrantsProperty)]:
         node.pop()
     for type_ in tree.find_all(exp.DataType):
-        if type_.this is exp.DataType.Type.VARIANT:
-            type_.set("this", exp.DataType.Type.JSON)
+        if type_.this in (exp.DataType.Type.VARIANT, exp.DataType.Type.ARRAY):
+            type_.replace(exp.DataType.build("JSON"))
+        elif type_.this is exp.DataType.Type.BINARY:
+            type_.set("expressions", [])
+    for array in [*tree.find_all(exp.ToArray)]:
+        array.replace(array.this)
     for parse in [*tree.find_all(exp.ParseJSON)]:
         parse.replace(exp.cast(parse.this, exp.DataType.Type.JSON))
     return tree.sql(dialect="duckdb", unsupported_level=sqlglot.ErrorLevel.RAISE)
@@ -96,13 +99,13 @@ class DuckDBSession(Session):
 
     def load(self, staging_table: str, manifest: Manifest, objects: Objects) -> int:
         fields = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(len(manifest.columns) + 1))
-        insert = f"INSERT INTO {staging_table} SELECT * FROM {_READ_CSV.format(columns='{' + fields + '}')}"  # noqa: S608
         loaded = 0
         with tempfile.TemporaryDirectory(prefix="aurora_sync_") as folder:
             path = Path(folder) / "object.csv.zst"
             for file in manifest.files:
                 objects.download(manifest.prefix + file.name, path)
-                loaded += self._run(insert, (str(path),))[0][0]
+                rows = _READ_CSV.format(columns=f"{{{fields}}}", row_bytes=max(ROW_BYTES, file.row_bytes))
+                loaded += self._run(f"INSERT INTO {staging_table} SELECT * FROM {rows}", (str(path),))[0][0]  # noqa: S608
                 path.unlink()
         return loaded
 

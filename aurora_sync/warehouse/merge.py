@@ -174,6 +174,11 @@ def delete_unstaged(layout: Layout, within: str = "") -> str:
     )
 
 
+def newest_run(target: TableName) -> str:
+    """The run sequence of the rows that were written last."""
+    return f'SELECT MAX("{RUN_SEQ}") FROM {target.sql}'
+
+
 def count_target(target: TableName, marks: bool) -> str:
     """All rows, and those that count as present: not marked as deleted, where the target has such ``marks``."""
     present = _count_if(PRESENT) if marks else "COUNT(*)"
@@ -187,8 +192,11 @@ def count_staged(layout: Layout) -> str:
     return f"SELECT {', '.join(['COUNT(*)', *counts])} FROM {layout.staging.sql} AS s"
 
 
-def example_misfit(layout: Layout, misfit: str, staged: str) -> str:
-    return f"SELECT SUBSTR({staged}, 1, 80) FROM {layout.staging.sql} AS s WHERE {misfit} LIMIT 1"
+def example_misfits(layout: Layout, column: TargetColumn, most: int) -> str:
+    """Of staged rows whose value does not fit: the key, as text, then how the value begins."""
+    shown = ", ".join((*(key.staged for key in layout.key), f"SUBSTR({column.staged}, 1, 80)"))
+    order = ", ".join((*(key.staged for key in layout.key), column.staged))
+    return f"SELECT {shown} FROM {layout.staging.sql} AS s WHERE {column.misfit} ORDER BY {order} LIMIT {most}"
 
 
 def duplicate_keys(layout: Layout) -> str:

@@ -8,19 +8,7 @@ from aurora_sync.buckets import Buckets, Sums
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.ddl import KEY_NO, SRC_XMIN, Layout
 from aurora_sync.warehouse.merge import PRESENT, digits, key_number, xmin
-
-# A value's text by its form, as source/sums.py makes it. DuckDB leaves out zeros at the end of a second's fraction and
-# the one before that of a numeric(2,2), Snowflake prints what its session's output formats say.
-_TIME = "SUBSTR({0}, 1, {1}) || '.' || RPAD(SUBSTR({0}, {1} + 2), 6, '0')"
-_TEXT = {
-    "text": "CAST({0} AS VARCHAR)",
-    "fraction": "LTRIM(REPLACE(REPLACE(' ' || CAST({0} AS VARCHAR), ' .', ' 0.'), ' -.', ' -0.'))",
-    "bool": "CASE WHEN {0} THEN 't' WHEN NOT {0} THEN 'f' END",
-    "time": _TIME.format("CAST({0} AS VARCHAR)", 8),
-    "timestamp": _TIME.format("CAST({0} AS VARCHAR)", 19),
-    "timestamptz": _TIME.format("CAST(CAST({0} AS TIMESTAMP_NTZ(6)) AS VARCHAR)", 19),
-    "hex": "LOWER(HEX_ENCODE({0}))",
-}
+from aurora_sync.warehouse.types import FORMS
 
 
 def number(layout: Layout) -> str:
@@ -55,7 +43,7 @@ def content_sums(layout: Layout, among: Buckets, width: int) -> str:
     """Over the target as it is, of the columns whose type has a form."""
     fields = " || ".join(
         f"COALESCE(CAST(LENGTH({text}) AS VARCHAR) || ':' || {text}, 'N')"
-        for text in (_TEXT[column.rule.form].format(column.sql) for column in layout.columns if column.rule.form)
+        for text in (FORMS[column.rule.form].format(column.sql) for column in layout.columns if column.rule.form)
     )
     present = f" WHERE {PRESENT}" if layout.marks else ""
     condition = within("N", among)

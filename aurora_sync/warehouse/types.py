@@ -1,22 +1,24 @@
 """The declared map from PostgreSQL's types to Snowflake's, as data: code and documentation read the same.
 
 A value arrives as PostgreSQL's own text (UTC, ISO dates, ``\\x`` bytes). A natural type is taken only where
-it holds the value exactly; a value that it cannot hold is found by ``misfit`` before anything is merged and
-stops the increment, it is never turned into NULL, clamped or rounded. Everything else is the exact text.
+it holds the value exactly; a value that it cannot hold is found by ``misfit`` before anything is merged, and what
+becomes of it is the column's policy: it is never turned into NULL, clamped or rounded in silence. Everything else
+is the exact text.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from aurora_sync.increment import Column
+from aurora_sync.increment import MAX_VALUE_BYTES, Column
 
-TEXT = "VARCHAR"
+TEXT = f"VARCHAR({MAX_VALUE_BYTES})"
 
 
 @dataclass(frozen=True)
 class TypeRule:
-    """``cast`` and ``misfit`` are SQL over the staged text, which stands at ``{0}``; no ``misfit``: all fit. ``form``
+    """``cast`` and ``misfit`` are SQL over the staged text, which stands at ``{0}``; no ``misfit``: all fit.
+    ``nearest`` is the text that ``clamp`` puts in a misfit's place; none: the type knows no nearest. ``form``
     is the text that source and warehouse make alike of a value (sums.py of each); empty: they cannot."""
 
     target: str
@@ -24,13 +26,38 @@ class TypeRule:
     misfit: str = ""
     note: str = ""
     form: str = "text"
+    nearest: str = ""
+    policy: str = "exact"
+
+    @property
+    def is_text(self) -> bool:
+        return self.target == TEXT
+
+    def under(self, policy: str) -> TypeRule:
+        """This rule, with misfits replaced before the cast: an engine may cast before it chooses."""
+        if not self.misfit or policy not in ("null", "clamp"):
+            return replace(self, policy=policy)
+        instead = self.nearest if policy == "clamp" else "NULL"
+        fitting = f"(CASE WHEN {self.misfit} THEN {instead} ELSE {{0}} END)"
+        return replace(self, cast=self.cast.replace("{0}", fitting), form="", policy=policy)
 
 
-def _cast(target: str, misfit: str = "", note: str = "", cast: str = "CAST({0} AS %s)", form: str = "text") -> TypeRule:
-    return TypeRule(target, cast.replace("%s", target), misfit, note, form)
+def _cast(
+    target: str,
+    misfit: str = "",
+    note: str = "",
+    cast: str = "CAST({0} AS %s)",
+    form: str = "text",
+    nearest: str = "",
+) -> TypeRule:
+    return TypeRule(target, cast.replace("%s", target), misfit, note, form, nearest)
 
 
 _NO_TIMESTAMP = "({0} NOT LIKE '____-__-__ __:__:__%' OR {0} LIKE '% BC')"  # infinity, BC, years of 5 digits
+_EARLY = "({0} = '-infinity' OR {0} LIKE '% BC')"
+_NEAREST_TIMESTAMP = (
+    f"CASE WHEN {_EARLY} THEN '0001-01-01 00:00:00%s' ELSE '9999-12-31 23:59:59.999999%s' END"  # %s: the offset
+)
 # VARIANT holds a number of up to 38 digits exactly and rounds any longer one to a double. Strings may hold
 # long runs of digits too, so they are taken out first, after the escapes in them (no backslash in a regular
 # expression: engines read those differently). Long are 39 digits, or 39 digits and a point.
@@ -47,19 +74,40 @@ NATURAL: dict[str, TypeRule] = {
     "float4": _cast("FLOAT", cast=_FLOAT, note="the double nearest to the text", form=""),
     "float8": _cast("FLOAT", cast=_FLOAT, form=""),
     "bool": _cast("BOOLEAN", form="bool"),
-    "date": _cast("DATE", "{0} NOT LIKE '____-__-__'", "not infinity, BC or years after 9999"),
-    "time": _cast("TIME(6)", "{0} = '24:00:00'", "not 24:00:00", form="time"),
-    "timestamp": _cast("TIMESTAMP_NTZ(6)", _NO_TIMESTAMP, "not infinity, BC or years after 9999", form="timestamp"),
+    "date": _cast(
+        "DATE",
+        "{0} NOT LIKE '____-__-__'",
+        "not infinity, BC or years after 9999",
+        nearest=f"CASE WHEN {_EARLY} THEN '0001-01-01' ELSE '9999-12-31' END",
+    ),
+    "time": _cast("TIME(6)", "{0} = '24:00:00'", "not 24:00:00", form="time", nearest="'23:59:59.999999'"),
+    "timestamp": _cast(
+        "TIMESTAMP_NTZ(6)",
+        _NO_TIMESTAMP,
+        "not infinity, BC or years after 9999",
+        form="timestamp",
+        nearest=_NEAREST_TIMESTAMP.replace("%s", ""),
+    ),
     "timestamptz": _cast(
         "TIMESTAMP_TZ(6)",
         _NO_TIMESTAMP,
         "in UTC; not infinity, BC or years after 9999",
         cast="CAST({0} || ':00' AS %s)",  # the text ends in +00; Snowflake documents +00:00
         form="timestamptz",
+        nearest=_NEAREST_TIMESTAMP.replace("%s", "+00"),
     ),
-    "bytea": _cast("BINARY", cast="TO_BINARY(SUBSTR({0}, 3), 'HEX')", form="hex"),
+    "bytea": _cast(f"BINARY({MAX_VALUE_BYTES // 2})", cast="TO_BINARY(SUBSTR({0}, 3), 'HEX')", form="hex"),
     "jsonb": _cast("VARIANT", _LONG_NUMBER, "not numbers of more than 38 digits", cast="PARSE_JSON({0})", form=""),
 }
+# Elements are numbers and booleans as in JSON, all else is PostgreSQL's text of it. source/copy_out.py writes the
+# JSON, and leaves an array whose subscripts do not begin at 1, of which JSON knows nothing, as PostgreSQL prints it.
+ARRAY = _cast(
+    "ARRAY",
+    "{0} LIKE '%}}'",
+    "elements as numbers, booleans or text; not subscripts that begin elsewhere than at 1",
+    cast="TO_ARRAY(PARSE_JSON({0}))",
+    form="",
+)
 
 # Why these stay text. A type that is named nowhere stays text too: every output is exact.
 AS_TEXT: dict[str, str] = {
@@ -82,17 +130,97 @@ AS_TEXT: dict[str, str] = {
 }
 
 
-def type_rule(column: Column, choice: str = "natural") -> TypeRule:
-    """The rule for one column; ``choice`` is its entry in ``column_types`` of tables.yaml.
+# What a user may write for a type in ``types:`` besides the names of the map.
+ALIASES = {
+    "smallint": "int2",
+    "integer": "int4",
+    "int": "int4",
+    "bigint": "int8",
+    "real": "float4",
+    "double precision": "float8",
+    "boolean": "bool",
+    "decimal": "numeric",
+    "time without time zone": "time",
+    "time with time zone": "timetz",
+    "timestamp without time zone": "timestamp",
+    "timestamp with time zone": "timestamptz",
+    "character varying": "varchar",
+    "character": "bpchar",
+    "bit varying": "varbit",
+}
+NAMES = (*NATURAL, *AS_TEXT, "array")
+
+
+# A value's text by its form, as source/sums.py makes it. DuckDB leaves out zeros at the end of a second's fraction and
+# the one before that of a numeric(2,2), Snowflake prints what its session's output formats say.
+_TIME = "SUBSTR({0}, 1, {1}) || '.' || RPAD(SUBSTR({0}, {1} + 2), 6, '0')"
+FORMS = {
+    "text": "CAST({0} AS VARCHAR)",
+    "fraction": "LTRIM(REPLACE(REPLACE(' ' || CAST({0} AS VARCHAR), ' .', ' 0.'), ' -.', ' -0.'))",
+    "bool": "CASE WHEN {0} THEN 't' WHEN NOT {0} THEN 'f' END",
+    "time": _TIME.format("CAST({0} AS VARCHAR)", 8),
+    "timestamp": _TIME.format("CAST({0} AS VARCHAR)", 19),
+    "timestamptz": _TIME.format("CAST(CAST({0} AS TIMESTAMP_NTZ(6)) AS VARCHAR)", 19),
+    "hex": "LOWER(HEX_ENCODE({0}))",
+}
+_TRIMMED = "RTRIM(RTRIM({0}, '0'), '.')"
+# PostgreSQL's text of a value by the type that ddl.existing_columns() reports.
+_PRINTED = {
+    "NUMBER": FORMS["fraction"],
+    "BOOLEAN": FORMS["bool"],
+    "TIME": _TRIMMED.format(FORMS["time"]),
+    "TIMESTAMP_NTZ": _TRIMMED.format(FORMS["timestamp"]),
+    "TIMESTAMP_TZ": _TRIMMED.format(FORMS["timestamptz"]) + " || '+00'",
+    "BINARY": "'\\\\x' || " + FORMS["hex"],
+    "VARIANT": "TO_JSON({0})",
+    "ARRAY": "TO_JSON({0})",
+}
+
+
+def printed(reported: str, value: str) -> str:
+    """SQL for the text that PostgreSQL prints of a value of the warehouse."""
+    return _PRINTED.get(reported.split("(")[0], FORMS["text"]).format(value)
+
+
+def type_rule(column: Column) -> TypeRule:
+    """The rule for one column under its policy.
 
     >>> type_rule(Column("a", 1, "numeric(10,2)", "numeric", base_modifier=655366)).target
     'NUMBER(10,2)'
     """
-    if choice == "text":
-        return TypeRule(TEXT, note="column_types: text")
+    return (as_text if column.policy == "text" else _natural(column)).under(column.policy)
+
+
+as_text = TypeRule(TEXT, note="exact text")
+
+
+def widened(column: Column) -> TypeRule:
+    """The rule of a column that holds a value which its natural type cannot."""
+    return replace(as_text, form="" if column.is_array else "text")  # of an array the text is JSON
+
+
+def type_key(column: Column) -> str:
+    """By which ``types:`` and the map name the column's type."""
+    return "array" if column.is_array else column.base_type
+
+
+def may_misfit(column: Column) -> bool:
+    """Whether there are values that the column's natural type cannot hold."""
+    return bool(_natural(column).misfit)
+
+
+def has_nearest(column: Column) -> bool:
+    """Whether ``clamp`` means something for the column's type: it has an order, or is text that can be cut."""
+    rule = _natural(column)
+    return bool(rule.nearest) or (rule.is_text and column.base_type in ("text", "varchar"))
+
+
+def _natural(column: Column) -> TypeRule:
     if column.base_type == "numeric":
         return _numeric(column.base_modifier)
-    return NATURAL.get(column.base_type) or TypeRule(TEXT, note=AS_TEXT.get(column.base_type, "exact text"))
+    if column.is_array:
+        return ARRAY
+    return NATURAL.get(column.base_type) or replace(as_text, note=AS_TEXT.get(column.base_type, as_text.note))
 
 
 def _numeric(modifier: int) -> TypeRule:
@@ -100,7 +228,7 @@ def _numeric(modifier: int) -> TypeRule:
     precision = ((modifier - 4) >> 16) & 0xFFFF
     scale = (((modifier - 4) & 0x7FF) ^ 1024) - 1024
     if modifier < 0 or precision > 38 or not 0 <= scale <= min(precision, 37):
-        return TypeRule(TEXT, note=AS_TEXT["numeric"])
+        return replace(as_text, note=AS_TEXT["numeric"])
     return _cast(
         f"NUMBER({precision},{scale})",
         "{0} IN ('NaN', 'Infinity', '-Infinity')",
@@ -112,7 +240,8 @@ def _numeric(modifier: int) -> TypeRule:
 def markdown_table() -> str:
     """The map as a table for the documentation: docs/types.md."""
     lines = ["| PostgreSQL | Snowflake | |", "|---|---|---|"]
-    natural = [(name, rule.target, rule.note) for name, rule in NATURAL.items()]
-    text = [(name, TEXT, note) for name, note in AS_TEXT.items()]
-    lines += [f"| `{name}` | `{target}` | {note} |" for name, target, note in natural + text]
-    return "\n".join([*lines, f"| any other type | `{TEXT}` | exact text |"]) + "\n"
+    natural = [(f"`{name}`", rule.target, rule.note) for name, rule in NATURAL.items()]
+    natural.append(("arrays", ARRAY.target, ARRAY.note))
+    text = [(f"`{name}`", "VARCHAR", note) for name, note in AS_TEXT.items()]
+    lines += [f"| {name} | `{target}` | {note} |" for name, target, note in natural + text]
+    return "\n".join([*lines, "| any other type | `VARCHAR` | exact text |"]) + "\n"

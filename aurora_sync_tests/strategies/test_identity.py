@@ -223,7 +223,7 @@ def test_what_a_watermark_covers_stays_the_same_for_what_does_not_matter() -> No
         covered(ID, replace(NAME, attnum=3)),  # dropped and made again
         covered(ID, replace(NAME, generated=True, default="upper('a')")),
         covered(key=("name",)),
-        covered(column_types={"name": "text"}),
+        covered(ID, replace(NAME, policy="text")),
         covered(append_only=True),
         covered(strategy="integer", watermark_col="id"),  # sees no updates
     ],

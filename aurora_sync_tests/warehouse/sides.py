@@ -58,8 +58,12 @@ class Sides:
         text = io.BytesIO()
         with self.source() as (connection, table):
             condition = sql.SQL(where) if where else None
-            rows = copy_out(connection, table, table.columns, condition, text)
-        manifest = self.folder.increment(table.columns, [], key=self.key, table="public.t", **self.state)
+            columns = tuple(
+                dataclasses.replace(column, policy=self.column_types.get(column.name, "exact"))
+                for column in table.columns
+            )
+            rows = copy_out(connection, table, columns, condition, text)
+        manifest = self.folder.increment(columns, [], key=self.key, table="public.t", **self.state)
         file = self.folder.put(f"{manifest.prefix}part-00000.csv.zst", text.getvalue())
         return dataclasses.replace(manifest, files=(StagedFile(file.name, rows, file.bytes),))
 

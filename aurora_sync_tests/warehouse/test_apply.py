@@ -232,12 +232,12 @@ class TestRefusals:
     def test_a_value_that_the_natural_type_cannot_hold(
         self, session: Session, folder: Folder, orders: TableConfig
     ) -> None:
-        columns = (column("id", "int8"), column("born", "date"))
+        columns = (column("id", "int8"), column("born", "date", policy="fail"))
         table = Table(session, folder, orders, columns)
         table.replace(("1", "2024-02-29", "5"))
         manifest = table.manifest([("2", "0044-03-15 BC", "5"), ("3", "infinity", "5"), ("4", None, "5")], UPSERT)
-        text = r"public.orders: 2 values of column born do not fit DATE, such as '.*\(.*column_types: \{born: text\}"
-        self.refused(table, manifest, WarehouseError, text)
+        text = r"orders: 2 values of column born: DATE cannot hold '0044-03-15 BC' of 2, 'infinity' of 3 \(.*exact\}"
+        self.refused(table, manifest, GuardError, text)
 
     def test_a_table_that_was_not_made_by_us(self, table: Table) -> None:
         table.session.query('CREATE SCHEMA IF NOT EXISTS "PUBLIC"')
@@ -262,9 +262,9 @@ class TestRefusals:
 
     def test_a_column_that_changed_its_type(self, table: Table) -> None:
         table.replace(("1", "a", "5"))
-        table.columns = (column("id", "int8"), column("name", "int4"))
+        table.columns = (column("id", "int8"), column("name", "int4", policy="fail"))
         manifest = table.manifest([("1", "7", "5")], UPSERT)
-        text = r"column NAME of PUBLIC.ORDERS is VARCHAR, the source's column now needs NUMBER\(10,0\)"
+        text = r"column NAME of PUBLIC.ORDERS is VARCHAR, and its values do not all convert to NUMBER\(10,0\)"
         self.refused(table, manifest, WarehouseError, text)
 
     @pytest.mark.parametrize("name", ["ID", "_src_xmin", "_Deleted"])

@@ -1,0 +1,86 @@
+"""Values longer than a warehouse takes: found in the open snapshot, refused or left out where they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
+from aurora_sync.errors import GuardError
+from aurora_sync.increment import MAX_VALUE_BYTES, Adjusted, Column
+from aurora_sync.relation import SourceTable
+
+EXAMPLES = 3
+# Of these categories (pg_type.typcategory: numeric, boolean, date, timespan, enum, network) no value is long.
+_SHORT = "NBDTEI"
+
+
+def may_be_long(column: Column) -> bool:
+    return column.type_category not in _SHORT
+
+
+def limited(column: Column, value: sql.Composable) -> sql.Composable:
+    """``value``, or what the column's policy puts in the place of one that is too long."""
+    if column.policy not in ("null", "clamp") or not may_be_long(column):
+        return value
+    instead = "NULL"
+    if column.policy == "clamp":  # as many characters as surely fit: a character has up to four bytes
+        instead = "left({name}, CASE octet_length({name}) WHEN length({name}) THEN {most} ELSE {most} / 4 END)"
+    return sql.SQL(f"CASE WHEN {{size}} <= {{most}} THEN {{value}} ELSE {instead} END").format(
+        size=_size(column), most=sql.Literal(MAX_VALUE_BYTES), value=value, name=sql.Identifier(column.name)
+    )
+
+
+def find(
+    connection: Connection,
+    table: SourceTable,
+    columns: Sequence[Column],
+    key: Sequence[str],
+    where: sql.Composable | None,
+    *,
+    longest_row: int,
+) -> tuple[Adjusted, ...]:
+    """The columns in which values were left out or cut, of the rows that ``where`` selects.
+
+    Raises GuardError for a value that is too long and must not be changed; there is none if ``longest_row``, the
+    bytes of the longest row read, is not that long itself. Only then, and for columns with such a policy, the rows are
+    looked at once more.
+    """
+    watched = [
+        column
+        for column in columns
+        if may_be_long(column) and (column.policy in ("null", "clamp") or longest_row > MAX_VALUE_BYTES)
+    ]
+    found = [_found(connection, table, column, key, where) for column in watched]
+    return tuple(adjusted for adjusted in found if adjusted.values)
+
+
+def _found(
+    connection: Connection, table: SourceTable, column: Column, key: Sequence[str], where: sql.Composable | None
+) -> Adjusted:
+    statement = sql.SQL("SELECT count(*) OVER (), {size}, {key} FROM {table} WHERE {size} > {most} AND {where}").format(
+        size=_size(column),
+        key=sql.SQL("concat_ws(', ', {})").format(sql.SQL(", ").join(map(sql.Identifier, key)) if key else sql.NULL),
+        table=sql.Identifier(table.schema, table.name),
+        most=sql.Literal(MAX_VALUE_BYTES),
+        where=where or sql.SQL("true"),
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(sql.SQL("{} ORDER BY 3, 2 LIMIT {}").format(statement, sql.Literal(EXAMPLES)))
+        rows = cursor.fetchall()
+    examples = tuple(f"{size:,} bytes{' of ' + key if key else ''}" for _, size, key in rows)
+    if rows and column.policy not in ("null", "clamp"):
+        raise GuardError(
+            f"column {column.name} holds values longer than the {MAX_VALUE_BYTES:,} bytes that the warehouse takes:"
+            f" {', '.join(examples)}",
+            where=table.qualified_name,
+            hint=f"in tables.yaml column_types: {{{column.name}: null}} leaves them out, and clamp cuts a text",
+        )
+    return Adjusted(column.name, column.policy, rows[0][0] if rows else 0, examples)
+
+
+def _size(column: Column) -> sql.Composable:
+    """Bytes of the value's text; read off the header where the value is text or bytes."""
+    by_type = {"text": "octet_length({})", "varchar": "octet_length({})", "bytea": "2 + 2 * octet_length({})::bigint"}
+    return sql.SQL(by_type.get(column.base_type, "octet_length({}::text)")).format(sql.Identifier(column.name))

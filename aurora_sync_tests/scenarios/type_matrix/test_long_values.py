@@ -1,0 +1,87 @@
+"""Values that are longer than a VARCHAR of Snowflake, and rows that are longer than any buffer was meant for."""
+
+from __future__ import annotations
+
+import pytest
+
+from aurora_sync.errors import GuardError
+from aurora_sync.source import long_values
+from aurora_sync_tests.scenarios.world import World, config
+
+# Does not compress to nothing, and COPY doubles its quotes.
+LONG = "(SELECT string_agg(md5(i::text) || '\"é', '') FROM generate_series(1, {}) i)"
+
+
+def size(world: World, column: str = "V") -> dict[int, int | None]:
+    return {
+        int(key): length and int(length)
+        for key, length in world.query(f'SELECT "ID", LENGTH("{column}") FROM "PUBLIC"."T"')
+    }
+
+
+def test_row_of_200_mb_arrives(world: World) -> None:
+    world.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, v text, w bytea)",
+        "INSERT INTO t SELECT i, 'short', '' FROM generate_series(1, 100000) i",
+        f"UPDATE t SET v = {LONG.format(3_000_000)}, w = decode(repeat('00ff', 25000000), 'hex') WHERE id = 50000",
+    )
+    table = config()
+    world.sync(table)
+    world.sync(table, verify=True)
+    assert size(world)[50_000] == 3_000_000 * 34
+    ((same,),) = world.query('SELECT COUNT(*) FROM "PUBLIC"."T" WHERE LENGTH("V") = 5')
+    assert same == 99_999
+    verified = world.sync(table, verify=True).verification
+    assert verified is not None
+    assert verified.equal
+
+
+def test_value_over_the_limit_fails_with_table_column_key_and_size(world: World) -> None:
+    world.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, v text)",
+        "INSERT INTO t VALUES (1, 'a')",
+    )
+    world.sync(config())
+    world.execute("INSERT INTO t VALUES (7, repeat('0123456789', 13500000))")
+    with pytest.raises(GuardError, match=r"^public\.t: column v holds values longer .*: 135,000,000 bytes of 7 \("):
+        world.sync(config())
+    assert size(world) == {1: 1}
+    world.execute("UPDATE t SET v = 'b' WHERE id = 7")
+    world.sync(config())
+    assert size(world) == {1: 1, 7: 1}
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "clamped"),
+    [("text", "repeat('x', 1001)", 1000), ("text", "repeat('é', 501)", 250), ("varchar", "repeat('x', 2000)", 1000)],
+)
+def test_policies(world: World, monkeypatch: pytest.MonkeyPatch, type_: str, value: str, clamped: int) -> None:
+    monkeypatch.setattr(long_values, "MAX_VALUE_BYTES", 1000)
+    world.execute(
+        f"CREATE TABLE t (id int PRIMARY KEY, v {type_})",
+        f"INSERT INTO t VALUES (1, repeat('x', 1000)), (2, {value}), (3, NULL)",
+    )
+    for policy, expected in (("null", None), ("clamp", clamped)):
+        table = config(column_types={"v": policy})
+        receipt = world.sync(table, verify=True)
+        assert size(world) == {1: 1000, 2: expected, 3: None}
+        (adjusted,) = receipt.adjusted
+        assert (adjusted.column, adjusted.policy, adjusted.values) == ("v", policy, 1)
+        assert adjusted.examples[0].endswith(" bytes of 2")
+        assert receipt.verification is not None
+        assert receipt.verification.equal
+
+
+@pytest.mark.parametrize("type_", ["bytea", "jsonb", "int4[]", "int4range[]"])
+def test_policy_of_types_that_cannot_be_cut(world: World, monkeypatch: pytest.MonkeyPatch, type_: str) -> None:
+    monkeypatch.setattr(long_values, "MAX_VALUE_BYTES", 1000)
+    value = {
+        "bytea": "decode(repeat('ff', 500), 'hex')",
+        "jsonb": "to_jsonb(repeat('x', 1000))",
+        "int4[]": "(SELECT array_agg(i) FROM generate_series(1, 1000) i)",
+        "int4range[]": "(SELECT array_agg(int4range(i, i + 1)) FROM generate_series(1, 1000) i)",
+    }[type_]
+    world.execute(f"CREATE TABLE t (id int PRIMARY KEY, v {type_})", f"INSERT INTO t VALUES (1, {value}), (2, NULL)")
+    receipt = world.sync(config(column_types={"v": "null"}))
+    assert world.query('SELECT "ID" FROM "PUBLIC"."T" WHERE "V" IS NOT NULL') == []
+    assert receipt.adjusted[0].values == 1
