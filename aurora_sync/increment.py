@@ -115,12 +115,37 @@ class Canary:
 
 
 @dataclass(frozen=True)
+class KnownColumn:
+    """What a watermark remembers of a column that was synced."""
+
+    attnum: int
+    name: str
+    type_name: str
+    base_type: str
+    not_null: bool
+    generation: str  # the expression of a generated column
+    policy: str
+    key_place: int  # in the merge key, from 1; 0: not of it
+
+
+@dataclass(frozen=True)
+class Evolution:
+    """How the target's columns follow those of the source."""
+
+    renamed: dict[str, str] = field(default_factory=dict)  # from the old name to the new
+    dropped: tuple[str, ...] = ()  # kept, and marked
+    retyped: tuple[str, ...] = ()  # to the natural type of today, where the values convert
+    former_key: tuple[str, ...] = ()  # of another merge key
+    rekeyed: bool = False
+
+
+@dataclass(frozen=True)
 class Watermark:
     """What a strategy must remember to resume. ``value`` belongs to the strategy alone.
 
     Every strategy also stores the snapshot and the token, so that any strategy can go on from the horizon
-    of any other. ``covers`` names what the rows were read with (columns, merge key): when it changes,
-    the watermark no longer describes the target and the table is read in full.
+    of any other. ``columns`` are those that were read, and ``covers`` names what they were read for: when it
+    changes, the watermark no longer describes the target and the table is read in full.
     """
 
     strategy: str
@@ -129,6 +154,7 @@ class Watermark:
     token: Token
     covers: str = ""
     canaries: tuple[Canary, ...] = ()
+    columns: tuple[KnownColumn, ...] = ()
     version: int = 1
 
     def to_json(self) -> str:
@@ -150,6 +176,7 @@ class Watermark:
             token=Token(**document["token"]),
             covers=document["covers"],
             canaries=tuple(Canary(tuple(c["key"]), c["xmin"], c["digest"]) for c in document["canaries"]),
+            columns=tuple(KnownColumn(**column) for column in document["columns"]),
         )
 
 
@@ -174,6 +201,10 @@ class Finding:
     text: str
     before: str = ""
     after: str = ""
+
+    @property
+    def is_schema_change(self) -> bool:
+        return bool(self.before or self.after)
 
 
 class Level(Enum):
@@ -245,6 +276,7 @@ class Manifest:
     certificate: Certificate
     expected_load_id: str = ""
     source_rows: int | None = None
+    evolution: Evolution = Evolution()
     fill: dict[str, str | None] = field(default_factory=dict)  # new column -> what rows that are not here hold
     repaired: Buckets | None = None  # in these the files hold every row of the source: what is not here was deleted
 
@@ -300,6 +332,7 @@ class State:
     applied_at: datetime | None = None
     reconciled: Reconciled | None = None
     idle_runs: int = 0  # since the last applied one; a hint alone knows
+    source_table: str = ""  # schema.table that the increment was read from; only the log knows
 
 
 @dataclass(frozen=True)
@@ -378,6 +411,7 @@ class Receipt:
     certificate: Certificate
     verification: Verification | None = None
     adjusted: tuple[Adjusted, ...] = ()
+    schema_changes: tuple[Finding, ...] = ()  # of the source's columns and of the target's
     repair: Repair | None = None  # what a reconcile found and did; None where there was none
     seconds: dict[str, float] = field(default_factory=dict)  # plan, export, load, reconcile, merge, total
     warnings: tuple[str, ...] = ()

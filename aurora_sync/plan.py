@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import ConfigError
-from aurora_sync.increment import Canary, Certificate, Column, Disposition, Reconciled, State, Watermark
+from aurora_sync.increment import Canary, Certificate, Column, Disposition, Evolution, Reconciled, State, Watermark
 from aurora_sync.relation import Observation
 from aurora_sync.source.reading import Reading
-from aurora_sync.strategies import strategy_for
+from aurora_sync.strategies import schema, strategy_for
 from aurora_sync.strategies.base import ReadPlan, Strategy
 from aurora_sync.strategies.certificate import certify
 from aurora_sync.strategies.identity import Verdict, covers, judge
+from aurora_sync.strategies.schema import UNCHANGED, SchemaChanges
 from aurora_sync.validation import preflight
 
 
@@ -42,6 +43,7 @@ class Plan:
     insist: bool  # a reconcile that a person, the schedule or a TRUNCATE asks for: more deletes than allowed fail it
     certificate: Certificate
     watermark: Watermark  # once the increment is applied; its canaries are known after the export
+    evolution: Evolution  # of the target's columns
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -65,7 +67,10 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wi
     stored = (
         None if wish.full or (due and not key) else state.watermark
     )  # rows without a key are compared by reading them
-    verdict, at = _judged(config, strategy, columns, key, stored, at, reading)
+    columns, changes = _schema_changes(config, columns, key, state.watermark, at, reading, wish)
+    renamed = schema.table_renamed(config, state, at)
+    changes = dataclasses.replace(changes, findings=renamed + changes.findings)
+    verdict, at = _judged(config, strategy, columns, key, stored, changes, at, reading)
     read = strategy.plan(config, table, verdict.since, at)
     reconcile = (due or verdict.reconcile) and read.disposition is Disposition.UPSERT
     text = wish.because
@@ -86,7 +91,15 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wi
         reconcile=reconcile,
         insist=due or verdict.rows_are_gone,
         certificate=certify(config, strategy, read, at, verdict.findings, value, reconciled=last, now=compared),
-        watermark=Watermark(strategy.name, value, at.snapshot, at.token, covers(config, strategy, columns, key)),
+        watermark=Watermark(
+            strategy.name,
+            value,
+            at.snapshot,
+            at.token,
+            covers(config, strategy),
+            columns=schema.known_columns(columns, key),
+        ),
+        evolution=changes.evolution,
     )
 
 
@@ -109,18 +122,44 @@ def _judged(
     columns: tuple[Column, ...],
     key: tuple[str, ...],
     stored: Watermark | None,
+    changes: SchemaChanges,
     at: Observation,
     reading: Reading,
 ) -> tuple[Verdict, Observation]:
-    """The verdict on the stored watermark, by the columns of today and by those that were there when it was taken."""
+    """The verdict on the stored watermark; its canaries are read with the columns that they were made of, and then,
+    for those of the next watermark, with today's."""
     if stored is None:
-        return judge(None, at, ""), at
-    known = tuple(column for column in columns if column.attnum <= stored.token.attributes)
-    then, now = (covers(config, strategy, some, key) for some in (known, columns))
-    if then == stored.covers:  # else the canaries were made of other columns
+        return judge(None, at, "", changes), at
+    known = schema.still_synced(stored, columns, at)
+    if not changes.evolution.rekeyed:
         at = dataclasses.replace(at, canaries=reading.recall(known, key, stored.canaries))
-    added = [column for column in columns if column not in known] if key else []
-    verdict = judge(stored, at, now, known=then, added=added)
-    if added:  # the next watermark's canaries are made of them, too
+    verdict = judge(stored, at, covers(config, strategy), changes)
+    if not changes.evolution.rekeyed and (known != columns or not changes.texts_stay):
         at = dataclasses.replace(at, canaries=reading.recall(columns, key, stored.canaries))
     return verdict, at
+
+
+def _schema_changes(
+    config: TableConfig,
+    columns: tuple[Column, ...],
+    key: tuple[str, ...],
+    stored: Watermark | None,
+    at: Observation,
+    reading: Reading,
+    wish: Wish,
+) -> tuple[tuple[Column, ...], SchemaChanges]:
+    """Today's columns and what became of them since the watermark, as schema_changes allows."""
+    if stored is None:
+        return columns, UNCHANGED
+    mode = "apply" if wish.full and not wish.because else config.schema_changes
+    if mode == "ignore":
+        columns = schema.still_synced(stored, columns, at)
+    changes = schema.compare(
+        stored,
+        columns,
+        key,
+        at,
+        in_source=reading.table.columns,
+        older=lambda added: reading.held_by_older_rows(added, stored.token.members),
+    )
+    return columns, schema.allowed(changes, mode, config.qualified_name)

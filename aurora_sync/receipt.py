@@ -48,6 +48,8 @@ def receipt_of(
         watermark_lag_seconds=max(0.0, lag),
         certificate=manifest.certificate,
         adjusted=applied.adjusted if applied else (),
+        schema_changes=tuple(found for found in plan.verdict.findings if found.is_schema_change)
+        + (applied.changes if applied else ()),
         repair=repair,
         verification=verification,
         seconds=watch.seconds | (applied.seconds if applied else {}) | {"total": watch.total()},

@@ -128,6 +128,7 @@ def _increment(
             expected_load_id=state.load_id,
             source_rows=source_rows,
             certificate=plan.certificate,
+            evolution=plan.evolution,
             fill={column.name: column.missing for column in plan.verdict.backfill},
         )
         reconciliation = Reconciliation(config, places.stage, reading, plan, manifest) if plan.reconcile else None
@@ -199,7 +200,7 @@ def _count(config: TableConfig, state: State, reading: Reading, plan: Plan) -> i
 def _idle(state: State, plan: Plan, rows: int, wish: Wish) -> bool:
     """Nothing to apply: no rows, no content of the target that they would replace, and nothing found that the next
     run would find again."""
-    found = any(finding.action is not Action.GO_ON for finding in plan.verdict.findings)
+    found = any(finding.action is not Action.GO_ON or finding.is_schema_change for finding in plan.verdict.findings)
     if rows or wish.full or plan.reconcile or found or state.watermark is None:
         return False
     return plan.read.disposition is not Disposition.REPLACE or state.target_rows == 0

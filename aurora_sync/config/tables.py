@@ -290,6 +290,12 @@ class TableOptions(_Model):
         "clamp: the nearest value that it can hold; text: the column is text from the start. null and clamp are "
         "counted and reported.",
     )
+    schema_changes: Literal["apply", "freeze", "ignore"] = Field(
+        "apply",
+        description="What happens when columns of the source change. apply: the target follows; a dropped column stays "
+        "there, marked. freeze: the run fails with the difference. ignore: new columns are left out, and a run "
+        "fails where the target cannot be written without a change.",
+    )
     max_snapshot_minutes: int = Field(
         120, ge=1, description="A read that holds its snapshot on the source longer than this is stopped."
     )

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -93,6 +94,14 @@ WITH RECURSIVE used(oid) AS (
 SELECT e.oid, e.enumlabel FROM used JOIN pg_enum e ON e.enumtypid = used.oid
 """
 
+_MISSING = """
+SELECT attname, min((attmissingval::text::text[])[1]),
+       count(DISTINCT (attmissingval::text::text[])[1]) + count(DISTINCT attmissingval IS NULL) = 2
+       OR count(attmissingval) = 0
+  FROM pg_attribute WHERE attrelid = ANY(%(leaves)s::oid[]) AND attname = ANY(%(names)s) AND NOT attisdropped
+ GROUP BY attname
+"""
+
 
 class Reading:
     """Use once, in order: :meth:`observe`, then :meth:`copy` and :meth:`count`, all on one connection."""
@@ -156,6 +165,16 @@ class Reading:
     ) -> int:
         """Write the rows as CSV, in the observed snapshot. Returns how many."""
         return copy_out(self._connection, self.table, columns, where, sink, progress=progress)
+
+    def held_by_older_rows(self, added: Sequence[Column], members: Mapping[str, int]) -> list[Column]:
+        """What rows older than these columns hold, as ``missing`` of each; without the columns of which partitions,
+        those named in ``members``, hold different values. A partitioned table's own entry says nothing."""
+        if self.table.kind != "p" or not added:
+            return list(added)
+        with self._connection.cursor() as cursor:
+            cursor.execute(_MISSING, {"leaves": [int(oid) for oid in members], "names": [c.name for c in added]})
+            values = {name: missing for name, missing, alike in cursor.fetchall() if alike}
+        return [dataclasses.replace(c, missing=values[c.name]) for c in added if c.name in values]
 
     def long_values(
         self, columns: Sequence[Column], key: Sequence[str], where: sql.Composable | None, *, longest_row: int

@@ -14,6 +14,7 @@ from aurora_sync.increment import (
     Certificate,
     Column,
     Disposition,
+    Evolution,
     Finding,
     Level,
     Manifest,
@@ -107,6 +108,7 @@ def manifest_from_json(text: str | bytes) -> Manifest:
             expected_load_id=document["expected_load_id"],
             source_rows=document["source_rows"],
             certificate=_certificate(document["certificate"]),
+            evolution=_evolution(document["evolution"]),
             fill=document["fill"],
             repaired=repaired and Buckets(repaired["width"], repaired["labels"] and tuple(repaired["labels"])),
         )
@@ -120,8 +122,18 @@ def _certificate(value: dict[str, Any]) -> Certificate:
         changes=tuple(value["changes"]),
         text=value["text"],
         rests_on=value["rests_on"],
-        findings=tuple(Finding(f["event"], Action(f["action"]), f["text"]) for f in value["findings"]),
+        findings=tuple(Finding(**{**found, "action": Action(found["action"])}) for found in value["findings"]),
         reconciled=Certificate.reconciled_in(json.dumps(value)),
+    )
+
+
+def _evolution(value: dict[str, Any]) -> Evolution:
+    return Evolution(
+        renamed=value["renamed"],
+        dropped=tuple(value["dropped"]),
+        retyped=tuple(value["retyped"]),
+        former_key=tuple(value["former_key"]),
+        rekeyed=value["rekeyed"],
     )
 
 

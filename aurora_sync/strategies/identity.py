@@ -9,14 +9,13 @@ server restarted, or recovered from a crash     widen      ids whose WAL was not
 a partition was attached or added               widen      its rows may be old: the new leaf is read whole
 a partition was detached or dropped             reconcile  its rows are no longer the table's
 files replaced (TRUNCATE, VACUUM FULL, ALTER)   reconcile  rows may be gone, and nothing of them is left to read
-columns were added                              backfill   older rows hold the default, in the catalogue only
 another major version, all else going on        widen      pg_upgrade keeps transaction ids and rows
 other system, timeline or database              reseed     the watermark's ids belong to another history
 transaction counter or horizon went back        reseed     a restored or cloned database
 a canary is not the row that was exported       reseed     a restore whose counter has caught up
 table has another oid (rename swap, re-made)    reseed     its rows were never read
-a label of an enum was renamed                  reseed     rows show the new one without being written
-other columns, merge key or claim changed       reseed     the target's rows were made from other columns
+columns or merge key changed                    schema.py  the target follows, or its rows are read again
+what is read for changed (updates, append_only) reseed     other rows would have been read
 a long transaction or a forgotten prepared one  go on      it holds the horizon: its rows are read again
 older than the watermark, on a reader           refuse     a lagging reader would take the target back
 =============================================== ========== =================================================
@@ -27,6 +26,7 @@ reseed reads the whole table and replaces the target's content in one transactio
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
@@ -39,6 +39,7 @@ from aurora_sync.increment import Action, Canary, Column, Finding, Watermark
 from aurora_sync.relation import Observation
 from aurora_sync.strategies import horizon
 from aurora_sync.strategies.base import Since, Strategy
+from aurora_sync.strategies.schema import UNCHANGED, SchemaChanges
 
 # Shorter ones are the daily business of a database; this long, somebody should know of it.
 LONG_TRANSACTION = timedelta(minutes=10)
@@ -69,16 +70,14 @@ class Verdict:
 _LEAVE_ROWS_BEHIND = {"restart", "upgrade", "partition gone", "files replaced"}
 
 
-def judge(
-    stored: Watermark | None, at: Observation, covers: str, *, known: str = "", added: Sequence[Column] = ()
-) -> Verdict:
+def judge(stored: Watermark | None, at: Observation, covers: str, changes: SchemaChanges = UNCHANGED) -> Verdict:
     """Compare the token stored with a watermark to the one just read.
 
-    ``covers`` is today's digest, ``known`` that of the columns that were there when the watermark was taken, and
-    ``added`` are the others. Raises SourceError (transient) when a reader lags behind the watermark.
+    ``covers`` is today's digest, ``changes`` what became of the columns since. Raises SourceError (transient) when a
+    reader lags behind the watermark.
     """
     if stored is None:
-        return Verdict(None, _long_transaction(at))
+        return Verdict(None, (*_evolved(changes), *_long_transaction(at)))
     if at.token.in_recovery and at.snapshot.xmax < stored.snapshot.xmax:
         raise SourceError(
             f"this reader has not yet replayed what the last run saw (transaction {at.snapshot.xmax},"
@@ -86,24 +85,18 @@ def judge(
             hint="run again when it has caught up, or point AURORA_DSN at the writer endpoint",
             kind=Kind.TRANSIENT,
         )
-    backfill = tuple(added) if stored.covers == known != covers and _fillable(stored, at, added) else ()
-    reasons = _reseed_reasons(stored, at, covers if not backfill else known)
-    if reasons:
+    reasons = _reseed_reasons(stored, at, covers, changes)
+    if reasons or changes.reseed:
         reseed = [Finding(event, Action.RESEED, f"reading the whole table again: {why}") for event, why in reasons]
-        return Verdict(None, (*reseed, *_long_transaction(at)))
+        return Verdict(None, (*reseed, *_evolved(changes), *_long_transaction(at)))
     restarted = (stored.token.started, stored.token.counters_since) != (at.token.started, at.token.counters_since)
-    findings = (*_findings(stored, at, restarted, backfill), *_long_transaction(at))
-    return Verdict(Since(stored, restarted), findings, backfill)
+    findings = (*_findings(stored, at, restarted), *changes.findings, *_long_transaction(at))
+    return Verdict(Since(stored, restarted), findings, changes.backfill)
 
 
-def covers(config: TableConfig, strategy: Strategy, columns: Sequence[Column], key: Sequence[str]) -> str:
-    """What a watermark is true of: a digest of the columns, the merge key, and which changes were looked for.
-
-    A column that was dropped and made again has another number, and a generated one another expression: either
-    changes the values of rows that nobody wrote.
-    """
-    described = [[c.attnum, c.name, c.type_name, c.default if c.generated else None, c.policy] for c in columns]
-    document = json.dumps([described, list(key), strategy.sees_updates, config.append_only])
+def covers(config: TableConfig, strategy: Strategy) -> str:
+    """What a watermark is true of besides its columns: a digest of which changes were looked for."""
+    document = json.dumps([strategy.sees_updates, config.append_only])
     return hashlib.sha256(document.encode()).hexdigest()[:16]
 
 
@@ -116,7 +109,17 @@ def canaries(stored: Watermark | None, at: Observation, exported: Sequence[Canar
     return tuple(sorted(kept.values(), key=lambda c: (horizon.age(raw=c.xmin, newest=newest), c.key))[:CANARIES])
 
 
-def _findings(stored: Watermark, at: Observation, restarted: bool, backfill: tuple[Column, ...]) -> list[Finding]:
+def _evolved(changes: SchemaChanges) -> tuple[Finding, ...]:
+    """Of a whole read, which fills an added column by itself."""
+    return tuple(
+        dataclasses.replace(found, action=Action.ADAPT, text=f"column {found.after} was added")
+        if found.action is Action.BACKFILL
+        else found
+        for found in changes.findings
+    )
+
+
+def _findings(stored: Watermark, at: Observation, restarted: bool) -> list[Finding]:
     then, now = stored.token, at.token
     found = []
     if then.major != now.major:
@@ -137,9 +140,6 @@ def _findings(stored: Watermark, at: Observation, restarted: bool, backfill: tup
             " is compared with the source"
         )
         found.append(Finding("files replaced", Action.RECONCILE, text))
-    if backfill:
-        filled = ", ".join(f"{c.name} = {'NULL' if c.missing is None else c.missing!r}" for c in backfill)
-        found.append(Finding("column added", Action.BACKFILL, f"rows that the increment does not hold get {filled}"))
     return found
 
 
@@ -154,31 +154,27 @@ def _long_transaction(at: Observation) -> tuple[Finding, ...]:
     return (Finding("long transaction", Action.GO_ON, text),)
 
 
-def _fillable(stored: Watermark, at: Observation, added: Sequence[Column]) -> bool:
-    """Whether the catalogue still tells what rows older than the columns hold. A rewrite moves it into the rows, a
-    generated value stands nowhere, and of partitions each would have to be asked."""
-    plain = at.token.members.keys() == {str(at.token.table_oid)} and not stored.token.rewritten(at.token)
-    return plain and bool(added) and not any(column.generated for column in added)
-
-
 def _upgraded(stored: Watermark, at: Observation) -> bool:
     """pg_upgrade makes a new system that goes on with the ids, oids and rows of the old; a blue/green switch does
     not, whose newest rows were written there by its replication."""
     return stored.token.major < at.token.major and bool(stored.canaries) and stored.canaries == at.canaries
 
 
-def _other_history(stored: Watermark, at: Observation) -> bool:
-    """Whether a canary is still there, decided before the watermark, and yet not what was exported."""
+def _other_history(stored: Watermark, at: Observation, texts_stay: bool) -> bool:
+    """Whether a canary is still there, decided before the watermark, and yet not what was exported. Where columns are
+    gone from its text, its transaction id alone speaks."""
     newest, recorded = horizon.newest(at.snapshot), {canary.key: canary for canary in stored.canaries}
     for canary in at.canaries:
         then = recorded[canary.key]
         older = horizon.age(raw=canary.xmin, newest=newest) > newest - stored.snapshot.xmin
-        if canary != then and (older or canary.xmin == then.xmin):
+        if canary.xmin != then.xmin and older:
+            return True
+        if texts_stay and canary != then and (older or canary.xmin == then.xmin):
             return True
     return False
 
 
-def _reseed_reasons(stored: Watermark, at: Observation, covers: str) -> list[tuple[str, str]]:
+def _reseed_reasons(stored: Watermark, at: Observation, covers: str, changes: SchemaChanges) -> list[tuple[str, str]]:
     then, now = stored.token, at.token
     found = []
     if then.system_identifier != now.system_identifier and not _upgraded(stored, at):
@@ -202,13 +198,10 @@ def _reseed_reasons(stored: Watermark, at: Observation, covers: str) -> list[tup
     if then.table_oid != now.table_oid:
         text = f"the table was made anew or swapped (oid {then.table_oid} before, {now.table_oid} now)"
         found.append(("other table", text))
-    if renamed := [label for oid, label in then.labels.items() if now.labels.get(oid, label) != label]:
-        found.append(("enum renamed", f"labels of its enums were renamed: {', '.join(renamed)}"))
     if stored.covers != covers:
-        text = "its columns, their types, the merge key or what the strategy looks for changed"
-        found.append(("columns changed", text))
+        found.append(("other claim", "what the strategy looks for, or append_only, changed"))
     # What changes the text of a row would make every canary another row: then the rows are read again anyway.
-    if not found and _other_history(stored, at):
+    if not found and not changes.reseed and _other_history(stored, at, changes.texts_stay):
         text = "rows that were exported are other rows now, by transactions that had ended before: it was restored"
         found.append(("canary changed", text))
     return found

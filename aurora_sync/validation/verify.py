@@ -2,8 +2,8 @@
 
 Runs behind an increment, in its snapshot, and moves no data that is equal: both sides sum a digest of every row over
 buckets of the key, and only rows of buckets that differ are read and compared one by one, typed, in the
-warehouse. Three things are compared one by one in full, because the two sides have no text in common for them:
-floats, jsonb, and tables without a merge key.
+warehouse. These are compared one by one in full, because the two sides have no text in common for them: floats, jsonb,
+arrays, columns whose policy changes values, and tables without a merge key.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic
 
@@ -49,7 +50,9 @@ def apply(
     started = monotonic()
     target = ddl.target_name(config)
     existing = ddl.existing_columns(session, target)
-    layout = ddl.layout(config, manifest, log_schema, existing)
+    to_rename = evolve.renames(existing, manifest)
+    named = {to_rename.get(name, name): type_ for name, type_ in existing.items()}
+    layout = ddl.layout(config, manifest, log_schema, named)
     sync_log.prepare(session, target, log_schema)
     merging = started
     changes: tuple[Finding, ...] = ()
@@ -60,6 +63,9 @@ def apply(
             layout, adjusted = _assert_staged(session, layout, manifest, loaded)
             if existing:
                 layout, changes = evolve.adapt_target(session, layout, existing, manifest)
+                if evolve.left_behind(existing, manifest):
+                    evolution = replace(manifest.evolution, rekeyed=True)
+                    manifest = replace(manifest, evolution=evolution)
                 if manifest.expected_sequence == 0:
                     _refuse_foreign(session, layout, manifest, log_schema)
             if reconcile:
@@ -125,13 +131,17 @@ def _transact(
         if not allow_deletes:
             _guard_deletes(config, layout, manifest, deleted, present_before)
     if manifest.disposition is Disposition.REPLACE:
-        if not layout.key:
-            session.modify(merge.renumber(layout))
-        deleted = session.modify(merge.delete_unstaged(layout), written if layout.soft else ())
+        rekeyed = manifest.evolution.rekeyed  # no row is found by the new key: all give way, and the marked ones stay
+        if rekeyed:
+            deleted = session.modify(merge.delete_present(layout))
+        else:
+            if not layout.key:
+                session.modify(merge.renumber(layout))
+            deleted = session.modify(merge.delete_unstaged(layout), written if layout.soft else ())
         if not allow_deletes:
-            # Without a key a changed row is a deleted and an inserted one: only the difference is a loss. Rows that
-            # were marked as deleted before are none.
-            left = _count(session, layout)[1] if layout.key else manifest.rows
+            # Without a key, or by another, a changed row is a deleted and an inserted one: only the difference is a
+            # loss. Rows that were marked as deleted before are none.
+            left = _count(session, layout)[1] if layout.key and not rekeyed else manifest.rows
             removed = present_before - left
             _guard_deletes(config, layout, manifest, removed, present_before)
     if manifest.disposition is Disposition.APPEND:
@@ -139,7 +149,7 @@ def _transact(
     else:
         changed = session.modify(merge.merge(layout), written)
     rows_after, present_after = _count(session, layout)
-    inserted = rows_after - rows_before + (0 if layout.soft else deleted)
+    inserted = rows_after - rows_before + (0 if layout.soft and not manifest.evolution.rekeyed else deleted)
     whole = manifest.rows if manifest.disposition is Disposition.REPLACE else manifest.source_rows
     if (manifest.disposition is Disposition.REPLACE or manifest.repaired) and present_after != whole:
         raise DefectError(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from aurora_sync.config.tables import TableConfig, fold
 from aurora_sync.errors import ConfigError
-from aurora_sync.increment import Column, Manifest
+from aurora_sync.increment import Column, Evolution, Manifest
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.types import TEXT, TypeRule, type_rule, widened
 
@@ -153,7 +153,9 @@ class Layout:
 def layout(config: TableConfig, manifest: Manifest, log_schema: str, existing: dict[str, str]) -> Layout:
     """``existing`` are the columns of the target, empty when there is none. Raises ConfigError when two columns fold to
     one name, or one to a name of ours."""
-    columns = {column.name: TargetColumn(column, _rule(column, existing)) for column in manifest.columns}
+    columns = {
+        column.name: TargetColumn(column, _rule(column, existing, manifest.evolution)) for column in manifest.columns
+    }
     seen: dict[str, str] = dict.fromkeys(ADDED_TYPES, "a column that aurora_sync adds")
     problems = []
     for name, column in columns.items():
@@ -175,9 +177,12 @@ def layout(config: TableConfig, manifest: Manifest, log_schema: str, existing: d
     )
 
 
-def _rule(column: Column, existing: dict[str, str]) -> TypeRule:
-    """A column that became text because of a value stays text: its type does not come and go with its values."""
+def _rule(column: Column, existing: dict[str, str], evolution: Evolution) -> TypeRule:
+    """A column that became text because of a value stays text, until its type changes at the source: a type does not
+    come and go with its values."""
     rule = type_rule(column)
+    if column.name in evolution.retyped:
+        return rule
     was_widened = existing.get(fold(column.name)) == "VARCHAR" and not rule.is_text and rule.policy == "exact"
     return widened(column) if was_widened else rule
 

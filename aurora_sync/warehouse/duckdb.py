@@ -70,8 +70,6 @@ def to_duckdb(statement: str) -> str:
             type_.replace(exp.DataType.build("JSON"))
         elif type_.this is exp.DataType.Type.BINARY:
             type_.set("expressions", [])
-    for array in [*tree.find_all(exp.ToArray)]:
-        array.replace(array.this)
     for parse in [*tree.find_all(exp.ParseJSON)]:
         parse.replace(exp.cast(parse.this, exp.DataType.Type.JSON))
     return tree.sql(dialect="duckdb", unsupported_level=sqlglot.ErrorLevel.RAISE)

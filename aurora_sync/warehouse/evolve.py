@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import re
 
+from aurora_sync.config.tables import fold
 from aurora_sync.errors import TargetChangedError, WarehouseError
 from aurora_sync.increment import Action, Disposition, Finding, Manifest
 from aurora_sync.warehouse import ddl
 from aurora_sync.warehouse.base import Session
-from aurora_sync.warehouse.ddl import ADDED_TYPES, RUN_SEQ, Layout, TargetColumn, identifier
+from aurora_sync.warehouse.ddl import ADDED_TYPES, RUN_SEQ, Layout, TargetColumn, identifier, literal
 from aurora_sync.warehouse.types import printed
 
 _NUMBER = re.compile(r"NUMBER\((\d+),(\d+)\)")
+# The comment on a column of the target that the source has no more.
+DROPPED = "Dropped at the source, or no longer synced: rows inserted since have NULL here"
 _JSON = ("VARIANT", "ARRAY")  # DuckDB has one type for both
 
 
@@ -37,6 +40,11 @@ def adapt_target(
             where=manifest.table,
             hint="rename or drop that table, or choose another target_schema or target_table",
         )
+    to_rename = renames(existing, manifest)
+    _refuse_lost_text(layout, existing, manifest)
+    for old, new in to_rename.items():
+        session.query(f"ALTER TABLE {layout.target.sql} RENAME COLUMN {identifier(old)} TO {identifier(new)}")
+        existing[new] = existing.pop(old)
     for name in layout.types:
         if name not in existing:
             session.query(ddl.add_column(layout, name))
@@ -47,12 +55,48 @@ def adapt_target(
                 where=manifest.table,
                 hint="drop or rename the target and sync again to load it in full",
             )
-    changes = []
+    for name in map(fold, (*manifest.evolution.former_key, *manifest.evolution.renamed)):
+        if name in existing and name not in layout.match:
+            session.query(f"ALTER TABLE {layout.target.sql} ALTER COLUMN {identifier(name)} DROP NOT NULL")
+    for name in map(fold, (*manifest.evolution.dropped, *manifest.evolution.renamed)):
+        if name in existing:
+            session.query(f"COMMENT ON COLUMN {layout.target.sql}.{identifier(name)} IS {literal(DROPPED)}")
+    changes: list[Finding] = []
     for column in layout.columns:
         if column.name in existing and not _holds(existing[column.name], column.rule.target):
             layout, change = _convert(session, layout, column, existing, manifest)
             changes += change
     return layout, tuple(changes)
+
+
+def _refuse_lost_text(layout: Layout, existing: dict[str, str], manifest: Manifest) -> None:
+    """Of jsonb and arrays the warehouse keeps the value and not its text. Raises TargetChangedError."""
+    lost = [c for c in layout.columns if c.rule.is_text and existing.get(c.name) in _JSON]
+    if lost and manifest.disposition is not Disposition.REPLACE:
+        raise TargetChangedError(
+            f"column {lost[0].source.name} holds a value that {existing[lost[0].name]} cannot, and becomes text; the"
+            " text of the older values is only at the source",
+            where=manifest.table,
+        )
+
+
+def renames(existing: dict[str, str], manifest: Manifest) -> dict[str, str]:
+    """The columns of the target still to be renamed, as it spells them.
+
+    Raises TargetChangedError where the new name is in use, by a column that the source dropped before: only a whole
+    read gives that the values of the other.
+    """
+    found = {fold(old): fold(new) for old, new in manifest.evolution.renamed.items() if fold(old) in existing}
+    if taken := [new for new in found.values() if new in existing]:
+        if manifest.disposition is not Disposition.REPLACE:
+            raise TargetChangedError(f"the target has a column {taken[0]} already", where=manifest.table)
+        found = {old: new for old, new in found.items() if new not in taken}
+    return found
+
+
+def left_behind(existing: dict[str, str], manifest: Manifest) -> bool:
+    """Whether a column could not be renamed: the merge key may be another column of the target now."""
+    return any(fold(old) in existing for old in manifest.evolution.renamed)
 
 
 def _holds(existing: str, wanted: str) -> bool:
@@ -68,12 +112,6 @@ def _convert(
 ) -> tuple[Layout, list[Finding]]:
     """Give one column the type of its rule; or text, where its present values do not convert."""
     was, wanted = existing[column.name], column.rule.target
-    if was in _JSON and column.rule.is_text and manifest.disposition is not Disposition.REPLACE:
-        raise TargetChangedError(
-            f"column {column.source.name} holds a value that {was} cannot, and becomes text: the text of the older"
-            " values is read again",
-            where=manifest.table,
-        )
     try:
         if not _fits(session, layout, column, was):
             raise WarehouseError(f"values of {column.name} do not fit {wanted}", where=manifest.table)

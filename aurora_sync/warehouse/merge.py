@@ -179,6 +179,11 @@ def newest_run(target: TableName) -> str:
     return f'SELECT MAX("{RUN_SEQ}") FROM {target.sql}'
 
 
+def delete_present(layout: Layout) -> str:
+    """Remove all rows but those that are marked as deleted."""
+    return f"DELETE FROM {layout.target.sql}{f' WHERE {PRESENT}' if layout.marks else ''}"
+
+
 def count_target(target: TableName, marks: bool) -> str:
     """All rows, and those that count as present: not marked as deleted, where the target has such ``marks``."""
     present = _count_if(PRESENT) if marks else "COUNT(*)"

@@ -176,8 +176,8 @@ def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA) 
     """The state to resume from. Writes nothing.
 
     Without a watermark where the target is gone, or has another number of rows than the log says (it was
-    restored, or edited by hand): the run is then a full one, and the run sequence goes on. Raises
-    WarehouseError when another source table fills this target, or when a newer release wrote the watermark.
+    restored, or edited by hand): the run is then a full one, and the run sequence goes on. Raises WarehouseError
+    when a newer release wrote the watermark.
     """
     target = target_name(config)
     if not existing_columns(session, _log(log_schema)):
@@ -189,15 +189,9 @@ def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA) 
     if not rows:
         return State(run_sequence=0, watermark=None)
     entry = _entry(rows[0])
-    if entry.source_table != config.qualified_name:
-        raise WarehouseError(
-            f"{target} is filled from {entry.source_table}, and now {config.qualified_name} claims it",
-            where=config.qualified_name,
-            hint="give one of them another target_schema or target_table",
-        )
     columns = existing_columns(session, target)
     if not columns or count_present(session, target, columns) != entry.target_rows:
-        return State(run_sequence=entry.run_sequence, watermark=None, load_id=entry.load_id)
+        return State(entry.run_sequence, None, entry.load_id, source_table=entry.source_table)
     try:
         watermark = Watermark.from_json(entry.watermark)
     except ValueError as error:
@@ -213,4 +207,5 @@ def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA) 
         entry.target_rows,
         entry.applied_at,
         Certificate.reconciled_in(entry.certificate),
+        source_table=entry.source_table,
     )

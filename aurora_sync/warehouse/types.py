@@ -105,7 +105,7 @@ ARRAY = _cast(
     "ARRAY",
     "{0} LIKE '%}}'",
     "elements as numbers, booleans or text; not subscripts that begin elsewhere than at 1",
-    cast="TO_ARRAY(PARSE_JSON({0}))",
+    cast="CAST(PARSE_JSON({0}) AS %s)",
     form="",
 )
 

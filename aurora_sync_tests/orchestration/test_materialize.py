@@ -66,6 +66,7 @@ def test_whatever_is_worth_a_plot_is_a_number(build: Build, instance: dg.Dagster
         "rows_updated",
         "rows_deleted",
         "bytes_staged",
+        "values_adjusted",
         "seconds_plan",
         "seconds_export",
         "seconds_load",

@@ -28,7 +28,7 @@ from typing import Any
 import duckdb
 
 from aurora_sync.warehouse.base import Objects
-from aurora_sync.warehouse.duckdb import _READ_CSV, SETTINGS, to_duckdb
+from aurora_sync.warehouse.duckdb import _READ_CSV, ROW_BYTES, SETTINGS, to_duckdb
 from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
 
 _COPY = re.compile(r"COPY INTO (?P<table>\S+) FROM '@[^/]+/(?P<path>.*)' FILES = \((?P<files>.*)\) FILE_FORMAT")
@@ -172,7 +172,7 @@ class Connection:
             for file in files:
                 local = Path(folder) / file
                 self.server.store.download(path + file, local)
-                insert = f"INSERT INTO {table} SELECT * FROM {_READ_CSV.format(columns=columns)}"
+                insert = f"INSERT INTO {table} SELECT * FROM {_READ_CSV.format(columns=columns, row_bytes=ROW_BYTES)}"
                 ((loaded,),) = self._duckdb.execute(insert, [str(local)]).fetchall()
                 results.append((file, "LOADED", loaded))
         return results

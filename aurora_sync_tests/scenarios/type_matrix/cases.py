@@ -42,9 +42,9 @@ _STRINGS = (
 _DATES = texts("2024-02-29", "1970-01-01", "0001-01-01", "9999-12-31", "1582-10-10", "1900-03-01")
 
 
-def _far(first: str, last: str) -> dict[str, str | None]:
+def _far(first: str | None, last: str | None) -> dict[str, str | None]:
     late, early = texts("infinity", "10000-01-01"), texts("-infinity", "0044-03-15 BC")
-    return dict.fromkeys(late, last) | dict.fromkeys(early, first)
+    return {**dict.fromkeys(late, last), **dict.fromkeys(early, first)}
 
 
 _STAMPS = texts(

@@ -3,10 +3,6 @@ column says what it is instead, and the run says how often."""
 
 from __future__ import annotations
 
-import json
-import math
-from datetime import date, datetime, time
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -15,6 +11,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import GuardError
 from aurora_sync.source.connection import connect
 from aurora_sync_tests.scenarios.type_matrix.cases import CASES, Case
+from aurora_sync_tests.scenarios.type_matrix.oracle import as_text, assert_arrived
 from aurora_sync_tests.scenarios.world import World, config
 
 UNFIT = [case for case in CASES if case.unfit]
@@ -36,47 +33,6 @@ def in_source(world: World) -> dict[int, str | None]:
         return dict(cursor.fetchall())
 
 
-def as_text(value: Any, oracle: str) -> str:
-    """A value of the warehouse as PostgreSQL would print it. Floats and JSON, of which one value has many texts, give
-    the oracle's where they are the same value."""
-    match value:
-        case str():
-            return value
-        case bool():
-            return "t" if value else "f"
-        case float():
-            read = float(oracle.replace("Infinity", "inf"))
-            same = (
-                math.isnan(value)
-                if math.isnan(read)
-                else (value, math.copysign(1, value))
-                == (
-                    read,
-                    math.copysign(1, read),
-                )
-            )
-            return oracle if same else repr(value)
-        case Decimal() | int():
-            return f"{value:f}"
-        case datetime():
-            return f"{value.year:04}-{value:%m-%d %H:%M:%S}{_fraction(value)}{'+00' if value.tzinfo else ''}"
-        case date():
-            return f"{value.year:04}-{value:%m-%d}"
-        case time():
-            return f"{value:%H:%M:%S}{_fraction(value)}"
-        case bytes():
-            return "\\x" + value.hex()
-    raise AssertionError(f"no text for {value!r}")
-
-
-def _fraction(value: datetime | time) -> str:
-    return f".{value.microsecond:06}".rstrip("0") if value.microsecond else ""
-
-
-def parsed(text: str) -> Any:
-    return json.loads(text, parse_float=Decimal, parse_int=Decimal)
-
-
 def in_warehouse(world: World) -> dict[int, Any]:
     return {int(id_): v for id_, v in world.query('SELECT "ID", "V" FROM "PUBLIC"."T"')}
 
@@ -86,33 +42,6 @@ def type_in_warehouse(world: World) -> str:
         "SELECT DATA_TYPE FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_NAME = 'T' AND COLUMN_NAME = 'V'"
     )
     return str(found)
-
-
-def as_array(world: World, type_: str, document: Any) -> str:
-    """A JSON array as PostgreSQL prints the array of that type."""
-
-    def written(element: Any) -> str:
-        if isinstance(element, list):
-            return "{" + ",".join(map(written, element)) + "}"
-        if element is None:
-            return "NULL"
-        text = json.dumps(element) if isinstance(element, bool | float) else str(element)
-        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-    with connect(world.dsn) as connection, connection.cursor() as cursor:
-        cursor.execute(f"SET search_path = public; SELECT (%s)::{type_}::text", (written(document),))
-        return str(cursor.fetchone()[0])
-
-
-def assert_arrived(world: World, case: Case, held: Any, oracle: str | None) -> None:
-    if oracle is None or held is None:
-        assert held is oracle
-    elif case.type == "jsonb":
-        assert parsed(held) == parsed(oracle)
-    elif case.type.endswith("[]") and held[0] == "[" and held[-1] == "]":
-        assert as_array(world, case.type, json.loads(held, parse_float=str)) == oracle
-    else:
-        assert as_text(held, oracle) == oracle
 
 
 def assert_verified(world: World, table: TableConfig) -> None:
@@ -129,7 +58,7 @@ def test_value_arrives_as_postgresql_prints_it(world: World, case: Case) -> None
     source, held = in_source(world), in_warehouse(world)
     assert held.keys() == source.keys()
     for number, oracle in source.items():
-        assert_arrived(world, case, held[number], oracle)
+        assert_arrived(world.dsn, case, held[number], oracle)
     assert_verified(world, table)
 
 
@@ -147,7 +76,7 @@ def test_column_becomes_text_for_a_value_that_its_natural_type_cannot_hold(world
     source, held = in_source(world), in_warehouse(world)
     assert held.keys() == source.keys()
     for number, oracle in source.items():
-        assert_arrived(world, case, held[number], oracle)
+        assert_arrived(world.dsn, case, held[number], oracle)
     assert_verified(world, table)
     world.execute("DELETE FROM t WHERE id >= 100", "UPDATE t SET v = v")
     world.sync(table, full=True)
@@ -161,7 +90,7 @@ def test_first_load_with_such_a_value_makes_the_column_text(world: World, case: 
     assert type_in_warehouse(world) == "VARCHAR"
     source, held = in_source(world), in_warehouse(world)
     for number, oracle in source.items():
-        assert_arrived(world, case, held[number], oracle)
+        assert_arrived(world.dsn, case, held[number], oracle)
 
 
 @pytest.mark.parametrize("case", UNFIT, ids=str)

@@ -11,15 +11,15 @@ from aurora_sync_tests.scenarios.world import World, config
 
 COLUMNS = """
  i2 smallint, i8 bigint, n numeric(12,3), nn numeric, t text, c char(5), vc varchar(9), b boolean, d date, ti time,
- ts timestamp, tz timestamptz, by bytea, u uuid, j json, iv interval, a int[], en public.mood, ip inet
+ ts timestamp, tz timestamptz, by bytea, u uuid, j json, iv interval, a oidvector, en public.mood, ip inet
 """
 VALUES = {
     1: ", ".join(["NULL"] * 19),
     101: "-32768, 9223372036854775807, -0.5, 1e40, '', 'a', '', true, '0044-03-15', '00:00', '0044-03-15 00:00:00',"
-    " '2024-02-29 12:00:00.1+02', '', md5('')::uuid, '{\"b\": 1, \"a\": 1}', '1 mon', '{}', 'sad', '::1'",
+    " '2024-02-29 12:00:00.1+02', '', md5('')::uuid, '{\"b\": 1, \"a\": 1}', '1 mon', '', 'sad', '::1'",
     201: "7, -1, 123456789.125, 'NaN', E'Gr\\u00f6\\u00dfe \\U0001F600\\n\"quoted\", \\\\N', 'abcde', 'N', false,"
     " '9999-12-31', '23:59:59.999999', '2024-01-01 00:00:00.5', '1970-01-01 00:00:00.000001+00', '\\x00ff',"
-    " md5('a')::uuid, '[1.50]', '-1 day', '{1,NULL}', 'glad', '10.0.0.0/8'",
+    " md5('a')::uuid, '[1.50]', '-1 day', '1 2', 'glad', '10.0.0.0/8'",
 }
 MOOD = "CREATE TYPE public.mood AS ENUM ('sad', 'glad')"
 
