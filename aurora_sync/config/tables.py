@@ -247,6 +247,9 @@ class Checks(_Model):
     certificate: Check = Field(
         default_factory=Check, description="What was committed before the snapshot is in the target, provably."
     )
+    schema_: Check = Field(
+        default_factory=Check, alias="schema", description="Warns in the run that applied a change of columns."
+    )
 
 
 class TableOptions(_Model):

@@ -6,6 +6,7 @@ row_count   source and target as of one snapshot; fewer rows in the target is al
 watermark   never backwards, and forwards when rows were applied
 merge_key   never null, and no two rows share one
 certificate what the run guarantees is proved, or bounded by a lag that it names
+schema      a warning, with before and after, of the run in which columns of the source or the target changed
 =========== ==========================================================================================
 """
 
@@ -35,6 +36,7 @@ _DESCRIPTIONS = {
     "watermark": "The watermark never moves backwards, and forwards when rows were applied.",
     "merge_key": "The merge key is never null, and no two rows share one.",
     "certificate": "What was committed before the snapshot is in the target, provably.",
+    "schema": "The columns of source and target are those of the run before; else, what changed.",
 }
 
 
@@ -49,7 +51,9 @@ class Verdict:
 
 
 def enabled(table: TableConfig) -> dict[str, Check]:
-    checks: dict[str, Check] = {name: getattr(table.checks, name) for name in _DESCRIPTIONS}
+    checks: dict[str, Check] = {
+        name: getattr(table.checks, {"schema": "schema_"}.get(name, name)) for name in _DESCRIPTIONS
+    }
     return {name: check for name, check in checks.items() if check.enabled}
 
 
@@ -96,7 +100,8 @@ def judge(name: str, check: Check, receipt: Receipt) -> Verdict:
         return row_count(check, receipt)
     if receipt.run_sequence % check.every:
         return Verdict(None, f"judged at every {check.every}th applied run")
-    return {"watermark": watermark, "merge_key": merge_key, "certificate": certificate}[name](receipt)
+    verdicts = {"watermark": watermark, "merge_key": merge_key, "certificate": certificate, "schema": schema}
+    return verdicts[name](receipt)
 
 
 def row_count(check: RowCountCheck, receipt: Receipt) -> Verdict:
@@ -157,6 +162,14 @@ def certificate(receipt: Receipt) -> Verdict:
     numbers = {"level": found.level.value, "changes": ", ".join(found.changes), **found.rests_on}
     text = f"{found.level.value}: {found.text}"
     return Verdict(found.level is not Level.UNCERTIFIED, text, WARN, numbers)
+
+
+def schema(receipt: Receipt) -> Verdict:
+    """A warning in the run that applied a change, so that somebody looks at what reads the target."""
+    if not receipt.schema_changes:
+        return Verdict(True, "No column changed since the run before", WARN)
+    shown = {"changes": metadata.schema_changes(receipt.schema_changes)}
+    return Verdict(False, "; ".join(change.text for change in receipt.schema_changes), WARN, shown)
 
 
 def with_last_verified(verdict: Verdict, last: Mapping[str, Any] | None) -> Verdict:

@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from aurora_sync.increment import Column, Receipt, Snapshot, Watermark
+from aurora_sync.increment import Column, Finding, Receipt, Snapshot, Watermark
 from aurora_sync.orchestration import compat
 
 RUN_SEQUENCE = "run_sequence"
@@ -42,6 +42,8 @@ def of_receipt(receipt: Receipt) -> dict[str, Any]:
     if receipt.certificate.findings:
         rows = [f"| {found.event} | {found.action.value} | {found.text} |" for found in receipt.certificate.findings]
         metadata["findings"] = dg.MetadataValue.md("\n".join(["| event | action | |", "|---|---|---|", *rows]))
+    if receipt.schema_changes:
+        metadata["schema_changes"] = schema_changes(receipt.schema_changes)
     if receipt.repair is not None:
         metadata |= {f"reconcile_{name}": number for name, number in vars(receipt.repair).items()}
     metadata["values_adjusted"] = sum(adjusted.values for adjusted in receipt.adjusted)
@@ -52,6 +54,12 @@ def of_receipt(receipt: Receipt) -> dict[str, Any]:
     if receipt.warnings:
         metadata["warnings"] = dg.MetadataValue.md("\n".join(f"- {warning}" for warning in receipt.warnings))
     return metadata
+
+
+def schema_changes(changes: Iterable[Finding]) -> dg.MetadataValue:
+    """What changed, with before and after."""
+    rows = [f"| {c.event} | {c.action.value} | {c.before or '-'} | {c.after or '-'} |" for c in changes]
+    return dg.MetadataValue.md("\n".join(["| change | action | before | after |", "|---|---|---|---|", *rows]))
 
 
 def column_schema(columns: Iterable[Column], key: Iterable[str]) -> dg.TableSchema:

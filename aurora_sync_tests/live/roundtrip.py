@@ -112,7 +112,10 @@ def _assert_equal(connection: Any, places: Places, config: TableConfig) -> None:
     elif config.table_name == "lines":
         source, target = "a::text, b", 'CAST("A" AS VARCHAR), "B"'
     else:
-        source = "id::text, name, price::text, exact::text, (extract(epoch FROM at) * 1000000)::bigint::text, to_json(tags)::text"
+        source = (
+            "id::text, name, price::text, exact::text, (extract(epoch FROM at) * 1000000)::bigint::text,"
+            " to_json(tags)::text"
+        )
         target = (
             'CAST("ID" AS VARCHAR), "NAME", CAST("PRICE" AS VARCHAR), "EXACT",'
             ' CAST(DATE_PART(EPOCH_MICROSECOND, "AT") AS VARCHAR), TO_JSON("TAGS")'

@@ -4,7 +4,7 @@ import dagster as dg
 import pytest
 
 from aurora_sync.config.tables import Check, RowCountCheck
-from aurora_sync.increment import Certificate, Disposition, Level, Receipt
+from aurora_sync.increment import Action, Certificate, Disposition, Finding, Level, Receipt
 from aurora_sync.orchestration import checks
 from aurora_sync_tests.orchestration.conftest import TABLES, Build, run
 from aurora_sync_tests.orchestration.receipts import receipt, watermark
@@ -91,6 +91,7 @@ def test_every_check_is_judged_in_the_step_that_synced(
         "watermark": (True, ERROR),
         "merge_key": (True, ERROR),
         "certificate": (True, WARN),
+        "schema": (True, WARN),
     }
     assert found["row_count"].target_materialization_data is not None
 
@@ -98,7 +99,7 @@ def test_every_check_is_judged_in_the_step_that_synced(
 def test_disabled_check_is_not_declared(build: Build, receipts: list[Receipt], instance: dg.DagsterInstance) -> None:
     receipts.append(receipt())
     definitions = build(TABLES + "    checks: {watermark: {enabled: false}}\n")
-    assert set(evaluations(run(definitions, instance))) == {"row_count", "merge_key", "certificate"}
+    assert set(evaluations(run(definitions, instance))) == {"row_count", "merge_key", "certificate", "schema"}
 
 
 def test_severity_warn_of_tables_yaml_makes_every_failure_a_warning(
@@ -169,3 +170,11 @@ def test_certificate_passes_when_proved_or_bounded_and_warns_when_not() -> None:
     uncertified = judged(Level.UNCERTIFIED)
     assert (uncertified.passed, uncertified.severity) == (False, checks.WARN)
     assert (uncertified.text, uncertified.numbers["horizon"]) == ("uncertified: why", "7")
+
+
+def test_changed_schema_warns_with_before_and_after() -> None:
+    change = Finding("column renamed", Action.ADAPT, "column name was renamed to title", "name", "title")
+    verdict = checks.judge("schema", Check(), receipt(schema_changes=(change,)))
+    assert (verdict.passed, verdict.severity, verdict.text) == (False, WARN, change.text)
+    assert "| column renamed | adapt | name | title |" in verdict.numbers["changes"].value
+    assert checks.judge("schema", Check(), receipt()).passed is True

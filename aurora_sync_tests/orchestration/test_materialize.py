@@ -53,7 +53,7 @@ def test_run_syncs_the_table_and_reports_it(build: Build, instance: dg.DagsterIn
     assert shown["certificate"] == "certified"
     assert data_version(result) == "1"
     checks = {check.check_name: check.passed for check in result.get_asset_check_evaluations()}
-    assert checks == {"row_count": True, "watermark": True, "merge_key": True, "certificate": True}
+    assert checks == {"row_count": True, "watermark": True, "merge_key": True, "certificate": True, "schema": True}
 
 
 def test_whatever_is_worth_a_plot_is_a_number(build: Build, instance: dg.DagsterInstance) -> None:

@@ -116,6 +116,13 @@ class World:
         assert not lost, f"{lost.total()} rows missing or stale, such as {next(iter(lost))}"
         assert not surplus, f"{surplus.total()} rows too many, such as {next(iter(surplus))}"
 
+    def assert_verified(self, config: TableConfig, **options: Any) -> int:
+        """Source and target are equal by content; returns the number of rows."""
+        found = self.sync(config, verify=True, **options).verification
+        assert found is not None
+        assert found.equal, found.examples
+        return found.source_rows
+
     def run_sequences(self, config: TableConfig) -> list[int]:
         """Of all increments in the sync log, in order."""
         log = TableName(self.places.log_schema, "SYNC_LOG")

@@ -9,6 +9,7 @@ import pytest
 
 from aurora_sync.errors import GuardError
 from aurora_sync.increment import Action, Disposition, Receipt
+from aurora_sync.source.connection import connect
 from aurora_sync_tests.scenarios.world import World, config
 
 TABLE = (
@@ -171,8 +172,6 @@ CHANGES = [
 
 
 def source(world: World, query: str) -> list[tuple[Any, ...]]:
-    from aurora_sync.source.connection import connect
-
     with connect(world.dsn) as connection, connection.cursor() as cursor:
         cursor.execute("SET search_path = public")
         cursor.execute(query)
@@ -180,11 +179,7 @@ def source(world: World, query: str) -> list[tuple[Any, ...]]:
 
 
 def assert_equal(world: World) -> None:
-    table = config()
-    found = world.sync(table, verify=True).verification
-    assert found is not None
-    assert found.equal, found.examples
-    assert found.source_rows == len(source(world, "SELECT 1 FROM t"))
+    assert world.assert_verified(config()) == len(source(world, "SELECT 1 FROM t"))
 
 
 def changes(receipt: Receipt) -> list[tuple[str, Action, str, str]]:
@@ -203,11 +198,8 @@ def test_target_follows(world: World, change: Change, deletes: str) -> None:
     receipt = world.sync(table)
     assert (change.event, change.action, change.before, change.after) in changes(receipt)
     assert (receipt.disposition is Disposition.REPLACE) is change.whole
-    found = world.sync(table, verify=True)
-    assert found.verification is not None
-    assert found.verification.equal, found.verification.examples
-    assert found.verification.source_rows == 19
-    assert changes(found) == []
+    assert changes(world.sync(table)) == []
+    assert world.assert_verified(table) == 19
     ((marked,),) = world.query('SELECT COUNT(*) FROM "PUBLIC"."T"' + (' WHERE "_DELETED"' if deletes == "soft" else ""))
     assert marked == (1 if deletes == "soft" else 19)
 
@@ -226,7 +218,7 @@ def test_freeze_fails_with_the_difference_and_moves_nothing(world: World, change
         assert difference in str(raised.value)
     assert world.query('SELECT * FROM "PUBLIC"."T" ORDER BY "ID"') == before
     world.sync(table, full=True)
-    assert world.sync(table, verify=True).verification.equal  # type: ignore[union-attr]
+    world.assert_verified(table)
 
 
 def test_ignore_leaves_new_columns_out_and_dropped_ones_as_they_are(world: World) -> None:
@@ -240,21 +232,22 @@ def test_ignore_leaves_new_columns_out_and_dropped_ones_as_they_are(world: World
     assert receipt.rows_exported == 1
     assert world.query('SELECT COUNT("NAME"), COUNT(*) FROM "PUBLIC"."T"') == [(20, 20)]
     assert "MORE" not in columns(world)
-    assert comment(world, "NAME") is None
+    assert comment(world, "NAME") == ""
     world.execute("ALTER TABLE t RENAME price TO cost")
     with pytest.raises(GuardError, match=r"schema_changes is ignore: column renamed: price -> cost"):
         world.sync(table)
 
 
 def columns(world: World) -> dict[str, str]:
-    return dict(world.query("SELECT COLUMN_NAME, DATA_TYPE FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_NAME = 'T'"))  # type: ignore[arg-type]
+    return dict(world.query("SELECT COLUMN_NAME, DATA_TYPE FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_NAME = 'T'"))
 
 
-def comment(world: World, column: str) -> str | None:
+def comment(world: World, column: str) -> str:
+    """Empty where there is none."""
     ((found,),) = world.query(
         f"SELECT comment FROM duckdb_columns() WHERE table_name = 'T' AND column_name = '{column}'"
     )
-    return found
+    return str(found or "")
 
 
 def test_dropped_column_is_kept_with_its_values_and_marked(world: World) -> None:
@@ -264,8 +257,8 @@ def test_dropped_column_is_kept_with_its_values_and_marked(world: World) -> None
     world.execute("ALTER TABLE t DROP name", "UPDATE t SET price = 9 WHERE id = 1", "INSERT INTO t VALUES (21, 121)")
     receipt = world.sync(table)
     assert receipt.rows_exported == 2
-    assert comment(world, "NAME").startswith("Dropped at the source")  # type: ignore[union-attr]
-    kept = dict(world.query('SELECT "ID", "NAME" FROM "PUBLIC"."T"'))  # type: ignore[arg-type]
+    assert comment(world, "NAME").startswith("Dropped at the source")
+    kept = dict(world.query('SELECT "ID", "NAME" FROM "PUBLIC"."T"'))
     assert (kept[1], kept[2], kept[21]) == ("n1", "n2", None)
 
 
@@ -295,7 +288,7 @@ def test_column_named_as_one_that_was_dropped_before(world: World) -> None:
     receipt = world.sync(table)
     assert receipt.disposition is Disposition.REPLACE
     assert_equal(world)
-    assert comment(world, "PRICE").startswith("Dropped")  # type: ignore[union-attr]
+    assert comment(world, "PRICE").startswith("Dropped")
 
 
 def test_column_dropped_and_made_again_between_two_runs(world: World) -> None:

@@ -31,9 +31,7 @@ def test_row_of_200_mb_arrives(world: World) -> None:
     assert size(world)[50_000] == 3_000_000 * 34
     ((same,),) = world.query('SELECT COUNT(*) FROM "PUBLIC"."T" WHERE LENGTH("V") = 5')
     assert same == 99_999
-    verified = world.sync(table, verify=True).verification
-    assert verified is not None
-    assert verified.equal
+    world.assert_verified(table)
 
 
 def test_value_over_the_limit_fails_with_table_column_key_and_size(world: World) -> None:

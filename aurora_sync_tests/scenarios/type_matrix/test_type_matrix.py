@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import GuardError
 from aurora_sync.source.connection import connect
 from aurora_sync_tests.scenarios.type_matrix.cases import CASES, Case
@@ -44,12 +43,6 @@ def type_in_warehouse(world: World) -> str:
     return str(found)
 
 
-def assert_verified(world: World, table: TableConfig) -> None:
-    verified = world.sync(table, verify=True).verification
-    assert verified is not None
-    assert verified.equal, verified.examples
-
-
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_value_arrives_as_postgresql_prints_it(world: World, case: Case) -> None:
     make(world, case, *case.exact)
@@ -59,7 +52,7 @@ def test_value_arrives_as_postgresql_prints_it(world: World, case: Case) -> None
     assert held.keys() == source.keys()
     for number, oracle in source.items():
         assert_arrived(world.dsn, case, held[number], oracle)
-    assert_verified(world, table)
+    world.assert_verified(table)
 
 
 @pytest.mark.parametrize("case", UNFIT, ids=str)
@@ -77,7 +70,7 @@ def test_column_becomes_text_for_a_value_that_its_natural_type_cannot_hold(world
     assert held.keys() == source.keys()
     for number, oracle in source.items():
         assert_arrived(world.dsn, case, held[number], oracle)
-    assert_verified(world, table)
+    world.assert_verified(table)
     world.execute("DELETE FROM t WHERE id >= 100", "UPDATE t SET v = v")
     world.sync(table, full=True)
     assert type_in_warehouse(world) == "VARCHAR"  # a type does not come and go with its values
@@ -114,7 +107,7 @@ def test_fail_and_null(world: World, case: Case) -> None:
     assert {key: held.pop(key) for key in list(held) if key >= 100} == dict.fromkeys(range(100, 100 + unfit))
     assert held == before
     assert type_in_warehouse(world) == natural
-    assert_verified(world, table)
+    world.assert_verified(table)
 
 
 @pytest.mark.parametrize("case", CLAMPED, ids=str)
@@ -127,7 +120,7 @@ def test_clamp(world: World, case: Case) -> None:
     for number, nearest in enumerate(case.unfit.values()):
         assert nearest is not None
         assert as_text(held[number], nearest) == nearest
-    assert_verified(world, table)
+    world.assert_verified(table)
 
 
 @pytest.mark.parametrize("case", UNFIT, ids=str)
