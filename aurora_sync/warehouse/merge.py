@@ -8,6 +8,8 @@ run sequence and the time (UTC) of the increment.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aurora_sync.warehouse.ddl import (
     DELETED,
     KEY_NO,
@@ -26,6 +28,8 @@ from aurora_sync.warehouse.ddl import (
 # with the numbers that are there, and the target need not be read. More than any increment has rows, and
 # 900 million increments still fit NUMBER(19,0).
 NUMBERS_PER_RUN = 10_000_000_000
+
+_FIELDS = 100
 
 PRESENT = f'"{DELETED}" IS DISTINCT FROM TRUE'
 
@@ -46,8 +50,7 @@ def key_number(layout: Layout) -> str:
     """The number of a staged row's key (buckets.py), of the text that the source printed."""
     if layout.key_is_number:
         return f"CAST({layout.key[0].staged} AS NUMBER(19,0))"
-    fields = " || ".join(f"CAST(LENGTH({key.staged}) AS VARCHAR) || ':' || {key.staged}" for key in layout.key)
-    return digits(fields)
+    return digits(joined([f"CAST(LENGTH({key.staged}) AS VARCHAR) || ':' || {key.staged}" for key in layout.key]))
 
 
 def digits(text: str) -> str:
@@ -57,11 +60,19 @@ def digits(text: str) -> str:
 
 def row_md5(layout: Layout) -> str:
     """Of the exact text of all fields. Each carries its length, so no two rows run into the same string."""
-    fields = (
-        f"COALESCE(CAST(LENGTH({column.staged}) AS VARCHAR) || ':' || {column.staged}, 'N')"
-        for column in layout.columns
-    )
-    return f"MD5({' || '.join(fields)})"
+    return f"MD5({joined([counted(column.staged) for column in layout.columns])})"
+
+
+def counted(text: str) -> str:
+    """A field with its length, or N for NULL."""
+    return f"COALESCE(CAST(LENGTH({text}) AS VARCHAR) || ':' || {text}, 'N')"
+
+
+def joined(fields: Sequence[str]) -> str:
+    """The fields one behind the other; in groups, because a table has up to 1,600 and DuckDB parses to a depth of
+    1,000."""
+    groups = [" || ".join(fields[first : first + _FIELDS]) for first in range(0, len(fields), _FIELDS)]
+    return groups[0] if len(groups) == 1 else " || ".join(f"({group})" for group in groups)
 
 
 def staged_rows(layout: Layout, *, append: bool = False) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from aurora_sync.buckets import Buckets, Sums
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.ddl import KEY_NO, SRC_XMIN, Layout
-from aurora_sync.warehouse.merge import PRESENT, digits, key_number, xmin
+from aurora_sync.warehouse.merge import PRESENT, counted, digits, joined, key_number, xmin
 from aurora_sync.warehouse.types import FORMS
 
 
@@ -41,10 +41,8 @@ def version_sums(layout: Layout, among: Buckets, width: int) -> str:
 
 def content_sums(layout: Layout, among: Buckets, width: int) -> str:
     """Over the target as it is, of the columns whose type has a form."""
-    fields = " || ".join(
-        f"COALESCE(CAST(LENGTH({text}) AS VARCHAR) || ':' || {text}, 'N')"
-        for text in (FORMS[column.rule.form].format(column.sql) for column in layout.columns if column.rule.form)
-    )
+    texts = [FORMS[column.rule.form].format(column.sql) for column in layout.columns if column.rule.form]
+    fields = joined([counted(text) for text in texts])
     present = f" WHERE {PRESENT}" if layout.marks else ""
     condition = within("N", among)
     return (
