@@ -8,13 +8,18 @@ import pytest
 
 from aurora_sync.config import settings
 from aurora_sync.warehouse import types
+from aurora_sync_tests.scenarios.type_matrix import cases
 
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize(
     ("page", "part", "current"),
-    [("README.md", "settings", settings.markdown_table()), ("docs/types.md", "types", types.markdown_table())],
+    [
+        ("README.md", "settings", settings.markdown_table()),
+        ("docs/types.md", "types", types.markdown_table()),
+        ("docs/types.md", "matrix", cases.markdown_table()),
+    ],
 )
 def test_the_page_holds_the_current_table(page: str, part: str, current: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")

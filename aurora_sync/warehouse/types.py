@@ -124,6 +124,10 @@ AS_TEXT: dict[str, str] = {
     **dict.fromkeys(("point", "line", "lseg", "box", "path", "polygon", "circle"), "PostgreSQL's notation"),
     **dict.fromkeys(("tsvector", "tsquery", "jsonpath"), "PostgreSQL's notation"),
     **dict.fromkeys(("xid", "xid8", "cid", "tid", "pg_lsn", "pg_snapshot", "txid_snapshot"), "system value"),
+    **dict.fromkeys(
+        ("regclass", "regtype", "regproc", "regprocedure", "regrole", "regnamespace"),
+        "the name when the row was read; a rename shows once the row is written",
+    ),
     **dict.fromkeys(("int4range", "int8range", "numrange", "tsrange", "tstzrange", "daterange"), "range"),
     **dict.fromkeys(("int4multirange", "int8multirange", "nummultirange"), "multirange"),
     **dict.fromkeys(("tsmultirange", "tstzmultirange", "datemultirange"), "multirange"),

@@ -17,6 +17,7 @@ from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
 from aurora_sync_tests.fixtures.fakesnow_server import FakeSnowflake
 from aurora_sync_tests.live.roundtrip import roundtrip
 from aurora_sync_tests.live.type_matrix import type_matrix
+from aurora_sync_tests.scenarios.type_matrix.cases import XML
 
 
 class InASchema(SnowflakeWarehouse):
@@ -84,4 +85,4 @@ def test_every_strategy_brings_every_row_to_the_warehouse_of_the_environment() -
 
 @pytest.mark.live
 def test_every_value_arrives_in_the_warehouse_of_the_environment() -> None:
-    type_matrix(Places.from_settings(Settings.from_environment(os.environ)))
+    type_matrix(Places.from_settings(Settings.from_environment(os.environ)), more=(XML,))

@@ -39,6 +39,10 @@ _STRINGS = (
     ),
     *("repeat('x', 100000)", "E'e\\u0301'", "'\"'", "'\"\"'", "E'\\n'", "E'\\ufeffbom'"),
 )
+_LONG_STRINGS = (
+    "repeat('0123456789', 1048576)",
+    "(SELECT string_agg(chr(i), '') FROM generate_series(1, 1114111) i WHERE i NOT BETWEEN 55296 AND 57343)",
+)
 _DATES = texts("2024-02-29", "1970-01-01", "0001-01-01", "9999-12-31", "1582-10-10", "1900-03-01")
 
 
@@ -98,19 +102,26 @@ CASES = [
     Case("timestamp", _STAMPS, _far("0001-01-01 00:00:00", "9999-12-31 23:59:59.999999")),
     Case(
         "timestamptz",
-        (*_STAMPS, *texts("2024-03-31 02:30:00 Europe/Berlin", "1880-01-01 00:00:00 Europe/Amsterdam")),
+        (
+            *_STAMPS,
+            *texts("2024-03-31 02:30:00 Europe/Berlin", "1880-01-01 00:00:00 Europe/Amsterdam"),
+            *texts("2024-10-27 02:30:00+02", "2024-10-27 02:30:00+01", "1900-01-01 00:00:00-00:19:32"),
+        ),
         _far("0001-01-01 00:00:00+00", "9999-12-31 23:59:59.999999+00"),
     ),
     Case(
         "interval",
-        texts("0", "1 year -2 mons 3 days -04:05:06.789", "-178000000 years", "1 month -1 day 00:00:00.000001"),
+        texts(
+            *("0", "1 year -2 mons 3 days -04:05:06.789", "-178000000 years", "1 month -1 day 00:00:00.000001"),
+            *("P1Y2M3DT4H5M6S", "1 day ago", "infinity", "-infinity"),
+        ),
     ),
-    Case("text", _STRINGS),
+    Case("text", (*_STRINGS, *_LONG_STRINGS)),
     Case("varchar(100000)", _STRINGS),
     Case("char(5)", texts("", "a", "abcde", "a  b")),
     Case('"char"', texts("a", "", "\\")),
     Case("name", texts("relname", "")),
-    Case("bytea", ("''", "'\\x00'", "'\\xdeadbeef'", "'\\x5c4e'", "decode(repeat('00ff', 50000), 'hex')")),
+    Case("bytea", ("''", "'\\x00'", "'\\xdeadbeef'", "'\\x5c4e'", "decode(repeat('00ff', 5000000), 'hex')")),
     Case("json", (*_JSON, *_LONG_JSON, *texts('{"a": 1, "a": 2}', ' {"b" :1}', '"\\u0000"'))),
     Case("jsonb", _JSON, dict.fromkeys(_LONG_JSON)),
     Case("uuid", texts("00000000-0000-0000-0000-000000000000", "FFFFFFFF-ffff-4fff-8fff-ffffffffffff")),
@@ -121,18 +132,46 @@ CASES = [
     Case("macaddr", texts("08:00:2b:01:02:03")),
     Case("macaddr8", texts("08:00:2b:01:02:03:04:05")),
     Case("point", texts("(0.1,-0)", "(Infinity,NaN)")),
+    Case("line", texts("{1,-1,0.1}")),
+    Case("lseg", texts("[(0,0),(1,1e-300)]")),
+    Case("box", texts("(1,1),(0,-0)")),
+    Case("path", texts("((0,0),(1,1))", "[(0,0),(1,1)]")),
     Case("polygon", texts("((0,0),(1,1),(1,0))")),
     Case("circle", texts("<(0,0),1e-300>")),
     Case("tsvector", texts("a:1A b:2,3 'it''s'", "")),
     Case("tsquery", texts("a & !b | c:*")),
     Case("jsonpath", texts("$.a[*] ? (@ > 1)")),
     Case("pg_lsn", texts("FFFFFFFF/FFFFFFFF", "0/0")),
+    Case("xid", texts("4294967295")),
     Case("xid8", texts("18446744073709551615")),
+    Case("cid", texts("0")),
+    Case("tid", texts("(4294967295,65535)")),
+    Case("pg_snapshot", texts("10:20:10,14,15")),
+    Case("txid_snapshot", texts("10:20:10,14,15")),
+    Case("refcursor", texts("c1")),
+    Case("aclitem", texts("=r/pg_monitor")),
+    Case("regclass", texts("pg_catalog.pg_class", "-")),
+    Case("regtype", texts("timestamp with time zone", "integer[]")),
+    Case("regproc", texts("now")),
+    Case("regprocedure", texts("lower(text)")),
+    Case("regoper", texts("||/")),
+    Case("regoperator", texts("+(integer,integer)")),
+    Case("regrole", texts("pg_monitor")),
+    Case("regnamespace", texts("pg_catalog")),
+    Case("regcollation", texts('"C"')),
+    Case("regconfig", texts("english")),
+    Case("regdictionary", texts("simple")),
     Case("int4range", texts("[1,5)", "empty", "(,)")),
+    Case("int8range", texts("[1,9223372036854775807)")),
+    Case("tsrange", texts('["0044-01-01 BC",infinity)')),
     Case("numrange", texts("(0.1,1e100]", "[,NaN]")),
     Case("tstzrange", texts('["2024-01-01 00:00:00+05:30",infinity]')),
     Case("daterange", texts("[2024-01-01,)")),
     Case("int4multirange", texts("{[1,2),[5,7)}", "{}")),
+    Case("int8multirange", texts("{[1,2)}")),
+    Case("nummultirange", texts("{(,0.10],[1e30,NaN]}")),
+    Case("datemultirange", texts("{[2024-01-01,2024-01-02)}")),
+    Case("tstzmultirange", texts("{[2024-01-01 00:00:00+00,2024-01-02 00:00:00+00)}")),
     Case("tsmultirange", texts("{[2024-01-01,2024-01-02)}")),
     Case("int4[]", texts("{}", "{1,NULL,-3}", "{{1,2},{3,4}}"), _bounds("[0:1]={5,6}", "[-2:-1][5:5]={{1},{2}}")),
     Case("int8[]", texts("{9223372036854775807}")),
@@ -160,3 +199,32 @@ CASES = [
     Case("citext", texts("Straße", ""), before="CREATE EXTENSION citext"),
     Case("ltree", texts("Top.Science", ""), before="CREATE EXTENSION ltree"),
 ]
+
+# Only a server that was built with libxml has it.
+XML = Case("xml", texts('<a b="c">&lt;d/&gt;</a>', "text <b/>"))
+
+# No table has a column of these.
+INTERNAL = {"gtsvector", "pg_brin_bloom_summary", "pg_brin_minmax_multi_summary", "pg_dependencies"} | {
+    "pg_mcv_list",
+    "pg_ndistinct",
+    "pg_node_tree",
+}
+
+
+def markdown_table() -> str:
+    """The size of the matrix, for docs/types.md."""
+    exact, unfit = sum(len(case.exact) for case in CASES), sum(len(case.unfit) for case in CASES)
+    nearest = [value for case in CASES for value in case.unfit.values() if value]
+    misfits = sum(bool(case.unfit) for case in CASES)
+    return (
+        "| what | types | values |\n|---|---|---|\n"
+        f"| arrive exactly in the column's natural type | {len(CASES)} | {exact} |\n"
+        f"| beyond the natural type: exact in a column that becomes text (`exact`, `text`) | {misfits} | {unfit} |\n"
+        f"| the same under `fail`: refused, nothing merged | {misfits} | {unfit} |\n"
+        f"| the same under `null`: NULL, counted and reported | {misfits} | {unfit} |\n"
+        f"| the same under `clamp`, where there is a nearest value: that | {len(CLAMPED)} | {len(nearest)} |\n"
+    )
+
+
+UNFIT = [case for case in CASES if case.unfit]
+CLAMPED = [case for case in UNFIT if any(case.unfit.values())]

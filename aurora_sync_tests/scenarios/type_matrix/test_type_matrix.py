@@ -9,12 +9,9 @@ import pytest
 
 from aurora_sync.errors import GuardError
 from aurora_sync.source.connection import connect
-from aurora_sync_tests.scenarios.type_matrix.cases import CASES, Case
+from aurora_sync_tests.scenarios.type_matrix.cases import CASES, CLAMPED, INTERNAL, UNFIT, XML, Case
 from aurora_sync_tests.scenarios.type_matrix.oracle import as_text, assert_arrived
 from aurora_sync_tests.scenarios.world import World, config
-
-UNFIT = [case for case in CASES if case.unfit]
-CLAMPED = [case for case in UNFIT if any(case.unfit.values())]
 
 
 def make(world: World, case: Case, *values: str) -> None:
@@ -43,6 +40,15 @@ def type_in_warehouse(world: World) -> str:
     return str(found)
 
 
+def test_every_type_of_the_server_has_a_case(world: World) -> None:
+    found = world.execute(
+        "SELECT typname FROM pg_type WHERE typnamespace = 'pg_catalog'::regnamespace"
+        " AND typtype IN ('b', 'e', 'r', 'm') AND typcategory <> 'A'"
+    )
+    cases = {case.type.partition("(")[0].strip('"') for case in (*CASES, XML)} | {"bpchar"}
+    assert {name for (name,) in found} - cases == INTERNAL
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_value_arrives_as_postgresql_prints_it(world: World, case: Case) -> None:
     make(world, case, *case.exact)
@@ -53,6 +59,23 @@ def test_value_arrives_as_postgresql_prints_it(world: World, case: Case) -> None
     for number, oracle in source.items():
         assert_arrived(world.dsn, case, held[number], oracle)
     world.assert_verified(table)
+
+
+def test_array_of_every_type_arrives(world: World) -> None:
+    cases = [case for case in CASES if not case.type.endswith("[]")]
+    world.execute(*dict.fromkeys(part for case in cases for part in case.before.split("; ") if part))
+    columns = ", ".join(f"v{number} {case.type}[]" for number, case in enumerate(cases))
+    arrays = (f"ARRAY[{', '.join((*case.exact, *case.unfit, 'NULL'))}]::{case.type}[]" for case in cases)
+    world.execute(f"CREATE TABLE t (id int PRIMARY KEY, {columns})", f"INSERT INTO t VALUES (1, {', '.join(arrays)})")
+    world.sync(config())
+    texts = ", ".join(f"v{number}::text" for number in range(len(cases)))
+    with connect(world.dsn) as connection, connection.cursor() as cursor:
+        cursor.execute(f"SELECT {texts} FROM public.t")
+        (oracles,) = cursor.fetchall()
+    ((_, *held),) = world.query(f'SELECT "ID", {", ".join(f"V{number}" for number in range(len(cases)))} FROM PUBLIC.T')
+    for case, value, oracle in zip(cases, held, oracles, strict=True):
+        assert_arrived(world.dsn, Case(f"{case.type}[]", ()), value, oracle)
+    world.assert_verified(config())
 
 
 @pytest.mark.parametrize("case", UNFIT, ids=str)
