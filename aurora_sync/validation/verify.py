@@ -16,7 +16,7 @@ from aurora_sync import buckets
 from aurora_sync.buckets import Buckets, Difference
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import RivalRunError
-from aurora_sync.increment import Manifest, RowDifference, Verification
+from aurora_sync.increment import Evolution, Manifest, RowDifference, Verification
 from aurora_sync.places import Places
 from aurora_sync.plan import Plan
 from aurora_sync.source.reading import Reading
@@ -118,8 +118,9 @@ class _Sides:
         )
 
     def _layout(self, manifest: Manifest) -> Layout:
+        """Of the target as it is now: what was to change in it has changed."""
         existing = ddl.existing_columns(self.session, ddl.target_name(self.config))
-        return ddl.layout(self.config, manifest, self.places.log_schema, existing)
+        return ddl.layout(self.config, replace(manifest, evolution=Evolution()), self.places.log_schema, existing)
 
 
 @contextmanager

@@ -388,3 +388,12 @@ def test_column_that_no_value_of_the_target_converts_to_stays_text(world: World)
     world.sync(table)
     assert columns(world)["NAME"] == "VARCHAR"
     assert world.query('SELECT "NAME" FROM "PUBLIC"."T" WHERE "ID" IN (1, 2) ORDER BY "ID"') == [("none",), ("2",)]
+
+
+def test_column_whose_new_type_cannot_hold_its_values_stays_text(world: World) -> None:
+    world.execute(*TABLE)
+    world.sync(config())
+    world.execute("ALTER TABLE t ALTER name TYPE timestamptz USING 'infinity'")
+    world.assert_verified(config())
+    assert columns(world)["NAME"] == "VARCHAR"
+    assert world.query('SELECT DISTINCT "NAME" FROM "PUBLIC"."T"') == [("infinity",)]
