@@ -5,7 +5,7 @@ watermark  what a strategy must remember to resume; a small versioned JSON docum
 horizon    ``pg_snapshot_xmin`` of the snapshot that was read: every transaction id below it is decided
 token      the identity token: what proves that today's source is the database the watermark came from
 increment  the rows that one run moves for one table; here its description, never its rows
-disposition what the rows mean to the target: UPSERT, APPEND, REPLACE
+disposition what the rows mean to the target: UPSERT, APPEND, REPLACE, CHANGES
 load id    unique per attempt; in the S3 path, the staging table's name and the query tag
 manifest   the S3 object that commits an attempt's files
 receipt    what an applied increment did
@@ -38,6 +38,7 @@ class Disposition(Enum):
     UPSERT = "upsert"  # newest version of some rows: insert or update by merge key
     APPEND = "append"  # rows never seen before, each exactly once: insert
     REPLACE = "replace"  # the whole table: afterwards the target holds these rows and no others
+    CHANGES = "changes"  # what a stretch of a change stream did to some rows, deletes included, in parts
 
 
 @dataclass(frozen=True)
@@ -253,14 +254,23 @@ class StagedFile:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A stretch of a change stream, at most one row for each key. Parts are applied in order."""
+
+    truncated: bool = False  # the source was truncated, and the rows of this part came after that
+    partial: int = 0  # rows of which some columns stay as the target has them
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Commits an attempt's files; written last, never overwritten.
 
     ``columns`` are the source columns in file order; every file ends with one more field, the row's raw
-    32-bit xmin (``0`` where the relation has none). ``key`` is the merge key, empty when the table has
-    none. ``source_rows`` is ``count(*)`` in the same snapshot, of the rows the target should hold after
-    this increment, or None when it was not counted. ``expected_sequence`` and ``expected_load_id`` name the
-    state that the attempt started from; applying it makes ``expected_sequence + 1``.
+    32-bit xmin (``0`` where the relation has none), and of CHANGES with those of warehouse/changes.py. ``key``
+    is the merge key, empty when the table has none. ``source_rows`` is ``count(*)`` in the same snapshot, of
+    the rows the target should hold after this increment, or None when it was not counted.
+    ``expected_sequence`` and ``expected_load_id`` name the state that the attempt started from; applying it
+    makes ``expected_sequence + 1``.
     """
 
     table: str  # schema.table of the source, as in tables.yaml
@@ -279,10 +289,16 @@ class Manifest:
     evolution: Evolution = Evolution()
     fill: dict[str, str | None] = field(default_factory=dict)  # new column -> what rows that are not here hold
     repaired: Buckets | None = None  # in these the files hold every row of the source: what is not here was deleted
+    parts: tuple[Part, ...] = ()  # of CHANGES
 
     @property
     def rows(self) -> int:
         return sum(file.rows for file in self.files)
+
+    @property
+    def fields(self) -> int:
+        """Of a row in the files."""
+        return len(self.columns) + 1 + (3 + len(self.key) if self.disposition is Disposition.CHANGES else 0)
 
     @property
     def bytes(self) -> int:

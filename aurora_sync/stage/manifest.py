@@ -18,6 +18,7 @@ from aurora_sync.increment import (
     Finding,
     Level,
     Manifest,
+    Part,
     Reconciled,
     StagedFile,
     State,
@@ -110,6 +111,7 @@ def manifest_from_json(text: str | bytes) -> Manifest:
             certificate=_certificate(document["certificate"]),
             evolution=_evolution(document["evolution"]),
             fill=document["fill"],
+            parts=tuple(Part(**part) for part in document["parts"]),
             repaired=repaired and Buckets(repaired["width"], repaired["labels"] and tuple(repaired["labels"])),
         )
     except (KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""One manifest into the target: staging table, assertions, and one transaction that merges and remembers.
+"""Manifests into their targets: staging tables, assertions, and one transaction that merges and remembers.
 
 Safe to kill anywhere and to run again: before the COMMIT nothing of the target or the sync log has changed,
 after it the run sequence has moved, and the same manifest applied again finds its own load id and is done.
@@ -7,15 +7,15 @@ after it the run sequence has moved, and the same manifest applied again finds i
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from time import monotonic
 
 from aurora_sync.config.tables import TableConfig, fold
 from aurora_sync.errors import DefectError, GuardError, RivalRunError, TargetChangedError, WarehouseError
 from aurora_sync.increment import Adjusted, Applied, Disposition, Finding, Manifest
-from aurora_sync.warehouse import ddl, evolve, merge, sums, sync_log
+from aurora_sync.warehouse import changes, ddl, evolve, merge, sums, sync_log
 from aurora_sync.warehouse.base import Objects, Session
 from aurora_sync.warehouse.ddl import Layout, TableName, TargetColumn
 from aurora_sync.warehouse.sync_log import Entry
@@ -28,6 +28,28 @@ EXAMPLES = 3
 # Compares the target with its source once the increment is staged, stages what differs besides, and returns the
 # manifest with it: validation/reconcile.py.
 Reconcile = Callable[[Session, Layout], Manifest]
+
+
+@dataclass(frozen=True)
+class Increment:
+    """One table's part of what is applied at once."""
+
+    config: TableConfig
+    manifest: Manifest
+    strategy: str
+    reconcile: Reconcile | None = None
+
+
+@dataclass
+class _Prepared:
+    """An increment that is staged, and whose target can take it."""
+
+    increment: Increment
+    layout: Layout
+    manifest: Manifest
+    existing: dict[str, str]  # columns of the target; none: there is no target yet
+    adjusted: tuple[Adjusted, ...] = ()
+    changes: tuple[Finding, ...] = ()
 
 
 def apply(
@@ -47,66 +69,103 @@ def apply(
     rows would be lost or removed (the target is then as before), ConfigError and WarehouseError otherwise.
     ``allow_deletes`` switches off the delete guard, not the other assertions.
     """
+    increment = Increment(config, manifest, strategy, reconcile)
+    (applied,) = apply_all(session, [increment], objects, log_schema=log_schema, allow_deletes=allow_deletes)
+    return applied
+
+
+def apply_all(
+    session: Session,
+    increments: Sequence[Increment],
+    objects: Objects,
+    *,
+    log_schema: str = sync_log.SCHEMA,
+    allow_deletes: bool = False,
+) -> list[Applied]:
+    """The same for several tables, all or none of them: in one transaction."""
+    # Every run locks fences in this order, so that two never wait for each other.
+    ordered = sorted(increments, key=lambda increment: increment.config.target)
     started = monotonic()
+    prepared: list[_Prepared] = []
+    try:
+        try:
+            for increment in ordered:
+                prepared.append(_staging(session, increment, log_schema))
+                _prepare(session, prepared[-1], objects, log_schema)
+            merging = monotonic()
+            with session.transaction():
+                entries = [
+                    _transact(session, p.increment, p.layout, p.manifest, log_schema, allow_deletes) for p in prepared
+                ]
+        except WarehouseError as error:
+            merging = monotonic()
+            if len(prepared) < len(ordered):
+                raise
+            entries = [_what_became_of_it(session, p.layout, p.manifest, log_schema, error) for p in prepared]
+    except BaseException:
+        _drop_staging(session, [p.layout.staging for p in prepared])
+        raise
+    # Attempts that were killed left theirs; one that still runs has lost its race to this one.
+    _drop_staging(session, [table for p in prepared for table in ddl.staging_tables(session, p.layout)])
+    seconds = {"load": merging - started, "merge": monotonic() - merging}
+    done = {
+        p.increment.config.target: Applied(
+            entry.run_sequence,
+            entry.inserted,
+            entry.updated,
+            entry.deleted,
+            entry.target_rows,
+            seconds,
+            p.adjusted,
+            p.changes,
+        )
+        for p, entry in zip(prepared, entries, strict=True)
+    }
+    return [done[increment.config.target] for increment in increments]
+
+
+def _staging(session: Session, increment: Increment, log_schema: str) -> _Prepared:
+    """Where the increment's rows will be staged."""
+    config, manifest = increment.config, increment.manifest
     target = ddl.target_name(config)
     existing = ddl.existing_columns(session, target)
     to_rename = evolve.renames(existing, manifest)
     named = {to_rename.get(name, name): type_ for name, type_ in existing.items()}
     layout = ddl.layout(config, manifest, log_schema, named)
     sync_log.prepare(session, target, log_schema)
-    merging = started
-    changes: tuple[Finding, ...] = ()
-    try:
-        try:
-            session.query(ddl.create_staging(layout))
-            loaded = session.load(layout.staging.sql, manifest, objects)
-            layout, adjusted = _assert_staged(session, layout, manifest, loaded)
-            if existing:
-                layout, changes = evolve.adapt_target(session, layout, existing, manifest)
-                if evolve.left_behind(existing, manifest):
-                    evolution = replace(manifest.evolution, rekeyed=True)
-                    manifest = replace(manifest, evolution=evolution)
-                if manifest.expected_sequence == 0:
-                    _refuse_foreign(session, layout, manifest, log_schema)
-            if reconcile:
-                staged, manifest = manifest.rows, reconcile(session, layout)
-                loaded += manifest.rows - staged
-                layout, adjusted = _assert_staged(session, layout, manifest, loaded)
-                layout, more = evolve.adapt_target(session, layout, existing, manifest)
-                changes += more
-            if not existing:  # only now: a first load that is refused for its values leaves no table of their types
-                ddl.make_target(session, layout, manifest.table)
-            merging = monotonic()
-            with session.transaction():
-                entry = _transact(session, config, layout, manifest, strategy, log_schema, allow_deletes)
-        except WarehouseError as error:
-            entry = _what_became_of_it(session, layout, manifest, log_schema, error)
-    except BaseException:
-        _drop_staging(session, [layout.staging])
-        raise
-    # Attempts that were killed left theirs; one that still runs has lost its race to this one.
-    _drop_staging(session, ddl.staging_tables(session, layout))
-    return Applied(
-        entry.run_sequence,
-        entry.inserted,
-        entry.updated,
-        entry.deleted,
-        entry.target_rows,
-        {"load": merging - started, "merge": monotonic() - merging},
-        adjusted,
-        changes,
-    )
+    return _Prepared(increment, layout, manifest, existing)
+
+
+def _prepare(session: Session, p: _Prepared, objects: Objects, log_schema: str) -> None:
+    """Stage the rows and make the target ready for them: all that is DDL, which in Snowflake commits."""
+    session.query(ddl.create_staging(p.layout))
+    loaded = session.load(p.layout.staging.sql, p.manifest, objects)
+    p.layout, p.adjusted = _assert_staged(session, p.layout, p.manifest, loaded)
+    if p.existing:
+        p.layout, p.changes = evolve.adapt_target(session, p.layout, p.existing, p.manifest)
+        if evolve.left_behind(p.existing, p.manifest):
+            p.manifest = replace(p.manifest, evolution=replace(p.manifest.evolution, rekeyed=True))
+        if p.manifest.expected_sequence == 0:
+            _refuse_foreign(session, p.layout, p.manifest, log_schema)
+    if p.increment.reconcile:
+        staged, p.manifest = p.manifest.rows, p.increment.reconcile(session, p.layout)
+        loaded += p.manifest.rows - staged
+        p.layout, p.adjusted = _assert_staged(session, p.layout, p.manifest, loaded)
+        p.layout, more = evolve.adapt_target(session, p.layout, p.existing, p.manifest)
+        p.changes += more
+    if not p.existing:  # only now: a first load that is refused for its values leaves no table of their types
+        ddl.make_target(session, p.layout, p.manifest.table)
 
 
 def _transact(
     session: Session,
-    config: TableConfig,
+    increment: Increment,
     layout: Layout,
     manifest: Manifest,
-    strategy: str,
     log_schema: str,
     allow_deletes: bool,
 ) -> Entry:
+    config = increment.config
     sequence = sync_log.advance(
         session,
         layout.target,
@@ -146,10 +205,15 @@ def _transact(
             _guard_deletes(config, layout, manifest, removed, present_before)
     if manifest.disposition is Disposition.APPEND:
         changed = session.modify(merge.append(layout), written)
+    elif manifest.disposition is Disposition.CHANGES:
+        changed, deleted = _apply_changes(session, layout, manifest, written)
     else:
         changed = session.modify(merge.merge(layout), written)
     rows_after, present_after = _count(session, layout)
     inserted = rows_after - rows_before + (0 if layout.soft and not manifest.evolution.rekeyed else deleted)
+    if len(manifest.parts) > 1:  # a later part may have written or deleted again what an earlier one wrote
+        changed = int(session.query(merge.written_by(layout, sequence))[0][0])
+        inserted = min(inserted, changed)
     whole = manifest.rows if manifest.disposition is Disposition.REPLACE else manifest.source_rows
     if (manifest.disposition is Disposition.REPLACE or manifest.repaired) and present_after != whole:
         raise DefectError(
@@ -163,7 +227,7 @@ def _transact(
         run_sequence=sequence,
         load_id=manifest.load_id,
         applied_at=now,
-        strategy=strategy,
+        strategy=increment.strategy,
         disposition=manifest.disposition.value,
         watermark=manifest.watermark_after.to_json(),
         staged_rows=manifest.rows,
@@ -179,6 +243,34 @@ def _transact(
     )
     sync_log.record(session, entry, log_schema)
     return entry
+
+
+def _apply_changes(session: Session, layout: Layout, manifest: Manifest, written: tuple[int, str]) -> tuple[int, int]:
+    """Part by part. Returns how many rows were written, and how many deleted. A stream names what was deleted, so no
+    guard stands before it."""
+    ((partial,),) = session.query(changes.count_partial(layout))
+    if partial != sum(part.partial for part in manifest.parts):
+        named = sum(part.partial for part in manifest.parts)
+        raise DefectError(
+            f"{manifest.rows} changes are staged, {partial} of them partial, and the manifest names {named}",
+            where=manifest.table,
+        )
+    changed = deleted = 0
+    marking = written if layout.soft else ()
+    for number, part in enumerate(manifest.parts):
+        if part.truncated:
+            deleted += session.modify(
+                merge.mark_present(layout) if layout.soft else merge.delete_present(layout), marking
+            )
+        if part.partial and (orphans := session.query(changes.count_orphans(layout, number))) != [(0,)]:
+            raise TargetChangedError(
+                f"{orphans[0][0]} updated rows, which the stream does not repeat in full, are not in {layout.target}",
+                where=manifest.table,
+                hint="it was edited by hand, or restored",
+            )
+        changed += session.modify(changes.upsert(layout, number, partial=part.partial > 0), written)
+        deleted += session.modify(changes.delete(layout, number), marking)
+    return changed, deleted
 
 
 def _assert_as_it_was_left(session: Session, layout: Layout, manifest: Manifest, log_schema: str, present: int) -> None:
@@ -224,8 +316,8 @@ def _assert_staged(
 ) -> tuple[Layout, tuple[Adjusted, ...]]:
     """What was staged is what was exported, and has a key. Returns the layout whose types hold all of it, and the
     values that will be others in the target."""
-    if not layout.key and manifest.disposition is Disposition.UPSERT:
-        raise DefectError("an UPSERT needs a merge key", where=manifest.table)
+    if not layout.key and manifest.disposition in (Disposition.UPSERT, Disposition.CHANGES):
+        raise DefectError(f"{manifest.disposition.name} needs a merge key", where=manifest.table)
     ((rows, *counts),) = session.query(merge.count_staged(layout))
     if not rows == loaded == manifest.rows:
         raise WarehouseError(

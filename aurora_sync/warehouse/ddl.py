@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 
 from aurora_sync.config.tables import TableConfig, fold
 from aurora_sync.errors import ConfigError
-from aurora_sync.increment import Column, Evolution, Manifest
+from aurora_sync.increment import Column, Disposition, Evolution, Manifest
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.types import TEXT, TypeRule, type_rule, widened
 
 SRC_XMIN, RUN_SEQ, SYNCED_AT = "_SRC_XMIN", "_RUN_SEQ", "_SYNCED_AT"
 DELETED, ROW_MD5, ROW_NO, KEY_NO = "_DELETED", "_ROW_MD5", "_ROW_NO", "_KEY_NO"
+# Of a staging table for changes (changes.py), besides.
+OP, KNOWN, PART, FROM = "_OP", "_KNOWN", "_PART", "_FROM_"
 ADDED_TYPES = {
     SRC_XMIN: "NUMBER(10,0)",
     RUN_SEQ: "NUMBER(19,0)",
@@ -117,6 +119,7 @@ class Layout:
     key: tuple[TargetColumn, ...]  # empty: rows are told apart by their content
     soft: bool  # deletes mark
     marks: bool  # the target has, or will have, the column of the mark
+    changes: bool = False  # the staged rows are changes
 
     @property
     def added(self) -> tuple[str, ...]:
@@ -126,6 +129,12 @@ class Layout:
         if not self.key:
             return (*own, ROW_MD5, ROW_NO)
         return own if self.key_is_number else (*own, KEY_NO)
+
+    @property
+    def staged_names(self) -> tuple[str, ...]:
+        """The fields of a staged row, in order."""
+        names = (*(column.name for column in self.columns), SRC_XMIN)
+        return (*names, *change_fields(len(self.key))) if self.changes else names
 
     @property
     def key_is_number(self) -> bool:
@@ -150,13 +159,19 @@ class Layout:
         return {c.name: c.rule.target for c in self.columns} | {n: ADDED_TYPES[n] for n in self.added}
 
 
+def change_fields(key_columns: int) -> tuple[str, ...]:
+    return (OP, KNOWN, PART, *(f"{FROM}{place}" for place in range(key_columns)))
+
+
 def layout(config: TableConfig, manifest: Manifest, log_schema: str, existing: dict[str, str]) -> Layout:
     """``existing`` are the columns of the target, empty when there is none. Raises ConfigError when two columns fold to
     one name, or one to a name of ours."""
     columns = {
         column.name: TargetColumn(column, _rule(column, existing, manifest.evolution)) for column in manifest.columns
     }
-    seen: dict[str, str] = dict.fromkeys(ADDED_TYPES, "a column that aurora_sync adds")
+    changes = manifest.disposition is Disposition.CHANGES
+    ours = (*ADDED_TYPES, *(change_fields(len(manifest.key)) if changes else ()))
+    seen: dict[str, str] = dict.fromkeys(ours, "a column that aurora_sync adds")
     problems = []
     for name, column in columns.items():
         if column.name in seen:
@@ -174,6 +189,7 @@ def layout(config: TableConfig, manifest: Manifest, log_schema: str, existing: d
         key=tuple(columns[name] for name in manifest.key),
         soft=soft,
         marks=soft or DELETED in existing,
+        changes=changes,
     )
 
 
@@ -208,8 +224,7 @@ def add_column(layout: Layout, name: str) -> str:
 
 
 def create_staging(layout: Layout) -> str:
-    names = [*(column.name for column in layout.columns), SRC_XMIN]
-    columns = ", ".join(f"{identifier(name)} {TEXT}" for name in names)
+    columns = ", ".join(f"{identifier(name)} {TEXT}" for name in layout.staged_names)
     return f"CREATE OR REPLACE TRANSIENT TABLE {layout.staging.sql} ({columns})"
 
 

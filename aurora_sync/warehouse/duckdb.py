@@ -96,7 +96,7 @@ class DuckDBSession(Session):
             raise self._error(error) from error
 
     def load(self, staging_table: str, manifest: Manifest, objects: Objects) -> int:
-        fields = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(len(manifest.columns) + 1))
+        fields = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(manifest.fields))
         loaded = 0
         with tempfile.TemporaryDirectory(prefix="aurora_sync_") as folder:
             path = Path(folder) / "object.csv.zst"

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from aurora_sync.warehouse.ddl import (
     DELETED,
     KEY_NO,
+    PART,
     ROW_MD5,
     ROW_NO,
     RUN_SEQ,
@@ -75,9 +76,12 @@ def joined(fields: Sequence[str]) -> str:
     return groups[0] if len(groups) == 1 else " || ".join(f"({group})" for group in groups)
 
 
-def staged_rows(layout: Layout, *, append: bool = False) -> str:
-    """SELECT of the staged rows, typed, at most one for each key, with the columns that we add."""
-    values = [f"{column.value} AS {column.sql}" for column in layout.columns]
+def staged_rows(layout: Layout, *, append: bool = False, source: str = "", values: Sequence[str] | None = None) -> str:
+    """SELECT of the staged rows, typed, at most one for each key, with the columns that we add. ``source`` and
+    ``values`` are others than the staging table and what its columns hold."""
+    source = source or f"{layout.staging.sql} AS s"
+    typed = values or [column.value for column in layout.columns]
+    values = [f"{value} AS {column.sql}" for value, column in zip(typed, layout.columns, strict=True)]
     values += [
         f'{xmin()} AS "{SRC_XMIN}"',
         f'CAST(? AS NUMBER(19,0)) AS "{RUN_SEQ}"',
@@ -90,7 +94,7 @@ def staged_rows(layout: Layout, *, append: bool = False) -> str:
             values.append(f'{key_number(layout)} AS "{KEY_NO}"')
         key = ", ".join(column.value for column in layout.key)
         return (
-            f"SELECT {', '.join(values)} FROM {layout.staging.sql} AS s"
+            f"SELECT {', '.join(values)} FROM {source}"
             f" QUALIFY ROW_NUMBER() OVER (PARTITION BY {key} ORDER BY {xmin()}) = 1"
         )
     number = f'ROW_NUMBER() OVER (PARTITION BY r."{ROW_MD5}" ORDER BY r."{SRC_XMIN}")'
@@ -98,12 +102,13 @@ def staged_rows(layout: Layout, *, append: bool = False) -> str:
         number = f'r."{RUN_SEQ}" * {NUMBERS_PER_RUN} + {number}'
     return (
         f'SELECT r.*, {number} AS "{ROW_NO}"'
-        f' FROM (SELECT {", ".join(values)}, {row_md5(layout)} AS "{ROW_MD5}" FROM {layout.staging.sql} AS s) AS r'
+        f' FROM (SELECT {", ".join(values)}, {row_md5(layout)} AS "{ROW_MD5}" FROM {source}) AS r'
     )
 
 
-def merge(layout: Layout) -> str:
-    """Insert the staged rows that are new, update those that differ in anything, leave the others alone.
+def merge(layout: Layout, rows: str = "") -> str:
+    """Insert the staged rows that are new, update those that differ in anything, leave the others alone. ``rows`` is
+    another SELECT than that of all staged rows.
 
     A row that was marked as deleted and is staged again differs in its mark. Two parameters.
     """
@@ -115,7 +120,7 @@ def merge(layout: Layout) -> str:
         f"{identifier(name)} = s.{identifier(name)}" for name in written if name not in layout.match
     )
     return (
-        f"MERGE INTO {layout.target.sql} AS t USING ({staged_rows(layout)}) AS s ON {on}"
+        f"MERGE INTO {layout.target.sql} AS t USING ({rows or staged_rows(layout)}) AS s ON {on}"
         f" WHEN MATCHED AND ({differs}) THEN UPDATE SET {assignments}"
         f" WHEN NOT MATCHED THEN INSERT ({_names(written)}) VALUES ({_names(written, 's.')})"
     )
@@ -190,6 +195,16 @@ def newest_run(target: TableName) -> str:
     return f'SELECT MAX("{RUN_SEQ}") FROM {target.sql}'
 
 
+def written_by(layout: Layout, sequence: int) -> str:
+    """How many rows of the target a run wrote last."""
+    return f'SELECT COUNT(*) FROM {layout.target.sql} WHERE "{RUN_SEQ}" = {sequence}'
+
+
+def mark_present(layout: Layout) -> str:
+    """Mark all rows as deleted. Two parameters."""
+    return f'UPDATE {layout.target.sql} SET "{DELETED}" = TRUE, "{RUN_SEQ}" = ?, "{SYNCED_AT}" = ? WHERE {PRESENT}'
+
+
 def delete_present(layout: Layout) -> str:
     """Remove all rows but those that are marked as deleted."""
     return f"DELETE FROM {layout.target.sql}{f' WHERE {PRESENT}' if layout.marks else ''}"
@@ -217,6 +232,6 @@ def example_misfits(layout: Layout, column: TargetColumn, most: int) -> str:
 
 def duplicate_keys(layout: Layout) -> str:
     """Up to three keys that are staged more than once, as text, with their number."""
-    key = ", ".join(column.value for column in layout.key)
+    key = ", ".join([column.value for column in layout.key] + [f's."{PART}"'] * layout.changes)
     shown = ", ".join(f"MIN({column.staged})" for column in layout.key)
     return f"SELECT {shown}, COUNT(*) FROM {layout.staging.sql} AS s GROUP BY {key} HAVING COUNT(*) > 1 LIMIT 3"

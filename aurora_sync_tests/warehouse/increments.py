@@ -15,6 +15,7 @@ from aurora_sync.increment import (
     Column,
     Disposition,
     Manifest,
+    Part,
     Snapshot,
     StagedFile,
     Token,
@@ -72,8 +73,9 @@ class Folder:
         table: str = "public.orders",
         files: int = 1,
         source_rows: int | None = None,
+        parts: tuple[Part, ...] = (),
     ) -> Manifest:
-        """Rows as text, the last field the row's xmin."""
+        """Rows as text, the last field the row's xmin; of changes, the fields of warehouse/changes.py."""
         rows = list(rows)
         load_id = f"load{next(_load_ids):06d}"
         prefix = f"stage/{table}/{load_id}/"
@@ -98,4 +100,5 @@ class Folder:
             certificate=CERTIFIED,
             expected_load_id=expected_load_id,
             source_rows=source_rows,
+            parts=parts,
         )

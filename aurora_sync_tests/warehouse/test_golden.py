@@ -14,7 +14,7 @@ from typing import Literal
 import pytest
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.increment import Disposition
+from aurora_sync.increment import Disposition, Part
 from aurora_sync.warehouse.apply import apply
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.duckdb import to_duckdb
@@ -38,7 +38,7 @@ COLUMNS = (
     column("document", "jsonb"),
 )
 VALUES = ("9.50", "NaN", "t", "2024-02-29", "06:30:00", "2024-01-01 00:00:00", "2024-01-01 00:00:00.5+00")
-ROWS = [(str(i), "a", *VALUES, "\\x00ff", '{"a": 1}', "5") for i in range(3)]
+ROWS: list[tuple[str | None, ...]] = [(str(i), "a", *VALUES, "\\x00ff", '{"a": 1}', "5") for i in range(3)]
 
 
 class Recorder(Through):
@@ -58,17 +58,22 @@ def test_the_statements_are_the_pinned_ones(duckdb_session: Session, folder: Fol
     deletes: Literal["hard", "soft"] = "soft" if kind == "soft" else "hard"
     config = TableConfig(table_name="orders", watermark_type="xmin", deletes=deletes)
     dispositions = [Disposition.REPLACE, Disposition.UPSERT, Disposition.APPEND, Disposition.REPLACE]
+    dispositions += [] if kind == "keyless" else [Disposition.CHANGES]
     texts: dict[str, list[str]] = {"snowflake": [], "duckdb": []}
     state = {"expected": 0, "expected_load_id": ""}
     for number, disposition in enumerate(dispositions, 1):
         if disposition is Disposition.UPSERT and kind == "keyless":
             continue
-        appended = [("3", *ROWS[0][1:])]
+        rows: dict[Disposition, list[tuple[str | None, ...]]] = {
+            Disposition.APPEND: [("3", *ROWS[0][1:])],
+            Disposition.CHANGES: [(*ROWS[0], "U", None, "0", None), (*ROWS[0], "U", "11111111110", "1", "0")],
+        }
         manifest = folder.increment(
             COLUMNS,
-            appended if disposition is Disposition.APPEND else ROWS,
+            rows.get(disposition, ROWS),
             key=() if kind == "keyless" else ("id",),
             disposition=disposition,
+            parts=(Part(truncated=True), Part(partial=1)) if disposition is Disposition.CHANGES else (),
             **state,  # type: ignore[arg-type]
         )
         manifest = dataclasses.replace(manifest, load_id=f"load{number}")
