@@ -10,7 +10,7 @@ from aurora_sync.orchestration.factory import build_definitions, executor
 from aurora_sync.orchestration.resources import Connections
 
 connections = Connections()
-config = load(Path(os.environ.get("AURORA_SYNC_TABLES", "tables.yaml")))
+config = load(Path(os.environ.get("AURORA_SYNC_TABLES") or "tables.yaml"))
 
 defs = dg.Definitions.merge(
     build_definitions(config, connections),

@@ -13,7 +13,7 @@ _FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
     ("month", 1, 12, {name: number for number, name in enumerate(_MONTHS, start=1)}),
     ("weekday", 0, 7, {name: number for number, name in enumerate(_DAYS)}),
 )
-_PART = re.compile(r"(\w+)|(?:\*|(\w+)-(\w+))(?:/([0-9]+))?", re.ASCII)
+_PART = re.compile(r"(\w{1,3})|(?:\*|(\w{1,3})-(\w{1,3}))(?:/([0-9]{1,3}))?", re.ASCII)
 _LONGEST = {1: 31, 2: 29, 3: 31, 4: 30, 5: 31, 6: 30, 7: 31, 8: 31, 9: 30, 10: 31, 11: 30, 12: 31}
 
 

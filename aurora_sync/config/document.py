@@ -21,6 +21,9 @@ KeyPath = tuple[str | int, ...]
 MAX_DEPTH = 20
 # 1,000 tables with every key are some 30,000 values; aliases of aliases reach billions in ten lines.
 MAX_VALUES = 200_000
+# Names, cron expressions and numbers are shorter by far. Python takes minutes for a number of a million digits to the
+# base of 60, and an error that quotes a megabyte is read by nobody.
+MAX_TEXT = 1_000
 
 _CONSTRUCT = {
     "tag:yaml.org,2002:bool": SafeConstructor.construct_yaml_bool,
@@ -70,14 +73,14 @@ def parse(text: str) -> Document:
     """The document in ``text``; its ``problems`` say what could not be read. Never raises."""
     document = Document()
     try:
-        if problem := _too_deep(text):
+        if problem := _too_large(text):
             document.problems.append(problem)
             return document
         node = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.MarkedYAMLError as error:
         document.problems.append(_syntax(error, text))
     except yaml.reader.ReaderError as error:
-        line = text[: error.position].count("\n") + 1
+        line = text.encode()[: error.position].count(b"\n") + 1  # libyaml counts bytes
         document.problems.append((line, (), f"the character {chr(error.character)!r} is not allowed in YAML"))
     else:
         if node is not None:
@@ -85,13 +88,16 @@ def parse(text: str) -> Document:
     return document
 
 
-def _too_deep(text: str) -> tuple[int | None, KeyPath, str] | None:
+def _too_large(text: str) -> tuple[int | None, KeyPath, str] | None:
     depth = 0
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        line = event.start_mark.line + 1 if event.start_mark else None
         if depth > MAX_DEPTH:
-            line = event.start_mark.line + 1 if event.start_mark else None
             return line, (), f"nested deeper than {MAX_DEPTH} levels"
+        length = max(len(getattr(event, part, None) or "") for part in ("value", "tag"))
+        if length > MAX_TEXT:
+            return line, (), f"found a text of {length:,} characters; allowed: up to {MAX_TEXT:,}"
     return None
 
 
@@ -112,6 +118,7 @@ class _Values:
         self.constructor = SafeConstructor()
         self.left = MAX_VALUES
         self.depth = 0
+        self.seen: set[tuple[int, KeyPath, str]] = set()
 
     def build(self, node: yaml.Node) -> None:
         self.document.lines[()] = node.start_mark.line + 1
@@ -121,7 +128,9 @@ class _Values:
             self.problem(error.node, (), str(error))
 
     def problem(self, node: yaml.Node, path: KeyPath, text: str) -> None:
-        if (found := (node.start_mark.line + 1, path, text)) not in self.document.problems:
+        found = (node.start_mark.line + 1, path, text)
+        if found not in self.seen:
+            self.seen.add(found)
             self.document.problems.append(found)
 
     def value(self, node: yaml.Node, path: KeyPath) -> Any:
@@ -157,7 +166,7 @@ class _Values:
             return node.value
         try:
             return _CONSTRUCT[node.tag](self.constructor, node)
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, IndexError, OverflowError):  # such as !!int '' and 1:0:0:...:0.5
             self.problem(node, path, f"found {node.value!r}, which is not {_READ_AS[node.tag.rpartition(':')[2]]}")
             return node.value
 
@@ -183,7 +192,7 @@ class _Values:
         values: dict[str, Any] = {}
         for part in reversed(node.value) if isinstance(node, yaml.SequenceNode) else [node]:
             if isinstance(part, yaml.MappingNode):
-                values.update(self.value(part, path))
+                values.update(self.value(part, path) or {})  # None where its tag is not allowed
             else:
                 self.problem(part, path, "<< stands before something that is no mapping")
         return values

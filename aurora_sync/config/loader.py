@@ -22,6 +22,8 @@ from aurora_sync.errors import ConfigError
 
 M = TypeVar("M", bound=BaseModel)
 Problem = tuple[int | None, str]  # the line, and the rest of the sentence
+# Twice as long as the longest sentence with all the known keys in it; a list in a file may hold 200,000 names.
+LONGEST_PROBLEM = 1_500
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def _config(document: Document, path: Path) -> SyncConfig:
 def _refuse(path: Path, problems: list[Problem]) -> None:
     if problems:
         ordered = sorted(problems, key=lambda problem: problem[0] or 0)
-        raise ConfigError([f"{path}:{line}: {text}" if line else f"{path}: {text}" for line, text in ordered])
+        raise ConfigError([_legible(f"{path}:{line}: {text}" if line else f"{path}: {text}") for line, text in ordered])
 
 
 def _same_target(tables: Iterable[tuple[Entry, TableConfig]]) -> Iterator[Problem]:
@@ -179,6 +181,8 @@ class _Reading:
         if isinstance(value, dict):
             for key in sorted(value.keys() - _keys(TablesFile)):
                 self.problem((key,), _unknown(key, _keys(TablesFile)))
+            if not isinstance(reference := value.get("$schema"), str | None):
+                self.problem(("$schema",), f"found {_found(reference)}; allowed: a text")
             defaults = self.defaults(value.get("defaults"))
             tables = value.get("tables")
             if isinstance(tables, list) and tables:
@@ -328,7 +332,16 @@ def _found(value: Any) -> str:
             return f"a list of {len(value)}"
         case dict():
             return "a mapping"
+        case int() if abs(value) >= 2**63:  # Python refuses to print the largest ones
+            return "a number of more than 64 bits"
     return repr(value)
+
+
+def _legible(text: str) -> str:
+    """On one line without what a terminal would obey, and without its middle where it is too long."""
+    if len(text) > LONGEST_PROBLEM:
+        text = f"{text[: LONGEST_PROBLEM // 2]} ... {text[-LONGEST_PROBLEM // 2 :]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _dotted(path: Iterable[str | int]) -> str:
@@ -356,7 +369,7 @@ def _keys(model: type[BaseModel]) -> set[str]:
 def _inner(model: type[BaseModel], path: KeyPath) -> type[BaseModel]:
     """The model at ``path`` inside ``model``."""
     for part in path:
-        annotation = model.model_fields[str(part)].annotation
+        annotation = next(f.annotation for name, f in model.model_fields.items() if part == (f.alias or name))
         model = next(t for t in (annotation, *get_args(annotation)) if isinstance(t, type) and t is not NoneType)
     return model
 

@@ -105,7 +105,7 @@ class Settings:
         """A variable that is empty counts as missing. Raises ConfigError with everything missing or malformed;
         no text of it holds a secret."""
         given = {v.name: environ.get(v.name, "").strip() or v.default for v in VARIABLES}
-        problems = _problems(given)
+        problems = _unreadable(given) or _problems(given)
         if problems:
             raise ConfigError(problems)
         kind, _, path = given["AURORA_SYNC_WAREHOUSE"].partition(":")
@@ -140,6 +140,15 @@ def _snowflake(given: Mapping[str, str]) -> SnowflakeSettings:
     )
 
 
+def _unreadable(given: Mapping[str, str]) -> list[str]:
+    """What no server, file or library takes; Python shows bytes that are no UTF-8 as surrogates."""
+    return [
+        f"{name}: found a NUL or bytes that are no UTF-8 (not shown, it may be a secret); allowed: a text in UTF-8"
+        for name, value in given.items()
+        if re.search("[\0\ud800-\udfff]", value)
+    ]
+
+
 def _problems(given: Mapping[str, str]) -> list[str]:
     snowflake = given["AURORA_SYNC_WAREHOUSE"] == "snowflake"
     missing = [
@@ -156,7 +165,7 @@ def _malformed(given: Mapping[str, str]) -> list[str]:
         # the bucket names that S3 allows
         "AURORA_SYNC_STAGE": (r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#]*)?", "s3://bucket/prefix"),
         "AURORA_SYNC_WAREHOUSE": (r"snowflake|duckdb:.+", "snowflake, or duckdb:PATH such as duckdb:warehouse.duckdb"),
-        "SNOWFLAKE_PORT": (r"[1-9][0-9]{0,4}", "a port number"),
+        "SNOWFLAKE_PORT": (r"(?!6553[6-9]|655[4-9].|65[6-9]..|6[6-9]...|[7-9]....)[1-9][0-9]{0,4}", "1 to 65535"),
         "SNOWFLAKE_PROTOCOL": (r"https?", "https or http"),
     }
     problems = [
@@ -167,14 +176,15 @@ def _malformed(given: Mapping[str, str]) -> list[str]:
     return _dsn_problems(given["AURORA_DSN"]) + problems
 
 
-def _without_login(url: str) -> str:
-    """Someone may have written user:password@ where none belongs."""
-    return re.sub("//.*@", "//***@", url)
+def _without_login(text: str) -> str:
+    """Someone may have written user:password@ or password=... where none belongs."""
+    text = re.sub(r"(?s)^([a-z0-9+]*://)?.*@", r"\1***@", text)
+    return re.sub(r"(?is)(pass\w*\s*=).*", r"\1***", text)
 
 
 def _dsn_problems(dsn: str) -> list[str]:
     try:
-        if not dsn or parse_dsn(dsn):
+        if not dsn or _keeps_its_password(dsn, parse_dsn(dsn)):
             return []
     except ProgrammingError:  # its text quotes the string, password included
         pass
@@ -183,6 +193,13 @@ def _dsn_problems(dsn: str) -> list[str]:
         "host=... dbname=... user=... password=..., in single quotes where a value holds spaces, or "
         "postgresql://user:password@host:5432/dbname, with special characters written as %XX"
     ]
+
+
+def _keeps_its_password(dsn: str, parts: Mapping[str, str]) -> bool:
+    """False for a DSN without parts, and where libpq ends the password of a URL at a '/' or '@' in it: the rest
+    becomes a port, host or database, which errors show."""
+    spilled = "://" in dsn and not re.fullmatch("(?s)[a-z]+://([^/@]*@)?[^@]*", dsn)
+    return bool(parts) and not spilled and re.fullmatch("[0-9,]*", parts.get("port", "")) is not None
 
 
 def _login_problems(given: Mapping[str, str]) -> list[str]:

@@ -4,6 +4,7 @@ editor's help are made from these models and nowhere else."""
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -79,14 +80,18 @@ def _one_or_many(value: Any) -> Any:
 
 
 def _distinct(names: list[str]) -> list[str]:
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
         raise ValueError(f"{', '.join(twice)} stands there twice; allowed: every name once")
     return names
 
 
 # The forms of owners, tags and groups are Dagster's own.
 _LABEL = "[A-Za-z0-9_.-]"
-Name = Annotated[str, Field(min_length=1)]
+BIGINT = 2**63 - 1  # what ids are counted in
+# 2**31 - 1 milliseconds: the longest statement_timeout that PostgreSQL takes.
+LONGEST_SNAPSHOT = 35_791
+# PostgreSQL ends a text at a NUL.
+Name = Annotated[str, Field(min_length=1), Matches(r"[^\0]*", "a text without NUL characters")]
 _NameList = Annotated[list[Name], Field(min_length=1, json_schema_extra={"uniqueItems": True})]
 Names = Annotated[
     list[Name],
@@ -163,7 +168,7 @@ class ColumnChoice(_Model):
 class DeleteGuard(_Model):
     """A full read never removes more than this from the target; zero rows never empty it."""
 
-    max_rows: int = Field(1000, ge=0, description="Deletes up to this number are always allowed.")
+    max_rows: int = Field(1000, ge=0, le=BIGINT, description="Deletes up to this number are always allowed.")
     max_share: float = Field(
         0.05, ge=0, le=1, description="Above max_rows: the share of the target's rows that may be deleted."
     )
@@ -196,8 +201,9 @@ class Freshness(_Model):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        mapping = handler(schema)
-        text = handler.resolve_ref_schema(mapping)["properties"]["fail_after"]
+        mapping = handler.resolve_ref_schema(handler(schema))
+        del mapping["required"]  # said by _freshness_is_whole
+        text = mapping["properties"]["fail_after"]
         return {"anyOf": [{"type": "string", "pattern": text["pattern"]}, mapping]}
 
     @property
@@ -213,7 +219,7 @@ class Reconcile(_Model):
     """When the target is compared with its source, bucket by bucket, and what differs is repaired: deletes, lost
     rows, stale rows. After a restart of the server, a TRUNCATE or a detached partition it happens by itself."""
 
-    every: int | None = Field(None, ge=1, description="At every k-th run; runs that find nothing new count.")
+    every: int | None = Field(None, ge=1, le=BIGINT, description="At every k-th run; runs that find nothing new count.")
     schedule: Cron | None = Field(None, description="At these times (cron, UTC), whatever the other runs do.")
 
     @model_validator(mode="after")
@@ -226,7 +232,7 @@ class Reconcile(_Model):
 class Check(_Model):
     severity: Literal["error", "warn"] = Field("error", description="What a failure of the check means.")
     blocking: bool = Field(False, description="A failure stops what is downstream.")
-    every: int = Field(1, ge=1, description="Evaluate at every k-th applied run.")
+    every: int = Field(1, ge=1, le=BIGINT, description="Evaluate at every k-th applied run.")
     enabled: bool = Field(True, description="false leaves the check out.")
 
 
@@ -300,7 +306,10 @@ class TableOptions(_Model):
         "fails where the target cannot be written without a change.",
     )
     max_snapshot_minutes: int = Field(
-        120, ge=1, description="A read that holds its snapshot on the source longer than this is stopped."
+        120,
+        ge=1,
+        le=LONGEST_SNAPSHOT,
+        description="A read that holds its snapshot on the source longer than this is stopped.",
     )
 
 
@@ -354,7 +363,10 @@ class TableConfig(TableOptions):
         "the catalogue. Values that an application makes are read by a slower method that loses none.",
     )
     lookback: int | None = Field(
-        None, ge=1, description="integer: re-read this many ids below the watermark, for rows that came late."
+        None,
+        ge=1,
+        le=BIGINT,
+        description="integer: re-read this many ids below the watermark, for rows that came late.",
     )
     primary_key: Names | None = Field(
         None, description="Merge key, one column or several; default: the source's primary key."
@@ -406,8 +418,23 @@ class TableConfig(TableOptions):
             yield "watermark_cols", f"found {self.watermark_cols!r}; allowed: every column once"
 
 
+def _freshness_is_whole(schema: dict[str, Any]) -> None:
+    """Add to the JSON Schema that only a default may leave a table's freshness without fail_after."""
+    whole = {"properties": {"freshness": {"if": {"type": "object"}, "then": {"required": ["fail_after"]}}}}
+    default = {"type": "object", "required": ["freshness"], "properties": {"freshness": {"type": "object"}}}
+    schema["allOf"] = [
+        {"properties": {"defaults": whole}},
+        {
+            "if": {"required": ["defaults"], "properties": {"defaults": default}},
+            "else": {"properties": {"tables": {"items": whole}}},
+        },
+    ]
+
+
 class TablesFile(_Model):
     """tables.yaml: the tables to sync, and what they have in common."""
+
+    model_config = ConfigDict(json_schema_extra=_freshness_is_whole)
 
     schema_ref: str | None = Field(
         None, alias="$schema", description="The JSON Schema of this file, for editors; not read here."

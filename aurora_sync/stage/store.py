@@ -203,7 +203,11 @@ class Store:
             # Servers other than AWS rarely have a DNS name for each bucket.
             options["s3"] = {"addressing_style": "path"}
         with self._translated(""):
-            return boto3.session.Session().client("s3", config=Config(**options))
+            try:
+                return boto3.session.Session().client("s3", config=Config(**options))
+            except ValueError as error:  # an endpoint that is no URL
+                hint = "AWS_ENDPOINT_URL_S3 is a URL such as https://s3.example.com"
+                raise StageError(_one_line(error), where=self.uri(""), hint=hint) from error
 
     @contextmanager
     def _translated(self, key: str) -> Iterator[None]:

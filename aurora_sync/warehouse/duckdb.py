@@ -160,6 +160,8 @@ class DuckDBWarehouse(Warehouse):
                     raise WarehouseError(f"the file cannot be opened: {error}", where=self.describe()) from error
                 if time.monotonic() + pause > deadline:
                     raise self._busy(str(error)) from error
+            except duckdb.Error as error:  # such as a corrupt file
+                raise WarehouseError(f"the file cannot be opened: {error}", where=self.describe()) from error
             time.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, 1.0)
 

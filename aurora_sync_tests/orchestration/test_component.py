@@ -94,6 +94,23 @@ def test_mistakes_are_all_reported_with_their_tables() -> None:
     assert "table public.orders: watermark_type: found 'xmim'" in orders
 
 
+def test_values_that_the_reader_of_tables_yaml_would_not_pass_on_are_reported_with_their_tables() -> None:
+    table = {"table_name": "customers", "watermark_type": "xmin"}
+    tables = [
+        table | {"max_snapshot_minutes": 1 << 100},
+        table | {"table_name": "orders", "tags": {1: "x"}},
+        table | {"table_name": "a\0b"},
+    ]
+    with pytest.raises(ComponentTreeException) as caught:
+        load({"tables": tables})
+    assert isinstance(caught.value.__cause__, ConfigError)
+    assert [problem.partition("defs.yaml: ")[2] for problem in caught.value.__cause__.problems] == [
+        "table public.customers: max_snapshot_minutes: found a number of more than 64 bits; allowed: 35791 or less",
+        "table public.orders: tags[1]: found 1; allowed: a text",
+        "table public.a\\x00b: table_name: found 'a\\x00b'; allowed: a text without NUL characters",
+    ]
+
+
 def test_editors_are_offered_the_keys_of_tables_yaml() -> None:
     schema = AuroraSync.get_model_cls().model_json_schema()  # type: ignore[attr-defined]
     assert "watermark_type" in schema["$defs"]["TableConfig"]["properties"]

@@ -145,6 +145,32 @@ def test_importing_the_definitions_loads_nothing_heavy(tmp_path: Path) -> None:
     assert not loaded & {"snowflake.connector", "dagster_snowflake", "pandas", "pyarrow", "numpy", "dagster_aws"}
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (None, ": there is no such file (AURORA_SYNC_TABLES names the file to read)"),
+        (b"", ": the file is empty; allowed: tables: and a list of one entry or more"),
+        (b"\x7fELF\2", ":1: the character '\\x7f' is not allowed in YAML"),
+        (
+            TABLES.encode() + b"    checks: {schema: {evry: 1}}",
+            ":4: table public.customers: checks.schema.evry: unknown",
+        ),
+    ],
+    ids=["missing", "empty", "binary", "key"],
+)
+def test_broken_tables_file_ends_the_loading_of_definitions_with_its_place(
+    tmp_path: Path, text: bytes | None, problem: str
+) -> None:
+    if text is not None:
+        (tmp_path / "tables.yaml").write_bytes(text)
+    command = [sys.executable, "-c", "import aurora_sync.definitions"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(AURORA_SYNC_TABLES=""), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"aurora_sync.errors.ConfigError: tables.yaml{problem}")
+
+
 def test_workspace_of_the_repository_validates(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("dagster")), "definitions", "validate", "-w", "workspace.yaml"]
     home = tmp_path / "home"

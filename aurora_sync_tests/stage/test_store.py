@@ -107,6 +107,14 @@ def test_missing_credentials_are_refused(store: Store, monkeypatch: pytest.Monke
     assert caught.value.kind is Kind.REFUSED
 
 
+@pytest.mark.parametrize("endpoint", ["s3.example.com", "http://", "http://a b"])
+def test_endpoint_that_is_no_url_is_refused(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+    with pytest.raises(StageError, match=f"Invalid endpoint: {endpoint} \\(AWS_ENDPOINT_URL_S3 is a URL") as caught:
+        Store("bucket").get("key")
+    assert caught.value.kind is Kind.REFUSED
+
+
 def test_server_that_does_not_answer_is_transient(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]

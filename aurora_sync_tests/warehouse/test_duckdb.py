@@ -69,6 +69,17 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_a_corrupt_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.duckdb"
+    path.write_bytes(bytes(8) + b"DUCK" + bytes(5000))  # DuckDB's magic number, and a checksum that is wrong
+    with (
+        pytest.raises(WarehouseError, match=r"w\.duckdb: the file cannot be opened: .*checksum"),
+        DuckDBWarehouse(path).session(),
+    ):
+        pass
+    assert path.read_bytes()[8:12] == b"DUCK"
+
+
 def test_a_failed_statement_ends_the_transaction(duckdb_session: Session) -> None:
     duckdb_session.query('CREATE TABLE "T" ("A" NUMBER(5,0))')
 
