@@ -164,7 +164,8 @@ class _Object:
         self._part_bytes = part_bytes
         self._rows = 0
         self._longest = 0
-        self._zstd = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compressobj()
+        # Without the checksum of the content most flipped bits give another value and no error.
+        self._zstd = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL, write_checksum=True).compressobj()
         self._pending = bytearray()
         self._upload: str | None = None
         self._parts: list[Future[str]] = []

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,6 +63,28 @@ def test_small_increment_is_one_object(store: Store, prefix: str) -> None:
         attempt.write(b'2,"b\nc"\n')
     assert [(file.name, file.rows) for file in attempt.files] == [("part-00000.csv.zst", 2)]
     assert contents(store, attempt) == [b'1,a\n2,"b\nc"\n']
+
+
+def test_a_flipped_bit_is_never_another_value(store: Store, prefix: str) -> None:
+    """As the usual export compresses, most flipped bits are decompressed without an error."""
+    data = b"".join(rows(2_000))
+    with Attempt(store, prefix) as attempt:
+        attempt.write(data)
+    ours = store.get(attempt.prefix + attempt.files[0].name)
+    naive = zstandard.ZstdCompressor().compress(data)
+    assert ours is not None
+
+    def accepted(compressed: bytes) -> int:
+        noise, found = random.Random(3), 0
+        for _ in range(200):
+            flipped = bytearray(compressed)
+            flipped[noise.randrange(len(flipped))] ^= 1 << noise.randrange(8)
+            with suppress(zstandard.ZstdError):
+                found += bool(zstandard.ZstdDecompressor().stream_reader(io.BytesIO(flipped)).read())
+        return found
+
+    assert accepted(naive) > 100
+    assert accepted(ours) == 0
 
 
 def test_increment_without_rows_writes_no_object(store: Store, prefix: str) -> None:
