@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import yaml
 from psycopg2 import sql
 
+from aurora_sync.cli import main
+from aurora_sync.config.tables import TableConfig
 from aurora_sync_tests.scenarios.world import World, config
 
 NAMES = {
@@ -56,6 +61,74 @@ def test_table_schema_and_columns_of_any_name_sync(world: World, name: str) -> N
     assert len(world.run_sequences(tables[0])) == 2
 
 
-def _literal(name: str) -> str:
+@pytest.mark.parametrize(
+    ("key", "name"), [("int", NAMES["injection"]), *(("text", name) for name in NAMES.values())], ids=["int", *NAMES]
+)
+def test_every_statement_takes_any_name_and_value(
+    world: World, key: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Changes, deletes, reconciles, verifications, changes of the schema, plans, status and gc; hard deletes, soft
+    ones and rows without a key. The values are as hostile as the names, and tables stand by that an injection names."""
+    other = name[:58] + "_s"
+    names = {
+        "n": sql.Identifier(name),
+        "v": sql.Identifier(name[:61] + "_v"),
+        "w": sql.Identifier(name[:61] + "_w"),
+        "t": sql.Identifier(other, name),
+        "bag": sql.Identifier(other, name[:61] + "_b"),
+        "schema": sql.Identifier(other),
+        "value": sql.Literal(name),
+    }
+    key_sql = "int" if key == "int" else "text"
+    nth = "n" if key == "int" else "n || {value}"
+    with world.session() as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+
+        def execute(statement: str) -> None:
+            cursor.execute(sql.SQL(statement).format(**names))
+
+        execute("CREATE TABLE t (canary int)")
+        execute("CREATE SCHEMA {schema}")
+        execute(f"CREATE TABLE {{t}} ({{n}} {key_sql} PRIMARY KEY, {{v}} text)")
+        execute("CREATE TABLE {bag} ({n} text, {v} text)")
+        execute(f"INSERT INTO {{t}} SELECT {nth}, {{value}} || n FROM generate_series(1, 50) n")
+        execute("INSERT INTO {bag} SELECT {value}, {value} FROM generate_series(1, 3)")
+        hard = {"table_name": name, "watermark_type": "xmin", "schema": other}
+        bag = {"table_name": name[:61] + "_b", "watermark_type": "full_snapshot", "schema": other}
+        entries = [hard, hard | {"target_table": f"{name[:60]}_d", "deletes": "soft"}, bag]
+        tables = [TableConfig.model_validate(entry) for entry in entries]
+        for table in tables:
+            world.sync(table)
+        with world.places.warehouse.session() as session:
+            session.query("CREATE TABLE T (CANARY INT)")
+        execute("UPDATE {t} SET {v} = {value} || 'new' WHERE {v} LIKE '%1'")
+        execute("DELETE FROM {t} WHERE {v} LIKE '%2'")
+        execute("DELETE FROM {bag}")
+        execute("INSERT INTO {bag} VALUES ({value}, NULL), (NULL, {value})")
+        for table in tables:
+            world.sync(table, reconcile=True, allow_deletes=True)
+            assert world.assert_verified(table) == (2 if table is tables[2] else 45)
+        execute("ALTER TABLE {t} RENAME {v} TO {w}")
+        execute("ALTER TABLE {t} ADD {v} int DEFAULT 7")
+        execute("UPDATE {t} SET {v} = 8 WHERE {w} LIKE '%3'")
+        for table in tables[:2]:
+            world.sync(table)
+            assert world.assert_verified(table) == 45
+        execute("TABLE t")
+        assert cursor.fetchall() == []
+    assert world.query("SELECT * FROM T") == []
+    patterns = [
+        entry | {"schema": _literal(entry["schema"]), "table_name": _literal(entry["table_name"], "*?[.")}
+        for entry in (hard, bag)
+    ]
+    (tmp_path / "tables.yaml").write_text(yaml.safe_dump({"tables": patterns}), encoding="utf-8")
+    monkeypatch.setenv("AURORA_DSN", world.dsn)
+    monkeypatch.setenv("AURORA_SYNC_WAREHOUSE", f"duckdb:{world.warehouse_path}")
+    monkeypatch.setenv("AURORA_SYNC_TABLES", str(tmp_path / "tables.yaml"))
+    for command in (["check"], ["plan"], ["reconcile"], ["verify"], ["status"], ["gc"]):
+        assert main(command) == 0, command
+
+
+def _literal(name: str, special: str = "*?[") -> str:
     """As a pattern that stands for itself."""
-    return "".join(f"[{character}]" if character in "*?[" else character for character in name)
+    return "".join(f"[{character}]" if character in special else character for character in name)
