@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg2
-import psycopg2.errors
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
@@ -29,9 +28,41 @@ _SESSION = {
 }
 
 # SQLSTATE classes and codes that may succeed when tried again.
-# 57P04 is not among them: the database was dropped.
-_TRANSIENT = ("08", "40", "53", "55P03", "57P01", "57P02", "57P03", "57P05", "58")
-_REFUSED_AT_CONNECT = ("authentication failed", "no pg_hba.conf entry", "does not exist", "is not permitted")
+# 57P04 is not among them: the database was dropped. Nor is 53400: a limit that is configured.
+_TRANSIENT = ("08", "40", "530", "531", "532", "533", "55P03", "57P01", "57P02", "57P03", "57P05", "58")
+_REFUSED_AT_CONNECT = (
+    "authentication failed",
+    "no pg_hba.conf entry",
+    "does not exist",
+    "is not permitted",
+    "but SSL was required",
+    "certificate verify failed",
+)
+_FULL_AT_CONNECT = ("too many", "connection slots")
+
+_LOST = "the server ended, failed over or was cut off; run again"
+_CONNECTIONS = "raise the connection limit of the role, the database or the server, or run fewer syncs at a time"
+_GONE = "the table or a part of it was dropped or renamed: check table_name and schema in tables.yaml"
+# What to do next, by SQLSTATE or the beginning of one.
+_HINTS = {
+    "08": _LOST,
+    "22": "mend the value or the view that it comes from, or exclude the column under columns: in tables.yaml",
+    "25P03": "a read may hold its snapshot for max_snapshot_minutes (tables.yaml); raise it, or read less",
+    "3F000": _GONE,
+    "40": "run again",
+    "42501": "grant SELECT on the table and USAGE on its schema to this role",
+    "42P01": _GONE,
+    "42703": _GONE,
+    "53100": "make room on the disk of the server, then run again",
+    "53200": "the server is short of memory; run again, or read fewer tables at a time",
+    "53300": _CONNECTIONS,
+    "53400": "raise the limit that is named for this role, or read a table rather than a view that sorts",
+    "55P03": "another session holds the table in ACCESS EXCLUSIVE mode; run again when it has ended",
+    "57014": "somebody cancelled it (pg_cancel_backend), or a time limit did: max_snapshot_minutes (tables.yaml) for a"
+    " read, the statement_timeout of this role before it begins; raise that, or read less",
+    "57": _LOST,
+    "58": "the server could not reach its files; see its log, then run again",
+}
 
 
 @contextmanager
@@ -48,10 +79,11 @@ def connect(dsn: str, *, application_name: str = "aurora_sync") -> Iterator[Conn
     except psycopg2.OperationalError as error:
         text = _one_line(error)
         refused = any(phrase in text for phrase in _REFUSED_AT_CONNECT)
+        full = any(phrase in text for phrase in _FULL_AT_CONNECT)
         raise SourceError(
             f"cannot connect to PostgreSQL: {text}",
             where=describe(dsn),
-            hint="check host, port, user, password and database in AURORA_DSN",
+            hint=_CONNECTIONS if full else "check host, port, user, password and database in AURORA_DSN",
             kind=Kind.REFUSED if refused else Kind.TRANSIENT,
         ) from error
     try:
@@ -87,25 +119,20 @@ def database_name(dsn: str) -> str:
 def translate(error: psycopg2.Error, *, where: str) -> SourceError:
     """The SourceError for a psycopg2 error: who can mend it, and what to do next."""
     code = error.pgcode or ""
-    if isinstance(error, psycopg2.errors.QueryCanceled):
-        return SourceError(
-            f"the read was cancelled: {_one_line(error)}",
-            where=where,
-            hint="a read may hold its snapshot for max_snapshot_minutes (tables.yaml); raise it, or read less",
-            kind=Kind.REFUSED,
-        )
-    if isinstance(error, psycopg2.errors.InsufficientPrivilege):
-        return SourceError(
-            _one_line(error),
-            where=where,
-            hint="grant SELECT on the table and USAGE on its schema to this role",
-        )
     # A connection that breaks in the middle of a COPY is a DatabaseError itself: libpq has no message for it.
     lost = not code and (
         isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) or type(error) is psycopg2.DatabaseError
     )
-    kind = Kind.TRANSIENT if lost or code.startswith(_TRANSIENT) else Kind.REFUSED
-    return SourceError(f"{_one_line(error)} (SQLSTATE {code or 'none'})", where=where, kind=kind)
+    if lost:
+        return SourceError(f"the connection was lost: {_one_line(error)}", where=where, hint=_LOST, kind=Kind.TRANSIENT)
+    hints = [_HINTS[code[:length]] for length in range(5, 1, -1) if code[:length] in _HINTS]
+    what = f"{_one_line(error)} (SQLSTATE {code or 'none'})"
+    return SourceError(
+        f"the read was cancelled: {what}" if code == "57014" else what,
+        where=where,
+        hint=hints[0] if hints else "see the log of the server",
+        kind=Kind.TRANSIENT if code.startswith(_TRANSIENT) else Kind.REFUSED,
+    )
 
 
 def _one_line(error: psycopg2.Error) -> str:

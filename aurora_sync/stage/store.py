@@ -39,10 +39,13 @@ _HINTS = {
     # Every attempt writes under a load id of its own, so a new attempt meets nothing.
     "PreconditionFailed": "nothing was overwritten; run again",
 }
+_RUN_AGAIN = "the server is busy or ailing, and nothing is lost; run again"
 # Throttling, and what a 5xx is called where no status comes with it: among the answers to a DeleteObjects.
 _TRANSIENT = {"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "RequestLimitExceeded"} | {
     "InternalError",
     "ServiceUnavailable",
+    "BadDigest",  # what came there is not what was sent
+    "IncompleteBody",
 }
 
 
@@ -231,8 +234,9 @@ class Store:
             IncompleteReadError,
             Boto3Error,
         ) as error:  # no answer, or one that broke off
+            cause = getattr(error, "last_exception", error)  # of a RetriesExceededError
             raise StageError(
-                _one_line(error),
+                _one_line(cause),
                 where=self.uri(key),
                 hint="check the network, and AWS_ENDPOINT_URL_S3 if it is set",
                 kind=Kind.TRANSIENT,
@@ -243,7 +247,7 @@ class Store:
     def _error(self, key: str, code: str, message: str, status: int = 0) -> StageError:
         # 501 is a server that will never do what was asked, such as a put that must not overwrite.
         transient = (status >= 500 and status != 501) or status in (409, 412, 429) or code in _TRANSIENT
-        hint = _HINTS.get(code, _HINTS["AccessDenied"] if status == 403 else "")
+        hint = _HINTS.get(code, _HINTS["AccessDenied"] if status == 403 else _RUN_AGAIN if transient else "")
         return StageError(
             f"S3 answered {code}: {message}" if message else f"S3 answered {code}",
             where=self.uri(key),

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from time import monotonic
 
 from aurora_sync.config.tables import TableConfig, fold
-from aurora_sync.errors import DefectError, GuardError, RivalRunError, TargetChangedError, WarehouseError
+from aurora_sync.errors import DefectError, GuardError, Kind, RivalRunError, TargetChangedError, WarehouseError
 from aurora_sync.increment import Adjusted, Applied, Disposition, Finding, Manifest
 from aurora_sync.warehouse import changes, ddl, evolve, merge, sums, sync_log
 from aurora_sync.warehouse.base import Objects, Session
@@ -323,6 +323,8 @@ def _assert_staged(
         raise WarehouseError(
             f"the manifest names {manifest.rows} rows, {loaded} were loaded and {rows} are staged",
             where=f"{manifest.table}, {manifest.prefix}",
+            hint="the staged objects did not come as they were written, and nothing was applied; run again",
+            kind=Kind.TRANSIENT,
         )
     if manifest.disposition is Disposition.REPLACE and manifest.source_rows not in (None, rows):
         raise GuardError(

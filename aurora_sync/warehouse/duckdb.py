@@ -48,6 +48,21 @@ _READ_CSV = (
     " max_line_size = {row_bytes}, buffer_size = 2 * {row_bytes})"
 )
 
+# Only staged objects are read as CSV.
+_DAMAGED = ("Data corruption", "match checksum", "CSV Error")
+# What DuckDB says, and what a person does about it.
+_HINTS = {
+    "No space left": "make room on the disk of the file and on that of temporary files, then run again",
+    "Could not write": "make room on the disk of the file and on that of temporary files, then run again",
+    "Cannot open": "the folder of AURORA_SYNC_WAREHOUSE must be there, and this user must be able to write to it",
+    "Is a directory": "AURORA_SYNC_WAREHOUSE names a folder; name a file in it",
+    "read-only": "this user must be able to write to the file of AURORA_SYNC_WAREHOUSE",
+    "not a valid DuckDB": "AURORA_SYNC_WAREHOUSE names a file that is something else; name another",
+    **dict.fromkeys(_DAMAGED, "the staged objects did not come as they were written; run again"),
+}
+# Another session changed the same row, the disk may have room by then, the object may come whole.
+_TRANSIENT = ("TransactionContext Error", "No space left", "Could not write", *_DAMAGED)
+
 # One writer at a time within this process too; the thread that has it may open a second session.
 _locks: dict[Path, threading.RLock] = {}
 _locks_guard = threading.Lock()
@@ -117,8 +132,7 @@ class DuckDBSession(Session):
             raise self._error(error) from error
 
     def _error(self, error: duckdb.Error) -> WarehouseError:
-        transient = isinstance(error, duckdb.TransactionException)  # another session changed the same row
-        return WarehouseError(f"{error}", where=self._where, kind=Kind.TRANSIENT if transient else Kind.REFUSED)
+        return _error(str(error), self._where)
 
 
 class DuckDBWarehouse(Warehouse):
@@ -156,12 +170,12 @@ class DuckDBWarehouse(Warehouse):
             try:
                 return duckdb.connect(str(self.path), config=dict(SETTINGS))
             except duckdb.IOException as error:
-                if "lock" not in str(error):
-                    raise WarehouseError(f"the file cannot be opened: {error}", where=self.describe()) from error
+                if "Could not set lock" not in str(error):
+                    raise _error(f"the file cannot be opened: {error}", self.describe()) from error
                 if time.monotonic() + pause > deadline:
                     raise self._busy(str(error)) from error
             except duckdb.Error as error:  # such as a corrupt file
-                raise WarehouseError(f"the file cannot be opened: {error}", where=self.describe()) from error
+                raise _error(f"the file cannot be opened: {error}", self.describe()) from error
             time.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, 1.0)
 
@@ -172,3 +186,14 @@ class DuckDBWarehouse(Warehouse):
             hint="one process at a time can write a DuckDB file; close the program that has it open",
             kind=Kind.TRANSIENT,
         )
+
+
+def _error(text: str, where: str) -> WarehouseError:
+    hints = [hint for said, hint in _HINTS.items() if said in text]
+    transient = any(said in text for said in _TRANSIENT)
+    return WarehouseError(
+        " ".join(text.partition("Original Line:")[0].split()),  # no values in the log
+        where=where,
+        hint=hints[0] if hints else "",
+        kind=Kind.TRANSIENT if transient else Kind.REFUSED,
+    )

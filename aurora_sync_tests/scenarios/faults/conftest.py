@@ -1,0 +1,66 @@
+"""A synced and changed table, proxies in front of its places, and a small disk."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from aurora_sync.retries import retrying
+from aurora_sync_tests.scenarios.faults.http_proxy import HttpProxy, http_proxy
+from aurora_sync_tests.scenarios.faults.ordeal import Ordeal, table
+from aurora_sync_tests.scenarios.faults.tcp_proxy import TcpProxy, tcp_proxy
+from aurora_sync_tests.scenarios.world import World
+
+
+@pytest.fixture
+def ordeal(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ordeal:
+    """The environment leads to ``world``; commands do not wait before they try again. Call ``begin``."""
+    tables = tmp_path / "tables.yaml"
+    tables.write_text("tables: [{table_name: t, watermark_type: xmin}]", encoding="utf-8")
+    monkeypatch.setenv("AURORA_DSN", world.dsn)
+    monkeypatch.setenv("AURORA_SYNC_WAREHOUSE", f"duckdb:{world.warehouse_path}")
+    monkeypatch.setenv("AURORA_SYNC_TABLES", str(tables))
+    monkeypatch.setitem(retrying.__kwdefaults__ or {}, "sleep", lambda _: None)
+    return Ordeal(world, capsys, table())
+
+
+@pytest.fixture
+def source_proxy(world: World) -> Iterator[TcpProxy]:
+    address = urlsplit(world.dsn)
+    with tcp_proxy(str(address.hostname), int(address.port or 0)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def s3_proxy(store_environment: dict[str, str]) -> Iterator[HttpProxy]:
+    address = urlsplit(store_environment["AWS_ENDPOINT_URL_S3"])
+    with http_proxy(str(address.hostname), int(address.port or 0)) as proxy:
+        yield proxy
+
+
+@contextmanager
+def mounted(path: Path, *, size: str, read_only: bool = False) -> Iterator[None]:
+    """A file system of its own, in memory."""
+    options = f"size={size},mode=1777" + (",ro" if read_only else "")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of 8 MB. Only root may mount one."""
+    if os.geteuid() != 0:
+        pytest.skip("a small disk has to be mounted, which takes root")
+    path = tmp_path / "disk"
+    path.mkdir()
+    with mounted(path, size="8m"):
+        yield path

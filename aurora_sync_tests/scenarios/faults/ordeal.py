@@ -1,0 +1,150 @@
+"""A table that was synced once and has changed since, and what is asked of every fault that its next run meets."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+from urllib.parse import urlsplit
+
+import pytest
+
+from aurora_sync import sync
+from aurora_sync.cli import main
+from aurora_sync.config.settings import Settings
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.errors import AuroraSyncError, ConfigError, Kind
+from aurora_sync.increment import Receipt
+from aurora_sync.places import Places
+from aurora_sync.retries import ATTEMPTS
+from aurora_sync.warehouse.ddl import target_name
+from aurora_sync_tests.scenarios.world import World, config
+
+Fault = Callable[[], AbstractContextManager[object]]
+
+# A paragraph, not a page.
+LONGEST_TEXT = 900
+
+
+@contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """These settings instead of the right ones."""
+    with mock.patch.dict(os.environ, variables):
+        yield
+
+
+@dataclass
+class Ordeal:
+    """``world`` leads straight to the places, past any proxy; a run that meets a fault takes its places from the
+    environment, as the command line does."""
+
+    world: World
+    capsys: pytest.CaptureFixture[str]
+    table: TableConfig
+    empty_stage: bool = True  # what failed before all was staged leaves nothing; what was staged whole stays
+
+    def begin(self, rows: int = 100, width: int = 10) -> None:
+        """Sync once; then every row is another, a few are gone, and there are new ones."""
+        name = self.table.table_name
+        self.world.execute(
+            f"CREATE TABLE {name} (id int PRIMARY KEY, v text)",
+            f"INSERT INTO {name} SELECT n, repeat('x', {width}) FROM generate_series(1, {rows}) n",
+        )
+        self.world.sync(self.table)
+        self.change()
+
+    def change(self) -> None:
+        name = self.table.table_name
+        self.world.execute(
+            f"UPDATE {name} SET v = v || '!'",
+            f"INSERT INTO {name} SELECT max(id) + 1, 'new' FROM {name}",
+        )
+
+    def run(self) -> Receipt:
+        return sync.run(self.table, Places.from_settings(Settings.from_environment(os.environ)))
+
+    def meet(self, fault: Fault, error: type[AuroraSyncError], kind: Kind, *words: str) -> AuroraSyncError:
+        """Run into the fault, as a caller and by the command line: it is told clearly, and nothing has changed;
+        without it the next run succeeds."""
+        before = self.state()
+        staged = set(self.world.objects())
+        with fault():
+            with pytest.raises(AuroraSyncError) as raised:
+                self.run()
+            assert type(raised.value) is error, repr(raised.value)
+            self._assert_clear(raised.value, kind, words)
+            self._assert_command_tells(raised.value)
+        assert self.state() == before
+        if self.empty_stage:
+            assert set(self.world.objects()) == staged
+        store = self.world.places.stage.store
+        assert list(store.uploads(store.prefix)) == []
+        self.recover()
+        return raised.value
+
+    def recover(self) -> None:
+        """Without any fault the next run brings everything over."""
+        self.world.sync(self.table)
+        self.assert_equal()
+        self.world.assert_verified(self.table)
+        assert self.staging_tables() == []
+
+    def assert_equal(self) -> None:
+        source = Counter(self.world.execute(f"SELECT id, v FROM {self.table.table_name}"))
+        target = Counter((int(id_), v) for id_, v in self.query(f'SELECT "ID", "V" FROM {self._target}'))
+        assert source == target
+
+    def state(self) -> dict[str, Any]:
+        """Target and sync log, all of both, and what is left of attempts."""
+        log = f'SELECT * FROM "{self.world.places.log_schema}"."SYNC_LOG" ORDER BY "APPLIED_AT"'
+        return {
+            "target": Counter(self.query(f"SELECT * FROM {self._target}")),
+            "log": self.query(log),
+            "staging": self.staging_tables(),
+        }
+
+    def staging_tables(self) -> list[Any]:
+        return self.query("SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE STARTSWITH(TABLE_NAME, 'STAGING_')")
+
+    def query(self, statement: str) -> list[Any]:
+        with self.world.places.warehouse.session() as session:
+            return session.query(statement)
+
+    @property
+    def _target(self) -> str:
+        return target_name(self.table).sql
+
+    def _assert_clear(self, error: AuroraSyncError, kind: Kind, words: tuple[str, ...]) -> None:
+        text = str(error)
+        print(text)
+        assert error.kind is kind, text
+        assert "\n" not in text, text
+        assert len(text) < LONGEST_TEXT, text
+        assert error.where, text
+        assert error.hint or isinstance(error, ConfigError), text  # whose problems say what to do themselves
+        missing = [word for word in words if word not in text]
+        assert not missing, (missing, text)
+        self._assert_no_secret(text)
+
+    def _assert_command_tells(self, error: AuroraSyncError) -> None:
+        self.capsys.readouterr()
+        assert main(["sync"]) == 1
+        told = self.capsys.readouterr()
+        assert told.out == ""
+        assert self.table.qualified_name in told.err or error.where in told.err, told.err
+        assert error.hint in told.err, told.err
+        assert (f"tried {ATTEMPTS} times" in told.err) == error.kind.retry, told.err
+        assert "Traceback" not in told.err
+        self._assert_no_secret(told.err)
+
+    def _assert_no_secret(self, text: str) -> None:
+        secrets = [urlsplit(self.world.dsn).password, os.environ.get("AWS_SECRET_ACCESS_KEY")]
+        assert not [secret for secret in secrets if secret and secret in text], text
+
+
+def table(name: str = "t", watermark_type: str = "xmin", **keys: Any) -> TableConfig:
+    return config(name, watermark_type, **keys)
