@@ -49,19 +49,17 @@ _READ_CSV = (
 )
 
 # Only staged objects are read as CSV.
-_DAMAGED = ("Data corruption", "match checksum", "CSV Error")
-# What DuckDB says, and what a person does about it.
+_CSV_ERROR = "Invalid Input Error: CSV Error"
+_DAMAGED = ("Data corruption", "match checksum", _CSV_ERROR)
+_FULL = ("No space left", "Could not write")
+# What DuckDB says of files, and what a person does about it.
 _HINTS = {
-    "No space left": "make room on the disk of the file and on that of temporary files, then run again",
-    "Could not write": "make room on the disk of the file and on that of temporary files, then run again",
+    **dict.fromkeys(_FULL, "make room on the disk of the file and on that of temporary files, then run again"),
     "Cannot open": "the folder of AURORA_SYNC_WAREHOUSE must be there, and this user must be able to write to it",
     "Is a directory": "AURORA_SYNC_WAREHOUSE names a folder; name a file in it",
-    "read-only": "this user must be able to write to the file of AURORA_SYNC_WAREHOUSE",
     "not a valid DuckDB": "AURORA_SYNC_WAREHOUSE names a file that is something else; name another",
     **dict.fromkeys(_DAMAGED, "the staged objects did not come as they were written; run again"),
 }
-# Another session changed the same row, the disk may have room by then, the object may come whole.
-_TRANSIENT = ("TransactionContext Error", "No space left", "Could not write", *_DAMAGED)
 
 # One writer at a time within this process too; the thread that has it may open a second session.
 _locks: dict[Path, threading.RLock] = {}
@@ -108,7 +106,7 @@ class DuckDBSession(Session):
         try:
             return self._connection.sql(to_duckdb(statement)).to_arrow_reader()
         except duckdb.Error as error:
-            raise self._error(error) from error
+            raise _error(error, self._where) from error
 
     def load(self, staging_table: str, manifest: Manifest, objects: Objects) -> int:
         fields = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(manifest.fields))
@@ -129,10 +127,7 @@ class DuckDBSession(Session):
         try:
             return self._connection.execute(statement, list(parameters)).fetchall()
         except duckdb.Error as error:
-            raise self._error(error) from error
-
-    def _error(self, error: duckdb.Error) -> WarehouseError:
-        return _error(str(error), self._where)
+            raise _error(error, self._where) from error
 
 
 class DuckDBWarehouse(Warehouse):
@@ -171,11 +166,11 @@ class DuckDBWarehouse(Warehouse):
                 return duckdb.connect(str(self.path), config=dict(SETTINGS))
             except duckdb.IOException as error:
                 if "Could not set lock" not in str(error):
-                    raise _error(f"the file cannot be opened: {error}", self.describe()) from error
+                    raise _error(error, self.describe(), "the file cannot be opened: ") from error
                 if time.monotonic() + pause > deadline:
                     raise self._busy(str(error)) from error
             except duckdb.Error as error:  # such as a corrupt file
-                raise _error(f"the file cannot be opened: {error}", self.describe()) from error
+                raise _error(error, self.describe(), "the file cannot be opened: ") from error
             time.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, 1.0)
 
@@ -188,12 +183,17 @@ class DuckDBWarehouse(Warehouse):
         )
 
 
-def _error(text: str, where: str) -> WarehouseError:
-    hints = [hint for said, hint in _HINTS.items() if said in text]
-    transient = any(said in text for said in _TRANSIENT)
+def _error(error: duckdb.Error, where: str, doing: str = "") -> WarehouseError:
+    """Only errors of files, such as a COMMIT that cannot be written, are known by their text: others may repeat a
+    value, which may say anything."""
+    text = " ".join(str(error).partition("Original Line:")[0].split())  # no values in the log
+    of_files = isinstance(error, duckdb.IOException | duckdb.TransactionException) or text.startswith(_CSV_ERROR)
+    said = next((said for said in _HINTS if of_files and said in text), None)
+    # Another session changed the same row, the disk may have room by then, the object may come whole.
+    transient = isinstance(error, duckdb.TransactionException) or said in (*_FULL, *_DAMAGED)
     return WarehouseError(
-        " ".join(text.partition("Original Line:")[0].split()),  # no values in the log
+        doing + text,
         where=where,
-        hint=hints[0] if hints else "",
+        hint=_HINTS[said] if said else "",
         kind=Kind.TRANSIENT if transient else Kind.REFUSED,
     )

@@ -115,3 +115,10 @@ def test_long_numbers_in_json_keep_their_digits(duckdb_session: Session) -> None
     """DuckDB's json() rounds them to doubles; what we run in its place does not."""
     text = '{"a": 12345678901234567890.12}'
     assert duckdb_session.query("SELECT PARSE_JSON(?)", (text,)) == [(text,)]
+
+
+@pytest.mark.parametrize("value", ["No space left on device", "Data corruption detected", "TransactionContext Error"])
+def test_a_value_that_reads_like_an_error_of_a_file_is_none(duckdb_warehouse: DuckDBWarehouse, value: str) -> None:
+    with duckdb_warehouse.session() as session, pytest.raises(WarehouseError) as caught:
+        session.query("SELECT CAST(? AS INT)", (value,))
+    assert (caught.value.kind, caught.value.hint) == (Kind.REFUSED, "")
