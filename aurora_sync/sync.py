@@ -113,8 +113,7 @@ def _increment(
             shortened = reading.long_values(plan.columns, plan.key, plan.read.where, longest_row=attempt.longest)
             idle = _idle(state, plan, rows, wish)
             source_rows = None if idle or plan.reconcile else _count(config, state, reading, plan)
-        key = plan.key if reading.table.is_heap else ()
-        newest = canary.pick(attempt.tail, plan.columns, key, plan.at.snapshot, identity.CANARIES)
+        newest = canary.pick(attempt.tail, plan.columns, plan.key, plan.at.snapshot, identity.CANARIES)
         manifest = Manifest(
             table=config.qualified_name,
             load_id=load_id,

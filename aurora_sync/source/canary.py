@@ -35,11 +35,12 @@ _LONGEST = 10_000
 def pick(
     rows: bytes | bytearray, columns: Sequence[Column], key: Sequence[str], at: Snapshot, number: int
 ) -> tuple[Canary, ...]:
-    """The newest of some exported CSV rows, at most ``number``. None without a merge key that can be looked up."""
+    """The newest of some exported CSV rows, at most ``number``. None without a merge key that can be looked up, or of a
+    relation whose rows have no xmin (0)."""
     if not key or any(column.name in key and column.base_type not in _KEYS for column in columns):
         return ()
     newest = at.xmax - 1
-    short = [row for row in _ROW.findall(rows) if len(row) <= _LONGEST]
+    short = [row for row in _ROW.findall(rows) if len(row) <= _LONGEST and _xmin(row)]
     short.sort(key=lambda row: (newest - _xmin(row)) & (2**32 - 1))
     return tuple(_canary(row, columns, key) for row in short[:number])
 
@@ -52,7 +53,7 @@ def read_back(
     canaries: Sequence[Canary],
 ) -> tuple[Canary, ...]:
     """Those whose keys are there in the caller's open snapshot, with the xmin and content that they have now."""
-    if not canaries:
+    if not (canaries and table.is_heap):  # a view may have taken the place of a table
         return ()
     values = sql.SQL(", ").join(map(value, columns))
     keys = sql.SQL(", ").join(

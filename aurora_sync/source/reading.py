@@ -154,8 +154,6 @@ class Reading:
 
     def recall(self, columns: Sequence[Column], key: Sequence[str], canaries: Sequence[Canary]) -> tuple[Canary, ...]:
         """Those of the canaries that are still there, as they are now. ``columns`` are the ones they were made of."""
-        if not self.table.is_heap:  # a view that took the place of a table, say
-            return ()
         return read_back(self._connection, self.table, columns, key, canaries)
 
     def copy(
