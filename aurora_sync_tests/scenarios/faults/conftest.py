@@ -13,9 +13,9 @@ import pytest
 
 from aurora_sync.retries import retrying
 from aurora_sync_tests.scenarios.faults.http_proxy import HttpProxy, http_proxy
-from aurora_sync_tests.scenarios.faults.ordeal import Ordeal, table
+from aurora_sync_tests.scenarios.faults.ordeal import Ordeal
 from aurora_sync_tests.scenarios.faults.tcp_proxy import TcpProxy, tcp_proxy
-from aurora_sync_tests.scenarios.world import World
+from aurora_sync_tests.scenarios.world import World, config
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def ordeal(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], mon
     monkeypatch.setenv("AURORA_SYNC_WAREHOUSE", f"duckdb:{world.warehouse_path}")
     monkeypatch.setenv("AURORA_SYNC_TABLES", str(tables))
     monkeypatch.setitem(retrying.__kwdefaults__ or {}, "sleep", lambda _: None)
-    return Ordeal(world, capsys, table())
+    return Ordeal(world, capsys, config())
 
 
 @pytest.fixture
@@ -45,10 +45,11 @@ def s3_proxy(store_environment: dict[str, str]) -> Iterator[HttpProxy]:
 
 
 @contextmanager
-def mounted(path: Path, *, size: str, read_only: bool = False) -> Iterator[None]:
+def mounted(path: Path, *, size: str) -> Iterator[None]:
     """A file system of its own, in memory."""
-    options = f"size={size},mode=1777" + (",ro" if read_only else "")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)], check=True)
+    if os.geteuid() != 0:
+        pytest.skip("a small disk has to be mounted, which takes root")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=1777", "tmpfs", str(path)], check=True)
     try:
         yield
     finally:
@@ -57,9 +58,7 @@ def mounted(path: Path, *, size: str, read_only: bool = False) -> Iterator[None]
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a disk of 8 MB. Only root may mount one."""
-    if os.geteuid() != 0:
-        pytest.skip("a small disk has to be mounted, which takes root")
+    """A folder on a disk of 8 MB."""
     path = tmp_path / "disk"
     path.mkdir()
     with mounted(path, size="8m"):

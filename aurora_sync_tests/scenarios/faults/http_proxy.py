@@ -64,16 +64,11 @@ class HttpProxy:
     left: float = 0  # of how many more of the chosen requests
     met: int = 0
     server: Any = None
-    ending: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.own_port}"
-
-    @property
-    def own_port(self) -> int:
-        return int(self.server.server_address[1])
+        return f"http://127.0.0.1:{self.server.server_address[1]}"
 
     @contextmanager
     def doing(
@@ -155,6 +150,5 @@ def http_proxy(host: str, port: int) -> Iterator[HttpProxy]:
         try:
             yield proxy
         finally:
-            proxy.ending.set()
             proxy.server.shutdown()
             thread.join()

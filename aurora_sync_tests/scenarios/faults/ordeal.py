@@ -22,7 +22,7 @@ from aurora_sync.increment import Receipt
 from aurora_sync.places import Places
 from aurora_sync.retries import ATTEMPTS
 from aurora_sync.warehouse.ddl import target_name
-from aurora_sync_tests.scenarios.world import World, config
+from aurora_sync_tests.scenarios.world import World
 
 Fault = Callable[[], AbstractContextManager[object]]
 
@@ -91,32 +91,19 @@ class Ordeal:
         self.world.sync(self.table)
         self.assert_equal()
         self.world.assert_verified(self.table)
-        assert self.staging_tables() == []
+        assert self.world.staging_tables() == []
 
     def assert_equal(self) -> None:
-        source = Counter(self.world.execute(f"SELECT id, v FROM {self.table.table_name}"))
-        target = Counter((int(id_), v) for id_, v in self.query(f'SELECT "ID", "V" FROM {self._target}'))
-        assert source == target
+        self.world.assert_equal(self.table)
 
     def state(self) -> dict[str, Any]:
         """Target and sync log, all of both, and what is left of attempts."""
         log = f'SELECT * FROM "{self.world.places.log_schema}"."SYNC_LOG" ORDER BY "APPLIED_AT"'
         return {
-            "target": Counter(self.query(f"SELECT * FROM {self._target}")),
-            "log": self.query(log),
-            "staging": self.staging_tables(),
+            "target": Counter(self.world.query(f"SELECT * FROM {target_name(self.table).sql}")),
+            "log": self.world.query(log),
+            "staging": self.world.staging_tables(),
         }
-
-    def staging_tables(self) -> list[Any]:
-        return self.query("SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE STARTSWITH(TABLE_NAME, 'STAGING_')")
-
-    def query(self, statement: str) -> list[Any]:
-        with self.world.places.warehouse.session() as session:
-            return session.query(statement)
-
-    @property
-    def _target(self) -> str:
-        return target_name(self.table).sql
 
     def _assert_clear(self, error: AuroraSyncError, kind: Kind, words: tuple[str, ...]) -> None:
         text = str(error)
@@ -144,7 +131,3 @@ class Ordeal:
     def _assert_no_secret(self, text: str) -> None:
         secrets = [urlsplit(self.world.dsn).password, os.environ.get("AWS_SECRET_ACCESS_KEY")]
         assert not [secret for secret in secrets if secret and secret in text], text
-
-
-def table(name: str = "t", watermark_type: str = "xmin", **keys: Any) -> TableConfig:
-    return config(name, watermark_type, **keys)

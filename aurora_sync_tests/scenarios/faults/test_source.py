@@ -22,9 +22,9 @@ from aurora_sync.source import connection
 from aurora_sync.source.reading import Reading
 from aurora_sync_tests.fixtures.private_server import PrivateServer
 from aurora_sync_tests.scenarios.faults.conftest import mounted
-from aurora_sync_tests.scenarios.faults.ordeal import Fault, Ordeal, environment, table
+from aurora_sync_tests.scenarios.faults.ordeal import Fault, Ordeal, environment
 from aurora_sync_tests.scenarios.faults.tcp_proxy import Pair, TcpProxy
-from aurora_sync_tests.scenarios.world import World
+from aurora_sync_tests.scenarios.world import World, config
 
 # More than the buffers between server and client hold.
 ROWS, WIDTH = 5_000, 2_000
@@ -168,6 +168,11 @@ def between(world: World, *before: str, after: str) -> Fault:
     return fault
 
 
+def locked(world: World, name: str) -> Fault:
+    """Somebody keeps this table to himself."""
+    return lambda: world.open_transaction(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")
+
+
 def test_connection_limit_is_worth_another_try_and_named(ordeal: Ordeal, reader: str) -> None:
     ordeal.begin()
     fault = between(
@@ -205,25 +210,19 @@ def test_statement_timeout_of_the_role_before_the_read_is_named(ordeal: Ordeal, 
     """The catalogue is locked, and the role's limit is shorter than the wait."""
     ordeal.begin()
     ordeal.world.execute(f"ALTER ROLE {reader} SET statement_timeout = '200ms'")
-
-    @contextmanager
-    def fault() -> Iterator[None]:
-        with ordeal.world.open_transaction("LOCK TABLE pg_inherits IN ACCESS EXCLUSIVE MODE"):
-            yield
-
-    ordeal.meet(fault, SourceError, Kind.REFUSED, "statement timeout", "statement_timeout of this role")
+    ordeal.meet(
+        locked(ordeal.world, "pg_inherits"),
+        SourceError,
+        Kind.REFUSED,
+        "statement timeout",
+        "statement_timeout of this role",
+    )
 
 
 def test_table_that_stays_locked_is_worth_another_try(ordeal: Ordeal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(connection._SESSION, "lock_timeout", "100ms")
     ordeal.begin()
-
-    @contextmanager
-    def fault() -> Iterator[None]:
-        with ordeal.world.open_transaction("LOCK TABLE t IN ACCESS EXCLUSIVE MODE"):
-            yield
-
-    ordeal.meet(fault, SourceError, Kind.TRANSIENT, "lock timeout", "ACCESS EXCLUSIVE")
+    ordeal.meet(locked(ordeal.world, "t"), SourceError, Kind.TRANSIENT, "lock timeout", "ACCESS EXCLUSIVE")
 
 
 def test_table_that_is_gone_when_its_read_begins_is_named(ordeal: Ordeal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +257,7 @@ def view(ordeal: Ordeal, tmp_path: Path) -> Ordeal:
         f"INSERT INTO base SELECT n, repeat('x', {WIDTH}) FROM generate_series(1, {ROWS}) n",
         "CREATE VIEW w AS SELECT base.id, v, 100 / (base.id - bad.id) AS q FROM base, bad ORDER BY id",
     )
-    ordeal.table = table("w", "full_snapshot", primary_key=["id"])
+    ordeal.table = config("w", "full_snapshot", primary_key=["id"])
     ordeal.world.sync(ordeal.table)
     ordeal.world.execute("UPDATE base SET v = v || '!'", "DELETE FROM base WHERE id = 7")
     return ordeal
@@ -289,17 +288,15 @@ def test_temp_file_limit_is_named_and_not_tried_again(view: Ordeal) -> None:
 
 @pytest.fixture
 def full_tablespace(ordeal: Ordeal, stack: Stack) -> Iterator[str]:
-    """For temporary files, on a disk of 128 kB that the server may write to. Only root may mount one."""
-    if os.geteuid() != 0:
-        pytest.skip("a small disk has to be mounted, which takes root")
-    account = Account.for_postgres()
-    assert account is not None
+    """For temporary files, on a disk of 128 kB that the server may write to."""
     name = f"small_{secrets.token_hex(4)}"
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         Path(folder).chmod(0o711)
         disk = Path(folder) / "disk"
         disk.mkdir()
         with mounted(disk, size="128k"):
+            account = Account.for_postgres()
+            assert account is not None
             account.own(disk)
             ordeal.world.execute(f"CREATE TABLESPACE {name} LOCATION '{disk}'")
             yield name

@@ -62,10 +62,6 @@ def is_part(request: Request) -> bool:
     return request.method == "PUT" and request.path.endswith(".csv.zst")
 
 
-def begins_upload(request: Request) -> bool:
-    return request.method == "POST" and "uploads" in request.query
-
-
 def is_manifest(request: Request) -> bool:
     return request.method == "PUT" and request.path.endswith("manifest.json")
 

@@ -13,8 +13,8 @@ import pytest
 
 from aurora_sync.errors import Kind, WarehouseError
 from aurora_sync.warehouse import duckdb
-from aurora_sync_tests.scenarios.faults.ordeal import Ordeal, environment, table
-from aurora_sync_tests.scenarios.world import World
+from aurora_sync_tests.scenarios.faults.ordeal import Ordeal, environment
+from aurora_sync_tests.scenarios.world import World, config
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_target_that_is_somebody_elses_is_not_touched(ordeal: Ordeal) -> None:
         session.query("INSERT INTO THEIRS.T VALUES (1, 'theirs')")
 
     with pytest.raises(WarehouseError, match="not made by aurora_sync") as raised:
-        ordeal.world.sync(table("t", target_schema="theirs"))
+        ordeal.world.sync(config(target_schema="theirs"))
     assert "target_schema" in raised.value.hint
-    assert ordeal.query("SELECT ID, V FROM THEIRS.T") == [(1, "theirs")]
+    assert ordeal.world.query("SELECT ID, V FROM THEIRS.T") == [(1, "theirs")]
     ordeal.recover()

@@ -79,7 +79,6 @@ def test_every_statement_takes_any_name_and_value(
         "schema": sql.Identifier(other),
         "value": sql.Literal(name),
     }
-    key_sql = "int" if key == "int" else "text"
     nth = "n" if key == "int" else "n || {value}"
     with world.session() as connection, connection.cursor() as cursor:
         connection.autocommit = True
@@ -89,7 +88,7 @@ def test_every_statement_takes_any_name_and_value(
 
         execute("CREATE TABLE t (canary int)")
         execute("CREATE SCHEMA {schema}")
-        execute(f"CREATE TABLE {{t}} ({{n}} {key_sql} PRIMARY KEY, {{v}} text)")
+        execute(f"CREATE TABLE {{t}} ({{n}} {key} PRIMARY KEY, {{v}} text)")
         execute("CREATE TABLE {bag} ({n} text, {v} text)")
         execute(f"INSERT INTO {{t}} SELECT {nth}, {{value}} || n FROM generate_series(1, 50) n")
         execute("INSERT INTO {bag} SELECT {value}, {value} FROM generate_series(1, 3)")
