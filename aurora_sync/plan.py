@@ -72,7 +72,8 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wi
     changes = dataclasses.replace(changes, findings=renamed + changes.findings)
     verdict, at = _judged(config, strategy, columns, key, stored, changes, at, reading)
     read = strategy.plan(config, table, verdict.since, at)
-    reconcile = (due or verdict.reconcile) and read.disposition is Disposition.UPSERT
+    # What sees deletes elsewhere would miss those that a scan passes over.
+    reconcile = (due or verdict.reconcile or strategy.sees_deletes) and read.disposition is Disposition.UPSERT
     text = wish.because
     if state.watermark is None and state.run_sequence:
         text = f"the target is not as run {state.run_sequence} left it: reading the whole table again"
@@ -89,7 +90,7 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wi
         verdict=verdict,
         read=read,
         reconcile=reconcile,
-        insist=due or verdict.rows_are_gone,
+        insist=due or verdict.rows_are_gone or strategy.sees_deletes,
         certificate=certify(config, strategy, read, at, verdict.findings, value, reconciled=last, now=compared),
         watermark=Watermark(
             strategy.name,

@@ -67,6 +67,7 @@ class SourceTable:
     row_security: bool = False  # row-level security applies to this role
     inherits: bool = False  # has children by INHERITS: a key of the parent does not cover them
     subscribed: bool = False  # filled by logical replication
+    unlogged: bool = False  # one of its leaves is
     readable: bool = True  # SELECT on every column
     select_on_table: bool = True  # SELECT on the table itself (xmin needs it)
     sequences: dict[str, Sequence] = field(default_factory=dict)  # by column: the default's or identity's
@@ -95,16 +96,17 @@ class Fence:
     """What a strategy wants looked up before the snapshot is taken.
 
     ``clock``: since when transactions have been open. ``locks``: the maximum of ``column``, and then who may
-    be writing the table.
+    be writing the table. ``position``: which transactions the snapshot itself leaves out, and after it how far the
+    server's log goes.
     """
 
-    kind: Literal["clock", "locks"]
+    kind: Literal["clock", "locks", "position"]
     column: str
 
 
 @dataclass(frozen=True)
 class Observation:
-    """The source at the moment of the read. Everything but ``snapshot`` was looked up before it."""
+    """The source at the moment of the read. Everything but ``snapshot`` and ``position`` was looked up before it."""
 
     snapshot: Snapshot
     token: Token
@@ -116,4 +118,6 @@ class Observation:
     sequence_last_value: int | None = None  # None: not readable; before its first use, one step below start
     oldest_writer: datetime | None = None  # start of the oldest transaction that holds a transaction id
     oldest_writer_name: str = ""  # whose that is, for a person
+    position: int = 0  # of the write-ahead log, taken after the snapshot: all that it sees lies before
+    in_progress: tuple[int, ...] = ()  # transaction ids below the snapshot's xmax that it does not see
     canaries: tuple[Canary, ...] = ()  # those of the stored watermark that are still there, as they are now

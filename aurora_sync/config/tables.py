@@ -33,6 +33,7 @@ class WatermarkType(StrEnum):
     xmin = "xmin"
     composite = "composite"
     full_snapshot = "full_snapshot"
+    logical = "logical"
 
 
 # Which keys a watermark_type needs, and which it may have besides. A key named here is refused on every
@@ -43,6 +44,7 @@ NEEDS: dict[WatermarkType, tuple[str, ...]] = {
     WatermarkType.composite: ("watermark_cols",),
     WatermarkType.xmin: (),
     WatermarkType.full_snapshot: (),
+    WatermarkType.logical: (),
 }
 ALLOWS: dict[WatermarkType, tuple[str, ...]] = {
     WatermarkType.timestamp: ("watermark_set_by",),
@@ -50,8 +52,11 @@ ALLOWS: dict[WatermarkType, tuple[str, ...]] = {
     WatermarkType.composite: ("watermark_set_by",),
     WatermarkType.xmin: ("append_only",),
     WatermarkType.full_snapshot: (),
+    WatermarkType.logical: ("slot",),
 }
-STRATEGY_KEYS = ("watermark_col", "watermark_cols", "watermark_set_by", "lookback", "append_only")
+STRATEGY_KEYS = ("watermark_col", "watermark_cols", "watermark_set_by", "lookback", "append_only", "slot")
+# Of the slot, and the publication, of tables that name none.
+SLOT = "aurora_sync"
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,7 @@ Policy = Annotated[
         json_schema_input_type=Literal["exact", "text", "fail", "null", "clamp", None],
     ),
 ]
+Slot = Annotated[str, Matches(r"[a-z0-9_]{1,63}", "up to 63 lower-case letters, digits and '_'")]
 Group = Annotated[str, Matches(r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*", "letters, digits and '_', in segments joined by '/'")]
 
 
@@ -351,7 +357,8 @@ class TableConfig(TableOptions):
         strict=False,
         description="How changed rows are found. timestamp: by a column with the time of the last change; "
         "integer: by an ever growing id, inserts only; composite: by a timestamp and further columns; xmin: by "
-        "PostgreSQL's transaction ids, any table with rows of its own; full_snapshot: by reading everything.",
+        "PostgreSQL's transaction ids, any table with rows of its own; full_snapshot: by reading everything; "
+        "logical: by a logical replication slot, deletes included.",
     )
     watermark_col: Name | None = Field(None, description="timestamp and integer: the column that says what is new.")
     watermark_cols: Annotated[list[Name] | None, Field(min_length=2, json_schema_extra={"uniqueItems": True})] = Field(
@@ -374,6 +381,11 @@ class TableConfig(TableOptions):
     append_only: bool = Field(
         False, description="xmin: rows are only ever inserted, never changed; allows a table without a key."
     )
+    slot: Slot | None = Field(
+        None,
+        description=f"logical: replication slot and publication; default: {SLOT}. The tables of one slot are synced "
+        "together, in one transaction.",
+    )
     target_table: Name | None = Field(None, description="Table in the warehouse; default: the source's name.")
     columns: ColumnChoice = Field(default_factory=ColumnChoice, description="Which columns are synced; default: all.")
     column_types: dict[Name, Policy] = Field(
@@ -389,6 +401,10 @@ class TableConfig(TableOptions):
     def target(self) -> tuple[str, str]:
         """Schema and table in the warehouse, folded."""
         return fold(self.target_schema or self.schema_), fold(self.target_table or self.table_name)
+
+    @property
+    def slot_name(self) -> str:
+        return self.slot or SLOT
 
     @property
     def watermark_columns(self) -> tuple[str, ...]:

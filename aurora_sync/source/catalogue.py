@@ -31,7 +31,8 @@ WITH RECURSIVE wanted AS (
     UNION SELECT t.root, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
 ), leaves AS (
     SELECT t.root, array_agg(c.relkind::text) AS kinds, sum(greatest(c.reltuples, 0)) AS rows,
-           sum(c.relpages::bigint) * current_setting('block_size')::bigint AS bytes
+           sum(c.relpages::bigint) * current_setting('block_size')::bigint AS bytes,
+           bool_or(c.relpersistence = 'u') AS unlogged
       FROM tree t JOIN pg_class c ON c.oid = t.oid WHERE c.relkind <> 'p' GROUP BY t.root
 )
 SELECT w.oid, w.nspname, w.relname, w.relkind::text, coalesce(l.kinds, '{}'), obj_description(w.oid, 'pg_class'),
@@ -39,6 +40,7 @@ SELECT w.oid, w.nspname, w.relname, w.relkind::text, coalesce(l.kinds, '{}'), ob
        w.relkind IN ('r', 'p') AND row_security_active(w.oid),
        w.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = w.oid),
        EXISTS (SELECT FROM pg_subscription_rel s JOIN tree t ON t.oid = s.srrelid WHERE t.root = w.oid),
+       coalesce(l.unlogged, false),
        has_schema_privilege(w.relnamespace, 'USAGE') AND has_table_privilege(w.oid, 'SELECT'),
        (SELECT coalesce(md5(string_agg(concat_ws(':', g.oid, g.xmin, p.oid, p.xmin), ',' ORDER BY g.oid)), '')
           FROM tree t JOIN pg_trigger g ON g.tgrelid = t.oid JOIN pg_proc p ON p.oid = g.tgfoid
@@ -150,6 +152,7 @@ def load(connection: Connection, names: Iterable[tuple[str, str]]) -> dict[str, 
         secured,
         inherits,
         subscribed,
+        unlogged,
         select,
         touched,
     ) in relations:
@@ -169,6 +172,7 @@ def load(connection: Connection, names: Iterable[tuple[str, str]]) -> dict[str, 
             row_security=secured,
             inherits=inherits,
             subscribed=subscribed,
+            unlogged=unlogged,
             readable=select or all(column[-1] for column in described),
             select_on_table=select,
             sequences={

@@ -14,6 +14,7 @@ from psycopg2.extensions import connection as Connection
 from aurora_sync.increment import Column
 from aurora_sync.relation import SourceTable
 from aurora_sync.source import long_values
+from aurora_sync.source.arrays import AS_IN_JSON, FLOATS
 from aurora_sync.source.connection import translate
 
 # Often enough to watch, seldom enough that an hour's read stays readable in a run's log.
@@ -47,9 +48,6 @@ def select_statement(table: SourceTable, columns: Sequence[Column], where: sql.C
     return sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(fields), _name(table)) + _filter(where)
 
 
-# Of these an array's JSON has the very digits; elements of any other type stand in it as their text.
-_AS_IN_JSON = {"_int2", "_int4", "_int8", "_oid", "_bool"}
-_FLOATS = {"_float4", "_float8"}  # theirs, too, but for -0, of which a JSON number may lose the sign
 # An array whose subscripts do not begin at 1 stays as PostgreSQL prints it: [0:1]={5,6}.
 _ARRAY = "CASE WHEN {0}::text LIKE '[%' THEN {0}::text {1} END"
 
@@ -59,9 +57,9 @@ def value(column: Column) -> sql.Composable:
     name: sql.Composable = sql.Identifier(column.name)
     if column.is_array and column.policy != "text":
         elements = "ELSE to_json({0}::text::text[])::text"
-        if column.base_type in _AS_IN_JSON:
+        if column.base_type in AS_IN_JSON:
             elements = "ELSE to_json({0})::text"
-        elif column.base_type in _FLOATS:
+        elif column.base_type in FLOATS:
             elements = "WHEN {0}::text ~ '[{{,]-0[,}}]' THEN to_json({0}::text::text[])::text ELSE to_json({0})::text"
         return long_values.limited(column, sql.SQL(_ARRAY).format(name, sql.SQL(elements).format(name)))
     return long_values.limited(column, name)

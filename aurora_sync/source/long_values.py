@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
@@ -30,6 +31,38 @@ def limited(column: Column, value: sql.Composable) -> sql.Composable:
     return sql.SQL(f"CASE WHEN {{size}} <= {{most}} THEN {{value}} ELSE {instead} END").format(
         size=_size(column), most=sql.Literal(MAX_VALUE_BYTES), value=value, name=sql.Identifier(column.name)
     )
+
+
+class Limits:
+    """The same of values that come as text, out of a change stream."""
+
+    def __init__(self, table: str, columns: Sequence[Column]) -> None:
+        self._table = table
+        self._watched = [(place, column) for place, column in enumerate(columns) if may_be_long(column)]
+        self._sizes: dict[int, list[str]] = {}
+
+    def apply(self, values: list[Any], key: Sequence[Any]) -> None:
+        """Replace what is too long, as the policy of its column says. Raises GuardError where it must not be."""
+        for place, column in self._watched:
+            value = values[place]
+            if value is None or len(value) <= MAX_VALUE_BYTES:
+                continue
+            example = f"{len(value):,} bytes of {', '.join(part.decode() for part in key)}"
+            if column.policy not in ("null", "clamp"):
+                raise _too_long(column, example, self._table)
+            self._sizes.setdefault(place, []).append(example)
+            values[place] = None
+            if column.policy == "clamp":
+                text = value.decode()
+                values[place] = text[: MAX_VALUE_BYTES // (1 if len(text) == len(value) else 4)].encode()
+
+    @property
+    def adjusted(self) -> tuple[Adjusted, ...]:
+        columns = dict(self._watched)
+        return tuple(
+            Adjusted(columns[place].name, columns[place].policy, len(sizes), tuple(sizes[:EXAMPLES]))
+            for place, sizes in self._sizes.items()
+        )
 
 
 def find(
@@ -71,13 +104,17 @@ def _found(
         rows = cursor.fetchall()
     examples = tuple(f"{size:,} bytes{' of ' + key if key else ''}" for _, size, key in rows)
     if rows and column.policy not in ("null", "clamp"):
-        raise GuardError(
-            f"column {column.name} holds values longer than the {MAX_VALUE_BYTES:,} bytes that the warehouse takes:"
-            f" {', '.join(examples)}",
-            where=table.qualified_name,
-            hint=f"in tables.yaml column_types: {{{column.name}: null}} leaves them out, and clamp cuts a text",
-        )
+        raise _too_long(column, ", ".join(examples), table.qualified_name)
     return Adjusted(column.name, column.policy, rows[0][0] if rows else 0, examples)
+
+
+def _too_long(column: Column, examples: str, table: str) -> GuardError:
+    return GuardError(
+        f"column {column.name} holds values longer than the {MAX_VALUE_BYTES:,} bytes that the warehouse takes:"
+        f" {examples}",
+        where=table,
+        hint=f"in tables.yaml column_types: {{{column.name}: null}} leaves them out, and clamp cuts a text",
+    )
 
 
 def _size(column: Column) -> sql.Composable:

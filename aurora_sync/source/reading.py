@@ -72,6 +72,12 @@ SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint, clo
   FROM pg_current_snapshot() s
 """
 
+# A reader has no position of its own.
+_POSITION = """
+SELECT CASE WHEN pg_is_in_recovery() THEN 0 ELSE pg_current_wal_insert_lsn() - '0/0'::pg_lsn END,
+       ARRAY(SELECT pg_snapshot_xip(pg_current_snapshot())::text)
+"""
+
 _MEMBERS = """
 WITH RECURSIVE tree(oid) AS (
     SELECT %(oid)s::oid UNION SELECT i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
@@ -133,6 +139,9 @@ class Reading:
             members = {str(oid): filenode for oid, filenode in cursor.fetchall()}
             cursor.execute(_LABELS, (self.table.oid,))
             labels = {str(oid): label for oid, label in cursor.fetchall()}
+            if fence and fence.kind == "position":
+                position, in_progress = _one(cursor, _POSITION)
+                before |= {"position": int(position), "in_progress": tuple(map(int, in_progress))}
         self._assert_unchanged()
         return Observation(
             snapshot=Snapshot(xmin, xmax, now),
