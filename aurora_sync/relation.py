@@ -95,18 +95,28 @@ class SourceTable:
 class Fence:
     """What a strategy wants looked up before the snapshot is taken.
 
-    ``clock``: since when transactions have been open. ``locks``: the maximum of ``column``, and then who may
-    be writing the table. ``position``: which transactions the snapshot itself leaves out, and after it how far the
-    server's log goes.
+    ``clock``: since when transactions have been open. ``locks``: the maximum of the column ``name``, and then who may
+    be writing the table. ``stream``: what the slot ``name`` has to send of it.
     """
 
-    kind: Literal["clock", "locks", "position"]
-    column: str
+    kind: Literal["clock", "locks", "stream"]
+    name: str
+
+
+@dataclass(frozen=True)
+class StreamFence:
+    """A replication slot, and the publication of its name, beside a snapshot. Transaction ids have 32 bits."""
+
+    confirmed: int  # LSN from which the slot sends, before the snapshot
+    member: str  # what makes the table a part of the publication: another when it was taken out and in again
+    writers: tuple[int, ...]  # transactions that may have written the table, before the snapshot
+    in_progress: tuple[int, ...]  # transactions below its xmax that the snapshot does not see
+    position: int  # LSN after the snapshot: all that it sees has ended there or before
 
 
 @dataclass(frozen=True)
 class Observation:
-    """The source at the moment of the read. Everything but ``snapshot`` and ``position`` was looked up before it."""
+    """The source at the moment of the read. Everything but ``snapshot`` was looked up before it."""
 
     snapshot: Snapshot
     token: Token
@@ -118,6 +128,5 @@ class Observation:
     sequence_last_value: int | None = None  # None: not readable; before its first use, one step below start
     oldest_writer: datetime | None = None  # start of the oldest transaction that holds a transaction id
     oldest_writer_name: str = ""  # whose that is, for a person
-    position: int = 0  # of the write-ahead log, taken after the snapshot: all that it sees lies before
-    in_progress: tuple[int, ...] = ()  # transaction ids below the snapshot's xmax that it does not see
+    stream: StreamFence | None = None
     canaries: tuple[Canary, ...] = ()  # those of the stored watermark that are still there, as they are now

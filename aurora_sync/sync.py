@@ -167,7 +167,7 @@ def _increment(
         applied = dataclasses.replace(applied, adjusted=shortened + applied.adjusted)
         warnings += tuple(map(str, applied.adjusted)) + tuple(change.text for change in applied.changes)
     if applied or hinted is None or (config.reconcile and config.reconcile.every):
-        warnings += _confirm(config, places, state, uri, None if applied else hinted)
+        warnings += leave_hint(config, places, state, uri, None if applied else hinted)
     repair = reconciliation.repair if reconciliation else None
     return receipt_of(config, plan, manifest, state, applied, repair, verification, uri, watch, warnings)
 
@@ -177,7 +177,7 @@ def _hint_name(config: TableConfig) -> str:
     return f"{config.qualified_name} to {'.'.join(config.target)}"
 
 
-def _confirm(
+def leave_hint(
     config: TableConfig, places: Places, state: State, uri: str | None, hinted: datetime | None
 ) -> tuple[str, ...]:
     """Leave a hint for the next run. The increment is applied whatever becomes of it: a failure is a warning."""

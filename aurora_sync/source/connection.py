@@ -29,7 +29,7 @@ _SESSION = {
 
 # SQLSTATE classes and codes that may succeed when tried again.
 # 57P04 is not among them: the database was dropped. Nor is 53400: a limit that is configured.
-_TRANSIENT = ("08", "40", "530", "531", "532", "533", "55P03", "57P01", "57P02", "57P03", "57P05", "58")
+_TRANSIENT = ("08", "40", "530", "531", "532", "533", "55006", "55P03", "57P01", "57P02", "57P03", "57P05", "58")
 _REFUSED_AT_CONNECT = (
     "authentication failed",
     "no pg_hba.conf entry",
@@ -57,6 +57,7 @@ _HINTS = {
     "53200": "the server is short of memory; run again, or read fewer tables at a time",
     "53300": _CONNECTIONS,
     "53400": "raise the limit that is named for this role, or read a table rather than a view that sorts",
+    "55006": "another run uses it, or one was killed a moment ago; run again when it has ended",
     "55P03": "another session holds the table in ACCESS EXCLUSIVE mode; run again when it has ended",
     "57014": "somebody cancelled it (pg_cancel_backend), or a time limit did: max_snapshot_minutes (tables.yaml) for a"
     " read, the statement_timeout of this role before it begins; raise that, or read less",
@@ -66,12 +67,12 @@ _HINTS = {
 
 
 @contextmanager
-def connect(dsn: str, *, application_name: str = "aurora_sync") -> Iterator[Connection]:
-    """An autocommit connection with pinned settings, closed at the end.
+def connect(dsn: str, *, application_name: str = "aurora_sync", **more: Any) -> Iterator[Connection]:
+    """An autocommit connection with pinned settings, closed at the end; ``more`` is for psycopg2.
 
     Every psycopg2 error raised inside surfaces as :class:`SourceError` with its kind.
     """
-    options: dict[str, Any] = {"application_name": application_name, "keepalives_idle": 30}
+    options: dict[str, Any] = {"application_name": application_name, "keepalives_idle": 30, **more}
     if "connect_timeout" not in psycopg2.extensions.parse_dsn(dsn):
         options["connect_timeout"] = 10
     try:
@@ -87,7 +88,8 @@ def connect(dsn: str, *, application_name: str = "aurora_sync") -> Iterator[Conn
             kind=Kind.REFUSED if refused else Kind.TRANSIENT,
         ) from error
     try:
-        connection.autocommit = True
+        if "connection_factory" not in more:  # a replication connection is in autocommit, and does not know the word
+            connection.autocommit = True
         with connection.cursor() as cursor:
             pin(cursor)
         yield connection

@@ -24,10 +24,7 @@ from aurora_sync.errors import DefectError
 from aurora_sync.increment import Adjusted, Column, Part
 from aurora_sync.source.arrays import as_json
 from aurora_sync.source.long_values import Limits
-from aurora_sync.source.pgoutput import UNCHANGED
-
-Value = bytes | None | object  # the last: UNCHANGED
-Values = tuple[Value, ...]
+from aurora_sync.source.pgoutput import UNCHANGED, Value, Values
 
 
 class _Row(NamedTuple):

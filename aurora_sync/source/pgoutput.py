@@ -1,3 +1,129 @@
-"""Stand-in until the decoder lands."""
+"""The messages of PostgreSQL's ``pgoutput`` plugin, protocol version 1: whole transactions, in the order of their
+commits.
 
-UNCHANGED = object()
+Source: PostgreSQL's documentation, "Logical Replication Message Formats". The values of a row are the text that the
+server's output functions print under the session's settings.
+
+======= =============== ==========================================================================
+B       Begin           one transaction follows
+C       Commit          its end; two-phase transactions come here at COMMIT PREPARED
+R       Relation        the columns of a table, before its first change and after each that alters them
+I U D   row changes     see :func:`row`
+T       Truncate        of one or several tables
+Y O M   Type, Origin,   nothing that a row would need: types are known by their oid, and whatever changed
+        Message         the table has changed it
+======= =============== ==========================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from struct import Struct
+from typing import NamedTuple
+
+
+class Unchanged(Enum):
+    """Stands for a value that is stored out of line (TOAST), and that an UPDATE left as it was: it is not sent."""
+
+    UNCHANGED = "unchanged"
+
+    def __repr__(self) -> str:
+        return "UNCHANGED"
+
+
+UNCHANGED = Unchanged.UNCHANGED
+Value = bytes | None | Unchanged
+Values = tuple[Value, ...]
+
+BEGIN, COMMIT, RELATION, INSERT, UPDATE, DELETE, TRUNCATE = b"BCRIUDT"
+IGNORED = frozenset(b"YOM")
+NEW, OLD, KEY = b"NOK"
+_TEXT, _NULL, _UNCHANGED = b"tnu"
+
+_BEGIN = Struct("!cQqI")
+_COMMIT = Struct("!cBQQq")
+_ATTRIBUTE = Struct("!Ii")
+_TRUNCATE = Struct("!cIB")
+
+
+class Begin(NamedTuple):
+    commit_lsn: int  # where the transaction's commit record starts
+    microseconds: int  # since 2000-01-01 UTC, of the commit
+    xid: int  # 32 bits
+
+
+class Commit(NamedTuple):
+    commit_lsn: int
+    end_lsn: int  # where the commit record ends
+
+
+@dataclass(frozen=True)
+class Attribute:
+    name: str
+    type_oid: int
+    typmod: int
+    in_identity: bool
+
+
+@dataclass(frozen=True)
+class Relation:
+    oid: int
+    identity: str  # pg_class.relreplident: d default, n nothing, f full, i index
+    attributes: tuple[Attribute, ...]
+
+
+def begin(data: bytes) -> Begin:
+    _, lsn, microseconds, xid = _BEGIN.unpack(data)
+    return Begin(lsn, microseconds, xid)
+
+
+def commit(data: bytes) -> Commit:
+    _, _, commit_lsn, end_lsn, _ = _COMMIT.unpack(data)
+    return Commit(commit_lsn, end_lsn)
+
+
+def relation(data: bytes) -> Relation:
+    oid = int.from_bytes(data[1:5], "big")
+    schema_ends = data.index(b"\0", 5)
+    name_ends = data.index(b"\0", schema_ends + 1)
+    identity = chr(data[name_ends + 1])
+    at, attributes = name_ends + 4, []
+    for _ in range(int.from_bytes(data[name_ends + 2 : at], "big")):
+        ends = data.index(b"\0", at + 1)
+        type_oid, typmod = _ATTRIBUTE.unpack_from(data, ends + 1)
+        attributes.append(Attribute(data[at + 1 : ends].decode(), type_oid, typmod, bool(data[at] & 1)))
+        at = ends + 1 + _ATTRIBUTE.size
+    return Relation(oid, identity, tuple(attributes))
+
+
+def truncate(data: bytes) -> tuple[bytes, ...]:
+    """The oids of the tables, each as its four bytes."""
+    _, count, _ = _TRUNCATE.unpack_from(data)
+    return tuple(data[at : at + 4] for at in range(_TRUNCATE.size, _TRUNCATE.size + 4 * count, 4))
+
+
+def row(data: bytes, at: int) -> tuple[list[Value], int]:
+    """The values of a row, and where it ends. A message's first row begins at 6, behind the letter at 5:
+
+    ======= ===========================================================================
+    NEW     the row as it is now
+    OLD     as it was, whole (REPLICA IDENTITY FULL)
+    KEY     as it was, the columns of its identity; others are NULL. Before the new row of an update only if the key
+            changed, or is stored out of line
+    ======= ===========================================================================
+    """
+    values: list[Value] = []
+    append = values.append
+    count = data[at] << 8 | data[at + 1]
+    at += 2
+    for _ in range(count):
+        kind = data[at]
+        if kind == _TEXT:
+            begins = at + 5
+            at = begins + int.from_bytes(data[at + 1 : begins], "big")
+            append(data[begins:at])
+        else:
+            at += 1
+            append(None if kind == _NULL else UNCHANGED)
+    return values, at

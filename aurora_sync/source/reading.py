@@ -20,7 +20,7 @@ from psycopg2.extensions import connection as Connection
 from aurora_sync.buckets import Buckets, Sums
 from aurora_sync.errors import Kind, SourceError
 from aurora_sync.increment import Adjusted, Canary, Column, Snapshot, Token
-from aurora_sync.relation import Fence, Observation, SourceTable
+from aurora_sync.relation import Fence, Observation, SourceTable, StreamFence
 from aurora_sync.source import catalogue, long_values, sums
 from aurora_sync.source.canary import read_back
 from aurora_sync.source.connection import pin
@@ -72,10 +72,26 @@ SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint, clo
   FROM pg_current_snapshot() s
 """
 
-# A reader has no position of its own.
+# A publication of all tables has no entry for one.
+_SLOT = """
+SELECT s.confirmed_flush_lsn - '0/0'::pg_lsn,
+       coalesce((SELECT r.oid FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
+                  WHERE p.pubname = %(name)s AND r.prrelid = %(oid)s),
+                (SELECT oid FROM pg_publication WHERE pubname = %(name)s AND puballtables))::text
+  FROM pg_replication_slots s WHERE s.slot_name = %(name)s AND s.database = current_database()
+"""
+
+# A transaction that has written holds its own id, and until it is visible the lock on what it wrote.
+_WRITERS = """
+SELECT DISTINCT x.transactionid::text::bigint
+  FROM pg_locks l JOIN pg_locks x ON x.virtualtransaction = l.virtualtransaction
+ WHERE l.locktype = 'relation' AND l.relation = ANY(%s) AND x.locktype = 'transactionid' AND x.mode = 'ExclusiveLock'
+   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
 _POSITION = """
-SELECT CASE WHEN pg_is_in_recovery() THEN 0 ELSE pg_current_wal_insert_lsn() - '0/0'::pg_lsn END,
-       ARRAY(SELECT pg_snapshot_xip(pg_current_snapshot())::text)
+SELECT ARRAY(SELECT pg_snapshot_xip(pg_current_snapshot())::text::bigint % 4294967296),
+       pg_current_wal_insert_lsn() - '0/0'::pg_lsn
 """
 
 _MEMBERS = """
@@ -139,9 +155,10 @@ class Reading:
             members = {str(oid): filenode for oid, filenode in cursor.fetchall()}
             cursor.execute(_LABELS, (self.table.oid,))
             labels = {str(oid): label for oid, label in cursor.fetchall()}
-            if fence and fence.kind == "position":
-                position, in_progress = _one(cursor, _POSITION)
-                before |= {"position": int(position), "in_progress": tuple(map(int, in_progress))}
+            if fence and fence.kind == "stream":
+                in_progress, position = _one(cursor, _POSITION)
+                confirmed, member, writers = before["stream"]
+                before["stream"] = StreamFence(confirmed, member, writers, tuple(in_progress), int(position))
         self._assert_unchanged()
         return Observation(
             snapshot=Snapshot(xmin, xmax, now),
@@ -217,15 +234,15 @@ class Reading:
     def _before_snapshot(self, fence: Fence | None) -> dict[str, Any]:
         found: dict[str, Any] = {}
         with self._connection.cursor() as cursor:
+            if fence and fence.kind == "stream":
+                found["stream"] = self._slot(cursor, fence.name)
             if fence and fence.kind == "locks":
-                column = sql.Identifier(fence.column)
+                column = sql.Identifier(fence.name)
                 table = sql.Identifier(self.table.schema, self.table.name)
                 found["high_water"] = _one(cursor, sql.SQL("SELECT max({}) FROM {}").format(column, table))[0]  # first
-                cursor.execute(_MEMBERS, {"oid": self.table.oid})
-                members = [oid for oid, _ in cursor.fetchall()]
-                cursor.execute(_HOLDERS, ([self.table.oid, *members],))  # second
+                cursor.execute(_HOLDERS, (self._relations(cursor),))  # second
                 found["lock_holders"] = tuple(holder for (holder,) in cursor.fetchall())
-                sequence = self.table.sequences.get(fence.column)
+                sequence = self.table.sequences.get(fence.name)
                 if sequence:
                     found["sequence_last_value"] = _one(cursor, _LAST_VALUE, (sequence.name,))[0]
             if fence and fence.kind == "clock":
@@ -233,6 +250,36 @@ class Reading:
             found["prepared_transactions"], found["oldest_writer"], name = _one(cursor, _OPEN)
             found["oldest_writer_name"] = name or ""
         return found
+
+    def _relations(self, cursor: Any) -> list[int]:
+        """Oids of the table and its leaves."""
+        cursor.execute(_MEMBERS, {"oid": self.table.oid})
+        return [self.table.oid, *(oid for oid, _ in cursor.fetchall())]
+
+    def _slot(self, cursor: Any, name: str) -> tuple[int, str, tuple[int, ...]]:
+        """The first fields of a :class:`StreamFence`. Raises SourceError where there is no such slot, or nothing that
+        publishes the table to it."""
+        cursor.execute(_SLOT, {"name": name, "oid": self.table.oid})
+        confirmed, member = cursor.fetchone() or (None, None)
+        if confirmed is None or member is None:
+            missing = f"publication {name} does not have the table" if member is None else ""
+            raise SourceError(
+                missing if confirmed is not None else f"there is no replication slot {name}",
+                where=self.table.qualified_name,
+                hint="`aurora-sync cdc setup` shows what is missing, and makes it",
+            )
+        cursor.execute(_WRITERS, (self._relations(cursor),))
+        return int(confirmed), member, tuple(xid for (xid,) in cursor.fetchall())
+
+    def wire_types(self) -> dict[str, tuple[int, int]]:
+        """Type and modifier of each column, as a change stream names them."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT attname, atttypid, atttypmod FROM pg_attribute"
+                " WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped",
+                (self.table.oid,),
+            )
+            return {name: (type_oid, typmod) for name, type_oid, typmod in cursor.fetchall()}
 
     def _control_data(self) -> tuple[str, int]:
         """System identifier and timeline; ('', 0) where the server does not let this role read them."""

@@ -58,6 +58,8 @@ def certify(
         "token": f"system {at.token.system_identifier or 'not shown'}, timeline {at.token.timeline}, table oid"
         f" {at.token.table_oid}, {len(at.canaries)} canaries as they were left",
     }
+    if "slot" in value:
+        rests_on["stream"] = f"replication slot {value['slot']}, every commit before LSN {value['lsn']:X}"
     if value.get("fence"):
         rests_on["fence"] = str(value["fence"])
     return Certificate(level, changes, text, rests_on, findings, reconciled)

@@ -1,0 +1,215 @@
+"""What a source needs before its changes can be streamed: what is missing, by which statement it is made, and why.
+
+The order is part of the proof (correctness.md, section 8.1): replica identities first, for UPDATE and DELETE on a
+published table without one fail in the application; then the publication, for a slot that is older does not know it;
+then the slot, whose creation waits until every transaction that began before the publication has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.errors import ConfigError
+from aurora_sync.relation import SourceTable
+from aurora_sync.source import catalogue, publication, slot
+from aurora_sync.source.connection import connect
+from aurora_sync.source.publication import Leaf, Publication, Server
+from aurora_sync.source.slot import Slot
+from aurora_sync.strategies import strategy_for
+from aurora_sync.validation import preflight
+
+
+@dataclass(frozen=True)
+class Step:
+    """``statement`` is None for what only a person can do."""
+
+    what: str
+    statement: sql.Composable | None
+    because: str
+
+
+@dataclass(frozen=True)
+class Survey:
+    """``steps`` are what is missing, in their order; ``notes`` what works, and could be better."""
+
+    slot_name: str
+    slot: Slot | None
+    tables: tuple[str, ...]
+    steps: tuple[Step, ...]
+    notes: tuple[str, ...]
+
+    def assert_ready(self) -> None:
+        """Raises ConfigError with everything that is missing."""
+        if self.steps:
+            raise ConfigError(
+                [f"{step.what}: {step.because}" for step in self.steps],
+                where=f"replication slot {self.slot_name}",
+                hint="`aurora-sync cdc setup` shows the statements, and runs them with --apply",
+            )
+
+
+def survey(connection: Connection, configs: Sequence[TableConfig]) -> Survey:
+    """What the tables of one slot still need. Reads the catalogue only."""
+    name = configs[0].slot_name
+    described = catalogue.load(connection, [(config.schema_, config.table_name) for config in configs])
+    server, published = publication.server(connection), publication.publication(connection, name)
+    found = slot.look(connection, name)
+    tables = {config.qualified_name: described.get(config.qualified_name) for config in configs}
+    leaves = publication.leaves(connection, [table.oid for table in tables.values() if table])
+    steps = [
+        *_server(server, found),
+        *(step for config in configs for step in _table(config, tables[config.qualified_name], leaves)),
+        *_publication(name, published, [table for table in tables.values() if table]),
+        *_slot(name, found),
+    ]
+    notes = [*_notes(server, leaves), *_unused(name, published, [table.oid for table in tables.values() if table])]
+    return Survey(name, found, tuple(tables), tuple(steps), tuple(notes))
+
+
+def apply(dsn: str, configs: Sequence[TableConfig], *, timeout: str) -> list[Step]:
+    """Make what is missing, step by step, and return what was done. Safe to kill and to call again.
+
+    Raises ConfigError for what only a person can do, before anything was changed, and SourceError.
+    """
+    with connect(dsn) as connection:
+        found = survey(connection, configs)
+        if by_hand := [f"{step.what}: {step.because}" for step in found.steps if step.statement is None]:
+            raise ConfigError(by_hand, where=f"replication slot {found.slot_name}")
+        with connection.cursor() as cursor:
+            cursor.execute("SET default_transaction_read_only TO off")
+            cursor.execute("SELECT set_config('statement_timeout', %s, false)", (timeout,))
+            for statement in [step.statement for step in found.steps if step.statement]:
+                cursor.execute(statement)
+        return list(found.steps)
+
+
+def teardown(name: str, found: Slot | None, published: Publication | None) -> list[Step]:
+    """What takes slot and publication away. The replica identities stay: others may have come to rely on them."""
+    steps = []
+    if found:
+        drop = sql.SQL("SELECT pg_drop_replication_slot({})").format(sql.Literal(name))
+        steps.append(Step(f"drop replication slot {name}", drop, "the server keeps WAL for it"))
+    if published:
+        drop = sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(name))
+        steps.append(Step(f"drop publication {name}", drop, "only the slot has a use for it"))
+    return steps
+
+
+def _server(server: Server, found: Slot | None) -> Iterator[Step]:
+    if server.in_recovery:
+        yield Step("connect to the writer", None, "AURORA_DSN leads to a reader, which has no slots of its own")
+    if server.wal_level != "logical":
+        how = "rds.logical_replication = 1 in the cluster's parameter group" if server.rds_logical_replication else ""
+        yield Step(
+            f"set {how or 'wal_level = logical'} and restart the server",
+            None,
+            f"wal_level is {server.wal_level}, and nothing can be decoded from it",
+        )
+    if not server.may_replicate:
+        grant = "GRANT rds_replication TO" if server.rds_logical_replication else "ALTER ROLE ... REPLICATION for"
+        yield Step(f"{grant} {server.role}", None, "this role may not use replication slots")
+    if found is None and server.free_slots < 1:
+        yield Step("raise max_replication_slots", None, "all slots of the server are taken")
+
+
+def _table(config: TableConfig, table: SourceTable | None, leaves: dict[int, list[Leaf]]) -> Iterator[Step]:
+    name = config.qualified_name
+    problems = preflight.problems(config, table, strategy_for(config.watermark_type.value))
+    for problem in problems:
+        yield Step(f"mend {name}", None, problem)
+    if table is None or problems:
+        return
+    if generated := [column.name for column in preflight.selected_columns(config, table) if column.generated]:
+        text = "what a generated column holds is in no stream; or sync the table by xmin"
+        yield Step(f"leave out {', '.join(generated)} of {name} under columns: exclude", None, text)
+    key = frozenset(preflight.merge_key(config, table))
+    for leaf in leaves[table.oid]:
+        if leaf.columns is None or (key and key <= leaf.columns):
+            continue
+        yield _identity(leaf, key)
+
+
+def _identity(leaf: Leaf, key: frozenset[str]) -> Step:
+    shown = f"{leaf.schema}.{leaf.name}"
+    has = ", ".join(sorted(leaf.columns or ())) or "nothing"
+    because = f"its UPDATE and DELETE name a row by {has}, and the merge key is {', '.join(sorted(key))}"
+    index = next((index for index, columns in leaf.indexes.items() if columns == key), None)
+    how = sql.SQL("USING INDEX {}").format(sql.Identifier(index)) if index else sql.SQL("FULL")
+    if index is None:
+        because += "; no unique index has just these columns, so each change then carries the whole old row"
+    statement = sql.SQL("ALTER TABLE {} REPLICA IDENTITY {}").format(sql.Identifier(leaf.schema, leaf.name), how)
+    what = f"set the replica identity of {shown} to {f'index {index}' if index else 'FULL'}"
+    if not leaf.ours:
+        return Step(what, None, f"{because}; only its owner may")
+    return Step(what, statement, because)
+
+
+def _publication(name: str, published: Publication | None, tables: Sequence[SourceTable]) -> Iterator[Step]:
+    identifier = sql.Identifier(name)
+
+    def named(relations: Iterable[tuple[str, str]]) -> sql.Composable:
+        return sql.SQL(", ").join(sql.Identifier(*relation) for relation in relations)
+
+    if published is None:
+        statement = sql.SQL("CREATE PUBLICATION {} FOR TABLE {} WITH (publish_via_partition_root = true)").format(
+            identifier, named((table.schema, table.name) for table in tables)
+        )
+        if tables:
+            yield Step(f"create publication {name}", statement, "it names the tables whose changes are sent")
+        return
+    if not (published.via_root and published.all_operations):
+        options = "publish = 'insert, update, delete, truncate', publish_via_partition_root = true"
+        statement = sql.SQL(f"ALTER PUBLICATION {{}} SET ({options})").format(identifier)
+        yield Step(f"set the options of publication {name}", statement, "changes of every kind, under one name a table")
+    if published.all_tables:
+        return
+    oids = {table.oid: table for table in tables}
+    for oid in published.filtered & oids.keys():
+        yield Step(
+            f"take the row filter and the column list of {oids[oid].qualified_name} out of publication {name}",
+            None,
+            "rows or columns would be missing",
+        )
+    if missing := [table for oid, table in oids.items() if oid not in published.tables]:
+        statement = sql.SQL("ALTER PUBLICATION {} ADD TABLE {}").format(
+            identifier, named((table.schema, table.name) for table in missing)
+        )
+        names = ", ".join(table.qualified_name for table in missing)
+        yield Step(f"add {names} to publication {name}", statement, "their changes are not sent")
+
+
+def _unused(name: str, published: Publication | None, oids: Sequence[int]) -> Iterator[str]:
+    for oid, relation in (published.tables if published else {}).items():
+        if oid not in oids:
+            shown = f"{name} DROP TABLE {'.'.join(relation)}"
+            yield f"the changes of {'.'.join(relation)} are sent and not used: ALTER PUBLICATION {shown}"
+
+
+def _slot(name: str, found: Slot | None) -> Iterator[Step]:
+    if found and found.lost:
+        drop = sql.SQL("SELECT pg_drop_replication_slot({})").format(sql.Literal(name))
+        yield Step(f"drop replication slot {name}", drop, "the server has thrown away WAL that it still needs")
+    if found is None or found.lost:
+        create = sql.SQL("SELECT pg_create_logical_replication_slot({}, 'pgoutput')").format(sql.Literal(name))
+        yield Step(f"create replication slot {name}", create, "it keeps the changes until they are in the warehouse")
+
+
+def _notes(server: Server, leaves: dict[int, list[Leaf]]) -> Iterator[str]:
+    if server.rds_logical_wal_cache not in (None, "0"):
+        yield (
+            f"rds.logical_wal_cache is {server.rds_logical_wal_cache}; set it to 0: Aurora versions 14.5, 13.8, 12.12 "
+            "and 11.17 are reported to lose changes with it"
+        )
+    if server.max_slot_wal_keep_size == "-1":
+        yield (
+            "max_slot_wal_keep_size is -1: WAL is kept without limit while nothing reads the slot, until the disk is "
+            "full; with a limit the slot is lost instead, and its tables are scanned"
+        )
+    full = [f"{leaf.schema}.{leaf.name}" for found in leaves.values() for leaf in found if leaf.identity == "f"]
+    if full:
+        yield f"with REPLICA IDENTITY FULL each change carries the whole old row: {', '.join(full)}"

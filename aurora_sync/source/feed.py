@@ -1,0 +1,100 @@
+"""One table's end of a change stream: its messages, as net changes in the columns that the run planned with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from aurora_sync.errors import Kind, SourceError
+from aurora_sync.increment import Column
+from aurora_sync.source.net_changes import NetChanges
+from aurora_sync.source.pgoutput import NEW, OLD, UNCHANGED, Relation, Value, Values, row
+
+# What a pending row takes in memory beyond its message, and each value of it.
+_ROW_BYTES, _VALUE_BYTES = 350, 45
+
+
+class TableFeed:
+    """``has(commit_lsn, xid)`` says which transactions the target has already; ``types`` are the oid and modifier of
+    each column's type."""
+
+    def __init__(
+        self,
+        table: str,
+        columns: Sequence[Column],
+        key: Sequence[str],
+        types: Mapping[str, tuple[int, int]],
+        has: Callable[[int, int], bool],
+    ) -> None:
+        self.changes = NetChanges(table, columns, key)
+        self.number = 0  # of changes so far
+        self._table = table
+        self._names = [column.name for column in columns]
+        self._key = list(key)
+        self._types = types
+        self._has = has
+        self._xid = 0
+        self._places: list[int] | None = None  # of our columns in the stream's rows; None: the same
+        self._fault = "no Relation message came before its first change"
+        self._overhead = _ROW_BYTES + _VALUE_BYTES * len(columns)
+
+    def begins(self, commit_lsn: int, xid: int) -> bool:
+        self._xid = xid
+        return not self._has(commit_lsn, xid)
+
+    def relation(self, relation: Relation) -> None:
+        sent = {attribute.name: place for place, attribute in enumerate(relation.attributes)}
+        self._fault = self._difference(relation)
+        if not self._fault:
+            places = [sent[name] for name in self._names]
+            self._places = None if places == list(range(len(sent))) else places
+
+    def insert(self, data: bytes) -> None:
+        values = self._arranged(row(data, 6)[0])
+        self.number += 1
+        self.changes.insert(values, self._xid, len(data) + self._overhead)
+
+    def update(self, data: bytes) -> None:
+        self.number += 1
+        if data[5] == NEW:
+            self.changes.update(self._arranged(row(data, 6)[0]), self._xid, len(data) + self._overhead)
+            return
+        before, at = row(data, 6)
+        values, former = self._arranged(row(data, at + 1)[0]), self._arranged(before)
+        if data[5] == OLD and UNCHANGED in values:
+            values = tuple(old if new is UNCHANGED else new for new, old in zip(values, former, strict=True))
+        key = self.changes.key_of(former)
+        self.changes.update(values, self._xid, len(data) + self._overhead, key)
+
+    def delete(self, data: bytes) -> None:
+        self.number += 1
+        self.changes.delete(self.changes.key_of(self._arranged(row(data, 6)[0])))
+
+    def truncate(self) -> None:
+        self.number += 1
+        self.changes.truncate()
+
+    def _arranged(self, values: list[Value]) -> Values:
+        if self._fault:
+            raise SourceError(
+                f"the table's definition changed while the stream was read: {self._fault}",
+                where=self._table,
+                hint="run again",
+                kind=Kind.TRANSIENT,
+            )
+        if self._places is None:
+            return tuple(values)
+        return tuple([values[place] for place in self._places])
+
+    def _difference(self, relation: Relation) -> str:
+        """Between the table's columns as the stream has them and as the catalogue had them; empty if there is none
+        that matters: a column that was added is found by the next run."""
+        sent = {attribute.name: attribute for attribute in relation.attributes}
+        for name in self._names:
+            attribute = sent.get(name)
+            if attribute is None:
+                return f"it has no column {name} there"
+            if (attribute.type_oid, attribute.typmod) != self._types[name]:
+                return f"column {name} has another type there"
+        if missing := [name for name in self._key if not sent[name].in_identity]:
+            return f"its replica identity lacks {', '.join(missing)}"
+        return ""

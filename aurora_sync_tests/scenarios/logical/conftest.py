@@ -1,0 +1,54 @@
+"""Tables of one replication slot, provisioned as `aurora-sync cdc setup` does it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from aurora_sync import stream
+from aurora_sync.advisor import provision
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.increment import Receipt
+from aurora_sync.source import slot
+from aurora_sync.source.connection import connect
+from aurora_sync_tests.scenarios.world import World, config
+
+
+@dataclass
+class Streamed:
+    """A slot of a test's own: slots belong to the whole server, not to a database."""
+
+    world: World
+    name: str = field(default_factory=lambda: f"test_{uuid.uuid4().hex[:12]}")
+
+    def table(self, name: str = "t", **keys: Any) -> TableConfig:
+        return config(name, "logical", slot=self.name, **keys)
+
+    def setup(self, *tables: TableConfig) -> list[str]:
+        return [step.what for step in provision.apply(self.world.dsn, tables, timeout="30s")]
+
+    def run(self, *tables: TableConfig, **options: Any) -> dict[str, Receipt]:
+        receipts: dict[str, Receipt] = {}
+        stream.run(tables, self.world.places, lambda r: receipts.update({r.table: r}), **options)
+        assert receipts.keys() == {table.qualified_name for table in tables}
+        return receipts
+
+    def one(self, table: TableConfig, **options: Any) -> Receipt:
+        return self.run(table, **options)[table.qualified_name]
+
+    def slot(self) -> slot.Slot | None:
+        with connect(self.world.dsn) as connection:
+            return slot.look(connection, self.name)
+
+
+@pytest.fixture
+def streamed(world: World) -> Iterator[Streamed]:
+    made = Streamed(world)
+    yield made
+    if made.slot():
+        with connect(world.dsn) as connection:
+            slot.drop(connection, made.name)

@@ -1,0 +1,232 @@
+"""A slot's changes in the target: every kind of change, in one transaction for all tables, and told to the slot last."""
+
+from __future__ import annotations
+
+import pytest
+
+from aurora_sync.errors import ConfigError
+from aurora_sync_tests.scenarios.logical.conftest import Streamed
+from aurora_sync_tests.scenarios.world import config
+
+LONG = "repeat(md5('{}'), 1000)"  # 32 kB that hardly compress: stored out of line
+
+
+def test_a_scan_comes_first_and_then_the_stream(streamed: Streamed) -> None:
+    world, table = streamed.world, streamed.table()
+    world.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, doc text, n int)",
+        "ALTER TABLE t ALTER doc SET STORAGE EXTERNAL",
+        f"INSERT INTO t SELECT g, {LONG.format('a')}, 0 FROM generate_series(1, 100) g",
+    )
+    assert streamed.setup(table) == [f"create publication {streamed.name}", f"create replication slot {streamed.name}"]
+    assert streamed.setup(table) == []
+    first = streamed.one(table)
+    assert (first.method, first.inserted) == ("whole table", 100)
+    world.execute(
+        "UPDATE t SET n = 1 WHERE id <= 10",  # does not repeat doc
+        "UPDATE t SET id = id + 1000 WHERE id <= 5",  # nor do these
+        "UPDATE t SET n = 2 WHERE id > 1000",
+        "DELETE FROM t WHERE id = 50",
+        "INSERT INTO t VALUES (50, '', NULL), (51000, NULL, 7)",
+        "DELETE FROM t WHERE id BETWEEN 60 AND 69",
+        "INSERT INTO t VALUES (2000, 'gone again', 1)",
+        "DELETE FROM t WHERE id = 2000",
+    )
+    second = streamed.one(table)
+    assert second.method == f"stream of slot {streamed.name}"
+    assert (second.deleted, second.target_rows) == (15, 91)
+    world.assert_equal(table)
+    third = streamed.one(table)
+    assert not third.changed
+    assert third.run_sequence == second.run_sequence
+    assert streamed.world.assert_verified(table) == 91
+
+
+def test_tables_of_a_slot_land_in_one_transaction(streamed: Streamed) -> None:
+    world, parents, children = streamed.world, streamed.table("parents"), streamed.table("children")
+    world.execute(
+        "CREATE TABLE parents (id int PRIMARY KEY)",
+        "CREATE TABLE children (id int PRIMARY KEY, parent int REFERENCES parents)",
+    )
+    streamed.setup(parents, children)
+    streamed.run(parents, children)
+    world.execute(
+        "INSERT INTO parents SELECT generate_series(1, 50)",
+        "INSERT INTO children SELECT g, g FROM generate_series(1, 50) g",
+        "TRUNCATE parents CASCADE",
+        "INSERT INTO parents VALUES (7)",
+        "INSERT INTO children VALUES (1, 7)",
+    )
+    sessions = world.warehouse.sessions
+    receipts = streamed.run(parents, children)
+    assert world.warehouse.sessions == sessions + 1
+    assert [receipt.target_rows for receipt in receipts.values()] == [1, 1]
+    for table in (parents, children):
+        world.assert_equal(table)
+
+
+def test_an_idle_slot_wakes_no_warehouse(streamed: Streamed) -> None:
+    world, table = streamed.world, streamed.table()
+    world.execute("CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+    streamed.setup(table)
+    streamed.one(table)
+    sessions = world.warehouse.sessions
+    for _ in range(3):
+        assert not streamed.one(table).changed
+    assert world.warehouse.sessions == sessions
+
+
+def test_partitions_stream_under_the_name_of_their_table(streamed: Streamed) -> None:
+    world, table = streamed.world, streamed.table()
+    world.execute(
+        "CREATE TABLE t (id int, half int, v text, PRIMARY KEY (id, half)) PARTITION BY LIST (half)",
+        "CREATE TABLE t1 PARTITION OF t FOR VALUES IN (1)",
+        "CREATE TABLE t2 (v text, half int NOT NULL, id int NOT NULL, PRIMARY KEY (id, half))",
+        "ALTER TABLE t ATTACH PARTITION t2 FOR VALUES IN (2)",
+        "INSERT INTO t SELECT g, 1 + g % 2, 'a' FROM generate_series(1, 20) g",
+    )
+    streamed.setup(table)
+    streamed.one(table)
+    world.execute(
+        "UPDATE t SET half = 3 - half WHERE id < 5",  # moves rows between partitions
+        "UPDATE t2 SET v = 'b' WHERE id = 11",
+        "DELETE FROM t WHERE id = 20",
+        "INSERT INTO t VALUES (30, 1, 'new')",
+    )
+    assert streamed.one(table).method.startswith("stream")
+    world.assert_equal(table)
+    # What only the partition says of itself is no change of the table: a scan finds it.
+    world.execute("TRUNCATE t1", "INSERT INTO t VALUES (40, 1, 'later')")
+    receipt = streamed.one(table)
+    assert receipt.method == "horizon scan"
+    world.assert_equal(table)
+    world.execute(
+        "CREATE TABLE t3 (id int NOT NULL, half int NOT NULL, v text, PRIMARY KEY (id, half))",
+        "INSERT INTO t3 VALUES (50, 3, 'older than the partition')",
+        "ALTER TABLE t ATTACH PARTITION t3 FOR VALUES IN (3)",
+    )
+    streamed.one(table)
+    world.assert_equal(table)
+    world.execute("UPDATE t SET v = 'after' WHERE half = 3")
+    assert streamed.one(table).method.startswith("stream")
+    world.assert_equal(table)
+
+
+@pytest.mark.parametrize("strategy", ["xmin", "full_snapshot"])
+def test_a_table_changes_to_the_stream_and_back_without_a_reload(streamed: Streamed, strategy: str) -> None:
+    world, cursor, table = streamed.world, config("t", strategy), streamed.table()
+    world.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, v int)", "INSERT INTO t SELECT g, 0 FROM generate_series(1, 1000) g"
+    )
+    world.sync(cursor)
+    streamed.setup(table)
+    for round_ in range(2):
+        world.execute(f"UPDATE t SET v = {round_ + 1} WHERE id = 1", f"DELETE FROM t WHERE id = {round_ + 10}")
+        scanned = streamed.one(table)
+        if strategy == "xmin":
+            assert (scanned.method, scanned.disposition.value) == ("horizon scan", "UPSERT")
+        world.assert_equal(table)
+        world.execute(f"UPDATE t SET v = {round_ + 5} WHERE id = 2", f"DELETE FROM t WHERE id = {round_ + 20}")
+        assert streamed.one(table).method.startswith("stream")
+        world.assert_equal(table)
+        world.execute(f"UPDATE t SET v = {round_ + 7} WHERE id = 3")
+        back = world.sync(cursor)
+        if strategy == "xmin":
+            assert (back.method, back.disposition.value) == ("horizon scan", "UPSERT")
+        world.assert_equal(table)
+
+
+def test_columns_may_change_in_the_middle_of_the_stream(streamed: Streamed) -> None:
+    world, table = streamed.world, streamed.table()
+    world.execute("CREATE TABLE t (id int PRIMARY KEY, v int)", "INSERT INTO t VALUES (1, 1), (2, 2)")
+    streamed.setup(table)
+    streamed.one(table)
+    world.execute(
+        "UPDATE t SET v = 3 WHERE id = 1",
+        "ALTER TABLE t ADD w text DEFAULT 'x'",
+        "INSERT INTO t VALUES (3, 3, 'y')",
+        "ALTER TABLE t RENAME v TO u",
+        "DELETE FROM t WHERE id = 2",
+    )
+    streamed.one(table)
+    world.assert_equal(table)
+    world.execute("UPDATE t SET w = 'z' WHERE id = 3", "INSERT INTO t VALUES (4, 4, 'w')")
+    assert streamed.one(table).method.startswith("stream")
+    world.assert_equal(table)
+    world.execute("ALTER TABLE t DROP u, ADD v2 bigint", "INSERT INTO t VALUES (5, 'a', 5)")
+    streamed.one(table)
+    world.execute("INSERT INTO t VALUES (6, 'a', 5)")
+    assert streamed.one(table).method.startswith("stream")
+    assert world.assert_verified(table) == 5
+
+
+def test_a_source_that_is_not_prepared_is_refused_with_all_that_is_missing(streamed: Streamed) -> None:
+    world, table, other = streamed.world, streamed.table(), streamed.table("u", primary_key=["id"])
+    world.execute(
+        "CREATE TABLE t (id int PRIMARY KEY)",
+        "CREATE TABLE u (id int NOT NULL UNIQUE, v int)",
+        "INSERT INTO t VALUES (1)",
+    )
+    with pytest.raises(ConfigError, match="cdc setup") as error:
+        streamed.run(table, other)
+    missing = ["index u_id_key", f"create publication {streamed.name}", f"create replication slot {streamed.name}"]
+    assert all(text in str(error.value) for text in missing)
+    assert len(streamed.setup(table, other)) == 3
+    streamed.run(table, other)
+    world.execute(
+        "INSERT INTO u VALUES (1, 1)", "UPDATE u SET v = 2", "INSERT INTO u VALUES (2, 2)", "DELETE FROM u WHERE id = 2"
+    )
+    streamed.run(table, other)
+    world.assert_equal(other)
+
+
+def test_a_slot_that_was_lost_or_read_by_others_is_answered_by_a_scan(streamed: Streamed) -> None:
+    world, table = streamed.world, streamed.table()
+    world.execute("CREATE TABLE t (id int PRIMARY KEY, v int)", "INSERT INTO t VALUES (1, 1), (2, 2)")
+    streamed.setup(table)
+    streamed.one(table)
+    world.execute("INSERT INTO t VALUES (3, 3)", "DELETE FROM t WHERE id = 1")
+    world.execute(f"SELECT pg_replication_slot_advance('{streamed.name}', pg_current_wal_lsn())")
+    assert streamed.one(table).method == "horizon scan"
+    world.assert_equal(table)
+    world.execute("INSERT INTO t VALUES (4, 4)")
+    assert streamed.one(table).method.startswith("stream")
+    world.execute("DELETE FROM t WHERE id = 2", f"SELECT pg_drop_replication_slot('{streamed.name}')")
+    with pytest.raises(ConfigError, match="create replication slot"):
+        streamed.one(table)
+    world.execute("INSERT INTO t VALUES (5, 5)")
+    streamed.setup(table)
+    world.execute("INSERT INTO t VALUES (6, 6)")
+    assert streamed.one(table).method == "horizon scan"
+    world.assert_equal(table)
+
+
+def test_a_table_joins_and_leaves_without_the_others_noticing(streamed: Streamed) -> None:
+    world, table, late = streamed.world, streamed.table(), streamed.table("late")
+    world.execute(
+        "CREATE TABLE t (id int PRIMARY KEY)",
+        "CREATE TABLE late (id int PRIMARY KEY, v int)",
+        "INSERT INTO t VALUES (1)",
+    )
+    streamed.setup(table)
+    streamed.one(table)
+    with world.open_transaction("INSERT INTO late VALUES (1, 1)") as writer:
+        assert streamed.setup(table, late) == [f"add public.late to publication {streamed.name}"]
+        receipts = streamed.run(table, late)
+        assert receipts["public.t"].method.startswith("stream")
+        assert receipts["public.late"].method == "whole table"
+        # The writer began before its table was published: the stream has only what it writes from now on.
+        writer.cursor().execute("UPDATE late SET v = 2; INSERT INTO late VALUES (2, 2)")
+        assert streamed.run(table, late)["public.late"].method == "horizon scan"
+        writer.commit()
+    receipts = streamed.run(table, late)
+    assert receipts["public.late"].method == "horizon scan"
+    world.assert_equal(late)
+    world.execute("INSERT INTO late VALUES (3, 3)", "INSERT INTO t VALUES (2)")
+    assert all(receipt.method.startswith("stream") for receipt in streamed.run(table, late).values())
+    world.execute("INSERT INTO late VALUES (4, 4)", "INSERT INTO t VALUES (3)")
+    assert streamed.one(table).method.startswith("stream")  # late has left tables.yaml, and comes back
+    receipts = streamed.run(table, late)
+    assert receipts["public.t"].method.startswith("stream")
+    for each in (table, late):
+        world.assert_equal(each)
