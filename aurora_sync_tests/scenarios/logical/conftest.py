@@ -52,3 +52,13 @@ def streamed(world: World) -> Iterator[Streamed]:
     if made.slot():
         with connect(world.dsn) as connection:
             slot.drop(connection, made.name)
+
+
+@pytest.fixture
+def other_slot(world: World) -> Iterator[str]:
+    """The name of a slot that the test may make."""
+    name = f"other_{uuid.uuid4().hex[:12]}"
+    yield name
+    with connect(world.dsn) as connection:
+        if slot.look(connection, name):
+            slot.drop(connection, name)

@@ -1,4 +1,4 @@
-"""A slot's changes in the target: every kind of change, in one transaction for all tables, and told to the slot last."""
+"""A slot's changes in the target: every kind of change, one transaction for all tables, and the slot hears last."""
 
 from __future__ import annotations
 

@@ -1,0 +1,121 @@
+"""Runs that die between any two steps, beside writers that do everything: no wrong row; the usual consumer has many."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from aurora_sync.source import slot
+from aurora_sync.source.connection import connect
+from aurora_sync.stage.writer import Attempt, Stage
+from aurora_sync.warehouse import apply as applying
+from aurora_sync.warehouse import sync_log
+from aurora_sync.warehouse.duckdb import DuckDBSession
+from aurora_sync_tests.scenarios.logical import writers
+from aurora_sync_tests.scenarios.logical.conftest import Streamed
+from aurora_sync_tests.scenarios.logical.naive import NaiveTable, consume
+
+
+class Died(BaseException):
+    """Nothing of the product catches it."""
+
+
+@contextmanager
+def dying(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, *, after: bool) -> Iterator[None]:
+    original: Callable[..., Any] = getattr(owner, name)
+
+    def wrapped(*arguments: Any, **keywords: Any) -> None:
+        if after:
+            original(*arguments, **keywords)
+        raise Died(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, wrapped)
+        yield
+
+
+STEPS: list[tuple[Any, str, bool]] = [
+    (slot, "mark", True),
+    (slot, "drain", True),
+    (Attempt, "close", True),
+    (Stage, "commit", True),
+    (DuckDBSession, "load", True),
+    (sync_log, "advance", True),
+    (sync_log, "record", True),
+    (applying, "_drop_staging", False),  # committed
+    (slot, "advance", False),
+    (slot, "advance", True),
+    (Stage, "confirm", False),
+]
+
+
+def rows_of(streamed: Streamed, statement: str) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+    """As text, by the key."""
+    width = 1 if " t" in statement else 2
+    rows = [tuple(v.encode() if v is not None else None for v in row) for row in streamed.world.execute(statement)]
+    return {row[:width]: row for row in rows}
+
+
+@pytest.mark.parametrize("pending", [256_000_000, 20_000], ids=["in memory", "in parts"])
+def test_no_row_is_wrong_whenever_runs_die(
+    streamed: Streamed, other_slot: str, monkeypatch: pytest.MonkeyPatch, pending: int
+) -> None:
+    seed = random.SystemRandom().randrange(10**6)
+    print("seed", seed)
+    dice, world = random.Random(seed), streamed.world
+    monkeypatch.setattr("aurora_sync.stream.PENDING_BYTES", pending)
+    monkeypatch.setattr("aurora_sync.stream.BEHIND_BYTES", 200_000)
+    monkeypatch.setattr("aurora_sync.source.slot._EVERY_BYTES", 10_000)
+    tables = streamed.table("t"), streamed.table("u")
+    world.execute(*writers.TABLES)
+    streamed.setup(*tables)
+    slot.create(world.dsn, other_slot, timeout="30s")
+    naive = {table: NaiveTable(width) for table, width in (("t", 1), ("u", 2))}
+    oids = {
+        oid: naive[name] for oid, name in world.execute("SELECT oid, relname FROM pg_class WHERE relname IN ('t', 'u')")
+    }
+    died = 0
+
+    def usual() -> None:
+        """Consumes, then loads; a crash in between comes as often as ours."""
+        with connect(world.dsn) as connection:
+            mark, _ = slot.mark(connection)
+            before = {name: dict(table.rows) for name, table in naive.items()}
+            slot.advance(connection, other_slot, consume(world.dsn, other_slot, streamed.name, mark, dict(oids)))
+            if dice.random() < 0.1:
+                for name, table in naive.items():
+                    table.rows = before[name]
+
+    with writers.writing(world.dsn, seed) as done:
+        for _ in range(25):
+            if dice.random() < 0.5:
+                owner, name, after = dice.choice(STEPS)
+                with dying(monkeypatch, owner, name, after=after):
+                    try:
+                        streamed.run(*tables)
+                    except Died:
+                        died += 1
+            else:
+                streamed.run(*tables)
+            usual()
+    receipts = streamed.run(*tables)
+    receipts = streamed.run(*tables)
+    assert all(receipt.method.startswith("stream") for receipt in receipts.values())
+    usual()
+    for table in tables:
+        world.assert_equal(table)
+    wrong = {
+        name: table.wrong(rows_of(streamed, f"SELECT {columns} FROM {name}"))
+        for (name, table), columns in zip(
+            naive.items(), ("id::text, doc, n::text, tags", "a::text, b, doc"), strict=True
+        )
+    }
+    print(f"{sum(done):,} transactions, {died} of 25 runs died, 0 rows wrong; the usual consumer: {wrong}")
+    assert died > 3
+    assert sum(wrong.values()), f"the writers were too tame: {wrong}"
+    for table in tables:
+        world.assert_verified(table)
