@@ -1,0 +1,134 @@
+"""A server that crashes, and one whose commits wait for a standby: in the log, and seen by nobody."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from aurora_sync.source import slot
+from aurora_sync.source.connection import connect
+from aurora_sync_tests.fixtures.private_server import PrivateServer
+from aurora_sync_tests.scenarios.logical.conftest import Streamed
+from aurora_sync_tests.scenarios.world import World
+
+
+@pytest.fixture
+def mortal(mortal_server: PrivateServer, tmp_path: Path, stage_url: str, store_environment: dict[str, str]) -> Streamed:
+    mortal_server.execute("CREATE DATABASE mortal TEMPLATE template0")
+    return Streamed(World(mortal_server.dsn("mortal"), stage_url, tmp_path / "warehouse.duckdb"))
+
+
+def test_a_slot_that_went_back_in_a_crash_sends_again_and_nothing_is_applied_twice(
+    mortal: Streamed, mortal_server: PrivateServer
+) -> None:
+    world, table = mortal.world, mortal.table()
+    world.execute("CREATE TABLE t (id int PRIMARY KEY, v int)", "INSERT INTO t VALUES (1, 1)")
+    mortal.setup(table)
+    mortal.one(table)
+    for number in range(2, 5):
+        world.execute(
+            f"INSERT INTO t VALUES ({number}, 0)",
+            f"UPDATE t SET v = {number}, id = id + 100 WHERE id = {number}",
+            f"INSERT INTO t VALUES ({number}, 1)",
+        )
+        assert mortal.one(table).method.startswith("stream")
+        applied = mortal.slot()
+        with world.session() as writer, writer.cursor() as cursor:
+            cursor.execute("SET synchronous_commit = off")
+            cursor.execute("INSERT INTO t VALUES (%s, 0)", (1000 + number,))
+            writer.commit()
+            mortal_server.crash(signal.SIGKILL)
+        mortal_server.start()
+        returned = mortal.slot()
+        assert applied
+        assert returned
+        assert returned.confirmed <= applied.confirmed
+        receipt = mortal.one(table)
+        assert receipt.method.startswith("stream")
+        world.assert_equal(table)
+
+
+def test_rows_that_a_scan_saw_and_a_crash_took_leave_the_target(mortal: Streamed, mortal_server: PrivateServer) -> None:
+    world, table = mortal.world, mortal.table()
+    world.execute("ALTER SYSTEM SET wal_writer_delay = '10s'", "SELECT pg_reload_conf()")
+    world.execute("CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+    mortal.setup(table)
+    with world.session() as writer, writer.cursor() as cursor:
+        cursor.execute("SET synchronous_commit = off")
+        cursor.execute("INSERT INTO t VALUES (2)")
+        writer.commit()
+        assert mortal.one(table).target_rows == 2
+        mortal_server.crash(signal.SIGKILL)
+    mortal_server.start()
+    if world.execute("SELECT count(*) FROM t") == [(2,)]:
+        pytest.fail("the server flushed what it was asked not to")
+    receipt = mortal.one(table, allow_deletes=True)
+    assert receipt.method in ("horizon scan", "whole table")  # the latter where the transaction counter went back
+    world.assert_equal(table)
+
+
+def test_a_commit_that_nobody_sees_yet_is_not_confirmed(mortal: Streamed, mortal_server: PrivateServer) -> None:
+    """Confirmed, it would be gone from the slot when a scan begins that does not see it either."""
+    world, table, other = mortal.world, mortal.table(), mortal.table("u")
+    world.execute("CREATE TABLE t (id int PRIMARY KEY)", "CREATE TABLE u (id int PRIMARY KEY)")
+    mortal.setup(table, other)
+    mortal.run(table, other)
+    waiting = "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()"
+    mortal_server.execute("ALTER SYSTEM SET synchronous_commit = 'local'", *waiting)
+    time.sleep(0.5)
+    with closing(psycopg2.connect(world.dsn)) as writer, writer.cursor() as cursor:
+        cursor.execute("SET synchronous_commit = on")
+        cursor.execute("INSERT INTO t VALUES (1)")
+        cursor.execute("SELECT pg_backend_pid()")
+        (pid,) = cursor.fetchone() or (None,)
+        commit = threading.Thread(target=writer.commit)
+        commit.start()
+        while world.execute(f"SELECT wait_event FROM pg_stat_activity WHERE pid = {pid}") != [("SyncRep",)]:
+            time.sleep(0.02)
+        world.execute("INSERT INTO u VALUES (1)")
+        mortal.run(table, other)
+        assert world.execute("SELECT count(*) FROM t") == [(0,)]
+        assert len(world.target_rows(table)) == 1  # the stream is ahead of what sessions see
+        scanned = mortal.run(table, other, reconcile=True, allow_deletes=True)
+        assert scanned["public.t"].target_rows == 0
+        mortal_server.execute("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+        commit.join()
+    receipts = mortal.run(table, other)
+    assert receipts["public.t"].method.startswith("stream")
+    for each in (table, other):
+        world.assert_equal(each)
+
+
+def test_naive_confirmation_loses_that_commit(mortal: Streamed, mortal_server: PrivateServer) -> None:
+    """The same, with the slot told all that was read."""
+    world, table = mortal.world, mortal.table()
+    world.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    mortal.setup(table)
+    mortal.one(table)
+    waiting = "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()"
+    mortal_server.execute("ALTER SYSTEM SET synchronous_commit = 'local'", *waiting)
+    time.sleep(0.5)
+    with closing(psycopg2.connect(world.dsn)) as writer, writer.cursor() as cursor:
+        cursor.execute("SET synchronous_commit = on")
+        cursor.execute("INSERT INTO t VALUES (1)")
+        commit = threading.Thread(target=writer.commit)
+        commit.start()
+        while not mortal.one(table).changed:
+            time.sleep(0.02)
+        with connect(world.dsn) as connection:
+            mark, _ = slot.mark(connection)
+            slot.advance(connection, mortal.name, mark)
+            copied = world.execute("SELECT * FROM t")
+        mortal_server.execute("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+        commit.join()
+    with connect(world.dsn) as connection:
+        mark, _ = slot.mark(connection)
+        drained = slot.drain(world.dsn, mortal.name, mortal.name, mark, {})
+    assert (copied, drained.transactions) == ([], 0)
+    assert world.execute("SELECT count(*) FROM t") == [(1,)]
