@@ -19,9 +19,10 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from aurora_sync import gc
+from aurora_sync import batch, gc
+from aurora_sync.batch import Batch
 from aurora_sync.config.loader import load
 from aurora_sync.config.schema import json_schema
 from aurora_sync.config.settings import Settings
@@ -31,7 +32,7 @@ from aurora_sync.errors import AuroraSyncError, ConfigError
 from aurora_sync.increment import Receipt
 from aurora_sync.places import Places
 from aurora_sync.preview import Comparison, Preview, preview
-from aurora_sync.project import all_tables, select_tables
+from aurora_sync.project import all_tables, select_batches, select_tables
 from aurora_sync.report import receipt_lines
 from aurora_sync.retries import retrying
 from aurora_sync.source.copy_out import Progress
@@ -64,38 +65,58 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _sync(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
-    receipts: list[Receipt] = []
+    receipts: dict[str, Receipt] = {}  # by target
     failed: list[dict[str, str]] = []
-    for table in retrying(partial(select_tables, settings, places.source, arguments.tables)):
-        try:
-            receipt = retrying(partial(_sync_table, table, places, arguments))
-        except AuroraSyncError as error:
-            _report(error, arguments, where=table.qualified_name)
-            failed.append({"table": table.qualified_name, "error": str(error), "kind": error.kind.value})
-            continue
-        receipts.append(receipt)
+
+    def show(receipt: Receipt) -> None:
+        receipts[receipt.target] = receipt
         if not arguments.json:
             print("\n".join(receipt_lines(receipt)), flush=True)
+
+    for names, run_batch in retrying(partial(_batches, arguments, settings, places, show)):
+        try:
+            retrying(run_batch)
+        except AuroraSyncError as error:
+            _report(error, arguments, where=names)
+            failed.append({"table": names, "error": str(error), "kind": error.kind.value})
     if arguments.json:
-        _print_json({"receipts": [receipt.to_json() for receipt in receipts], "failed": failed})
-    unequal = [each for each in receipts if each.verification and not each.verification.equal]
+        _print_json({"receipts": [receipt.to_json() for receipt in receipts.values()], "failed": failed})
+    unequal = [each for each in receipts.values() if each.verification and not each.verification.equal]
     return 1 if failed or unequal else 0
 
 
-def _sync_table(table: TableConfig, places: Places, arguments: argparse.Namespace) -> Receipt:
-    show = _Progress(table.qualified_name, quiet=arguments.json)
-    try:
-        return run(
+def _batches(
+    arguments: argparse.Namespace, settings: Settings, places: Places, show: Callable[[Receipt], None]
+) -> list[tuple[str, Callable[[], None]]]:
+    """What is to be run, with the names of its tables. Those that are scanned anyway are so one by one."""
+    if arguments.full or arguments.reconcile or arguments.verify:
+        chosen = select_tables(settings, places.source, arguments.tables)
+        return [(table.qualified_name, partial(_scan_table, table, places, arguments, show)) for table in chosen]
+    return [
+        (", ".join(table.qualified_name for table in each), partial(_run_batch, each, places, arguments, show))
+        for each in select_batches(settings, places.source, arguments.tables)
+    ]
+
+
+def _scan_table(
+    table: TableConfig, places: Places, arguments: argparse.Namespace, show: Callable[[Receipt], None]
+) -> None:
+    with _Progress(table.qualified_name, quiet=arguments.json) as progress:
+        receipt = run(
             table,
             places,
             full=arguments.full,
             reconcile=arguments.reconcile,
             verify=arguments.verify,
             allow_deletes=arguments.allow_deletes,
-            on_progress=show,
+            on_progress=progress,
         )
-    finally:
-        show.clear()
+    show(receipt)
+
+
+def _run_batch(each: Batch, places: Places, arguments: argparse.Namespace, show: Callable[[Receipt], None]) -> None:
+    with _Progress(each[0].qualified_name, quiet=arguments.json) as progress:
+        batch.run(each, places, show, allow_deletes=arguments.allow_deletes, on_progress=progress)
 
 
 def _plan(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
@@ -207,6 +228,12 @@ class _Progress:
         self._table = table
         self._quiet = quiet
         self._open = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
 
     def __call__(self, progress: Progress) -> None:
         if self._quiet:

@@ -13,11 +13,12 @@ from functools import partial
 from math import inf
 from typing import Any, Protocol
 
+from aurora_sync import batch
 from aurora_sync.config.settings import Settings
+from aurora_sync.increment import Receipt
 from aurora_sync.places import Places
-from aurora_sync.project import select_tables
+from aurora_sync.project import select_batches
 from aurora_sync.retries import retrying
-from aurora_sync.sync import run
 
 
 class Context(Protocol):
@@ -35,5 +36,7 @@ def handler(event: dict[str, Any], context: Context | None = None) -> dict[str, 
     settings = Settings.from_environment(os.environ)
     places = Places.from_settings(settings)
     patient = partial(retrying, seconds_left=lambda: context.get_remaining_time_in_millis() / 1000 if context else inf)
-    tables = patient(partial(select_tables, settings, places.source, event.get("tables") or []))
-    return {"receipts": [patient(partial(run, table, places)).to_json() for table in tables]}
+    receipts: dict[str, Receipt] = {}
+    for each in patient(partial(select_batches, settings, places.source, event.get("tables") or [])):
+        patient(lambda each=each: batch.run(each, places, lambda done: receipts.update({done.target: done})))  # type: ignore[misc]
+    return {"receipts": [receipt.to_json() for receipt in receipts.values()]}

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
+from aurora_sync.batch import Batch, batches
 from aurora_sync.config.loader import expand, load
 from aurora_sync.config.settings import Settings
 from aurora_sync.config.tables import TableConfig
@@ -25,7 +26,16 @@ def all_tables(settings: Settings, source: Source) -> list[TableConfig]:
 def select_tables(settings: Settings, source: Source, wanted: Iterable[str]) -> list[TableConfig]:
     """The tables that ``wanted`` names (``name``, ``schema.name`` or a glob of either), in the file's order; all of
     them when it names none. Raises ConfigError for each name that matches none."""
+    return _selected(all_tables(settings, source), settings, wanted)
+
+
+def select_batches(settings: Settings, source: Source, wanted: Iterable[str]) -> list[Batch]:
+    """The same as they are synced: with the other tables of their replication slots."""
     tables = all_tables(settings, source)
+    return batches(_selected(tables, settings, wanted), tables)
+
+
+def _selected(tables: list[TableConfig], settings: Settings, wanted: Iterable[str]) -> list[TableConfig]:
     patterns = list(wanted)
     if not patterns:
         return tables

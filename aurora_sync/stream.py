@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 from aurora_sync import sync
 from aurora_sync.advisor.provision import survey
@@ -77,24 +78,21 @@ def run(
     on_receipt: Callable[[Receipt], object],
     *,
     allow_deletes: bool = False,
-    full: bool = False,
-    reconcile: bool = False,
-    verify: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> None:
     """Bring the targets of all tables of one slot up to a commit that comes after this call began.
 
-    ``on_receipt`` is given one receipt for each table. The options are those of :func:`aurora_sync.sync.run`; with one
-    of them every table is scanned. Raises ConfigError when the source is not prepared, and whatever sync.run raises:
-    of a table that is scanned only once all others have had their receipts.
+    ``on_receipt`` is given one receipt for each table. Raises ConfigError when the source is not prepared, and
+    whatever sync.run raises of a table that is scanned, once all others have had their receipts. ``allow_deletes``
+    lifts the delete guard of a scan; a stream has none, for it names what was deleted.
     """
-    wish = Wish(full, reconcile, allow_deletes, verify)
     _assert_slot(configs, places)
-    changed: set[str] = set()  # tables whose target was changed by others
-    trust_hint = not (full or reconcile or verify)
+    changed: set[str] = set()  # tables whose target is not as their last run left it
+    trust_hint = True
     while True:
+        scan = partial(sync.run, places=places, allow_deletes=allow_deletes, on_progress=on_progress)
         try:
-            _run(configs, places, on_receipt, wish, changed, trust_hint, on_progress)
+            _run(configs, places, on_receipt, scan, changed, trust_hint)
             return
         except (RivalRunError, TargetChangedError) as error:
             if not trust_hint and (isinstance(error, RivalRunError) or error.where in changed):
@@ -122,16 +120,15 @@ def _run(
     configs: Sequence[TableConfig],
     places: Places,
     on_receipt: Callable[[Receipt], object],
-    wish: Wish,
+    scan: Callable[..., Receipt],
     changed: set[str],
     trust_hint: bool,
-    on_progress: Callable[[Progress], None] | None,
 ) -> None:
     members: list[_Member] = []
     scans: list[tuple[TableConfig, str]] = []
     for config in configs:
-        full = wish.full or config.qualified_name in changed
-        found = "asked for" if full or wish.reconcile or wish.verify else _look(config, places, trust_hint)
+        target_changed = config.qualified_name in changed
+        found = "its target was changed" if target_changed else _look(config, places, trust_hint)
         if isinstance(found, _Member):
             members.append(found)
         else:
@@ -139,15 +136,7 @@ def _run(
     failed: list[AuroraSyncError] = []
     for config, why in scans:
         try:
-            receipt = sync.run(
-                config,
-                places,
-                full=wish.full or config.qualified_name in changed,
-                reconcile=wish.reconcile,
-                verify=wish.verify,
-                allow_deletes=wish.allow_deletes,
-                on_progress=on_progress,
-            )
+            receipt = scan(config, full=config.qualified_name in changed)
         except AuroraSyncError as error:
             failed.append(error)
             continue

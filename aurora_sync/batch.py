@@ -1,0 +1,46 @@
+"""What is synced at once: the tables of one replication slot, and every other table by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from aurora_sync import stream, sync
+from aurora_sync.config.tables import TableConfig, WatermarkType
+from aurora_sync.increment import Receipt
+from aurora_sync.places import Places
+from aurora_sync.source.copy_out import Progress
+
+Batch = tuple[TableConfig, ...]
+
+
+def slot_of(config: TableConfig) -> str | None:
+    """The replication slot that brings the table's changes; None where none does."""
+    return config.slot_name if config.watermark_type is WatermarkType.logical else None
+
+
+def batches(chosen: Sequence[TableConfig], tables: Sequence[TableConfig]) -> list[Batch]:
+    """Of the chosen ones among all tables. A slot's tables go together, chosen or not: the slot forgets what was read
+    of it, and a table that was left out would have to be scanned."""
+    found: list[Batch] = []
+    for config in chosen:
+        if any(config in batch for batch in found):
+            continue
+        slot = slot_of(config)
+        found.append(tuple(other for other in tables if slot_of(other) == slot) if slot else (config,))
+    return found
+
+
+def run(
+    batch: Batch,
+    places: Places,
+    on_receipt: Callable[[Receipt], object],
+    *,
+    allow_deletes: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> None:
+    """Bring the targets of the batch up to date; one receipt for each table that was. Raises as
+    :func:`aurora_sync.sync.run` does."""
+    if slot_of(batch[0]):
+        stream.run(batch, places, on_receipt, allow_deletes=allow_deletes, on_progress=on_progress)
+    else:
+        on_receipt(sync.run(batch[0], places, allow_deletes=allow_deletes, on_progress=on_progress))
