@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from aurora_sync import batch, gc
+from aurora_sync import batch, cli_cdc, gc
 from aurora_sync.batch import Batch
 from aurora_sync.config.loader import load
 from aurora_sync.config.schema import json_schema
@@ -251,10 +251,11 @@ class _Progress:
 
 def _preview_text(each: Preview) -> str:
     found = each.certificate.findings
+    rows = "those that changed," if each.rows_estimate is None else f"about {each.rows_estimate:,}"
     lines = [
         f"{each.table} -> {each.target}",
         f"  strategy     {each.strategy}, {each.method}, {each.disposition} after run {each.run_sequence}",
-        f"  rows         about {each.rows_estimate:,} of {each.rows_in_table:,} ({each.size_bytes / 1e6:,.1f} MB heap)",
+        f"  rows         {rows} of {each.rows_in_table:,} ({each.size_bytes / 1e6:,.1f} MB heap)",
         f"  sql          {each.statement}",
         f"  certificate  {each.certificate.level.value}: {each.certificate.text}",
         f"  reconcile    {_comparison_text(each.reconcile)}",
@@ -380,6 +381,8 @@ def _parser() -> argparse.ArgumentParser:
     collect.add_argument(
         "--older-than", type=_age, metavar="AGE", help="of attempts: 12h, 3d (default: 2d); younger ones may still run"
     )
+    text = "logical replication: set up, look after, take down (watermark_type: logical)"
+    cli_cdc.add_to(commands.add_parser("cdc", help=text, description=text), _with_places)
     command("schema", _schema, "print the JSON Schema of tables.yaml")
     demo = command("demo", _demo, "sync six legacy tables of a local database, under concurrent writers")
     demo.add_argument("--seconds", type=float, default=10, help="how long the writers write (default: 10)")

@@ -78,7 +78,7 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wi
     if state.watermark is None and state.run_sequence:
         text = f"the target is not as run {state.run_sequence} left it: reading the whole table again"
     if text:
-        read = dataclasses.replace(read, warnings=(text, *read.warnings))
+        read = read.warned(text)
     value = strategy.advance(config, table, verdict.since, at)
     compared = reconcile or read.where is None
     last = Reconciled(state.run_sequence + 1, at.snapshot.taken_at) if compared else state.reconciled

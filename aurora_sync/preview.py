@@ -3,15 +3,17 @@ would cost, and every warning."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from datetime import datetime
 
 from aurora_sync import buckets
-from aurora_sync.config.tables import TableConfig
+from aurora_sync.config.tables import TableConfig, WatermarkType
 from aurora_sync.increment import Certificate, State
 from aurora_sync.places import Places
 from aurora_sync.plan import Plan, Wish, plan_increment, runs_until_reconcile
 from aurora_sync.source.reading import Reading
+from aurora_sync.stream import streamed, where_to_stream_from
 from aurora_sync.sync import read_state
 
 
@@ -39,7 +41,7 @@ class Preview:
     method: str
     disposition: str
     statement: str
-    rows_estimate: int
+    rows_estimate: int | None  # None: what a stream has is not known before it is read
     rows_in_table: int
     size_bytes: int
     run_sequence: int
@@ -56,7 +58,15 @@ def preview(config: TableConfig, places: Places) -> Preview:
     state, _ = read_state(config, places, trust_hint=True)
     with places.source.reading(config.schema_, config.table_name) as reading:
         plan = plan_increment(config, reading, state, Wish())
+        estimate: int | None
         statement, estimate = reading.explain(plan.columns, plan.read.where)
+        if config.watermark_type is WatermarkType.logical:
+            position, why = where_to_stream_from(config, reading.table, plan, state)
+            if position:
+                plan, estimate = streamed(config, plan, state, position), None
+                statement = f"START_REPLICATION SLOT {position.slot} LOGICAL 0/0 (publication_names '{position.slot}')"
+            else:
+                plan = dataclasses.replace(plan, read=plan.read.warned(f"scanned, not streamed: {why}"))
         return Preview(
             table=config.qualified_name,
             target=".".join(config.target),

@@ -31,6 +31,7 @@ from aurora_sync.increment import Applied, Disposition, Manifest, Part, Receipt,
 from aurora_sync.places import Places
 from aurora_sync.plan import Plan, Wish, is_due, plan_increment
 from aurora_sync.receipt import receipt_of
+from aurora_sync.relation import SourceTable
 from aurora_sync.source import slot
 from aurora_sync.source.connection import connect
 from aurora_sync.source.copy_out import Progress
@@ -150,18 +151,47 @@ def _run(
         raise failed[0]
 
 
+def where_to_stream_from(
+    config: TableConfig, table: SourceTable, plan: Plan, state: State
+) -> tuple[Position | None, str]:
+    """The target's position in the stream, or None and why the table must be scanned."""
+    since = plan.verdict.since.watermark if plan.verdict.since else None
+    why = why_scan(config, table, since, plan.verdict.findings, plan.at)
+    if not why and is_due(config, state):
+        why = "a reconcile is due"
+    return (None, why) if why else (Position.of(since), "")
+
+
+def streamed(config: TableConfig, plan: Plan, state: State, position: Position) -> Plan:
+    """The plan of a scan as that of a stream which is applied as far as the position."""
+    read = ReadPlan(None, Disposition.CHANGES, f"stream of slot {config.slot_name}")
+    value = position.to_value()
+    return dataclasses.replace(
+        plan,
+        read=read,
+        reconcile=False,
+        certificate=certify(
+            config,
+            plan.strategy,
+            read,
+            plan.at,
+            plan.verdict.findings,
+            value,
+            reconciled=state.reconciled,
+            now=False,
+        ),
+        watermark=dataclasses.replace(plan.watermark, value=value),
+    )
+
+
 def _look(config: TableConfig, places: Places, trust_hint: bool) -> _Member | str:
     """The table as a member of the batch, or why it must be scanned; that never by a hint alone."""
     state, hinted = sync.read_state(config, places, trust_hint=trust_hint)
     with places.source.reading(config.schema_, config.table_name) as reading:
         plan = plan_increment(config, reading, state, Wish())
         types = reading.wire_types()
-    since = plan.verdict.since.watermark if plan.verdict.since else None
-    why = why_scan(config, reading.table, since, plan.verdict.findings, plan.at)
-    if not why and is_due(config, state):
-        why = "a reconcile is due"
-    position = Position.of(since)
-    if why or position is None:
+    position, why = where_to_stream_from(config, reading.table, plan, state)
+    if position is None:
         return _look(config, places, False) if hinted else why
     return _Member(
         config,
@@ -204,31 +234,13 @@ def _stream(members: Sequence[_Member], places: Places, *, may_confirm: bool) ->
                 assert member.attempt is not None
                 member.attempt.close()
         for member in members:
-            member.plan = _streamed(member, drained.reached)
+            member.plan = streamed(member.config, member.plan, member.state, member.position.at(drained.reached))
         for member in moved:
             member.manifest = _manifest(member)
             member.uri = places.stage.commit(member.manifest)
         applied = _apply(moved, places)
     warnings = _confirm(members, moved, places, drained) if may_confirm else ()
     return [_receipt(member, applied.get(member.load_id), places, watch, warnings) for member in members]
-
-
-def _streamed(member: _Member, reached: int) -> Plan:
-    """The plan of a scan as that of a stream that is applied as far as that."""
-    plan, config = member.plan, member.config
-    read = ReadPlan(None, Disposition.CHANGES, f"stream of slot {config.slot_name}")
-    value = member.position.at(reached).to_value()
-    last = member.state.reconciled
-    certificate = certify(
-        config, plan.strategy, read, plan.at, plan.verdict.findings, value, reconciled=last, now=False
-    )
-    return dataclasses.replace(
-        plan,
-        read=read,
-        reconcile=False,
-        certificate=certificate,
-        watermark=dataclasses.replace(plan.watermark, value=value),
-    )
 
 
 def _manifest(member: _Member) -> Manifest:

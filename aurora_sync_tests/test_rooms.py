@@ -15,8 +15,22 @@ LEVELS = [
     {"relation"},
     {"config"},
     {"strategies", "source", "stage", "warehouse"},
-    {"places", "plan", "receipt", "sync", "preview", "project", "report", "validation", "gc", "retries"},
-    {"orchestration", "embedded", "cli", "lambda_handler", "definitions"},
+    {
+        "places",
+        "plan",
+        "receipt",
+        "sync",
+        "stream",
+        "batch",
+        "advisor",
+        "preview",
+        "project",
+        "report",
+        "validation",
+        "gc",
+        "retries",
+    },
+    {"orchestration", "embedded", "cli", "cli_cdc", "lambda_handler", "definitions"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 

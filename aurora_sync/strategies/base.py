@@ -8,7 +8,7 @@ order: the fence first, then the snapshot.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg2 import sql
 
@@ -33,6 +33,9 @@ class ReadPlan:
     warnings: tuple[str, ...] = ()
     scope: sql.Composable | None = None  # which rows the target should hold afterwards; None: all
     doubts: tuple[str, ...] = ()
+
+    def warned(self, text: str) -> ReadPlan:
+        return replace(self, warnings=(text, *self.warnings))
 
 
 @dataclass(frozen=True)

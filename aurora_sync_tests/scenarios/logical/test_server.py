@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg2
@@ -73,32 +74,38 @@ def test_rows_that_a_scan_saw_and_a_crash_took_leave_the_target(mortal: Streamed
     world.assert_equal(table)
 
 
+@contextmanager
+def committed_and_unseen(server: PrivateServer, world: World, statement: str) -> Iterator[None]:
+    """In the block the transaction is in the log, and its commit waits for a standby that never comes."""
+    waiting = "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()"
+    server.execute("ALTER SYSTEM SET synchronous_commit = 'local'", *waiting)
+    time.sleep(0.5)
+    with closing(psycopg2.connect(world.dsn)) as writer, writer.cursor() as cursor:
+        cursor.execute("SET synchronous_commit = on")
+        cursor.execute(statement)
+        commit = threading.Thread(target=writer.commit)
+        commit.start()
+        try:
+            while world.execute("SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'") == []:
+                time.sleep(0.02)
+            yield
+        finally:
+            server.execute("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+            commit.join()
+
+
 def test_a_commit_that_nobody_sees_yet_is_not_confirmed(mortal: Streamed, mortal_server: PrivateServer) -> None:
     """Confirmed, it would be gone from the slot when a scan begins that does not see it either."""
     world, table, other = mortal.world, mortal.table(), mortal.table("u")
     world.execute("CREATE TABLE t (id int PRIMARY KEY)", "CREATE TABLE u (id int PRIMARY KEY)")
     mortal.setup(table, other)
     mortal.run(table, other)
-    waiting = "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()"
-    mortal_server.execute("ALTER SYSTEM SET synchronous_commit = 'local'", *waiting)
-    time.sleep(0.5)
-    with closing(psycopg2.connect(world.dsn)) as writer, writer.cursor() as cursor:
-        cursor.execute("SET synchronous_commit = on")
-        cursor.execute("INSERT INTO t VALUES (1)")
-        cursor.execute("SELECT pg_backend_pid()")
-        (pid,) = cursor.fetchone() or (None,)
-        commit = threading.Thread(target=writer.commit)
-        commit.start()
-        while world.execute(f"SELECT wait_event FROM pg_stat_activity WHERE pid = {pid}") != [("SyncRep",)]:
-            time.sleep(0.02)
+    with committed_and_unseen(mortal_server, world, "INSERT INTO t VALUES (1)"):
         world.execute("INSERT INTO u VALUES (1)")
         mortal.run(table, other)
         assert world.execute("SELECT count(*) FROM t") == [(0,)]
         assert len(world.target_rows(table)) == 1  # the stream is ahead of what sessions see
-        scanned = mortal.run(table, other, reconcile=True, allow_deletes=True)
-        assert scanned["public.t"].target_rows == 0
-        mortal_server.execute("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
-        commit.join()
+        assert world.sync(table, reconcile=True, allow_deletes=True).target_rows == 0
     receipts = mortal.run(table, other)
     assert receipts["public.t"].method.startswith("stream")
     for each in (table, other):
@@ -106,27 +113,17 @@ def test_a_commit_that_nobody_sees_yet_is_not_confirmed(mortal: Streamed, mortal
 
 
 def test_naive_confirmation_loses_that_commit(mortal: Streamed, mortal_server: PrivateServer) -> None:
-    """The same, with the slot told all that was read."""
+    """The slot is told all that was read, and then the table is copied."""
     world, table = mortal.world, mortal.table()
     world.execute("CREATE TABLE t (id int PRIMARY KEY)")
     mortal.setup(table)
     mortal.one(table)
-    waiting = "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()"
-    mortal_server.execute("ALTER SYSTEM SET synchronous_commit = 'local'", *waiting)
-    time.sleep(0.5)
-    with closing(psycopg2.connect(world.dsn)) as writer, writer.cursor() as cursor:
-        cursor.execute("SET synchronous_commit = on")
-        cursor.execute("INSERT INTO t VALUES (1)")
-        commit = threading.Thread(target=writer.commit)
-        commit.start()
-        while not mortal.one(table).changed:
-            time.sleep(0.02)
+    with committed_and_unseen(mortal_server, world, "INSERT INTO t VALUES (1)"):
+        assert mortal.one(table).changed
         with connect(world.dsn) as connection:
             mark, _ = slot.mark(connection)
             slot.advance(connection, mortal.name, mark)
-            copied = world.execute("SELECT * FROM t")
-        mortal_server.execute("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
-        commit.join()
+        copied = world.execute("SELECT * FROM t")
     with connect(world.dsn) as connection:
         mark, _ = slot.mark(connection)
         drained = slot.drain(world.dsn, mortal.name, mortal.name, mark, {})

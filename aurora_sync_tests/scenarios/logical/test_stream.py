@@ -124,7 +124,7 @@ def test_a_table_changes_to_the_stream_and_back_without_a_reload(streamed: Strea
         world.execute(f"UPDATE t SET v = {round_ + 1} WHERE id = 1", f"DELETE FROM t WHERE id = {round_ + 10}")
         scanned = streamed.one(table)
         if strategy == "xmin":
-            assert (scanned.method, scanned.disposition.value) == ("horizon scan", "UPSERT")
+            assert (scanned.method, scanned.disposition.value) == ("horizon scan", "upsert")
         world.assert_equal(table)
         world.execute(f"UPDATE t SET v = {round_ + 5} WHERE id = 2", f"DELETE FROM t WHERE id = {round_ + 20}")
         assert streamed.one(table).method.startswith("stream")
@@ -132,7 +132,7 @@ def test_a_table_changes_to_the_stream_and_back_without_a_reload(streamed: Strea
         world.execute(f"UPDATE t SET v = {round_ + 7} WHERE id = 3")
         back = world.sync(cursor)
         if strategy == "xmin":
-            assert (back.method, back.disposition.value) == ("horizon scan", "UPSERT")
+            assert (back.method, back.disposition.value) == ("horizon scan", "upsert")
         world.assert_equal(table)
 
 

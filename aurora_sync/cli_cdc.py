@@ -1,0 +1,153 @@
+"""``aurora-sync cdc setup | status | teardown``: what a source needs for change streams, made and looked after."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from psycopg2.extensions import connection as Connection
+
+from aurora_sync.advisor import provision
+from aurora_sync.advisor.provision import Step, Survey
+from aurora_sync.batch import Batch, slot_of
+from aurora_sync.config.settings import Settings
+from aurora_sync.errors import ConfigError
+from aurora_sync.places import Places
+from aurora_sync.project import all_tables
+from aurora_sync.source import publication, slot
+from aurora_sync.source.connection import connect
+
+Command = Callable[[argparse.Namespace, Settings, Places], int]
+
+
+def add_to(parser: argparse.ArgumentParser, with_places: Callable[[Command], Any]) -> None:
+    """``with_places`` makes of a command one that finds settings and places by itself."""
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print one JSON document")
+    common.add_argument("--debug", action="store_true", help="log statements, and print tracebacks of errors")
+    common.add_argument("--slot", metavar="NAME", help="one replication slot; default: all of tables.yaml")
+    apply = argparse.ArgumentParser(add_help=False)
+    apply.add_argument("--apply", action="store_true", help="run the statements; without it they are only shown")
+    text = "what is missing at the source: replica identities, publication, slot"
+    setup = actions.add_parser("setup", help=text, description=text, parents=[common, apply])
+    setup.add_argument(
+        "--timeout", default="10min", help="how long to wait for locks and open transactions (default: 10min)"
+    )
+    setup.set_defaults(command=with_places(_setup))
+    text = "what each slot holds back at the source, how far behind it is, and what could be better"
+    status = actions.add_parser("status", help=text, description=text, parents=[common])
+    status.set_defaults(command=with_places(_status))
+    text = "drop a slot and its publication; its tables need another watermark_type then"
+    teardown = actions.add_parser("teardown", help=text, description=text, parents=[common, apply])
+    teardown.set_defaults(command=with_places(_teardown))
+
+
+def _setup(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
+    found = {}
+    for name, tables in _slots(arguments, settings, places).items():
+        with connect(places.source.dsn) as connection:
+            survey = provision.survey(connection, tables)
+            _show(arguments, connection, name, survey, "everything is there")
+            shown = [_document(step, connection) for step in survey.steps]
+        if arguments.apply and shown:
+            done = provision.apply(places.source.dsn, tables, timeout=arguments.timeout)
+            if not arguments.json:
+                print(f"  done: {len(done)} statements")
+        found[name] = {"steps": shown, "notes": list(survey.notes), "applied": bool(arguments.apply)}
+    _print_json_if(arguments, found)
+    missing = any(slot_found["steps"] and not slot_found["applied"] for slot_found in found.values())
+    if missing and not arguments.json:
+        print("\nNothing was changed; --apply runs these statements.")
+    return 1 if missing else 0
+
+
+def _status(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
+    found: dict[str, Any] = {}
+    with connect(places.source.dsn) as connection:
+        for name, tables in _slots(arguments, settings, places).items():
+            survey = provision.survey(connection, tables)
+            found[name] = {
+                "slot": survey.slot and vars(survey.slot),
+                "tables": list(survey.tables),
+                "missing": [step.what for step in survey.steps],
+                "notes": list(survey.notes),
+            }
+            _show(arguments, connection, name, survey, _state(survey.slot))
+    _print_json_if(arguments, found)
+    return 1 if any(each["missing"] for each in found.values()) else 0
+
+
+def _teardown(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
+    found: dict[str, Any] = {}
+    for name in _slots(arguments, settings, places):
+        with connect(places.source.dsn) as connection, connection.cursor() as cursor:
+            steps = provision.teardown(name, slot.look(connection, name), publication.publication(connection, name))
+            found[name] = {"steps": [_document(step, connection) for step in steps], "applied": bool(arguments.apply)}
+            if not arguments.json:
+                print("\n".join([f"slot {name}", *_lines(steps, connection)] if steps else [f"slot {name}: gone"]))
+            if arguments.apply:
+                cursor.execute("SET default_transaction_read_only TO off")
+                for statement in [step.statement for step in steps if step.statement]:
+                    cursor.execute(statement)
+    _print_json_if(arguments, found)
+    if not arguments.json and not arguments.apply:
+        print("\nNothing was changed; --apply runs these statements.")
+    return 0
+
+
+def _slots(arguments: argparse.Namespace, settings: Settings, places: Places) -> dict[str, Batch]:
+    """The tables of each slot, by its name."""
+    found: dict[str, Batch] = {}
+    for table in all_tables(settings, places.source):
+        name = slot_of(table)
+        if name is not None and arguments.slot in (None, name):
+            found[name] = (*found.get(name, ()), table)
+    if not found:
+        what = f"slot {arguments.slot}" if arguments.slot else "watermark_type: logical"
+        raise ConfigError(f"no table has {what}", where=str(settings.tables))
+    return found
+
+
+def _show(arguments: argparse.Namespace, connection: Connection, name: str, survey: Survey, well: str) -> None:
+    if arguments.json:
+        return
+    print(f"slot {name}: {', '.join(survey.tables)}")
+    print("\n".join(_lines(survey.steps, connection) if survey.steps else [f"  {well}"]))
+    for note in survey.notes:
+        print(f"  note: {note}")
+
+
+def _lines(steps: Iterable[Step], connection: Connection) -> list[str]:
+    lines = []
+    for number, step in enumerate(steps, 1):
+        lines += [f"  {number}. {step.what}", f"     {step.because}"]
+        lines.append(f"     {step.statement.as_string(connection)};" if step.statement else "     only you can do this")
+    return lines
+
+
+def _document(step: Step, connection: Connection) -> dict[str, str | None]:
+    statement = step.statement.as_string(connection) if step.statement else None
+    return {"what": step.what, "because": step.because, "statement": statement}
+
+
+def _state(found: slot.Slot | None) -> str:
+    if found is None:
+        return "there is no such slot"
+    parts = [
+        f"{found.wal_status}",
+        f"{found.retained_bytes / 1e6:,.1f} MB of WAL are kept for it",
+        f"{found.lag_bytes / 1e6:,.1f} MB are not confirmed",
+    ]
+    if found.safe_bytes is not None:
+        parts.append(f"{found.safe_bytes / 1e6:,.1f} MB may be written before it is in danger")
+    if found.active_pid is not None:
+        parts.append(f"read by process {found.active_pid}")
+    return "; ".join(parts)
+
+
+def _print_json_if(arguments: argparse.Namespace, value: Any) -> None:
+    if arguments.json:
+        print(json.dumps(value, indent=1))
