@@ -14,6 +14,7 @@ from aurora_sync.advisor.provision import Step, Survey
 from aurora_sync.batch import Batch, slot_of
 from aurora_sync.config.settings import Settings
 from aurora_sync.errors import ConfigError
+from aurora_sync.increment import Slot
 from aurora_sync.places import Places
 from aurora_sync.project import all_tables
 from aurora_sync.source import publication, slot
@@ -133,7 +134,7 @@ def _document(step: Step, connection: Connection) -> dict[str, str | None]:
     return {"what": step.what, "because": step.because, "statement": statement}
 
 
-def _state(found: slot.Slot | None) -> str:
+def _state(found: Slot | None) -> str:
     if found is None:
         return "there is no such slot"
     parts = [

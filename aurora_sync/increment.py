@@ -399,6 +399,24 @@ class Verification:
 
 
 @dataclass(frozen=True)
+class Slot:
+    """A logical replication slot, as its server shows it."""
+
+    name: str
+    active_pid: int | None
+    confirmed: int  # LSN up to which its reader has said that all is safe
+    wal_status: str  # reserved, extended, unreserved, lost
+    retained_bytes: int  # of WAL, which the server keeps for it
+    lag_bytes: int  # of WAL, which its reader has not confirmed
+    safe_bytes: int | None  # of WAL that may still be written before it is in danger; None: without limit
+
+    @property
+    def lost(self) -> bool:
+        """Whether what it should still have is gone: max_slot_wal_keep_size, or a server that invalidated it."""
+        return self.wal_status == "lost"
+
+
+@dataclass(frozen=True)
 class Receipt:
     """What one run did for one table. ``changed`` is False when nothing was there to apply."""
 
@@ -428,6 +446,8 @@ class Receipt:
     verification: Verification | None = None
     adjusted: tuple[Adjusted, ...] = ()
     schema_changes: tuple[Finding, ...] = ()  # of the source's columns and of the target's
+    slot: Slot | None = None  # after the run, where it read one
+    waited_seconds: float | None = None  # since the oldest change of a stream was committed
     repair: Repair | None = None  # what a reconcile found and did; None where there was none
     seconds: dict[str, float] = field(default_factory=dict)  # plan, export, load, reconcile, merge, total
     warnings: tuple[str, ...] = ()

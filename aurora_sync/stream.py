@@ -27,7 +27,7 @@ from aurora_sync import sync
 from aurora_sync.advisor.provision import survey
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import AuroraSyncError, RivalRunError, SourceError, TargetChangedError
-from aurora_sync.increment import Applied, Disposition, Manifest, Part, Receipt, State
+from aurora_sync.increment import Applied, Disposition, Manifest, Part, Receipt, Slot, State
 from aurora_sync.places import Places
 from aurora_sync.plan import Plan, Wish, is_due, plan_increment
 from aurora_sync.receipt import receipt_of
@@ -142,9 +142,8 @@ def _run(
             failed.append(error)
             continue
         on_receipt(dataclasses.replace(receipt, warnings=(f"scanned, not streamed: {why}", *receipt.warnings)))
-    if members:
-        for receipt in _stream(members, places, may_confirm=not scans):
-            on_receipt(receipt)
+    for receipt in _stream(members, places, may_confirm=not scans) if members else ():
+        on_receipt(receipt)
     if failed:
         for other in failed[1:]:
             failed[0].add_note(str(other))
@@ -239,8 +238,17 @@ def _stream(members: Sequence[_Member], places: Places, *, may_confirm: bool) ->
             member.manifest = _manifest(member)
             member.uri = places.stage.commit(member.manifest)
         applied = _apply(moved, places)
-    warnings = _confirm(members, moved, places, drained) if may_confirm else ()
-    return [_receipt(member, applied.get(member.load_id), places, watch, warnings) for member in members]
+    found, warnings = _confirm(members, moved, places, drained, may_confirm)
+    receipts = [_receipt(member, applied.get(member.load_id), places, watch, warnings) for member in members]
+    waited = [_waited(receipt, drained.oldest) for receipt in receipts]
+    return [dataclasses.replace(r, slot=found, waited_seconds=w) for r, w in zip(receipts, waited, strict=True)]
+
+
+def _waited(receipt: Receipt, oldest: datetime | None) -> float | None:
+    """By the clock of the source."""
+    if oldest is None:
+        return None
+    return max(0.0, (receipt.watermark_after.snapshot.taken_at - oldest).total_seconds())
 
 
 def _manifest(member: _Member) -> Manifest:
@@ -277,9 +285,10 @@ def _apply(moved: Sequence[_Member], places: Places) -> dict[str, Applied]:
 
 
 def _confirm(
-    members: Sequence[_Member], moved: Sequence[_Member], places: Places, drained: slot.Drained
-) -> tuple[str, ...]:
-    """Tell the slot what every target has. All is applied whatever becomes of it: a failure is a warning."""
+    members: Sequence[_Member], moved: Sequence[_Member], places: Places, drained: slot.Drained, may_confirm: bool
+) -> tuple[Slot | None, tuple[str, ...]]:
+    """Tell the slot what every target has, and look at it then. All is applied whatever becomes of it: a failure is a
+    warning."""
     name = members[0].config.slot_name
     behind = [member.position.lsn for member in members if member not in moved]
     try:
@@ -287,12 +296,12 @@ def _confirm(
             unseen = slot.in_progress(connection)
             commits = [lsn for xid, lsn in drained.commits.items() if xid in unseen]
             safe = min([drained.reached, *behind, *commits])
-            if safe > min(member.position.lsn for member in members):
+            if may_confirm and safe > min(member.position.lsn for member in members):
                 slot.advance(connection, name, safe)
+            return slot.look(connection, name), ()
     except SourceError as error:
         logger.warning("replication slot %s was not told what is applied: %s", name, error)
-        return (f"replication slot {name} was not told what is applied: {error}",)
-    return ()
+        return None, (f"replication slot {name} was not told what is applied: {error}",)
 
 
 def _receipt(

@@ -15,11 +15,11 @@ from psycopg2.extensions import connection as Connection
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import ConfigError
+from aurora_sync.increment import Slot
 from aurora_sync.relation import SourceTable
 from aurora_sync.source import catalogue, publication, slot
 from aurora_sync.source.connection import connect
 from aurora_sync.source.publication import Leaf, Publication, Server
-from aurora_sync.source.slot import Slot
 from aurora_sync.strategies import strategy_for
 from aurora_sync.validation import preflight
 

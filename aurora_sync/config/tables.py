@@ -246,6 +246,10 @@ class RowCountCheck(Check):
     tolerance: float = Field(0.0, ge=0, le=1, description="Allowed difference as a share of the source's rows.")
 
 
+class SlotCheck(Check):
+    max_retained_gb: float = Field(10.0, gt=0, description="WAL that may be kept for the slot, in GB.")
+
+
 class Checks(_Model):
     """The checks that run in the same step as the sync."""
 
@@ -261,6 +265,10 @@ class Checks(_Model):
     )
     schema_: Check = Field(
         default_factory=Check, alias="schema", description="Warns in the run that applied a change of columns."
+    )
+    slot: SlotCheck = Field(
+        default_factory=SlotCheck,
+        description="logical: the slot has all WAL that it needs, and not too much.",
     )
 
 

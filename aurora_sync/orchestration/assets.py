@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import dagster as dg
 
 from aurora_sync.config.tables import Freshness, TableConfig
+from aurora_sync.errors import AuroraSyncError
 from aurora_sync.increment import Receipt
 from aurora_sync.orchestration import checks, compat, metadata
 from aurora_sync.relation import SourceTable
@@ -42,6 +43,10 @@ class Increment:
     _receipt: Receipt | None = None
 
     @property
+    def applied(self) -> bool:
+        return self._receipt is not None
+
+    @property
     def receipt(self) -> Receipt:
         if self._receipt is None:
             raise RuntimeError(f"the increment of {self.table.qualified_name} was not applied yet")
@@ -52,6 +57,20 @@ class Increment:
         if self._receipt is not None:
             raise RuntimeError(f"the increment of {self.table.qualified_name} was applied already")
         self._receipt = receipt
+
+
+class Attributes(TypedDict):
+    """What a table's asset says of itself."""
+
+    description: str
+    deps: list[dg.AssetKey]
+    code_version: str
+    freshness_policy: dg.FreshnessPolicy | None
+    group_name: str
+    kinds: set[str]
+    metadata: dict[str, Any]
+    owners: list[str]
+    tags: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -95,36 +114,43 @@ def name(text: str) -> str:
     return kept if kept == text else f"{kept}_{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
+def attributes(
+    table: TableConfig, *, source: SourceTable | None, place: Place | None, database: str, warehouse: str
+) -> Attributes:
+    """``source`` None: the catalogue was out of reach, so no comment and columns."""
+    strategy = table.watermark_type.value
+    synced = f"`{table.qualified_name}` of {database}, synced by {strategy}."
+    return {
+        "description": f"{source.comment}\n\n{synced}" if source and source.comment else synced,
+        "deps": [source_key(table, database)],
+        "code_version": code_version(table),
+        "freshness_policy": freshness_policy(table.freshness),
+        "group_name": group(table),
+        "kinds": {"postgres", warehouse},
+        "metadata": _definition_metadata(table, source, place),
+        "owners": table.owners,
+        "tags": {STRATEGY_TAG: strategy, **table.tags},
+    }
+
+
 def table_asset(
     table: TableConfig,
+    attributes: Attributes,
     *,
-    source: SourceTable | None,
-    place: Place | None,
     database: str,
-    warehouse: str,
     io_manager_key: str,
     verification: dg.AssetKey,
 ) -> dg.AssetsDefinition:
-    """The asset of one table. ``source`` None: the catalogue was out of reach, so no comment and columns."""
+    """The asset of one table."""
     key = asset_key(table)
-    strategy = table.watermark_type.value
-    synced = f"`{table.qualified_name}` of {database}, synced by {strategy}."
 
     @dg.asset(
         key=key,
-        description=f"{source.comment}\n\n{synced}" if source and source.comment else synced,
-        deps=[source_key(table, database)],
         check_specs=checks.specs(table, key),
-        code_version=code_version(table),
-        freshness_policy=freshness_policy(table.freshness),
-        group_name=group(table),
         io_manager_key=io_manager_key,
-        kinds={"postgres", warehouse},
-        metadata=_definition_metadata(table, source, place),
-        owners=table.owners,
         pool=pool(database),
         retry_policy=RETRIES,
-        tags={STRATEGY_TAG: strategy, **table.tags},
+        **attributes,
     )
     def sync_table(
         context: dg.AssetExecutionContext, config: SyncOptions
@@ -136,6 +162,28 @@ def table_asset(
         yield from checks.results(table, key, increment.receipt, context.instance, verification)
 
     return sync_table
+
+
+def failure(error: AuroraSyncError) -> dg.Failure:
+    """What happened, where and what to do next, as the UI shows it; retried by kind."""
+    shown = {"where": error.where, "hint": error.hint, "kind": error.kind.value}
+    return dg.Failure(
+        description=str(error),
+        metadata={name: text for name, text in shown.items() if text},
+        allow_retries=error.kind.retry,
+    )
+
+
+def report_sync(
+    instance: dg.DagsterInstance, table: TableConfig, receipt: Receipt, verification: dg.AssetKey | None
+) -> None:
+    """Record a sync of a table whose own asset was not asked for it, as that would: ``verification`` as checks.results
+    takes it."""
+    key = asset_key(table)
+    tags = compat.data_version_tags(metadata.data_version(instance, key, receipt))
+    instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata=metadata.of_receipt(receipt), tags=tags))
+    for result in checks.results(table, key, receipt, instance, verification):
+        instance.report_runless_asset_event(compat.evaluation(result))
 
 
 def source_spec(table: TableConfig, database: str, source: SourceTable | None) -> dg.AssetSpec:

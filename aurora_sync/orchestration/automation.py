@@ -7,7 +7,7 @@ change sensor (change_sensor.py).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import dagster as dg
@@ -15,6 +15,7 @@ from dagster import AutomationCondition
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.orchestration.assets import asset_key, group, verification_key
+from aurora_sync.orchestration.slot_assets import op_name
 
 
 def schedules(tables: Sequence[TableConfig], name: str) -> list[dg.ScheduleDefinition]:
@@ -38,25 +39,24 @@ def schedules(tables: Sequence[TableConfig], name: str) -> list[dg.ScheduleDefin
 
 def reconciliations(tables: Sequence[TableConfig], name: str) -> list[dg.ScheduleDefinition]:
     """One schedule for each distinct ``reconcile: {schedule: ...}``: the same sync, asked to compare and repair."""
-    by_cron: defaultdict[str, list[dg.AssetKey]] = defaultdict(list)
+    by_cron: defaultdict[str, list[TableConfig]] = defaultdict(list)
     for table in tables:
         if table.reconcile is not None and table.reconcile.schedule is not None:
-            by_cron[" ".join(table.reconcile.schedule.split())].append(asset_key(table))
+            by_cron[" ".join(table.reconcile.schedule.split())].append(table)
     return [
         _configured(
-            f"{name}_reconcile_{_slug(cron)}",
+            _reconciling(chosen, name, f"{name}_reconcile_{_slug(cron)}"),
             cron,
-            {key: {"reconcile": True} for key in keys},
-            f"Compares {len(keys)} tables with their sources at {cron} UTC, and repairs them.",
+            f"Compares {len(chosen)} tables with their sources at {cron} UTC, and repairs them.",
         )
-        for cron, keys in sorted(by_cron.items())
+        for cron, chosen in sorted(by_cron.items())
     ]
 
 
 def reconcile_job(tables: Sequence[TableConfig], name: str) -> dg.UnresolvedAssetJobDefinition:
     """The job ``<name>_reconcile``, for a person to launch: of all tables, or of those that the launchpad is left
     with."""
-    return _job(f"{name}_reconcile", {asset_key(table): {"reconcile": True} for table in tables})
+    return _reconciling(tables, name, f"{name}_reconcile")
 
 
 def verifications(tables: Sequence[TableConfig], name: str) -> list[dg.ScheduleDefinition]:
@@ -67,31 +67,39 @@ def verifications(tables: Sequence[TableConfig], name: str) -> list[dg.ScheduleD
             by_cron[" ".join(table.verify.split())][verification_key(group(table), name)].append(table.qualified_name)
     return [
         _configured(
-            f"{name}_verify_{_slug(cron)}",
+            _job(
+                f"{name}_verify_{_slug(cron)}",
+                groups,
+                {key.to_python_identifier(): {"tables": names} for key, names in groups.items()},
+            ),
             cron,
-            {key: {"tables": names} for key, names in groups.items()},
             f"Proves {sum(map(len, groups.values()))} tables equal to their sources at {cron} UTC.",
         )
         for cron, groups in sorted(by_cron.items())
     ]
 
 
-def _configured(name: str, cron: str, configs: dict[dg.AssetKey, Any], description: str) -> dg.ScheduleDefinition:
-    """A schedule for a job of the same name."""
+def _configured(job: dg.UnresolvedAssetJobDefinition, cron: str, description: str) -> dg.ScheduleDefinition:
+    """A schedule for a job, of the same name."""
     return dg.ScheduleDefinition(
-        name=name,
+        name=job.name,
         cron_schedule=cron,
         execution_timezone="UTC",
-        job=_job(name, configs),
+        job=job,
         description=description,
         default_status=dg.DefaultScheduleStatus.RUNNING,
     )
 
 
-def _job(name: str, configs: dict[dg.AssetKey, Any]) -> dg.UnresolvedAssetJobDefinition:
-    """A job over these assets, each with its config."""
-    ops = {key.to_python_identifier(): {"config": config} for key, config in configs.items()}
-    return dg.define_asset_job(name, dg.AssetSelection.assets(*configs), config={"ops": ops})
+def _reconciling(tables: Sequence[TableConfig], name: str, job: str) -> dg.UnresolvedAssetJobDefinition:
+    configs = {op_name(table, name): {"reconcile": True} for table in tables}
+    return _job(job, [asset_key(table) for table in tables], configs)
+
+
+def _job(name: str, keys: Iterable[dg.AssetKey], configs: dict[str, Any]) -> dg.UnresolvedAssetJobDefinition:
+    """A job over these assets, each step with its config."""
+    ops = {step: {"config": config} for step, config in configs.items()}
+    return dg.define_asset_job(name, dg.AssetSelection.assets(*keys), config={"ops": ops})
 
 
 def on_new_rows() -> AutomationCondition[Any]:

@@ -6,6 +6,7 @@ row_count   source and target as of one snapshot; fewer rows in the target is al
 watermark   never backwards, and forwards when rows were applied
 merge_key   never null, and no two rows share one
 certificate what the run guarantees is proved, or bounded by a lag that it names
+slot        of a stream: no WAL that it needs is gone or about to go, and not too much is kept for it
 schema      a warning, with before and after, of the run in which columns of the source or the target changed
 =========== ==========================================================================================
 """
@@ -18,7 +19,7 @@ from typing import Any
 
 import dagster as dg
 
-from aurora_sync.config.tables import Check, RowCountCheck, TableConfig
+from aurora_sync.config.tables import Check, RowCountCheck, SlotCheck, TableConfig, WatermarkType
 from aurora_sync.increment import Disposition, Level, Receipt, Verification
 from aurora_sync.orchestration import compat, metadata
 
@@ -36,6 +37,7 @@ _DESCRIPTIONS = {
     "watermark": "The watermark never moves backwards, and forwards when rows were applied.",
     "merge_key": "The merge key is never null, and no two rows share one.",
     "certificate": "What was committed before the snapshot is in the target, provably.",
+    "slot": "The server has all the WAL that the replication slot needs, and keeps not too much of it.",
     "schema": "The columns of source and target are those of the run before; else, what changed.",
 }
 
@@ -54,6 +56,8 @@ def enabled(table: TableConfig) -> dict[str, Check]:
     checks: dict[str, Check] = {
         name: getattr(table.checks, {"schema": "schema_"}.get(name, name)) for name in _DESCRIPTIONS
     }
+    if table.watermark_type is not WatermarkType.logical:
+        del checks["slot"]
     return {name: check for name, check in checks.items() if check.enabled}
 
 
@@ -98,6 +102,8 @@ def results(
 def judge(name: str, check: Check, receipt: Receipt) -> Verdict:
     if isinstance(check, RowCountCheck):  # counted, or not, in the snapshot that was read: sync.py follows `every`
         return row_count(check, receipt)
+    if isinstance(check, SlotCheck):
+        return slot(check, receipt)
     if receipt.run_sequence % check.every:
         return Verdict(None, f"judged at every {check.every}th applied run")
     verdicts = {"watermark": watermark, "merge_key": merge_key, "certificate": certificate, "schema": schema}
@@ -123,6 +129,27 @@ def row_count(check: RowCountCheck, receipt: Receipt) -> Verdict:
         f" which {receipt.strategy} cannot see"
     )
     return Verdict(False, text, WARN, numbers)
+
+
+def slot(check: SlotCheck, receipt: Receipt) -> Verdict:
+    found = receipt.slot
+    if found is None:
+        return Verdict(None, "this run read no slot")
+    kept = found.retained_bytes / 1e9
+    text = f"{found.wal_status}; {kept:,.3f} GB of WAL are kept for slot {found.name}"
+    numbers: dict[str, Any] = {"slot": found.name, "wal_status": found.wal_status} | {
+        "retained_bytes": found.retained_bytes,
+        "lag_bytes": found.lag_bytes,
+    }
+    if found.safe_bytes is not None:
+        numbers["safe_bytes"] = found.safe_bytes
+    if found.wal_status not in ("reserved", "extended"):
+        text += ": the server is about to take it away; the next run then makes it anew, and scans its tables"
+        return Verdict(False, text, ERROR, numbers)
+    if kept > check.max_retained_gb:
+        text += f", more than {check.max_retained_gb:,g} GB: runs are rare, or fail, or a transaction stays open"
+        return Verdict(False, text, WARN, numbers)
+    return Verdict(True, text, ERROR, numbers)
 
 
 def watermark(receipt: Receipt) -> Verdict:

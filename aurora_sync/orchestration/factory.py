@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import dagster as dg
 from psycopg2.extensions import make_dsn
 
+from aurora_sync.batch import batches, slot_of
 from aurora_sync.config.loader import SyncConfig, expand
 from aurora_sync.config.settings import Settings
 from aurora_sync.config.tables import TableConfig
@@ -17,6 +18,7 @@ from aurora_sync.orchestration import assets, automation, housekeeping, verifica
 from aurora_sync.orchestration.change_sensor import change_sensor
 from aurora_sync.orchestration.io_manager import AuroraSyncIOManager
 from aurora_sync.orchestration.resources import Connections
+from aurora_sync.orchestration.slot_assets import slot_assets
 from aurora_sync.relation import SourceTable
 from aurora_sync.source.source import Source
 
@@ -48,21 +50,33 @@ def build_definitions(
     warehouse = settings.warehouse.kind if settings else "snowflake"
     io_manager_key = f"{name}_io_manager"
     definitions: list[dg.AssetsDefinition | dg.AssetSpec] = []
+    attributes: dict[str, assets.Attributes] = {}
     for table in tables:
         described = catalogue.get(table.qualified_name)
         line = config.line_of(table)
         definitions.append(assets.source_spec(table, database, described))
-        definitions.append(
-            assets.table_asset(
+        attributes[table.qualified_name] = assets.attributes(
+            table,
+            source=described,
+            place=assets.Place(config.path.absolute(), line) if line else None,
+            database=database,
+            warehouse=warehouse,
+        )
+    for batch in batches(tables, tables):
+        if slot_of(batch[0]):
+            made = slot_assets(
+                batch, connections, attributes, database=database, io_manager_key=io_manager_key, name=name
+            )
+        else:
+            (table,) = batch
+            made = assets.table_asset(
                 table,
-                source=described,
-                place=assets.Place(config.path.absolute(), line) if line else None,
+                attributes[table.qualified_name],
                 database=database,
-                warehouse=warehouse,
                 io_manager_key=io_manager_key,
                 verification=assets.verification_key(assets.group(table), name),
             )
-        )
+        definitions.append(made)
     groups: defaultdict[str, list[TableConfig]] = defaultdict(list)
     for table in tables:
         groups[assets.group(table)].append(table)

@@ -8,7 +8,7 @@ from aurora_sync import gc
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.orchestration import assets
-from aurora_sync.orchestration.io_manager import failure
+from aurora_sync.orchestration.assets import failure
 from aurora_sync.orchestration.resources import Connections
 
 

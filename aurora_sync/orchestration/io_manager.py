@@ -12,7 +12,7 @@ import dagster as dg
 from aurora_sync import sync
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.orchestration import compat, metadata
-from aurora_sync.orchestration.assets import TARGET, Increment
+from aurora_sync.orchestration.assets import TARGET, Increment, failure
 from aurora_sync.orchestration.resources import Connections
 from aurora_sync.orchestration.warehouse_table import WarehouseTable
 from aurora_sync.source.copy_out import Progress
@@ -29,22 +29,24 @@ class AuroraSyncIOManager(dg.IOManager):
     connections: Connections
 
     def handle_output(self, context: dg.OutputContext, obj: Increment) -> None:
-        """Apply the increment, leave its receipt in it, and report it as metadata and data version.
+        """Apply the increment, unless that was done together with others, leave its receipt in it, and report it as
+        metadata and data version.
 
         Errors become ``dg.Failure``, retried by the asset's policy only where trying again may help.
         """
-        try:
-            receipt = sync.run(
-                obj.table,
-                self.connections.places(),
-                full=obj.options.full,
-                reconcile=obj.options.reconcile,
-                allow_deletes=obj.options.allow_deletes,
-                on_progress=_logged(context),
-            )
-        except AuroraSyncError as error:
-            raise failure(error) from error
-        obj.receipt = receipt
+        if not obj.applied:
+            try:
+                obj.receipt = sync.run(
+                    obj.table,
+                    self.connections.places(),
+                    full=obj.options.full,
+                    reconcile=obj.options.reconcile,
+                    allow_deletes=obj.options.allow_deletes,
+                    on_progress=_logged(context),
+                )
+            except AuroraSyncError as error:
+                raise failure(error) from error
+        receipt = obj.receipt
         for warning in receipt.warnings:
             context.log.warning(warning)
         context.add_output_metadata(metadata.of_receipt(receipt))
@@ -75,16 +77,6 @@ class AuroraSyncIOManager(dg.IOManager):
             case "pyarrow.RecordBatchReader":
                 return table.batches(columns)
         return table
-
-
-def failure(error: AuroraSyncError) -> dg.Failure:
-    """What happened, where and what to do next, as the UI shows it; retried by kind."""
-    shown = {"where": error.where, "hint": error.hint, "kind": error.kind.value}
-    return dg.Failure(
-        description=str(error),
-        metadata={name: text for name, text in shown.items() if text},
-        allow_retries=error.kind.retry,
-    )
 
 
 def _logged(context: dg.OutputContext) -> Callable[[Progress], None]:

@@ -42,6 +42,11 @@ def of_receipt(receipt: Receipt) -> dict[str, Any]:
     if receipt.certificate.findings:
         rows = [f"| {found.event} | {found.action.value} | {found.text} |" for found in receipt.certificate.findings]
         metadata["findings"] = dg.MetadataValue.md("\n".join(["| event | action | |", "|---|---|---|", *rows]))
+    if receipt.slot is not None:
+        metadata |= {"slot_retained_bytes": receipt.slot.retained_bytes, "slot_lag_bytes": receipt.slot.lag_bytes}
+        metadata["slot_wal_status"] = receipt.slot.wal_status
+    if receipt.waited_seconds is not None:
+        metadata["changes_waited_seconds"] = milliseconds(receipt.waited_seconds)
     if receipt.schema_changes:
         metadata["schema_changes"] = schema_changes(receipt.schema_changes)
     if receipt.repair is not None:

@@ -13,8 +13,9 @@ from pydantic import Field
 from aurora_sync import report, sync
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import AuroraSyncError
-from aurora_sync.increment import Receipt, Verification
-from aurora_sync.orchestration import assets, checks, compat, metadata
+from aurora_sync.increment import Verification
+from aurora_sync.orchestration import assets, checks
+from aurora_sync.orchestration.assets import report_sync
 from aurora_sync.orchestration.resources import Connections
 from aurora_sync.retries import retrying
 
@@ -56,7 +57,7 @@ def group_asset(
                 context.log.error(f"{table.qualified_name} was not verified: {error}")
                 continue
             found[table.qualified_name] = checks.proved(receipt)
-            _report_sync(context.instance, table, receipt)
+            report_sync(context.instance, table, receipt, None)
         last = checks.last_verdicts(context.instance, key)
         verdicts = {name: verdict for name, verdict in last.items() if name in by_name} | {
             name: checks.as_verdict(verification) for name, verification in found.items()
@@ -72,16 +73,6 @@ def group_asset(
             raise dg.Failure(_sentence(found, different, errors), metadata=errors, allow_retries=False)
 
     return verify_tables
-
-
-def _report_sync(instance: dg.DagsterInstance, table: TableConfig, receipt: Receipt) -> None:
-    key = assets.asset_key(table)
-    version = metadata.data_version(instance, key, receipt)
-    instance.report_runless_asset_event(
-        dg.AssetMaterialization(key, metadata=metadata.of_receipt(receipt), tags=compat.data_version_tags(version))
-    )
-    for result in checks.results(table, key, receipt, instance, None):
-        instance.report_runless_asset_event(compat.evaluation(result))
 
 
 def _shown(found: Mapping[str, Verification], errors: Mapping[str, str], verdicts: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ Y O M   Type, Origin,   nothing that a row would need: types are known by their 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from struct import Struct
 from typing import NamedTuple
@@ -41,6 +42,7 @@ IGNORED = frozenset(b"YOM")
 NEW, OLD, KEY = b"NOK"
 _TEXT, _NULL, _UNCHANGED = b"tnu"
 
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _BEGIN = Struct("!cQqI")
 _COMMIT = Struct("!cBQQq")
 _ATTRIBUTE = Struct("!Ii")
@@ -51,6 +53,10 @@ class Begin(NamedTuple):
     commit_lsn: int  # where the transaction's commit record starts
     microseconds: int  # since 2000-01-01 UTC, of the commit
     xid: int  # 32 bits
+
+    @property
+    def committed_at(self) -> datetime:
+        return _EPOCH + timedelta(microseconds=self.microseconds)
 
 
 class Commit(NamedTuple):

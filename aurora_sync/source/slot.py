@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 import psycopg2.errors
@@ -18,6 +19,7 @@ from psycopg2 import extras
 from psycopg2.extensions import connection as Connection
 
 from aurora_sync.errors import DefectError, SourceError
+from aurora_sync.increment import Slot
 from aurora_sync.source import pgoutput
 from aurora_sync.source.connection import connect
 
@@ -37,22 +39,6 @@ SELECT plugin, active_pid, coalesce(confirmed_flush_lsn, '0/0') - '0/0'::pg_lsn,
 """
 _MARK = "SELECT pg_logical_emit_message(true, 'aurora_sync', '') - '0/0'::pg_lsn"
 _IN_PROGRESS = "SELECT pg_snapshot_xip(pg_current_snapshot())::text::bigint % 4294967296"
-
-
-@dataclass(frozen=True)
-class Slot:
-    name: str
-    active_pid: int | None
-    confirmed: int  # LSN up to which its reader has said that all is safe
-    wal_status: str  # reserved, extended, unreserved, lost
-    retained_bytes: int  # of WAL, which the server keeps for it
-    lag_bytes: int  # of WAL, which its reader has not confirmed
-    safe_bytes: int | None  # of WAL that may still be written before it is in danger; None: without limit
-
-    @property
-    def lost(self) -> bool:
-        """Whether what it should still have is gone: max_slot_wal_keep_size, or a server that invalidated it."""
-        return self.wal_status == "lost"
 
 
 def look(connection: Connection, name: str) -> Slot | None:
@@ -128,10 +114,12 @@ class Feed(Protocol):
 @dataclass(frozen=True)
 class Drained:
     """``reached``: every transaction that ended there or before has been read. ``commits``: where those of the
-    transactions that were asked for started to commit."""
+    transactions that were asked for started to commit. ``oldest``: when the first one was committed that was wanted.
+    """
 
     reached: int
     commits: dict[int, int]
+    oldest: datetime | None
     transactions: int
     messages: int
 
@@ -156,6 +144,7 @@ def drain(
     wanted: dict[bytes, Feed] = {}
     reached, inside, transactions, number, size = 0, False, 0, 0, 0
     commits: dict[int, int] = {}
+    oldest: datetime | None = None
     begin, insert, update, delete = pgoutput.BEGIN, pgoutput.INSERT, pgoutput.UPDATE, pgoutput.DELETE
     with _replication(dsn, slot, publication) as cursor:
         while True:
@@ -181,6 +170,8 @@ def drain(
                 started = pgoutput.begin(data)
                 wanted = {oid: feed for oid, feed in by_oid.items() if feed.begins(started.commit_lsn, started.xid)}
                 inside = True
+                if wanted and oldest is None:
+                    oldest = started.committed_at
                 if started.xid in among:
                     commits[started.xid] = started.commit_lsn
             elif kind == pgoutput.COMMIT:
@@ -202,7 +193,7 @@ def drain(
             if size > _EVERY_BYTES:
                 size = 0
                 on_bytes()
-    return Drained(max(reached, target), commits, transactions, number)
+    return Drained(max(reached, target), commits, oldest, transactions, number)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import pytest
 from aurora_sync import stream
 from aurora_sync.advisor import provision
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.increment import Receipt
+from aurora_sync.increment import Receipt, Slot
 from aurora_sync.source import slot
 from aurora_sync.source.connection import connect
 from aurora_sync_tests.scenarios.world import World, config
@@ -40,7 +40,7 @@ class Streamed:
     def one(self, table: TableConfig, **options: Any) -> Receipt:
         return self.run(table, **options)[table.qualified_name]
 
-    def slot(self) -> slot.Slot | None:
+    def slot(self) -> Slot | None:
         with connect(self.world.dsn) as connection:
             return slot.look(connection, self.name)
 

@@ -1,0 +1,99 @@
+"""The assets of the tables of one replication slot: one step, for what is read of a slot is read for all of them.
+
+A run that was asked for some of the tables syncs all, and reports the others as their own runs would.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+import dagster as dg
+
+from aurora_sync import batch, sync
+from aurora_sync.batch import Batch
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.errors import AuroraSyncError
+from aurora_sync.increment import Receipt
+from aurora_sync.orchestration import assets, checks
+from aurora_sync.orchestration.assets import Attributes, Increment, SyncOptions
+from aurora_sync.orchestration.resources import Connections
+from aurora_sync.places import Places
+
+
+def slot_assets(
+    tables: Batch,
+    connections: Connections,
+    attributes: Mapping[str, Attributes],
+    *,
+    database: str,
+    io_manager_key: str,
+    name: str,
+) -> dg.AssetsDefinition:
+    """``attributes`` are those of each table's asset, by its qualified name."""
+    keys = {table.qualified_name: assets.asset_key(table) for table in tables}
+    by_key = {keys[table.qualified_name]: table for table in tables}
+
+    def spec(table: TableConfig) -> dg.AssetSpec:
+        said = attributes[table.qualified_name].copy()
+        said["metadata"] = {**said["metadata"], "dagster/io_manager_key": io_manager_key}
+        return dg.AssetSpec(keys[table.qualified_name], skippable=True, **said)
+
+    @dg.multi_asset(
+        name=op_name(tables[0], name),
+        specs=[spec(table) for table in tables],
+        check_specs=[each for table in tables for each in checks.specs(table, keys[table.qualified_name])],
+        can_subset=True,
+        pool=assets.pool(database),
+        retry_policy=assets.RETRIES,
+    )
+    def sync_slot(
+        context: dg.AssetExecutionContext, config: SyncOptions
+    ) -> Iterator[dg.MaterializeResult[Increment] | dg.AssetCheckResult]:
+        """The work is done by aurora_sync.batch.run; the IO manager reports each table's receipt."""
+        asked = [by_key[key] for key in by_key if key in context.selected_asset_keys]
+        receipts: dict[str, Receipt] = {}
+        error = _run(tables, asked, connections.places(), config, receipts)
+        for table in tables:
+            receipt, key = receipts.get(table.qualified_name), keys[table.qualified_name]
+            if receipt is None:
+                continue
+            verification = assets.verification_key(assets.group(table), name)
+            if table not in asked:
+                assets.report_sync(context.instance, table, receipt, verification)
+                continue
+            yield dg.MaterializeResult(asset_key=key, value=Increment(table, config, receipt))
+            for result in checks.results(table, key, receipt, context.instance, verification):
+                if dg.AssetCheckKey(key, result.check_name or "") in context.selected_asset_check_keys:
+                    yield result
+        if error is not None:
+            raise assets.failure(error) from error
+
+    return sync_slot
+
+
+def op_name(table: TableConfig, name: str) -> str:
+    """Of the step that syncs the table, as a run's config names it."""
+    slot = batch.slot_of(table)
+    return f"{name}_slot_{slot}" if slot else assets.asset_key(table).to_python_identifier()
+
+
+def _run(
+    tables: Batch, asked: list[TableConfig], places: Places, config: SyncOptions, receipts: dict[str, Receipt]
+) -> AuroraSyncError | None:
+    """Fill in the receipts, by table; returns the first error, when all others had their turn."""
+
+    def keep(receipt: Receipt) -> None:
+        receipts[receipt.table] = receipt
+
+    def scan(table: TableConfig) -> None:
+        keep(sync.run(table, places, full=config.full, reconcile=config.reconcile, allow_deletes=config.allow_deletes))
+
+    calls = [partial(scan, table) for table in asked]
+    if not (config.full or config.reconcile):
+        calls = [partial(batch.run, tables, places, keep, allow_deletes=config.allow_deletes)]
+    errors = []
+    for call in calls:
+        try:
+            call()
+        except AuroraSyncError as error:
+            errors.append(error)
+    return errors[0] if errors else None
