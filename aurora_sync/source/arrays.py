@@ -10,7 +10,7 @@ import json
 import re
 
 # Of these JSON has the very digits; elements of any other type stand in it as their text.
-AS_IN_JSON = {"_int2", "_int4", "_int8", "_oid", "_bool"}
+AS_IN_JSON = {"_int2", "_int4", "_int8", "_bool"}
 FLOATS = {"_float4", "_float8"}  # theirs, too, but for -0, of which a JSON number may lose the sign
 
 _TOKEN = re.compile(r'[{},]|"((?:[^"\\]|\\.)*)"|([^{},"]+)', re.DOTALL)

@@ -1,0 +1,56 @@
+"""Every type of the matrix through the stream: the text that PostgreSQL prints, as a scan would have it."""
+
+from __future__ import annotations
+
+from aurora_sync.source.connection import connect
+from aurora_sync_tests.scenarios.logical.conftest import Streamed
+from aurora_sync_tests.scenarios.type_matrix.cases import CASES, Case
+from aurora_sync_tests.scenarios.type_matrix.oracle import assert_arrived
+
+
+def stream_rows(streamed: Streamed, cases: list[Case], rows: list[list[str]]) -> None:
+    """Each row by an INSERT and an UPDATE that touches nothing, behind an empty scan; then all must have arrived."""
+    world, table = streamed.world, streamed.table()
+    world.execute(*dict.fromkeys(part for case in cases for part in case.before.split("; ") if part))
+    columns = ", ".join(f"v{number} {case.type}" for number, case in enumerate(cases))
+    world.execute(f"CREATE TABLE t (id int PRIMARY KEY, {columns}, touched int)")
+    streamed.setup(table)
+    streamed.one(table)
+    for number, row in enumerate(rows):
+        world.execute(f"INSERT INTO t VALUES ({number}, {', '.join(row)})")
+    assert streamed.one(table).inserted == len(rows)
+    world.execute("UPDATE t SET touched = 1")
+    assert streamed.one(table).updated == len(rows)
+    texts = ", ".join(
+        f"CASE WHEN v{number} IS NOT DISTINCT FROM NULL THEN NULL ELSE format('%s', v{number}) END"
+        for number in range(len(cases))
+    )
+    with connect(world.dsn) as connection, connection.cursor() as cursor:
+        cursor.execute(f"SELECT id, {texts} FROM public.t ORDER BY id")
+        source = cursor.fetchall()
+    held = world.query(f'SELECT "ID", {", ".join(f"V{n}" for n in range(len(cases)))} FROM PUBLIC.T ORDER BY "ID"')
+    for (_, *oracles), (_, *values) in zip(source, held, strict=True):
+        for case, value, oracle in zip(cases, values, oracles, strict=True):
+            assert_arrived(world.dsn, case, value, oracle)
+    assert world.assert_verified(table) == len(rows)
+
+
+def test_values_of_every_type_stream(streamed: Streamed) -> None:
+    most = max(len(case.exact) for case in CASES)
+    rows = [[case.exact[number % len(case.exact)] for case in CASES] for number in range(min(most, 12))]
+    stream_rows(streamed, list(CASES), [*rows, ["NULL"] * len(CASES)])
+
+
+def test_arrays_of_every_type_stream(streamed: Streamed) -> None:
+    cases = [case for case in CASES if not case.type.endswith("[]")]
+    arrays = [f"ARRAY[{', '.join((*case.exact, 'NULL'))}]::{case.type}[]" for case in cases]
+    stream_rows(
+        streamed,
+        [Case(f"{case.type}[]", (), before=case.before) for case in cases],
+        [arrays, ["'{}'"] * len(cases), [f"ARRAY[ARRAY[NULL], ARRAY[NULL]]::{case.type}[]" for case in cases]],
+    )
+
+
+def test_values_that_do_not_fit_stream(streamed: Streamed) -> None:
+    unfit = [case for case in CASES if case.unfit]
+    stream_rows(streamed, unfit, [[next(iter(case.unfit)) for case in unfit], ["NULL"] * len(unfit)])
