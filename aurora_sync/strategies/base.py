@@ -62,6 +62,7 @@ class Strategy(ABC):
     name: str  # the watermark_type
     sees_updates: bool
     sees_deletes: bool
+    keeps_xmin: bool = True  # each row of the target has the xmin of its source row
     version: int = 1  # raised when it reads a table differently than before: part of the asset's code version
 
     @abstractmethod

@@ -87,6 +87,7 @@ class Logical(Strategy):
     name = "logical"
     sees_updates = True
     sees_deletes = True
+    keeps_xmin = False
 
     def problems(self, config: TableConfig, table: SourceTable) -> list[str]:
         found = not_a_heap(table, "no stream of changes leads from it")

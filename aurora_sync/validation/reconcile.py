@@ -6,6 +6,8 @@ the versions (xmin) of their rows over buckets of the key; only buckets that dif
 is left is read again from the same snapshot, staged beside the increment, and applied in its transaction. In
 those buckets a target row that is not staged is not in the source.
 
+A stream does not say which subtransaction wrote a row: its tables are compared by content.
+
 What this cannot see: a row that somebody edited in the target without touching _SRC_XMIN. That is for verify.
 """
 
@@ -16,14 +18,14 @@ import logging
 
 from psycopg2 import sql
 
-from aurora_sync import buckets
-from aurora_sync.buckets import Buckets, Difference
+from aurora_sync.buckets import Buckets
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.increment import Manifest, Repair
 from aurora_sync.plan import Plan
 from aurora_sync.source.reading import Reading
 from aurora_sync.source.sums import within
 from aurora_sync.stage.writer import Stage
+from aurora_sync.validation.difference import by_content, by_version, comparable
 from aurora_sync.warehouse import sums
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.ddl import Layout
@@ -47,7 +49,9 @@ class Reconciliation:
 
     def __call__(self, session: Session, layout: Layout) -> Manifest:
         """Compare, stage what differs, and commit the manifest of it all. Returns that."""
-        found = self._compare(session, layout)
+        strategy = self._plan.strategy
+        compare = by_version if strategy.keeps_xmin or not comparable(layout) else by_content
+        found = compare(session, layout, self._reading, self._plan)
         lost = stale = 0
         before = self.manifest.rows
         if found.buckets:
@@ -73,15 +77,6 @@ class Reconciliation:
         seen = tuple(change for change in self.manifest.certificate.changes if change != "deletes")
         certificate = dataclasses.replace(self.manifest.certificate, changes=seen)
         self.manifest = dataclasses.replace(self.manifest, certificate=certificate)
-
-    def _compare(self, session: Session, layout: Layout) -> Difference:
-        key = self._plan.key
-        width = buckets.first_width(self._reading.table.row_estimate, self._reading.key_span(key))
-        return buckets.compare(
-            lambda among, width: self._reading.version_sums(key, among, width),
-            lambda among, width: sums.read(session, sums.version_sums(layout, among, width)),
-            width,
-        )
 
     def _stage_rows(self, session: Session, layout: Layout, found: Buckets) -> None:
         """Every row of these buckets that the increment does not hold already."""

@@ -12,8 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from aurora_sync import buckets
-from aurora_sync.buckets import Buckets, Difference
+from aurora_sync.buckets import Buckets
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import RivalRunError
 from aurora_sync.increment import Evolution, Manifest, RowDifference, Verification
@@ -22,7 +21,8 @@ from aurora_sync.plan import Plan
 from aurora_sync.source.reading import Reading
 from aurora_sync.source.sums import within
 from aurora_sync.stage.layout import new_load_id
-from aurora_sync.warehouse import comparison, ddl, sums, sync_log
+from aurora_sync.validation.difference import by_content, comparable
+from aurora_sync.warehouse import comparison, ddl, sync_log
 from aurora_sync.warehouse.base import Row, Session
 from aurora_sync.warehouse.ddl import Layout
 
@@ -59,11 +59,8 @@ class _Sides:
 
     def compare(self, run_sequence: int) -> Verification:
         layout = self._layout(self.manifest)
-        forms = {
-            source.name: target.rule.form for source, target in zip(self.plan.columns, layout.columns, strict=True)
-        }
-        alike = {name: form for name, form in forms.items() if form}
-        unlike = [name for name in forms if name not in alike]
+        names, alike = [column.name for column in self.plan.columns], comparable(layout)
+        unlike = [name for name in names if name not in alike]
         found = Verification(
             table=self.config.qualified_name,
             run_sequence=run_sequence,
@@ -71,24 +68,14 @@ class _Sides:
             method=f"content sums, and {', '.join(unlike)} of every row" if unlike else "content sums",
         )
         if not self.plan.key or not alike:
-            return self._row_by_row(replace(found, method="every row"), list(forms))
-        sides = self._content_sums(layout, alike)
+            return self._row_by_row(replace(found, method="every row"), names)
+        sides = by_content(self.session, layout, self.reading, self.plan, merged=False)
         found = replace(found, buckets_compared=sides.compared)
         if sides.buckets:
-            found = self._row_by_row(found, list(forms), sides.buckets)
+            found = self._row_by_row(found, names, sides.buckets)
         if unlike and found.equal:
-            names = [*self.plan.key, *(name for name in unlike if name not in self.plan.key)]
-            found = self._row_by_row(found, names)
+            found = self._row_by_row(found, [*self.plan.key, *unlike])
         return replace(found, source_rows=sides.source_rows, target_rows=sides.target_rows)
-
-    def _content_sums(self, layout: Layout, forms: dict[str, str]) -> Difference:
-        key = self.plan.key
-        width = buckets.first_width(self.reading.table.row_estimate, self.reading.key_span(key))
-        return buckets.compare(
-            lambda among, width: self.reading.content_sums(key, forms, among, width),
-            lambda among, width: sums.read(self.session, sums.content_sums(layout, among, width)),
-            width,
-        )
 
     def _row_by_row(self, found: Verification, names: Sequence[str], among: Buckets | None = None) -> Verification:
         """Stage these columns of the source's rows and compare them with the target's. Nothing of it remains."""

@@ -25,11 +25,9 @@ def within(number: str, buckets: Buckets) -> str:
 
 
 def version_sums(layout: Layout, among: Buckets, width: int) -> str:
-    present = f"{PRESENT} AND " if layout.marks else ""
-    same = " AND ".join(f"{column.value} = {layout.target.sql}.{column.sql}" for column in layout.key)
     kept = (
         f'SELECT {number(layout)} AS N, COALESCE("{SRC_XMIN}", 0) AS X FROM {layout.target.sql}'
-        f" WHERE {present}NOT EXISTS (SELECT 1 FROM {layout.staging.sql} AS s WHERE {same})"
+        f" WHERE {_not_staged(layout)}"
     )
     staged = f"SELECT {key_number(layout)} AS N, {xmin()} AS X FROM {layout.staging.sql} AS s"
     condition = within("N", among)
@@ -39,17 +37,34 @@ def version_sums(layout: Layout, among: Buckets, width: int) -> str:
     )
 
 
-def content_sums(layout: Layout, among: Buckets, width: int) -> str:
-    """Over the target as it is, of the columns whose type has a form."""
-    texts = [FORMS[column.rule.form].format(column.sql) for column in layout.columns if column.rule.form]
-    fields = joined([counted(text) for text in texts])
-    present = f" WHERE {PRESENT}" if layout.marks else ""
+def content_sums(layout: Layout, among: Buckets, width: int, *, merged: bool) -> str:
+    """Of the columns whose type has a form; over the target as it is, or as it will be once all is ``merged``."""
+
+    def content(values: dict[str, str]) -> str:
+        return digits(joined([counted(FORMS[form].format(value)) for value, form in values.items()]))
+
+    columns = [column for column in layout.columns if column.rule.form]
+    rows = (
+        f"SELECT {number(layout)} AS N, {content({c.sql: c.rule.form for c in columns})} AS X FROM {layout.target.sql}"
+    )
+    if merged:
+        staged = content({c.value: c.rule.form for c in columns})
+        rows += f" WHERE {_not_staged(layout)} UNION ALL SELECT {key_number(layout)}, {staged} FROM"
+        rows += f" {layout.staging.sql} AS s"
+    elif layout.marks:
+        rows += f" WHERE {PRESENT}"
     condition = within("N", among)
     return (
-        f"SELECT N - MOD(N, {width}), COUNT(*), SUM(X) FROM"
-        f" (SELECT {number(layout)} AS N, {digits(fields)} AS X FROM {layout.target.sql}{present}) AS r"
+        f"SELECT N - MOD(N, {width}), COUNT(*), SUM(X) FROM ({rows}) AS r"
         f"{' WHERE ' + condition if condition else ''} GROUP BY 1"
     )
+
+
+def _not_staged(layout: Layout) -> str:
+    """The rows of the target that a merge leaves as they are."""
+    present = f"{PRESENT} AND " if layout.marks else ""
+    same = " AND ".join(f"{column.value} = {layout.target.sql}.{column.sql}" for column in layout.key)
+    return f"{present}NOT EXISTS (SELECT 1 FROM {layout.staging.sql} AS s WHERE {same})"
 
 
 def read(session: Session, statement: str) -> Sums:

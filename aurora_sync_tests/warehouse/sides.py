@@ -100,5 +100,5 @@ class Sides:
             }
             return (
                 sums.content_sums(connection, table, self.key, forms, among, width),
-                target_sums.read(self.session, target_sums.content_sums(layout, among, width)),
+                target_sums.read(self.session, target_sums.content_sums(layout, among, width, merged=False)),
             )

@@ -230,3 +230,27 @@ def test_a_table_joins_and_leaves_without_the_others_noticing(streamed: Streamed
     assert receipts["public.t"].method.startswith("stream")
     for each in (table, late):
         world.assert_equal(each)
+
+
+def test_a_reconcile_after_a_stream_moves_only_what_differs(streamed: Streamed) -> None:
+    """Rows of subtransactions have other ids in the table than in the stream."""
+    world, table = streamed.world, streamed.table()
+    world.execute("CREATE TABLE t (id int PRIMARY KEY, v text, j jsonb)")
+    streamed.setup(table)
+    streamed.one(table)
+    rows = "SELECT g, 'v' || g, '{{\"a\": 1.0}}' FROM generate_series({}, {}) g"
+    with world.open_transaction("SAVEPOINT s", f"INSERT INTO t {rows.format(1, 5000)}", "RELEASE s") as writer:
+        writer.commit()
+    assert streamed.one(table).inserted == 5000
+    found = world.sync(table, reconcile=True)
+    assert found.repair is not None
+    assert (found.repair.buckets_differing, found.repair.rows_moved) == (0, 0)
+    world.query('UPDATE "PUBLIC"."T" SET "V" = \'edited\' WHERE "ID" = 77')
+    world.execute(
+        f"INSERT INTO t {rows.format(6000, 6010)}", "UPDATE t SET v = 'new' WHERE id = 80", "DELETE FROM t WHERE id = 5"
+    )
+    found = world.sync(table, reconcile=True)
+    assert found.repair is not None
+    assert (found.repair.lost, found.repair.ghosts) == (0, 1)
+    assert 0 < found.repair.rows_moved < 5000
+    assert world.assert_verified(table) == 5010
