@@ -147,12 +147,13 @@ def test_any_text_is_a_clear_error(tables_yaml: Path, text: str) -> None:
 RIGHT: dict[str, Sequence[str]] = {
     "table_name": ["t9", "legacy.t", "audit_?", "'[*]a[.]b'", "'*'", "'a[b'", "'[z-a]*'", "🦆", "'[[]'", "'[a--b]*'"],
     "schema": ["legacy", "'*'", "ünï", "a.b"],
-    "watermark_type": ["timestamp", "integer", "xmin", "composite", "full_snapshot"],
+    "watermark_type": ["timestamp", "integer", "xmin", "composite", "full_snapshot", "logical"],
     "watermark_col": ["id", "null", "Ü b"],
     "watermark_cols": ["[a, b]", "null"],
     "watermark_set_by": ["database", "application", "null"],
     "lookback": ["1", "0x10", "1_000", "9223372036854775807", "null"],
     "append_only": ["true", "no"],
+    "slot": ["orders_2", "null"],
     "primary_key": ["id", "[a, b]", "null"],
     "exclude": ["audit_a", "['*b', public.*]", "'[!a]*'"],
     "target_schema": ["x", "null"],
@@ -169,7 +170,12 @@ RIGHT: dict[str, Sequence[str]] = {
     "group": ["sales", "a/b", "null"],
     "owners": ["[]", "['team:data']", "[joe@example.com]"],
     "tags": ["{}", "{tier: gold}", "{example.com/a: ''}"],
-    "checks": ["{}", "{schema: {every: 2}}", "{row_count: {tolerance: 0.1, blocking: on}}", "{watermark: {}}"],
+    "checks": [
+        "{}",
+        "{schema: {every: 2}}",
+        "{row_count: {tolerance: 0.1, blocking: on}}",
+        "{watermark: {}, slot: {max_retained_gb: 1.5}}",
+    ],
     "schema_changes": ["apply", "freeze", "ignore"],
     "max_snapshot_minutes": ["1", "1:30"],
 }
@@ -322,6 +328,7 @@ def test_every_right_value_of_a_key_is_accepted_somewhere(tables_yaml: Path, key
                 *VALID,
                 {"table_name": "t", "watermark_type": "full_snapshot"},
                 {"table_name": "t", "watermark_col": "c"},
+                {"table_name": "t", "watermark_type": "logical"},
             ]
         ]
         assert any(read(tables_yaml, f"{default}tables:\n- {text}\n".encode()) for text in entries), value
