@@ -1,0 +1,1 @@
+"""What other systems should be told so that this one can rely on them."""

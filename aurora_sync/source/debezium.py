@@ -4,7 +4,7 @@
 message                      operation    what of it is known
 ============================ ============ ==========================================================================
 op c                         INSERT       after; ``former``, where it is the second half of a change of the key
-op u                         UPDATE       after, where a value may be UNCHANGED; before only under REPLICA IDENTITY FULL
+op u                         UPDATE       after, where values may be UNCHANGED; before, under REPLICA IDENTITY FULL
 op d                         DELETE       before, the key of it; ``successor``, where the key changed
 op r                         READ         after: a row of Debezium's own scan. It loses to any change with a larger lsn
 op t                         TRUNCATE     nothing. ``skipped.operations=none`` makes the connector send it
@@ -15,8 +15,8 @@ BEGIN and END
 An UPDATE that changes the key comes as DELETE (header ``__debezium.newkey``), tombstone, and INSERT (header
 ``__debezium.oldkey``), on two partitions perhaps; the INSERT leaves out what is stored out of line and did not change.
 
-A message may carry its schema (``schemas.enable``) or not. Events that ExtractNewRecordState flattened are read where the
-user says so (``Modes.flattened``).
+A message may carry its schema (``schemas.enable``) or not. Events that ExtractNewRecordState flattened are read where
+the user says so (``Modes.flattened``).
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ from typing import Any
 
 from aurora_sync.errors import ConfigError, Kind, SourceError
 from aurora_sync.increment import Column
-from aurora_sync.source.debezium_values import Field, Modes, Values
+from aurora_sync.source.debezium_values import Field, Modes, Value, Values
 from aurora_sync.source.pgoutput import UNCHANGED
 
-Row = tuple[bytes | None | object, ...]  # the last: UNCHANGED
+Row = tuple[Value, ...]
 Headers = Iterable[tuple[str, bytes | None]]
 
 _OLD_KEY, _NEW_KEY = "__debezium.oldkey", "__debezium.newkey"
 _PREFIX = "__"  # add.fields.prefix of ExtractNewRecordState
+_OPERATIONS = {"c", "u", "d", "r", "t"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -105,14 +106,14 @@ class Decoder:
         if of != (self._schema, self._table):
             raise self._foreign(f"an event of table {of[0]}.{of[1]}")
         names = dict(headers)
-        fields = {name: schema if flat else _field(schema, name) for name in ("before", "after")}
+        row_schemas = {name: schema if flat else _by_name(schema).get(name, {}) for name in ("before", "after")}
         former = self._header_key(names, _OLD_KEY) if op == "c" else None
         successor = self._header_key(names, _NEW_KEY) if op == "d" else None
         return Event(
             operation,
             *of,
-            before=self._before(before, key, fields["before"], operation),
-            after=self._after(after, fields["after"], operation, moved=former is not None),
+            before=self._before(before, key, row_schemas["before"], operation),
+            after=self._after(after, row_schemas["after"], operation, moved=former is not None),
             former=former,
             successor=successor,
             lsn=self._lsn(source, operation),
@@ -142,10 +143,9 @@ class Decoder:
         return parsed, schema
 
     def _operation(self, op: object) -> Operation:
-        try:
-            return Operation(op) if op else Operation["?"]
-        except (ValueError, KeyError):
-            raise self._foreign(f"an event with the operation {op!r}") from None
+        if op not in _OPERATIONS:
+            raise self._foreign(f"an event with the operation {op!r}")
+        return Operation(op)
 
     def _flattened(self, payload: Mapping[str, Any]) -> tuple[dict[str, Any], object]:
         """What a flattened event says besides the row, under the names of an envelope's source."""
@@ -170,20 +170,18 @@ class Decoder:
             raise ConfigError(
                 "flattened events lack __deleted, __op, __table or __lsn",
                 where=self._where,
-                hint="set delete.tombstone.handling.mode=rewrite and add.fields=op,source.schema,source.table,source.lsn,"
-                "source.txId,source.sequence,source.ts_us on the transform, or remove it",
+                hint="set delete.tombstone.handling.mode=rewrite and add.fields=op,source.schema,source.table,"
+                "source.lsn,source.txId,source.sequence,source.ts_us on the transform, or remove it",
             )
         return {name: value for name, value in found.items() if value is not None}, payload[f"{_PREFIX}op"]
 
-    def _after(
-        self, row: Mapping[str, Any] | None, schema: Field, operation: Operation, *, moved: bool
-    ) -> Row | None:
+    def _after(self, row: Mapping[str, Any] | None, schema: Field, operation: Operation, *, moved: bool) -> Row | None:
         if operation in (Operation.DELETE, Operation.TRUNCATE):
             return None
         if row is None:
             raise self._foreign(f"an event of operation {operation.name} without a row")
         updated = operation is Operation.UPDATE or moved
-        return tuple([self._value(row, place, schema, updated=updated) for place in range(len(self._names))])
+        return self._read(row, range(len(self._names)), schema, updated=updated)
 
     def _before(
         self, row: Mapping[str, Any] | None, key: bytes | None, schema: Field, operation: Operation
@@ -196,7 +194,7 @@ class Decoder:
                 raise ConfigError(
                     "the event has no row from before", where=self._where, hint="ALTER TABLE ... REPLICA IDENTITY FULL"
                 )
-            return tuple([self._value(row, place, schema, updated=False) for place in range(len(self._names))])
+            return self._read(row, range(len(self._names)), schema)
         if not self._key:
             raise ConfigError(
                 "rows without a key cannot be told apart by an event that need not have the whole of them",
@@ -206,7 +204,7 @@ class Decoder:
         if row is None:
             row, schema = self._unpacked(key)
         known = self._key_of(row or {}, schema)
-        before: list[bytes | None | object] = [UNCHANGED] * len(self._names)
+        before: list[Value] = [UNCHANGED] * len(self._names)
         for place, value in zip(self._key, known, strict=True):
             before[place] = value
         return tuple(before)
@@ -225,7 +223,7 @@ class Decoder:
         return self._key_of(row or {}, schema)
 
     def _key_of(self, row: Mapping[str, Any], schema: Field) -> Row:
-        key = tuple([self._value(row, place, schema, updated=False) for place in self._key])
+        key = self._read(row, self._key, schema)
         if None in key:
             names = ", ".join([self._names[place] for place in self._key])
             raise ConfigError(
@@ -235,16 +233,19 @@ class Decoder:
             )
         return key
 
-    def _value(self, row: Mapping[str, Any], place: int, schema: Field, *, updated: bool) -> bytes | None | object:
-        name = self._names[place]
-        if name not in row:
-            raise ConfigError(
-                "the event does not have this column",
-                where=f"{self._where}.{name}",
-                hint="set include.unknown.datatypes=true; see column.include.list and field.name.adjustment.mode; or the"
-                " event is older than the column, then reseed the table",
-            )
-        return self._values[place].read(row[name], _field(schema, name), updated=updated)
+    def _read(self, row: Mapping[str, Any], places: Iterable[int], schema: Field, *, updated: bool = False) -> Row:
+        fields, values = _by_name(schema), list[Value]()
+        for place in places:
+            name = self._names[place]
+            if name not in row:
+                raise ConfigError(
+                    "the event does not have this column",
+                    where=f"{self._where}.{name}",
+                    hint="set include.unknown.datatypes=true; see column.include.list and field.name.adjustment.mode;"
+                    " or the event is older than the column, then reseed the table",
+                )
+            values.append(self._values[place].read(row[name], fields.get(name, {}), updated=updated))
+        return tuple(values)
 
     def _lsn(self, source: Mapping[str, Any], operation: Operation) -> int | None:
         lsn = source.get("lsn")
@@ -262,9 +263,9 @@ class Decoder:
         )
 
 
-def _field(schema: Field, name: str) -> Field:
-    """A field of a struct's schema; empty where there is no schema."""
-    return next((field for field in schema.get("fields", ()) if field.get("field") == name), {})
+def _by_name(schema: Field) -> dict[str, Field]:
+    """The fields of a struct's schema; none where there is no schema."""
+    return {field["field"]: field for field in schema.get("fields", ())}
 
 
 def _is_ignored(payload: Mapping[str, Any]) -> bool:

@@ -14,19 +14,19 @@ timetz                            the offset is lost; fractions are, in arrays
 interval, not ``string``          months and days become microseconds by an average
 varbit                            the length is lost
 arrays of dates and times         infinity, BC and 24:00 come as other values
-arrays of numeric                 with NaN come as NULL; so NULL is refused
-any array                         subscripts that do not begin at 1 are lost, inner arrays come as NULL or as the name of
-                                  a Java object: the user says that there are none (``Modes.plain_arrays``)
+arrays of numeric and of enums    with NaN or NULL in them come as NULL: unless the connector is told to fail, NULL is
+                                  refused (``Modes.conversion_fails``); so it is where an update may have left a value
+                                  as it is, for arrays and bit
+any array                         subscripts that do not begin at 1 are lost, inner arrays come as NULL or the name of a
+                                  Java object: the user says that there are none (``Modes.plain_arrays``)
 float, bytea, interval            come changed under settings of Debezium's own session: ``Modes.pinned_session``
-interval on PostgreSQL 17 or      infinity comes as zero: zero is refused (``Modes.infinite_intervals``)
-later
+interval, PostgreSQL 17 and later infinity comes as zero: zero is refused (``Modes.infinite_intervals``)
 composite types, reg*, ranges     their text depends on settings of Debezium's session
 made by users
 lines, boxes, paths, ...          come as Java prints them
 ================================= ==================================================================================
 
-Two timestamps are the numbers that the connector sends for infinity, one microsecond each, in the year 294247: those are
-read as infinity.
+Two microseconds of the year 294247 are the numbers that the connector sends for infinity, and are read as infinity.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ TimeMode = Literal[
 ]
 BinaryMode = Literal["bytes", "base64", "base64-url-safe", "hex"]
 
+Value = bytes | object | None  # the second: UNCHANGED
 Field = Mapping[str, Any]  # a field of a Connect schema; empty where messages carry none
 
 
@@ -71,8 +72,11 @@ class Modes:
     binary: BinaryMode = "bytes"  # binary.handling.mode
     placeholder: str = "__debezium_unavailable_value"  # unavailable.value.placeholder, with its hex: if it has one
     full_before: bool = False  # the table has REPLICA IDENTITY FULL, so that the values before are all there
+    conversion_fails: bool = False  # event.converting.failure.handling.mode is fail
     plain_arrays: bool = False  # every array has one dimension, and subscripts from 1
-    pinned_session: bool = False  # Debezium's role has bytea_output = hex, extra_float_digits >= 1, and an IntervalStyle
+    pinned_session: bool = (
+        False  # Debezium's role has bytea_output = hex, extra_float_digits >= 1, and an IntervalStyle
+    )
     #                               other than sql_standard
     infinite_intervals: bool = True  # the source knows them (PostgreSQL 17 and later)
     flattened: bool = False  # events went through ExtractNewRecordState, which drops every TRUNCATE without a word
@@ -89,21 +93,27 @@ class Values:
         self._element = column.base_type[1:] if column.is_array else ""
         self._precision = column.base_modifier if 0 <= column.base_modifier <= 6 else 6
 
-    def read(self, value: object, field: Field, *, updated: bool) -> bytes | None | object:
+    def read(self, value: object, field: Field, *, updated: bool) -> Value:
         """PostgreSQL's text, None for NULL, or UNCHANGED.
 
         ``value`` is what the JSON has, ``field`` the column's schema, ``updated`` whether the row was there before, so
         that a value may be left out. Raises ConfigError where the text is not certain, with the option that would make
         it so.
         """
-        if updated and self._is_unchanged(value):
-            return UNCHANGED
+        if self._is_unchanged(value):
+            if updated:
+                return UNCHANGED
+            self._refuse(
+                "a value that looks like the placeholder for one that did not change, in a row that is new",
+                "let the header __debezium.oldkey reach this consumer; set unavailable.value.placeholder to a text that"
+                " no row has",
+            )
         try:
             text = self._array(value, field) if self._element else self._scalar(self._column.base_type, value, field)
         except (ValueError, ArithmeticError, binascii.Error, TypeError, KeyError) as error:
             self._refuse(f"{value!r:.200} is no value of type {self._column.type_name}: {error}", "")
         if text is None:
-            self._check_null(updated)
+            self._check_null(updated, _is_enum(field))
             return None
         return text.encode()
 
@@ -122,28 +132,28 @@ class Values:
             return self._column.base_type == "hstore" and value == {self._unchanged.text: self._unchanged.text}
         return isinstance(value, list) and value in self._unchanged.lists
 
-    def _check_null(self, updated: bool) -> None:
+    def _check_null(self, updated: bool, is_enum: bool) -> None:
         """Refuse a NULL that may be none: the connector sends NULL for many a value that it cannot convert."""
-        base_type, leave_out = self._column.base_type, "or leave the column out"
-        if base_type == "_numeric":
-            self._refuse("an array of numeric with NaN comes as NULL as well", "leave the column out")
-        if not updated or self._modes.full_before:
-            return
-        binary = base_type == "bytea" or base_type in _OPAQUE
-        if binary and self._modes.binary in ("base64", "base64-url-safe"):
+        left_out = updated and not self._modes.full_before
+        base_type, mode = self._column.base_type, self._modes.binary
+        binary = {"bytes": set[str](), "hex": {"_bytea"}}.get(mode, {"bytea", "_bytea", *_OPAQUE})
+        if left_out and base_type in binary:
             self._refuse(
-                f"under binary.handling.mode={self._modes.binary} a value that an update left as it is comes as NULL",
+                f"under binary.handling.mode={mode} a value that an update left as it is comes as NULL",
                 "set binary.handling.mode=bytes",
             )
-        if base_type == "bit" or (self._element and self._element not in _ELEMENTS_WITH_PLACEHOLDER):
+        hidden = base_type == "bit" or (self._element and self._element not in _ELEMENTS_WITH_PLACEHOLDER)
+        failing = base_type == "_numeric" or is_enum
+        if not self._modes.conversion_fails and (failing or (hidden and left_out)):
             self._refuse(
-                f"for type {self._column.type_name} a value that an update left as it is comes as NULL",
-                f"ALTER TABLE ... REPLICA IDENTITY FULL {leave_out}",
+                f"for type {self._column.type_name} NULL may be a value that the connector could not convert, such as "
+                + ("one with NaN or NULL in it" if failing else "one that an update left as it is"),
+                "set event.converting.failure.handling.mode=fail",
             )
 
     def _array(self, value: object, field: Field) -> str | None:
         items: Field = field.get("items") or {}
-        is_enum = items.get("name") == "io.debezium.data.Enum"
+        is_enum = _is_enum(field)
         if self._element not in _ELEMENTS and not is_enum:
             self._refuse(
                 f"the elements of {self._column.type_name} do not come as they are"
@@ -252,9 +262,7 @@ class Values:
             raise ValueError(f"schema {name} is not known")
         unit = names[name] if name else by_mode
         if (name or f"connect {self._modes.time}") in _OF_CONNECT and self._precision > 3:
-            self._refuse(
-                "time.precision.mode=connect cuts microseconds", "set time.precision.mode=microseconds"
-            )
+            self._refuse("time.precision.mode=connect cuts microseconds", "set time.precision.mode=microseconds")
         return unit
 
     def _time(self, value: Any, field: Field) -> str | None:
@@ -402,9 +410,9 @@ _NO_READER = {
 }
 _OF_THE_SESSION = {"float4", "float8", "bytea", "interval", "point"}
 # An unchanged array of these has the placeholder in it; of all others it comes as NULL.
-_ELEMENTS_WITH_PLACEHOLDER = {"int4", "int8", "text", "varchar", "bpchar", "json", "jsonb", "uuid"}
+_ELEMENTS_WITH_PLACEHOLDER = {"bytea", "int4", "int8", "text", "varchar", "bpchar", "json", "jsonb", "uuid"}
 _ELEMENTS = _ELEMENTS_WITH_PLACEHOLDER | {
-    *("int2", "oid", "bool", "float4", "float8", "numeric", "bytea", "char", "citext", "hstore"),
+    *("int2", "oid", "bool", "float4", "float8", "numeric", "char", "citext", "hstore"),
     *(*_NETWORKS, *_RANGES, "tstzrange"),
 }
 _JAVA_OBJECT = re.compile(r"\[+(L[\w.$]+;|[BCDFIJSZ])@[0-9a-f]+")
@@ -456,6 +464,11 @@ _BOUND = re.compile(
 _BOUNDLESS = re.compile(r'(?:[\[\](){},]|""|-?infinity|empty)*')
 
 
+def _is_enum(field: Field) -> bool:
+    """Whether it is an array of an enum."""
+    return (field.get("items") or {}).get("name") == "io.debezium.data.Enum"
+
+
 @dataclass(frozen=True)
 class _Forms:
     """What the placeholder looks like."""
@@ -473,7 +486,8 @@ def _unchanged_forms(placeholder: str) -> _Forms:
     hexed = digest.hex()
     uuid = f"{hexed[:8]}-{hexed[8:12]}-{hexed[12:16]}-{hexed[16:20]}-{hexed[20:]}"
     binary = {text, data.hex(), base64.b64encode(data).decode(), base64.urlsafe_b64encode(data).decode()}
-    return _Forms(text, frozenset(binary), ([text], [uuid], list(struct.unpack(f"{len(data)}b", data))))
+    coded = base64.b64encode(data).decode()
+    return _Forms(text, frozenset(binary), ([text], [coded], [uuid], list(struct.unpack(f"{len(data)}b", data))))
 
 
 def _as_float(value: Any) -> float:

@@ -1,7 +1,8 @@
 """The real Debezium engine, as a process of its own: ``python engine.py runs.json``.
 
-``runs.json`` is a list of ``{"properties": {...}, "output": path}``. Each engine runs until a logical message with the
-prefix ``stop`` comes, and writes what it sends as lines of JSON: topic, key, value and headers, as Kafka would get them.
+``runs.json`` is a list of ``{"properties": {...}, "output": path}``. Each engine runs until a logical message with
+the prefix ``stop`` comes, and writes what it sends as lines of JSON: topic, key, value and headers, as Kafka would get
+them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Recorder(BasePythonChangeHandler):
         self.stopped = threading.Event()
         self._file = output.open("w", encoding="utf-8")
 
-    def handleJsonBatch(self, records: list[Any]) -> None:  # noqa: N802
+    def handleJsonBatch(self, records: list[Any]) -> None:
         for record in records:
             key, value = record.key(), record.value()
             document = {

@@ -1,0 +1,244 @@
+"""A topic of Kafka, read from offsets of our own up to where it ended when the reading began.
+
+Neither group membership nor committed offsets are used: what was applied is known by the warehouse's log alone, and the
+offsets stand in it. Of transactional producers only what is committed is read, and the end is the last stable offset.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from aurora_sync.errors import AuroraSyncError, ConfigError, GuardError, Kind, SourceError
+
+# What a request may take; a broker that has failed over answers within this.
+_TIMEOUT = 30.0
+# Without a message or the partition's end for this long, something is wrong: give the run back.
+_SILENCE = 60.0
+# Messages that wait to be read, in kilobytes; the default, 64 MB, is for each partition.
+_QUEUE_KB = "16384"
+_REFUSED = {
+    "_AUTHENTICATION": "check sasl.mechanism, sasl.username and sasl.password",
+    "SASL_AUTHENTICATION_FAILED": "check sasl.mechanism, sasl.username and sasl.password",
+    "_SSL": "check security.protocol and the certificates",
+    "TOPIC_AUTHORIZATION_FAILED": "grant this user READ and DESCRIBE on the topic",
+    "CLUSTER_AUTHORIZATION_FAILED": "grant this user DESCRIBE on the cluster",
+    "UNKNOWN_TOPIC_OR_PART": "check the topic's name, and that the connector has begun to write it",
+    "_UNKNOWN_TOPIC": "check the topic's name, and that the connector has begun to write it",
+    "_INVALID_ARG": "check the settings of the consumer",
+}
+_LOST = "a broker is gone, failing over or not reachable; check bootstrap.servers, or run again"
+_RESEED = "reseed the table: its first copy has to be made anew, from a new scan and the offsets of today"
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message; ``value`` is None for a tombstone."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+    timestamp: datetime | None
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Of a partition: the first offset that is still there, and the one that comes next."""
+
+    low: int
+    high: int
+
+
+class Topic:
+    """One topic as it was when it was opened: see open_topic()."""
+
+    def __init__(self, consumer: Any, name: str, where: str, errors: list[Any]) -> None:
+        self._consumer = consumer
+        self._name = name
+        self._where = where
+        self._errors = errors
+        self.extents = {partition: self._extent(partition) for partition in self._partitions()}
+
+    def start(self, offsets: Mapping[int, int]) -> dict[int, int]:
+        """Where to read from, by partition: the stored offsets, and the beginning of partitions that are new.
+
+        Raises GuardError where messages between the stored offset and the topic's present end are gone, or where the
+        topic is not the one that the offsets are of.
+        """
+        if missing := sorted(offsets.keys() - self.extents.keys()):
+            raise self._made_anew(f"partition {missing[0]} is gone")
+        for partition, extent in self.extents.items():
+            offset = offsets.get(partition, 0)
+            if offset < extent.low:
+                raise GuardError(
+                    f"messages {offset:,} to {extent.low - 1:,} of partition {partition} were deleted by retention before"
+                    " they were read",
+                    where=self._where,
+                    hint=f"{_RESEED}; raise retention.ms of the topic above the longest pause between two syncs",
+                )
+            if offset > extent.high:
+                raise self._made_anew(
+                    f"partition {partition} was read up to offset {offset:,} and now ends at {extent.high:,}"
+                )
+        return {partition: offsets.get(partition, 0) for partition in self.extents}
+
+    def lag(self, offsets: Mapping[int, int]) -> dict[int, int]:
+        """Offsets between those given and the end, by partition: as many messages at most."""
+        return {partition: extent.high - offsets.get(partition, 0) for partition, extent in self.extents.items()}
+
+    def read(self, offsets: Mapping[int, int]) -> Iterator[Message]:
+        """The messages from these offsets to the end, one partition after another, each in its order.
+
+        Memory does not grow with their number. Afterwards ``end`` are the offsets to store. Raises GuardError as start()
+        does, and SourceError where the brokers fail.
+        """
+        for partition, offset in sorted(self.start(offsets).items()):
+            if offset < self.extents[partition].high:
+                yield from self._read(partition, offset)
+
+    @property
+    def end(self) -> dict[int, int]:
+        """Where the next reading begins, once this one was read to its end."""
+        return {partition: extent.high for partition, extent in self.extents.items()}
+
+    def _read(self, partition: int, offset: int) -> Iterator[Message]:
+        from confluent_kafka import KafkaError, TopicPartition
+
+        end, heard = self.extents[partition].high, time.monotonic()
+        self._consumer.assign([TopicPartition(self._name, partition, offset)])
+        try:
+            while True:
+                message = self._consumer.poll(1.0)
+                if message is None:
+                    if time.monotonic() - heard > _SILENCE:
+                        raise self._silent(partition)
+                    continue
+                heard = time.monotonic()
+                error = message.error()
+                if error and error.code() == KafkaError._PARTITION_EOF:
+                    if message.offset() >= end:
+                        return
+                    raise self._made_anew(f"partition {partition} ends at {message.offset():,}, before {end:,}")
+                if error and error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+                    raise GuardError(
+                        f"messages of partition {partition} were deleted by retention while they were read",
+                        where=self._where,
+                        hint=_RESEED,
+                    )
+                if error:
+                    raise translate(error, where=self._where)
+                if message.offset() >= end:
+                    return
+                yield _read_only(message)
+                if message.offset() == end - 1:
+                    return
+        finally:
+            self._consumer.unassign()
+
+    def _partitions(self) -> list[int]:
+        metadata = self._asked(lambda: self._consumer.list_topics(self._name, timeout=_TIMEOUT))
+        topic = metadata.topics[self._name]
+        if topic.error:
+            raise translate(topic.error, where=self._where)
+        return sorted(topic.partitions)
+
+    def _extent(self, partition: int) -> Extent:
+        from confluent_kafka import TopicPartition
+
+        place = TopicPartition(self._name, partition)
+        found = self._asked(lambda: self._consumer.get_watermark_offsets(place, timeout=_TIMEOUT, cached=False))
+        if found is None:
+            raise self._silent(partition)
+        return Extent(*found)
+
+    def _asked(self, request: Any) -> Any:
+        from confluent_kafka import KafkaException
+
+        try:
+            return request()
+        except KafkaException as exception:
+            # A failed log-in shows in the callback; the request itself only waits in vain.
+            told = [error for error in self._errors if error.name() in _REFUSED]
+            raise translate(told[-1] if told else exception.args[0], where=self._where) from exception
+
+    def _silent(self, partition: int) -> SourceError:
+        told = f": {self._errors[-1].str()}" if self._errors else ""
+        return SourceError(
+            f"nothing came of partition {partition} for {_SILENCE:.0f} seconds{told}",
+            where=self._where,
+            hint=_LOST,
+            kind=Kind.TRANSIENT,
+        )
+
+    def _made_anew(self, what: str) -> GuardError:
+        return GuardError(
+            f"{what}: the topic was deleted and made anew, or is another one", where=self._where, hint=_RESEED
+        )
+
+
+@contextmanager
+def open_topic(settings: Mapping[str, str], name: str) -> Iterator[Topic]:
+    """A topic and how far it goes now. ``settings`` are librdkafka's, ``bootstrap.servers`` at least.
+
+    Raises ConfigError where confluent-kafka is not installed, SourceError where the brokers refuse or fail.
+    """
+    try:
+        from confluent_kafka import Consumer, KafkaException
+    except ImportError as error:
+        raise ConfigError(
+            "reading Kafka needs the package confluent-kafka", hint="install aurora-sync[debezium]"
+        ) from error
+    where, errors = f"topic {name} at {settings.get('bootstrap.servers', '?')}", list[Any]()
+    ours = {
+        "group.id": "aurora_sync",  # librdkafka wants one; it is never joined
+        "enable.auto.commit": "false",
+        "enable.auto.offset.store": "false",
+        "enable.partition.eof": "true",
+        "auto.offset.reset": "error",  # anything else would jump over what was deleted
+        "isolation.level": "read_committed",
+        "allow.auto.create.topics": "false",
+        "queued.max.messages.kbytes": _QUEUE_KB,
+    }
+    try:
+        consumer = Consumer({**settings, **ours, "error_cb": errors.append}, logger=_Quiet())
+    except KafkaException as exception:
+        raise translate(exception.args[0], where=where) from exception
+    try:
+        yield Topic(consumer, name, where, errors)
+    finally:
+        consumer.close()
+
+
+class _Quiet:
+    """Takes librdkafka's log: what matters of it comes as an error, too."""
+
+    def log(self, *message: object) -> None: ...
+
+
+def translate(error: Any, *, where: str) -> AuroraSyncError:
+    """The SourceError for a KafkaError: whether to try again, and what to do next."""
+    hint = _REFUSED.get(error.name())
+    return SourceError(
+        f"{error.str()} ({error.name()})",
+        where=where,
+        hint=hint or _LOST,
+        kind=Kind.REFUSED if hint or error.fatal() else Kind.TRANSIENT,
+    )
+
+
+def _read_only(message: Any) -> Message:
+    kind, millis = message.timestamp()
+    return Message(
+        message.partition(),
+        message.offset(),
+        message.key(),
+        message.value(),
+        tuple(message.headers() or ()),
+        datetime.fromtimestamp(millis / 1000, UTC) if kind else None,
+    )
