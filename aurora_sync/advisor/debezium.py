@@ -11,8 +11,8 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import ConfigError
 from aurora_sync.source.debezium_values import Modes
 
-# In place of a value that an update did not change. A row with this very text would be taken for unchanged, so it is one
-# that nobody writes.
+# In place of a value that an update did not change. A row with this very text would be taken for unchanged, so it is
+# one that nobody writes.
 PLACEHOLDER = "aurora_sync.unchanged.9f3c61d27ab84e05"
 # What PostgreSQL's text depends on in Debezium's session, where no option of the connector reaches: under another
 # bytea_output or extra_float_digits values come changed, under IntervalStyle sql_standard most intervals come as zero.

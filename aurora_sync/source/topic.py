@@ -64,12 +64,13 @@ class Topic:
         self._where = where
         self._errors = errors
         self.extents = {partition: self._extent(partition) for partition in self._partitions()}
+        self._reached: dict[int, int] = {}
 
     def start(self, offsets: Mapping[int, int]) -> dict[int, int]:
         """Where to read from, by partition: the stored offsets, and the beginning of partitions that are new.
 
-        Raises GuardError where messages between the stored offset and the topic's present end are gone, or where the
-        topic is not the one that the offsets are of.
+        Raises GuardError where messages after the stored offset are gone, or where the topic is not the one that the
+        offsets are of.
         """
         if missing := sorted(offsets.keys() - self.extents.keys()):
             raise self._made_anew(f"partition {missing[0]} is gone")
@@ -77,8 +78,8 @@ class Topic:
             offset = offsets.get(partition, 0)
             if offset < extent.low:
                 raise GuardError(
-                    f"messages {offset:,} to {extent.low - 1:,} of partition {partition} were deleted by retention before"
-                    " they were read",
+                    f"messages {offset:,} to {extent.low - 1:,} of partition {partition} were deleted by retention"
+                    " before they were read",
                     where=self._where,
                     hint=f"{_RESEED}; raise retention.ms of the topic above the longest pause between two syncs",
                 )
@@ -95,17 +96,19 @@ class Topic:
     def read(self, offsets: Mapping[int, int]) -> Iterator[Message]:
         """The messages from these offsets to the end, one partition after another, each in its order.
 
-        Memory does not grow with their number. Afterwards ``end`` are the offsets to store. Raises GuardError as start()
-        does, and SourceError where the brokers fail.
+        Memory does not grow with their number. Raises GuardError as start() does, and SourceError where brokers fail.
         """
+        self._reached = {}
         for partition, offset in sorted(self.start(offsets).items()):
             if offset < self.extents[partition].high:
                 yield from self._read(partition, offset)
+            else:
+                self._reached[partition] = offset
 
     @property
-    def end(self) -> dict[int, int]:
-        """Where the next reading begins, once this one was read to its end."""
-        return {partition: extent.high for partition, extent in self.extents.items()}
+    def reached(self) -> dict[int, int]:
+        """Where the next reading begins, by partition, once all of read() was taken; until then, of what was."""
+        return dict(self._reached)
 
     def _read(self, partition: int, offset: int) -> Iterator[Message]:
         from confluent_kafka import KafkaError, TopicPartition
@@ -122,9 +125,9 @@ class Topic:
                 heard = time.monotonic()
                 error = message.error()
                 if error and error.code() == KafkaError._PARTITION_EOF:
-                    if message.offset() >= end:
-                        return
-                    raise self._made_anew(f"partition {partition} ends at {message.offset():,}, before {end:,}")
+                    # What follows, if anything does, is of transactions that are open or were aborted.
+                    self._reached[partition] = message.offset()
+                    return
                 if error and error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
                     raise GuardError(
                         f"messages of partition {partition} were deleted by retention while they were read",
@@ -133,10 +136,10 @@ class Topic:
                     )
                 if error:
                     raise translate(error, where=self._where)
-                if message.offset() >= end:
-                    return
-                yield _read_only(message)
-                if message.offset() == end - 1:
+                if message.offset() < end:
+                    yield _read_only(message)
+                if message.offset() >= end - 1:
+                    self._reached[partition] = end
                     return
         finally:
             self._consumer.unassign()
@@ -225,7 +228,7 @@ def translate(error: Any, *, where: str) -> AuroraSyncError:
     """The SourceError for a KafkaError: whether to try again, and what to do next."""
     hint = _REFUSED.get(error.name())
     return SourceError(
-        f"{error.str()} ({error.name()})",
+        f"{error.str()} ({error.name()})".strip(),
         where=where,
         hint=hint or _LOST,
         kind=Kind.REFUSED if hint or error.fatal() else Kind.TRANSIENT,

@@ -15,7 +15,7 @@ import pytest
 from psycopg2.extensions import parse_dsn
 
 from aurora_sync.advisor import debezium as advisor
-from aurora_sync.config.tables import TableConfig
+from aurora_sync.config.tables import TableConfig, WatermarkType
 from aurora_sync.embedded.stack import Stack
 from aurora_sync.increment import Column
 from aurora_sync.source.catalogue import load
@@ -118,7 +118,9 @@ def captured(source: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         for name in TOASTED:
             cursor.execute(f"ALTER TABLE shop.{name} ALTER v SET STORAGE EXTERNAL")
         cursor.execute("CREATE TABLE shop.moved (id int PRIMARY KEY, n numeric NOT NULL, t text)")
-        configs = [TableConfig(table_name=name, schema="shop", watermark_type="full_snapshot") for name in tables]
+        configs = [
+            TableConfig(table_name=name, schema_="shop", watermark_type=WatermarkType.full_snapshot) for name in tables
+        ]
         place = advisor.Source(parts["host"], parts["dbname"], parts["user"], int(parts["port"]), sslmode="prefer")
         *settings, publish, _ = advisor.statements(configs, place, slot="-", publication="shop")
         for statement in (*settings, publish):

