@@ -35,19 +35,32 @@ import base64
 import binascii
 import hashlib
 import json
-import math
 import re
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date
 from decimal import Decimal
-from fractions import Fraction
 from typing import Any, Literal, NoReturn
 
 from aurora_sync.errors import ConfigError
 from aurora_sync.increment import Column
 from aurora_sync.source.pgoutput import UNCHANGED
+from aurora_sync.source.spelling import (
+    DAY,
+    ISO,
+    array_element,
+    clock_text,
+    date_text,
+    days_text,
+    float4_text,
+    float8_text,
+    hstore_text,
+    interval_text,
+    iso_timestamp_text,
+    ranges_in_utc,
+    timestamp_text,
+    whole_micros,
+)
 
 TimeMode = Literal[
     "adaptive", "adaptive_time_microseconds", "connect", "isostring", "microseconds", "nanoseconds", "structured"
@@ -74,10 +87,7 @@ class Modes:
     full_before: bool = False  # the table has REPLICA IDENTITY FULL, so that the values before are all there
     conversion_fails: bool = False  # event.converting.failure.handling.mode is fail
     plain_arrays: bool = False  # every array has one dimension, and subscripts from 1
-    pinned_session: bool = (
-        False  # Debezium's role has bytea_output = hex, extra_float_digits >= 1, and an IntervalStyle
-    )
-    #                               other than sql_standard
+    pinned_session: bool = False  # Debezium's role has the settings of advisor/debezium.py
     infinite_intervals: bool = True  # the source knows them (PostgreSQL 17 and later)
     flattened: bool = False  # events went through ExtractNewRecordState, which drops every TRUNCATE without a word
 
@@ -173,7 +183,7 @@ class Values:
         if any(isinstance(item, str) and _JAVA_OBJECT.fullmatch(item) for item in value):
             self._refuse(f"an array of more than one dimension came: {value!r:.200}", "leave the column out")
         element = "enum" if is_enum else self._element
-        return "{" + ",".join([_quoted(self._scalar(element, item, items)) for item in value]) + "}"
+        return "{" + ",".join([array_element(self._scalar(element, item, items)) for item in value]) + "}"
 
     def _scalar(self, base_type: str, value: Any, field: Field) -> str | None:
         if self._column.type_category == "E" and not self._element:
@@ -246,12 +256,12 @@ class Values:
         if isinstance(value, str):
             if value in _ISO_DATES:
                 return _ISO_DATES[value]
-            if not (found := _ISO.fullmatch(value)) or found["hour"] or found["zone"] not in (None, "Z"):
+            if not (found := ISO.fullmatch(value)) or found["hour"] or found["zone"] not in (None, "Z"):
                 raise ValueError("expected an ISO date in UTC")
-            return _date_text(int(found["year"]), int(found["month"]), int(found["day"]), "")
+            return date_text(int(found["year"]), int(found["month"]), int(found["day"]), "")
         if type(value) is not int:
             raise TypeError("expected a number of days")
-        return _INFINITE_DAYS.get(value) or _days_text(value)
+        return _INFINITE_DAYS.get(value) or days_text(value)
 
     def _unit(self, names: Mapping[str, int], field: Field, by_mode: int) -> int:
         """How many of the column's units make a second, by its schema or else by the mode."""
@@ -277,10 +287,10 @@ class Values:
         unit = self._unit(_TIME_UNITS, field, by_mode)
         if value is None:
             return None
-        micros = _micros(value, unit)
-        if not 0 <= micros <= _DAY:
+        micros = whole_micros(value, unit)
+        if not 0 <= micros <= DAY:
             raise ValueError("expected a time of the day")
-        return _clock_text(micros)
+        return clock_text(micros)
 
     def _timestamp(self, value: Any, field: Field) -> str | None:
         mode = self._modes.time
@@ -295,15 +305,15 @@ class Values:
         if value is None:
             return None
         if iso:
-            return _ISO_TIMESTAMPS.get(value) or _iso_timestamp(value, "")
+            return _ISO_TIMESTAMPS.get(value) or iso_timestamp_text(value, "")
         if (value, unit) in _INFINITE_TIMES:
             return _INFINITE_TIMES[value, unit]
-        return _timestamp_text(_micros(value, unit), "")
+        return timestamp_text(whole_micros(value, unit), "")
 
     def _timestamptz(self, value: Any, field: Field) -> str | None:
         if value is None or value in ("infinity", "-infinity"):
             return value  # type: ignore[no-any-return]
-        return _iso_timestamp(value, "+00")
+        return iso_timestamp_text(value, "+00")
 
     def _interval(self, value: Any, field: Field) -> str | None:
         kind = field.get("type") or {"string": "string", "numeric": "int64"}[self._modes.interval]
@@ -427,7 +437,6 @@ _SPECIAL_NUMBERS = {
 }
 _SPECIAL_FLOATS = {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}
 
-_DAY = 86_400 * 10**6
 _TIME_UNITS = {
     "io.debezium.time.Time": 1000,
     "io.debezium.time.MicroTime": 10**6,
@@ -440,8 +449,6 @@ _TIMESTAMP_UNITS = {
     "org.apache.kafka.connect.data.Timestamp": 1000,
 }
 _OF_CONNECT = {"connect connect", "org.apache.kafka.connect.data.Time", "org.apache.kafka.connect.data.Timestamp"}
-_FIRST_DAY, _LAST_DAY = -2_440_588, 2_145_042_905  # 4714-11-24 BC, 5874897-12-31
-_LAST_MICRO = 9_224_318_016 * 10**9 - 1  # 294276-12-31 23:59:59.999999
 # What the connector sends for infinity: the driver's numbers for it, as days, fractions of a second, and ISO.
 _INFINITE_DAYS = {-2_147_472_692: "infinity", -2_147_472_691: "-infinity"}
 _INFINITE_TIMES = {
@@ -452,16 +459,6 @@ _INFINITE_TIMES = {
 }
 _ISO_DATES = {"-5877611-06-21Z": "infinity", "-5877611-06-22Z": "-infinity"}
 _ISO_TIMESTAMPS = {"+294247-01-10T04:00:25.2Z": "infinity", "-290308-12-21T19:59:27.6Z": "-infinity"}
-_ISO = re.compile(
-    r"(?P<year>[+-]?\d{4,})-(?P<month>\d\d)-(?P<day>\d\d)"
-    r"(T(?P<hour>\d\d):(?P<minute>\d\d)(:(?P<second>\d\d)(\.(?P<fraction>\d{1,9}))?)?)?(?P<zone>Z|[+-]\d\d:\d\d)?",
-    re.ASCII,
-)
-_INTERVAL = re.compile(r"P(-?\d+)Y(-?\d+)M(-?\d+)DT(-?\d+)H(-?\d+)M(-?)(\d+)(?:\.(\d{1,6})0*)?S", re.ASCII)
-_BOUND = re.compile(
-    r'"(\d{4,})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?([+-])(\d\d)(?::(\d\d))?(?::(\d\d))?( BC)?"', re.ASCII
-)
-_BOUNDLESS = re.compile(r'(?:[\[\](){},]|""|-?infinity|empty)*')
 
 
 def _is_enum(field: Field) -> bool:
@@ -498,212 +495,3 @@ def _as_float(value: Any) -> float:
     if isinstance(value, int) and int(float(value)) != value:
         raise ValueError("expected a number that a double holds")
     return float(value)
-
-
-def float8_text(value: float) -> str:
-    """The shortest text that reads back as this double, as PostgreSQL spells it.
-
-    >>> float8_text(1e22), float8_text(1e23), float8_text(-0.0), float8_text(123456789012345.0)
-    ('1e+22', '9.999999999999999e+22', '-0', '123456789012345')
-    """
-    if value != value or value in (float("inf"), float("-inf")):
-        return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[str(value)]
-    text = repr(value)
-    # Python rounds a text half-way between two doubles to even; PostgreSQL does not rely on it, and prints another
-    # digit. Below 2**52 no such text is short enough to be the shortest.
-    if abs(value) >= 2**52:
-        text = _shortest(value, 53)
-    return _spelled(text, 15)
-
-
-def float4_text(value: float) -> str:
-    """The same of a float.
-
-    >>> float4_text(16777216.0), float4_text(1.4e-45), float4_text(0.1)
-    ('1.6777216e+07', '1e-45', '0.1')
-    """
-    if value != value or value in (float("inf"), float("-inf")):
-        return float8_text(value)
-    return _spelled(_shortest(float(struct.unpack("f", struct.pack("f", value))[0]), 24), 6)
-
-
-def _shortest(value: float, bits: int) -> str:
-    """The decimal of fewest digits, and of those the nearest, strictly within what rounds to ``value``; ``bits`` are
-    those of the mantissa."""
-    if value == 0:
-        return repr(value)
-    exact = Fraction(abs(value))
-    first, smallest = {24: (-126, -149), 53: (-1022, -1074)}[bits]  # exponents of the normal and of all numbers
-    power = math.frexp(value)[1] - 1
-    step = Fraction(2) ** max(power - bits + 1, smallest)
-    narrow = exact == Fraction(2) ** power and power > first  # the next number below is half a step away
-    low, high = exact - step / (4 if narrow else 2), exact + step / 2
-    place = int(f"{abs(value):e}".partition("e")[2]) + 1
-    while True:
-        place -= 1
-        unit = Fraction(10) ** place
-        below = exact // unit
-        fitting = [n for n in (below, below + 1) if low < n * unit < high]
-        if fitting:
-            best = min(fitting, key=lambda n: (abs(n * unit - exact), n % 2))
-            return f"{'-' if value < 0 else ''}{best}e{place}"
-
-
-def _spelled(text: str, plain_digits: int) -> str:
-    """Digits of a float in PostgreSQL's notation: with an exponent below 1e-4 and from ``plain_digits`` on."""
-    sign, number, exponent = Decimal(text).as_tuple()
-    assert isinstance(exponent, int)
-    digits = "".join(map(str, number)).rstrip("0") or "0"
-    exponent += len(number) - 1
-    minus = "-" if sign else ""
-    if digits == "0":
-        return minus + "0"
-    if exponent < -4 or exponent >= plain_digits:
-        point = f"{digits[0]}.{digits[1:]}" if len(digits) > 1 else digits
-        return f"{minus}{point}e{exponent:+03d}"
-    if exponent < 0:
-        return f"{minus}0.{'0' * (-exponent - 1)}{digits}"
-    whole = digits[: exponent + 1].ljust(exponent + 1, "0")
-    fraction = digits[exponent + 1 :]
-    return minus + whole + (f".{fraction}" if fraction else "")
-
-
-def _micros(value: object, unit: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError("expected a number")
-    micros, rest = divmod(value * 10**6, unit)
-    if rest:
-        raise ValueError("expected whole microseconds")
-    return micros
-
-
-def _date_text(year: int, month: int, day: int, rest: str) -> str:
-    """``rest`` is the time of the day. Years before 1 are BC, and 0 is 1 BC."""
-    date(2000 + year % 400, month, day)  # raises where there is no such day
-    era = "" if year > 0 else " BC"
-    return f"{year if year > 0 else 1 - year:04d}-{month:02d}-{day:02d}{rest}{era}"
-
-
-def _civil(days: int) -> tuple[int, int, int]:
-    """Year, month and day of a number of days since 1970, in the Gregorian calendar of all times."""
-    cycles, day = divmod(days + 719_162, 146_097)  # 400 years each, since 0001-01-01
-    found = date.fromordinal(day + 1)
-    return found.year + 400 * cycles, found.month, found.day
-
-
-def _days_text(days: int, rest: str = "") -> str:
-    if not _FIRST_DAY <= days <= _LAST_DAY:
-        raise ValueError("expected a date that PostgreSQL knows")
-    return _date_text(*_civil(days), rest)
-
-
-def _clock_text(micros: int) -> str:
-    seconds, fraction = divmod(micros, 10**6)
-    clock = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-    return clock + (f".{fraction:06d}".rstrip("0") if fraction else "")
-
-
-def _timestamp_text(micros: int, offset: str) -> str:
-    if not _FIRST_DAY * _DAY <= micros <= _LAST_MICRO:
-        raise ValueError("expected a timestamp that PostgreSQL knows, or infinity; too late a one comes as another")
-    days, clock = divmod(micros, _DAY)
-    return _days_text(days, f" {_clock_text(clock)}{offset}")
-
-
-def _iso_timestamp(value: object, offset: str) -> str:
-    """
-    >>> _iso_timestamp("-0043-03-15T00:00:00.000000Z", "+00")
-    '0044-03-15 00:00:00+00 BC'
-    """
-    found = _ISO.fullmatch(value) if isinstance(value, str) else None
-    if not found or not found["hour"] or found["zone"] != "Z":
-        raise ValueError("expected an ISO timestamp in UTC")
-    fraction = (found["fraction"] or "").ljust(9, "0")
-    if fraction[6:] != "000":
-        raise ValueError("expected whole microseconds")
-    clock = f"{found['hour']}:{found['minute']}:{found['second'] or '00'}"
-    clock += f".{fraction[:6]}".rstrip("0").rstrip(".")
-    return _date_text(int(found["year"]), int(found["month"]), int(found["day"]), f" {clock}{offset}")
-
-
-def interval_text(value: object) -> str:
-    """
-    >>> interval_text("P0Y10M3DT-4H-5M-6.789S"), interval_text("P0Y0M0DT0H0M0S"), interval_text("P0Y-14M0DT0H0M1.5S")
-    ('P10M3DT-4H-5M-6.789S', 'PT0S', 'P-1Y-2MT1.5S')
-    """
-    found = _INTERVAL.fullmatch(value) if isinstance(value, str) else None
-    if not found:
-        raise ValueError("expected an ISO 8601 interval")
-    years, months, days, hours, minutes = (int(found[n]) for n in range(1, 6))
-    seconds = int(found[7] + (found[8] or "").ljust(6, "0"))
-    micros = (hours * 3600 + minutes * 60) * 10**6 + (-seconds if found[6] else seconds)
-    months += 12 * years
-    text = _parts(months, (12, "Y"), (1, "M")) + (f"{days}D" if days else "")
-    sign, rest = ("-" if micros < 0 else ""), abs(micros)
-    clock = _parts(micros, (3600 * 10**6, "H"), (60 * 10**6, "M"))
-    if rest := rest % (60 * 10**6):
-        whole, fraction = divmod(rest, 10**6)
-        clock += sign + str(whole) + (f".{fraction:06d}".rstrip("0") if fraction else "") + "S"
-    return "P" + text + (f"T{clock}" if clock else "") if text or clock else "PT0S"
-
-
-def _parts(amount: int, *units: tuple[int, str]) -> str:
-    """Whole units of an amount, the largest first, each with its sign."""
-    sign, rest, text = ("-" if amount < 0 else ""), abs(amount), ""
-    for size, letter in units:
-        whole, rest = divmod(rest, size)
-        text += f"{sign}{whole}{letter}" if whole else ""
-    return text
-
-
-def hstore_text(pairs: object) -> str:
-    """In the order that PostgreSQL keeps: shorter keys first.
-
-    >>> hstore_text({"aa": 'x"y', "b": None})
-    '"b"=>NULL, "aa"=>"x\\\\"y"'
-    """
-    if not isinstance(pairs, dict) or not all(v is None or isinstance(v, str) for v in pairs.values()):
-        raise TypeError("expected a mapping of texts")
-
-    def quoted(text: str) -> str:
-        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-    ordered = sorted(pairs, key=lambda key: (len(key.encode()), key.encode()))
-    return ", ".join([f"{quoted(k)}=>{'NULL' if pairs[k] is None else quoted(pairs[k])}" for k in ordered])
-
-
-def ranges_in_utc(text: object) -> str:
-    """A range or multirange of timestamptz, which comes in the time zone of Debezium's session.
-
-    >>> ranges_in_utc('["2024-01-01 05:30:00+05:30",infinity)')
-    '["2024-01-01 00:00:00+00",infinity)'
-    """
-    if not isinstance(text, str):
-        raise TypeError("expected a text")
-
-    def bound(found: re.Match[str]) -> str:
-        year, month, day, hour, minute, second = (int(found[n]) for n in range(1, 7))
-        date(2000 + year % 400, month, day)
-        year = 1 - year if found[12] else year
-        cycle, place = divmod(year - 1, 400)
-        days = cycle * 146_097 + date(place + 1, month, day).toordinal() - 719_163
-        offset = int(found[9]) * 3600 + int(found[10] or 0) * 60 + int(found[11] or 0)
-        seconds = hour * 3600 + minute * 60 + second - (offset if found[8] == "+" else -offset)
-        fraction = int((found[7] or "").ljust(6, "0"))
-        return f'"{_timestamp_text(days * _DAY + seconds * 10**6 + fraction, "+00")}"'
-
-    if not _BOUNDLESS.fullmatch(_BOUND.sub("", text)):
-        raise ValueError("expected a range of timestamps in ISO")
-    return _BOUND.sub(bound, text)
-
-
-def _quoted(element: str | None) -> str:
-    """An element of an array as array_out() writes it."""
-    if element is None:
-        return "NULL"
-    if element and element.upper() != "NULL" and not _SPECIAL_IN_ARRAY.search(element):
-        return element
-    return '"' + element.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-_SPECIAL_IN_ARRAY = re.compile(r'["\\{},\s]', re.ASCII)

@@ -13,19 +13,9 @@ import pytest
 from aurora_sync.errors import ConfigError
 from aurora_sync.increment import Column
 from aurora_sync.source.connection import connect
-from aurora_sync.source.debezium_values import (
-    BinaryMode,
-    Field,
-    Modes,
-    TimeMode,
-    Values,
-    float4_text,
-    float8_text,
-    hstore_text,
-    interval_text,
-    ranges_in_utc,
-)
+from aurora_sync.source.debezium_values import BinaryMode, Field, Modes, TimeMode, Values
 from aurora_sync.source.pgoutput import UNCHANGED
+from aurora_sync.source.spelling import float4_text, float8_text, hstore_text, interval_text, ranges_in_utc
 
 VOUCHED = Modes(pinned_session=True, plain_arrays=True, conversion_fails=True, infinite_intervals=False)
 

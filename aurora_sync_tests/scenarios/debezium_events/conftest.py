@@ -112,12 +112,14 @@ def captured(source: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     connection.autocommit = True
     with connection.cursor() as cursor:
         cursor.execute(f"CREATE SCHEMA shop; {MADE}")
-        tables = [*TYPES, *TOASTED, "moved"]
+        tables = [*TYPES, *TOASTED, "moved", "whole"]
         for name, column in {**TYPES, **TOASTED}.items():
             cursor.execute(f"CREATE TABLE shop.{name} (id int PRIMARY KEY, w int, v {column.type})")
         for name in TOASTED:
             cursor.execute(f"ALTER TABLE shop.{name} ALTER v SET STORAGE EXTERNAL")
         cursor.execute("CREATE TABLE shop.moved (id int PRIMARY KEY, n numeric NOT NULL, t text)")
+        cursor.execute("CREATE TABLE shop.whole (id int PRIMARY KEY, w int NOT NULL, v float8[], t text)")
+        cursor.execute("ALTER TABLE shop.whole REPLICA IDENTITY FULL, ALTER v SET STORAGE EXTERNAL")
         configs = [
             TableConfig(table_name=name, schema_="shop", watermark_type=WatermarkType.full_snapshot) for name in tables
         ]
@@ -181,6 +183,8 @@ def _write(cursor: psycopg2.extensions.cursor) -> None:
         "INSERT INTO shop.moved VALUES (1, 1.50, (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 500) i))"
     )
     cursor.execute("UPDATE shop.moved SET id = 2; DELETE FROM shop.moved; TRUNCATE shop.moved")
+    cursor.execute("INSERT INTO shop.whole SELECT 1, 1, array_agg(i * 0.5) FROM generate_series(1, 3000) i")
+    cursor.execute("UPDATE shop.whole SET w = 2; DELETE FROM shop.whole")
     cursor.execute("SELECT pg_logical_emit_message(true, 'stop', '')")
 
 

@@ -100,6 +100,17 @@ def test_a_row_that_moves_under_another_key_and_goes(captured: dict[str, Capture
     assert inserted.sequence[1] == inserted.lsn
 
 
+def test_the_whole_row_comes_under_replica_identity_full(captured: dict[str, Captured]) -> None:
+    of = captured["advised"]
+    modes = replace(of.modes, full_before=True)
+    inserted, updated, deleted, _ = of.events("whole", of.columns("whole"), modes)
+    array = "{" + ",".join([f"{n / 2:g}" for n in range(1, 3001)]) + "}"
+    assert inserted.after == (b"1", b"1", array.encode(), None)
+    assert updated.before == inserted.after
+    assert updated.after == (b"1", b"2", array.encode(), None)
+    assert deleted.before == updated.after
+
+
 def deleted_key(key: bytes) -> tuple[object, ...]:
     """Without REPLICA IDENTITY FULL the event holds 0 for the number: it is not taken for one."""
     return key, UNCHANGED, UNCHANGED
