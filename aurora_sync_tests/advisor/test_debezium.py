@@ -92,7 +92,7 @@ def test_the_statements_run_and_pin_the_session_of_the_role(dsn: str) -> None:
         for name in HOSTILE:
             quoted = name.replace('"', '""')
             cursor.execute(f'CREATE TABLE "my ""schema"""."{quoted}" (id int PRIMARY KEY)')
-        for statement in statements(tables, source, slot="advised", publication="p u b"):
+        for statement in statements(tables, source, slot="advice", publication="p u b"):
             cursor.execute(statement)
         try:
             cursor.execute("SELECT tablename FROM pg_publication_tables WHERE pubname = 'p u b'")
@@ -102,5 +102,5 @@ def test_the_statements_run_and_pin_the_session_of_the_role(dsn: str) -> None:
                 assert session.fetchone() == ("hex", "iso_8601")
             other.close()
         finally:
-            cursor.execute("SELECT pg_drop_replication_slot('advised')")
+            cursor.execute("SELECT pg_drop_replication_slot('advice')")
     connection.close()

