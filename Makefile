@@ -24,7 +24,7 @@ $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements-dev.lock
 	@touch $@
 
-demo: $(VENV)/.run  ## six legacy tables through S3 into a warehouse, twice, under concurrent writers
+demo: $(VENV)/.run  ## seven legacy tables through S3 into a warehouse, twice, under concurrent writers
 	@$(BIN)/aurora-sync demo
 
 ui: $(VENV)/.run  ## the same tables in the Dagster UI

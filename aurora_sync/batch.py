@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from aurora_sync import stream, sync
+from aurora_sync import stream, sync, topic
 from aurora_sync.config.tables import TableConfig, WatermarkType
 from aurora_sync.increment import Receipt
 from aurora_sync.places import Places
@@ -40,7 +40,29 @@ def run(
 ) -> None:
     """Bring the targets of the batch up to date; one receipt for each table that was. Raises as
     :func:`aurora_sync.sync.run` does."""
-    if slot_of(batch[0]):
+    config = batch[0]
+    if config.watermark_type is WatermarkType.logical:
         stream.run(batch, places, on_receipt, allow_deletes=allow_deletes, on_progress=on_progress)
+    elif config.watermark_type is WatermarkType.debezium:
+        topic.run(config, places, on_receipt, allow_deletes=allow_deletes, on_progress=on_progress)
     else:
-        on_receipt(sync.run(batch[0], places, allow_deletes=allow_deletes, on_progress=on_progress))
+        on_receipt(sync.run(config, places, allow_deletes=allow_deletes, on_progress=on_progress))
+
+
+def run_one(
+    config: TableConfig,
+    places: Places,
+    *,
+    full: bool = False,
+    reconcile: bool = False,
+    allow_deletes: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Receipt:
+    """One table by itself; scanned, where its whole is asked for."""
+    if full or reconcile:
+        return sync.run(
+            config, places, full=full, reconcile=reconcile, allow_deletes=allow_deletes, on_progress=on_progress
+        )
+    receipts: list[Receipt] = []
+    run((config,), places, receipts.append, allow_deletes=allow_deletes, on_progress=on_progress)
+    return receipts[-1]

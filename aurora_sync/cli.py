@@ -384,7 +384,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "logical replication: set up, look after, take down (watermark_type: logical)"
     cli_cdc.add_to(commands.add_parser("cdc", help=text, description=text), _with_places)
     command("schema", _schema, "print the JSON Schema of tables.yaml")
-    demo = command("demo", _demo, "sync six legacy tables of a local database, under concurrent writers")
+    demo = command("demo", _demo, "sync seven legacy tables of a local database, under concurrent writers")
     demo.add_argument("--seconds", type=float, default=10, help="how long the writers write (default: 10)")
     ui = command("ui", _ui, "start the Dagster UI, on the local stack where AURORA_DSN is not set")
     ui.add_argument("--port", type=int, default=3000)

@@ -1,4 +1,4 @@
-"""``aurora-sync cdc setup | status | teardown``: what a source needs for change streams, made and looked after."""
+"""``aurora-sync cdc setup | status | teardown | connector``: what change streams need, made and looked after."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import parse_dsn
 
-from aurora_sync.advisor import provision
+from aurora_sync.advisor import debezium, provision
 from aurora_sync.advisor.provision import Step, Survey
-from aurora_sync.batch import Batch, slot_of
+from aurora_sync.batch import Batch
 from aurora_sync.config.settings import Settings
+from aurora_sync.config.tables import SLOTS, WatermarkType
 from aurora_sync.errors import ConfigError
 from aurora_sync.increment import Slot
 from aurora_sync.places import Places
@@ -44,6 +46,9 @@ def add_to(parser: argparse.ArgumentParser, with_places: Callable[[Command], Any
     text = "drop a slot and its publication; its tables need another watermark_type then"
     teardown = actions.add_parser("teardown", help=text, description=text, parents=[common, apply])
     teardown.set_defaults(command=with_places(_teardown))
+    text = "the configuration of Debezium's connectors, as Kafka Connect takes it under POST /connectors"
+    connector = actions.add_parser("connector", help=text, description=text, parents=[common])
+    connector.set_defaults(command=with_places(_connector))
 
 
 def _setup(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
@@ -99,15 +104,30 @@ def _teardown(arguments: argparse.Namespace, settings: Settings, places: Places)
     return 0
 
 
+def _connector(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
+    """JSON, or one JSON document for all of them."""
+    parts = parse_dsn(settings.dsn)
+    source = debezium.Source(parts.get("host", "localhost"), places.source.database, int(parts.get("port", 5432)))
+    found = {}
+    for name, tables in _slots(arguments, settings, places).items():
+        if tables[0].watermark_type is WatermarkType.debezium:
+            found[name] = debezium.connector(tables, source)
+    if not found:
+        raise ConfigError("no table of tables.yaml has watermark_type: debezium")
+    for document in [found] if arguments.json else found.values():
+        print(json.dumps(document, indent=2))
+    return 0
+
+
 def _slots(arguments: argparse.Namespace, settings: Settings, places: Places) -> dict[str, Batch]:
     """The tables of each slot, by its name."""
     found: dict[str, Batch] = {}
     for table in all_tables(settings, places.source):
-        name = slot_of(table)
-        if name is not None and arguments.slot in (None, name):
+        name = table.slot_name
+        if table.watermark_type in SLOTS and arguments.slot in (None, name):
             found[name] = (*found.get(name, ()), table)
     if not found:
-        what = f"slot {arguments.slot}" if arguments.slot else "watermark_type: logical"
+        what = f"slot {arguments.slot}" if arguments.slot else "watermark_type: logical or debezium"
         raise ConfigError(f"no table has {what}", where=str(settings.tables))
     return found
 

@@ -417,6 +417,15 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class Consumed:
+    """What a run read of a topic, in offsets, and how many more there were when it ended."""
+
+    topic: str
+    messages: int
+    behind: int
+
+
+@dataclass(frozen=True)
 class Receipt:
     """What one run did for one table. ``changed`` is False when nothing was there to apply."""
 
@@ -446,7 +455,8 @@ class Receipt:
     verification: Verification | None = None
     adjusted: tuple[Adjusted, ...] = ()
     schema_changes: tuple[Finding, ...] = ()  # of the source's columns and of the target's
-    slot: Slot | None = None  # after the run, where it read one
+    slot: Slot | None = None  # after the run, where it read one, or a topic that is filled from one
+    consumed: Consumed | None = None  # of a topic
     waited_seconds: float | None = None  # since the oldest change of a stream was committed
     repair: Repair | None = None  # what a reconcile found and did; None where there was none
     seconds: dict[str, float] = field(default_factory=dict)  # plan, export, load, reconcile, merge, total

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aurora_sync.config.settings import Settings
+from aurora_sync.source.kafka import Kafka
 from aurora_sync.source.source import Source
 from aurora_sync.stage.store import Store
 from aurora_sync.stage.writer import Stage
@@ -25,7 +26,7 @@ class Places:
     def from_settings(cls, settings: Settings) -> Places:
         warehouse = warehouse_from(settings)
         return cls(
-            source=Source(settings.dsn),
+            source=Source(settings.dsn, Kafka(settings.brokers, settings.broker_properties)),
             stage=Stage(Store.from_url(settings.stage), target=warehouse.describe()),
             warehouse=warehouse,
             log_schema=settings.log_schema,

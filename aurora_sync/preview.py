@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from aurora_sync import buckets
-from aurora_sync.config.tables import TableConfig, WatermarkType
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.increment import Certificate, State
 from aurora_sync.places import Places
 from aurora_sync.plan import Plan, Wish, plan_increment, runs_until_reconcile
 from aurora_sync.source.reading import Reading
-from aurora_sync.stream import streamed, where_to_stream_from
+from aurora_sync.strategies.streaming import Streaming
+from aurora_sync.streamed import plan_of_stream, where_to_stream_from
 from aurora_sync.sync import read_state
 
 
@@ -60,11 +61,10 @@ def preview(config: TableConfig, places: Places) -> Preview:
         plan = plan_increment(config, reading, state, Wish())
         estimate: int | None
         statement, estimate = reading.explain(plan.columns, plan.read.where)
-        if config.watermark_type is WatermarkType.logical:
+        if isinstance(plan.strategy, Streaming):
             position, why = where_to_stream_from(config, reading.table, plan, state)
             if position:
-                plan, estimate = streamed(config, plan, state, position), None
-                statement = f"START_REPLICATION SLOT {position.slot} LOGICAL 0/0 (publication_names '{position.slot}')"
+                plan, estimate, statement = plan_of_stream(config, plan, state, position), None, position.statement
             else:
                 plan = dataclasses.replace(plan, read=plan.read.warned(f"scanned, not streamed: {why}"))
         return Preview(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -96,11 +97,12 @@ class Fence:
     """What a strategy wants looked up before the snapshot is taken.
 
     ``clock``: since when transactions have been open. ``locks``: the maximum of the column ``name``, and then who may
-    be writing the table. ``stream``: what the slot ``name`` has to send of it.
+    be writing the table. ``stream``: what the slot ``name`` has to send of it, and how far a ``topic`` goes.
     """
 
     kind: Literal["clock", "locks", "stream"]
     name: str
+    topic: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ class StreamFence:
     writers: tuple[int, ...]  # transactions that may have written the table, before the snapshot
     in_progress: tuple[int, ...]  # transactions below its xmax that the snapshot does not see
     position: int  # LSN after the snapshot: all that it sees has ended there or before
+    lost: bool = False  # the slot, or what it should still have
+    extents: Mapping[int, tuple[int, int]] = field(default_factory=dict)  # of a topic's partitions, before the snapshot
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ LEVELS = [
         "receipt",
         "sync",
         "stream",
+        "streamed",
+        "topic",
         "batch",
         "advisor",
         "preview",

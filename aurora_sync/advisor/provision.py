@@ -7,19 +7,21 @@ then the slot, whose creation waits until every transaction that began before th
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
-from aurora_sync.config.tables import TableConfig
+from aurora_sync.config.tables import SLOTS, Connector, TableConfig, WatermarkType
 from aurora_sync.errors import ConfigError
 from aurora_sync.increment import Slot
 from aurora_sync.relation import SourceTable
 from aurora_sync.source import catalogue, publication, slot
 from aurora_sync.source.connection import connect
 from aurora_sync.source.publication import Leaf, Publication, Server
+from aurora_sync.source.role_settings import ROLE_SETTINGS, has_settings, role_exists
 from aurora_sync.strategies import strategy_for
 from aurora_sync.validation import preflight
 
@@ -64,6 +66,7 @@ def survey(connection: Connection, configs: Sequence[TableConfig]) -> Survey:
     steps = [
         *_server(server, found),
         *(step for config in configs for step in _table(config, tables[config.qualified_name], leaves)),
+        *_connectors(connection, configs),
         *_publication(name, published, [table for table in tables.values() if table]),
         *_slot(name, found),
     ]
@@ -86,6 +89,15 @@ def apply(dsn: str, configs: Sequence[TableConfig], *, timeout: str) -> list[Ste
             for statement in [step.statement for step in found.steps if step.statement]:
                 cursor.execute(statement)
         return list(found.steps)
+
+
+def apply_all(dsn: str, configs: Iterable[TableConfig], *, timeout: str = "1min") -> list[Step]:
+    """The same for the tables of every slot."""
+    slots = defaultdict[str, list[TableConfig]](list)
+    for config in configs:
+        if config.watermark_type in SLOTS:
+            slots[config.slot_name].append(config)
+    return [step for tables in slots.values() for step in apply(dsn, tables, timeout=timeout)]
 
 
 def teardown(name: str, found: Slot | None, published: Publication | None) -> list[Step]:
@@ -132,6 +144,24 @@ def _table(config: TableConfig, table: SourceTable | None, leaves: dict[int, lis
         if leaf.columns is None or (key and key <= leaf.columns):
             continue
         yield _identity(leaf, key)
+
+
+def _connectors(connection: Connection, configs: Sequence[TableConfig]) -> Iterator[Step]:
+    """Settings of the roles that Debezium logs in as."""
+    of_debezium = [config for config in configs if config.watermark_type is WatermarkType.debezium]
+    for role in sorted({(config.connector or Connector()).role for config in of_debezium}):
+        if not role_exists(connection, role):
+            yield Step(f"create role {role}, with LOGIN and REPLICATION", None, "the connector logs in as it")
+        elif not has_settings(connection, role):
+            where = sql.SQL("ALTER ROLE {} IN DATABASE {} SET ").format(
+                sql.Identifier(role), sql.Identifier(connection.info.dbname)
+            )
+            settings = [
+                where + sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value))
+                for name, value in ROLE_SETTINGS.items()
+            ]
+            because = "what the connector sends of floats, bytea, intervals and times depends on them"
+            yield Step(f"set how role {role} writes values", sql.SQL("; ").join(settings), because)
 
 
 def _identity(leaf: Leaf, key: frozenset[str]) -> Step:

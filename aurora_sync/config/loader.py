@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from aurora_sync.config.document import Document, KeyPath, parse, quote, read
-from aurora_sync.config.tables import TableConfig, TableOptions, TablesFile, literal
+from aurora_sync.config.tables import SLOTS, TableConfig, TableOptions, TablesFile, literal
 from aurora_sync.errors import ConfigError
 
 M = TypeVar("M", bound=BaseModel)
@@ -113,7 +113,7 @@ def expand(config: SyncConfig, existing: Iterable[tuple[str, str]]) -> list[Tabl
                 taken[schema, name] = entry
                 named = {"schema_": schema, "table_name": name, "exclude": []}
                 tables.append((entry, entry.table.model_copy(update=named)))
-    _refuse(config.path, [*problems, *_same_target(tables)])
+    _refuse(config.path, [*problems, *_conflicts(tables)])
     return [table for _, table in tables]
 
 
@@ -130,9 +130,10 @@ def _refuse(path: Path, problems: list[Problem]) -> None:
         raise ConfigError([_legible(f"{path}:{line}: {text}" if line else f"{path}: {text}") for line, text in ordered])
 
 
-def _same_target(tables: Iterable[tuple[Entry, TableConfig]]) -> Iterator[Problem]:
+def _conflicts(tables: Iterable[tuple[Entry, TableConfig]]) -> Iterator[Problem]:
     first: dict[tuple[str, str], tuple[Entry, TableConfig]] = {}
     names: dict[str, TableConfig] = {}
+    slots: dict[str, tuple[Entry, TableConfig]] = {}
     for entry, table in tables:
         other_entry, other = first.setdefault(table.target, (entry, table))
         if other is not table:
@@ -149,6 +150,16 @@ def _same_target(tables: Iterable[tuple[Entry, TableConfig]]) -> Iterator[Proble
                 f"table {table.qualified_name}: schema {table.schema_!r} and schema {twin.schema_!r} with their tables "
                 "make the same name because of the dots in them; sync only one of them",
             )
+        if table.watermark_type not in SLOTS:
+            continue
+        other_entry, other = slots.setdefault(table.slot_name, (entry, table))
+        for key in ("watermark_type", "topic_prefix", "connector"):
+            if getattr(other, key) != getattr(table, key):
+                yield (
+                    entry.line,
+                    f"table {table.qualified_name}: slot: {table.slot_name} is also the slot of {other.qualified_name}"
+                    f"{_in_line(other_entry)}, which has another {key}; a slot has one reader, give it another",
+                )
 
 
 def _in_line(entry: Entry) -> str:
@@ -197,7 +208,7 @@ class _Reading:
         for line, path, text in self.document.problems:
             self.problem(path, text, line)
         valid = [entry for entry in entries if entry]
-        self.problems += _same_target((entry, entry.table) for entry in valid if not entry.glob)
+        self.problems += _conflicts((entry, entry.table) for entry in valid if not entry.glob)
         return valid
 
     def defaults(self, own: Any) -> dict[str, Any]:

@@ -57,6 +57,8 @@ VARIABLES = (
     Variable("SNOWFLAKE_HOST", "host of a private link or a local server"),
     Variable("SNOWFLAKE_PORT", "port of that host"),
     Variable("SNOWFLAKE_PROTOCOL", "`https` or `http`, for that host"),
+    Variable("KAFKA_BOOTSTRAP_SERVERS", "for `watermark_type: debezium`: brokers, `host:port,host:port`"),
+    Variable("KAFKA_PROPERTIES", "a file of further settings of librdkafka, a `name=value` in each line"),
     Variable("AWS_REGION", "region of the bucket; this and all other `AWS_*` variables are read by boto3"),
     Variable("AWS_ENDPOINT_URL_S3", "another S3 server than Amazon's"),
 )
@@ -99,6 +101,8 @@ class Settings:
     warehouse: DuckDBSettings | SnowflakeSettings
     tables: Path = Path("tables.yaml")
     log_schema: str = "_AURORA_SYNC"
+    brokers: str = ""
+    broker_properties: Path | None = None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
@@ -115,6 +119,8 @@ class Settings:
             warehouse=DuckDBSettings(Path(path)) if kind == "duckdb" else _snowflake(given),
             tables=Path(given["AURORA_SYNC_TABLES"]),
             log_schema=given["AURORA_SYNC_SCHEMA"],
+            brokers=given["KAFKA_BOOTSTRAP_SERVERS"],
+            broker_properties=Path(given["KAFKA_PROPERTIES"]) if given["KAFKA_PROPERTIES"] else None,
         )
 
 

@@ -34,6 +34,7 @@ class WatermarkType(StrEnum):
     composite = "composite"
     full_snapshot = "full_snapshot"
     logical = "logical"
+    debezium = "debezium"
 
 
 # Which keys a watermark_type needs, and which it may have besides. A key named here is refused on every
@@ -45,6 +46,7 @@ NEEDS: dict[WatermarkType, tuple[str, ...]] = {
     WatermarkType.xmin: (),
     WatermarkType.full_snapshot: (),
     WatermarkType.logical: (),
+    WatermarkType.debezium: ("topic_prefix",),
 }
 ALLOWS: dict[WatermarkType, tuple[str, ...]] = {
     WatermarkType.timestamp: ("watermark_set_by",),
@@ -53,10 +55,19 @@ ALLOWS: dict[WatermarkType, tuple[str, ...]] = {
     WatermarkType.xmin: ("append_only",),
     WatermarkType.full_snapshot: (),
     WatermarkType.logical: ("slot",),
+    WatermarkType.debezium: ("slot", "connector"),
 }
-STRATEGY_KEYS = ("watermark_col", "watermark_cols", "watermark_set_by", "lookback", "append_only", "slot")
+STRATEGY_KEYS = (
+    *("watermark_col", "watermark_cols", "watermark_set_by", "lookback", "append_only"),
+    *("slot", "topic_prefix", "connector"),
+)
 # Of the slot, and the publication, of tables that name none.
 SLOT = "aurora_sync"
+CONNECTOR_SLOT = "aurora_sync_debezium"
+SLOTS = (WatermarkType.logical, WatermarkType.debezium)  # read from one
+# In place of a value that an update did not change. A row with this very text would be taken for unchanged, so it is
+# one that nobody writes.
+PLACEHOLDER = "aurora_sync.unchanged.9f3c61d27ab84e05"
 
 
 @dataclass(frozen=True)
@@ -131,6 +142,7 @@ Policy = Annotated[
     ),
 ]
 Slot = Annotated[str, Matches(r"[a-z0-9_]{1,63}", "up to 63 lower-case letters, digits and '_'")]
+Topic = Annotated[str, Matches(r"[A-Za-z0-9._-]{1,100}", "up to 100 letters, digits, '_', '-' or '.'")]
 Group = Annotated[str, Matches(r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*", "letters, digits and '_', in segments joined by '/'")]
 
 
@@ -272,6 +284,61 @@ class Checks(_Model):
     )
 
 
+class Connector(_Model):
+    """How the Debezium connector is configured, by its own names. The defaults are what ``cdc connector`` prints, the
+    one configuration under which every value comes as it is; what another makes uncertain is refused by column."""
+
+    decimal: Literal["string", "precise", "double"] = Field(
+        "string",
+        alias="decimal.handling.mode",
+        description="precise makes NaN NULL and drops zeros at the end, double rounds.",
+    )
+    time: Literal[
+        "adaptive", "adaptive_time_microseconds", "connect", "isostring", "microseconds", "nanoseconds", "structured"
+    ] = Field(
+        "microseconds",
+        alias="time.precision.mode",
+        description="isostring sends 24:00 as 00:00, nanoseconds NULL for what is far away, connect milliseconds; "
+        "under the adaptive modes a number's unit is that of the column's precision when it was sent.",
+    )
+    interval: Literal["string", "numeric"] = Field(
+        "string", alias="interval.handling.mode", description="numeric makes microseconds of months and days."
+    )
+    binary: Literal["bytes", "base64", "base64-url-safe", "hex"] = Field(
+        "bytes",
+        alias="binary.handling.mode",
+        description="Under base64 and base64-url-safe an unchanged bytea comes as NULL.",
+    )
+    placeholder: str = Field(
+        PLACEHOLDER,
+        min_length=1,
+        alias="unavailable.value.placeholder",
+        description="A row with this very text would be taken for unchanged.",
+    )
+    failures: Literal["fail", "warn", "skip"] = Field(
+        "fail",
+        alias="event.converting.failure.handling.mode",
+        description="Debezium's own default goes on with NULL in place of a value that it could not convert.",
+    )
+    role: Name = Field(
+        "debezium", description="The role that it logs in as; `cdc setup` shows which settings it must have."
+    )
+    flattened: bool = Field(
+        False, description="ExtractNewRecordState is among its transforms, and the table is never truncated."
+    )
+    plain_arrays: bool = Field(
+        False,
+        description="Every array has one dimension and subscripts from 1. Debezium loses the others without a word, so "
+        "that tables with arrays are refused without this.",
+    )
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Under the connector's names."""
+        fields = type(self).model_fields
+        return {f.alias: getattr(self, name) for name, f in fields.items() if f.alias}
+
+
 class TableOptions(_Model):
     """Everything that can also stand under ``defaults:``."""
 
@@ -366,7 +433,8 @@ class TableConfig(TableOptions):
         description="How changed rows are found. timestamp: by a column with the time of the last change; "
         "integer: by an ever growing id, inserts only; composite: by a timestamp and further columns; xmin: by "
         "PostgreSQL's transaction ids, any table with rows of its own; full_snapshot: by reading everything; "
-        "logical: by a logical replication slot, deletes included.",
+        "logical: by a logical replication slot, deletes included; debezium: by a topic that Debezium's connector "
+        "writes, deletes included.",
     )
     watermark_col: Name | None = Field(None, description="timestamp and integer: the column that says what is new.")
     watermark_cols: Annotated[list[Name] | None, Field(min_length=2, json_schema_extra={"uniqueItems": True})] = Field(
@@ -392,7 +460,13 @@ class TableConfig(TableOptions):
     slot: Slot | None = Field(
         None,
         description=f"logical: replication slot and publication; default: {SLOT}. The tables of one slot are synced "
-        "together, in one transaction.",
+        f"together, in one transaction. debezium: those of the connector; default: {CONNECTOR_SLOT}.",
+    )
+    topic_prefix: Topic | None = Field(
+        None, description="debezium: topic.prefix of the connector; the topic is prefix.schema.table."
+    )
+    connector: Connector | None = Field(
+        None, description="debezium: options of the connector, where they are not those that `cdc connector` prints."
     )
     target_table: Name | None = Field(None, description="Table in the warehouse; default: the source's name.")
     columns: ColumnChoice = Field(default_factory=ColumnChoice, description="Which columns are synced; default: all.")
@@ -412,7 +486,7 @@ class TableConfig(TableOptions):
 
     @property
     def slot_name(self) -> str:
-        return self.slot or SLOT
+        return self.slot or (CONNECTOR_SLOT if self.watermark_type is WatermarkType.debezium else SLOT)
 
     @property
     def watermark_columns(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""``aurora-sync demo``: six legacy tables through S3 into a warehouse, then again while writers change them."""
+"""``aurora-sync demo``: seven legacy tables through S3 into a warehouse, then again while writers change them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from pathlib import Path
 import psycopg2
 from psycopg2 import sql
 
+from aurora_sync import batch
+from aurora_sync.advisor import provision
 from aurora_sync.config.loader import expand, load
 from aurora_sync.config.settings import Settings
 from aurora_sync.config.tables import TableConfig
@@ -22,7 +24,6 @@ from aurora_sync.embedded.writers import Writers
 from aurora_sync.increment import Receipt
 from aurora_sync.places import Places
 from aurora_sync.report import receipt_line
-from aurora_sync.sync import run
 from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.ddl import existing_columns, target_name
 
@@ -59,6 +60,8 @@ def demo(directory: Path, *, seconds: float, as_json: bool) -> int:
         places = Places.from_settings(settings)
         made = legacy.create(settings.dsn)
         tables = expand(load(settings.tables), ())
+        for step in provision.apply_all(settings.dsn, tables):
+            say(f"  {step.what}: {step.because}")
         say(
             f"Running after {time.monotonic() - began:.1f} s; the legacy database "
             + ("is new" if made else "was there")
@@ -91,10 +94,14 @@ def demo(directory: Path, *, seconds: float, as_json: bool) -> int:
 
 
 def _sync(tables: list[TableConfig], places: Places, say: Callable[[str], None]) -> list[Receipt]:
-    receipts = []
-    for table in tables:
-        receipts.append(run(table, places))
-        say(f"  {receipt_line(receipts[-1])}")
+    receipts: list[Receipt] = []
+
+    def keep(receipt: Receipt) -> None:
+        receipts.append(receipt)
+        say(f"  {receipt_line(receipt)}")
+
+    for each in batch.batches(tables, tables):
+        batch.run(each, places, keep)
     return receipts
 
 

@@ -1,6 +1,6 @@
-"""The sample legacy database: six tables as such databases have them, none designed for syncing.
+"""The sample legacy database: seven tables as such databases have them, none designed for syncing.
 
-All in the schema ``legacy``, about 190,000 rows, the same ones every time.
+All in the schema ``legacy``, about 195,000 rows, the same ones every time.
 
 =========== ===================================================== ==========================
 table       what it is                                            found by (tables.yaml)
@@ -11,6 +11,7 @@ invoices    updated_at kept by a trigger                          timestamp
 order_items updated_at kept by a trigger; many rows of one moment composite
 countries   small; rows come, change and go                       full_snapshot
 audit_trail no primary key, only ever inserted                    xmin, append_only
+baskets     rows come, change many times, and go                  logical
 =========== ===================================================== ==========================
 """
 
@@ -27,12 +28,14 @@ ORDERS = 50_000
 INVOICES = 25_000
 ORDER_ITEMS = 75_000
 AUDIT_LINES = 20_000
+BASKETS = 5_000
 _SIZES = {
     "customers": CUSTOMERS,
     "orders": ORDERS,
     "invoices": INVOICES,
     "order_items": ORDER_ITEMS,
     "audit_lines": AUDIT_LINES,
+    "baskets": BASKETS,
 }
 
 # Two programs that create the sample at once: the second waits, and finds it there.
@@ -47,7 +50,7 @@ def create(dsn: str) -> bool:
     try:
         with contextlib.closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_ADVISORY_LOCK,))
-            cursor.execute("SELECT to_regclass('legacy.audit_trail') IS NOT NULL")
+            cursor.execute("SELECT to_regclass('legacy.baskets') IS NOT NULL")
             if cursor.fetchone() == (True,):
                 return False
             cursor.execute("SET LOCAL timezone = 'UTC'")
@@ -58,7 +61,10 @@ def create(dsn: str) -> bool:
             cursor.execute(_TRIGGERS)
             return True
     except psycopg2.Error as error:
-        raise SourceError(f"the sample legacy database could not be created: {error}") from error
+        raise SourceError(
+            f"the sample legacy database could not be created: {error}",
+            hint="if an older release made it, `aurora-sync clean` removes it",
+        ) from error
 
 
 _TABLES = """
@@ -141,6 +147,16 @@ CREATE TABLE legacy.audit_trail (
     detail      jsonb
 );
 COMMENT ON TABLE legacy.audit_trail IS 'Who did what. No key, lines may repeat, and nothing is ever changed.';
+
+CREATE TABLE legacy.baskets (
+    basket_id   bigint PRIMARY KEY,
+    customer_id integer NOT NULL,
+    items       smallint NOT NULL,
+    total       numeric(12,2) NOT NULL,
+    page        text
+);
+COMMENT ON TABLE legacy.baskets IS 'What is in the basket just now. Every click changes a row; a purchase deletes it.';
+COMMENT ON COLUMN legacy.baskets.page IS 'The rendered page: long, stored out of line, and rarely changed';
 """
 
 _COUNTRIES = """
@@ -217,7 +233,13 @@ SELECT timestamp '2025-01-01' + i / 3 * interval '1 minute',
        CASE WHEN i %% 2 = 0 THEN jsonb_build_object('object', i %% 500, 'reason', 'customer''s wish') END
   FROM generate_series(1, %(audit_lines)s) i;
 
-ANALYZE legacy.customers, legacy.orders, legacy.invoices, legacy.order_items, legacy.countries, legacy.audit_trail;
+INSERT INTO legacy.baskets
+SELECT i, 1 + i * 7 %% %(customers)s, 1 + i %% 9, round((random() * 300)::numeric, 2),
+       CASE WHEN i %% 10 = 0 THEN (SELECT string_agg(md5(i || ' ' || n), E'\n') FROM generate_series(1, 200) n) END
+  FROM generate_series(1, %(baskets)s) i;
+
+ANALYZE legacy.customers, legacy.orders, legacy.invoices, legacy.order_items, legacy.countries, legacy.audit_trail,
+        legacy.baskets;
 """
 
 _TRIGGERS = """

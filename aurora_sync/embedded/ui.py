@@ -12,9 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from aurora_sync.advisor import provision
+from aurora_sync.config.settings import Settings
 from aurora_sync.embedded import legacy
 from aurora_sync.embedded.stack import Stack
 from aurora_sync.errors import ConfigError
+from aurora_sync.project import all_tables
+from aurora_sync.source.source import Source
 
 # A run in the middle of its merge gets this long to end when the UI is closed.
 STOP_SECONDS = 30
@@ -58,7 +62,9 @@ def _source(directory: Path) -> Iterator[None]:
         return
     with Stack(directory) as stack:
         os.environ.update(stack.environment())
-        legacy.create(os.environ["AURORA_DSN"])
+        settings = Settings.from_environment(os.environ)
+        legacy.create(settings.dsn)
+        provision.apply_all(settings.dsn, all_tables(settings, Source(settings.dsn)))
         yield
 
 

@@ -14,7 +14,7 @@ import psycopg2.errors
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from aurora_sync.embedded.legacy import CUSTOMERS, INVOICES, ORDER_ITEMS
+from aurora_sync.embedded.legacy import BASKETS, CUSTOMERS, INVOICES, ORDER_ITEMS
 from aurora_sync.errors import SourceError
 
 Changes = Counter[str]
@@ -77,8 +77,8 @@ class Writers:
         try:
             with connection.cursor() as cursor:
                 changes = self._statements(cursor, dice)
-        except psycopg2.errors.DeadlockDetected:
-            # Transactions that update the same customers in different order: the application would try again.
+        except (psycopg2.errors.DeadlockDetected, psycopg2.errors.UniqueViolation):
+            # Transactions that meet in the same rows in different order: the application would try again.
             connection.rollback()
             return Counter()
         if dice.random() < 0.1:
@@ -186,5 +186,29 @@ def _country(cursor: Cursor, dice: random.Random) -> Changes:
     return Counter({"countries inserted" if cursor.fetchone() == (True,) else "countries updated": 1})
 
 
-_ACTIONS: list[Callable[[Cursor, random.Random], Changes]] = [_order, _audit, _customers, _pay, _items, _country]
-_WEIGHTS = [4, 2, 4, 2, 2, 1]
+def _basket(cursor: Cursor, dice: random.Random) -> Changes:
+    """A click or two in a basket, a new basket, one that is bought, or one that moves to another key."""
+    basket = dice.randint(1, 2 * BASKETS)
+    kind = dice.random()
+    if kind < 0.2:
+        cursor.execute("DELETE FROM legacy.baskets WHERE basket_id = %s", (basket,))
+        return Counter({"baskets deleted": cursor.rowcount})
+    if kind < 0.3:
+        cursor.execute(
+            "UPDATE legacy.baskets SET basket_id = %s WHERE basket_id = %s"
+            " AND NOT EXISTS (SELECT FROM legacy.baskets WHERE basket_id = %s)",
+            (3 * BASKETS + basket, basket, 3 * BASKETS + basket),
+        )
+        return Counter({"baskets updated": cursor.rowcount})
+    cursor.execute(
+        "INSERT INTO legacy.baskets VALUES (%s, %s, 1, %s) ON CONFLICT (basket_id)"
+        " DO UPDATE SET items = 1 + baskets.items %% 90, total = baskets.total + excluded.total RETURNING xmax = 0",
+        (basket, dice.randint(1, CUSTOMERS), dice.randint(100, 9900) / 100),
+    )
+    return Counter({"baskets inserted" if cursor.fetchone() == (True,) else "baskets updated": 1})
+
+
+_ACTIONS: list[Callable[[Cursor, random.Random], Changes]] = [
+    *(_order, _audit, _customers, _pay, _items, _country, _basket)
+]
+_WEIGHTS = [4, 2, 4, 2, 2, 1, 4]

@@ -18,12 +18,15 @@ from dataclasses import dataclass, replace
 
 import dagster as dg
 
-from aurora_sync.config.tables import Freshness, TableConfig
+from aurora_sync.config.tables import Freshness, TableConfig, WatermarkType
+from aurora_sync.errors import AuroraSyncError
 from aurora_sync.orchestration import compat
 from aurora_sync.orchestration.assets import asset_key
 from aurora_sync.orchestration.metadata import RUN_SEQUENCE
 from aurora_sync.orchestration.resources import Connections
 from aurora_sync.source.connection import connect
+from aurora_sync.source.kafka import Kafka
+from aurora_sync.strategies.debezium import topic
 
 TICK_SECONDS = 30
 # What the counters missed (a crash, a view, a foreign table) is behind by this at the most.
@@ -66,6 +69,14 @@ class Request:
     failures: int = 0  # of its last runs, in a row
 
 
+def topic_marks(kafka: Kafka, tables: Sequence[TableConfig]) -> dict[str, str]:
+    """Of the tables that Debezium sends: how far their topics go. The source's own counters are ahead of them. Raises
+    SourceError or ConfigError."""
+    topics = {table.qualified_name: topic(table) for table in _of_topics(tables)}
+    ends = kafka.ends(list(topics.values())) if topics else {}
+    return {name: f"topic {sorted(ends[of].items())}" for name, of in topics.items()}
+
+
 def read_marks(dsn: str, tables: Sequence[TableConfig]) -> dict[str, str]:
     """A mark for every table that exists; empty where counters tell nothing: of views, of foreign tables, and of
     everything on a reader, which counts its own work only."""
@@ -73,6 +84,10 @@ def read_marks(dsn: str, tables: Sequence[TableConfig]) -> dict[str, str]:
         names = {"schemas": [t.schema_ for t in tables], "names": [t.table_name for t in tables]}
         cursor.execute(_MARKS, names)
         return {name: mark[:8] if counted else "" for name, counted, mark in cursor.fetchall()}
+
+
+def _of_topics(tables: Sequence[TableConfig]) -> list[TableConfig]:
+    return [table for table in tables if table.watermark_type is WatermarkType.debezium]
 
 
 def change_sensor(tables: Sequence[TableConfig], connections: Connections, name: str) -> dg.SensorDefinition:
@@ -87,7 +102,14 @@ def change_sensor(tables: Sequence[TableConfig], connections: Connections, name:
     )
     def changes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         memory = from_cursor(context.cursor)
-        marks = read_marks(connections.settings().dsn, tables)
+        source = connections.places().source
+        marks = read_marks(source.dsn, tables)
+        try:
+            marks |= topic_marks(source.kafka, tables)
+        except AuroraSyncError as error:
+            context.log.warning("changes that Debezium sends cannot be seen: %s", error)
+            names = {table.qualified_name for table in _of_topics(tables)}
+            marks |= {name: memory[name].mark for name in names & memory.keys()}
         if unseen := sum(not mark for mark in marks.values()):
             context.log.warning(
                 "changes of %d tables cannot be seen (views, foreign tables, or AURORA_DSN names a reader): they are"

@@ -19,7 +19,7 @@ from typing import Any
 
 import dagster as dg
 
-from aurora_sync.config.tables import Check, RowCountCheck, SlotCheck, TableConfig, WatermarkType
+from aurora_sync.config.tables import SLOTS, Check, RowCountCheck, SlotCheck, TableConfig
 from aurora_sync.increment import Disposition, Level, Receipt, Verification
 from aurora_sync.orchestration import compat, metadata
 
@@ -56,7 +56,7 @@ def enabled(table: TableConfig) -> dict[str, Check]:
     checks: dict[str, Check] = {
         name: getattr(table.checks, {"schema": "schema_"}.get(name, name)) for name in _DESCRIPTIONS
     }
-    if table.watermark_type is not WatermarkType.logical:
+    if table.watermark_type not in SLOTS:
         del checks["slot"]
     return {name: check for name, check in checks.items() if check.enabled}
 
@@ -144,7 +144,12 @@ def slot(check: SlotCheck, receipt: Receipt) -> Verdict:
     if found.safe_bytes is not None:
         numbers["safe_bytes"] = found.safe_bytes
     if found.wal_status not in ("reserved", "extended"):
-        text += ": the server is about to take it away; the next run then makes it anew, and scans its tables"
+        then = (
+            "the connector needs a new one, and every run scans until then"
+            if receipt.consumed
+            else ("the next run makes it anew, and scans its tables")
+        )
+        text += f": the server is about to take it away, or has; {then}"
         return Verdict(False, text, ERROR, numbers)
     if kept > check.max_retained_gb:
         text += f", more than {check.max_retained_gb:,g} GB: runs are rare, or fail, or a transaction stays open"

@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from aurora_sync import sync
+from aurora_sync import batch
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.orchestration import compat, metadata
 from aurora_sync.orchestration.assets import TARGET, Increment, failure
@@ -24,7 +24,7 @@ PROGRESS_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class AuroraSyncIOManager(dg.IOManager):
-    """Knows no strategy: :func:`aurora_sync.sync.run` picks it by the table's configuration."""
+    """Knows no strategy: :func:`aurora_sync.batch.run_one` picks it by the table's configuration."""
 
     connections: Connections
 
@@ -36,7 +36,7 @@ class AuroraSyncIOManager(dg.IOManager):
         """
         if not obj.applied:
             try:
-                obj.receipt = sync.run(
+                obj.receipt = batch.run_one(
                     obj.table,
                     self.connections.places(),
                     full=obj.options.full,

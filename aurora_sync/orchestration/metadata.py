@@ -45,6 +45,9 @@ def of_receipt(receipt: Receipt) -> dict[str, Any]:
     if receipt.slot is not None:
         metadata |= {"slot_retained_bytes": receipt.slot.retained_bytes, "slot_lag_bytes": receipt.slot.lag_bytes}
         metadata["slot_wal_status"] = receipt.slot.wal_status
+    if receipt.consumed is not None:
+        metadata |= {f"topic_{name}": value for name, value in vars(receipt.consumed).items() if name != "topic"}
+        metadata["topic"] = receipt.consumed.topic
     if receipt.waited_seconds is not None:
         metadata["changes_waited_seconds"] = milliseconds(receipt.waited_seconds)
     if receipt.schema_changes:

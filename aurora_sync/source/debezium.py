@@ -30,10 +30,11 @@ from typing import Any
 
 from aurora_sync.errors import ConfigError, Kind, SourceError
 from aurora_sync.increment import Column
-from aurora_sync.source.debezium_values import Field, Modes, Value, Values
-from aurora_sync.source.pgoutput import UNCHANGED
+from aurora_sync.source import pgoutput
+from aurora_sync.source.debezium_values import Field, Modes, Values
+from aurora_sync.source.pgoutput import UNCHANGED, Value
 
-Row = tuple[Value, ...]
+Row = pgoutput.Values
 Headers = Iterable[tuple[str, bytes | None]]
 
 _OLD_KEY, _NEW_KEY = "__debezium.oldkey", "__debezium.newkey"

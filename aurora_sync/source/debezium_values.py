@@ -40,11 +40,12 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, Self
 
+from aurora_sync.config.tables import Connector
 from aurora_sync.errors import ConfigError
 from aurora_sync.increment import Column
-from aurora_sync.source.pgoutput import UNCHANGED
+from aurora_sync.source.pgoutput import UNCHANGED, Value
 from aurora_sync.source.spelling import (
     DAY,
     ISO,
@@ -67,14 +68,14 @@ TimeMode = Literal[
 ]
 BinaryMode = Literal["bytes", "base64", "base64-url-safe", "hex"]
 
-Value = bytes | object | None  # the second: UNCHANGED
+
 Field = Mapping[str, Any]  # a field of a Connect schema; empty where messages carry none
 
 
 @dataclass(frozen=True)
 class Modes:
     """The connector's options that decide what a value means, by the names that they have there, and what only the user
-    knows. The defaults are what advisor/debezium.py configures; whatever is not certain is False.
+    knows. Whatever is not certain is False.
 
     Where messages carry their schema, it goes before ``decimal``, ``time`` and ``binary``.
     """
@@ -87,9 +88,24 @@ class Modes:
     full_before: bool = False  # the table has REPLICA IDENTITY FULL, so that the values before are all there
     conversion_fails: bool = False  # event.converting.failure.handling.mode is fail
     plain_arrays: bool = False  # every array has one dimension, and subscripts from 1
-    pinned_session: bool = False  # Debezium's role has the settings of advisor/debezium.py
+    pinned_session: bool = False  # Debezium's role has those of role_settings.py
     infinite_intervals: bool = True  # the source knows them (PostgreSQL 17 and later)
     flattened: bool = False  # events went through ExtractNewRecordState, which drops every TRUNCATE without a word
+
+    @classmethod
+    def of(cls, connector: Connector, *, pinned_session: bool, infinite_intervals: bool) -> Self:
+        return cls(
+            decimal=connector.decimal,
+            time=connector.time,
+            interval=connector.interval,
+            binary=connector.binary,
+            placeholder=connector.placeholder,
+            conversion_fails=connector.failures == "fail",
+            plain_arrays=connector.plain_arrays,
+            flattened=connector.flattened,
+            pinned_session=pinned_session,
+            infinite_intervals=infinite_intervals,
+        )
 
 
 class Values:

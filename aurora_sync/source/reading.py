@@ -25,6 +25,7 @@ from aurora_sync.source import catalogue, long_values, sums
 from aurora_sync.source.canary import read_back
 from aurora_sync.source.connection import pin
 from aurora_sync.source.copy_out import Progress, Sink, copy_out, count_rows, select_statement
+from aurora_sync.source.kafka import Kafka
 
 # Transactions of this database that may have taken a clock value already. Walsenders and workers of other
 # databases have another datname; a session that hides its start shows up in the second number. A procedure that
@@ -74,11 +75,11 @@ SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint, clo
 
 # A publication of all tables has no entry for one.
 _SLOT = """
-SELECT s.confirmed_flush_lsn - '0/0'::pg_lsn,
+SELECT (SELECT confirmed_flush_lsn - '0/0'::pg_lsn FROM pg_replication_slots
+         WHERE slot_name = %(name)s AND database = current_database() AND wal_status <> 'lost'),
        coalesce((SELECT r.oid FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
                   WHERE p.pubname = %(name)s AND r.prrelid = %(oid)s),
                 (SELECT oid FROM pg_publication WHERE pubname = %(name)s AND puballtables))::text
-  FROM pg_replication_slots s WHERE s.slot_name = %(name)s AND s.database = current_database()
 """
 
 # A transaction that has written holds its own id, and until it is visible the lock on what it wrote.
@@ -128,9 +129,10 @@ SELECT attname, min((attmissingval::text::text[])[1]),
 class Reading:
     """Use once, in order: :meth:`observe`, then :meth:`copy` and :meth:`count`, all on one connection."""
 
-    def __init__(self, connection: Connection, table: SourceTable) -> None:
+    def __init__(self, connection: Connection, table: SourceTable, kafka: Kafka) -> None:
         self._connection = connection
         self.table = table
+        self._kafka = kafka
 
     def observe(self, fence: Fence | None, *, max_minutes: int) -> Observation:
         """The source as of now; afterwards a REPEATABLE READ transaction is open and its snapshot fixed.
@@ -157,8 +159,9 @@ class Reading:
             labels = {str(oid): label for oid, label in cursor.fetchall()}
             if fence and fence.kind == "stream":
                 in_progress, position = _one(cursor, _POSITION)
-                confirmed, member, writers = before["stream"]
-                before["stream"] = StreamFence(confirmed, member, writers, tuple(in_progress), int(position))
+                before["stream"] = dataclasses.replace(
+                    before["stream"], in_progress=tuple(in_progress), position=int(position)
+                )
         self._assert_unchanged()
         return Observation(
             snapshot=Snapshot(xmin, xmax, now),
@@ -235,7 +238,7 @@ class Reading:
         found: dict[str, Any] = {}
         with self._connection.cursor() as cursor:
             if fence and fence.kind == "stream":
-                found["stream"] = self._slot(cursor, fence.name)
+                found["stream"] = self._stream(cursor, fence)
             if fence and fence.kind == "locks":
                 column = sql.Identifier(fence.name)
                 table = sql.Identifier(self.table.schema, self.table.name)
@@ -256,20 +259,27 @@ class Reading:
         cursor.execute(_MEMBERS, {"oid": self.table.oid})
         return [self.table.oid, *(oid for oid, _ in cursor.fetchall())]
 
-    def _slot(self, cursor: Any, name: str) -> tuple[int, str, tuple[int, ...]]:
-        """The first fields of a :class:`StreamFence`. Raises SourceError where there is no such slot, or nothing that
-        publishes the table to it."""
-        cursor.execute(_SLOT, {"name": name, "oid": self.table.oid})
-        confirmed, member = cursor.fetchone() or (None, None)
-        if confirmed is None or member is None:
-            missing = f"publication {name} does not have the table" if member is None else ""
+    def _stream(self, cursor: Any, fence: Fence) -> StreamFence:
+        """As it is before the snapshot. Raises SourceError where nothing publishes the table, or no slot sends what is
+        published: unless it is a topic that is read, which others fill."""
+        cursor.execute(_SLOT, {"name": fence.name, "oid": self.table.oid})
+        ((confirmed, member),) = cursor.fetchall()
+        if member is None or (confirmed is None and not fence.topic):
+            missing = f"publication {fence.name} does not have the table"
             raise SourceError(
-                missing if confirmed is not None else f"there is no replication slot {name}",
+                missing if member is None else f"there is no replication slot {fence.name}",
                 where=self.table.qualified_name,
                 hint="`aurora-sync cdc setup` shows what is missing, and makes it",
             )
         cursor.execute(_WRITERS, (self._relations(cursor),))
-        return int(confirmed), member, tuple(xid for (xid,) in cursor.fetchall())
+        writers = tuple(xid for (xid,) in cursor.fetchall())
+        extents = {}
+        if fence.topic:
+            with self._kafka.topic(fence.topic) as topic:
+                extents = {number: (extent.low, extent.high) for number, extent in topic.extents.items()}
+        return StreamFence(
+            int(confirmed or 0), member, writers, in_progress=(), position=0, lost=confirmed is None, extents=extents
+        )
 
     def wire_types(self) -> dict[str, tuple[int, int]]:
         """Type and modifier of each column, as a change stream names them."""

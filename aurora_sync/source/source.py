@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aurora_sync.errors import SourceError
 from aurora_sync.relation import SourceTable
 from aurora_sync.source import catalogue
 from aurora_sync.source.connection import connect, database_name, describe
+from aurora_sync.source.kafka import Kafka
 from aurora_sync.source.reading import Reading
 
 
 @dataclass(frozen=True)
 class Source:
-    """A PostgreSQL database by its libpq string or URL. Making one does no I/O."""
+    """A PostgreSQL database by its libpq string or URL, and the brokers that its changes may go to. Making one does no
+    I/O."""
 
     dsn: str
+    kafka: Kafka = field(default_factory=Kafka)
 
     def __repr__(self) -> str:
         return f"Source({self.describe()})"
@@ -50,4 +53,4 @@ class Source:
                     where=f"{schema}.{name}",
                     hint="check table_name and schema in tables.yaml; `aurora-sync check` lists near names",
                 )
-            yield Reading(connection, table)
+            yield Reading(connection, table, self.kafka)

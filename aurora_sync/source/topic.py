@@ -7,7 +7,7 @@ offsets stand in it. Of transactional producers only what is committed is read, 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,8 +27,6 @@ _REFUSED = {
     "_SSL": "check security.protocol and the certificates",
     "TOPIC_AUTHORIZATION_FAILED": "grant this user READ and DESCRIBE on the topic",
     "CLUSTER_AUTHORIZATION_FAILED": "grant this user DESCRIBE on the cluster",
-    "UNKNOWN_TOPIC_OR_PART": "check the topic's name, and that the connector has begun to write it",
-    "_UNKNOWN_TOPIC": "check the topic's name, and that the connector has begun to write it",
     "_INVALID_ARG": "check the settings of the consumer",
 }
 _LOST = "a broker is gone, failing over or not reachable; check bootstrap.servers, or run again"
@@ -63,6 +61,7 @@ class Topic:
         self._name = name
         self._where = where
         self._errors = errors
+        # Without partitions while nobody has written to it.
         self.extents = {partition: self._extent(partition) for partition in self._partitions()}
         self._reached: dict[int, int] = {}
 
@@ -89,9 +88,10 @@ class Topic:
                 )
         return {partition: offsets.get(partition, 0) for partition in self.extents}
 
-    def lag(self, offsets: Mapping[int, int]) -> dict[int, int]:
-        """Offsets between those given and the end, by partition: as many messages at most."""
-        return {partition: extent.high - offsets.get(partition, 0) for partition, extent in self.extents.items()}
+    def behind(self, offsets: Mapping[int, int]) -> int:
+        """Offsets between those given and the end as it is now: as many messages at most."""
+        ends = {partition: self._extent(partition).high for partition in self.extents}
+        return sum(end - offsets.get(partition, 0) for partition, end in ends.items())
 
     def read(self, offsets: Mapping[int, int]) -> Iterator[Message]:
         """The messages from these offsets to the end, one partition after another, each in its order.
@@ -147,6 +147,8 @@ class Topic:
     def _partitions(self) -> list[int]:
         metadata = self._asked(lambda: self._consumer.list_topics(self._name, timeout=_TIMEOUT))
         topic = metadata.topics[self._name]
+        if topic.error and topic.error.name() in ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC"):
+            return []
         if topic.error:
             raise translate(topic.error, where=self._where)
         return sorted(topic.partitions)
@@ -191,13 +193,20 @@ def open_topic(settings: Mapping[str, str], name: str) -> Iterator[Topic]:
 
     Raises ConfigError where confluent-kafka is not installed, SourceError where the brokers refuse or fail.
     """
+    with open_topics(settings, [name]) as (topic,):
+        yield topic
+
+
+@contextmanager
+def open_topics(settings: Mapping[str, str], names: Sequence[str]) -> Iterator[list[Topic]]:
+    """Several, behind one consumer: of one at a time messages can be read."""
     try:
         from confluent_kafka import Consumer, KafkaException
     except ImportError as error:
         raise ConfigError(
             "reading Kafka needs the package confluent-kafka", hint="install aurora-sync[debezium]"
         ) from error
-    where, errors = f"topic {name} at {settings.get('bootstrap.servers', '?')}", list[Any]()
+    servers, errors = settings.get("bootstrap.servers", "?"), list[Any]()
     ours = {
         "group.id": "aurora_sync",  # librdkafka wants one; it is never joined
         "enable.auto.commit": "false",
@@ -211,9 +220,9 @@ def open_topic(settings: Mapping[str, str], name: str) -> Iterator[Topic]:
     try:
         consumer = Consumer({**settings, **ours, "error_cb": errors.append}, logger=_Quiet())
     except KafkaException as exception:
-        raise translate(exception.args[0], where=where) from exception
+        raise translate(exception.args[0], where=f"brokers {servers}") from exception
     try:
-        yield Topic(consumer, name, where, errors)
+        yield [Topic(consumer, name, f"topic {name} at {servers}", errors) for name in names]
     finally:
         consumer.close()
 

@@ -24,7 +24,8 @@ class ReadPlan:
 
     ``method`` says in words how the rows are found; ``warnings`` why a faster method was not used or what
     the chosen one cannot see. ``doubts`` say what the read rests on without proof, and what would prove it: with
-    one, the increment is not certified.
+    one, the increment is not certified. ``bound`` says up to what the rows are complete, where that is not the
+    snapshot.
     """
 
     where: sql.Composable | None
@@ -33,6 +34,7 @@ class ReadPlan:
     warnings: tuple[str, ...] = ()
     scope: sql.Composable | None = None  # which rows the target should hold afterwards; None: all
     doubts: tuple[str, ...] = ()
+    bound: str = ""
 
     def warned(self, text: str) -> ReadPlan:
         return replace(self, warnings=(text, *self.warnings))

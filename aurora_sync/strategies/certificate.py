@@ -39,6 +39,8 @@ def certify(
     level, text = Level.CERTIFIED, f"every change committed before {moment} is in the target: {', '.join(changes)}"
     if at.token.in_recovery:
         level, text = Level.BOUNDED, f"as certified, up to what the reader had not replayed by {moment}"
+    elif plan.bound:
+        level, text = Level.BOUNDED, f"{plan.bound} is in the target: {', '.join(changes)}"
     elif plan.scope is not None and at.oldest_writer:
         lag = (snapshot.taken_at - at.oldest_writer).total_seconds()
         text = f"rows written since {at.oldest_writer_name} began, {lag:,.0f} s before, wait until it ends"
@@ -58,7 +60,9 @@ def certify(
         "token": f"system {at.token.system_identifier or 'not shown'}, timeline {at.token.timeline}, table oid"
         f" {at.token.table_oid}, {len(at.canaries)} canaries as they were left",
     }
-    if "slot" in value:
+    if "offsets" in value:
+        rests_on["stream"] = f"topic {value['topic']}, every message before {value['offsets']}"
+    elif "slot" in value:
         rests_on["stream"] = f"replication slot {value['slot']}, every commit before LSN {value['lsn']:X}"
     if value.get("fence"):
         rests_on["fence"] = str(value["fence"])

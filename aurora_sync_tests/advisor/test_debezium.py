@@ -1,28 +1,33 @@
-"""The advised connector, and what it needs at the source. scenarios/debezium_events runs it."""
+"""The advised connector. scenarios/debezium_events and scenarios/debezium run it."""
 
 from __future__ import annotations
 
 import json
 import re
 
-import psycopg2
 import pytest
-from psycopg2.extensions import parse_dsn
 
-from aurora_sync.advisor.debezium import PLACEHOLDER, Source, connector, modes, pattern, statements, topic
-from aurora_sync.config.tables import TableConfig, WatermarkType
+from aurora_sync.advisor.debezium import Source, connector, pattern
+from aurora_sync.config.tables import PLACEHOLDER, Connector, TableConfig, WatermarkType
 from aurora_sync.errors import ConfigError
+from aurora_sync.strategies.debezium import topic
 
-SOURCE = Source("db.example", "shop", "debezium")
+SOURCE = Source("db.example", "shop")
 HOSTILE = ["a b", "a,b", "a.b", "a$b", 'a"b', "${env:X}", "a\\b", "(a|b)*", "ünï", "日本", "A", "x'y", "line\nbreak"]
 
 
-def table(name: str, schema: str = "public") -> TableConfig:
-    return TableConfig(table_name=name, schema_=schema, watermark_type=WatermarkType.logical)
+def table(name: str, schema: str = "public", **connector: object) -> TableConfig:
+    return TableConfig(
+        table_name=name,
+        schema_=schema,
+        watermark_type=WatermarkType.debezium,
+        topic_prefix="pg",
+        connector=Connector.model_validate(connector),
+    )
 
 
-def config(*tables: TableConfig, source: Source = SOURCE, schemas: bool = False) -> dict[str, str]:
-    made = connector(tables, source, slot="s", publication="p", prefix="pg", schemas=schemas)
+def config(*tables: TableConfig) -> dict[str, str]:
+    made = connector(tables, SOURCE)
     assert made["name"] == "pg"
     assert isinstance(made["config"], dict)
     return made["config"]
@@ -48,17 +53,16 @@ def test_options_that_change_values_are_those_that_do_not() -> None:
     assert {name: made[name] for name in expected} == expected
 
 
-def test_events_are_read_as_they_are_configured() -> None:
-    made, read = config(table("orders")), modes()
-    assert (read.decimal, read.time) == (made["decimal.handling.mode"], made["time.precision.mode"])
-    assert (read.interval, read.binary) == (made["interval.handling.mode"], made["binary.handling.mode"])
-    assert read.placeholder == made["unavailable.value.placeholder"]
+def test_the_options_of_tables_yaml_are_the_connectors() -> None:
+    """By its own names: an existing connector's can be copied."""
+    made = config(table("orders", **{"decimal.handling.mode": "precise", "role": "cdc"}))
+    assert (made["decimal.handling.mode"], made["database.user"]) == ("precise", "cdc")
 
 
 def test_no_password_stands_in_it() -> None:
     assert config(table("orders"))["database.password"] == "${env:DEBEZIUM_PASSWORD}"
     with pytest.raises(ConfigError, match="must be a reference") as raised:
-        Source("h", "d", "u", password="hunter2")
+        Source("h", "d", password="hunter2")
     assert "hunter2" not in str(raised.value)
 
 
@@ -76,31 +80,6 @@ def test_several_tables_are_a_list() -> None:
 
 
 def test_two_tables_never_share_a_topic() -> None:
-    assert topic("pg", table("a b")) == "pg.public.a_b"
+    assert topic(table("a b")) == "pg.public.a_b"
     with pytest.raises(ConfigError, match=r"public\.a b and public\.a_b would share the topic pg\.public\.a_b"):
         config(table("a b"), table("a_b"), table("c"))
-
-
-def test_the_statements_run_and_pin_the_session_of_the_role(dsn: str) -> None:
-    parts = parse_dsn(dsn)
-    source = Source(parts["host"], parts["dbname"], parts["user"])
-    tables = [table(name, 'my "schema"') for name in HOSTILE]
-    connection = psycopg2.connect(dsn)
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        cursor.execute('CREATE SCHEMA "my ""schema"""')
-        for name in HOSTILE:
-            quoted = name.replace('"', '""')
-            cursor.execute(f'CREATE TABLE "my ""schema"""."{quoted}" (id int PRIMARY KEY)')
-        for statement in statements(tables, source, slot="advice", publication="p u b"):
-            cursor.execute(statement)
-        try:
-            cursor.execute("SELECT tablename FROM pg_publication_tables WHERE pubname = 'p u b'")
-            assert sorted(name for (name,) in cursor.fetchall()) == sorted(HOSTILE)
-            with psycopg2.connect(dsn) as other, other.cursor() as session:
-                session.execute("SELECT current_setting('bytea_output'), current_setting('IntervalStyle')")
-                assert session.fetchone() == ("hex", "iso_8601")
-            other.close()
-        finally:
-            cursor.execute("SELECT pg_drop_replication_slot('advice')")
-    connection.close()

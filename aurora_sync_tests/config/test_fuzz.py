@@ -147,13 +147,15 @@ def test_any_text_is_a_clear_error(tables_yaml: Path, text: str) -> None:
 RIGHT: dict[str, Sequence[str]] = {
     "table_name": ["t9", "legacy.t", "audit_?", "'[*]a[.]b'", "'*'", "'a[b'", "'[z-a]*'", "🦆", "'[[]'", "'[a--b]*'"],
     "schema": ["legacy", "'*'", "ünï", "a.b"],
-    "watermark_type": ["timestamp", "integer", "xmin", "composite", "full_snapshot", "logical"],
+    "watermark_type": ["timestamp", "integer", "xmin", "composite", "full_snapshot", "logical", "debezium"],
     "watermark_col": ["id", "null", "Ü b"],
     "watermark_cols": ["[a, b]", "null"],
     "watermark_set_by": ["database", "application", "null"],
     "lookback": ["1", "0x10", "1_000", "9223372036854775807", "null"],
     "append_only": ["true", "no"],
     "slot": ["orders_2", "null"],
+    "topic_prefix": ["shop", "a.b-c_9", "null"],
+    "connector": ["{}", "{decimal.handling.mode: precise, role: cdc}", "{plain_arrays: true}", "null"],
     "primary_key": ["id", "[a, b]", "null"],
     "exclude": ["audit_a", "['*b', public.*]", "'[!a]*'"],
     "target_schema": ["x", "null"],
@@ -329,6 +331,7 @@ def test_every_right_value_of_a_key_is_accepted_somewhere(tables_yaml: Path, key
                 {"table_name": "t", "watermark_type": "full_snapshot"},
                 {"table_name": "t", "watermark_col": "c"},
                 {"table_name": "t", "watermark_type": "logical"},
+                {"table_name": "t", "watermark_type": "debezium", "topic_prefix": "p"},
             ]
         ]
         assert any(read(tables_yaml, f"{default}tables:\n- {text}\n".encode()) for text in entries), value

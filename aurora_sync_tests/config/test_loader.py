@@ -161,7 +161,7 @@ tabels: []
     assert found == [
         "2: defaults: delets: unknown key (did you mean 'deletes'?)",
         "5: table legacy.orders: watermark_type: found 'timestam'; allowed: timestamp, integer, xmin, composite, "
-        "full_snapshot, logical (did you mean 'timestamp'?)",
+        "full_snapshot, logical, debezium (did you mean 'timestamp'?)",
         "8: table legacy.stock: watermark_col: found 'id'; it belongs to watermark_type timestamp or integer, "
         "this is xmin",
         "9: table legacy.stock: lookback: found 'many'; allowed: a whole number",
@@ -487,3 +487,22 @@ def test_two_tables_that_dots_give_the_same_name_are_refused(tmp_path: Path) -> 
     )
     with pytest.raises(ConfigError, match=r"tables.yaml:3: table a\.b\.c: schema 'a' and schema 'a\.b'"):
         load(path)
+
+
+def test_a_slot_has_one_reader(tables_yaml: Path) -> None:
+    tables_yaml.write_text(
+        "tables:\n"
+        "- {table_name: a, watermark_type: logical}\n"
+        "- {table_name: b, watermark_type: logical}\n"
+        "- {table_name: c, watermark_type: debezium, topic_prefix: x}\n"
+        "- {table_name: d, watermark_type: debezium, topic_prefix: y}\n"
+        "- {table_name: e, watermark_type: debezium, topic_prefix: x, slot: aurora_sync}\n"
+    )
+    with pytest.raises(ConfigError) as raised:
+        load(tables_yaml)
+    text = str(raised.value)
+    assert "5: table public.d: slot: aurora_sync_debezium is also the slot of public.c in line 4, which has" in text
+    assert "6: table public.e: slot: aurora_sync is also the slot of public.a in line 2, which has" in text
+    assert "another topic_prefix" in text
+    assert "another watermark_type" in text
+    assert "public.b" not in text

@@ -14,7 +14,7 @@ from aurora_sync.embedded import legacy
 from aurora_sync.embedded.writers import Writers
 from aurora_sync.errors import SourceError
 
-TABLES = ("customers", "orders", "invoices", "order_items", "countries", "audit_trail")
+TABLES = ("customers", "orders", "invoices", "order_items", "countries", "audit_trail", "baskets")
 
 
 def counts(dsn: str) -> dict[str, int]:
@@ -58,7 +58,7 @@ def test_every_table_of_the_sample_has_a_comment_and_an_entry_in_tables_yaml(leg
     assert all(comments.values())
     config = load(Path(__file__).parents[2] / "tables.yaml")
     assert {entry.table.qualified_name for entry in config.tables} == {f"legacy.{table}" for table in TABLES}
-    assert len({entry.table.watermark_type for entry in config.tables}) == 5
+    assert len({entry.table.watermark_type for entry in config.tables}) == 6
 
 
 def test_trigger_keeps_updated_at(legacy_dsn: str) -> None:

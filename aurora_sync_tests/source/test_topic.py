@@ -6,13 +6,12 @@ import builtins
 from collections.abc import Iterator
 from typing import Any
 
+import confluent_kafka as kafka
 import pytest
 
 from aurora_sync.errors import ConfigError, GuardError, Kind, SourceError
 from aurora_sync.source import topic as module
 from aurora_sync.source.topic import Extent, open_topic
-
-kafka = pytest.importorskip("confluent_kafka", reason="confluent-kafka is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +43,7 @@ def test_all_messages_up_to_the_end_come_in_the_order_of_their_partition(
         messages = list(topic.read({}))
         assert topic.reached == {0: 3, 1: 0, 2: 1, 3: 0}
         assert topic.extents[0] == Extent(0, 3)
-        assert topic.lag({0: 1}) == {0: 2, 1: 0, 2: 1, 3: 0}
+        assert topic.behind({0: 1}) == 3
     assert [(m.partition, m.offset, m.value) for m in messages] == [
         *((0, 0, b"a"), (0, 1, b"b"), (0, 2, None)),
         (2, 0, b"c"),
@@ -149,3 +148,13 @@ def test_without_the_package_the_error_names_it(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(ConfigError, match=r"aurora-sync\[debezium\]"), open_topic({}, "none"):
         pass
+
+
+def test_a_topic_that_nobody_has_written_yet_is_empty(settings: dict[str, str]) -> None:
+    with open_topic(settings, "not_written_yet") as topic:
+        assert topic.extents == {}
+        assert list(topic.read({})) == []
+        assert topic.reached == {}
+        assert topic.behind({}) == 0
+        with pytest.raises(GuardError, match="partition 0 is gone"):
+            topic.start({0: 3})

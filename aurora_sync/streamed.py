@@ -1,0 +1,196 @@
+"""A table that a stream of changes brings up to date: from the look at it to its receipt.
+
+stream.py does this for all tables of a replication slot at once, topic.py for one table of Kafka.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from aurora_sync import sync
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.errors import RivalRunError, TargetChangedError
+from aurora_sync.increment import Applied, Disposition, Manifest, Part, Receipt, State
+from aurora_sync.places import Places
+from aurora_sync.plan import Plan, is_due
+from aurora_sync.receipt import receipt_of
+from aurora_sync.relation import SourceTable
+from aurora_sync.source.net_changes import NetChanges
+from aurora_sync.stage.layout import new_load_id
+from aurora_sync.stage.writer import Attempt
+from aurora_sync.stopwatch import Stopwatch
+from aurora_sync.strategies import identity
+from aurora_sync.strategies.base import ReadPlan
+from aurora_sync.strategies.certificate import certify
+from aurora_sync.strategies.streaming import Position, Streaming
+from aurora_sync.warehouse.apply import Increment, apply_all
+
+logger = logging.getLogger(__name__)
+
+# Of pending changes in memory; past that, those of the largest table are staged as a part of their own.
+PENDING_BYTES = 256_000_000
+
+
+@dataclass(kw_only=True)
+class Streamed:
+    """One table, and what its stream has brought so far. ``plan`` becomes that of a stream with :meth:`reach`."""
+
+    config: TableConfig
+    state: State
+    hinted: datetime | None
+    plan: Plan
+    changes: NetChanges
+    load_id: str = field(default_factory=new_load_id)
+    attempt: Attempt | None = None
+    parts: list[Part] = field(default_factory=list)
+    manifest: Manifest | None = None
+    uri: str | None = None
+
+    def write(self, places: Places, attempts: ExitStack) -> None:
+        """Stage what is pending as a part of its own."""
+        if self.attempt is None:
+            attempt = places.stage.attempt(self.config.qualified_name, self.load_id)
+            self.attempt = attempts.enter_context(attempt)
+        self.parts.append(self.changes.write(self.attempt.write, len(self.parts)))
+
+    def close(self, places: Places, attempts: ExitStack) -> None:
+        """Stage the rest, which may be nothing at all."""
+        if self.changes or not self.parts:
+            self.write(places, attempts)
+        assert self.attempt is not None
+        self.attempt.close()
+
+    def reach(self, position: Position) -> None:
+        """The stream was read up to there."""
+        self.plan = plan_of_stream(self.config, self.plan, self.state, position)
+
+    def commit(self, places: Places) -> None:
+        self.manifest = self._manifest()
+        self.uri = places.stage.commit(self.manifest)
+
+    def receipt(
+        self,
+        applied: Applied | None,
+        places: Places,
+        watch: Stopwatch,
+        warnings: tuple[str, ...],
+        oldest: datetime | None,
+    ) -> Receipt:
+        """Leaves a hint as well. ``oldest`` is when the first change that was not in the target was committed."""
+        config, plan, manifest, state = self.config, self.plan, self.manifest, self.state
+        if applied and manifest:
+            applied = dataclasses.replace(applied, adjusted=self.changes.adjusted + applied.adjusted)
+            warnings += tuple(map(str, applied.adjusted)) + tuple(change.text for change in applied.changes)
+            state = State(
+                applied.run_sequence,
+                manifest.watermark_after,
+                self.load_id,
+                applied.target_rows,
+                datetime.now(UTC),
+                state.reconciled,
+            )
+        else:
+            state = dataclasses.replace(state, idle_runs=state.idle_runs + 1)
+        if applied or self.hinted is None or (config.reconcile and config.reconcile.every):
+            warnings += sync.leave_hint(config, places, state, self.uri, None if applied else self.hinted)
+        receipt = receipt_of(
+            config, plan, manifest or self._manifest(), state, applied, None, None, self.uri, watch, warnings
+        )
+        if oldest is None:
+            return receipt
+        waited = (plan.at.snapshot.taken_at - oldest).total_seconds()
+        return dataclasses.replace(receipt, waited_seconds=max(0.0, waited))
+
+    def _manifest(self) -> Manifest:
+        """Of a table without changes it is written nowhere, and its watermark stays."""
+        plan, state, attempt = self.plan, self.state, self.attempt
+        after = plan.after(identity.canaries(state.watermark, plan.at, ()))
+        return Manifest(
+            table=self.config.qualified_name,
+            load_id=self.load_id,
+            prefix=attempt.prefix if attempt else "",
+            disposition=Disposition.CHANGES,
+            files=attempt.files if attempt else (),
+            columns=plan.columns,
+            key=plan.key,
+            watermark_before=state.watermark,
+            watermark_after=after if attempt or state.watermark is None else state.watermark,
+            expected_sequence=state.run_sequence,
+            expected_load_id=state.load_id,
+            certificate=plan.certificate,
+            parts=tuple(self.parts),
+        )
+
+
+def starting_again(once: Callable[[set[str], bool], None], what: str) -> None:
+    """Call ``once`` until no rival run and no changed target is in its way: twice at most for each table.
+
+    It is given the tables whose target is not as their last run left it, and whether hints may be trusted.
+    """
+    changed: set[str] = set()
+    trust_hint = True
+    while True:
+        try:
+            once(changed, trust_hint)
+            return
+        except (RivalRunError, TargetChangedError) as error:
+            if not trust_hint and (isinstance(error, RivalRunError) or error.where in changed):
+                raise
+            logger.warning("%s: starting again from the sync log: %s", what, error)
+            if not trust_hint:
+                changed.add(error.where)
+        trust_hint = False
+
+
+def scanned(receipt: Receipt, why: str) -> Receipt:
+    """The receipt of a scan that took the place of the stream."""
+    return dataclasses.replace(receipt, warnings=(f"scanned, not streamed: {why}", *receipt.warnings))
+
+
+def where_to_stream_from(
+    config: TableConfig, table: SourceTable, plan: Plan, state: State
+) -> tuple[Position | None, str]:
+    """The target's position in the stream, or None and why the table must be scanned."""
+    strategy, since = plan.strategy, plan.verdict.since.watermark if plan.verdict.since else None
+    assert isinstance(strategy, Streaming)
+    why = strategy.why_scan(config, table, since, plan.verdict.findings, plan.at)
+    if not why and is_due(config, state):
+        why = "a reconcile is due"
+    return (None, why) if why else (strategy.position_in(since), "")
+
+
+def plan_of_stream(config: TableConfig, plan: Plan, state: State, position: Position) -> Plan:
+    """The plan of a scan as that of a stream which is applied as far as the position."""
+    read = ReadPlan(None, Disposition.CHANGES, position.method, bound=position.bound)
+    value = position.to_value()
+    return dataclasses.replace(
+        plan,
+        read=read,
+        reconcile=False,
+        certificate=certify(
+            config,
+            plan.strategy,
+            read,
+            plan.at,
+            plan.verdict.findings,
+            value,
+            reconciled=state.reconciled,
+            now=False,
+        ),
+        watermark=dataclasses.replace(plan.watermark, value=value),
+    )
+
+
+def apply_streamed(moved: Sequence[Streamed], places: Places, query_tag: str) -> dict[str, Applied]:
+    """All or none, in one transaction. By load id."""
+    increments = [Increment(each.config, each.manifest, each.plan.strategy.name) for each in moved if each.manifest]
+    if not increments:
+        return {}
+    with places.warehouse.session(query_tag=query_tag) as session:
+        applied = apply_all(session, increments, places.stage.store, log_schema=places.log_schema)
+    return {increment.manifest.load_id: done for increment, done in zip(increments, applied, strict=True)}

@@ -1,0 +1,143 @@
+"""One table from its topic of Kafka, one increment, top to bottom.
+
+::
+
+    look at the table as a sync does ─► scan it where the topic cannot serve (sync.py)
+        ─► read the topic from our offsets to its end, net changes ─► S3, a manifest
+        ─► one warehouse transaction {changes, sync log row with the new offsets}
+
+The offsets stand in the sync log and are those of nobody else: no group is joined, no offset is committed to Kafka, so
+that a rebalance, a replay or a second reader changes nothing. Killed anywhere, the next run reads the same messages
+again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+
+from aurora_sync import streamed, sync
+from aurora_sync.config.tables import Connector, TableConfig
+from aurora_sync.errors import SourceError
+from aurora_sync.increment import Consumed, Receipt, Slot
+from aurora_sync.places import Places
+from aurora_sync.plan import Wish, plan_increment
+from aurora_sync.source import slot
+from aurora_sync.source.connection import connect
+from aurora_sync.source.copy_out import Progress
+from aurora_sync.source.debezium_values import Modes
+from aurora_sync.source.role_settings import has_settings
+from aurora_sync.source.topic_feed import TopicFeed
+from aurora_sync.stopwatch import Stopwatch
+from aurora_sync.strategies.debezium import TopicPosition
+from aurora_sync.streamed import Streamed, apply_streamed, scanned, starting_again, where_to_stream_from
+
+# Between two looks at how much is held.
+_EVERY_MESSAGES = 1000
+
+
+@dataclass(kw_only=True)
+class _Table(Streamed):
+    position: TopicPosition
+    feed: TopicFeed
+
+
+def run(
+    config: TableConfig,
+    places: Places,
+    on_receipt: Callable[[Receipt], object],
+    *,
+    allow_deletes: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> None:
+    """Bring the target up to what its topic had when this call began. Raises as :func:`aurora_sync.sync.run` does, and
+    ConfigError where an event cannot be read exactly."""
+    scan = partial(sync.run, config, places, allow_deletes=allow_deletes, on_progress=on_progress)
+    starting_again(partial(_run, config, places, on_receipt, scan), config.qualified_name)
+
+
+def _run(
+    config: TableConfig,
+    places: Places,
+    on_receipt: Callable[[Receipt], object],
+    scan: Callable[..., Receipt],
+    changed: set[str],
+    trust_hint: bool,
+) -> None:
+    full = config.qualified_name in changed
+    found = "its target was changed" if full else _look(config, places, trust_hint)
+    if isinstance(found, _Table):
+        on_receipt(_read(found, places))
+    else:
+        on_receipt(scanned(scan(full=full), found))
+
+
+def _look(config: TableConfig, places: Places, trust_hint: bool) -> _Table | str:
+    """The table as its topic finds it, or why it must be scanned; that never by a hint alone."""
+    state, hinted = sync.read_state(config, places, trust_hint=trust_hint)
+    with places.source.reading(config.schema_, config.table_name) as reading:
+        plan = plan_increment(config, reading, state, Wish())
+    position, why = where_to_stream_from(config, reading.table, plan, state)
+    if position is None:
+        return _look(config, places, False) if hinted else why
+    assert isinstance(position, TopicPosition)
+    modes = _modes(config.connector or Connector(), places, plan.at.token.major)
+    feed = TopicFeed(config.schema_, config.table_name, plan.columns, plan.key, modes, position.has)
+    return _Table(
+        config=config,
+        state=state,
+        hinted=hinted,
+        plan=plan,
+        position=position,
+        changes=feed.changes,
+        feed=feed,
+    )
+
+
+def _modes(connector: Connector, places: Places, major: int) -> Modes:
+    with connect(places.source.dsn) as connection:
+        pinned = has_settings(connection, connector.role)
+    return Modes.of(connector, pinned_session=pinned, infinite_intervals=major >= 17)
+
+
+def _read(table: _Table, places: Places) -> Receipt:
+    watch = Stopwatch()
+    position, feed, warnings = table.position, table.feed, tuple[str, ...]()
+    with ExitStack() as attempts:
+        with watch.phase("export"):
+            with places.source.kafka.topic(position.topic) as topic:
+                for number, message in enumerate(topic.read(position.offsets)):
+                    feed.take(message)
+                    if number % _EVERY_MESSAGES == 0 and feed.changes.bytes > streamed.PENDING_BYTES:
+                        table.write(places, attempts)
+                        feed.written()
+                reached = topic.reached
+                behind = topic.behind(reached)
+            if not topic.extents:
+                warnings = (f"there is no topic {position.topic} yet; check topic_prefix, and the connector's state",)
+            moved = [table] if reached != position.offsets or feed.rescan else []
+            if moved:
+                table.close(places, attempts)
+        table.reach(position.at(reached, feed.rescan))
+        if moved:
+            table.commit(places)
+        applied = apply_streamed(moved, places, f"aurora_sync {table.config.qualified_name} {table.load_id}")
+    if feed.rescan:
+        warnings += (f"the next run scans the table: {feed.rescan}",)
+    found, more = _slot(table, places)
+    receipt = table.receipt(applied.get(table.load_id), places, watch, warnings + more, feed.oldest)
+    consumed = Consumed(position.topic, sum(reached.values()) - sum(position.offsets.values()), behind)
+    return dataclasses.replace(receipt, slot=found, consumed=consumed)
+
+
+def _slot(table: _Table, places: Places) -> tuple[Slot | None, tuple[str, ...]]:
+    """The connector's. All is applied whatever becomes of the look: a failure is a warning."""
+    name = table.config.slot_name
+    try:
+        with connect(places.source.dsn) as connection:
+            return slot.look(connection, name), ()
+    except SourceError as error:
+        return None, (f"replication slot {name} was not looked at: {error}",)

@@ -1,0 +1,228 @@
+"""A table follows its topic, whatever the connector, the source and the target go through."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aurora_sync.errors import ConfigError
+from aurora_sync.orchestration.change_sensor import topic_marks
+from aurora_sync.source.kafka import Kafka
+from aurora_sync_tests.scenarios.debezium.conftest import Connected
+from aurora_sync_tests.scenarios.world import config
+
+
+def test_a_scan_comes_first_and_then_the_topic(connected: Connected) -> None:
+    world, table = connected.world, connected.table()
+    world.execute("CREATE TABLE t (id int PRIMARY KEY, v text)", "INSERT INTO t VALUES (1, 'a'), (2, 'b')")
+    connected.setup(table)
+    first = connected.run(table)
+    assert first.method == "whole table"
+    assert first.warnings[0] == "scanned, not streamed: there is no position in the stream yet"
+    idle = connected.run(table)
+    assert not idle.changed
+    assert idle.warnings == (
+        f"there is no topic {connected.name}.public.t yet; check topic_prefix, and the connector's state",
+    )
+    connected.start(table)
+    world.execute(
+        "INSERT INTO t VALUES (3, 'c')",
+        "UPDATE t SET v = 'A' WHERE id = 1",
+        "UPDATE t SET id = 20 WHERE id = 2",
+        "INSERT INTO t VALUES (4, 'd')",
+        "DELETE FROM t WHERE id = 4",
+    )
+    receipt = connected.synced(table)
+    assert receipt.method == f"topic {connected.name}.public.t"
+    assert receipt.consumed
+    assert (receipt.consumed.messages, receipt.consumed.behind) == (8, 0)  # two deletes with a tombstone each
+    assert receipt.certificate.level.value == "bounded"
+    world.assert_equal(table)
+    assert not connected.run(table).changed
+    world.execute("TRUNCATE t", "INSERT INTO t VALUES (5, 'e')")
+    assert connected.synced(table).deleted == 3
+    world.assert_equal(table)
+    world.assert_verified(table)
+
+
+def test_values_that_did_not_change_stay_as_the_target_has_them(connected: Connected) -> None:
+    world, table = connected.world, connected.table()
+    world.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, n int, long text)",
+        "ALTER TABLE t ALTER long SET STORAGE EXTERNAL",
+        "INSERT INTO t SELECT g, 0, repeat(md5(g::text), 200) FROM generate_series(1, 4) g",
+    )
+    connected.setup(table)
+    connected.run(table)
+    connected.start(table)
+    world.execute(
+        "UPDATE t SET n = 1 WHERE id = 1",
+        "UPDATE t SET id = 20 WHERE id = 2",
+        "UPDATE t SET id = 30 WHERE id = 3",
+        "UPDATE t SET n = 3 WHERE id = 30",
+        "UPDATE t SET n = 4 WHERE id = 4",
+        "DELETE FROM t WHERE id = 4",
+    )
+    assert connected.synced(table).method.startswith("topic")
+    world.assert_equal(table)
+
+
+def test_what_was_open_during_the_scan_comes_with_the_topic_and_nothing_comes_twice(connected: Connected) -> None:
+    """The scan begins before a transaction ends, and knows which ones it has not seen."""
+    world, table = connected.world, connected.table()
+    world.execute("CREATE TABLE t (id int PRIMARY KEY, v text)", "INSERT INTO t VALUES (1, 'a')")
+    connected.setup(table)
+    connected.start(table)
+    world.execute("UPDATE t SET v = 'b' WHERE id = 1")
+    connected.catch_up()
+    with world.open_transaction("INSERT INTO t VALUES (2, 'open')") as writer:
+        assert connected.run(table).inserted == 1
+        world.execute("DELETE FROM t WHERE id = 1")
+        writer.commit()
+    receipt = connected.synced(table)
+    assert (receipt.inserted, receipt.deleted) == (1, 1)
+    world.assert_equal(table)
+
+
+def test_a_reconcile_hands_over_to_the_topic(connected: Connected) -> None:
+    world, table = connected.world, connected.table(reconcile={"every": 2})
+    world.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, v text)", "INSERT INTO t SELECT g, 'a' FROM generate_series(1, 9) g"
+    )
+    connected.setup(table)
+    connected.start(table)
+    connected.run(table)
+    world.execute("UPDATE t SET v = 'b' WHERE id < 5")
+    assert connected.synced(table).method.startswith("topic")
+    world.execute("UPDATE t SET v = 'c' WHERE id < 4", "DELETE FROM t WHERE id = 1")
+    scan = connected.synced(table)
+    assert scan.warnings[0] == "scanned, not streamed: a reconcile is due"
+    assert scan.deleted == 1
+    world.assert_equal(table)
+    world.execute("INSERT INTO t VALUES (1, 'again')")
+    receipt = connected.synced(table)
+    assert (receipt.inserted, receipt.updated, receipt.deleted) == (1, 0, 0)  # what the scan had is passed over
+    world.assert_equal(table)
+
+
+def test_a_copy_that_the_connector_made_is_scanned_instead(connected: Connected) -> None:
+    """After a lost slot a connector may begin with a copy: no event says what was deleted before."""
+    world, table = connected.world, connected.table()
+    world.execute("CREATE TABLE t (id int PRIMARY KEY, v text)", "INSERT INTO t VALUES (1, 'a'), (2, 'b')")
+    connected.setup(table)
+    connected.run(table)
+    connected.start(table, **{"snapshot.mode": "initial"})
+    world.execute("DELETE FROM t WHERE id = 1")
+    receipt = connected.synced(table)
+    assert receipt.warnings[0].startswith("the next run scans the table: the connector made a copy of its own")
+    assert connected.run(table).warnings[0].startswith("scanned, not streamed: the connector made a copy")
+    world.assert_equal(table)
+    world.execute("UPDATE t SET v = 'B'")
+    assert connected.synced(table).method.startswith("topic")
+    world.assert_equal(table)
+
+
+def test_a_table_comes_from_xmin_and_goes_back_without_being_read_whole(connected: Connected) -> None:
+    world, table, before = connected.world, connected.table(), config("t", "xmin")
+    world.execute("CREATE TABLE t (id int PRIMARY KEY, v text)", "INSERT INTO t SELECT g FROM generate_series(1, 99) g")
+    connected.setup(table)
+    world.sync(before)
+    world.execute("UPDATE t SET v = 'a' WHERE id = 1")
+    assert connected.run(table).rows_exported == 1
+    connected.start(table)
+    world.execute("UPDATE t SET v = 'b' WHERE id = 2", "DELETE FROM t WHERE id = 3")
+    connected.synced(table)
+    world.assert_equal(table)
+    world.execute("UPDATE t SET v = 'c' WHERE id = 4", "INSERT INTO t VALUES (100)")
+    assert world.sync(before).rows_exported < 10
+    world.assert_equal(table)
+
+
+def test_a_topic_that_was_made_anew_or_has_lost_messages_leads_to_a_scan(
+    connected: Connected, other_servers: str
+) -> None:
+    world, table = connected.world, connected.table()
+    world.execute("CREATE TABLE t (id int PRIMARY KEY, v text)", "INSERT INTO t VALUES (1, 'a')")
+    connected.setup(table)
+    connected.run(table)
+    connected.start(table)
+    world.execute("INSERT INTO t VALUES (2, 'b'), (3, 'c')")
+    assert connected.synced(table).inserted == 2
+    connected.reach(Kafka(other_servers))
+    world.execute("DELETE FROM t WHERE id = 1")
+    scan = connected.run(table)
+    assert (
+        scan.warnings[0]
+        == "scanned, not streamed: the topic, the slot, or what it publishes, is not as the last run left it"
+    )
+    world.assert_equal(table)
+
+
+def test_an_array_is_refused_until_somebody_says_that_all_are_plain(connected: Connected) -> None:
+    world, table = connected.world, connected.table()
+    world.execute("CREATE TABLE t (id int PRIMARY KEY, v int[])", "INSERT INTO t VALUES (1, '{1}')")
+    connected.setup(table)
+    connected.run(table)
+    connected.start(table)
+    world.execute("INSERT INTO t VALUES (2, '{2,NULL}')")
+    with pytest.raises(ConfigError, match="plain_arrays"):
+        connected.synced(table)
+    plain = connected.table(connector={"plain_arrays": True})
+    assert connected.run(plain).inserted == 1
+    world.assert_verified(plain)
+
+
+def test_brokers_that_are_not_named_or_not_there_are_clear_errors(connected: Connected, tmp_path: Path) -> None:
+    world, table = connected.world, connected.table()
+    world.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    connected.setup(table)
+    connected.reach(Kafka())
+    with pytest.raises(ConfigError, match="KAFKA_BOOTSTRAP_SERVERS is not set"):
+        connected.run(table)
+    wrong = tmp_path / "client.properties"
+    wrong.write_text("# ours\nsasl.username=me\nsecret word\n")
+    for file, what in ((wrong, "line 3 is not name=value"), (tmp_path / "none", "the file cannot be read")):
+        connected.reach(Kafka(connected.servers, file))
+        with pytest.raises(ConfigError, match=what):
+            connected.run(table)
+
+
+def test_what_was_committed_while_the_slot_was_gone_is_scanned(connected: Connected) -> None:
+    world, table = connected.world, connected.table()
+    world.execute("CREATE TABLE t (id int PRIMARY KEY, v text)", "INSERT INTO t VALUES (1, 'a'), (2, 'b')")
+    connected.setup(table)
+    connected.run(table)
+    connected.start(table)
+    world.execute("INSERT INTO t VALUES (3, 'c')")
+    connected.synced(table)
+    connected.kill()
+    world.execute(f"SELECT pg_drop_replication_slot('{connected.name}')", "UPDATE t SET v = 'gap' WHERE id = 1")
+    for _ in range(2):
+        assert connected.run(table).warnings[0].startswith("scanned, not streamed: the topic, the slot")
+    world.execute("DELETE FROM t WHERE id = 2", "UPDATE t SET v = 'gap' WHERE id = 3")
+    connected.setup(table)
+    (connected.folder / "offsets").unlink()
+    connected.start(table)
+    world.execute("INSERT INTO t VALUES (4, 'd')")
+    lost = f"scanned, not streamed: the connector's slot {connected.name} is lost"
+    assert connected.synced(table).warnings[0] == lost
+    world.assert_equal(table)
+    world.execute("INSERT INTO t VALUES (5, 'e')")
+    assert connected.synced(table).method.startswith("topic")
+    world.assert_equal(table)
+    world.assert_verified(table)
+
+
+def test_the_sensor_sees_how_far_the_topics_go(connected: Connected) -> None:
+    world, table = connected.world, connected.table()
+    world.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    connected.setup(table)
+    before = topic_marks(connected.kafka, [table])
+    connected.start(table)
+    world.execute("INSERT INTO t VALUES (1)")
+    connected.catch_up()
+    after = topic_marks(connected.kafka, [table])
+    assert before.keys() == after.keys() == {"public.t"}
+    assert before != after == topic_marks(connected.kafka, [table])
+    assert topic_marks(Kafka(), [config("t", "xmin")]) == {}
