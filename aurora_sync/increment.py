@@ -39,6 +39,7 @@ class Disposition(Enum):
     APPEND = "append"  # rows never seen before, each exactly once: insert
     REPLACE = "replace"  # the whole table: afterwards the target holds these rows and no others
     CHANGES = "changes"  # what a stretch of a change stream did to some rows, deletes included, in parts
+    HISTORY = "history"  # every change, recorded beside the target
 
 
 @dataclass(frozen=True)
@@ -266,7 +267,8 @@ class Manifest:
     """Commits an attempt's files; written last, never overwritten.
 
     ``columns`` are the source columns in file order; every file ends with one more field, the row's raw
-    32-bit xmin (``0`` where the relation has none), and of CHANGES with those of warehouse/changes.py. ``key``
+    32-bit xmin (``0`` where the relation has none), and of CHANGES with those of warehouse/changes.py; those of
+    ``history`` have the fields of warehouse/history.py. ``key``
     is the merge key, empty when the table has none. ``source_rows`` is ``count(*)`` in the same snapshot, of
     the rows the target should hold after this increment, or None when it was not counted.
     ``expected_sequence`` and ``expected_load_id`` name the state that the attempt started from; applying it
@@ -290,6 +292,11 @@ class Manifest:
     fill: dict[str, str | None] = field(default_factory=dict)  # new column -> what rows that are not here hold
     repaired: Buckets | None = None  # in these the files hold every row of the source: what is not here was deleted
     parts: tuple[Part, ...] = ()  # of CHANGES
+    history: tuple[StagedFile, ...] = ()  # every change of them, where the table has a history
+
+    def of_history(self) -> Manifest:
+        """The files of the history as those of a manifest."""
+        return dataclasses.replace(self, disposition=Disposition.HISTORY, files=self.history)
 
     @property
     def rows(self) -> int:
@@ -298,7 +305,8 @@ class Manifest:
     @property
     def fields(self) -> int:
         """Of a row in the files."""
-        return len(self.columns) + 1 + (3 + len(self.key) if self.disposition is Disposition.CHANGES else 0)
+        more = {Disposition.CHANGES: 3 + len(self.key), Disposition.HISTORY: 6}
+        return len(self.columns) + 1 + more.get(self.disposition, 0)
 
     @property
     def bytes(self) -> int:

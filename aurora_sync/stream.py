@@ -30,6 +30,7 @@ from aurora_sync.increment import Receipt, Slot
 from aurora_sync.places import Places
 from aurora_sync.plan import Wish, plan_increment
 from aurora_sync.source import slot
+from aurora_sync.source.change_log import ChangeLog
 from aurora_sync.source.connection import connect
 from aurora_sync.source.copy_out import Progress
 from aurora_sync.source.feed import TableFeed
@@ -149,6 +150,10 @@ def _stream(members: Sequence[_Member], places: Places, *, may_confirm: bool) ->
             while sum(member.changes.bytes for member in members) > streamed.PENDING_BYTES:
                 max(members, key=lambda member: member.changes.bytes).write(places, attempts)
 
+        for member in members:
+            if member.config.history:
+                names = [column.name for column in member.plan.columns]
+                member.feed.log = ChangeLog(names, partial(member.record, places, attempts))
         with watch.phase("export"):
             with connect(dsn) as connection:
                 mark, undecided = slot.mark(connection)

@@ -47,16 +47,21 @@ class Streamed:
     changes: NetChanges
     load_id: str = field(default_factory=new_load_id)
     attempt: Attempt | None = None
+    history: Attempt | None = None
     parts: list[Part] = field(default_factory=list)
     manifest: Manifest | None = None
     uri: str | None = None
 
     def write(self, places: Places, attempts: ExitStack) -> None:
         """Stage what is pending as a part of its own."""
-        if self.attempt is None:
-            attempt = places.stage.attempt(self.config.qualified_name, self.load_id)
-            self.attempt = attempts.enter_context(attempt)
-        self.parts.append(self.changes.write(self.attempt.write, len(self.parts)))
+        self.parts.append(self.changes.write(self._attempt(places, attempts).write, len(self.parts)))
+
+    def record(self, places: Places, attempts: ExitStack, row: bytes) -> None:
+        """Stage a change for the history."""
+        if self.history is None:
+            history = places.stage.history(self._attempt(places, attempts))
+            self.history = attempts.enter_context(history)
+        self.history.write(row)
 
     def close(self, places: Places, attempts: ExitStack) -> None:
         """Stage the rest, which may be nothing at all."""
@@ -64,6 +69,8 @@ class Streamed:
             self.write(places, attempts)
         assert self.attempt is not None
         self.attempt.close()
+        if self.history:
+            self.history.close()
 
     def reach(self, position: Position) -> None:
         """The stream was read up to there."""
@@ -106,6 +113,12 @@ class Streamed:
         waited = (plan.at.snapshot.taken_at - oldest).total_seconds()
         return dataclasses.replace(receipt, waited_seconds=max(0.0, waited))
 
+    def _attempt(self, places: Places, attempts: ExitStack) -> Attempt:
+        if self.attempt is None:
+            attempt = places.stage.attempt(self.config.qualified_name, self.load_id)
+            self.attempt = attempts.enter_context(attempt)
+        return self.attempt
+
     def _manifest(self) -> Manifest:
         """Of a table without changes it is written nowhere, and its watermark stays."""
         plan, state, attempt = self.plan, self.state, self.attempt
@@ -124,6 +137,7 @@ class Streamed:
             expected_load_id=state.load_id,
             certificate=plan.certificate,
             parts=tuple(self.parts),
+            history=self.history.files if self.history else (),
         )
 
 

@@ -135,14 +135,15 @@ def _conflicts(tables: Iterable[tuple[Entry, TableConfig]]) -> Iterator[Problem]
     names: dict[str, TableConfig] = {}
     slots: dict[str, tuple[Entry, TableConfig]] = {}
     for entry, table in tables:
-        other_entry, other = first.setdefault(table.target, (entry, table))
-        if other is not table:
-            yield (
-                entry.line,
-                f"table {table.qualified_name}: target_table: its target {'.'.join(table.target)} is also the "
-                f"target of {other.qualified_name}{_in_line(other_entry)}; give one of them another "
-                "target_schema or target_table",
-            )
+        for target in table.targets:
+            other_entry, other = first.setdefault(target, (entry, table))
+            if other is not table:
+                yield (
+                    entry.line,
+                    f"table {table.qualified_name}: target_table: its target {'.'.join(target)} is also the "
+                    f"target of {other.qualified_name}{_in_line(other_entry)}; give one of them another "
+                    "target_schema or target_table",
+                )
         twin = names.setdefault(table.qualified_name, table)
         if twin.schema_ != table.schema_:
             yield (

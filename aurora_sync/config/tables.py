@@ -54,12 +54,12 @@ ALLOWS: dict[WatermarkType, tuple[str, ...]] = {
     WatermarkType.composite: ("watermark_set_by",),
     WatermarkType.xmin: ("append_only",),
     WatermarkType.full_snapshot: (),
-    WatermarkType.logical: ("slot",),
+    WatermarkType.logical: ("slot", "history"),
     WatermarkType.debezium: ("slot", "connector"),
 }
 STRATEGY_KEYS = (
     *("watermark_col", "watermark_cols", "watermark_set_by", "lookback", "append_only"),
-    *("slot", "topic_prefix", "connector"),
+    *("slot", "history", "topic_prefix", "connector"),
 )
 # Of the slot, and the publication, of tables that name none.
 SLOT = "aurora_sync"
@@ -462,6 +462,11 @@ class TableConfig(TableOptions):
         description=f"logical: replication slot and publication; default: {SLOT}. The tables of one slot are synced "
         f"together, in one transaction. debezium: those of the connector; default: {CONNECTOR_SLOT}.",
     )
+    history: bool = Field(
+        False,
+        description="logical: record every change as well, in <target>_HISTORY: one row for each, with operation, "
+        "commit time and LSN.",
+    )
     topic_prefix: Topic | None = Field(
         None, description="debezium: topic.prefix of the connector; the topic is prefix.schema.table."
     )
@@ -483,6 +488,12 @@ class TableConfig(TableOptions):
     def target(self) -> tuple[str, str]:
         """Schema and table in the warehouse, folded."""
         return fold(self.target_schema or self.schema_), fold(self.target_table or self.table_name)
+
+    @property
+    def targets(self) -> tuple[tuple[str, str], ...]:
+        """All tables of the warehouse that are written."""
+        schema, table = self.target
+        return ((schema, table), (schema, f"{table}_HISTORY")) if self.history else ((schema, table),)
 
     @property
     def slot_name(self) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from aurora_sync.errors import Kind, SourceError
 from aurora_sync.increment import Column
+from aurora_sync.source.change_log import ChangeLog
 from aurora_sync.source.net_changes import NetChanges
-from aurora_sync.source.pgoutput import NEW, OLD, UNCHANGED, Relation, Value, Values, row
+from aurora_sync.source.pgoutput import NEW, OLD, UNCHANGED, Begin, Relation, Value, Values, row
 
 # What a pending row takes in memory beyond its message, and each value of it.
 _ROW_BYTES, _VALUE_BYTES = 350, 45
@@ -26,6 +27,7 @@ class TableFeed:
         has: Callable[[int, int], bool],
     ) -> None:
         self.changes = NetChanges(table, columns, key)
+        self.log: ChangeLog | None = None
         self.number = 0  # of changes so far
         self._table = table
         self._names = [column.name for column in columns]
@@ -37,9 +39,13 @@ class TableFeed:
         self._fault = "no Relation message came before its first change"
         self._overhead = _ROW_BYTES + _VALUE_BYTES * len(columns)
 
-    def begins(self, commit_lsn: int, xid: int) -> bool:
-        self._xid = xid
-        return not self._has(commit_lsn, xid)
+    def begins(self, began: Begin) -> bool:
+        self._xid = began.xid
+        if self._has(began.commit_lsn, began.xid):
+            return False
+        if self.log:
+            self.log.begins(began.commit_lsn, began.xid, began.committed_at)
+        return True
 
     def relation(self, relation: Relation) -> None:
         sent = {attribute.name: place for place, attribute in enumerate(relation.attributes)}
@@ -52,11 +58,16 @@ class TableFeed:
         values = self._arranged(row(data, 6)[0])
         self.number += 1
         self.changes.insert(values, self._xid, len(data) + self._overhead)
+        if self.log:
+            self.log.insert(values)
 
     def update(self, data: bytes) -> None:
         self.number += 1
         if data[5] == NEW:
-            self.changes.update(self._arranged(row(data, 6)[0]), self._xid, len(data) + self._overhead)
+            values = self._arranged(row(data, 6)[0])
+            self.changes.update(values, self._xid, len(data) + self._overhead)
+            if self.log:
+                self.log.update(values, None)
             return
         before, at = row(data, 6)
         values, former = self._arranged(row(data, at + 1)[0]), self._arranged(before)
@@ -64,14 +75,21 @@ class TableFeed:
             values = tuple(old if new is UNCHANGED else new for new, old in zip(values, former, strict=True))
         key = self.changes.key_of(former)
         self.changes.update(values, self._xid, len(data) + self._overhead, key)
+        if self.log:
+            self.log.update(values, key if key != self.changes.key_of(values) else None)
 
     def delete(self, data: bytes) -> None:
         self.number += 1
-        self.changes.delete(self.changes.key_of(self._arranged(row(data, 6)[0])))
+        values = self._arranged(row(data, 6)[0])
+        self.changes.delete(self.changes.key_of(values))
+        if self.log:
+            self.log.delete(values)
 
     def truncate(self) -> None:
         self.number += 1
         self.changes.truncate()
+        if self.log:
+            self.log.truncate()
 
     def _arranged(self, values: list[Value]) -> Values:
         if self._fault:

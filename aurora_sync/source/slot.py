@@ -96,7 +96,7 @@ def advance(connection: Connection, name: str, lsn: int) -> None:
 class Feed(Protocol):
     """One table's end of a stream."""
 
-    def begins(self, commit_lsn: int, xid: int) -> bool:
+    def begins(self, began: pgoutput.Begin) -> bool:
         """Whether a transaction's changes are wanted: the target does not have them yet."""
         ...
 
@@ -168,7 +168,7 @@ def drain(
                     feed.delete(data)
             elif kind == begin:
                 started = pgoutput.begin(data)
-                wanted = {oid: feed for oid, feed in by_oid.items() if feed.begins(started.commit_lsn, started.xid)}
+                wanted = {oid: feed for oid, feed in by_oid.items() if feed.begins(started)}
                 inside = True
                 if wanted and oldest is None:
                     oldest = started.committed_at

@@ -4,6 +4,7 @@
 
     prefix/<schema>.<table>/20261123T010203Z-5f0c9a1b2d3e/part-00000.csv.zst
                                                           part-00001.csv.zst
+                                                          history-00000.csv.zst
                                                           manifest.json        written last
     prefix/<schema>.<table> to <TARGET>/applied/9999999957-8204532876999-5f0c.json   hints, newest first
     prefix/gc/5f0c9a1b2d3e                                    when gc first missed the attempt of a staging table
@@ -25,7 +26,7 @@ MANIFEST = "manifest.json"
 
 _TABLE = r"[A-Za-z0-9_.%-]*\.[A-Za-z0-9_.%-]*"
 _ATTEMPT = re.compile(rf"(?P<attempt>{_TABLE}/(?P<at>\d{{8}}T\d{{6}}Z)-(?P<load_id>[0-9a-f]{{12}})/)(?P<name>[^/]+)")
-_NAME = re.compile(rf"part-\d{{5,}}\.csv\.zst|{re.escape(MANIFEST)}")
+_NAME = re.compile(rf"(part|history)-\d{{5,}}\.csv\.zst|{re.escape(MANIFEST)}")
 _HINT = re.compile(rf"({_TABLE}/applied/)\d{{10}}-\d{{13}}-[0-9a-f]{{4}}\.json")
 _MARK = re.compile(r"gc/([0-9a-f]{12})")
 
@@ -51,6 +52,11 @@ def attempt_prefix(prefix: str, table: str, load_id: str, at: datetime) -> str:
 def part_name(number: int) -> str:
     """Of the attempt's file ``number``, from 0."""
     return f"part-{number:05d}.csv.zst"
+
+
+def history_name(number: int) -> str:
+    """Of the attempt's file ``number`` of the table's history, from 0."""
+    return f"history-{number:05d}.csv.zst"
 
 
 def hints_prefix(prefix: str, table: str) -> str:

@@ -112,6 +112,7 @@ def manifest_from_json(text: str | bytes) -> Manifest:
             evolution=_evolution(document["evolution"]),
             fill=document["fill"],
             parts=tuple(Part(**part) for part in document["parts"]),
+            history=tuple(StagedFile(**file) for file in document["history"]),
             repaired=repaired and Buckets(repaired["width"], repaired["labels"] and tuple(repaired["labels"])),
         )
     except (KeyError, TypeError) as error:

@@ -55,8 +55,10 @@ class Attempt:
         object_bytes: int = OBJECT_BYTES,
         part_bytes: int = PART_BYTES,
         first_part: int = 0,
+        name: Callable[[int], str] = layout.part_name,
     ) -> None:
         self.prefix = prefix
+        self._name = name
         self._first_part = first_part
         self.files: tuple[StagedFile, ...] = ()  # filled by close()
         self.tail = bytearray()  # the last rows written, whole: one or two chunks of them
@@ -135,7 +137,7 @@ class Attempt:
 
     def _compress(self, chunk: bytearray, rows: int) -> None:
         if not self._objects or self._objects[-1].finished:
-            name = layout.part_name(self._first_part + len(self._objects))
+            name = self._name(self._first_part + len(self._objects))
             self._objects.append(_Object(self._store, self._uploader, self.prefix, name, self._part_bytes))
         self._objects[-1].add(chunk, rows)
         if self._objects[-1].bytes >= self._object_bytes:
@@ -267,6 +269,10 @@ class Stage:
     def more(self, manifest: Manifest) -> Attempt:
         """A writer for further files of an attempt that is closed and not committed yet."""
         return Attempt(self.store, manifest.prefix, first_part=len(manifest.files))
+
+    def history(self, attempt: Attempt) -> Attempt:
+        """A writer for the files of the history beside an attempt's own."""
+        return Attempt(self.store, attempt.prefix, name=layout.history_name)
 
     def commit(self, manifest: Manifest) -> str:
         """Write the manifest, the last object of its attempt, and return its URI. Durable when it returns;

@@ -15,7 +15,7 @@ from time import monotonic
 from aurora_sync.config.tables import TableConfig, fold
 from aurora_sync.errors import DefectError, GuardError, Kind, RivalRunError, TargetChangedError, WarehouseError
 from aurora_sync.increment import Adjusted, Applied, Disposition, Finding, Manifest
-from aurora_sync.warehouse import changes, ddl, evolve, merge, sums, sync_log
+from aurora_sync.warehouse import changes, ddl, evolve, history, merge, sums, sync_log
 from aurora_sync.warehouse.base import Objects, Session
 from aurora_sync.warehouse.ddl import Layout, TableName, TargetColumn
 from aurora_sync.warehouse.sync_log import Entry
@@ -147,6 +147,8 @@ def _prepare(session: Session, p: _Prepared, objects: Objects, log_schema: str) 
             p.manifest = replace(p.manifest, evolution=replace(p.manifest.evolution, rekeyed=True))
         if p.manifest.expected_sequence == 0:
             _refuse_foreign(session, p.layout, p.manifest, log_schema)
+    if p.increment.config.history:
+        history.prepare(session, p.layout, p.manifest, objects)
     if p.increment.reconcile:
         staged, p.manifest = p.manifest.rows, p.increment.reconcile(session, p.layout)
         loaded += p.manifest.rows - staged
@@ -181,7 +183,10 @@ def _transact(
         _assert_as_it_was_left(session, layout, manifest, log_schema, present_before)
     for name, text in manifest.fill.items():
         session.modify(merge.fill(layout, fold(name)), (text, *written, text))
-    deleted = 0
+    deleted = recorded = 0
+    streamed = manifest.disposition is Disposition.CHANGES
+    if config.history and not streamed:
+        recorded = _record_missing(session, layout, manifest, written)
     if manifest.repaired:
         deleted = session.modify(
             merge.delete_unstaged(layout, sums.within(sums.number(layout), manifest.repaired)),
@@ -205,10 +210,13 @@ def _transact(
             _guard_deletes(config, layout, manifest, removed, present_before)
     if manifest.disposition is Disposition.APPEND:
         changed = session.modify(merge.append(layout), written)
-    elif manifest.disposition is Disposition.CHANGES:
+    elif streamed:
         changed, deleted = _apply_changes(session, layout, manifest, written)
     else:
         changed = session.modify(merge.merge(layout), written)
+    if config.history and (manifest.history or not streamed):
+        appended = history.append_changes(layout) if streamed else history.append_scanned(layout, manifest)
+        recorded += session.modify(appended, written)
     rows_after, present_after = _count(session, layout)
     inserted = rows_after - rows_before + (0 if layout.soft and not manifest.evolution.rekeyed else deleted)
     if len(manifest.parts) > 1:  # a later part may have written or deleted again what an earlier one wrote
@@ -243,6 +251,18 @@ def _transact(
     )
     sync_log.record(session, entry, log_schema)
     return entry
+
+
+def _record_missing(session: Session, layout: Layout, manifest: Manifest, written: tuple[int, str]) -> int:
+    """In the history, before they are deleted: the rows that a scan did not find."""
+    if manifest.disposition is Disposition.REPLACE:
+        gone = "TRUE" if manifest.evolution.rekeyed else merge.unstaged(layout)
+    elif manifest.repaired:
+        gone = merge.unstaged(layout, sums.within(sums.number(layout), manifest.repaired))
+    else:
+        return 0
+    present = f"{merge.PRESENT} AND " if layout.marks else ""
+    return session.modify(history.append_missing(layout, manifest, present + gone), written)
 
 
 def _apply_changes(session: Session, layout: Layout, manifest: Manifest, written: tuple[int, str]) -> tuple[int, int]:

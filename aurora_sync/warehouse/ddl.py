@@ -30,6 +30,17 @@ ADDED_TYPES = {
     KEY_NO: "NUMBER(15,0)",  # by which reconcile finds the bucket of a key that is not one integer
 }
 
+# Of a staged row of the history (history.py), behind its columns.
+HISTORY_TYPES = {
+    OP: "VARCHAR",
+    SRC_XMIN: "NUMBER(10,0)",
+    "_LSN": "NUMBER(20,0)",
+    "_COMMITTED_AT": "TIMESTAMP_NTZ(6)",
+    "_NO": "NUMBER(19,0)",
+    "_UNCHANGED": "VARCHAR",
+    "_FORMER": "VARCHAR",
+}
+
 # The names that the engines' INFORMATION_SCHEMA gives to the types that we declare.
 _TYPE_NAMES = {
     "TEXT": "VARCHAR",
@@ -171,6 +182,7 @@ def layout(config: TableConfig, manifest: Manifest, log_schema: str, existing: d
     }
     changes = manifest.disposition is Disposition.CHANGES
     ours = (*ADDED_TYPES, *(change_fields(len(manifest.key)) if changes else ()))
+    ours += tuple(HISTORY_TYPES) if config.history else ()
     seen: dict[str, str] = dict.fromkeys(ours, "a column that aurora_sync adds")
     problems = []
     for name, column in columns.items():

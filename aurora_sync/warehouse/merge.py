@@ -166,9 +166,8 @@ def misfits(column: TargetColumn) -> str:
     return f"SELECT {_count_if(column.misfit)} FROM {given}"
 
 
-def delete_unstaged(layout: Layout, within: str = "") -> str:
-    """Remove the target rows that are not staged; with soft deletes mark those that are not marked yet, which
-    takes the two parameters. ``within`` is a condition on the target, for a part of it."""
+def unstaged(layout: Layout, within: str = "") -> str:
+    """The condition on target rows that they are not staged. ``within`` is another, for a part of the target."""
     target = layout.target.sql  # in full: a table may be called S or R, as the aliases are
     if layout.key:
         staged = f"{layout.staging.sql} AS s"
@@ -180,13 +179,17 @@ def delete_unstaged(layout: Layout, within: str = "") -> str:
             f' AS "{ROW_NO}" FROM ({rows}) AS r) AS s'
         )
         same = " AND ".join(f"s.{identifier(name)} = {target}.{identifier(name)}" for name in layout.match)
-    unstaged = f"NOT EXISTS (SELECT 1 FROM {staged} WHERE {same})"
-    part = f" AND ({within})" if within else ""
+    return f"NOT EXISTS (SELECT 1 FROM {staged} WHERE {same}){f' AND ({within})' if within else ''}"
+
+
+def delete_unstaged(layout: Layout, within: str = "") -> str:
+    """Remove the target rows that are not staged; with soft deletes mark those that are not marked yet, which
+    takes the two parameters. ``within`` is a condition on the target, for a part of it."""
     if not layout.soft:
-        return f"DELETE FROM {layout.target.sql} WHERE {unstaged}{part}"
+        return f"DELETE FROM {layout.target.sql} WHERE {unstaged(layout, within)}"
     return (
         f'UPDATE {layout.target.sql} SET "{DELETED}" = TRUE, "{RUN_SEQ}" = ?, "{SYNCED_AT}" = ?'
-        f" WHERE {PRESENT} AND {unstaged}{part}"
+        f" WHERE {PRESENT} AND {unstaged(layout, within)}"
     )
 
 

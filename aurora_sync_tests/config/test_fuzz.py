@@ -154,6 +154,7 @@ RIGHT: dict[str, Sequence[str]] = {
     "lookback": ["1", "0x10", "1_000", "9223372036854775807", "null"],
     "append_only": ["true", "no"],
     "slot": ["orders_2", "null"],
+    "history": ["true", "no"],
     "topic_prefix": ["shop", "a.b-c_9", "null"],
     "connector": ["{}", "{decimal.handling.mode: precise, role: cdc}", "{plain_arrays: true}", "null"],
     "primary_key": ["id", "[a, b]", "null"],

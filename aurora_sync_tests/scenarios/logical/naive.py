@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aurora_sync.source import pgoutput, slot
-from aurora_sync.source.pgoutput import NEW, UNCHANGED, Relation, Value, Values
+from aurora_sync.source.pgoutput import NEW, UNCHANGED, Begin, Relation, Value, Values
 
 Rows = dict[Values, Values]
 
@@ -15,7 +15,7 @@ class NaiveTable:
         self.rows: Rows = {}
         self._width = width
 
-    def begins(self, commit_lsn: int, xid: int) -> bool:
+    def begins(self, began: Begin) -> bool:
         return True
 
     def relation(self, relation: Relation) -> None:

@@ -1,0 +1,104 @@
+"""The history of a table beside it, ``<TARGET>_HISTORY``: one row for each change, in the transaction that applies it.
+
+================== ================================================================================================
+the columns        in PostgreSQL's text: no change of a type ever touches what is recorded
+``_OP``            I, U, D, T (truncated); R, a row as a scan found it; of a scan a D was missing at the source
+``_SRC_XMIN``      transaction id, 32 bits
+``_LSN``           where its commit is in the log; of a scan, up to where its snapshot saw
+``_COMMITTED_AT``  UTC; of a scan, when its snapshot was taken
+``_NO``            order within one run
+``_UNCHANGED``     JSON array of columns that an update left as they were and the stream did not repeat: NULL here
+``_FORMER``        JSON array, the key that the row had before, if an update changed it
+``_RUN_SEQ``       run that applied it: ORDER BY _RUN_SEQ, _LSN, _NO is the order in which the target changed
+================== ================================================================================================
+"""
+
+# ruff: noqa: S608 - every name went through identifier(), every value is a parameter
+
+from __future__ import annotations
+
+from aurora_sync.errors import Kind, WarehouseError
+from aurora_sync.increment import Manifest
+from aurora_sync.warehouse import ddl
+from aurora_sync.warehouse.base import Objects, Session
+from aurora_sync.warehouse.ddl import HISTORY_TYPES, RUN_SEQ, SRC_XMIN, SYNCED_AT, Layout, TableName, identifier
+from aurora_sync.warehouse.types import TEXT
+
+_ADDED = HISTORY_TYPES | {name: ddl.ADDED_TYPES[name] for name in (RUN_SEQ, SYNCED_AT)}
+
+
+def table(target: TableName) -> TableName:
+    return TableName(target.schema, f"{target.name}_HISTORY")
+
+
+def prepare(session: Session, layout: Layout, manifest: Manifest, objects: Objects) -> None:
+    """Make the history, add the columns that it lacks, and stage what the manifest has for it. DDL, which commits."""
+    session.query(ddl.create_schema(layout.target.schema))
+    session.query(create(layout))
+    existing = ddl.existing_columns(session, table(layout.target))
+    for column in layout.columns:
+        if column.name not in existing:
+            session.query(f"ALTER TABLE {table(layout.target).sql} ADD COLUMN {column.sql} {TEXT}")
+    if not manifest.history:
+        return
+    session.query(create_staging(layout))
+    staged, expected = _staging(layout), sum(file.rows for file in manifest.history)
+    loaded = session.load(staged.sql, manifest.of_history(), objects)
+    ((rows,),) = session.query(f"SELECT COUNT(*) FROM {staged.sql}")
+    if not rows == loaded == expected:
+        raise WarehouseError(
+            f"the manifest names {expected} changes, {loaded} were loaded and {rows} are staged",
+            where=f"{manifest.table}, {manifest.prefix}",
+            hint="the staged objects did not come as they were written, and nothing was applied; run again",
+            kind=Kind.TRANSIENT,
+        )
+
+
+def create(layout: Layout) -> str:
+    columns = [f"{column.sql} {TEXT}" for column in layout.columns]
+    columns += [f"{identifier(name)} {type_}" for name, type_ in _ADDED.items()]
+    return f"CREATE TABLE IF NOT EXISTS {table(layout.target).sql} ({', '.join(columns)})"
+
+
+def create_staging(layout: Layout) -> str:
+    names = [*(column.name for column in layout.columns), *HISTORY_TYPES]
+    columns = ", ".join(f"{identifier(name)} {TEXT}" for name in names)
+    return f"CREATE OR REPLACE TRANSIENT TABLE {_staging(layout).sql} ({columns})"
+
+
+def append_changes(layout: Layout) -> str:
+    """What a stream brought. Two parameters, as everywhere: run sequence and time."""
+    fields = [f"s.{identifier(name)}" for name in HISTORY_TYPES]
+    return _insert(layout, [column.staged for column in layout.columns], fields, f"{_staging(layout).sql} AS s")
+
+
+def append_scanned(layout: Layout, manifest: Manifest) -> str:
+    """The rows that a scan staged. Two parameters."""
+    values = [column.staged for column in layout.columns]
+    return _insert(layout, values, _found("R", f's."{SRC_XMIN}"', manifest), f"{layout.staging.sql} AS s")
+
+
+def append_missing(layout: Layout, manifest: Manifest, condition: str) -> str:
+    """The keys of the target's rows that a scan is about to delete, by a condition on them. Two parameters."""
+    target, key = layout.target.sql, {column.name for column in layout.key}
+    values = [f"CAST({target}.{c.sql} AS VARCHAR)" if c.name in key else "NULL" for c in layout.columns]
+    return _insert(layout, values, _found("D", "NULL", manifest), f"{target} WHERE {condition}")
+
+
+def _found(operation: str, xmin: str, manifest: Manifest) -> list[str]:
+    """What a scan knows, in the order of HISTORY_TYPES."""
+    after = manifest.watermark_after
+    taken = after.snapshot.taken_at.replace(tzinfo=None).isoformat(" ")
+    return [f"'{operation}'", xmin, f"{int(after.value['until'])}", f"'{taken}'", "0", "NULL", "NULL"]
+
+
+def _insert(layout: Layout, values: list[str], fields: list[str], source: str) -> str:
+    names = ", ".join([column.sql for column in layout.columns] + [identifier(name) for name in _ADDED])
+    typed = [f"CAST({field} AS {type_})" for field, type_ in zip(fields, HISTORY_TYPES.values(), strict=True)]
+    written = ["CAST(? AS NUMBER(19,0))", "CAST(? AS TIMESTAMP_NTZ(6))"]
+    selected = ", ".join([*values, *typed, *written])
+    return f"INSERT INTO {table(layout.target).sql} ({names}) SELECT {selected} FROM {source}"
+
+
+def _staging(layout: Layout) -> TableName:
+    return TableName(layout.staging.schema, f"{layout.staging.name}_HISTORY")
