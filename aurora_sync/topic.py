@@ -22,10 +22,10 @@ from functools import partial
 from aurora_sync import streamed, sync
 from aurora_sync.config.tables import Connector, TableConfig
 from aurora_sync.errors import SourceError
-from aurora_sync.increment import Consumed, Receipt, Slot
+from aurora_sync.increment import Consumed, Receipt, Slot, Token
 from aurora_sync.places import Places
 from aurora_sync.plan import Wish, plan_increment
-from aurora_sync.source import slot
+from aurora_sync.source import publication, slot
 from aurora_sync.source.connection import connect
 from aurora_sync.source.copy_out import Progress
 from aurora_sync.source.debezium_values import Modes
@@ -84,7 +84,7 @@ def _look(config: TableConfig, places: Places, trust_hint: bool) -> _Table | str
     if position is None:
         return _look(config, places, False) if hinted else why
     assert isinstance(position, TopicPosition)
-    modes = _modes(config.connector or Connector(), places, plan.at.token.major)
+    modes = _modes(config.connector or Connector(), places, plan.at.token)
     feed = TopicFeed(config.schema_, config.table_name, plan.columns, plan.key, modes, position.has)
     return _Table(
         config=config,
@@ -97,10 +97,15 @@ def _look(config: TableConfig, places: Places, trust_hint: bool) -> _Table | str
     )
 
 
-def _modes(connector: Connector, places: Places, major: int) -> Modes:
+def _modes(connector: Connector, places: Places, token: Token) -> Modes:
     with connect(places.source.dsn) as connection:
-        pinned = has_settings(connection, connector.role)
-    return Modes.of(connector, pinned_session=pinned, infinite_intervals=major >= 17)
+        leaves = publication.leaves(connection, [token.table_oid])[token.table_oid]
+        return Modes.of(
+            connector,
+            pinned_session=has_settings(connection, connector.role),
+            infinite_intervals=token.major >= 17,
+            full_before=all(leaf.identity == "f" for leaf in leaves),
+        )
 
 
 def _read(table: _Table, places: Places) -> Receipt:

@@ -188,19 +188,23 @@ class Decoder:
         self, row: Mapping[str, Any] | None, key: bytes | None, schema: Field, operation: Operation
     ) -> Row | None:
         """The old row. Unless it is whole, columns outside of the key hold 0 or nothing for what is not known."""
-        if operation not in (Operation.UPDATE, Operation.DELETE) or (row is None and operation is Operation.UPDATE):
+        if operation not in (Operation.UPDATE, Operation.DELETE):
             return None
         if self._modes.full_before:
             if row is None:
                 raise ConfigError(
-                    "the event has no row from before", where=self._where, hint="ALTER TABLE ... REPLICA IDENTITY FULL"
+                    "the event has no row from before, though the table has REPLICA IDENTITY FULL",
+                    where=self._where,
+                    hint="it is older than that; scan the table with `aurora-sync reconcile`",
                 )
             return self._read(row, range(len(self._names)), schema)
+        if row is None and operation is Operation.UPDATE:
+            return None
         if not self._key:
             raise ConfigError(
                 "rows without a key cannot be told apart by an event that need not have the whole of them",
                 where=self._where,
-                hint="ALTER TABLE ... REPLICA IDENTITY FULL, and say full_before",
+                hint="ALTER TABLE ... REPLICA IDENTITY FULL",
             )
         if row is None:
             row, schema = self._unpacked(key)

@@ -93,7 +93,9 @@ class Modes:
     flattened: bool = False  # events went through ExtractNewRecordState, which drops every TRUNCATE without a word
 
     @classmethod
-    def of(cls, connector: Connector, *, pinned_session: bool, infinite_intervals: bool) -> Self:
+    def of(
+        cls, connector: Connector, *, pinned_session: bool, infinite_intervals: bool, full_before: bool = False
+    ) -> Self:
         return cls(
             decimal=connector.decimal,
             time=connector.time,
@@ -105,6 +107,7 @@ class Modes:
             flattened=connector.flattened,
             pinned_session=pinned_session,
             infinite_intervals=infinite_intervals,
+            full_before=full_before,
         )
 
 

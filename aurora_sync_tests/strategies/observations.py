@@ -19,7 +19,7 @@ TOKEN = Token("7000", 1, 18, 16384, "2026-01-01 00:00:00+00", False, 16400, {"16
 
 
 def config(watermark_type: str, **keys: Any) -> TableConfig:
-    return TableConfig.model_validate({"table_name": "t", "watermark_type": watermark_type, **keys})
+    return TableConfig.model_validate({"table_name": "t", "watermark_type": watermark_type} | keys)
 
 
 def table(*columns: Column, **values: Any) -> SourceTable:
