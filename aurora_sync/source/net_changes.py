@@ -18,7 +18,7 @@ truncate                             nothing of what came before; the target is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from operator import itemgetter
 
 from aurora_sync.errors import DefectError
 from aurora_sync.increment import Adjusted, Column, Part
@@ -26,12 +26,10 @@ from aurora_sync.source.arrays import as_json
 from aurora_sync.source.long_values import Limits
 from aurora_sync.source.pgoutput import UNCHANGED, Value, Values
 
-
-class _Row(NamedTuple):
-    values: Values
-    xid: int
-    origin: Values | None  # the key of the target row that has what is UNCHANGED; None: nothing is
-    size: int
+# Values, transaction id, origin, size. The origin is the key of the target row that has what is UNCHANGED, None if
+# nothing is. Not a NamedTuple: the garbage collector would walk over all of them again and again, which took a quarter
+# of the time; it lets go of plain tuples.
+_Row = tuple[Values, int, Values | None, int]
 
 
 class NetChanges:
@@ -43,6 +41,9 @@ class NetChanges:
         self._table = table
         self._width = len(names)
         self._key = [names.index(name) for name in key]
+        only = self._key[0]
+        # A slice, so that the key of one column is a tuple too.
+        self.key_of: Callable[[Values], Values] = itemgetter(*(self._key if key[1:] else [slice(only, only + 1)]))
         self._arrays = [(n, c.base_type) for n, c in enumerate(columns) if c.is_array and c.policy != "text"]
         self._limits = Limits(table, columns)
         self._pending: dict[Values, _Row | None] = {}  # None: gone
@@ -56,11 +57,8 @@ class NetChanges:
         """Values that were too long for a warehouse, and what their policy made of them, of all that was written."""
         return self._limits.adjusted
 
-    def key_of(self, values: Values) -> Values:
-        return tuple([values[place] for place in self._key])
-
     def insert(self, values: Values, xid: int, size: int) -> None:
-        self._put(self.key_of(values), _Row(values, xid, None, size))
+        self._put(self.key_of(values), (values, xid, None, size))
 
     def update(self, values: Values, xid: int, size: int, former: Values | None = None) -> None:
         """``former`` is the key that the row had before, where the stream says it: it does so when the key changed,
@@ -74,13 +72,14 @@ class NetChanges:
             raise DefectError(f"the stream updates a row that it deleted before: {source}", where=self._table)
         origin = None
         if UNCHANGED in values:
-            origin = before.origin if before else source
+            origin = source
             if before:
-                values = tuple(old if new is UNCHANGED else new for new, old in zip(values, before.values, strict=True))
+                known, _, origin, _ = before
+                values = tuple(old if new is UNCHANGED else new for new, old in zip(values, known, strict=True))
                 origin = origin if UNCHANGED in values else None
         if source != key:
             self._drop(source)
-        self._put(key, _Row(values, xid, origin, size))
+        self._put(key, (values, xid, origin, size))
 
     def delete(self, key: Values) -> None:
         self._drop(key)
@@ -100,17 +99,17 @@ class NetChanges:
                     values[place] = value
                 write(csv_row([*values, b"0", b"D", None, number, *nothing]))
                 continue
-            known, origin, values = None, nothing, list(row.values)
-            if row.origin is not None:
+            held, xid, origin, _ = row
+            known, values = None, list(held)
+            if origin is not None:
                 partial += 1
                 known = b"".join([b"0" if value is UNCHANGED else b"1" for value in values])
                 values = [None if value is UNCHANGED else value for value in values]
-                origin = row.origin
             self._limits.apply(values, key)
             for place, base_type in self._arrays:
                 if isinstance(array := values[place], bytes):
                     values[place] = as_json(array.decode(), base_type).encode()
-            write(csv_row([*values, b"%d" % row.xid, b"U", known, number, *origin]))
+            write(csv_row([*values, b"%d" % xid, b"U", known, number, *(origin or nothing)]))
         written = Part(self._truncated, partial)
         self._pending.clear()
         self.bytes, self._truncated = 0, False
@@ -126,12 +125,12 @@ class NetChanges:
     def _put(self, key: Values, row: _Row) -> None:
         replaced = self._pending.pop(key, None)
         self._pending[key] = row
-        self.bytes += row.size - (replaced.size if replaced else 0)
+        self.bytes += row[3] - (replaced[3] if replaced else 0)
 
     def _drop(self, key: Values) -> None:
         replaced = self._pending.pop(key, None)
         self._pending[key] = None
-        self.bytes -= replaced.size if replaced else 0
+        self.bytes -= replaced[3] if replaced else 0
 
 
 def csv_row(fields: Sequence[Value]) -> bytes:

@@ -47,6 +47,8 @@ _BEGIN = Struct("!cQqI")
 _COMMIT = Struct("!cBQQq")
 _ATTRIBUTE = Struct("!Ii")
 _TRUNCATE = Struct("!cIB")
+_COUNT = Struct("!H")
+_SIZE = Struct("!xI")
 
 
 class Begin(NamedTuple):
@@ -120,14 +122,15 @@ def row(data: bytes, at: int) -> tuple[list[Value], int]:
     ======= ===========================================================================
     """
     values: list[Value] = []
-    append = values.append
-    count = data[at] << 8 | data[at + 1]
+    append, size_at = values.append, _SIZE.unpack_from
+    (count,) = _COUNT.unpack_from(data, at)
     at += 2
     for _ in range(count):
         kind = data[at]
         if kind == _TEXT:
+            (size,) = size_at(data, at)
             begins = at + 5
-            at = begins + int.from_bytes(data[at + 1 : begins], "big")
+            at = begins + size
             append(data[begins:at])
         else:
             at += 1
