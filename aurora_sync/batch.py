@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from aurora_sync import stream, sync, topic
+from aurora_sync import dms, stream, sync, topic
 from aurora_sync.config.tables import TableConfig, WatermarkType
 from aurora_sync.increment import Receipt
 from aurora_sync.places import Places
@@ -45,6 +45,8 @@ def run(
         stream.run(batch, places, on_receipt, allow_deletes=allow_deletes, on_progress=on_progress)
     elif config.watermark_type is WatermarkType.debezium:
         topic.run(config, places, on_receipt, allow_deletes=allow_deletes, on_progress=on_progress)
+    elif config.watermark_type is WatermarkType.dms:
+        dms.run(config, places, on_receipt, allow_deletes=allow_deletes, on_progress=on_progress)
     else:
         on_receipt(sync.run(config, places, allow_deletes=allow_deletes, on_progress=on_progress))
 

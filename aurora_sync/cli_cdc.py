@@ -1,4 +1,4 @@
-"""``aurora-sync cdc setup | status | teardown | connector``: what change streams need, made and looked after."""
+"""``aurora-sync cdc setup | status | teardown | connector | dms``: what change streams need, made and looked after."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import parse_dsn
 
-from aurora_sync.advisor import debezium, provision
+from aurora_sync.advisor import debezium, dms, provision
 from aurora_sync.advisor.provision import Step, Survey
 from aurora_sync.batch import Batch
 from aurora_sync.config.settings import Settings
@@ -49,6 +49,10 @@ def add_to(parser: argparse.ArgumentParser, with_places: Callable[[Command], Any
     text = "the configuration of Debezium's connectors, as Kafka Connect takes it under POST /connectors"
     connector = actions.add_parser("connector", help=text, description=text, parents=[common])
     connector.set_defaults(command=with_places(_connector))
+    text = "the settings of AWS DMS tasks: endpoints, task, table mappings, as the API of DMS takes them"
+    files = actions.add_parser("dms", help=text, description=text)
+    files.add_argument("--debug", action="store_true", help="print tracebacks of errors")
+    files.set_defaults(command=with_places(_dms), json=True)
 
 
 def _setup(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
@@ -113,9 +117,21 @@ def _connector(arguments: argparse.Namespace, settings: Settings, places: Places
         if tables[0].watermark_type is WatermarkType.debezium:
             found[name] = debezium.connector(tables, source)
     if not found:
-        raise ConfigError("no table of tables.yaml has watermark_type: debezium")
+        raise ConfigError("no table has watermark_type: debezium", where=str(settings.tables))
     for document in [found] if arguments.json else found.values():
         print(json.dumps(document, indent=2))
+    return 0
+
+
+def _dms(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
+    """One JSON document, by folder."""
+    folders: dict[str, Batch] = {}
+    for table in all_tables(settings, places.source):
+        if table.watermark_type is WatermarkType.dms and table.files:
+            folders[table.files] = (*folders.get(table.files, ()), table)
+    if not folders:
+        raise ConfigError("no table has watermark_type: dms", where=str(settings.tables))
+    print(json.dumps({folder: dms.settings(tables) for folder, tables in folders.items()}, indent=2))
     return 0
 
 

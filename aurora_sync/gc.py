@@ -118,7 +118,7 @@ class _Sweep:
         began: dict[str, datetime] = {}
         for page in self.store.pages(self.store.prefix):
             doomed = []
-            for key, size in page:
+            for key, size, *_ in page:
                 attempt = layout.attempt_key(self.store.prefix, key)
                 if attempt and attempt.load_id in staging:
                     began[attempt.load_id] = attempt.at

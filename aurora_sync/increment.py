@@ -263,6 +263,15 @@ class Part:
 
 
 @dataclass(frozen=True)
+class TakenFile:
+    """An object that others wrote, and the warehouse copied from where it lies."""
+
+    key: str
+    etag: str
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Commits an attempt's files; written last, never overwritten.
 
@@ -294,13 +303,16 @@ class Manifest:
     parts: tuple[Part, ...] = ()  # of CHANGES
     history: tuple[StagedFile, ...] = ()  # every change of them, where the table has a history
 
+    taken: tuple[TakenFile, ...] = ()  # besides ``files``
+    net_rows: int = 0  # that the warehouse made of them
+
     def of_history(self) -> Manifest:
         """The files of the history as those of a manifest."""
         return dataclasses.replace(self, disposition=Disposition.HISTORY, files=self.history)
 
     @property
     def rows(self) -> int:
-        return sum(file.rows for file in self.files)
+        return sum(file.rows for file in self.files) + self.net_rows
 
     @property
     def fields(self) -> int:

@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any, Protocol
 
 from aurora_sync import sync
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import RivalRunError, TargetChangedError
-from aurora_sync.increment import Applied, Disposition, Manifest, Part, Receipt, State
+from aurora_sync.increment import Adjusted, Applied, Disposition, Manifest, Part, Receipt, State
 from aurora_sync.places import Places
 from aurora_sync.plan import Plan, is_due
 from aurora_sync.receipt import receipt_of
@@ -24,33 +25,115 @@ from aurora_sync.source.net_changes import NetChanges
 from aurora_sync.stage.layout import new_load_id
 from aurora_sync.stage.writer import Attempt
 from aurora_sync.stopwatch import Stopwatch
-from aurora_sync.strategies import identity
+from aurora_sync.strategies import identity, streaming
 from aurora_sync.strategies.base import ReadPlan
 from aurora_sync.strategies.certificate import certify
-from aurora_sync.strategies.streaming import Position, Streaming
+from aurora_sync.strategies.streaming import Streaming
 from aurora_sync.warehouse.apply import Increment, apply_all
 
 logger = logging.getLogger(__name__)
+
+
+class Position(Protocol):
+    """How far into a stream a target is."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def bound(self) -> str: ...
+
+    def to_value(self) -> dict[str, Any]: ...
+
 
 # Of pending changes in memory; past that, those of the largest table are staged as a part of their own.
 PENDING_BYTES = 256_000_000
 
 
 @dataclass(kw_only=True)
-class Streamed:
-    """One table, and what its stream has brought so far. ``plan`` becomes that of a stream with :meth:`reach`."""
+class Member:
+    """One table. ``plan`` is that of a scan, and becomes that of a stream with :meth:`reach`."""
 
     config: TableConfig
     state: State
     hinted: datetime | None
     plan: Plan
-    changes: NetChanges
     load_id: str = field(default_factory=new_load_id)
+    manifest: Manifest | None = None
+    uri: str | None = None
+
+    @property
+    def adjusted(self) -> tuple[Adjusted, ...]:
+        """Values that were others before they came to the warehouse."""
+        return ()
+
+    def reach(self, position: Position) -> None:
+        """The stream was read up to there."""
+        self.plan = plan_of_stream(self.config, self.plan, self.state, position)
+
+    def manifest_of(self, **what: Any) -> Manifest:
+        """Without a ``prefix`` it is written nowhere, and the watermark stays."""
+        plan, state = self.plan, self.state
+        after = plan.after(identity.canaries(state.watermark, plan.at, ()))
+        return Manifest(
+            **{"prefix": "", "files": (), **what},
+            table=self.config.qualified_name,
+            load_id=self.load_id,
+            disposition=Disposition.CHANGES,
+            columns=plan.columns,
+            key=plan.key,
+            watermark_before=state.watermark,
+            watermark_after=after if what or state.watermark is None else state.watermark,
+            expected_sequence=state.run_sequence,
+            expected_load_id=state.load_id,
+            certificate=plan.certificate,
+        )
+
+    def receipt(
+        self,
+        applied: Applied | None,
+        places: Places,
+        watch: Stopwatch,
+        warnings: tuple[str, ...],
+        oldest: datetime | None,
+    ) -> Receipt:
+        """Leaves a hint as well. ``oldest`` is when the first change that was not in the target was committed."""
+        config, plan, manifest, state = self.config, self.plan, self.manifest, self.state
+        if applied and manifest:
+            applied = dataclasses.replace(applied, adjusted=self.adjusted + applied.adjusted)
+            warnings += tuple(map(str, applied.adjusted)) + tuple(change.text for change in applied.changes)
+            state = State(
+                applied.run_sequence,
+                manifest.watermark_after,
+                self.load_id,
+                applied.target_rows,
+                datetime.now(UTC),
+                state.reconciled,
+            )
+        else:
+            state = dataclasses.replace(state, idle_runs=state.idle_runs + 1)
+        if applied or self.hinted is None or (config.reconcile and config.reconcile.every):
+            warnings += sync.leave_hint(config, places, state, self.uri, None if applied else self.hinted)
+        manifest = manifest or self.manifest_of()
+        receipt = receipt_of(config, plan, manifest, state, applied, None, None, self.uri, watch, warnings)
+        if oldest is None:
+            return receipt
+        waited = (plan.at.snapshot.taken_at - oldest).total_seconds()
+        return dataclasses.replace(receipt, waited_seconds=max(0.0, waited))
+
+
+@dataclass(kw_only=True)
+class Streamed(Member):
+    """And what its stream has brought so far."""
+
+    changes: NetChanges
     attempt: Attempt | None = None
     history: Attempt | None = None
     parts: list[Part] = field(default_factory=list)
-    manifest: Manifest | None = None
-    uri: str | None = None
+
+    @property
+    def adjusted(self) -> tuple[Adjusted, ...]:
+        return self.changes.adjusted
 
     def write(self, places: Places, attempts: ExitStack) -> None:
         """Stage what is pending as a part of its own."""
@@ -72,73 +155,19 @@ class Streamed:
         if self.history:
             self.history.close()
 
-    def reach(self, position: Position) -> None:
-        """The stream was read up to there."""
-        self.plan = plan_of_stream(self.config, self.plan, self.state, position)
-
     def commit(self, places: Places) -> None:
-        self.manifest = self._manifest()
-        self.uri = places.stage.commit(self.manifest)
-
-    def receipt(
-        self,
-        applied: Applied | None,
-        places: Places,
-        watch: Stopwatch,
-        warnings: tuple[str, ...],
-        oldest: datetime | None,
-    ) -> Receipt:
-        """Leaves a hint as well. ``oldest`` is when the first change that was not in the target was committed."""
-        config, plan, manifest, state = self.config, self.plan, self.manifest, self.state
-        if applied and manifest:
-            applied = dataclasses.replace(applied, adjusted=self.changes.adjusted + applied.adjusted)
-            warnings += tuple(map(str, applied.adjusted)) + tuple(change.text for change in applied.changes)
-            state = State(
-                applied.run_sequence,
-                manifest.watermark_after,
-                self.load_id,
-                applied.target_rows,
-                datetime.now(UTC),
-                state.reconciled,
-            )
-        else:
-            state = dataclasses.replace(state, idle_runs=state.idle_runs + 1)
-        if applied or self.hinted is None or (config.reconcile and config.reconcile.every):
-            warnings += sync.leave_hint(config, places, state, self.uri, None if applied else self.hinted)
-        receipt = receipt_of(
-            config, plan, manifest or self._manifest(), state, applied, None, None, self.uri, watch, warnings
+        assert self.attempt is not None
+        history = self.history.files if self.history else ()
+        self.manifest = self.manifest_of(
+            prefix=self.attempt.prefix, files=self.attempt.files, parts=tuple(self.parts), history=history
         )
-        if oldest is None:
-            return receipt
-        waited = (plan.at.snapshot.taken_at - oldest).total_seconds()
-        return dataclasses.replace(receipt, waited_seconds=max(0.0, waited))
+        self.uri = places.stage.commit(self.manifest)
 
     def _attempt(self, places: Places, attempts: ExitStack) -> Attempt:
         if self.attempt is None:
             attempt = places.stage.attempt(self.config.qualified_name, self.load_id)
             self.attempt = attempts.enter_context(attempt)
         return self.attempt
-
-    def _manifest(self) -> Manifest:
-        """Of a table without changes it is written nowhere, and its watermark stays."""
-        plan, state, attempt = self.plan, self.state, self.attempt
-        after = plan.after(identity.canaries(state.watermark, plan.at, ()))
-        return Manifest(
-            table=self.config.qualified_name,
-            load_id=self.load_id,
-            prefix=attempt.prefix if attempt else "",
-            disposition=Disposition.CHANGES,
-            files=attempt.files if attempt else (),
-            columns=plan.columns,
-            key=plan.key,
-            watermark_before=state.watermark,
-            watermark_after=after if attempt or state.watermark is None else state.watermark,
-            expected_sequence=state.run_sequence,
-            expected_load_id=state.load_id,
-            certificate=plan.certificate,
-            parts=tuple(self.parts),
-            history=self.history.files if self.history else (),
-        )
 
 
 def starting_again(once: Callable[[set[str], bool], None], what: str) -> None:
@@ -168,7 +197,7 @@ def scanned(receipt: Receipt, why: str) -> Receipt:
 
 def where_to_stream_from(
     config: TableConfig, table: SourceTable, plan: Plan, state: State
-) -> tuple[Position | None, str]:
+) -> tuple[streaming.Position | None, str]:
     """The target's position in the stream, or None and why the table must be scanned."""
     strategy, since = plan.strategy, plan.verdict.since.watermark if plan.verdict.since else None
     assert isinstance(strategy, Streaming)

@@ -147,7 +147,7 @@ def _increment(
                     strategy=plan.strategy.name,
                     log_schema=places.log_schema,
                     allow_deletes=wish.allow_deletes,
-                    reconcile=reconciliation,
+                    complete=reconciliation,
                 )
         if reconciliation:
             manifest, uri = reconciliation.manifest, reconciliation.uri

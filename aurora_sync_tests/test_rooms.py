@@ -10,7 +10,7 @@ import aurora_sync
 
 ROOT = Path(aurora_sync.__file__).parent
 LEVELS = [
-    {"buckets", "errors"},
+    {"buckets", "errors", "dms_columns"},
     {"increment", "errors", "stopwatch"},
     {"relation"},
     {"config"},
@@ -23,6 +23,8 @@ LEVELS = [
         "stream",
         "streamed",
         "topic",
+        "dms",
+        "dms_files",
         "batch",
         "advisor",
         "preview",

@@ -48,6 +48,9 @@ VARIABLES = (
         "the external stage that points at AURORA_SYNC_STAGE: `database.schema.name`",
         "for snowflake",
     ),
+    Variable(
+        "SNOWFLAKE_DMS_STAGE", "for `watermark_type: dms`: the external stage that points at the folder of the task"
+    ),
     Variable("SNOWFLAKE_ROLE", "role to use; the user's default role otherwise"),
     Variable("SNOWFLAKE_PRIVATE_KEY", "to log in: a private key, as PEM text", secret=True),
     Variable("SNOWFLAKE_PRIVATE_KEY_PATH", "to log in: a file with a private key"),
@@ -80,6 +83,7 @@ class SnowflakeSettings:
     warehouse: str
     database: str
     stage: str
+    dms_stage: str | None = None
     role: str | None = None
     password: str | None = field(default=None, repr=False)
     private_key: str | None = field(default=None, repr=False)
@@ -134,6 +138,7 @@ def _snowflake(given: Mapping[str, str]) -> SnowflakeSettings:
         warehouse=given["SNOWFLAKE_WAREHOUSE"],
         database=given["SNOWFLAKE_DATABASE"],
         stage=given["SNOWFLAKE_STAGE"],
+        dms_stage=value("DMS_STAGE"),
         role=value("ROLE"),
         password=value("PASSWORD"),
         private_key=value("PRIVATE_KEY"),

@@ -35,6 +35,7 @@ class WatermarkType(StrEnum):
     full_snapshot = "full_snapshot"
     logical = "logical"
     debezium = "debezium"
+    dms = "dms"
 
 
 # Which keys a watermark_type needs, and which it may have besides. A key named here is refused on every
@@ -47,6 +48,7 @@ NEEDS: dict[WatermarkType, tuple[str, ...]] = {
     WatermarkType.full_snapshot: (),
     WatermarkType.logical: (),
     WatermarkType.debezium: ("topic_prefix",),
+    WatermarkType.dms: ("files",),
 }
 ALLOWS: dict[WatermarkType, tuple[str, ...]] = {
     WatermarkType.timestamp: ("watermark_set_by",),
@@ -56,10 +58,11 @@ ALLOWS: dict[WatermarkType, tuple[str, ...]] = {
     WatermarkType.full_snapshot: (),
     WatermarkType.logical: ("slot", "history"),
     WatermarkType.debezium: ("slot", "connector"),
+    WatermarkType.dms: (),
 }
 STRATEGY_KEYS = (
     *("watermark_col", "watermark_cols", "watermark_set_by", "lookback", "append_only"),
-    *("slot", "history", "topic_prefix", "connector"),
+    *("slot", "history", "topic_prefix", "connector", "files"),
 )
 # Of the slot, and the publication, of tables that name none.
 SLOT = "aurora_sync"
@@ -143,6 +146,7 @@ Policy = Annotated[
 ]
 Slot = Annotated[str, Matches(r"[a-z0-9_]{1,63}", "up to 63 lower-case letters, digits and '_'")]
 Topic = Annotated[str, Matches(r"[A-Za-z0-9._-]{1,100}", "up to 100 letters, digits, '_', '-' or '.'")]
+Folder = Annotated[str, Matches(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#\0]*)?", "s3://bucket/folder")]
 Group = Annotated[str, Matches(r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*", "letters, digits and '_', in segments joined by '/'")]
 
 
@@ -434,7 +438,7 @@ class TableConfig(TableOptions):
         "integer: by an ever growing id, inserts only; composite: by a timestamp and further columns; xmin: by "
         "PostgreSQL's transaction ids, any table with rows of its own; full_snapshot: by reading everything; "
         "logical: by a logical replication slot, deletes included; debezium: by a topic that Debezium's connector "
-        "writes, deletes included.",
+        "writes, deletes included; dms: by the files that an AWS DMS task writes to S3, deletes included.",
     )
     watermark_col: Name | None = Field(None, description="timestamp and integer: the column that says what is new.")
     watermark_cols: Annotated[list[Name] | None, Field(min_length=2, json_schema_extra={"uniqueItems": True})] = Field(
@@ -472,6 +476,9 @@ class TableConfig(TableOptions):
     )
     connector: Connector | None = Field(
         None, description="debezium: options of the connector, where they are not those that `cdc connector` prints."
+    )
+    files: Folder | None = Field(
+        None, description="dms: the folder that the task writes to, s3://bucket/folder; in it are schema/table/."
     )
     target_table: Name | None = Field(None, description="Table in the warehouse; default: the source's name.")
     columns: ColumnChoice = Field(default_factory=ColumnChoice, description="Which columns are synced; default: all.")

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 
 import dagster as dg
 
+from aurora_sync import dms_files
 from aurora_sync.config.tables import Freshness, TableConfig, WatermarkType
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.orchestration import compat
@@ -25,7 +26,8 @@ from aurora_sync.orchestration.assets import asset_key
 from aurora_sync.orchestration.metadata import RUN_SEQUENCE
 from aurora_sync.orchestration.resources import Connections
 from aurora_sync.source.connection import connect
-from aurora_sync.source.kafka import Kafka
+from aurora_sync.source.source import Source
+from aurora_sync.stage.store import Store
 from aurora_sync.strategies.debezium import topic
 
 TICK_SECONDS = 30
@@ -37,6 +39,8 @@ GROUP = 50
 RETRY_SECONDS, RETRY_SECONDS_MAX = 60.0, 3600.0
 # A requested run that Dagster does not know after this was deleted, or never launched.
 LOST_SECONDS = 600.0
+
+_SENT = (WatermarkType.debezium, WatermarkType.dms)
 
 # Everything that a committed change moves: the counters of every leaf, its file (TRUNCATE, rewrites, REFRESH), its
 # columns, and the start of the server, at which the counters may have been lost.
@@ -69,12 +73,17 @@ class Request:
     failures: int = 0  # of its last runs, in a row
 
 
-def topic_marks(kafka: Kafka, tables: Sequence[TableConfig]) -> dict[str, str]:
-    """Of the tables that Debezium sends: how far their topics go. The source's own counters are ahead of them. Raises
-    SourceError or ConfigError."""
-    topics = {table.qualified_name: topic(table) for table in _of_topics(tables)}
-    ends = kafka.ends(list(topics.values())) if topics else {}
-    return {name: f"topic {sorted(ends[of].items())}" for name, of in topics.items()}
+def stream_marks(source: Source, tables: Sequence[TableConfig]) -> dict[str, str]:
+    """Of the tables that others send: how far their topics go, which files they have. The source's own counters are
+    ahead of them. Raises SourceError, StageError or ConfigError."""
+    topics = {t.qualified_name: topic(t) for t in tables if t.watermark_type is WatermarkType.debezium}
+    ends = source.kafka.ends(list(topics.values())) if topics else {}
+    marks = {name: f"topic {sorted(ends[of].items())}" for name, of in topics.items()}
+    for table in tables:
+        if table.watermark_type is WatermarkType.dms:
+            files = dms_files.listing(Store.from_url(table.files or ""), table.schema_, table.table_name)
+            marks[table.qualified_name] = f"files {dms_files.digest(files)}"
+    return marks
 
 
 def read_marks(dsn: str, tables: Sequence[TableConfig]) -> dict[str, str]:
@@ -84,10 +93,6 @@ def read_marks(dsn: str, tables: Sequence[TableConfig]) -> dict[str, str]:
         names = {"schemas": [t.schema_ for t in tables], "names": [t.table_name for t in tables]}
         cursor.execute(_MARKS, names)
         return {name: mark[:8] if counted else "" for name, counted, mark in cursor.fetchall()}
-
-
-def _of_topics(tables: Sequence[TableConfig]) -> list[TableConfig]:
-    return [table for table in tables if table.watermark_type is WatermarkType.debezium]
 
 
 def change_sensor(tables: Sequence[TableConfig], connections: Connections, name: str) -> dg.SensorDefinition:
@@ -105,11 +110,11 @@ def change_sensor(tables: Sequence[TableConfig], connections: Connections, name:
         source = connections.places().source
         marks = read_marks(source.dsn, tables)
         try:
-            marks |= topic_marks(source.kafka, tables)
+            marks |= stream_marks(source, tables)
         except AuroraSyncError as error:
-            context.log.warning("changes that Debezium sends cannot be seen: %s", error)
-            names = {table.qualified_name for table in _of_topics(tables)}
-            marks |= {name: memory[name].mark for name in names & memory.keys()}
+            context.log.warning("changes that come by topics or files cannot be seen: %s", error)
+            sent = {table.qualified_name for table in tables if table.watermark_type in _SENT}
+            marks |= {name: memory[name].mark for name in sent & memory.keys()}
         if unseen := sum(not mark for mark in marks.values()):
             context.log.warning(
                 "changes of %d tables cannot be seen (views, foreign tables, or AURORA_DSN names a reader): they are"

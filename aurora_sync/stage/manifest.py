@@ -22,6 +22,7 @@ from aurora_sync.increment import (
     Reconciled,
     StagedFile,
     State,
+    TakenFile,
     Watermark,
 )
 
@@ -112,6 +113,8 @@ def manifest_from_json(text: str | bytes) -> Manifest:
             evolution=_evolution(document["evolution"]),
             fill=document["fill"],
             parts=tuple(Part(**part) for part in document["parts"]),
+            taken=tuple(TakenFile(**file) for file in document["taken"]),
+            net_rows=document["net_rows"],
             history=tuple(StagedFile(**file) for file in document["history"]),
             repaired=repaired and Buckets(repaired["width"], repaired["labels"] and tuple(repaired["labels"])),
         )

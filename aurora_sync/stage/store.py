@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -54,6 +55,8 @@ class Stored(NamedTuple):
 
     key: str
     bytes: int
+    etag: str
+    modified: datetime  # by the clock of the server, in seconds
 
 
 class Store:
@@ -120,12 +123,17 @@ class Store:
         while limit is None or limit > 0:
             with self._translated(prefix):
                 page = self._client.list_objects_v2(**request, MaxKeys=min(limit or 1000, 1000))
-            found = [Stored(entry["Key"], entry["Size"]) for entry in page.get("Contents", [])]
+            found = [_stored(entry) for entry in page.get("Contents", [])]
             yield found
             if not page["IsTruncated"]:
                 return
             request["ContinuationToken"] = page["NextContinuationToken"]
             limit = limit and limit - len(found)
+
+    def head(self, key: str, size: int) -> bytes:
+        """The first ``size`` bytes of an object, or all that it has."""
+        with self._translated(key):
+            return self._client.get_object(Bucket=self.bucket, Key=key, Range=f"bytes=0-{size - 1}")["Body"].read()
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete these objects. Idempotent: one that is not there counts as deleted."""
@@ -263,3 +271,7 @@ def _code(error: ClientError) -> str:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
+
+
+def _stored(entry: Any) -> Stored:
+    return Stored(entry["Key"], entry["Size"], entry["ETag"].strip('"'), entry["LastModified"])

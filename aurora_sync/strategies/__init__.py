@@ -3,13 +3,23 @@
 from aurora_sync.strategies.base import Strategy
 from aurora_sync.strategies.composite import Composite
 from aurora_sync.strategies.debezium import Debezium
+from aurora_sync.strategies.dms import Dms
 from aurora_sync.strategies.full_snapshot import FullSnapshot
 from aurora_sync.strategies.integer import Integer
 from aurora_sync.strategies.logical import Logical
 from aurora_sync.strategies.timestamp import Timestamp
 from aurora_sync.strategies.xmin import Xmin
 
-STRATEGIES: tuple[Strategy, ...] = (Timestamp(), Integer(), Xmin(), Composite(), FullSnapshot(), Logical(), Debezium())
+STRATEGIES: tuple[Strategy, ...] = (
+    Timestamp(),
+    Integer(),
+    Xmin(),
+    Composite(),
+    FullSnapshot(),
+    Logical(),
+    Debezium(),
+    Dms(),
+)
 
 
 def strategy_for(watermark_type: str) -> Strategy:

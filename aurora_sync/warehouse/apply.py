@@ -25,9 +25,9 @@ _log = logging.getLogger(__name__)
 # Of the values of a column that do not fit its type, this many are shown.
 EXAMPLES = 3
 
-# Compares the target with its source once the increment is staged, stages what differs besides, and returns the
-# manifest with it: validation/reconcile.py.
-Reconcile = Callable[[Session, Layout], Manifest]
+# Stages, behind the manifest's files, what else belongs to the increment, and returns the manifest with it: what a
+# comparison found to differ (validation/reconcile.py), or files of others (files.py).
+Complete = Callable[[Session, Layout], Manifest]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Increment:
     config: TableConfig
     manifest: Manifest
     strategy: str
-    reconcile: Reconcile | None = None
+    complete: Complete | None = None
 
 
 @dataclass
@@ -61,15 +61,15 @@ def apply(
     strategy: str,
     log_schema: str = sync_log.SCHEMA,
     allow_deletes: bool = False,
-    reconcile: Reconcile | None = None,
+    complete: Complete | None = None,
 ) -> Applied:
-    """Make the manifest's rows part of the target, durably, exactly once; and what ``reconcile`` adds to them.
+    """Make the manifest's rows part of the target, durably, exactly once; and what ``complete`` adds to them.
 
     Raises RivalRunError when another run was applied since ``manifest.expected_sequence``, GuardError when
     rows would be lost or removed (the target is then as before), ConfigError and WarehouseError otherwise.
     ``allow_deletes`` switches off the delete guard, not the other assertions.
     """
-    increment = Increment(config, manifest, strategy, reconcile)
+    increment = Increment(config, manifest, strategy, complete)
     (applied,) = apply_all(session, [increment], objects, log_schema=log_schema, allow_deletes=allow_deletes)
     return applied
 
@@ -149,12 +149,13 @@ def _prepare(session: Session, p: _Prepared, objects: Objects, log_schema: str) 
             _refuse_foreign(session, p.layout, p.manifest, log_schema)
     if p.increment.config.history:
         history.prepare(session, p.layout, p.manifest, objects)
-    if p.increment.reconcile:
-        staged, p.manifest = p.manifest.rows, p.increment.reconcile(session, p.layout)
+    if p.increment.complete:
+        staged, p.manifest = p.manifest.rows, p.increment.complete(session, p.layout)
         loaded += p.manifest.rows - staged
         p.layout, p.adjusted = _assert_staged(session, p.layout, p.manifest, loaded)
-        p.layout, more = evolve.adapt_target(session, p.layout, p.existing, p.manifest)
-        p.changes += more
+        if p.existing:
+            p.layout, more = evolve.adapt_target(session, p.layout, p.existing, p.manifest)
+            p.changes += more
     if not p.existing:  # only now: a first load that is refused for its values leaves no table of their types
         ddl.make_target(session, p.layout, p.manifest.table)
 
@@ -250,6 +251,7 @@ def _transact(
         certificate=manifest.certificate.to_json(),
     )
     sync_log.record(session, entry, log_schema)
+    sync_log.record_taken(session, layout.target, sequence, manifest.taken, log_schema)
     return entry
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from aurora_sync.errors import WarehouseError
-from aurora_sync.increment import Manifest
+from aurora_sync.increment import Manifest, TakenFile
 
 Row = tuple[Any, ...]
 
@@ -24,6 +24,12 @@ class Objects(Protocol):
 
     def download(self, key: str, path: Path) -> None:
         """Write the whole object to a local file, in constant memory."""
+
+
+class Folder(Objects, Protocol):
+    """Where files of others lie."""
+
+    prefix: str
 
 
 class Session(ABC):
@@ -46,6 +52,12 @@ class Session(ABC):
     def load(self, staging_table: str, manifest: Manifest, objects: Objects) -> int:
         """Copy the manifest's files, and no others, into the (quoted, qualified) staging table, whose columns
         are all VARCHAR, in file order. Returns the rows loaded. Fails on any malformed row; never skips one."""
+
+    @abstractmethod
+    def copy_files(self, raw_table: str, folder: Folder, files: Sequence[TakenFile], null: str) -> int:
+        """Copy files of others into the (quoted, qualified) raw table, whose columns are all VARCHAR, by the names of
+        columns: what a file has no column for is NULL, what the table has none for is left out. CSV files have a
+        header, and ``null`` without quotes where a value is NULL. Returns the rows. Fails on any malformed row."""
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -22,8 +22,9 @@ import sqlglot
 from sqlglot import exp
 
 from aurora_sync.errors import Kind, WarehouseError
-from aurora_sync.increment import Manifest
-from aurora_sync.warehouse.base import Objects, Row, Session, Warehouse
+from aurora_sync.increment import Manifest, TakenFile
+from aurora_sync.warehouse.base import Folder, Objects, Row, Session, Warehouse
+from aurora_sync.warehouse.ddl import identifier
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +47,13 @@ _READ_CSV = (
     " delim = ',', quote = '\"', escape = '\"', new_line = '\\n', nullstr = '', allow_quoted_nulls = false,"
     " strict_mode = true, null_padding = false, ignore_errors = false, parallel = false,"
     " max_line_size = {row_bytes}, buffer_size = 2 * {row_bytes})"
+)
+
+# With a header, and compressed as the name says.
+_READ_OTHERS_CSV = (
+    "read_csv(?, all_varchar = true, header = true, delim = ',', quote = '\"', escape = '\"', nullstr = ?,"
+    " allow_quoted_nulls = false, strict_mode = true, null_padding = false, ignore_errors = false, parallel = false,"
+    " auto_detect = true, sample_size = 1)"
 )
 
 # Only staged objects are read as CSV.
@@ -117,6 +125,25 @@ class DuckDBSession(Session):
                 objects.download(manifest.prefix + file.name, path)
                 rows = _READ_CSV.format(columns=f"{{{fields}}}", row_bytes=max(ROW_BYTES, file.row_bytes))
                 loaded += self._run(f"INSERT INTO {staging_table} SELECT * FROM {rows}", (str(path),))[0][0]  # noqa: S608
+                path.unlink()
+        return loaded
+
+    def copy_files(self, raw_table: str, folder: Folder, files: Sequence[TakenFile], null: str) -> int:
+        loaded = 0
+        with tempfile.TemporaryDirectory(prefix="aurora_sync_") as temporary:
+            wanted = [name for name, *_ in self._run(f"DESCRIBE {raw_table}")]
+            for file in files:
+                path = Path(temporary) / file.key.rpartition("/")[2]
+                folder.download(file.key, path)
+                if ".parquet" in path.name:
+                    rows, parameters = "read_parquet(?)", [str(path)]
+                else:
+                    rows, parameters = _READ_OTHERS_CSV, [str(path), null]
+                found = [name for name, *_ in self._run(f"DESCRIBE SELECT * FROM {rows}", parameters)]  # noqa: S608
+                names = [identifier(name) for name in wanted if name in found]
+                texts = ", ".join(f"CAST({name} AS VARCHAR)" for name in names)
+                copy = f"INSERT INTO {raw_table} ({', '.join(names)}) SELECT {texts} FROM {rows}"  # noqa: S608
+                loaded += self._run(copy, parameters)[0][0]
                 path.unlink()
         return loaded
 

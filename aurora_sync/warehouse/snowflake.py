@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from aurora_sync.config.tables import fold
 from aurora_sync.errors import ConfigError, Kind, WarehouseError
-from aurora_sync.increment import Manifest
-from aurora_sync.warehouse.base import Objects, Row, Session, Warehouse
+from aurora_sync.increment import Manifest, TakenFile
+from aurora_sync.warehouse.base import Folder, Objects, Row, Session, Warehouse
 from aurora_sync.warehouse.ddl import identifier, literal
 
 _log = logging.getLogger(__name__)
@@ -50,6 +51,14 @@ FILE_FORMAT = (
     " SKIP_BYTE_ORDER_MARK = FALSE"
 )
 
+# Of files of others, which begin with the names of their columns.
+CSV_BY_NAME = (
+    "TYPE = CSV COMPRESSION = AUTO PARSE_HEADER = TRUE ENCODING = 'UTF8' FIELD_DELIMITER = ','"
+    " FIELD_OPTIONALLY_ENCLOSED_BY = '\"' EMPTY_FIELD_AS_NULL = FALSE ESCAPE = NONE ESCAPE_UNENCLOSED_FIELD = NONE"
+    " MULTI_LINE = TRUE TRIM_SPACE = FALSE ERROR_ON_COLUMN_COUNT_MISMATCH = FALSE"
+    " REPLACE_INVALID_CHARACTERS = FALSE"
+)
+
 # Snowflake's error numbers with what a person does about them.
 _HINTS = {
     606: "name a warehouse that the role may use (SNOWFLAKE_WAREHOUSE)",
@@ -77,6 +86,22 @@ def copy_into(staging_table: str, stage: str, path: str, files: Sequence[str]) -
     )
 
 
+def copy_by_name(raw_table: str, stage: str, files: Sequence[str], *, null: str, parquet: bool) -> str:
+    """``files`` lie under the URL of the stage."""
+    names = ", ".join(literal(name) for name in files)
+    form = f"{CSV_BY_NAME} NULL_IF = ({literal(null)})"
+    if parquet:
+        form = "TYPE = PARQUET USE_LOGICAL_TYPE = TRUE"
+    return (
+        f"COPY INTO {raw_table} FROM {literal(f'@{stage}/')} FILES = ({names}) FILE_FORMAT = ({form})"
+        " MATCH_BY_COLUMN_NAME = CASE_SENSITIVE ON_ERROR = ABORT_STATEMENT FORCE = TRUE"
+    )
+
+
+def quoted(stage: str) -> str:
+    return ".".join(identifier(fold(part)) for part in stage.split("."))
+
+
 class SnowflakeSession(Session):
     def __init__(self, connection: Any, warehouse: SnowflakeWarehouse) -> None:
         self._connection = connection
@@ -96,19 +121,31 @@ class SnowflakeSession(Session):
 
     def load(self, staging_table: str, manifest: Manifest, objects: Objects) -> int:
         """Snowflake reads the objects itself; ``objects`` is not used."""
-        path = self._warehouse.stage_path(manifest)
-        loaded = 0
-        names = iter([file.name for file in manifest.files])
+        stage, path = self._warehouse.quoted_stage, self._warehouse.stage_path(manifest)
+        names = [file.name for file in manifest.files]
+        return self._copy(names, partial(copy_into, staging_table, stage, path), f"{stage}/{path}")
+
+    def copy_files(self, raw_table: str, folder: Folder, files: Sequence[TakenFile], null: str) -> int:
+        if self._warehouse.dms_stage is None:
+            raise ConfigError("SNOWFLAKE_DMS_STAGE is not set", hint="name the external stage of the task's folder")
+        stage, loaded = quoted(self._warehouse.dms_stage), 0
+        for parquet in (False, True):
+            names = [file.key.removeprefix(folder.prefix) for file in files if (".parquet" in file.key) == parquet]
+            statement = partial(copy_by_name, raw_table, stage, null=null, parquet=parquet)
+            loaded += self._copy(names, statement, stage)
+        return loaded
+
+    def _copy(self, files: Sequence[str], statement: Callable[[Sequence[str]], str], where: str) -> int:
+        loaded, names = 0, iter(files)
         while batch := list(itertools.islice(names, FILES_PER_COPY)):
-            statement = copy_into(staging_table, self._warehouse.quoted_stage, path, batch)
-            with self._execute(statement, ()) as cursor:
+            with self._execute(statement(batch), ()) as cursor:
                 labels = [column.name.lower() for column in cursor.description]
                 results = [dict(zip(labels, row, strict=True)) for row in cursor.fetchall()]
             missed = len(batch) - sum(result.get("status") == "LOADED" for result in results)
             if missed:
                 raise WarehouseError(
                     f"COPY INTO loaded all but {missed} of {len(batch)} files: {results[:3]}",
-                    where=f"@{self._warehouse.stage}/{path}",
+                    where=f"@{where}",
                     hint="the stage's URL must be the one that the objects are written under",
                 )
             loaded += sum(int(result["rows_loaded"]) for result in results)
@@ -164,6 +201,7 @@ class SnowflakeWarehouse(Warehouse):
     database: str
     stage: str
     stage_prefix: str = ""
+    dms_stage: str | None = None
     warehouse: str | None = None
     role: str | None = None
     password: str | None = field(default=None, repr=False)
@@ -193,7 +231,7 @@ class SnowflakeWarehouse(Warehouse):
 
     @property
     def quoted_stage(self) -> str:
-        return ".".join(identifier(fold(part)) for part in self.stage.split("."))
+        return quoted(self.stage)
 
     def stage_path(self, manifest: Manifest) -> str:
         if not manifest.prefix.startswith(self.stage_prefix):

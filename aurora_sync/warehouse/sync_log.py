@@ -10,18 +10,20 @@ for a rival's lock, sees what the rival committed, and then changes no row.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import RivalRunError, WarehouseError
-from aurora_sync.increment import Certificate, State, Watermark
+from aurora_sync.increment import Certificate, State, TakenFile, Watermark
 from aurora_sync.warehouse.base import Row, Session
 from aurora_sync.warehouse.ddl import DELETED, TableName, create_schema, existing_columns, literal, target_name
 from aurora_sync.warehouse.merge import count_target
 
 SCHEMA = "_AURORA_SYNC"
+# Of one INSERT.
+_LEDGER_ROWS = 200
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,38 @@ def record(session: Session, entry: Entry, log_schema: str) -> None:
     at = next(i for i, field in enumerate(fields(Entry)) if field.name == "applied_at")
     values[at] = as_text(entry.applied_at)
     session.modify(insert_entry(log_schema), values)
+
+
+def prepare_taken(session: Session, log_schema: str) -> None:
+    """Create the ledger of files of others. Idempotent; before the transaction."""
+    session.query(
+        f'CREATE TABLE IF NOT EXISTS {_taken(log_schema).sql} ("TARGET" VARCHAR, "RUN_SEQUENCE" NUMBER(20,0),'
+        ' "KEY" VARCHAR, "ETAG" VARCHAR, "BYTES" NUMBER(20,0))'
+    )
+
+
+def record_taken(
+    session: Session, target: TableName, run_sequence: int, files: Sequence[TakenFile], log_schema: str
+) -> None:
+    """Part of the transaction: a file is taken when what it holds is in the target, and not before."""
+    for start in range(0, len(files), _LEDGER_ROWS):
+        rows = files[start : start + _LEDGER_ROWS]
+        values = [value for file in rows for value in (target.sql, run_sequence, file.key, file.etag, file.bytes)]
+        places = ", ".join(["(?, ?, ?, ?, ?)"] * len(rows))
+        session.modify(f"INSERT INTO {_taken(log_schema).sql} VALUES {places}", values)
+
+
+def taken(session: Session, target: TableName, since: int, log_schema: str) -> set[tuple[str, str]]:
+    """Key and etag of the files that were taken by runs after ``since``."""
+    rows = session.query(
+        f'SELECT "KEY", "ETAG" FROM {_taken(log_schema).sql} WHERE "TARGET" = ? AND "RUN_SEQUENCE" > ?',
+        (target.sql, since),
+    )
+    return {(key, etag) for key, etag in rows}
+
+
+def _taken(log_schema: str) -> TableName:
+    return TableName(log_schema, "FILES")
 
 
 def as_text(moment: datetime) -> str:

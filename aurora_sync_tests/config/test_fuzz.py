@@ -147,7 +147,7 @@ def test_any_text_is_a_clear_error(tables_yaml: Path, text: str) -> None:
 RIGHT: dict[str, Sequence[str]] = {
     "table_name": ["t9", "legacy.t", "audit_?", "'[*]a[.]b'", "'*'", "'a[b'", "'[z-a]*'", "🦆", "'[[]'", "'[a--b]*'"],
     "schema": ["legacy", "'*'", "ünï", "a.b"],
-    "watermark_type": ["timestamp", "integer", "xmin", "composite", "full_snapshot", "logical", "debezium"],
+    "watermark_type": ["timestamp", "integer", "xmin", "composite", "full_snapshot", "logical", "debezium", "dms"],
     "watermark_col": ["id", "null", "Ü b"],
     "watermark_cols": ["[a, b]", "null"],
     "watermark_set_by": ["database", "application", "null"],
@@ -156,6 +156,7 @@ RIGHT: dict[str, Sequence[str]] = {
     "slot": ["orders_2", "null"],
     "history": ["true", "no"],
     "topic_prefix": ["shop", "a.b-c_9", "null"],
+    "files": ["s3://bucket/folder", "s3://abc", "null"],
     "connector": ["{}", "{decimal.handling.mode: precise, role: cdc}", "{plain_arrays: true}", "null"],
     "primary_key": ["id", "[a, b]", "null"],
     "exclude": ["audit_a", "['*b', public.*]", "'[!a]*'"],
@@ -333,6 +334,7 @@ def test_every_right_value_of_a_key_is_accepted_somewhere(tables_yaml: Path, key
                 {"table_name": "t", "watermark_col": "c"},
                 {"table_name": "t", "watermark_type": "logical"},
                 {"table_name": "t", "watermark_type": "debezium", "topic_prefix": "p"},
+                {"table_name": "t", "watermark_type": "dms", "files": "s3://abc"},
             ]
         ]
         assert any(read(tables_yaml, f"{default}tables:\n- {text}\n".encode()) for text in entries), value

@@ -15,10 +15,11 @@ import pytest
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.increment import Disposition, Part
+from aurora_sync.warehouse import ddl, dms, history, merge
 from aurora_sync.warehouse.apply import apply
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.duckdb import to_duckdb
-from aurora_sync.warehouse.snowflake import copy_into
+from aurora_sync.warehouse.snowflake import copy_by_name, copy_into
 from aurora_sync_tests.warehouse.increments import Folder, column
 from aurora_sync_tests.warehouse.through import Through
 
@@ -85,6 +86,34 @@ def test_the_statements_are_the_pinned_ones(duckdb_session: Session, folder: Fol
             text.extend(to_duckdb(s) if dialect == "duckdb" else s for s in recorder.statements)
     for dialect, text in texts.items():
         check(f"{kind}.{dialect}.sql", "".join(f"{line}{'' if line.startswith('--') else ';'}\n" for line in text))
+
+
+def test_statements_of_a_history_and_of_the_files_of_others_are_the_pinned_ones(folder: Folder) -> None:
+    """Their scenarios execute them: scenarios/logical/test_history.py and scenarios/dms_files."""
+    config = TableConfig(table_name="orders", watermark_type="logical", history=True)
+    columns = (column("tenant", "int4"), column("id"), column("at", "timestamptz"), column("picture", "bytea"))
+    manifest = folder.increment(columns, [], key=("tenant", "id"), disposition=Disposition.CHANGES)
+    after = dataclasses.replace(manifest.watermark_after, value={"until": 4711})
+    manifest = dataclasses.replace(manifest, load_id="load1", watermark_after=after)
+    layout = ddl.layout(config, manifest, "_AURORA_SYNC", {})
+    found = [
+        *(dms.create_raw(layout), dms.survey(layout), dms.stage_whole(layout), dms.stage_partial(layout)),
+        *(dms.count_parts(layout), history.create(layout), history.create_staging(layout)),
+        *(history.append_changes(layout), history.append_scanned(layout, manifest)),
+        history.append_missing(layout, manifest, merge.unstaged(layout)),
+    ]
+    for dialect in ("snowflake", "duckdb"):
+        text = [to_duckdb(each) if dialect == "duckdb" else each for each in found]
+        check(f"streams.{dialect}.sql", "".join(f"{each};\n" for each in text))
+
+
+def test_copies_of_the_files_of_others_are_the_pinned_ones() -> None:
+    names = ["public/or'ders/LOAD00000001.csv.gz"]
+    found = [
+        copy_by_name('"_AURORA_SYNC"."RAW"', '"DB"."LANDING"."DMS"', names, null="NULL it's", parquet=parquet)
+        for parquet in (False, True)
+    ]
+    check("copy_by_name.snowflake.sql", "".join(f"{each};\n" for each in found))
 
 
 def test_copy_into_is_the_pinned_one() -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from aurora_sync.increment import Manifest
-from aurora_sync.warehouse.base import Objects, Row, Session
+from aurora_sync.increment import Manifest, TakenFile
+from aurora_sync.warehouse.base import Folder, Objects, Row, Session
 
 
 class Through(Session):
@@ -28,6 +28,10 @@ class Through(Session):
     def arrow(self, statement: str) -> Any:
         self.before(statement)
         return self.inner.arrow(statement)
+
+    def copy_files(self, raw_table: str, folder: Folder, files: Sequence[TakenFile], null: str) -> int:
+        self.before("COPY")
+        return self.inner.copy_files(raw_table, folder, files, null)
 
     def load(self, staging_table: str, manifest: Manifest, objects: Objects) -> int:
         self.before("COPY")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aurora_sync.errors import ConfigError
-from aurora_sync.orchestration.change_sensor import topic_marks
+from aurora_sync.orchestration.change_sensor import stream_marks
 from aurora_sync.source.kafka import Kafka
 from aurora_sync_tests.scenarios.debezium.conftest import Connected
 from aurora_sync_tests.scenarios.world import config
@@ -218,11 +218,11 @@ def test_the_sensor_sees_how_far_the_topics_go(connected: Connected) -> None:
     world, table = connected.world, connected.table()
     world.execute("CREATE TABLE t (id int PRIMARY KEY)")
     connected.setup(table)
-    before = topic_marks(connected.kafka, [table])
+    before = stream_marks(connected.places.source, [table])
     connected.start(table)
     world.execute("INSERT INTO t VALUES (1)")
     connected.catch_up()
-    after = topic_marks(connected.kafka, [table])
+    after = stream_marks(connected.places.source, [table])
     assert before.keys() == after.keys() == {"public.t"}
-    assert before != after == topic_marks(connected.kafka, [table])
-    assert topic_marks(Kafka(), [config("t", "xmin")]) == {}
+    assert before != after == stream_marks(connected.places.source, [table])
+    assert stream_marks(world.places.source, [config("t", "xmin")]) == {}

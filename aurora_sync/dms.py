@@ -1,0 +1,230 @@
+"""One table from the files of its DMS task, one increment, top to bottom.
+
+::
+
+    look at the table as a sync does ─► scan it where the files do not say everything (sync.py)
+        ─► list the folder; as the last run left it: nothing to do, and no warehouse is woken
+        ─► one session: ledger ─► the warehouse copies new files from where they lie ─► net changes, in SQL
+        ─► one transaction {changes, ledger, sync log row}
+
+Files are named by key and etag in the ledger, in the transaction that merges them: each is taken once, whatever is
+killed and run again. The full load comes before the changes, and changes from before it do not come at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+
+from aurora_sync import dms_files, sync
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.dms_columns import NULL, OP, SEQUENCE
+from aurora_sync.dms_files import File
+from aurora_sync.errors import ConfigError, Kind, SourceError
+from aurora_sync.increment import Consumed, Manifest, Part, Receipt, TakenFile
+from aurora_sync.places import Places
+from aurora_sync.plan import Wish, is_due, plan_increment
+from aurora_sync.source.copy_out import Progress
+from aurora_sync.stage.store import Store
+from aurora_sync.stopwatch import Stopwatch
+from aurora_sync.strategies.dms import FilesPosition, position_in, why_scan
+from aurora_sync.streamed import Member, scanned, starting_again
+from aurora_sync.warehouse import dms as statements
+from aurora_sync.warehouse import sync_log
+from aurora_sync.warehouse.apply import Increment, apply_all
+from aurora_sync.warehouse.base import Session
+from aurora_sync.warehouse.ddl import Layout, drop_table
+
+# Of one increment; what is left is the next run's.
+MOST_FILES, MOST_BYTES = 1000, 20_000_000_000
+
+
+@dataclass(kw_only=True)
+class _Table(Member):
+    store: Store
+    files: list[File]
+    position: FilesPosition
+    is_new: bool  # nothing of the folder was taken yet
+    prefix: str = ""
+    oldest: datetime | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def idle(self) -> bool:
+        return not self.is_new and self.position.digest == dms_files.digest(self.files)
+
+
+def run(
+    config: TableConfig,
+    places: Places,
+    on_receipt: Callable[[Receipt], object],
+    *,
+    allow_deletes: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> None:
+    """Bring the target up to the files that were there when this call began. Raises as :func:`aurora_sync.sync.run`
+    does, and SourceError where the files are not such as advisor/dms.py configures."""
+    scan = partial(sync.run, config, places, allow_deletes=allow_deletes, on_progress=on_progress)
+    starting_again(partial(_run, config, places, on_receipt, scan), config.qualified_name)
+
+
+def _run(
+    config: TableConfig,
+    places: Places,
+    on_receipt: Callable[[Receipt], object],
+    scan: Callable[..., Receipt],
+    changed: set[str],
+    trust_hint: bool,
+) -> None:
+    full = config.qualified_name in changed
+    found = "its target was changed" if full else _look(config, places, trust_hint)
+    if isinstance(found, str):
+        on_receipt(scanned(scan(full=full), found))
+    else:
+        on_receipt(_take(found, places))
+
+
+def _look(config: TableConfig, places: Places, trust_hint: bool) -> _Table | str:
+    """The table with its files, or why it must be scanned; that never by a hint alone."""
+    state, hinted = sync.read_state(config, places, trust_hint=trust_hint)
+    with places.source.reading(config.schema_, config.table_name) as reading:
+        plan = plan_increment(config, reading, state, Wish())
+    position = position_in(config, plan.verdict.since.watermark if plan.verdict.since else None)
+    why = why_scan(position, plan.verdict.findings) or ("a reconcile is due" if is_due(config, state) else "")
+    if not why and state.run_sequence and state.watermark is None:
+        why = "its target is not as the last run left it"
+    if why:
+        return _look(config, places, False) if hinted else why
+    store = Store.from_url(config.files or "")
+    files = dms_files.listing(store, config.schema_, config.table_name)
+    if position is None and not any(file.load is not None for file in files):
+        raise ConfigError(
+            f"there is no LOAD00000001 of a full load under {config.files}/{config.schema_}/{config.table_name}/",
+            where=config.qualified_name,
+            hint="let the DMS task be full-load-and-cdc, and wait until it has loaded the table",
+        )
+    return _Table(
+        config=config,
+        state=state,
+        hinted=hinted,
+        plan=plan,
+        store=store,
+        files=files,
+        position=position or FilesPosition(config.files or "", state.run_sequence),
+        is_new=position is None,
+    )
+
+
+def _take(table: _Table, places: Places) -> Receipt:
+    watch, config = Stopwatch(), table.config
+    if table.idle:
+        table.reach(table.position)
+        return table.receipt(None, places, watch, (), None)
+    with places.stage.attempt(config.qualified_name, table.load_id) as attempt:
+        table.prefix = attempt.prefix
+    # What the files say is known once they are copied: the plan is made final there.
+    table.reach(table.position)
+    increment = Increment(
+        config,
+        table.manifest_of(prefix=table.prefix),
+        table.plan.strategy.name,
+        partial(_copy, table, places),
+    )
+    with places.warehouse.session(query_tag=f"aurora_sync {config.qualified_name} {table.load_id}") as session:
+        (applied,) = apply_all(session, [increment], places.stage.store, log_schema=places.log_schema)
+    manifest = table.manifest
+    assert manifest is not None
+    receipt = table.receipt(applied, places, watch, tuple(table.warnings), table.oldest)
+    left = 0 if FilesPosition(**manifest.watermark_after.value).digest else len(table.files) - len(manifest.taken)
+    return dataclasses.replace(receipt, consumed=Consumed(config.files or "", len(manifest.taken), left))
+
+
+def _copy(table: _Table, places: Places, session: Session, layout: Layout) -> Manifest:
+    """Stage the net changes of all files that the ledger does not have, and commit the manifest with them."""
+    sync_log.prepare_taken(session, places.log_schema)
+    ledger = sync_log.taken(session, layout.target, table.position.since, places.log_schema)
+    new = [file for file in table.files if file.id not in ledger]
+    late = {file.id for file in dms_files.superseded(table.files)}
+    chosen = _bounded(new)
+    wanted = [file for file in chosen if file.id not in late]
+    rescan = _what_files_do_not_say(table, new, ledger)
+    lacking = sorted({name for file in wanted for name in _lacking(table, file)})
+    if lacking:
+        rescan = (
+            rescan or f"files lack {', '.join(lacking)}: they are older than the column, or the mapping leaves it out"
+        )
+    parts: tuple[Part, ...] = (Part(),)
+    if wanted:
+        session.query(statements.create_raw(layout))
+        try:
+            parts = _net_changes(table, session, layout, wanted)
+        finally:
+            session.query(drop_table(statements.raw_table(layout)))
+    ((rows,),) = session.query(f"SELECT COUNT(*) FROM {layout.staging.sql}")  # noqa: S608
+    if rescan:
+        table.warnings.append(f"the next run scans the table: {rescan}")
+    loads = sum(file.load is not None for file in table.files)
+    digest = dms_files.digest(table.files) if len(chosen) == len(new) else ""
+    table.reach(FilesPosition(table.position.folder, table.position.since, digest, loads, rescan))
+    table.manifest = table.manifest_of(
+        prefix=table.prefix,
+        parts=parts,
+        net_rows=int(rows),
+        taken=tuple(TakenFile(f.stored.key, f.stored.etag, f.stored.bytes) for f in chosen),
+    )
+    table.uri = places.stage.commit(table.manifest)
+    return table.manifest
+
+
+def _net_changes(table: _Table, session: Session, layout: Layout, files: list[File]) -> tuple[Part, ...]:
+    raw = statements.raw_table(layout).sql
+    of_load = 0
+    for load in (True, False):
+        taken = [TakenFile(f.stored.key, f.stored.etag, f.stored.bytes) for f in files if (f.load is not None) == load]
+        rows = session.copy_files(raw, table.store, taken, NULL) if taken else 0
+        of_load += rows if load else 0
+    ((no_operation, no_sequence, partial_rows, oldest, _),) = session.query(statements.survey(layout))
+    if no_operation or no_sequence > of_load:
+        raise SourceError(
+            f"{no_operation} rows have no I, U or D in {OP}, and {max(0, no_sequence - of_load)} changes no {SEQUENCE}",
+            where=table.config.qualified_name,
+            hint="set up endpoint and task as `aurora-sync cdc dms` prints them, and load the table again",
+            kind=Kind.REFUSED,
+        )
+    if oldest:
+        table.oldest = datetime.fromisoformat(oldest).replace(tzinfo=UTC)
+    stage = statements.stage_partial if partial_rows else statements.stage_whole
+    session.modify(stage(layout))
+    found = {int(number): int(count) for number, count in session.query(statements.count_parts(layout))}
+    return tuple(Part(partial=found.get(number, 0)) for number in range(max(found, default=0) + 1))
+
+
+def _bounded(files: list[File]) -> list[File]:
+    chosen: list[File] = []
+    size = 0
+    for file in files[:MOST_FILES]:
+        size += file.stored.bytes
+        if chosen and size > MOST_BYTES:
+            break
+        chosen.append(file)
+    return chosen
+
+
+def _lacking(table: _Table, file: File) -> list[str]:
+    return dms_files.lacking(table.store, file, [column.name for column in table.plan.columns])
+
+
+def _what_files_do_not_say(table: _Table, new: list[File], ledger: set[tuple[str, str]]) -> str:
+    """A load that is repeated says nothing of rows that were deleted before it, and a TRUNCATE at the source is no
+    change: the task takes the table's files away."""
+    known = {key for key, _ in ledger}
+    changes_taken = any(not key.rpartition("/")[2].startswith("LOAD") for key in known)
+    if any(file.load is not None and (file.stored.key in known or changes_taken) for file in new):
+        return "the task has loaded the table again, and what was deleted before is in no file"
+    loads = sum(file.load is not None for file in table.files)
+    if loads < table.position.loads:
+        return "files of the full load are gone: a TRUNCATE at the source takes them away, and so does a lifecycle rule"
+    return ""

@@ -1,0 +1,90 @@
+"""The files of an AWS DMS task in S3: which are there, in which order they are taken, and what they say of themselves.
+
+::
+
+    folder/schema/table/LOAD00000001.csv           full load, numbered in hexadecimal
+    folder/schema/table/20141029-1134010000.csv    changes, by the time when they were written
+
+Digits sort before letters: a plain listing has the changes before the load (correctness.md, section 8.2).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from aurora_sync.dms_columns import OP, SEQUENCE, TIMESTAMP
+from aurora_sync.errors import SourceError
+from aurora_sync.stage.store import Store, Stored
+
+_NAME = re.compile(r"(?:LOAD(?P<load>[0-9A-Fa-f]{5,})|(?P<at>\d{8}-\d{6,}))\.(?:csv|parquet)(?:\.gz)?")
+_HEADER_BYTES = 65_536
+
+
+@dataclass(frozen=True)
+class File:
+    stored: Stored
+    load: int | None  # number within the full load; None: changes
+    name: str
+
+    @property
+    def id(self) -> tuple[str, str]:
+        return self.stored.key, self.stored.etag
+
+    @property
+    def order(self) -> tuple[bool, int, str]:
+        return self.load is None, self.load or 0, self.name
+
+
+def listing(store: Store, schema: str, table: str) -> list[File]:
+    """All files of a table, in the order in which they are taken. Raises SourceError on a name of another form."""
+    files = []
+    for page in store.pages(f"{store.prefix}{schema}/{table}/"):
+        for stored in page:
+            name = stored.key.rpartition("/")[2]
+            found = _NAME.fullmatch(name)
+            if found:
+                files.append(File(stored, int(found["load"], 16) if found["load"] else None, name))
+            elif name:  # empty: the folder itself, as consoles make it
+                raise SourceError(
+                    f"found {name}, and a DMS task writes LOAD00000001.csv and 20141029-1134010000.csv there",
+                    where=store.uri(stored.key),
+                    hint="let the folder have the files of one task, and nothing else",
+                )
+    return sorted(files, key=lambda file: file.order)
+
+
+def digest(files: Iterable[File]) -> str:
+    """Of the keys and etags: the same as long as nothing comes, changes or goes."""
+    text = "\n".join(sorted("\t".join(file.id) for file in files))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def superseded(files: Sequence[File]) -> list[File]:
+    """The changes from before the full load: it has what they did, and what the task missed while it stood."""
+    loads = [file.stored.modified for file in files if file.load is not None]
+    return [file for file in files if loads and file.load is None and file.stored.modified < min(loads)]
+
+
+def lacking(store: Store, file: File, columns: Iterable[str]) -> list[str]:
+    """Which of these columns a CSV file has not. Of Parquet, whose columns stand at its end, none is named.
+
+    Raises SourceError where the file does not begin with the names of its columns, or lacks those of the task.
+    """
+    if ".parquet" in file.name:
+        return []
+    head = store.head(file.stored.key, _HEADER_BYTES)
+    if file.name.endswith(".gz"):
+        head = zlib.decompressobj(wbits=31).decompress(head, _HEADER_BYTES)
+    names = next(csv.reader([head.decode("utf-8", "replace").partition("\n")[0].rstrip("\r")]), [])
+    if missing := [name for name in (OP, SEQUENCE, TIMESTAMP) if name not in names]:
+        raise SourceError(
+            f"its first line has no {', '.join(missing)}, but {', '.join(names)[:200]!r}",
+            where=store.uri(file.stored.key),
+            hint="set up endpoint and task as `aurora-sync cdc dms` prints them, and load the table again",
+        )
+    return [name for name in columns if name not in names]

@@ -1,0 +1,159 @@
+"""The statements that make net changes (changes.py) of the files of a DMS task, in the warehouse.
+
+The raw table has the files' rows as text, under the names of the source's columns. Rows of a full load have no change
+sequence, and come before all others. An update of the key is a delete of the old and an upsert of the new one, by the
+columns that have the old key.
+
+Where the log did not repeat values (TOAST), a net row takes each column from the newest change of its key that has it;
+what none has is left to the target. A change of the key that lacks values begins a new part, for it takes them from the
+target's row with the old key, as the changes before left it.
+"""
+
+# ruff: noqa: S608 - every name went through identifier(), every value is a constant of ours
+
+from __future__ import annotations
+
+from aurora_sync.dms_columns import BEFORE, OP, SEQUENCE, TIMESTAMP, UNCHANGED
+from aurora_sync.warehouse import merge
+from aurora_sync.warehouse.ddl import Layout, TableName, TargetColumn, identifier
+from aurora_sync.warehouse.types import TEXT
+
+_OP, _SEQ, _TIME = (identifier(name) for name in (OP, SEQUENCE, TIMESTAMP))
+# DMS numbers changes with 35 digits.
+_NO_SEQ = "0" * 35
+_DIGITS = len(_NO_SEQ)
+_IS_UNCHANGED = f"= '{UNCHANGED}'"
+
+
+def raw_table(layout: Layout) -> TableName:
+    return TableName(layout.staging.schema, f"{layout.staging.name}_RAW")
+
+
+def create_raw(layout: Layout) -> str:
+    names = [column.source.name for column in layout.columns] + [OP, SEQUENCE, TIMESTAMP]
+    names += [BEFORE + column.source.name for column in layout.key]
+    columns = ", ".join(f"{identifier(name)} {TEXT}" for name in names)
+    return f"CREATE OR REPLACE TRANSIENT TABLE {raw_table(layout).sql} ({columns})"
+
+
+def survey(layout: Layout) -> str:
+    """Rows without an operation that we know, rows without a change sequence, rows that lack values, the oldest and the
+    newest time of a change."""
+    lacks = " OR ".join(f"{_raw(column)} {_IS_UNCHANGED}" for column in layout.columns)
+    return (
+        f"SELECT COUNT(CASE WHEN {_OP} IN ('I', 'U', 'D') THEN NULL ELSE 1 END),"
+        f" COUNT(CASE WHEN COALESCE({_SEQ}, '') = '' THEN 1 END), COUNT(CASE WHEN {lacks} THEN 1 END),"
+        f" MIN(CASE WHEN {_SEQ} <> '' THEN {_TIME} END), MAX(CASE WHEN {_SEQ} <> '' THEN {_TIME} END)"
+        f" FROM {raw_table(layout).sql}"
+    )
+
+
+def stage_whole(layout: Layout) -> str:
+    """Net changes of rows that all have all values: the last one of each key."""
+    key = ", ".join(column.sql for column in layout.key)
+    values = [_text(column, f"e.{column.sql}") for column in layout.columns]
+    nothing = ["NULL"] * len(layout.key)
+    selected = [*values, "'0'", "CASE WHEN e._DMS_OP = 'D' THEN 'D' ELSE 'U' END", "NULL", "'0'", *nothing]
+    return (
+        f"{_into_staging(layout)} SELECT {', '.join(selected)} FROM ({_events(layout)}) AS e"
+        f" QUALIFY ROW_NUMBER() OVER (PARTITION BY {key} ORDER BY e._DMS_SEQ DESC, e._DMS_HALF DESC) = 1"
+    )
+
+
+def stage_partial(layout: Layout) -> str:
+    """Net changes of rows some of which lack values."""
+    key = ", ".join(column.sql for column in layout.key)
+    order = "ORDER BY e._DMS_SEQ, e._DMS_HALF ROWS UNBOUNDED PRECEDING"
+    parted = f"SELECT e.*, SUM(e._DMS_BEGINS) OVER ({order}) AS _DMS_PART FROM ({_events(layout)}) AS e"
+    count = f"SUM(CASE WHEN e._DMS_OP <> 'U' THEN 1 ELSE 0 END) OVER (PARTITION BY e._DMS_PART, {key} {order})"
+    grouped = f"SELECT e.*, {count} AS _DMS_GRP FROM ({parted}) AS e"
+    newest = (
+        f"SELECT e.* FROM ({grouped}) AS e QUALIFY e._DMS_GRP = MAX(e._DMS_GRP) OVER (PARTITION BY e._DMS_PART, {key})"
+    )
+    in_key = {column.name for column in layout.key}
+    values, known = [], []
+    for column in layout.columns:
+        if column.name in in_key:
+            values.append(_text(column, f"n.{column.sql}"))
+            known.append("'1'")
+            continue
+        values.append(
+            _text(
+                column,
+                f"CASE WHEN SUBSTR(n.{column.sql}, {_DIGITS + 1}, 1) = '1' THEN"
+                f" SUBSTR(n.{column.sql}, {_DIGITS + 2}) END",
+            )
+        )
+        known.append(f"CASE WHEN n.{column.sql} IS NULL THEN '0' ELSE '1' END")
+    mask = f"CASE WHEN n._DMS_OP = 'D' THEN NULL ELSE NULLIF({merge.joined(known)}, '{'1' * len(known)}') END"
+    origin = [f"CASE WHEN n._DMS_OP <> 'D' THEN n._DMS_FROM_{place} END" for place in range(len(layout.key))]
+    operation = "CASE WHEN n._DMS_OP = 'D' THEN 'D' ELSE 'U' END"
+    selected = [*values, "'0'", operation, mask, "CAST(n._DMS_PART AS VARCHAR)", *origin]
+    packed = [
+        f"MAX(CASE WHEN e.{c.sql} {_IS_UNCHANGED} THEN NULL WHEN e.{c.sql} IS NULL THEN e._DMS_SEQ || '0'"
+        f" ELSE e._DMS_SEQ || '1' || e.{c.sql} END) AS {c.sql}"
+        for c in layout.columns
+        if c.name not in in_key
+    ]
+    last = f"SUBSTR(MAX(e._DMS_SEQ || CAST(e._DMS_HALF AS VARCHAR) || e._DMS_OP), {_DIGITS + 2}) AS _DMS_OP"
+    froms = [
+        f"COALESCE(MAX(CASE WHEN e._DMS_HARD = 1 THEN e._DMS_FORMER_{place} END), e.{column.sql}) AS _DMS_FROM_{place}"
+        for place, column in enumerate(layout.key)
+    ]
+    columns = ", ".join(["e._DMS_PART", key, *packed, last, *froms])
+    net = f"SELECT {columns} FROM ({newest}) AS e GROUP BY e._DMS_PART, {key}"
+    return f"{_into_staging(layout)} SELECT {', '.join(selected)} FROM ({net}) AS n"
+
+
+def count_parts(layout: Layout) -> str:
+    """Of each part, in order, its number and how many of its rows lack values."""
+    part = 'CAST("_PART" AS NUMBER(19,0))'
+    return f'SELECT {part}, COUNT("_KNOWN") FROM {layout.staging.sql} GROUP BY {part} ORDER BY {part}'
+
+
+def _events(layout: Layout) -> str:
+    """Each row, behind the delete of the old key where an update changed it."""
+    raw, key = raw_table(layout).sql, layout.key
+    former = [f"r.{identifier(BEFORE + column.source.name)}" for column in key]
+    differs = " OR ".join(
+        f"{old} IS DISTINCT FROM r.{identifier(column.source.name)}" for old, column in zip(former, key, strict=True)
+    )
+    moved = f"r.{_OP} = 'U' AND {' AND '.join(f'{old} IS NOT NULL' for old in former)} AND ({differs})"
+    lacks = " OR ".join(f"r.{identifier(c.source.name)} {_IS_UNCHANGED}" for c in layout.columns)
+    sequence = f"COALESCE(NULLIF(r.{_SEQ}, ''), '{_NO_SEQ}') AS _DMS_SEQ"
+    columns = [f"r.{identifier(column.source.name)} AS {column.sql}" for column in layout.columns]
+    olds = [f"{old} AS _DMS_FORMER_{place}" for place, old in enumerate(former)]
+    hard = f"CASE WHEN {moved} AND ({lacks}) THEN 1 ELSE 0 END"
+    row = [
+        *columns,
+        *olds,
+        f"r.{_OP} AS _DMS_OP",
+        sequence,
+        "1 AS _DMS_HALF",
+        f"{hard} AS _DMS_HARD",
+        "0 AS _DMS_BEGINS",
+    ]
+    by_name = {column.name: old for column, old in zip(key, former, strict=True)}
+    gone = [f"{by_name.get(column.name, 'NULL')} AS {column.sql}" for column in layout.columns]
+    half = [*gone, *olds, "'D' AS _DMS_OP", sequence, "0 AS _DMS_HALF", "0 AS _DMS_HARD", f"{hard} AS _DMS_BEGINS"]
+    rows = f"SELECT {', '.join(row)} FROM {raw} AS r"
+    deletes = f"SELECT {', '.join(half)} FROM {raw} AS r WHERE {moved}"
+    return f"{rows} UNION ALL {deletes}"
+
+
+def _text(column: TargetColumn, value: str) -> str:
+    """PostgreSQL's text of what DMS wrote."""
+    if column.source.base_type == "bytea":
+        return f"CASE WHEN STARTSWITH({value}, '\\\\x') THEN {value} ELSE '\\\\x' || {value} END"
+    if column.source.base_type == "timestamptz":
+        zone = f"SUBSTR({value}, 20)"  # behind the seconds
+        return f"CASE WHEN {zone} LIKE '%+%' OR {zone} LIKE '%-%' THEN {value} ELSE {value} || '+00' END"
+    return value
+
+
+def _raw(column: TargetColumn) -> str:
+    return identifier(column.source.name)
+
+
+def _into_staging(layout: Layout) -> str:
+    return f"INSERT INTO {layout.staging.sql} ({', '.join(identifier(name) for name in layout.staged_names)})"

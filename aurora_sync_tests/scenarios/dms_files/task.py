@@ -1,0 +1,176 @@
+"""What an AWS DMS task writes to S3, made of a real slot's changes as its documentation describes the files.
+
+Full load files LOAD00000001 and so on, of a snapshot that is younger than the first change; then files of changes, cut
+anywhere, with the operation, the change sequence (35 digits), the time of the commit and the old key of an update. What
+the log does not repeat is the value of CsvNoSupValue.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import itertools
+import random
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from aurora_sync.dms_columns import BEFORE, NULL, OP, SEQUENCE, TIMESTAMP, UNCHANGED
+from aurora_sync.source import pgoutput, slot
+from aurora_sync.source.connection import connect
+from aurora_sync.source.pgoutput import NEW, Begin, Relation, Values
+from aurora_sync.stage.store import Store
+from aurora_sync_tests.scenarios.world import World
+
+
+@dataclass
+class Task:
+    """Of one table. ``cuts`` says how many changes a file has at the most."""
+
+    world: World
+    table: str
+    columns: list[str]
+    key: list[str]
+    form: str = "csv"  # csv, csv.gz, parquet
+    cuts: int = 1000
+    dice: random.Random = field(default_factory=lambda: random.Random(1))
+    name: str = field(default_factory=lambda: f"dms_{uuid.uuid4().hex[:12]}")
+
+    def __post_init__(self) -> None:
+        self.store = Store(self.world.places.stage.store.bucket, f"{self.name}/")
+        self.changes: list[list[str | None]] = []  # since the beginning, as rows of files
+        self._numbers, self._files, self._loads = itertools.count(1), itertools.count(1), 0
+        self._relation: Relation | None = None
+        self._began: Begin | None = None
+        self._pending: list[list[str | None]] = []
+
+    @property
+    def folder(self) -> str:
+        return f"s3://{self.store.bucket}/{self.name}"
+
+    @property
+    def header(self) -> list[str]:
+        return [OP, *self.columns, *(BEFORE + name for name in self.key), TIMESTAMP, SEQUENCE]
+
+    def start(self) -> None:
+        """From here on changes are kept; the load comes later."""
+        self.world.execute(
+            f"CREATE PUBLICATION {self.name} FOR TABLE {_quoted(self.table)} WITH (publish_via_partition_root = true)"
+        )
+        slot.create(self.world.dsn, self.name, timeout="30s")
+
+    def stop(self) -> None:
+        with connect(self.world.dsn) as connection:
+            if slot.look(connection, self.name):
+                slot.drop(connection, self.name)
+
+    def load(self, *, rows_a_file: int = 1000) -> None:
+        """The table as it is now; again, it takes the place of the load before."""
+        names = ", ".join(f"{_quoted(name)}::text" for name in self.columns)
+        now = datetime.now(UTC).replace(tzinfo=None).isoformat(" ")
+        nothing: list[str | None] = [None] * len(self.key)
+        rows = [
+            ["I", *row, *nothing, now, ""] for row in self.world.execute(f"SELECT {names} FROM {_quoted(self.table)}")
+        ]
+        for number, first in enumerate(range(0, max(len(rows), 1), rows_a_file), 1):
+            self.put(f"LOAD{number:08X}", rows[first : first + rows_a_file])
+
+    def write(self) -> None:
+        """All changes that are committed by now, in files that are cut anywhere, in transactions too."""
+        with connect(self.world.dsn) as connection:
+            mark, _ = slot.mark(connection)
+            (oid,) = self.world.execute(f"SELECT oid FROM pg_class WHERE relname = {_literal(self.table)}")[0]
+            reached = slot.drain(self.world.dsn, self.name, self.name, mark, {oid: self}).reached
+            slot.advance(connection, self.name, reached)
+        while self._pending:
+            size = self.dice.randint(1, self.cuts)
+            now = datetime.now(UTC)
+            self.put(f"{now:%Y%m%d}-{now:%H%M%S}{next(self._files):06}", self._pending[:size])
+            del self._pending[:size]
+
+    def put(self, name: str, rows: list[list[str | None]]) -> None:
+        key = f"{self.store.prefix}public/{self.table}/{name}.{self.form}"
+        self.store.delete([key])
+        self.store.put_new(key, self._body(rows))
+
+    def _body(self, rows: list[list[str | None]]) -> bytes:
+        if self.form == "parquet":
+            columns = {
+                name: pa.array(column, pa.string())
+                for name, column in zip(self.header, _turned(rows, self.header), strict=True)
+            }
+            found = io.BytesIO()
+            pq.write_table(pa.table(columns), found)
+            return found.getvalue()
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self.header)
+        writer.writerows([[NULL if value is None else value for value in row] for row in rows])
+        body = text.getvalue().encode()
+        return gzip.compress(body) if self.form == "csv.gz" else body
+
+    def read(self, body: bytes) -> Iterator[list[str]]:
+        """A file as it was written."""
+        text = (gzip.decompress(body) if self.form == "csv.gz" else body).decode()
+        return csv.reader(io.StringIO(text))
+
+    # A feed of slot.drain
+
+    def begins(self, began: Begin) -> bool:
+        self._began = began
+        return True
+
+    def relation(self, relation: Relation) -> None:
+        self._relation = relation
+
+    def insert(self, data: bytes) -> None:
+        self._change("I", tuple(pgoutput.row(data, 6)[0]))
+
+    def update(self, data: bytes) -> None:
+        if data[5] == NEW:
+            return self._change("U", tuple(pgoutput.row(data, 6)[0]))
+        before, at = pgoutput.row(data, 6)
+        return self._change("U", tuple(pgoutput.row(data, at + 1)[0]), tuple(before))
+
+    def delete(self, data: bytes) -> None:
+        self._change("D", tuple(pgoutput.row(data, 6)[0]))
+
+    def truncate(self) -> None:
+        """Of which a task writes no change."""
+
+    def _change(self, operation: str, values: Values, before: Values | None = None) -> None:
+        assert self._relation
+        assert self._began
+        names = [attribute.name for attribute in self._relation.attributes]
+        texts: dict[str, Any] = {
+            name: value.decode() if isinstance(value, bytes) else (None if value is None else UNCHANGED)
+            for name, value in zip(names, values, strict=True)
+        }
+        olds = dict(zip(names, before or values, strict=True))
+        old = [v.decode() if isinstance(v := olds[name], bytes) else None for name in self.key]
+        if operation != "U":
+            old = [None] * len(self.key)
+        at = self._began.committed_at
+        sequence = f"{at:%Y%m%d%H%M%S}{at.microsecond // 10_000:02}{next(self._numbers):019}"
+        moment = at.replace(tzinfo=None).isoformat(" ", "microseconds")
+        row = [operation, *(texts.get(name) for name in self.columns), *old, moment, sequence]
+        self.changes.append(row)
+        self._pending.append(row)
+
+
+def _turned(rows: list[list[str | None]], header: list[str]) -> list[list[str | None]]:
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in header]
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

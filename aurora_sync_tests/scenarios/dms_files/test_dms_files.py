@@ -1,0 +1,277 @@
+"""A table follows the files of its DMS task, each taken once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from aurora_sync.errors import ConfigError, SourceError, StageError
+from aurora_sync.orchestration.change_sensor import stream_marks
+from aurora_sync_tests.scenarios.dms_files.conftest import run, table_of
+from aurora_sync_tests.scenarios.dms_files.task import Task
+from aurora_sync_tests.scenarios.world import World, config
+
+MakeTask = Callable[..., Task]
+CREATE = (
+    "CREATE TABLE t (id int PRIMARY KEY, v text, doc text)",
+    "ALTER TABLE t ALTER doc SET STORAGE EXTERNAL",
+    "INSERT INTO t SELECT g, 'v' || g, repeat('x', 3000) || g FROM generate_series(1, 30) g",
+)
+
+
+@pytest.mark.parametrize("form", ["csv", "csv.gz", "parquet"])
+def test_the_full_load_comes_first_and_then_the_changes(world: World, task_of: MakeTask, form: str) -> None:
+    world.execute(*CREATE)
+    task = task_of(form=form)
+    table = table_of(task)
+    world.execute("UPDATE t SET v = 'before the load' WHERE id = 1", "DELETE FROM t WHERE id = 30")
+    task.load(rows_a_file=10)
+    world.execute("INSERT INTO t VALUES (31, NULL, ''), (32, 'a,\"b\nc', 'NULL')", "DELETE FROM t WHERE id = 2")
+    task.write()
+    first = run(table, world)
+    assert first.method == f"files of {task.folder}"
+    assert first.certificate.level.value == "bounded"
+    assert first.consumed
+    assert (first.consumed.messages, first.consumed.behind) == (4, 0)
+    world.assert_equal(table)
+    world.execute("UPDATE t SET v = 'x' || v, doc = 'short' WHERE id < 10", "INSERT INTO t VALUES (2, 'again', NULL)")
+    task.write()
+    receipt = run(table, world)
+    assert (receipt.inserted, receipt.updated, receipt.deleted) == (1, 8, 0)
+    assert receipt.waited_seconds is not None
+    world.assert_equal(table)
+    world.warehouse.sessions = 0
+    assert not run(table, world).changed
+    assert world.warehouse.sessions == 0
+
+
+def test_values_that_the_log_does_not_repeat_stay_as_the_target_has_them(world: World, task_of: MakeTask) -> None:
+    world.execute(*CREATE)
+    task = task_of(cuts=2)
+    table = table_of(task)
+    task.load()
+    run(table, world)
+    world.execute(
+        "UPDATE t SET v = 'kept' WHERE id = 1",
+        "UPDATE t SET id = 100 WHERE id = 2",
+        "UPDATE t SET v = 'after' WHERE id = 100",
+        "UPDATE t SET id = 101, v = 'twice' WHERE id = 100",
+        "UPDATE t SET doc = 'new' WHERE id = 3",
+        "UPDATE t SET id = 102 WHERE id = 3",
+        "UPDATE t SET v = NULL WHERE id = 4",
+        "DELETE FROM t WHERE id = 5",
+        "UPDATE t SET id = 5 WHERE id = 6",
+        "DELETE FROM t WHERE id = 7",
+        "INSERT INTO t VALUES (7, 'new', NULL)",
+        "UPDATE t SET v = 'newer' WHERE id = 7",
+    )
+    task.write()
+    assert run(table, world).method.startswith("files")
+    world.assert_equal(table)
+
+
+def test_a_table_that_is_loaded_again_is_compared_with_its_source(world: World, task_of: MakeTask) -> None:
+    world.execute(*CREATE)
+    task = task_of()
+    table = table_of(task)
+    task.load()
+    world.execute("UPDATE t SET v = 'first' WHERE id = 1")
+    task.write()
+    run(table, world)
+    world.execute("UPDATE t SET v = 'stale' WHERE id = 2")
+    task.write()  # not taken before the load comes again
+    time.sleep(1.1)  # S3 tells seconds apart
+    task.world.execute("DELETE FROM t WHERE id = 3", "UPDATE t SET v = 'missed' WHERE id IN (2, 4)")
+    skipped = len(task.changes)
+    task.load()
+    receipt = run(table, world)
+    assert len(task.changes) == skipped
+    assert receipt.warnings[-1].startswith("the next run scans the table: the task has loaded the table again")
+    scan = run(table, world)
+    assert scan.warnings[0].startswith("scanned, not streamed: the task has loaded the table again")
+    assert scan.deleted == 1
+    world.assert_equal(table)
+    world.execute("INSERT INTO t VALUES (33, 'on', 'on')")
+    task.write()
+    assert run(table, world).method.startswith("files")
+    world.assert_equal(table)
+    world.assert_verified(table)
+
+
+def test_a_truncate_takes_the_files_away_and_leads_to_a_scan(world: World, task_of: MakeTask) -> None:
+    world.execute(*CREATE)
+    task = task_of()
+    table = table_of(task)
+    task.load()
+    run(table, world)
+    world.execute("TRUNCATE t", "INSERT INTO t VALUES (1, 'after', 'after')")
+    task.store.delete(task.store.list(task.store.prefix))
+    task.write()
+    assert "files of the full load are gone" in run(table, world).warnings[-1]
+    assert run(table, world).method == "horizon scan"
+    world.assert_equal(table)
+    assert not run(table, world).changed
+
+
+def test_files_that_a_lifecycle_rule_removes_are_not_missed(world: World, task_of: MakeTask) -> None:
+    world.execute(*CREATE)
+    task = task_of()
+    table = table_of(task)
+    task.load()
+    world.execute("UPDATE t SET v = 'a' WHERE id = 1")
+    task.write()
+    run(table, world)
+    task.store.delete([key for key in task.store.list(task.store.prefix) if "LOAD" not in key])
+    world.execute("UPDATE t SET v = 'b' WHERE id = 1")
+    task.write()
+    receipt = run(table, world)
+    assert (receipt.updated, receipt.warnings) == (1, ())
+    world.assert_equal(table)
+
+
+def test_a_target_that_was_dropped_is_scanned_and_goes_on(world: World, task_of: MakeTask) -> None:
+    world.execute(*CREATE)
+    task = task_of()
+    table = table_of(task)
+    task.load()
+    run(table, world)
+    world.query("DROP TABLE PUBLIC.T")
+    world.execute("INSERT INTO t VALUES (40, 'x', 'x')")
+    task.write()
+    assert run(table, world).method == "whole table"
+    assert run(table, world).method.startswith("files")
+    world.assert_equal(table)
+
+
+def test_more_files_than_one_increment_takes_are_left_to_the_next(
+    world: World, task_of: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aurora_sync.dms.MOST_FILES", 2)
+    world.execute(*CREATE)
+    task = task_of(cuts=1)
+    table = table_of(task)
+    task.load(rows_a_file=10)
+    world.execute("UPDATE t SET v = 'a' WHERE id < 3")
+    task.write()
+    behind = []
+    while True:
+        receipt = run(table, world)
+        if not receipt.consumed:
+            break
+        behind.append(receipt.consumed.behind)
+    assert behind[-1] == 0
+    assert len(behind) == 3
+    world.assert_equal(table)
+
+
+def test_a_table_whose_load_has_not_come_is_a_clear_error(world: World, task_of: MakeTask) -> None:
+    world.execute(*CREATE)
+    task = task_of()
+    with pytest.raises(ConfigError, match=r"no LOAD00000001.*full-load-and-cdc"):
+        run(table_of(task), world)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"header": ["Op", "id", "v", "doc"]}, "its first line has no dms_change_seq, dms_timestamp"),
+        ({"name": "part-0001.csv"}, "found part-0001.csv"),
+        ({"operation": "X"}, "1 rows have no I, U or D in Op"),
+    ],
+)
+def test_files_of_another_form_are_refused_and_nothing_is_lost(
+    world: World, task_of: MakeTask, change: dict[str, Any], what: str
+) -> None:
+    world.execute(*CREATE)
+    task = task_of()
+    table = table_of(task)
+    task.load()
+    run(table, world)
+    header, name = change.get("header", task.header), change.get("name", "20260101-000000000.csv")
+    row = ["X" if "operation" in change else "I", "99", "v", "d", "", "2026-01-01 00:00:00", "1" * 35]
+    key = f"{task.store.prefix}public/t/{name}"
+    task.store.put_new(key, f"{','.join(header)}\n{','.join(row)}\n".encode())
+    with pytest.raises(SourceError, match=what):
+        run(table, world)
+    task.store.delete([key])
+    world.execute("INSERT INTO t VALUES (50, 'x', 'x')")
+    task.write()
+    run(table, world)
+    world.assert_equal(table)
+
+
+def test_a_bucket_that_is_not_there_is_a_clear_error(world: World) -> None:
+    world.execute(*CREATE)
+    with pytest.raises(StageError, match="no-such-bucket"):
+        run(config("t", "dms", files="s3://no-such-bucket-here/x"), world)
+
+
+def test_the_sensor_sees_which_files_there_are(world: World, task_of: MakeTask) -> None:
+    world.execute(*CREATE)
+    task = task_of()
+    table = table_of(task)
+    seen = [stream_marks(world.places.source, [table])]
+    task.load()
+    seen.append(stream_marks(world.places.source, [table]))
+    world.execute("DELETE FROM t WHERE id = 1")
+    task.write()
+    seen.append(stream_marks(world.places.source, [table]))
+    assert len({marks["public.t"] for marks in seen}) == 3
+    assert stream_marks(world.places.source, [table]) == seen[-1]
+
+
+def test_values_arrive_as_postgresql_has_them_where_dms_keeps_them(world: World, task_of: MakeTask) -> None:
+    """As its documentation says that it writes them: binary in hexadecimal, times in UTC without their zone."""
+    world.execute(
+        "CREATE TABLE t"
+        " (id int PRIMARY KEY, b bytea, z timestamptz, p timestamp, f boolean, n numeric(12,2), j jsonb, v text)",
+        "INSERT INTO t VALUES"
+        " (1, '\\x00ff', '2024-02-29 12:00:00.5+02', '2024-02-29 12:00', true, 1.50, '{\"a\": 1}', 'NULL'),"
+        " (2, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
+    )
+    task = task_of(columns="id b z p f n j v")
+    table = table_of(task)
+    rows = [
+        *(["I", "1", "00ff", "2024-02-29 10:00:00.500000", "2024-02-29 12:00:00", "true", "1.50", '{"a": 1}', "NULL"]),
+    ]
+    nothing = ["I", "2", *[None] * 7]
+    task.put("LOAD00000001", [[*rows, None, "2026-01-01 00:00:00", ""], [*nothing, None, "2026-01-01 00:00:00", ""]])
+    run(table, world)
+    found = world.sync(table, verify=True)
+    assert found.repair
+    assert (found.repair.buckets_differing, found.rows_exported) == (0, 0)
+    assert found.verification
+    assert found.verification.equal
+
+
+def test_a_key_of_two_columns_and_names_that_need_quotes(world: World, task_of: MakeTask) -> None:
+    world.execute(
+        'CREATE TABLE "o""r\'ders" ("A b" int, "seq" text, "note" text, PRIMARY KEY ("A b", "seq"))',
+        """INSERT INTO "o""r'ders" VALUES (1, 'x', 'a'), (1, 'y', 'b'), (2, 'x', 'c')""",
+    )
+    task = task_of("o\"r'ders")
+    task.columns, task.key = ["A b", "seq", "note"], ["A b", "seq"]
+    table = table_of(task)
+    task.load()
+    run(table, world)
+    world.execute(
+        """UPDATE "o""r'ders" SET "seq" = 'z' WHERE "A b" = 1 AND "seq" = 'x'""",
+        """UPDATE "o""r'ders" SET "note" = NULL WHERE "A b" = 1""",
+        """DELETE FROM "o""r'ders" WHERE "A b" = 2""",
+    )
+    task.write()
+    receipt = run(table, world)
+    assert (receipt.inserted, receipt.updated, receipt.deleted) == (1, 1, 2)
+    world.assert_equal(table)
+
+
+def test_columns_that_no_file_can_hold_are_refused_at_once(world: World, task_of: MakeTask) -> None:
+    world.execute('CREATE TABLE t (id int PRIMARY KEY, tags text[], "OP" text)')
+    task = task_of(columns="id")
+    with pytest.raises(ConfigError) as raised:
+        run(table_of(task), world)
+    assert "has arrays, whose text DMS does not keep: leave out tags" in str(raised.value)
+    assert "a column that the task adds to its files, OP" in str(raised.value)

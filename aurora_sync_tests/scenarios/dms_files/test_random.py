@@ -1,0 +1,92 @@
+"""Runs that die between any two steps, beside writers that do everything: no wrong row; who applies the files as they
+are listed has many."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from aurora_sync import dms_files
+from aurora_sync.dms_columns import NULL, UNCHANGED
+from aurora_sync.stage.writer import Stage
+from aurora_sync.warehouse import apply as applying
+from aurora_sync.warehouse import dms, sync_log
+from aurora_sync.warehouse.duckdb import DuckDBSession
+from aurora_sync_tests.scenarios.dms_files.conftest import run, table_of
+from aurora_sync_tests.scenarios.dms_files.task import Task
+from aurora_sync_tests.scenarios.logical import writers
+from aurora_sync_tests.scenarios.logical.test_random import Died, dying
+from aurora_sync_tests.scenarios.world import World
+
+STEPS: list[tuple[Any, str, bool]] = [
+    (dms_files, "listing", True),
+    (sync_log, "taken", True),
+    (DuckDBSession, "copy_files", True),
+    (dms, "count_parts", True),
+    (Stage, "commit", True),
+    (sync_log, "advance", True),
+    (sync_log, "record", True),
+    (sync_log, "record_taken", True),
+    (applying, "_drop_staging", False),  # committed
+    (Stage, "confirm", False),
+]
+
+
+def applied_as_listed(task: Task) -> dict[str, tuple[str | None, ...]]:
+    """The files in the order of a plain listing, the last row of a key wins."""
+    rows: dict[str, tuple[str | None, ...]] = {}
+    for key in task.store.list(task.store.prefix):
+        body = task.store.get(key)
+        assert body is not None
+        for operation, *values in list(task.read(body))[1:]:
+            row = tuple(None if v in (NULL, UNCHANGED) else v for v in values[: len(task.columns)])
+            if operation == "D":
+                rows.pop(str(row[0]), None)
+            else:
+                rows[str(row[0])] = row
+    return rows
+
+
+@pytest.mark.parametrize("form", ["csv", "csv.gz"])
+def test_no_row_is_wrong_whenever_runs_die(
+    world: World, task_of: Callable[..., Task], monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    seed = random.SystemRandom().randrange(10**6)
+    print("seed", seed)
+    dice = random.Random(seed)
+    monkeypatch.setattr("aurora_sync.dms.MOST_FILES", 7)
+    monkeypatch.setattr(writers, "TRUNCATES", False)  # of which a task writes nothing: test_dms_files.py
+    world.execute(*writers.TABLES)
+    task = task_of("t", "id doc n tags", form=form, cuts=200, dice=dice)
+    table = table_of(task)
+    died = 0
+    with writers.writing(world.dsn, seed) as done:
+        time.sleep(0.5)
+        task.load(rows_a_file=50)
+        for _ in range(30):
+            task.write()
+            with contextlib.ExitStack() as stack:
+                if dice.random() < 0.7:
+                    owner, name, after = dice.choice(STEPS)
+                    stack.enter_context(dying(monkeypatch, owner, name, after=after))
+                try:
+                    run(table, world)
+                except Died:
+                    died += 1
+    task.write()
+    while (consumed := run(table, world).consumed) and consumed.behind:
+        pass
+    world.assert_equal(table)
+    names = ", ".join(f"{name}::text" for name in task.columns)
+    source = {row[0]: tuple(row) for row in world.execute(f"SELECT {names} FROM t")}
+    naive = applied_as_listed(task)
+    wrong = sum(source.get(key) != row for key, row in naive.items()) + len(source.keys() - naive.keys())
+    print(f"{sum(done):,} transactions, {len(task.changes):,} changes, {died} of 30 runs died; naive: {wrong} wrong")
+    assert died > 1
+    assert wrong, "the writers were too tame"
+    world.assert_verified(table)
