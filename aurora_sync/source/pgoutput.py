@@ -17,11 +17,18 @@ Y O M   Type, Origin,   nothing that a row would need: types are known by their 
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from functools import wraps
 from struct import Struct
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+from aurora_sync.errors import DefectError
+
+T = TypeVar("T")
 
 
 class Unchanged(Enum):
@@ -49,6 +56,7 @@ _ATTRIBUTE = Struct("!Ii")
 _TRUNCATE = Struct("!cIB")
 _COUNT = Struct("!H")
 _SIZE = Struct("!xI")
+_UNREADABLE = (struct.error, IndexError, ValueError)
 
 
 class Begin(NamedTuple):
@@ -81,23 +89,43 @@ class Relation:
     attributes: tuple[Attribute, ...]
 
 
+def _checked(read: Callable[[bytes], T]) -> Callable[[bytes], T]:
+    @wraps(read)
+    def reading(data: bytes) -> T:
+        try:
+            return read(data)
+        except _UNREADABLE as error:
+            raise _defect(data, error) from error
+
+    return reading
+
+
+def _defect(data: bytes, error: Exception) -> DefectError:
+    """A message is cut short, or has values in binary, which nobody asked for."""
+    return DefectError(f"a message of kind {chr(data[0])!r} and {len(data)} bytes cannot be read: {error}")
+
+
+@_checked
 def begin(data: bytes) -> Begin:
     _, lsn, microseconds, xid = _BEGIN.unpack(data)
     return Begin(lsn, microseconds, xid)
 
 
+@_checked
 def commit(data: bytes) -> Commit:
     _, _, commit_lsn, end_lsn, _ = _COMMIT.unpack(data)
     return Commit(commit_lsn, end_lsn)
 
 
+@_checked
 def relation(data: bytes) -> Relation:
     oid = int.from_bytes(data[1:5], "big")
     schema_ends = data.index(b"\0", 5)
     name_ends = data.index(b"\0", schema_ends + 1)
     identity = chr(data[name_ends + 1])
     at, attributes = name_ends + 4, []
-    for _ in range(int.from_bytes(data[name_ends + 2 : at], "big")):
+    (count,) = _COUNT.unpack_from(data, name_ends + 2)
+    for _ in range(count):
         ends = data.index(b"\0", at + 1)
         type_oid, typmod = _ATTRIBUTE.unpack_from(data, ends + 1)
         attributes.append(Attribute(data[at + 1 : ends].decode(), type_oid, typmod, bool(data[at] & 1)))
@@ -105,10 +133,11 @@ def relation(data: bytes) -> Relation:
     return Relation(oid, identity, tuple(attributes))
 
 
+@_checked
 def truncate(data: bytes) -> tuple[bytes, ...]:
     """The oids of the tables, each as its four bytes."""
     _, count, _ = _TRUNCATE.unpack_from(data)
-    return tuple(data[at : at + 4] for at in range(_TRUNCATE.size, _TRUNCATE.size + 4 * count, 4))
+    return struct.unpack("4s" * count, data[_TRUNCATE.size :])
 
 
 def row(data: bytes, at: int) -> tuple[list[Value], int]:
@@ -123,16 +152,26 @@ def row(data: bytes, at: int) -> tuple[list[Value], int]:
     """
     values: list[Value] = []
     append, size_at = values.append, _SIZE.unpack_from
-    (count,) = _COUNT.unpack_from(data, at)
-    at += 2
-    for _ in range(count):
-        kind = data[at]
-        if kind == _TEXT:
-            (size,) = size_at(data, at)
-            begins = at + 5
-            at = begins + size
-            append(data[begins:at])
-        else:
-            at += 1
-            append(None if kind == _NULL else UNCHANGED)
+    try:
+        (count,) = _COUNT.unpack_from(data, at)
+        at += 2
+        for _ in range(count):
+            kind = data[at]
+            if kind == _TEXT:
+                (size,) = size_at(data, at)
+                begins = at + 5
+                at = begins + size
+                append(data[begins:at])
+            elif kind == _NULL:
+                at += 1
+                append(None)
+            elif kind == _UNCHANGED:
+                at += 1
+                append(UNCHANGED)
+            else:
+                raise ValueError(f"it has a value of kind {chr(kind)!r}")
+        if at > len(data):
+            raise ValueError("its last value is cut short")
+    except _UNREADABLE as error:  # not by _checked: one call more for each row would take a tenth of the time
+        raise _defect(data, error) from error
     return values, at
