@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.dms_columns import OP, SEQUENCE, TIMESTAMP
 from aurora_sync.errors import SourceError
 from aurora_sync.stage.store import Store, Stored
@@ -40,8 +41,15 @@ class File:
         return self.load is None, self.load or 0, self.name
 
 
+def of_table(config: TableConfig) -> list[File]:
+    """All of its files, in the order in which they are taken. Raises SourceError on a name of another form, and
+    StageError."""
+    store = Store.from_url(config.files or "")
+    return listing(store, config.schema_, config.table_name)
+
+
 def listing(store: Store, schema: str, table: str) -> list[File]:
-    """All files of a table, in the order in which they are taken. Raises SourceError on a name of another form."""
+    """The same of a folder."""
     files = []
     for page in store.pages(f"{store.prefix}{schema}/{table}/"):
         for stored in page:

@@ -82,7 +82,14 @@ def test_tables_are_planned_synced_and_shown(capsys: pytest.CaptureFixture[str],
 
 @pytest.mark.usefixtures("settings")
 def test_check_finds_that_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_json(capsys, "check") == {"ok": True, "problems": []}
+    assert main(["check"]) == 1
+    assert "replication slot aurora_sync: create publication aurora_sync" in capsys.readouterr().err
+    assert main(["cdc", "setup", "--apply"]) == 0
+    try:
+        capsys.readouterr()
+        assert run_json(capsys, "check") == {"ok": True, "problems": []}
+    finally:
+        assert main(["cdc", "teardown", "--apply"]) == 0
 
 
 @pytest.mark.usefixtures("settings")

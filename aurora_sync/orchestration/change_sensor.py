@@ -27,7 +27,6 @@ from aurora_sync.orchestration.metadata import RUN_SEQUENCE
 from aurora_sync.orchestration.resources import Connections
 from aurora_sync.source.connection import connect
 from aurora_sync.source.source import Source
-from aurora_sync.stage.store import Store
 from aurora_sync.strategies.debezium import topic
 
 TICK_SECONDS = 30
@@ -81,8 +80,7 @@ def stream_marks(source: Source, tables: Sequence[TableConfig]) -> dict[str, str
     marks = {name: f"topic {sorted(ends[of].items())}" for name, of in topics.items()}
     for table in tables:
         if table.watermark_type is WatermarkType.dms:
-            files = dms_files.listing(Store.from_url(table.files or ""), table.schema_, table.table_name)
-            marks[table.qualified_name] = f"files {dms_files.digest(files)}"
+            marks[table.qualified_name] = f"files {dms_files.digest(dms_files.of_table(table))}"
     return marks
 
 

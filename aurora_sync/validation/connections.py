@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import difflib
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 
-from aurora_sync.config.tables import TableConfig
+from aurora_sync import dms_files
+from aurora_sync.advisor.provision import survey
+from aurora_sync.config.tables import SLOTS, TableConfig, WatermarkType
 from aurora_sync.errors import AuroraSyncError
+from aurora_sync.source.connection import connect
 from aurora_sync.source.source import Source
 from aurora_sync.stage.store import Store
 from aurora_sync.strategies import strategy_for
+from aurora_sync.strategies.debezium import topic
 from aurora_sync.validation import preflight
 from aurora_sync.warehouse.base import Warehouse
 
@@ -35,11 +40,38 @@ def _tables(tables: Callable[[], list[TableConfig]], source: Source) -> Iterator
         yield str(error)
         return
     names = [f"{schema}.{name}" for schema, name in existing]
+    fitting = []
     for config in configured:
         table = described.get(config.qualified_name)
-        for problem in preflight.problems(config, table, strategy_for(config.watermark_type.value)):
+        found = preflight.problems(config, table, strategy_for(config.watermark_type.value))
+        fitting += [] if found else [config]
+        for problem in found:
             near = difflib.get_close_matches(config.qualified_name, names, n=1) if table is None else []
             yield f"{config.qualified_name}: {problem}" + (f"; did you mean {near[0]}?" if near else "")
+
+    yield from _streams(fitting, source)
+
+
+def _streams(tables: list[TableConfig], source: Source) -> Iterator[str]:
+    """Slots, topics and folders of files."""
+    slots = defaultdict[str, list[TableConfig]](list)
+    for table in tables:
+        if table.watermark_type in SLOTS:
+            slots[table.slot_name].append(table)
+    for of_slot in slots.values():
+        yield from _attempt(lambda of_slot=of_slot: _provisioned(of_slot, source))  # type: ignore[misc]
+    topics = [topic(table) for table in tables if table.watermark_type is WatermarkType.debezium]
+    if topics:
+        yield from _attempt(lambda: source.kafka.ends(topics))
+    for table in tables:
+        if table.watermark_type is WatermarkType.dms:
+            yield from _attempt(lambda table=table: dms_files.of_table(table))  # type: ignore[misc]
+
+
+def _provisioned(tables: list[TableConfig], source: Source) -> None:
+    with connect(source.dsn) as connection:
+        found = survey(connection, tables)
+    found.assert_ready()
 
 
 def _connect(warehouse: Warehouse) -> None:
