@@ -31,7 +31,7 @@ from aurora_sync.source.copy_out import Progress
 from aurora_sync.stage.store import Store
 from aurora_sync.stopwatch import Stopwatch
 from aurora_sync.strategies.dms import FilesPosition, position_in, why_scan
-from aurora_sync.streamed import Member, scanned, starting_again
+from aurora_sync.streamed import Member, follow
 from aurora_sync.warehouse import dms as statements
 from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.apply import Increment, apply_all
@@ -67,24 +67,7 @@ def run(
 ) -> None:
     """Bring the target up to the files that were there when this call began. Raises as :func:`aurora_sync.sync.run`
     does, and SourceError where the files are not such as advisor/dms.py configures."""
-    scan = partial(sync.run, config, places, allow_deletes=allow_deletes, on_progress=on_progress)
-    starting_again(partial(_run, config, places, on_receipt, scan), config.qualified_name)
-
-
-def _run(
-    config: TableConfig,
-    places: Places,
-    on_receipt: Callable[[Receipt], object],
-    scan: Callable[..., Receipt],
-    changed: set[str],
-    trust_hint: bool,
-) -> None:
-    full = config.qualified_name in changed
-    found = "its target was changed" if full else _look(config, places, trust_hint)
-    if isinstance(found, str):
-        on_receipt(scanned(scan(full=full), found))
-    else:
-        on_receipt(_take(found, places))
+    follow(config, places, on_receipt, _look, _take, allow_deletes=allow_deletes, on_progress=on_progress)
 
 
 def _look(config: TableConfig, places: Places, trust_hint: bool) -> _Table | str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from aurora_sync import sync
 from aurora_sync.config.tables import TableConfig
@@ -32,6 +32,7 @@ from aurora_sync.strategies.streaming import Streaming
 from aurora_sync.warehouse.apply import Increment, apply_all
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Position(Protocol):
@@ -188,6 +189,28 @@ def starting_again(once: Callable[[set[str], bool], None], what: str) -> None:
             if not trust_hint:
                 changed.add(error.where)
         trust_hint = False
+
+
+def follow(
+    config: TableConfig,
+    places: Places,
+    on_receipt: Callable[[Receipt], object],
+    look: Callable[[TableConfig, Places, bool], T | str],
+    read: Callable[[T, Places], Receipt],
+    **options: Any,
+) -> None:
+    """Bring one table up to date: by ``read``, or by a scan where ``look`` says why. ``look`` is told whether it may
+    trust a hint; ``options`` are those of sync.run."""
+
+    def once(changed: set[str], trust_hint: bool) -> None:
+        full = config.qualified_name in changed
+        found = "its target was changed" if full else look(config, places, trust_hint)
+        if isinstance(found, str):
+            on_receipt(scanned(sync.run(config, places, full=full, **options), found))
+        else:
+            on_receipt(read(found, places))
+
+    starting_again(once, config.qualified_name)
 
 
 def scanned(receipt: Receipt, why: str) -> Receipt:

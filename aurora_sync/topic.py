@@ -17,7 +17,6 @@ import dataclasses
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 
 from aurora_sync import streamed, sync
 from aurora_sync.config.tables import Connector, TableConfig
@@ -33,7 +32,7 @@ from aurora_sync.source.role_settings import has_settings
 from aurora_sync.source.topic_feed import TopicFeed
 from aurora_sync.stopwatch import Stopwatch
 from aurora_sync.strategies.debezium import TopicPosition
-from aurora_sync.streamed import Streamed, apply_streamed, scanned, starting_again, where_to_stream_from
+from aurora_sync.streamed import Streamed, apply_streamed, follow, where_to_stream_from
 
 # Between two looks at how much is held.
 _EVERY_MESSAGES = 1000
@@ -55,24 +54,7 @@ def run(
 ) -> None:
     """Bring the target up to what its topic had when this call began. Raises as :func:`aurora_sync.sync.run` does, and
     ConfigError where an event cannot be read exactly."""
-    scan = partial(sync.run, config, places, allow_deletes=allow_deletes, on_progress=on_progress)
-    starting_again(partial(_run, config, places, on_receipt, scan), config.qualified_name)
-
-
-def _run(
-    config: TableConfig,
-    places: Places,
-    on_receipt: Callable[[Receipt], object],
-    scan: Callable[..., Receipt],
-    changed: set[str],
-    trust_hint: bool,
-) -> None:
-    full = config.qualified_name in changed
-    found = "its target was changed" if full else _look(config, places, trust_hint)
-    if isinstance(found, _Table):
-        on_receipt(_read(found, places))
-    else:
-        on_receipt(scanned(scan(full=full), found))
+    follow(config, places, on_receipt, _look, _read, allow_deletes=allow_deletes, on_progress=on_progress)
 
 
 def _look(config: TableConfig, places: Places, trust_hint: bool) -> _Table | str:

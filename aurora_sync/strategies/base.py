@@ -86,6 +86,13 @@ class Strategy(ABC):
         """``Watermark.value`` once the rows of :meth:`plan` are in the target. Never ahead of the snapshot."""
 
 
+def scan(since: Since | None, at: Observation) -> ReadPlan:
+    """By the horizon, or of everything: what a strategy plans that finds its changes elsewhere."""
+    if since is None:
+        return ReadPlan(None, Disposition.REPLACE, "whole table")
+    return ReadPlan(since.horizon_scan(at), Disposition.UPSERT, "horizon scan")
+
+
 def or_null(bound: sql.Composable, name: str, table: SourceTable) -> sql.Composable:
     """``bound`` on a watermark column, and its NULLs, which no bound ever selects."""
     column = table.column(name)

@@ -11,9 +11,9 @@ from typing import Any
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.dms_columns import BEFORE, OP, SEQUENCE, TIMESTAMP
-from aurora_sync.increment import Disposition, Finding, Watermark
+from aurora_sync.increment import Finding, Watermark
 from aurora_sync.relation import Observation, SourceTable
-from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap
+from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap, scan
 
 # What files go on over: what happened at the source, the task sends as changes.
 _GO_ON = {"long transaction", "restart", "table renamed", "files replaced"}
@@ -63,9 +63,7 @@ class Dms(Strategy):
         return found
 
     def plan(self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation) -> ReadPlan:
-        if since is None:
-            return ReadPlan(None, Disposition.REPLACE, "whole table")
-        return ReadPlan(since.horizon_scan(at), Disposition.UPSERT, "horizon scan")
+        return scan(since, at)
 
     def advance(
         self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation

@@ -16,9 +16,9 @@ from typing import Any, Self
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import DefectError
-from aurora_sync.increment import Disposition, Finding, Watermark
+from aurora_sync.increment import Finding, Watermark
 from aurora_sync.relation import Observation, SourceTable, StreamFence
-from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap
+from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap, scan
 
 _IDS = 2**32
 # What a stream goes on over. A TRUNCATE is one of its changes, and so is what a partition gets by INSERT.
@@ -107,9 +107,7 @@ class Streaming(Strategy):
         return found
 
     def plan(self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation) -> ReadPlan:
-        if since is None:
-            return ReadPlan(None, Disposition.REPLACE, "whole table")
-        return ReadPlan(since.horizon_scan(at), Disposition.UPSERT, "horizon scan")
+        return scan(since, at)
 
     def advance(
         self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation

@@ -15,7 +15,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.increment import Disposition, Watermark
 from aurora_sync.relation import Observation, SourceTable
 from aurora_sync.strategies import horizon
-from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap
+from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap, scan
 
 
 class Xmin(Strategy):
@@ -29,9 +29,7 @@ class Xmin(Strategy):
     def plan(self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation) -> ReadPlan:
         if config.append_only:
             return self._plan_append(since, at)
-        if since is None:
-            return ReadPlan(None, Disposition.REPLACE, "whole table")
-        return ReadPlan(since.horizon_scan(at), Disposition.UPSERT, "horizon scan")
+        return scan(since, at)
 
     def advance(
         self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation
