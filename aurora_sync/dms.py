@@ -48,6 +48,7 @@ class _Table(Member):
     files: list[File]
     position: FilesPosition
     is_new: bool  # nothing of the folder was taken yet
+    scanned_at: datetime | None  # and the target is as a scan left it
     prefix: str = ""
     oldest: datetime | None = None
     warnings: list[str] = field(default_factory=list)
@@ -75,15 +76,18 @@ def _look(config: TableConfig, places: Places, trust_hint: bool) -> _Table | str
     state, hinted = sync.read_state(config, places, trust_hint=trust_hint)
     with places.source.reading(config.schema_, config.table_name) as reading:
         plan = plan_increment(config, reading, state, Wish())
-    position = position_in(config, plan.verdict.since.watermark if plan.verdict.since else None)
-    why = why_scan(position, plan.verdict.findings) or ("a reconcile is due" if is_due(config, state) else "")
+    watermark = plan.verdict.since.watermark if plan.verdict.since else None
+    position = position_in(config, watermark)
+    why = why_scan(position, watermark, plan.verdict.findings)
+    if not why and is_due(config, state):
+        why = "a reconcile is due"
     if not why and state.run_sequence and state.watermark is None:
         why = "its target is not as the last run left it"
     if why:
         return _look(config, places, False) if hinted else why
     store = Store.from_url(config.files or "")
     files = dms_files.listing(store, config.schema_, config.table_name)
-    if position is None and not any(file.load is not None for file in files):
+    if watermark is None and not any(file.load is not None for file in files):
         raise ConfigError(
             f"there is no LOAD00000001 of a full load under {config.files}/{config.schema_}/{config.table_name}/",
             where=config.qualified_name,
@@ -98,6 +102,7 @@ def _look(config: TableConfig, places: Places, trust_hint: bool) -> _Table | str
         files=files,
         position=position or FilesPosition(config.files or "", state.run_sequence),
         is_new=position is None,
+        scanned_at=watermark.snapshot.taken_at if watermark and position is None else None,
     )
 
 
@@ -130,7 +135,7 @@ def _copy(table: _Table, places: Places, session: Session, layout: Layout) -> Ma
     sync_log.prepare_taken(session, places.log_schema)
     ledger = sync_log.taken(session, layout.target, table.position.since, places.log_schema)
     new = [file for file in table.files if file.id not in ledger]
-    late = {file.id for file in dms_files.superseded(table.files)}
+    late = {file.id for file in dms_files.superseded(table.files, table.scanned_at)}
     chosen = _bounded(new)
     wanted = [file for file in chosen if file.id not in late]
     rescan = _what_files_do_not_say(table, new, ledger)

@@ -16,6 +16,7 @@ import re
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.dms_columns import OP, SEQUENCE, TIMESTAMP
@@ -24,6 +25,8 @@ from aurora_sync.stage.store import Store, Stored
 
 _NAME = re.compile(r"(?:LOAD(?P<load>[0-9A-Fa-f]{5,})|(?P<at>\d{8}-\d{6,}))\.(?:csv|parquet)(?:\.gz)?")
 _HEADER_BYTES = 65_536
+# By how much the clocks of S3 and of the source may differ.
+CLOCKS = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -72,10 +75,16 @@ def digest(files: Iterable[File]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def superseded(files: Sequence[File]) -> list[File]:
-    """The changes from before the full load: it has what they did, and what the task missed while it stood."""
+def superseded(files: Sequence[File], scanned_at: datetime | None) -> list[File]:
+    """Those that have nothing new: changes from before the full load, which has what they did and what the task missed
+    while it stood; and everything from before a scan, by the source's clock."""
     loads = [file.stored.modified for file in files if file.load is not None]
-    return [file for file in files if loads and file.load is None and file.stored.modified < min(loads)]
+    return [
+        file
+        for file in files
+        if (loads and file.load is None and file.stored.modified < min(loads))
+        or (scanned_at and file.stored.modified < scanned_at - CLOCKS)
+    ]
 
 
 def lacking(store: Store, file: File, columns: Iterable[str]) -> list[str]:

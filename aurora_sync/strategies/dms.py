@@ -68,7 +68,7 @@ class Dms(Strategy):
     def advance(
         self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation
     ) -> dict[str, object]:
-        """A scan takes no files."""
+        """A scan takes no files; after the first one those that are older have nothing new."""
         before = position_in(config, since.watermark if since else None)
         return FilesPosition(before.folder, before.since, before.digest, before.loads).to_value() if before else {}
 
@@ -80,8 +80,11 @@ def position_in(config: TableConfig, watermark: Watermark | None) -> FilesPositi
     return FilesPosition(**watermark.value)
 
 
-def why_scan(position: FilesPosition | None, findings: tuple[Finding, ...]) -> str:
-    """Why the files alone do not bring the target up to date; empty where they do."""
+def why_scan(position: FilesPosition | None, watermark: Watermark | None, findings: tuple[Finding, ...]) -> str:
+    """Why the files alone do not bring the target up to date; empty where they do. ``watermark`` is None where there is
+    nothing to go on from: the files then begin with a full load."""
     if position and position.rescan:
         return position.rescan
+    if watermark and watermark.strategy != Dms.name:
+        return "no files were taken yet"
     return next((found.text for found in findings if found.event not in _GO_ON), "")

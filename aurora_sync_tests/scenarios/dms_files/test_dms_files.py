@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from aurora_sync import dms_files
 from aurora_sync.errors import ConfigError, SourceError, StageError
 from aurora_sync.orchestration.change_sensor import stream_marks
 from aurora_sync_tests.scenarios.dms_files.conftest import run, table_of
@@ -132,7 +134,11 @@ def test_files_that_a_lifecycle_rule_removes_are_not_missed(world: World, task_o
     world.assert_equal(table)
 
 
-def test_a_target_that_was_dropped_is_scanned_and_goes_on(world: World, task_of: MakeTask) -> None:
+def test_a_target_that_was_dropped_is_scanned_and_goes_on(
+    world: World, task_of: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also without the full load, which may have expired: what is older than the scan has nothing new."""
+    monkeypatch.setattr(dms_files, "CLOCKS", timedelta(0))
     world.execute(*CREATE)
     task = task_of()
     table = table_of(task)
@@ -141,8 +147,34 @@ def test_a_target_that_was_dropped_is_scanned_and_goes_on(world: World, task_of:
     world.query("DROP TABLE PUBLIC.T")
     world.execute("INSERT INTO t VALUES (40, 'x', 'x')")
     task.write()
+    task.store.delete([key for key in task.store.list(task.store.prefix) if "LOAD" in key])
+    time.sleep(1.1)  # S3 tells seconds apart
     assert run(table, world).method == "whole table"
+    time.sleep(1.1)
+    world.execute("UPDATE t SET v = 'later' WHERE id = 40")
+    task.write()
+    receipt = run(table, world)
+    assert receipt.method.startswith("files")
+    assert (receipt.rows_exported, receipt.updated) == (1, 1)
+    world.assert_equal(table)
+
+
+def test_a_table_comes_from_xmin_and_goes_back_without_being_read_whole(world: World, task_of: MakeTask) -> None:
+    world.execute(*CREATE)
+    before = config("t", "xmin")
+    world.sync(before)
+    task = task_of()
+    table = table_of(task)
+    task.load()
+    world.execute("UPDATE t SET v = 'a' WHERE id = 2")
+    scan = run(table, world)
+    assert (scan.warnings[0], scan.rows_exported) == ("scanned, not streamed: no files were taken yet", 1)
+    world.execute("UPDATE t SET v = 'b' WHERE id = 2", "DELETE FROM t WHERE id = 3")
+    task.write()
     assert run(table, world).method.startswith("files")
+    world.assert_equal(table)
+    world.execute("UPDATE t SET v = 'c' WHERE id = 4")
+    assert world.sync(before).rows_exported < 10
     world.assert_equal(table)
 
 
