@@ -16,6 +16,7 @@ from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
 from aurora_sync_tests.fixtures.fakesnow_server import FakeSnowflake
 from aurora_sync_tests.live.roundtrip import roundtrip
+from aurora_sync_tests.live.streams import dms_files, slot_stream
 from aurora_sync_tests.live.type_matrix import type_matrix
 from aurora_sync_tests.scenarios.type_matrix.cases import XML
 
@@ -35,6 +36,13 @@ def test_every_strategy_brings_every_row_to_duckdb(
 ) -> None:
     environment = {**store_environment, "AURORA_DSN": dsn, "AURORA_SYNC_WAREHOUSE": f"duckdb:{warehouse_path}"}
     roundtrip(Places.from_settings(Settings.from_environment(environment)))
+
+
+def test_streams_and_files_arrive_in_duckdb(dsn: str, store_environment: dict[str, str], warehouse_path: Path) -> None:
+    environment = {**store_environment, "AURORA_DSN": dsn, "AURORA_SYNC_WAREHOUSE": f"duckdb:{warehouse_path}"}
+    places = Places.from_settings(Settings.from_environment(environment))
+    slot_stream(places)
+    dms_files(places)
 
 
 @pytest.fixture
@@ -81,6 +89,20 @@ def test_every_value_arrives_through_the_snowflake_connector(connector: Places) 
 def test_every_strategy_brings_every_row_to_the_warehouse_of_the_environment() -> None:
     """Without the settings this fails and names them: a live run that tests nothing is no success."""
     roundtrip(Places.from_settings(Settings.from_environment(os.environ)))
+
+
+def test_a_stream_arrives_through_the_snowflake_connector(connector: Places) -> None:
+    """Files of others do not: fakesnow knows no MATCH_BY_COLUMN_NAME."""
+    slot_stream(connector)
+
+
+@pytest.mark.live
+def test_streams_and_files_arrive_in_the_warehouse_of_the_environment() -> None:
+    """Needs logical replication at the source."""
+    stage = {"SNOWFLAKE_DMS_STAGE": os.environ.get("SNOWFLAKE_STAGE", "")}
+    places = Places.from_settings(Settings.from_environment({**os.environ, **stage}))
+    slot_stream(places)
+    dms_files(places)
 
 
 @pytest.mark.live
