@@ -250,8 +250,9 @@ def peak_rss_mb() -> float:
 
 
 def measure(side: str, argument: int, environment: dict[str, str]) -> dict[str, float]:
-    command = [sys.executable, __file__, "--worker", side, "--argument", str(argument)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    command = [sys.executable, str(Path(__file__).resolve()), "--worker", side, "--argument", str(argument)]
+    with tempfile.TemporaryDirectory() as folder:  # the engine makes one for logs where it stands
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=folder)
     if done.returncode:
         sys.exit(f"{side} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
