@@ -40,7 +40,7 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extensions import parse_dsn
 
-from aurora_sync import stream
+from aurora_sync import stream, streamed
 from aurora_sync.advisor import provision
 from aurora_sync.config.settings import Settings
 from aurora_sync.config.tables import TableConfig
@@ -157,7 +157,7 @@ def drain(target: int) -> dict[str, float]:
             feeds[table.oid] = TableFeed(table.qualified_name, table.columns, KEYS[table.name], types, lambda *_: False)
 
     def spill() -> None:
-        while sum(feed.changes.bytes for feed in feeds.values()) > stream.PENDING_BYTES:
+        while sum(feed.changes.bytes for feed in feeds.values()) > streamed.PENDING_BYTES:
             max(feeds.values(), key=lambda feed: feed.changes.bytes).changes.write(len, 0)
 
     begin = time.perf_counter()
