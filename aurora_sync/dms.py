@@ -9,11 +9,15 @@
 
 Files are named by key and etag in the ledger, in the transaction that merges them: each is taken once, whatever is
 killed and run again. The full load comes before the changes, and changes from before it do not come at all.
+
+Of transaction folders the changes are taken by their place in a row, and behind a scan: what of a full load without a
+header means what is not documented.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,13 +28,13 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.dms_columns import NULL, OP, SEQUENCE
 from aurora_sync.dms_files import File
 from aurora_sync.errors import ConfigError, Kind, SourceError
-from aurora_sync.increment import Consumed, Manifest, Part, Receipt, TakenFile
+from aurora_sync.increment import Consumed, Manifest, Part, Receipt
 from aurora_sync.places import Places
 from aurora_sync.plan import Wish, is_due, plan_increment
 from aurora_sync.source.copy_out import Progress
 from aurora_sync.stage.store import Store
 from aurora_sync.stopwatch import Stopwatch
-from aurora_sync.strategies.dms import FilesPosition, position_in, why_scan
+from aurora_sync.strategies.dms import FilesPosition, folder_of, position_in, why_scan
 from aurora_sync.streamed import Member, follow
 from aurora_sync.warehouse import dms as statements
 from aurora_sync.warehouse import sync_log
@@ -46,6 +50,7 @@ MOST_FILES, MOST_BYTES = 1000, 20_000_000_000
 class _Table(Member):
     store: Store
     files: list[File]
+    fields: list[str]  # of a row without a header, behind operation, table and schema
     position: FilesPosition
     is_new: bool  # nothing of the folder was taken yet
     scanned_at: datetime | None  # and the target is as a scan left it
@@ -75,7 +80,7 @@ def _look(config: TableConfig, places: Places, trust_hint: bool) -> _Table | str
     """The table with its files, or why it must be scanned; that never by a hint alone."""
     state, hinted = sync.read_state(config, places, trust_hint=trust_hint)
     with places.source.reading(config.schema_, config.table_name) as reading:
-        plan = plan_increment(config, reading, state, Wish())
+        plan, fields = plan_increment(config, reading, state, Wish()), dms_files.fields(reading.table)
     watermark = plan.verdict.since.watermark if plan.verdict.since else None
     position = position_in(config, watermark)
     why = why_scan(position, watermark, plan.verdict.findings)
@@ -83,16 +88,18 @@ def _look(config: TableConfig, places: Places, trust_hint: bool) -> _Table | str
         why = "a reconcile is due"
     if not why and state.run_sequence and state.watermark is None:
         why = "its target is not as the last run left it"
-    if why:
-        return _look(config, places, False) if hinted else why
     store = Store.from_url(config.files or "")
-    files = dms_files.listing(store, config.schema_, config.table_name)
-    if watermark is None and not any(file.load is not None for file in files):
+    files = [] if why else dms_files.listing(store, config.schema_, config.table_name, config.cdc_path)
+    if not why and watermark is None and not any(file.load is not None for file in files):
         raise ConfigError(
             f"there is no LOAD00000001 of a full load under {config.files}/{config.schema_}/{config.table_name}/",
             where=config.qualified_name,
             hint="let the DMS task be full-load-and-cdc, and wait until it has loaded the table",
         )
+    if not why and watermark is None and config.cdc_path:
+        why = "the full load has no header"
+    if why:
+        return _look(config, places, False) if hinted else why
     return _Table(
         config=config,
         state=state,
@@ -100,7 +107,8 @@ def _look(config: TableConfig, places: Places, trust_hint: bool) -> _Table | str
         plan=plan,
         store=store,
         files=files,
-        position=position or FilesPosition(config.files or "", state.run_sequence),
+        fields=fields,
+        position=position or FilesPosition(folder_of(config), state.run_sequence),
         is_new=position is None,
         scanned_at=watermark.snapshot.taken_at if watermark and position is None else None,
     )
@@ -127,7 +135,7 @@ def _take(table: _Table, places: Places) -> Receipt:
     assert manifest is not None
     receipt = table.receipt(applied, places, watch, tuple(table.warnings), table.oldest)
     left = 0 if FilesPosition(**manifest.watermark_after.value).digest else len(table.files) - len(manifest.taken)
-    return dataclasses.replace(receipt, consumed=Consumed(config.files or "", len(manifest.taken), left))
+    return dataclasses.replace(receipt, consumed=Consumed(folder_of(config), len(manifest.taken), left))
 
 
 def _copy(table: _Table, places: Places, session: Session, layout: Layout) -> Manifest:
@@ -137,8 +145,11 @@ def _copy(table: _Table, places: Places, session: Session, layout: Layout) -> Ma
     new = [file for file in table.files if file.id not in ledger]
     late = {file.id for file in dms_files.superseded(table.files, table.scanned_at)}
     chosen = _bounded(new)
-    wanted = [file for file in chosen if file.id not in late]
-    rescan = _what_files_do_not_say(table, new, ledger)
+    timely = [file for file in chosen if file.id not in late]
+    wanted = [file for file in timely if file.load is None or not table.config.cdc_path]
+    loaded = any(file.load is not None for file in timely)
+    rescan = _what_files_do_not_say(table, new, loaded, ledger)
+    fields = _fields(table, wanted, loaded)
     lacking = sorted({name for file in wanted for name in _lacking(table, file)})
     if lacking:
         rescan = (
@@ -148,7 +159,8 @@ def _copy(table: _Table, places: Places, session: Session, layout: Layout) -> Ma
     if wanted:
         session.query(statements.create_raw(layout))
         try:
-            parts = _net_changes(table, session, layout, wanted)
+            of_load = _copy_files(table, session, layout, wanted)
+            parts = _net_changes(table, session, layout, of_load)
         finally:
             session.query(drop_table(statements.raw_table(layout)))
     ((rows,),) = session.query(f"SELECT COUNT(*) FROM {layout.staging.sql}")  # noqa: S608
@@ -156,28 +168,43 @@ def _copy(table: _Table, places: Places, session: Session, layout: Layout) -> Ma
         table.warnings.append(f"the next run scans the table: {rescan}")
     loads = sum(file.load is not None for file in table.files)
     digest = dms_files.digest(table.files) if len(chosen) == len(new) else ""
-    table.reach(FilesPosition(table.position.folder, table.position.since, digest, loads, rescan))
+    table.reach(FilesPosition(table.position.folder, table.position.since, digest, loads, rescan, fields))
     table.manifest = table.manifest_of(
         prefix=table.prefix,
         parts=parts,
         net_rows=int(rows),
-        taken=tuple(TakenFile(f.stored.key, f.stored.etag, f.stored.bytes) for f in chosen),
+        taken=tuple(file.taken for file in chosen),
     )
     table.uri = places.stage.commit(table.manifest)
     return table.manifest
 
 
-def _net_changes(table: _Table, session: Session, layout: Layout, files: list[File]) -> tuple[Part, ...]:
-    raw = statements.raw_table(layout).sql
-    of_load = 0
-    for load in (True, False):
-        taken = [TakenFile(f.stored.key, f.stored.etag, f.stored.bytes) for f in files if (f.load is not None) == load]
-        rows = session.copy_files(raw, table.store, taken, NULL) if taken else 0
-        of_load += rows if load else 0
+def _copy_files(table: _Table, session: Session, layout: Layout, files: list[File]) -> int:
+    """Into the raw table. Returns how many rows are of a full load."""
+    raw, mixed, config = statements.raw_table(layout).sql, statements.mixed_table(layout), table.config
+    if config.cdc_path:
+        width = len(table.fields) + 4  # one beyond: it must be empty
+        session.query(statements.create_mixed(layout, width))
+        try:
+            session.copy_ragged(mixed.sql, table.store, [file.taken for file in files], width, NULL)
+            session.modify(statements.pick(layout, (config.schema_, config.table_name), table.fields))
+        finally:
+            session.query(drop_table(mixed))
+        return 0
+    loads = [file.taken for file in files if file.load is not None]
+    changes = [file.taken for file in files if file.load is None]
+    of_load = session.copy_files(raw, table.store, loads, NULL) if loads else 0
+    if changes:
+        session.copy_files(raw, table.store, changes, NULL)
+    return of_load
+
+
+def _net_changes(table: _Table, session: Session, layout: Layout, of_load: int) -> tuple[Part, ...]:
     ((no_operation, no_sequence, partial_rows, oldest, _),) = session.query(statements.survey(layout))
     if no_operation or no_sequence > of_load:
         raise SourceError(
-            f"{no_operation} rows have no I, U or D in {OP}, and {max(0, no_sequence - of_load)} changes no {SEQUENCE}",
+            f"{no_operation} rows have no I, U or D in {OP}, and {max(0, no_sequence - of_load)} changes no {SEQUENCE}"
+            + (f" behind {len(table.plan.columns)} columns" if table.config.cdc_path else ""),
             where=table.config.qualified_name,
             hint="set up endpoint and task as `aurora-sync cdc dms` prints them, and load the table again",
             kind=Kind.REFUSED,
@@ -202,12 +229,32 @@ def _bounded(files: list[File]) -> list[File]:
 
 
 def _lacking(table: _Table, file: File) -> list[str]:
+    if table.config.cdc_path:
+        return []
     return dms_files.lacking(table.store, file, [column.name for column in table.plan.columns])
 
 
-def _what_files_do_not_say(table: _Table, new: list[File], ledger: set[tuple[str, str]]) -> str:
-    """A load that is repeated says nothing of rows that were deleted before it, and a TRUNCATE at the source is no
-    change: the task takes the table's files away."""
+def _fields(table: _Table, wanted: list[File], loaded: bool) -> str:
+    """A digest of what rows without a header have. Raises SourceError where that changed since they were last taken:
+    which rows have which columns is not to be told, unless a full load, which leads to a scan, is between them."""
+    if not table.config.cdc_path:
+        return ""
+    fields = hashlib.sha256("\0".join(table.fields).encode()).hexdigest()[:16]
+    if wanted and not loaded and table.position.fields not in ("", fields):
+        raise SourceError(
+            "the columns of the table changed, and rows in transaction folders have no names of columns",
+            where=table.config.qualified_name,
+            hint="let the DMS task load the table again: the next run then scans it, and goes on with what comes since",
+            kind=Kind.REFUSED,
+        )
+    return fields if wanted or loaded else table.position.fields
+
+
+def _what_files_do_not_say(table: _Table, new: list[File], loaded: bool, ledger: set[tuple[str, str]]) -> str:
+    """A load that is repeated, or comes after a scan, says nothing of rows that were deleted before it, and a TRUNCATE
+    at the source is no change: the task takes the table's files away."""
+    if loaded and (table.scanned_at or table.config.cdc_path):
+        return "the task has loaded the table since the scan, and what was deleted before is in no file"
     known = {key for key, _ in ledger}
     changes_taken = any(not key.rpartition("/")[2].startswith("LOAD") for key in known)
     if any(file.load is not None and (file.stored.key in known or changes_taken) for file in new):

@@ -4,6 +4,7 @@
 
     folder/schema/table/LOAD00000001.csv           full load, numbered in hexadecimal
     folder/schema/table/20141029-1134010000.csv    changes, by the time when they were written
+    folder/cdc_path/20141029-1134010000.csv        where the task preserves transactions: those of all tables, no header
 
 Digits sort before letters: a plain listing has the changes before the load (correctness.md, section 8.2).
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import re
 import zlib
 from collections.abc import Iterable, Sequence
@@ -19,11 +21,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.dms_columns import OP, SEQUENCE, TIMESTAMP
+from aurora_sync.dms_columns import BEFORE, OP, SEQUENCE, TIMESTAMP
 from aurora_sync.errors import SourceError
+from aurora_sync.increment import TakenFile
+from aurora_sync.relation import SourceTable
 from aurora_sync.stage.store import Store, Stored
 
-_NAME = re.compile(r"(?:LOAD(?P<load>[0-9A-Fa-f]{5,})|(?P<at>\d{8}-\d{6,}))\.(?:csv|parquet)(?:\.gz)?")
+_NAME = re.compile(r"(?:LOAD(?P<load>[0-9A-Fa-f]{5,})|(?:CDC_TXN_)?\d{8}-?\d{6,})\.(?:csv|parquet)(?:\.gz)?")
 _HEADER_BYTES = 65_536
 # By how much the clocks of S3 and of the source may differ.
 CLOCKS = timedelta(minutes=10)
@@ -40,6 +44,10 @@ class File:
         return self.stored.key, self.stored.etag
 
     @property
+    def taken(self) -> TakenFile:
+        return TakenFile(self.stored.key, self.stored.etag, self.stored.bytes)
+
+    @property
     def order(self) -> tuple[bool, int, str]:
         return self.load is None, self.load or 0, self.name
 
@@ -48,13 +56,14 @@ def of_table(config: TableConfig) -> list[File]:
     """All of its files, in the order in which they are taken. Raises SourceError on a name of another form, and
     StageError."""
     store = Store.from_url(config.files or "")
-    return listing(store, config.schema_, config.table_name)
+    return listing(store, config.schema_, config.table_name, config.cdc_path)
 
 
-def listing(store: Store, schema: str, table: str) -> list[File]:
+def listing(store: Store, schema: str, table: str, cdc_path: str | None = None) -> list[File]:
     """The same of a folder."""
     files = []
-    for page in store.pages(f"{store.prefix}{schema}/{table}/"):
+    folders = [f"{schema}/{table}/", *([f"{cdc_path}/"] if cdc_path else [])]
+    for page in itertools.chain.from_iterable(store.pages(store.prefix + folder) for folder in folders):
         for stored in page:
             name = stored.key.rpartition("/")[2]
             found = _NAME.fullmatch(name)
@@ -67,6 +76,13 @@ def listing(store: Store, schema: str, table: str) -> list[File]:
                     hint="let the folder have the files of one task, and nothing else",
                 )
     return sorted(files, key=lambda file: file.order)
+
+
+def fields(table: SourceTable) -> list[str]:
+    """What a row of a transaction folder has behind operation, table and schema: the table's columns, and what the
+    rules of the task's mapping add to them, in the order of the rules."""
+    key = [BEFORE + column.name for column in table.columns if column.name in table.primary_key]
+    return [column.name for column in table.columns] + [SEQUENCE, *key]
 
 
 def digest(files: Iterable[File]) -> str:

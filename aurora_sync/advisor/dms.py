@@ -19,9 +19,9 @@ LOB_KB = 102_400
 def settings(tables: Sequence[TableConfig]) -> dict[str, Any]:
     """For the tables of one folder: ``S3Settings`` of the target endpoint, ``PostgreSQLSettings`` of the source's,
     ``ReplicationTaskSettings`` and ``TableMappings``, as the API of DMS takes them."""
-    folder = tables[0].files
-    if folder is None or any(table.files != folder for table in tables):
-        raise ConfigError("the tables of one task have one folder")
+    folder, cdc_path = tables[0].files, tables[0].cdc_path
+    if folder is None or any((table.files, table.cdc_path) != (folder, cdc_path) for table in tables):
+        raise ConfigError("the tables of one task have one folder, and one cdc_path")
     bucket, _, path = folder.removeprefix("s3://").partition("/")
     return {
         "S3Settings": {
@@ -30,16 +30,16 @@ def settings(tables: Sequence[TableConfig]) -> dict[str, Any]:
             "DataFormat": "csv",
             "CompressionType": "GZIP",
             "Rfc4180": True,
-            "AddColumnName": True,
+            "AddColumnName": cdc_path is None,
             "IncludeOpForFullLoad": True,
             "CdcInsertsOnly": False,
             "CdcInsertsAndUpdates": False,
-            "TimestampColumnName": TIMESTAMP,
+            **({"CdcPath": cdc_path} if cdc_path else {"TimestampColumnName": TIMESTAMP}),
             "UseTaskStartTimeForFullLoadTimestamp": True,
             "CsvNullValue": NULL,
             "UseCsvNoSupValue": True,
             "CsvNoSupValue": UNCHANGED,
-            "PreserveTransactions": False,
+            "PreserveTransactions": cdc_path is not None,
             "CdcMaxBatchInterval": 60,
         },
         "PostgreSQLSettings": {

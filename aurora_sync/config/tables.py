@@ -58,11 +58,11 @@ ALLOWS: dict[WatermarkType, tuple[str, ...]] = {
     WatermarkType.full_snapshot: (),
     WatermarkType.logical: ("slot", "history"),
     WatermarkType.debezium: ("slot", "connector"),
-    WatermarkType.dms: (),
+    WatermarkType.dms: ("cdc_path",),
 }
 STRATEGY_KEYS = (
     *("watermark_col", "watermark_cols", "watermark_set_by", "lookback", "append_only"),
-    *("slot", "history", "topic_prefix", "connector", "files"),
+    *("slot", "history", "topic_prefix", "connector", "files", "cdc_path"),
 )
 # Of the slot, and the publication, of tables that name none.
 SLOT = "aurora_sync"
@@ -146,6 +146,7 @@ Policy = Annotated[
 ]
 Slot = Annotated[str, Matches(r"[a-z0-9_]{1,63}", "up to 63 lower-case letters, digits and '_'")]
 Topic = Annotated[str, Matches(r"[A-Za-z0-9._-]{1,100}", "up to 100 letters, digits, '_', '-' or '.'")]
+Path = Annotated[str, Matches(r"[^/?#\0]+(/[^/?#\0]+)*", "a folder, without a / at either end")]
 Folder = Annotated[str, Matches(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#\0]*)?", "s3://bucket/folder")]
 Group = Annotated[str, Matches(r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*", "letters, digits and '_', in segments joined by '/'")]
 
@@ -479,6 +480,11 @@ class TableConfig(TableOptions):
     )
     files: Folder | None = Field(
         None, description="dms: the folder that the task writes to, s3://bucket/folder; in it are schema/table/."
+    )
+    cdc_path: Path | None = Field(
+        None,
+        description="dms: the task's CdcPath, under files, where it preserves transactions: the changes of all tables "
+        "lie there together.",
     )
     target_table: Name | None = Field(None, description="Table in the warehouse; default: the source's name.")
     columns: ColumnChoice = Field(default_factory=ColumnChoice, description="Which columns are synced; default: all.")

@@ -6,7 +6,7 @@ plans is the scan that comes where the files do not say everything: a reconcile,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aurora_sync.config.tables import TableConfig
@@ -29,6 +29,7 @@ class FilesPosition:
     digest: str = ""
     loads: int = 0
     rescan: str = ""
+    fields: str = ""  # digest of the names of what rows without a header have
 
     @property
     def method(self) -> str:
@@ -70,14 +71,18 @@ class Dms(Strategy):
     ) -> dict[str, object]:
         """A scan takes no files; after the first one those that are older have nothing new."""
         before = position_in(config, since.watermark if since else None)
-        return FilesPosition(before.folder, before.since, before.digest, before.loads).to_value() if before else {}
+        return replace(before, rescan="").to_value() if before else {}
 
 
 def position_in(config: TableConfig, watermark: Watermark | None) -> FilesPosition | None:
     """None where nothing of the folder was taken yet."""
-    if watermark is None or watermark.strategy != Dms.name or watermark.value.get("folder") != config.files:
+    if watermark is None or watermark.strategy != Dms.name or watermark.value.get("folder") != folder_of(config):
         return None
     return FilesPosition(**watermark.value)
+
+
+def folder_of(config: TableConfig) -> str:
+    return f"{config.files}, {config.cdc_path}" if config.cdc_path else config.files or ""
 
 
 def why_scan(position: FilesPosition | None, watermark: Watermark | None, findings: tuple[Finding, ...]) -> str:

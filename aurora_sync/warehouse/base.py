@@ -59,6 +59,11 @@ class Session(ABC):
         columns: what a file has no column for is NULL, what the table has none for is left out. CSV files have a
         header, and ``null`` without quotes where a value is NULL. Returns the rows. Fails on any malformed row."""
 
+    @abstractmethod
+    def copy_ragged(self, raw_table: str, folder: Folder, files: Sequence[TakenFile], width: int, null: str) -> int:
+        """The same of CSV files without a header, whose rows have any number of fields, into the ``width`` columns of
+        the table by their place: what a row lacks is NULL, what it has beyond them is left out."""
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """BEGIN; COMMIT on success, ROLLBACK on any exception. A failed statement inside always ends in a

@@ -13,9 +13,11 @@ target's row with the old key, as the changes before left it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aurora_sync.dms_columns import BEFORE, OP, SEQUENCE, TIMESTAMP, UNCHANGED
 from aurora_sync.warehouse import merge
-from aurora_sync.warehouse.ddl import Layout, TableName, TargetColumn, identifier
+from aurora_sync.warehouse.ddl import Layout, TableName, TargetColumn, identifier, literal
 from aurora_sync.warehouse.types import TEXT
 
 _OP, _SEQ, _TIME = (identifier(name) for name in (OP, SEQUENCE, TIMESTAMP))
@@ -34,6 +36,35 @@ def create_raw(layout: Layout) -> str:
     names += [BEFORE + column.source.name for column in layout.key]
     columns = ", ".join(f"{identifier(name)} {TEXT}" for name in names)
     return f"CREATE OR REPLACE TRANSIENT TABLE {raw_table(layout).sql} ({columns})"
+
+
+def mixed_table(layout: Layout) -> TableName:
+    return TableName(layout.staging.schema, f"{layout.staging.name}_MIXED")
+
+
+def create_mixed(layout: Layout, width: int) -> str:
+    """For the rows of all tables, as transaction folders have them."""
+    columns = ", ".join(f"C{place} {TEXT}" for place in range(1, width + 1))
+    return f"CREATE OR REPLACE TRANSIENT TABLE {mixed_table(layout).sql} ({columns})"
+
+
+def pick(layout: Layout, table: tuple[str, str], fields: Sequence[str]) -> str:
+    """Those of one table, schema and name, into the raw table. ``fields`` are the names of what a row has behind its
+    operation, table and schema. Where another number of them is found, the row has no change sequence."""
+    places = {name: f"C{place}" for place, name in enumerate(fields, 4)}
+    sequence, beyond = places[SEQUENCE], f"C{len(fields) + 4}"
+    is_sequence = f"LENGTH({sequence}) = {_DIGITS} AND TRANSLATE({sequence}, '0123456789', '') = ''"
+    wanted = {column.source.name: places[column.source.name] for column in layout.columns}
+    if len(layout.key) == 1:  # the order of several is not documented
+        before = BEFORE + layout.key[0].source.name
+        wanted |= {before: places[before]} if before in places else {}
+    wanted |= {OP: "C1", SEQUENCE: f"CASE WHEN {is_sequence} AND {beyond} IS NULL THEN {sequence} END"}
+    schema, name = table
+    return (
+        f"INSERT INTO {raw_table(layout).sql} ({', '.join(map(identifier, wanted))})"
+        f" SELECT {', '.join(wanted.values())}"
+        f" FROM {mixed_table(layout).sql} WHERE C2 = {literal(name)} AND C3 = {literal(schema)}"
+    )
 
 
 def survey(layout: Layout) -> str:

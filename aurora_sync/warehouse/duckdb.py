@@ -6,6 +6,8 @@ who comes second waits.
 
 from __future__ import annotations
 
+import csv
+import gzip
 import logging
 import random
 import tempfile
@@ -54,6 +56,12 @@ _READ_OTHERS_CSV = (
     "read_csv(?, all_varchar = true, header = true, delim = ',', quote = '\"', escape = '\"', nullstr = ?,"
     " allow_quoted_nulls = false, strict_mode = true, null_padding = false, ignore_errors = false, parallel = false,"
     " auto_detect = true, sample_size = 1)"
+)
+
+# What _even wrote.
+_READ_EVEN_CSV = (
+    "read_csv(?, columns = {columns}, auto_detect = false, header = false, delim = ',', quote = '\"', escape = '\"',"
+    " new_line = '\\n', nullstr = ?, allow_quoted_nulls = false, strict_mode = true, parallel = false)"
 )
 
 # Only staged objects are read as CSV.
@@ -147,6 +155,19 @@ class DuckDBSession(Session):
                 path.unlink()
         return loaded
 
+    def copy_ragged(self, raw_table: str, folder: Folder, files: Sequence[TakenFile], width: int, null: str) -> int:
+        fields = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(width))
+        copy = f"INSERT INTO {raw_table} SELECT * FROM {_READ_EVEN_CSV.format(columns=f'{{{fields}}}')}"  # noqa: S608
+        loaded = 0
+        with tempfile.TemporaryDirectory(prefix="aurora_sync_") as temporary:
+            for file in files:
+                path, even = Path(temporary) / file.key.rpartition("/")[2], Path(temporary) / "even"
+                folder.download(file.key, path)
+                _even(path, even, width, null)
+                loaded += self._run(copy, [str(even), null])[0][0]
+                path.unlink()
+        return loaded
+
     def close(self) -> None:
         self._connection.close()
 
@@ -208,6 +229,22 @@ class DuckDBWarehouse(Warehouse):
             hint="one process at a time can write a DuckDB file; close the program that has it open",
             kind=Kind.TRANSIENT,
         )
+
+
+def _even(path: Path, even: Path, width: int, null: str) -> None:
+    """The file with ``width`` fields in each row. DuckDB itself reads such rows only where it lets malformed ones
+    pass. Raises WarehouseError on those."""
+    csv.field_size_limit(2**31 - 1)
+    opener = gzip.open if path.suffix == ".gz" else open
+    with (
+        opener(path, "rt", newline="", encoding="utf-8") as source,
+        even.open("w", newline="", encoding="utf-8") as target,
+    ):
+        rows = csv.reader(source, strict=True)
+        try:
+            csv.writer(target, lineterminator="\n").writerows((row + [null] * width)[:width] for row in rows)
+        except (csv.Error, ValueError) as error:
+            raise WarehouseError(f"{path.name}, line {rows.line_num}: {error}", kind=Kind.REFUSED) from error
 
 
 def _error(error: duckdb.Error, where: str, doing: str = "") -> WarehouseError:

@@ -51,9 +51,9 @@ FILE_FORMAT = (
     " SKIP_BYTE_ORDER_MARK = FALSE"
 )
 
-# Of files of others, which begin with the names of their columns.
-CSV_BY_NAME = (
-    "TYPE = CSV COMPRESSION = AUTO PARSE_HEADER = TRUE ENCODING = 'UTF8' FIELD_DELIMITER = ','"
+# Of files of others.
+OTHERS_CSV = (
+    "TYPE = CSV COMPRESSION = AUTO ENCODING = 'UTF8' FIELD_DELIMITER = ','"
     " FIELD_OPTIONALLY_ENCLOSED_BY = '\"' EMPTY_FIELD_AS_NULL = FALSE ESCAPE = NONE ESCAPE_UNENCLOSED_FIELD = NONE"
     " MULTI_LINE = TRUE TRIM_SPACE = FALSE ERROR_ON_COLUMN_COUNT_MISMATCH = FALSE"
     " REPLACE_INVALID_CHARACTERS = FALSE"
@@ -89,12 +89,23 @@ def copy_into(staging_table: str, stage: str, path: str, files: Sequence[str]) -
 def copy_by_name(raw_table: str, stage: str, files: Sequence[str], *, null: str, parquet: bool) -> str:
     """``files`` lie under the URL of the stage."""
     names = ", ".join(literal(name) for name in files)
-    form = f"{CSV_BY_NAME} NULL_IF = ({literal(null)})"
+    form = f"{OTHERS_CSV} PARSE_HEADER = TRUE NULL_IF = ({literal(null)})"
     if parquet:
         form = "TYPE = PARQUET USE_LOGICAL_TYPE = TRUE"
     return (
         f"COPY INTO {raw_table} FROM {literal(f'@{stage}/')} FILES = ({names}) FILE_FORMAT = ({form})"
         " MATCH_BY_COLUMN_NAME = CASE_SENSITIVE ON_ERROR = ABORT_STATEMENT FORCE = TRUE"
+    )
+
+
+def copy_by_place(raw_table: str, stage: str, files: Sequence[str], *, null: str, width: int) -> str:
+    """Of CSV without a header. A query over the stage gives NULL for what a row lacks."""
+    names = ", ".join(literal(name) for name in files)
+    fields = ", ".join(f"${place}" for place in range(1, width + 1))
+    form = f"{OTHERS_CSV} SKIP_HEADER = 0 NULL_IF = ({literal(null)})"
+    return (
+        f"COPY INTO {raw_table} FROM (SELECT {fields} FROM {literal(f'@{stage}/')}) FILES = ({names})"  # noqa: S608
+        f" FILE_FORMAT = ({form}) ON_ERROR = ABORT_STATEMENT FORCE = TRUE"
     )
 
 
@@ -126,14 +137,22 @@ class SnowflakeSession(Session):
         return self._copy(names, partial(copy_into, staging_table, stage, path), f"{stage}/{path}")
 
     def copy_files(self, raw_table: str, folder: Folder, files: Sequence[TakenFile], null: str) -> int:
-        if self._warehouse.dms_stage is None:
-            raise ConfigError("SNOWFLAKE_DMS_STAGE is not set", hint="name the external stage of the task's folder")
-        stage, loaded = quoted(self._warehouse.dms_stage), 0
+        stage, loaded = self._stage_of_others(), 0
         for parquet in (False, True):
             names = [file.key.removeprefix(folder.prefix) for file in files if (".parquet" in file.key) == parquet]
             statement = partial(copy_by_name, raw_table, stage, null=null, parquet=parquet)
             loaded += self._copy(names, statement, stage)
         return loaded
+
+    def copy_ragged(self, raw_table: str, folder: Folder, files: Sequence[TakenFile], width: int, null: str) -> int:
+        stage = self._stage_of_others()
+        names = [file.key.removeprefix(folder.prefix) for file in files]
+        return self._copy(names, partial(copy_by_place, raw_table, stage, null=null, width=width), stage)
+
+    def _stage_of_others(self) -> str:
+        if self._warehouse.dms_stage is None:
+            raise ConfigError("SNOWFLAKE_DMS_STAGE is not set", hint="name the external stage of the task's folder")
+        return quoted(self._warehouse.dms_stage)
 
     def _copy(self, files: Sequence[str], statement: Callable[[Sequence[str]], str], where: str) -> int:
         loaded, names = 0, iter(files)

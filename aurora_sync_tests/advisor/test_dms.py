@@ -12,8 +12,8 @@ from aurora_sync.dms_columns import BEFORE, NULL, SEQUENCE, TIMESTAMP, UNCHANGED
 from aurora_sync.errors import ConfigError
 
 
-def table(name: str, files: str = "s3://bucket/some/folder/") -> TableConfig:
-    return TableConfig(table_name=name, watermark_type=WatermarkType.dms, files=files)
+def table(name: str, files: str = "s3://bucket/some/folder/", cdc_path: str | None = None) -> TableConfig:
+    return TableConfig(table_name=name, watermark_type=WatermarkType.dms, files=files, cdc_path=cdc_path)
 
 
 def test_the_files_say_what_is_relied_on() -> None:
@@ -32,6 +32,14 @@ def test_the_files_say_what_is_relied_on() -> None:
     assert rules[1]["value"] == SEQUENCE
     assert rules[2]["before-image-def"]["column-prefix"] == BEFORE
     assert found["ReplicationTaskSettings"]["ErrorBehavior"]["DataErrorPolicy"] == "STOP_TASK"
+
+
+def test_a_task_that_preserves_transactions_writes_no_header() -> None:
+    found = settings([table("orders", cdc_path="all/changes")])["S3Settings"]
+    assert (found["PreserveTransactions"], found["CdcPath"], found["AddColumnName"]) == (True, "all/changes", False)
+    assert "TimestampColumnName" not in found
+    with pytest.raises(ConfigError, match="one cdc_path"):
+        settings([table("a"), table("b", cdc_path="all/changes")])
 
 
 def test_names_are_themselves_and_no_patterns() -> None:

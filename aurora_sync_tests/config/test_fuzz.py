@@ -157,6 +157,7 @@ RIGHT: dict[str, Sequence[str]] = {
     "history": ["true", "no"],
     "topic_prefix": ["shop", "a.b-c_9", "null"],
     "files": ["s3://bucket/folder", "s3://abc", "null"],
+    "cdc_path": ["cdc", "all/changes", "null"],
     "connector": ["{}", "{decimal.handling.mode: precise, role: cdc}", "{plain_arrays: true}", "null"],
     "primary_key": ["id", "[a, b]", "null"],
     "exclude": ["audit_a", "['*b', public.*]", "'[!a]*'"],

@@ -19,7 +19,7 @@ from aurora_sync.warehouse import ddl, dms, history, merge
 from aurora_sync.warehouse.apply import apply
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.duckdb import to_duckdb
-from aurora_sync.warehouse.snowflake import copy_by_name, copy_into
+from aurora_sync.warehouse.snowflake import copy_by_name, copy_by_place, copy_into
 from aurora_sync_tests.warehouse.increments import Folder, column
 from aurora_sync_tests.warehouse.through import Through
 
@@ -96,7 +96,9 @@ def test_statements_of_a_history_and_of_the_files_of_others_are_the_pinned_ones(
     after = dataclasses.replace(manifest.watermark_after, value={"until": 4711})
     manifest = dataclasses.replace(manifest, load_id="load1", watermark_after=after)
     layout = ddl.layout(config, manifest, "_AURORA_SYNC", {})
+    fields = ["tenant", "id", "at", "left out", "picture", "dms_change_seq"]
     found = [
+        *(dms.create_mixed(layout, 10), dms.pick(layout, ("public", "or'ders"), fields)),
         *(dms.create_raw(layout), dms.survey(layout), dms.stage_whole(layout), dms.stage_partial(layout)),
         *(dms.count_parts(layout), history.create(layout), history.create_staging(layout)),
         *(history.append_changes(layout), history.append_scanned(layout, manifest)),
@@ -113,7 +115,8 @@ def test_copies_of_the_files_of_others_are_the_pinned_ones() -> None:
         copy_by_name('"_AURORA_SYNC"."RAW"', '"DB"."LANDING"."DMS"', names, null="NULL it's", parquet=parquet)
         for parquet in (False, True)
     ]
-    check("copy_by_name.snowflake.sql", "".join(f"{each};\n" for each in found))
+    found.append(copy_by_place('"_AURORA_SYNC"."RAW"', '"DB"."LANDING"."DMS"', names, null="NULL it's", width=3))
+    check("copy_of_others.snowflake.sql", "".join(f"{each};\n" for each in found))
 
 
 def test_copy_into_is_the_pinned_one() -> None:

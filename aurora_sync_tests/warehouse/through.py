@@ -33,6 +33,10 @@ class Through(Session):
         self.before("COPY")
         return self.inner.copy_files(raw_table, folder, files, null)
 
+    def copy_ragged(self, raw_table: str, folder: Folder, files: Sequence[TakenFile], width: int, null: str) -> int:
+        self.before("COPY")
+        return self.inner.copy_ragged(raw_table, folder, files, width, null)
+
     def load(self, staging_table: str, manifest: Manifest, objects: Objects) -> int:
         self.before("COPY")
         return self.inner.load(staging_table, manifest, objects)

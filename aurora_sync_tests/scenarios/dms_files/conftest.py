@@ -29,6 +29,8 @@ def task_of(world: World) -> Iterator[Callable[..., Task]]:
 
 
 def table_of(task: Task, **keys: Any) -> TableConfig:
+    if task.cdc_path:
+        keys["cdc_path"] = task.cdc_path
     return config(task.table, "dms", files=task.folder, **keys)
 
 

@@ -13,7 +13,7 @@ import io
 import itertools
 import random
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -39,6 +39,7 @@ class Task:
     key: list[str]
     form: str = "csv"  # csv, csv.gz, parquet
     cuts: int = 1000
+    cdc_path: str | None = None  # where transactions are preserved
     dice: random.Random = field(default_factory=lambda: random.Random(1))
     name: str = field(default_factory=lambda: f"dms_{uuid.uuid4().hex[:12]}")
 
@@ -91,26 +92,49 @@ class Task:
         while self._pending:
             size = self.dice.randint(1, self.cuts)
             now = datetime.now(UTC)
-            self.put(f"{now:%Y%m%d}-{now:%H%M%S}{next(self._files):06}", self._pending[:size])
+            name = f"{now:%Y%m%d}-{now:%H%M%S}{next(self._files):06}"
+            if self.cdc_path:
+                self._put(f"{self.cdc_path}/CDC_TXN_{name}", self._csv(self._mixed(self._pending[:size])))
+            else:
+                self.put(name, self._pending[:size])
             del self._pending[:size]
 
     def put(self, name: str, rows: list[list[str | None]]) -> None:
-        key = f"{self.store.prefix}public/{self.table}/{name}.{self.form}"
-        self.store.delete([key])
-        self.store.put_new(key, self._body(rows))
+        if self.cdc_path:
+            body = self._csv([row[: len(self.columns) + 1] for row in rows])
+        else:
+            body = self._parquet(rows) if self.form == "parquet" else self._csv([list(self.header), *rows])
+        self._put(f"public/{self.table}/{name}", body)
 
-    def _body(self, rows: list[list[str | None]]) -> bytes:
-        if self.form == "parquet":
-            columns = {
-                name: pa.array(column, pa.string())
-                for name, column in zip(self.header, _turned(rows, self.header), strict=True)
-            }
-            found = io.BytesIO()
-            pq.write_table(pa.table(columns), found)
-            return found.getvalue()
+    def _put(self, path: str, body: bytes) -> None:
+        key = f"{self.store.prefix}{path}.{self.form}"
+        self.store.delete([key])
+        self.store.put_new(key, body)
+
+    def _mixed(self, rows: list[list[str | None]]) -> Iterator[list[str | None]]:
+        """Without names of columns, between the rows of other tables and the bounds of transactions."""
+        width = len(self.columns) + 1
+        for number, row in enumerate(rows):
+            values, before, sequence = row[:width], row[width:-2], row[-1]
+            yield ["B", str(number), "2026-01-01 00:00:00"]
+            yield ["D", self.table, "other schema", *values[1:], "9" * 35, *values[1:2]]
+            yield [values[0], self.table, "public", *values[1:], sequence, *before]
+            yield ["I", "wider", "public", *(["1"] * 3 * width), "9" * 35]
+            yield ["I", "narrower", "public", "9" * 35]
+            yield ["C", str(number), "2026-01-01 00:00:00"]
+
+    def _parquet(self, rows: list[list[str | None]]) -> bytes:
+        columns = {
+            name: pa.array(column, pa.string())
+            for name, column in zip(self.header, _turned(rows, self.header), strict=True)
+        }
+        found = io.BytesIO()
+        pq.write_table(pa.table(columns), found)
+        return found.getvalue()
+
+    def _csv(self, rows: Iterable[list[str | None]]) -> bytes:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(self.header)
         writer.writerows([[NULL if value is None else value for value in row] for row in rows])
         body = text.getvalue().encode()
         return gzip.compress(body) if self.form == "csv.gz" else body

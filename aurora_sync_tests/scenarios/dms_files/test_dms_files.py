@@ -307,3 +307,65 @@ def test_columns_that_no_file_can_hold_are_refused_at_once(world: World, task_of
         run(table_of(task), world)
     assert "has arrays, whose text DMS does not keep: leave out tags" in str(raised.value)
     assert "a column that the task adds to its files, OP" in str(raised.value)
+
+
+def test_changes_of_transaction_folders_are_taken_by_their_place(world: World, task_of: MakeTask) -> None:
+    """Between the rows of other tables, behind a scan; a column that is left out still has its place."""
+    world.execute(*CREATE, "ALTER TABLE t ADD secret text")
+    task = task_of(columns="id v doc secret", cdc_path="all/changes")
+    table = table_of(task, columns={"exclude": ["secret"]})
+    task.load()
+    scan = run(table, world)
+    assert scan.warnings[0] == "scanned, not streamed: the full load has no header"
+    world.execute(
+        "UPDATE t SET v = 'kept' WHERE id = 1",
+        "UPDATE t SET id = 100 WHERE id = 2",
+        "INSERT INTO t VALUES (31, NULL, '', 's'), (32, E'a,\"b\\nc', 'NULL', NULL)",
+        "DELETE FROM t WHERE id = 3",
+    )
+    task.write()
+    receipt = run(table, world)
+    assert (receipt.inserted, receipt.updated, receipt.deleted) == (3, 1, 2)
+    # Within ten minutes of the scan nobody knows which of the two was first.
+    assert "the task has loaded the table since the scan" in receipt.warnings[-1]
+    assert run(table, world).method == "horizon scan"
+    world.assert_verified(table)
+    world.execute("UPDATE t SET v = 'later' WHERE id = 100", "TRUNCATE t")
+    world.execute("INSERT INTO t VALUES (1, 'after', 'after')")
+    task.write()
+    assert run(table, world).updated == 2
+    task.load()
+    run(table, world)
+    assert run(table, world).deleted == 30
+    world.assert_verified(table)
+
+
+def test_rows_without_names_are_refused_when_the_columns_changed(world: World, task_of: MakeTask) -> None:
+    """One more is seen in the rows; one for another, as many as before, only at the source."""
+    world.execute(*CREATE)
+    task = task_of(cdc_path="cdc")
+    table = table_of(task)
+    task.load()
+    run(table, world)
+    world.execute("UPDATE t SET v = 'a' WHERE id = 1")
+    task.write()
+    run(table, world)
+    run(table, world)
+    world.execute("ALTER TABLE t DROP v", "ALTER TABLE t ADD w text DEFAULT 'w'", "UPDATE t SET w = 'b' WHERE id = 1")
+    task.columns = ["id", "doc", "w"]
+    task.write()
+    assert run(table, world).method == "horizon scan"
+    with pytest.raises(SourceError, match="the columns of the table changed"):
+        run(table, world)
+    time.sleep(1.1)  # S3 tells seconds apart
+    task.load()
+    world.execute("UPDATE t SET w = 'c' WHERE id = 2")
+    task.write()
+    assert "the task has loaded the table" in run(table, world).warnings[-1]
+    run(table, world)
+    world.assert_verified(table)
+    world.execute("UPDATE t SET w = 'd' WHERE id = 3")
+    task.columns = ["id", "doc"]
+    task.write()
+    with pytest.raises(SourceError, match="1 changes no dms_change_seq behind 3 columns"):
+        run(table, world)
