@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from aurora_sync import batch, cli_cdc, gc
+from aurora_sync import batch, cli_assess, cli_cdc, gc
 from aurora_sync.batch import Batch
 from aurora_sync.config.loader import load
 from aurora_sync.config.schema import json_schema
@@ -201,6 +201,11 @@ def _clean(arguments: argparse.Namespace) -> int:
     if not arguments.json:
         print(f"{STACK} is gone")
     return 0
+
+
+def _assess(arguments: argparse.Namespace) -> int:
+    with local_settings(STACK):
+        return cli_assess.assess(arguments)
 
 
 def _with_places(command: Callable[[argparse.Namespace, Settings, Places], int]) -> Command:
@@ -383,6 +388,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     text = "logical replication: set up, look after, take down (watermark_type: logical)"
     cli_cdc.add_to(commands.add_parser("cdc", help=text, description=text), _with_places)
+    text = "which strategy suits each table of the source, and why; needs AURORA_DSN alone"
+    cli_assess.add_to(command("assess", _assess, text))
     command("schema", _schema, "print the JSON Schema of tables.yaml")
     demo = command("demo", _demo, "sync seven legacy tables of a local database, under concurrent writers")
     demo.add_argument("--seconds", type=float, default=10, help="how long the writers write (default: 10)")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from aurora_sync.config.document import Document, KeyPath, parse, quote, read
-from aurora_sync.config.tables import SLOTS, TableConfig, TableOptions, TablesFile, literal
+from aurora_sync.config.tables import SLOTS, Advisor, TableConfig, TableOptions, TablesFile, literal
 from aurora_sync.errors import ConfigError
 
 M = TypeVar("M", bound=BaseModel)
@@ -53,6 +53,7 @@ class SyncConfig:
 
     path: Path
     tables: tuple[Entry, ...]
+    advisor: Advisor = field(default_factory=Advisor)
 
     @property
     def has_globs(self) -> bool:
@@ -119,9 +120,9 @@ def expand(config: SyncConfig, existing: Iterable[tuple[str, str]]) -> list[Tabl
 
 def _config(document: Document, path: Path) -> SyncConfig:
     reading = _Reading(document)
-    entries = reading.entries()
+    entries, advisor = reading.entries(), reading.advisor()
     _refuse(path, reading.problems)
-    return SyncConfig(path, tuple(entries))
+    return SyncConfig(path, tuple(entries), advisor)
 
 
 def _refuse(path: Path, problems: list[Problem]) -> None:
@@ -218,6 +219,11 @@ class _Reading:
             return {}
         _, wrong = self.validate(TableOptions, own, ("defaults",))
         return {key: value for key, value in own.items() if key not in wrong} if isinstance(own, dict) else {}
+
+    def advisor(self) -> Advisor:
+        own = self.document.value.get("advisor") if isinstance(self.document.value, dict) else None
+        found, _ = self.validate(Advisor, {} if own is None else own, ("advisor",))
+        return found or Advisor()
 
     def entry(self, index: int, own: Any, defaults: dict[str, Any]) -> Entry | None:
         path = ("tables", index)

@@ -128,6 +128,17 @@ class Settings:
         )
 
 
+def source_of(environ: Mapping[str, str]) -> str:
+    """AURORA_DSN alone, for what reads the source and nothing else. Raises ConfigError, which shows no secret."""
+    dsn = environ.get("AURORA_DSN", "").strip()
+    given = {"AURORA_DSN": dsn}
+    if problems := _unreadable(given) or _dsn_problems(dsn):
+        raise ConfigError(problems)
+    if not dsn:
+        raise ConfigError(f"AURORA_DSN is not set; it is {VARIABLES[0].purpose}")
+    return dsn
+
+
 def _snowflake(given: Mapping[str, str]) -> SnowflakeSettings:
     def value(name: str) -> str | None:
         return given[f"SNOWFLAKE_{name}"] or None
@@ -207,9 +218,9 @@ def _dsn_problems(dsn: str) -> list[str]:
 
 
 def _keeps_its_password(dsn: str, parts: Mapping[str, str]) -> bool:
-    """False for a DSN without parts, and where libpq ends the password of a URL at a '/' or '@' in it: the rest
-    becomes a port, host or database, which errors show."""
-    spilled = "://" in dsn and not re.fullmatch("(?s)[a-z]+://([^/@]*@)?[^@]*", dsn)
+    """False for a DSN without parts, and where libpq ends the password of a URL at a '/' or '@' in it, which may be
+    its first letter: the rest becomes a port, host or database, which errors show."""
+    spilled = "://" in dsn and not re.fullmatch("(?s)[a-z]+://([^/@]*[^/@:]@|@)?[^@]*", dsn)
     return bool(parts) and not spilled and re.fullmatch("[0-9,]*", parts.get("port", "")) is not None
 
 

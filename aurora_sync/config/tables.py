@@ -119,6 +119,7 @@ Names = Annotated[
     AfterValidator(_distinct),
 ]
 Duration = Annotated[str, Matches(r"[1-9][0-9]{0,4}[mhd]", "a number of minutes, hours or days such as 30m, 2h or 1d")]
+Size = Annotated[str, Matches(r"[1-9][0-9]{0,5}(MB|GB|TB)", "a size such as 500MB, 50GB or 2TB")]
 Cron = Annotated[
     str,
     Matches(r"\S+( +\S+){4}", "five fields (minute hour day month weekday) such as '*/15 * * * *'"),
@@ -155,6 +156,11 @@ def duration(text: str) -> timedelta:
     """``30m``, ``2h`` or ``1d`` as a time."""
     unit = {"m": "minutes", "h": "hours", "d": "days"}[text[-1]]
     return timedelta(**{unit: int(text[:-1])})
+
+
+def size(text: str) -> int:
+    """``500MB``, ``50GB`` or ``2TB`` in bytes."""
+    return int(text[:-2]) * {"MB": 10**6, "GB": 10**9, "TB": 10**12}[text[-2:]]
 
 
 _ESCAPED = re.compile(r"\[([^!])\]")
@@ -553,6 +559,22 @@ def _freshness_is_whole(schema: dict[str, Any]) -> None:
     ]
 
 
+class Advisor(_Model):
+    """What ``aurora-sync assess`` may propose."""
+
+    replication: bool = Field(True, description="Whether a replication slot may be used.")
+    deletes_at_once: bool = Field(False, description="Whether deletes must come with the next run, not by reconcile.")
+    freshness: Duration = Field("1h", description="How often a table that changes is synced.")
+    max_read_per_day: Size | None = Field(
+        None, description="What the sync of one table may read at the source in a day, such as 50GB."
+    )
+
+    @property
+    def most_read_per_day(self) -> int | None:
+        """In bytes."""
+        return None if self.max_read_per_day is None else size(self.max_read_per_day)
+
+
 class TablesFile(_Model):
     """tables.yaml: the tables to sync, and what they have in common."""
 
@@ -566,4 +588,5 @@ class TablesFile(_Model):
         description="For all tables. A mapping in a table's entry is merged into its default key by key, "
         "anything else replaces it.",
     )
+    advisor: Advisor = Field(default_factory=Advisor, description="What `aurora-sync assess` may propose.")
     tables: list[TableConfig] = Field(min_length=1, description="One entry for each table, or for a glob.")

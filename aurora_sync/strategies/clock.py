@@ -122,7 +122,7 @@ def _objections(config: TableConfig, name: str, table: SourceTable, at: Observat
     if config.watermark_set_by is None:
         if table.subscribed:
             found.append(f"the table is filled by logical replication: {name} is set elsewhere")
-        elif not _kept_by_trigger(name, table):
+        elif not kept_by_trigger(name, table):
             found.append(
                 f"no BEFORE INSERT OR UPDATE row trigger of the table sets {name} to the database's clock; if"
                 " every write does, declare watermark_set_by: database"
@@ -130,7 +130,7 @@ def _objections(config: TableConfig, name: str, table: SourceTable, at: Observat
     return tuple(found)
 
 
-def _kept_by_trigger(name: str, table: SourceTable) -> bool:
+def kept_by_trigger(name: str, table: SourceTable) -> bool:
     """Whether triggers write the clock into the column at every insert and update, and none writes anything else."""
     assignment = re.compile(rf"\bnew\s*\.\s*\"?{re.escape(name)}\"?\s*:?=\s*(?P<value>[^;]*);", re.IGNORECASE)
     column = table.column(name)
@@ -149,6 +149,11 @@ def _kept_by_trigger(name: str, table: SourceTable) -> bool:
             return False
         inserts, updates = inserts or trigger.on_insert, updates or trigger.on_update
     return inserts and updates
+
+
+def is_clock(expression: str) -> bool:
+    """Whether a default is the clock and nothing else."""
+    return _CLOCK_CALL.fullmatch(expression) is not None
 
 
 def _remarks(config: TableConfig, name: str, table: SourceTable, at: Observation) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from psycopg2 import sql
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.increment import Disposition
-from aurora_sync.relation import Fence, Observation, SourceTable
+from aurora_sync.relation import Fence, Observation, Sequence, SourceTable
 from aurora_sync.strategies import horizon
 from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap, or_null, scanning
 
@@ -157,7 +157,7 @@ def _objections(config: TableConfig, table: SourceTable, at: Observation) -> tup
     if config.watermark_set_by == "application":
         found.append(f"{name} is made by the application")
     if config.watermark_set_by is None:
-        found += _unproven(name, table)
+        found += unproven(name, table)
     sequence = table.sequences.get(name)
     if sequence is not None:
         if at.sequence_last_value is None:
@@ -165,17 +165,25 @@ def _objections(config: TableConfig, table: SourceTable, at: Observation) -> tup
                 f"whether sequence {sequence.name} was set back cannot be seen"
                 f" (GRANT SELECT ON SEQUENCE {sequence.name} to this role)"
             )
-        if sequence.cache > 1:
-            found.append(
-                f"sequence {sequence.name} has CACHE {sequence.cache}: sessions hold numbers back"
-                f" (ALTER SEQUENCE {sequence.name} CACHE 1 would mend it)"
-            )
-        if sequence.cycle or sequence.increment < 0:
-            found.append(f"sequence {sequence.name} does not only grow")
+        found += out_of_order(sequence)
     return tuple(found)
 
 
-def _unproven(name: str, table: SourceTable) -> list[str]:
+def out_of_order(sequence: Sequence) -> list[str]:
+    """Why numbers of a sequence may come out of their order."""
+    found = []
+    if sequence.cache > 1:
+        found.append(
+            f"sequence {sequence.name} has CACHE {sequence.cache}: sessions hold numbers back"
+            f" (ALTER SEQUENCE {sequence.name} CACHE 1 would mend it)"
+        )
+    if sequence.cycle or sequence.increment < 0:
+        found.append(f"sequence {sequence.name} does not only grow")
+    return found
+
+
+def unproven(name: str, table: SourceTable) -> list[str]:
+    """Why the catalogue does not show that the database alone makes the numbers of a column."""
     sequence = table.sequences.get(name)
     if sequence is None:
         return [f"{name} has no identity and no nextval default: its numbers are made by the application"]

@@ -62,6 +62,13 @@ def merge_key(config: TableConfig, table: SourceTable) -> tuple[str, ...]:
     return table.primary_key
 
 
+def possible_key(table: SourceTable) -> tuple[str, ...]:
+    """The columns of an index that can serve as merge key, the primary key first; empty where there is none."""
+    found = (index for index in table.indexes if index.unique and not _faults(index, table))
+    first = None if table.inherits else next(found, None)
+    return first.columns if first else ()
+
+
 def _policy(config: TableConfig, column: Column, key: tuple[str, ...]) -> str:
     if column.name in key and (column.is_array or column.base_type == "jsonb"):
         return "text"  # rows are found by their key's text
@@ -184,9 +191,8 @@ def _faults(index: Index, table: SourceTable) -> list[str]:
 
 
 def _offer(table: SourceTable) -> str:
-    for index in table.indexes:
-        if index.unique and not _faults(index, table):
-            return f"primary_key: [{', '.join(index.columns)}] would do"
+    if columns := possible_key(table):
+        return f"primary_key: [{', '.join(columns)}] would do"
     return "it needs a unique index that is neither partial nor deferrable, on columns that are NOT NULL"
 
 

@@ -512,6 +512,7 @@ NEEDED = {"AURORA_SYNC_STAGE": "s3://bucket", "AURORA_SYNC_WAREHOUSE": "duckdb:w
 @example(NEEDED | {"AURORA_DSN": "postgresql://u:7/Ω@h/d"})
 @example(NEEDED | {"AURORA_DSN": "postgresql://u:0@Ω@h/d"})
 @example(NEEDED | {"AURORA_DSN": "postgresql://u:Ω/d"})
+@example(NEEDED | {"AURORA_DSN": "postgresql://u:@Ω"})
 @example(NEEDED | {"AURORA_DSN": "host=h", "AURORA_SYNC_TABLES": "a\0b"})
 @example(NEEDED | {"AURORA_DSN": "host=h", "SNOWFLAKE_PORT": "65536"})
 @settings(max_examples=500, deadline=None)

@@ -1,0 +1,69 @@
+"""What a strategy costs at the observed rates: bytes read at the source, bytes moved, wake-ups of the warehouse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aurora_sync.advisor.evidence import Evidence, TableEvidence
+from aurora_sync.config.tables import Advisor, duration
+
+PAGE = 8192
+# Of WAL to a changed row: the row, and about as much around it.
+_WAL = 2
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bytes and numbers; None where the statistics are too young for rates."""
+
+    read_per_run: int | None
+    moved_per_run: int | None
+    runs_per_day: float | None  # that find changes, and wake the warehouse
+
+    @property
+    def read_per_day(self) -> int | None:
+        if self.read_per_run is None or self.runs_per_day is None:
+            return None
+        return int(self.read_per_run * self.runs_per_day)
+
+
+def estimate(option: str, table: TableEvidence, evidence: Evidence, limits: Advisor, *, indexed: bool) -> Cost:
+    """Of runs that come as often as ``freshness`` says, where changes are spread evenly over the day."""
+    most = 86_400 / duration(limits.freshness).total_seconds()
+    changes = evidence.per_day(table.activity.written)
+    whole = table.heap + table.toast
+    if changes is None:
+        read = whole if option in ("full_snapshot", "xmin", "append_only") or not indexed else None
+        return Cost(read, whole if option == "full_snapshot" else None, None)
+    runs = min(most, changes)
+    per_run = changes / runs if runs else 0.0
+    changed = int(min(per_run, table.rows or per_run) * table.row_bytes)
+    match option:
+        case "full_snapshot":
+            return Cost(whole, whole, runs)
+        case "logical":
+            return Cost(changed * _WAL, changed, runs)
+        case "integer" | "timestamp" if indexed:
+            return Cost(int(min(whole, max(changed, per_run * PAGE if option == "timestamp" else 0))), changed, runs)
+        case _:
+            return Cost(table.heap, changed, runs)
+
+
+def human_bytes(count: int | float) -> str:
+    """
+    >>> human_bytes(1_234_567), human_bytes(12), human_bytes(25_000_000_000)
+    ('1.2 MB', '12 B', '25 GB')
+    """
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            value = count / size
+            return f"{value:.1f} {unit}" if value < 10 else f"{value:,.0f} {unit}"
+    return f"{count:.0f} B"
+
+
+def human_count(count: int, noun: str) -> str:
+    """
+    >>> human_count(1, "row"), human_count(12_345, "row")
+    ('1 row was', '12,345 rows were')
+    """
+    return f"{count:,} {noun} was" if count == 1 else f"{count:,} {noun}s were"

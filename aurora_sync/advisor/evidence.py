@@ -1,0 +1,176 @@
+"""What catalogue and statistics say of tables: what rules.py judges by. No table is read, and nothing is locked.
+
+A fixed number of queries for any number of tables; all work with the privileges of PUBLIC, and what a role may not
+see is left out: ``pg_stats`` shows the columns that it may read.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from psycopg2.extensions import connection as Connection
+
+from aurora_sync.relation import SourceTable
+from aurora_sync.source import catalogue, publication
+from aurora_sync.source.publication import Server
+
+# Of all partitions together. What was never vacuumed or analysed has no pages in the catalogue: its files have a size.
+_ACTIVITY = """
+WITH RECURSIVE tree(root, oid) AS (
+    SELECT oid, oid FROM unnest(%(oids)s::oid[]) oid
+    UNION SELECT t.root, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
+)
+SELECT t.root, count(*) FILTER (WHERE t.oid <> t.root AND c.relkind <> 'p'),
+       coalesce(sum(s.n_tup_ins), 0)::bigint, coalesce(sum(s.n_tup_upd), 0)::bigint,
+       coalesce(sum(s.n_tup_hot_upd), 0)::bigint, coalesce(sum(s.n_tup_del), 0)::bigint,
+       coalesce(sum(s.n_live_tup), 0)::bigint, max(greatest(s.last_analyze, s.last_autoanalyze)),
+       coalesce(sum(CASE WHEN c.relkind NOT IN ('r', 'm') THEN 0 WHEN c.relpages = 0 THEN pg_relation_size(c.oid)
+                         ELSE c.relpages::bigint * current_setting('block_size')::bigint END), 0)::bigint,
+       coalesce(sum(CASE WHEN o.relpages = 0 THEN pg_relation_size(o.oid)
+                         ELSE o.relpages::bigint * current_setting('block_size')::bigint END), 0)::bigint,
+       coalesce(sum((SELECT sum(x.relpages) FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+                      WHERE i.indrelid = t.oid)), 0)::bigint * current_setting('block_size')::bigint,
+       array_agg(DISTINCT c.relreplident::text ORDER BY c.relreplident::text) FILTER (WHERE c.relkind <> 'p')
+  FROM tree t JOIN pg_class c ON c.oid = t.oid
+  LEFT JOIN pg_stat_all_tables s ON s.relid = t.oid
+  LEFT JOIN pg_class o ON o.oid = c.reltoastrelid
+ GROUP BY t.root
+"""
+
+# Of a table with partitions those over all of them.
+_STATISTICS = """
+SELECT DISTINCT ON (c.oid, s.attname) c.oid, s.attname, s.null_frac, s.avg_width, s.correlation
+  FROM pg_stats s JOIN pg_namespace n ON n.nspname = s.schemaname
+  JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = s.tablename
+ WHERE c.oid = ANY(%(oids)s) ORDER BY c.oid, s.attname, s.inherited DESC
+"""
+
+# A system's identifier begins with the second in which it was made (PostgreSQL, BootStrapXLOG).
+_SERVER = """
+SELECT now(), (SELECT stats_reset FROM pg_stat_database WHERE datname = current_database()),
+       CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE')
+            THEN to_timestamp((SELECT system_identifier >> 32 FROM pg_control_system())) END,
+       CASE WHEN pg_is_in_recovery() THEN NULL
+            ELSE pg_snapshot_xmax(pg_current_snapshot())::text::bigint END,
+       (SELECT age(datfrozenxid) FROM pg_database WHERE datname = current_database()),
+       pg_has_role('pg_read_all_stats', 'USAGE')
+"""
+# Every transaction id is compared with those of the 2^31 before it.
+WRAPAROUND = 2**31
+_RATES_NEED = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Activity:
+    """Rows written since the statistics began."""
+
+    inserted: int = 0
+    updated: int = 0
+    hot_updated: int = 0  # without a new entry in any index
+    deleted: int = 0
+
+    @property
+    def written(self) -> int:
+        return self.inserted + self.updated + self.deleted
+
+
+@dataclass(frozen=True)
+class ColumnStatistics:
+    null_share: float
+    bytes: int
+    correlation: float | None  # of the column's order with that of the heap, -1 to 1
+
+
+@dataclass(frozen=True)
+class TableEvidence:
+    """One table. Sizes in bytes."""
+
+    table: SourceTable
+    activity: Activity = Activity()
+    rows: int = 0
+    heap: int = 0
+    toast: int = 0
+    indexes: int = 0
+    partitions: int = 0
+    analysed_at: datetime | None = None
+    replica_identities: tuple[str, ...] = ()  # pg_class.relreplident of the leaves
+    statistics: dict[str, ColumnStatistics] = field(default_factory=dict)
+
+    @property
+    def row_bytes(self) -> int:
+        """Of a row in the heap and out of line, at least 24."""
+        return max(24, (self.heap + self.toast) // max(self.rows, 1)) if self.rows else 24
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """``since`` is when the statistics began; None: nobody knows, and there are no rates."""
+
+    database: str
+    taken_at: datetime
+    server: Server
+    since: datetime | None
+    xids_per_day: float | None  # on the average of the cluster's life; None where that is less than a day
+    days_to_wraparound: float | None  # if nothing were frozen any more
+    sees_sessions: bool  # pg_read_all_stats
+    tables: tuple[TableEvidence, ...]
+
+    @property
+    def days(self) -> float | None:
+        """How long statistics have been counted; None where that is less than an hour."""
+        if self.since is None or self.taken_at - self.since < _RATES_NEED:
+            return None
+        return (self.taken_at - self.since) / timedelta(days=1)
+
+    def per_day(self, count: int) -> float | None:
+        return count / self.days if self.days else None
+
+
+def collect(connection: Connection, names: Iterable[tuple[str, str]]) -> Evidence:
+    """Of those of ``names`` (schema, table) that exist. Raises SourceError."""
+    described = catalogue.load(connection, names)
+    oids = [table.oid for table in described.values()]
+    statistics = defaultdict[int, dict[str, ColumnStatistics]](dict)
+    with connection.cursor() as cursor:
+        cursor.execute(_ACTIVITY, {"oids": oids})
+        activity = {oid: rest for oid, *rest in cursor.fetchall()}
+        cursor.execute(_STATISTICS, {"oids": oids})
+        for oid, name, nulls, width, correlation in cursor.fetchall():
+            statistics[oid][name] = ColumnStatistics(nulls, width, correlation)
+        cursor.execute(_SERVER)
+        ((now, reset, made_at, xid, frozen_age, sees_sessions),) = cursor.fetchall()
+    since = reset or made_at
+    age = (now - made_at) / timedelta(days=1) if made_at else 0
+    per_day = xid / age if xid and age > 1 else None
+    return Evidence(
+        database=connection.info.dbname,
+        taken_at=now.astimezone(UTC),
+        server=publication.server(connection),
+        since=since and since.astimezone(UTC),
+        xids_per_day=per_day,
+        days_to_wraparound=(WRAPAROUND - frozen_age) / per_day if per_day else None,
+        sees_sessions=sees_sessions,
+        tables=tuple(_table(described[name], activity, statistics) for name in sorted(described)),
+    )
+
+
+def _table(
+    table: SourceTable, found: dict[int, list[Any]], statistics: dict[int, dict[str, ColumnStatistics]]
+) -> TableEvidence:
+    partitions, inserted, updated, hot, deleted, live, analysed_at, heap, toast, indexes, identities = found[table.oid]
+    return TableEvidence(
+        table=table,
+        activity=Activity(inserted, updated, hot, deleted),
+        rows=table.row_estimate or live,
+        heap=heap,
+        toast=toast,
+        indexes=indexes,
+        partitions=partitions,
+        analysed_at=analysed_at and analysed_at.astimezone(UTC),
+        replica_identities=tuple(identities or ()),
+        statistics=statistics[table.oid],
+    )

@@ -1,0 +1,156 @@
+"""The tables.yaml that an assessment comes to, and in what it differs from the one that is there."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import yaml
+
+from aurora_sync.advisor.cost import human_bytes
+from aurora_sync.advisor.evidence import Evidence, TableEvidence
+from aurora_sync.advisor.recommend import Option, Recommendation, misfits, name_of
+from aurora_sync.config.tables import Advisor, TableConfig
+
+_WIDTH = 110
+
+
+def as_yaml(recommendations: Sequence[Recommendation], evidence: Evidence, limits: Advisor) -> str:
+    """Every table with the best strategy that needs nothing which is not there; as a comment what would be better, and
+    what cannot be synced as it is."""
+    schema = Counter(r.table.table.schema for r in recommendations).most_common(1)[0][0] if recommendations else ""
+    lines = [
+        f"# What `aurora-sync assess` proposed for {evidence.database} on {evidence.taken_at:%Y-%m-%d}.",
+        "# Each table has the best strategy that works as things are; behind `better:` stands what another would need.",
+    ]
+    own = limits.model_dump(mode="json", exclude_defaults=True)
+    lines += ["", f"advisor: {_flow(own)}"] if own else []
+    lines += ["", "defaults:", f"  schema: {_flow(schema)}", "", "tables:"]
+    taken: dict[tuple[str, str], str] = {}
+    for each in recommendations:
+        lines += ["", *_entry(each, evidence, schema, taken)]
+    return "\n".join(lines) + "\n"
+
+
+def differences(
+    configured: Sequence[TableConfig],
+    recommendations: Sequence[Recommendation],
+    evidence: Evidence,
+    limits: Advisor,
+) -> Iterator[str]:
+    """What a tables.yaml would gain by the assessment: tables that it lacks and that can be synced, with their entries,
+    and strategies that no longer fit. A strategy that is only not the best is no difference."""
+    known = {config.qualified_name: config for config in configured}
+    found = {each.name: each for each in recommendations}
+    for name, config in known.items():
+        if name not in found:
+            yield f"- {name}: there is no such table any more"
+        elif texts := misfits(config, found[name], evidence, limits):
+            now = found[name].now
+            instead = f"; {now.name} would do" if now and now.name != name_of(config) else ""
+            yield f"~ {name}: {name_of(config)} does not fit any more: {'; '.join(texts)}{instead}"
+    for name, each in found.items():
+        if name not in known and each.now:
+            yield f"+ {name}: no entry names it"
+            yield from (f"    {line}" for line in _entry(each, evidence, "", {}))
+
+
+def _entry(each: Recommendation, evidence: Evidence, schema: str, taken: dict[tuple[str, str], str]) -> Iterator[str]:
+    yield from _comment(numbers(each.table, evidence))
+    now, best = each.now, each.best
+    if now is None:
+        refused = each.options[0] if each.options else None
+        yield from _comment(f"Not synced: {refused.why if refused else 'no strategy suits it'}.")
+        return
+    twin = taken.setdefault(now.config.target, each.name)
+    if twin != each.name:
+        yield from _comment(f"Not synced: its target is also that of {twin}; give it a target_table of its own.")
+        return
+    yield from _comment(f"{now.name}: {now.why}.")
+    if best is not None and best is not now:
+        yield from _comment(f"better: {best.name}. {best.why}. It needs {'; '.join(best.needs)}.")
+    entry = now.entry | {"table_name": _pattern(now.config.table_name)}
+    if now.config.schema_ != (schema or "public"):
+        entry["schema"] = _pattern(now.config.schema_)
+    else:
+        entry.pop("schema", None)
+    for number, (key, value) in enumerate(entry.items()):
+        yield f"  {'-' if number == 0 else ' '} {key}: {_flow(value)}"
+
+
+def numbers(table: TableEvidence, evidence: Evidence) -> str:
+    """Size and rates in one sentence."""
+    activity = table.activity
+    parts = [f"{human_bytes(table.heap + table.toast)}, about {table.rows:,} rows"]
+    counts = {"inserted": activity.inserted, "updated": activity.updated, "deleted": activity.deleted}
+    if evidence.days:
+        parts += [f"{evidence.per_day(count) or 0:,.0f} {what}" for what, count in counts.items()]
+        return ", ".join(parts) + " a day"
+    return ", ".join(parts + [f"{count:,} {what}" for what, count in counts.items()]) + " so far"
+
+
+def _comment(text: str) -> Iterator[str]:
+    """Wrapped; a name may hold anything, a line break too."""
+    line = "  #"
+    for word in re.sub(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd]+", " ", text).split():
+        if len(line) + len(word) >= _WIDTH and line != "  #":
+            yield line
+            line = "  #"
+        line += f" {word}"
+    yield line
+
+
+def _pattern(name: str) -> str:
+    """A name as tables.yaml takes it.
+
+    >>> _pattern("a.b*c[1]")
+    'a[.]b[*]c[[]1]'
+    """
+    return re.sub(r"[*?\[.]", lambda found: f"[{found[0]}]", name)
+
+
+def _flow(value: Any) -> str:
+    """In one line, quoted where YAML would read something else."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def as_json(each: Recommendation, evidence: Evidence, notes: Sequence[str]) -> dict[str, Any]:
+    """One table with all its options, for programs."""
+    table = each.table
+    now, best = each.now, each.best
+    return {
+        "table": each.name,
+        "rows": table.rows,
+        "bytes": {"heap": table.heap, "toast": table.toast, "indexes": table.indexes},
+        "written": vars(table.activity),
+        "per_day": {
+            kind: evidence.per_day(getattr(table.activity, kind)) for kind in ("inserted", "updated", "deleted")
+        },
+        "partitions": table.partitions,
+        "replica_identities": list(table.replica_identities),
+        "key": list(table.table.primary_key),
+        "notes": list(notes),
+        "now": now and now.name,
+        "best": best and best.name,
+        "options": [_option_json(option) for option in each.options],
+    }
+
+
+def _option_json(option: Option) -> dict[str, Any]:
+    return {
+        "strategy": option.name,
+        "refused": option.refused,
+        "points": option.points,
+        "reasons": [vars(reason) for reason in option.reasons],
+        "why": option.why,
+        "updates": option.updates,
+        "deletes": option.deletes,
+        "certificate": option.certificate,
+        "needs": list(option.needs),
+        "cost": vars(option.cost) | {"read_per_day": option.cost.read_per_day},
+        "entry": json.loads(json.dumps(option.entry)),
+    }

@@ -1,0 +1,193 @@
+"""Which strategy suits a table: every one that could be, ranked by rules.py, with what it needs and costs."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from aurora_sync.advisor.cost import Cost, estimate
+from aurora_sync.advisor.evidence import Evidence, TableEvidence
+from aurora_sync.advisor.rules import BASE, DELETES_UNSEEN, GROWN, RULES, Case
+from aurora_sync.config.tables import Advisor, Reconcile, TableConfig, WatermarkType
+from aurora_sync.increment import Column
+from aurora_sync.strategies import clock, strategy_for
+from aurora_sync.validation import preflight
+
+# Names of columns that say when a row was changed, where nothing else tells.
+_CHANGED = ("updat", "modif", "chang", "mtime", "last_")
+
+
+@dataclass(frozen=True)
+class Reason:
+    """What one rule said; ``points`` None: refused."""
+
+    rule: str
+    points: int | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Option:
+    """One strategy for one table. ``deletes`` says when they are seen: at once, at a reconcile, or never."""
+
+    name: str
+    config: TableConfig
+    reasons: tuple[Reason, ...]
+    needs: tuple[str, ...]
+    cost: Cost
+    updates: bool
+    deletes: str
+    certificate: str
+
+    @property
+    def refused(self) -> bool:
+        return any(reason.points is None for reason in self.reasons)
+
+    @property
+    def points(self) -> int:
+        return BASE[self.name] + sum(reason.points or 0 for reason in self.reasons)
+
+    @property
+    def why(self) -> str:
+        """One paragraph: what refuses it, or all that was said."""
+        refusals = [reason.text for reason in self.reasons if reason.points is None]
+        return "; ".join(refusals or [reason.text for reason in self.reasons])
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """Of tables.yaml, without what is its default."""
+        found = self.config.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude_none=True)
+        order = ("table_name", "schema", "watermark_type")
+        return {key: found[key] for key in (*order, *sorted(found.keys() - set(order))) if key in found}
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """``options``: those that could be, best first, and behind them those that are refused."""
+
+    table: TableEvidence
+    options: tuple[Option, ...]
+
+    @property
+    def name(self) -> str:
+        return self.table.table.qualified_name
+
+    @property
+    def best(self) -> Option | None:
+        """None where nothing may be synced as things are."""
+        return next((option for option in self.options if not option.refused), None)
+
+    @property
+    def now(self) -> Option | None:
+        """The best that needs nothing which is not there."""
+        return next((option for option in self.options if not option.refused and not option.needs), None)
+
+
+def recommend(evidence: Evidence, limits: Advisor) -> list[Recommendation]:
+    """For every table of the evidence, in its order."""
+    return [_ranked(table, evidence, limits) for table in evidence.tables]
+
+
+def judged(config: TableConfig, name: str, table: TableEvidence, evidence: Evidence, limits: Advisor) -> Option:
+    """What the rules say of one configuration."""
+    case = Case(name, config, table, evidence, limits, Cost(None, None, None))
+    case = replace(case, cost=estimate(name, table, evidence, limits, indexed=case.is_indexed))
+    reasons = [(rule, rule.says(case)) for rule in RULES if name in rule.about]
+    strategy = case.strategy
+    by_reconcile = "at a reconcile" if config.reconcile else "never"
+    return Option(
+        name=name,
+        config=config,
+        reasons=tuple(Reason(rule.name, rule.points, text) for rule, text in reasons if text),
+        needs=tuple(_needs(case)),
+        cost=case.cost,
+        updates=strategy.sees_updates and name != "append_only",
+        deletes="at once" if strategy.sees_deletes else by_reconcile,
+        certificate="bounded" if name == "append_only" else "certified",
+    )
+
+
+def name_of(config: TableConfig) -> str:
+    """What an option of this configuration is called."""
+    return "append_only" if config.append_only else config.watermark_type.value
+
+
+def misfits(config: TableConfig, found: Recommendation, evidence: Evidence, limits: Advisor) -> list[str]:
+    """Why the strategy that a table has does not fit the evidence: what refuses it, deletes that no reconcile finds,
+    and what has grown too dear where another strategy works as things are. Of one without rules nothing is said."""
+    name = name_of(config)
+    if name not in BASE:
+        return []
+    reasons = judged(config, name, found.table, evidence, limits).reasons
+    spoken = {reason.rule for reason in reasons if reason.points is None}
+    if not config.reconcile:
+        spoken.add(DELETES_UNSEEN)
+    if found.now and found.now.name != name:
+        spoken |= GROWN
+    return [reason.text for reason in reasons if reason.rule in spoken]
+
+
+def _ranked(table: TableEvidence, evidence: Evidence, limits: Advisor) -> Recommendation:
+    options = [judged(config, name_of(config), table, evidence, limits) for config in _configs(table)]
+    return Recommendation(table, tuple(sorted(options, key=lambda o: (o.refused, -o.points))))
+
+
+def _configs(table: TableEvidence) -> Iterator[TableConfig]:
+    """Every configuration that is worth a judgement."""
+    described = table.table
+    own: dict[str, Any] = {"table_name": described.name, "schema_": described.schema}
+    key = preflight.possible_key(described)
+    if key and key != described.primary_key:
+        own["primary_key"] = list(key)
+    # Deletes that a strategy does not see: at night, each table in a minute of its own.
+    at = zlib.crc32(described.qualified_name.encode())
+    nightly = Reconcile(schedule=f"{at % 60} {1 + at % 5} * * *") if table.activity.deleted else None
+
+    def made(kind: WatermarkType, **more: Any) -> TableConfig:
+        if not (strategy_for(kind.value).sees_deletes or more.get("append_only")):
+            more["reconcile"] = nightly
+        return TableConfig(watermark_type=kind, **own, **more)
+
+    yield made(WatermarkType.full_snapshot)
+    if not key:
+        yield made(WatermarkType.xmin, append_only=True)
+        return
+    yield made(WatermarkType.xmin)
+    yield made(WatermarkType.logical)
+    if number := _number(table):
+        yield made(WatermarkType.integer, watermark_col=number.name)
+    if moment := _moment(table):
+        yield made(WatermarkType.timestamp, watermark_col=moment.name)
+
+
+def _number(table: TableEvidence) -> Column | None:
+    """The column that is most likely to grow with every row."""
+    described = table.table
+    leading = {index.columns[0] for index in described.indexes if index.unique and len(index.columns) == 1}
+    numbers = [column for column in described.columns if column.is_integer and column.name in leading]
+    return max(numbers, key=lambda c: (c.identity == "a", c.name in described.sequences, c.not_null), default=None)
+
+
+def _moment(table: TableEvidence) -> Column | None:
+    """The column that is most likely to say when its row was changed."""
+    described = table.table
+    kept = [c for c in described.columns if c.base_type in clock.TYPES and clock.kept_by_trigger(c.name, described)]
+    named = [
+        c for c in described.columns if c.base_type in clock.TYPES and any(part in c.name.lower() for part in _CHANGED)
+    ]
+    return next(iter(kept + named), None)
+
+
+def _needs(case: Case) -> Iterator[str]:
+    if case.option == "logical":
+        if case.evidence.server.wal_level != "logical":
+            yield "wal_level = logical (rds.logical_replication = 1), and a restart of the server"
+        if not case.evidence.server.may_replicate:
+            yield "a role that may replicate (rds_replication)"
+        if set(case.table.replica_identities) - {"d"} or not case.table.table.primary_key:
+            yield "a replica identity that has the key"
+        yield "a publication and a replication slot: `aurora-sync cdc setup --apply`"
+    if case.option == "timestamp" and not case.evidence.sees_sessions:
+        yield "GRANT pg_read_all_stats to this role, to see when open transactions began"

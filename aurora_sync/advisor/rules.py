@@ -1,0 +1,255 @@
+"""What speaks for and against a strategy for a table: the rules by which ``aurora-sync assess`` ranks them.
+
+Each strategy begins with the points of ``BASE``; every rule whose ``says`` is not empty adds its own, or refuses the
+strategy where it has none. What it says is printed with the answer. The reasons are those of correctness.md,
+section 11; sizes are where the costs change their order, on a server that scans about 1 GB in some seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aurora_sync.advisor.cost import Cost, human_bytes, human_count
+from aurora_sync.advisor.evidence import Evidence, TableEvidence
+from aurora_sync.config.tables import Advisor, TableConfig
+from aurora_sync.increment import Column
+from aurora_sync.strategies import strategy_for
+from aurora_sync.strategies.base import Strategy
+from aurora_sync.strategies.clock import kept_by_trigger
+from aurora_sync.strategies.integer import out_of_order, unproven
+from aurora_sync.validation import preflight
+
+MB, GB = 10**6, 10**9
+SMALL, MODERATE, LARGE = 16 * MB, GB, 20 * GB
+
+
+@dataclass(frozen=True)
+class Case:
+    """One strategy for one table. ``option`` is the strategy, but append_only for xmin without a key."""
+
+    option: str
+    config: TableConfig
+    table: TableEvidence
+    evidence: Evidence
+    limits: Advisor
+    cost: Cost
+
+    @property
+    def strategy(self) -> Strategy:
+        return strategy_for(self.config.watermark_type.value)
+
+    @property
+    def column(self) -> Column | None:
+        return self.table.table.column(self.config.watermark_col or "")
+
+    @property
+    def is_indexed(self) -> bool:
+        """Whether an index begins with the watermark column."""
+        return any(
+            index.valid and not index.partial and index.columns[:1] == (self.config.watermark_col,)
+            for index in self.table.table.indexes
+        )
+
+    @property
+    def since(self) -> str:
+        return f"since {self.evidence.since:%Y-%m-%d}" if self.evidence.since else "since the statistics began"
+
+
+ALL = ("full_snapshot", "xmin", "append_only", "integer", "timestamp", "logical")
+CURSORS = ("xmin", "integer", "timestamp")
+BASE = {"full_snapshot": 20, "xmin": 40, "append_only": 45, "integer": 45, "timestamp": 40, "logical": 40}
+
+# Rules that speak against a strategy which a table has already, beside those that refuse it.
+DELETES_UNSEEN = "deletes at a reconcile"
+GROWN = {"too large to read whole", "long scan", "many NULLs"}
+
+
+@dataclass(frozen=True)
+class Rule:
+    name: str
+    about: tuple[str, ...]
+    points: int | None  # None: refused
+    says: Callable[[Case], str]  # empty where it does not hold
+
+
+def _size(case: Case) -> int:
+    return case.table.heap + case.table.toast
+
+
+def _cannot(case: Case) -> str:
+    return "; ".join(preflight.problems(case.config, case.table.table, case.strategy))
+
+
+def _updates(case: Case) -> str:
+    count = case.table.activity.updated
+    return f"{human_count(count, 'row')} updated {case.since}, which it does not see" if count else ""
+
+
+def _deletes_of_append_only(case: Case) -> str:
+    count = case.table.activity.deleted
+    return f"{human_count(count, 'row')} deleted {case.since}, and it takes each row once and for all" if count else ""
+
+
+def _unproven_numbers(case: Case) -> str:
+    name = str(case.config.watermark_col)
+    sequence = case.table.table.sequences.get(name)
+    doubts = [] if case.config.watermark_set_by == "database" else unproven(name, case.table.table)
+    return "; ".join(doubts + (out_of_order(sequence) if sequence else []))
+
+
+def _unkept_timestamp(case: Case) -> str:
+    name = str(case.config.watermark_col)
+    if case.config.watermark_set_by == "database" or kept_by_trigger(name, case.table.table):
+        return ""
+    return (
+        f"no BEFORE INSERT OR UPDATE row trigger sets {name} to the clock, so that rows may change without it: each run"
+        " would scan as xmin does"
+    )
+
+
+def _nothing_else(case: Case) -> str:
+    if not case.table.table.is_heap:
+        return "no row of it has a transaction id: it is read whole, and compared with what is there"
+    if not preflight.possible_key(case.table.table):
+        return "no index tells its rows apart, so that only a whole read sees updates and deletes"
+    return ""
+
+
+def _too_much(case: Case) -> str:
+    limit, read = case.limits.most_read_per_day, case.cost.read_per_day
+    if limit is None or read is None or read <= limit:
+        return ""
+    return f"it would read {human_bytes(read)} a day at the source; allowed are {human_bytes(limit)}"
+
+
+def _deletes_late(case: Case) -> str:
+    if not case.limits.deletes_at_once or case.strategy.sees_deletes:
+        return ""
+    return "deletes have to come with the next run, and it sees them at a reconcile only"
+
+
+def _nothing_written(case: Case) -> str:
+    if case.table.activity.written or not case.table.rows:
+        return ""
+    return f"nothing was written {case.since}: whether rows are updated or deleted is not known"
+
+
+def _deletes_by_reconcile(case: Case) -> str:
+    count = case.table.activity.deleted
+    return f"{human_count(count, 'row')} deleted {case.since}, which it sees at a reconcile only" if count else ""
+
+
+def _deletes_seen(case: Case) -> str:
+    count = case.table.activity.deleted
+    return f"it sees deletes as they come: {human_count(count, 'row')} deleted {case.since}" if count else ""
+
+
+def _nulls(case: Case) -> str:
+    found = case.table.statistics.get(str(case.config.watermark_col))
+    if found is None or found.null_share < 0.01:
+        return ""
+    return f"{case.config.watermark_col} is NULL in {found.null_share:.0%} of the rows, which every run reads again"
+
+
+def _clustered_identity(case: Case) -> str:
+    return f"{case.config.watermark_col} is made by the database in order: a run reads new rows alone, by an index"
+
+
+def _no_wal(case: Case) -> str:
+    level = case.evidence.server.wal_level
+    return "" if level == "logical" else f"wal_level is {level}: the server has to be restarted for it"
+
+
+def _identity_needed(case: Case) -> str:
+    missing = not case.table.table.primary_key and set(case.table.replica_identities) <= {"d", "n"}
+    return "without a primary key it needs another replica identity first" if missing else ""
+
+
+def when(holds: Callable[[Case], bool], text: str) -> Callable[[Case], str]:
+    """``text`` may name ``{size}`` of the table and ``{column}``."""
+    return lambda case: (
+        text.format(size=human_bytes(_size(case)), column=case.config.watermark_col) if holds(case) else ""
+    )
+
+
+RULES = (
+    # What cannot be, or must not.
+    Rule("not eligible", ALL, None, _cannot),
+    Rule("updates unseen", ("integer", "append_only"), None, _updates),
+    Rule("deletes unseen", ("append_only",), None, _deletes_of_append_only),
+    Rule("numbers unproven", ("integer",), None, _unproven_numbers),
+    Rule("timestamp unkept", ("timestamp",), None, _unkept_timestamp),
+    Rule("no index", ("integer",), None, when(lambda c: not c.is_indexed, "{column} has no index of its own")),
+    Rule(
+        "no replication",
+        ("logical",),
+        None,
+        when(lambda c: not c.limits.replication, "replication slots are not allowed here (advisor: replication)"),
+    ),
+    Rule(
+        "a reader",
+        ("integer", "timestamp", "logical"),
+        None,
+        when(
+            lambda c: c.evidence.server.in_recovery,
+            "the source is a reader, which shows neither locks nor transactions of the writer",
+        ),
+    ),
+    Rule("deletes too late", ALL, None, _deletes_late),
+    Rule("too much to read", ALL, None, _too_much),
+    # What is better, or worse.
+    Rule(
+        "small",
+        ("full_snapshot",),
+        +60,
+        when(
+            lambda c: c.table.table.is_heap and _size(c) <= SMALL,
+            "{size} are read faster than anything is kept track of; it sees everything",
+        ),
+    ),
+    Rule("nothing else", ("full_snapshot",), 0, _nothing_else),
+    Rule(
+        "too large to read whole",
+        ("full_snapshot",),
+        -60,
+        when(lambda c: _size(c) > MODERATE, "every run reads and moves all {size}"),
+    ),
+    Rule(
+        "quick scan",
+        ("xmin", "append_only"),
+        +10,
+        when(lambda c: _size(c) <= MODERATE, "a run scans {size}, which takes seconds, and moves what changed"),
+    ),
+    Rule(
+        "long scan",
+        ("xmin", "append_only"),
+        -30,
+        when(lambda c: _size(c) > LARGE, "every run with changes scans {size}"),
+    ),
+    Rule("numbers in order", ("integer",), +20, _clustered_identity),
+    Rule(
+        "indexed timestamp",
+        ("timestamp",),
+        +15,
+        when(lambda c: c.is_indexed, "a trigger sets {column} at every write, and an index finds what is new"),
+    ),
+    Rule(
+        "timestamp without index",
+        ("timestamp",),
+        -15,
+        when(lambda c: not c.is_indexed, "{column} has no index, so that every run scans as xmin does"),
+    ),
+    Rule("many NULLs", ("timestamp", "integer"), -15, _nulls),
+    Rule(DELETES_UNSEEN, CURSORS, -10, _deletes_by_reconcile),
+    Rule("deletes at once", ("full_snapshot", "logical"), +15, _deletes_seen),
+    Rule("unknown mix", ("integer", "append_only"), -20, _nothing_written),
+    Rule(
+        "a slot to look after",
+        ("logical",),
+        -10,
+        when(lambda _: True, "it reads changes alone; a slot keeps WAL at the source while no run comes"),
+    ),
+    Rule("WAL not logical", ("logical",), -15, _no_wal),
+    Rule("replica identity", ("logical",), -5, _identity_needed),
+)

@@ -1,0 +1,231 @@
+"""``aurora-sync assess``: which strategy suits each table of the source, why, and the tables.yaml of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from aurora_sync.advisor import proposal
+from aurora_sync.advisor.cost import human_bytes
+from aurora_sync.advisor.evidence import Evidence, collect
+from aurora_sync.advisor.notes import notes
+from aurora_sync.advisor.page import as_html, costs, sees, server_facts
+from aurora_sync.advisor.prove import Proof, prove
+from aurora_sync.advisor.recommend import Recommendation, recommend
+from aurora_sync.config.loader import expand, load
+from aurora_sync.config.settings import source_of
+from aurora_sync.config.tables import Advisor
+from aurora_sync.errors import ConfigError, SourceError
+from aurora_sync.source import catalogue
+from aurora_sync.source.connection import connect
+
+# How many tables are explained without being asked for.
+_EXPLAINED = 3
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help="names or globs; default: all of the database")
+    parser.add_argument(
+        "--no-replication", dest="replication", action="store_false", default=None, help="no replication slots"
+    )
+    parser.add_argument(
+        "--deletes-at-once", action="store_true", default=None, help="deletes must come with the next run"
+    )
+    parser.add_argument("--freshness", metavar="TIME", help="how often a table is synced: 15m, 1h (default), 1d")
+    parser.add_argument("--max-read-per-day", metavar="SIZE", help="of one table, at the source: 500MB, 50GB")
+    parser.add_argument("--prove", action="store_true", help="scan the tables for rows whose timestamp lies")
+    parser.add_argument("--why", action="store_true", help="every strategy of every table, with the reasons")
+    parser.add_argument(
+        "--write", metavar="FILE", type=Path, help="write a tables.yaml; where it exists, show in what it differs"
+    )
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write one page for a browser")
+
+
+def assess(arguments: argparse.Namespace) -> int:
+    """Raises ConfigError and SourceError. Reads AURORA_DSN alone of the environment."""
+    path = arguments.write or Path(os.environ.get("AURORA_SYNC_TABLES") or "tables.yaml")
+    limits = _limits(arguments, path)
+    with connect(source_of(os.environ)) as connection:
+        existing = catalogue.existing(connection)
+        wanted = _chosen(existing, arguments.tables)
+        evidence = collect(connection, wanted)
+        found = recommend(evidence, limits)
+        proofs = {each.name: list(_proofs(connection, each)) for each in found} if arguments.prove else {}
+    proofs = {name: each for name, each in proofs.items() if each}
+    remarks = {each.name: list(notes(each.table)) for each in found}
+    if arguments.json:
+        print(json.dumps(_document(evidence, found, remarks, proofs), indent=1, default=str))
+    else:
+        print("\n".join(_lines(arguments, evidence, found, remarks, proofs)))
+    said = [*_written_page(arguments, found, evidence, remarks, proofs), *_written(arguments, found, evidence, limits)]
+    if said and not arguments.json:
+        print("\n" + "\n".join(said))
+    return 1 if any(proof.lies for each in proofs.values() for proof in each) else 0
+
+
+def _limits(arguments: argparse.Namespace, path: Path) -> Advisor:
+    """Those of tables.yaml, but for what the command line says."""
+    known = load(path).advisor if path.exists() else Advisor()
+    names = ("replication", "deletes_at_once", "freshness", "max_read_per_day")
+    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    try:
+        return Advisor(**(known.model_dump() | given))
+    except ValidationError as error:
+        raise ConfigError(
+            [f"--{str(d['loc'][0]).replace('_', '-')}: {d['msg'].partition(', ')[2]}" for d in error.errors()]
+        ) from error
+
+
+def _chosen(existing: Sequence[tuple[str, str]], patterns: Sequence[str]) -> list[tuple[str, str]]:
+    def matches(schema: str, name: str, pattern: str) -> bool:
+        return any(text == pattern or fnmatchcase(text, pattern) for text in (name, f"{schema}.{name}"))
+
+    unmatched = [p for p in patterns if not any(matches(schema, name, p) for schema, name in existing)]
+    if unmatched:
+        raise ConfigError([f"the database has no table {pattern!r} that this role may see" for pattern in unmatched])
+    if not existing:
+        raise ConfigError("the database has no table that this role may see", hint="GRANT USAGE ON SCHEMA to it")
+    return [(s, n) for s, n in existing if not patterns or any(matches(s, n, p) for p in patterns)]
+
+
+def _proofs(connection: Any, each: Recommendation) -> Iterator[Proof]:
+    """Of every column that an option would go by."""
+    table = each.table.table
+    columns = {o.config.watermark_col for o in each.options if o.name == "timestamp"}
+    for column in sorted(filter(None, columns)):
+        if table.is_heap and table.select_on_table and not table.row_security:
+            yield prove(connection, table, column, each.options[0].config.primary_key or table.primary_key or [column])
+
+
+def _lines(
+    arguments: argparse.Namespace,
+    evidence: Evidence,
+    found: Sequence[Recommendation],
+    remarks: dict[str, list[str]],
+    proofs: dict[str, list[Proof]],
+) -> Iterator[str]:
+    reader = ", a reader" if evidence.server.in_recovery else ""
+    tables = "1 table" if len(found) == 1 else f"{len(found):,} tables"
+    yield f"{evidence.database}: PostgreSQL {evidence.server.major}{reader}, {tables}"
+    yield from (f"  {name}: {text}" for name, text in server_facts(evidence).items())
+    yield ""
+    yield from _matrix(found, evidence)
+    for each in found:
+        for proof in proofs.get(each.name, ()):
+            yield f"\n{each.name}: {proof.text}"
+            for liar in proof.examples:
+                yield f"  {', '.join(liar.key)}: says {liar.says}, and was written after {liar.others}"
+    if arguments.why or len(found) <= _EXPLAINED:
+        for each in found:
+            yield from _why(each, remarks[each.name])
+    else:
+        yield "\n`aurora-sync assess TABLE` explains one table, --why all of them"
+
+
+def _matrix(found: Sequence[Recommendation], evidence: Evidence) -> Iterator[str]:
+    unit = "/day" if evidence.days else ""
+    head = ["table", "size", "rows", f"inserts{unit}", f"updates{unit}", f"deletes{unit}", "now"]
+    rows = [[*head, "better, and what it needs"]]
+    for each in found:
+        table, written = each.table, each.table.activity
+        counts = (written.inserted, written.updated, written.deleted)
+        rates = [count if (rate := evidence.per_day(count)) is None else rate for count in counts]
+        sizes = [human_bytes(table.heap + table.toast), f"{table.rows:,}", *(f"{rate:,.0f}" for rate in rates)]
+        rows.append([each.name, *sizes, *_choice(each)])
+    widths = [max(len(row[place]) for row in rows) for place in range(len(head))]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if 0 < place < 6 else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=False))
+        ]
+        yield "  ".join([*cells, row[-1]]).rstrip()
+
+
+def _choice(each: Recommendation) -> list[str]:
+    now, best = each.now, each.best
+    shown = f"{now.name} {now.config.watermark_col or ''}".strip() if now else "none"
+    if now is None:
+        return [shown, each.options[0].why if each.options else ""]
+    return [shown, f"{best.name}: {'; '.join(best.needs)}" if best and best is not now else ""]
+
+
+def _why(each: Recommendation, remarks: Iterable[str]) -> Iterator[str]:
+    yield f"\n{each.name}"
+    for option in each.options:
+        points = "refused" if option.refused else f"{option.points} points"
+        yield f"  {option.name}, {points}"
+        yield from (
+            f"    {'  no' if reason.points is None else f'{reason.points:+4}'}  {reason.text}"
+            for reason in option.reasons
+            if reason.points is None or not option.refused
+        )
+        if not option.refused:
+            yield from (f"    needs {need}" for need in option.needs)
+            yield f"    {sees(option)}; {costs(option.cost)}"
+    yield from (f"  note: {remark}" for remark in remarks)
+
+
+def _document(
+    evidence: Evidence,
+    found: Sequence[Recommendation],
+    remarks: dict[str, list[str]],
+    proofs: dict[str, list[Proof]],
+) -> dict[str, Any]:
+    return {
+        "database": evidence.database,
+        "taken_at": evidence.taken_at.isoformat(),
+        "server": vars(evidence.server),
+        "statistics_since": evidence.since and evidence.since.isoformat(),
+        "xids_per_day": evidence.xids_per_day,
+        "days_to_wraparound": evidence.days_to_wraparound,
+        "tables": [
+            proposal.as_json(each, evidence, remarks[each.name])
+            | {"proofs": [asdict(proof) for proof in proofs.get(each.name, ())]}
+            for each in found
+        ],
+    }
+
+
+def _written_page(
+    arguments: argparse.Namespace,
+    found: Sequence[Recommendation],
+    evidence: Evidence,
+    remarks: dict[str, list[str]],
+    proofs: dict[str, list[Proof]],
+) -> Iterator[str]:
+    if arguments.html:
+        _write(arguments.html, as_html(found, evidence, remarks, proofs), "w")
+        yield f"{arguments.html} was written"
+
+
+def _written(
+    arguments: argparse.Namespace, found: Sequence[Recommendation], evidence: Evidence, limits: Advisor
+) -> Iterator[str]:
+    path = arguments.write
+    if not path:
+        return
+    if not path.exists():
+        _write(path, proposal.as_yaml(found, evidence, limits), "x")
+        load(path)
+        yield f"{path} was written: {sum(each.now is not None for each in found):,} of {len(found):,} tables"
+        return
+    configured = expand(load(path), [(each.table.table.schema, each.table.table.name) for each in found])
+    lines = list(proposal.differences(configured, found, evidence, limits))
+    yield f"{path} is there already, and was not changed; " + ("it lacks or contradicts:" if lines else "it fits")
+    yield from lines
+
+
+def _write(path: Path, text: str, mode: str) -> None:
+    try:
+        with path.open(mode, encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise SourceError(f"{path} cannot be written: {error.strerror}") from error

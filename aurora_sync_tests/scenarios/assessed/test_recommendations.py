@@ -1,0 +1,137 @@
+"""A legacy database of tables with known right answers: the recommendation is right for each, and what it writes syncs
+them all to equality under writers."""
+
+from __future__ import annotations
+
+import random
+import threading
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from aurora_sync.advisor import proposal
+from aurora_sync.advisor.notes import notes
+from aurora_sync.advisor.recommend import recommend
+from aurora_sync.config.loader import expand, load
+from aurora_sync.config.tables import Advisor, WatermarkType
+from aurora_sync_tests.scenarios.assessed.conftest import evidence_of
+from aurora_sync_tests.scenarios.assessed.legacy_tables import TABLES
+from aurora_sync_tests.scenarios.world import World
+
+
+def test_every_table_gets_the_strategy_that_is_right_for_it(legacy: World) -> None:
+    evidence = evidence_of(legacy)
+    found = {each.table.table.name: each for each in recommend(evidence, Advisor())}
+    assert len(TABLES) >= 40
+    wrong = []
+    for table in TABLES:
+        each = found.pop(table.name)
+        now, best = each.now and each.now.name, each.best and each.best.name
+        if (now, best) != (table.now, table.best or table.now):
+            shown = [(o.name, o.refused, o.points, o.why) for o in each.options]
+            wrong.append(f"{table.name}: {now}, better {best}; should be {table.now}, {table.best}; {shown}")
+        if table.refuses:
+            name, words = table.refuses
+            whys = [option.why for option in each.options if option.name == name]
+            if not any(words in why for why in whys):
+                wrong.append(f"{table.name}: {name} should be refused by {words!r}: {whys}")
+        if table.notes not in "\n".join(notes(each.table)):
+            wrong.append(f"{table.name}: no note says {table.notes!r}: {list(notes(each.table))}")
+    assert not wrong, "\n".join(wrong)
+    assert sorted(found) == ["children"]  # of parents; synced by itself
+
+
+def test_what_is_written_syncs_every_table_to_equality_under_writers(
+    legacy: World, world: World, tmp_path: Path
+) -> None:
+    evidence = evidence_of(legacy)
+    recommendations = recommend(evidence, Advisor())
+    path = tmp_path / "tables.yaml"
+    path.write_text(proposal.as_yaml(recommendations, evidence, Advisor()), encoding="utf-8")
+    configs = expand(load(path), [])
+    assert {config.table_name for config in configs} == {t.name for t in TABLES if t.now} | {"children"}
+    assert list(proposal.differences(configs, recommendations, evidence, Advisor())) == []
+    seed = random.SystemRandom().randrange(10**6)
+    print("seed", seed)
+    stop, written = threading.Event(), [0, 0, 0]
+    threads = [
+        threading.Thread(target=_write, args=(world, random.Random(seed + n), n, stop, written)) for n in (0, 1, 2)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(3):
+            for config in configs:
+                legacy.sync(config)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    world.execute("REFRESH MATERIALIZED VIEW names_kept")
+    for config in configs:
+        legacy.sync(config, reconcile=config.reconcile is not None)
+        world.assert_equal(config)
+    assert sum(written) > 100
+    print(f"{sum(written):,} writes into {len(configs)} tables")
+
+
+def _write(world: World, dice: random.Random, number: int, stop: threading.Event, written: list[int]) -> None:
+    """What the applications do, some of it rolled back, some of it late."""
+    statements = [statement for table in TABLES if table.now for statement in table.writes]
+    with world.session() as connection:
+        while not stop.is_set():
+            with connection.cursor() as cursor:
+                for statement in dice.sample(statements, dice.randint(1, 4)):
+                    n = number * 10_000 + written[number]
+                    with suppress(psycopg2.errors.UniqueViolation):
+                        cursor.execute("SAVEPOINT s")
+                        cursor.execute(statement.replace("{n}", str(n)))
+                        written[number] += 1
+                        continue
+                    cursor.execute("ROLLBACK TO s")
+                if dice.random() < 0.3:
+                    stop.wait(0.2)
+            connection.rollback() if dice.random() < 0.15 else connection.commit()
+
+
+@pytest.mark.parametrize(
+    ("limits", "table", "name", "words"),
+    [
+        (Advisor(replication=False), "baskets", "logical", "not allowed here"),
+        (Advisor(deletes_at_once=True), "baskets", "xmin", "deletes have to come with the next run"),
+        (Advisor(max_read_per_day="1MB", freshness="1m"), "tickets", "xmin", "allowed are 1.0 MB"),
+    ],
+)
+def test_limits_refuse_what_they_exclude(legacy: World, limits: Advisor, table: str, name: str, words: str) -> None:
+    evidence = evidence_of(legacy)
+    evidence = replace(evidence, since=evidence.taken_at - timedelta(hours=2))
+    each = next(r for r in recommend(evidence, limits) if r.table.table.name == table)
+    option = next(option for option in each.options if option.name == name)
+    assert option.refused
+    assert words in option.why
+
+
+def test_an_entry_that_no_longer_fits_is_told_with_the_reason(legacy: World, tmp_path: Path) -> None:
+    evidence = evidence_of(legacy)
+    recommendations = recommend(evidence, Advisor())
+    path = tmp_path / "tables.yaml"
+    path.write_text(
+        "tables:\n"
+        "- {table_name: events_corrected, watermark_type: integer, watermark_col: id}\n"
+        "- {table_name: baskets, watermark_type: xmin}\n"
+        "- {table_name: gone, watermark_type: xmin}\n"
+        "- {table_name: events, watermark_type: integer, watermark_col: id}\n"
+        "- {table_name: tickets, watermark_type: full_snapshot}\n"
+    )
+    found = "\n".join(proposal.differences(expand(load(path), []), recommendations, evidence, Advisor()))
+    assert "~ public.events_corrected: integer does not fit any more: 20 rows were updated" in found
+    assert "~ public.baskets: xmin does not fit any more: 20 rows were deleted" in found
+    assert "- public.gone: there is no such table any more" in found
+    assert "~ public.tickets: full_snapshot does not fit any more: every run reads and moves all" in found
+    assert "+ public.customers: no entry names it" in found
+    assert "public.events:" not in found
+    assert WatermarkType.integer.value in found
