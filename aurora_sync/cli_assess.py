@@ -135,10 +135,9 @@ def _matrix(found: Sequence[Recommendation], evidence: Evidence) -> Iterator[str
     head = ["table", "size", "rows", f"inserts{unit}", f"updates{unit}", f"deletes{unit}", "now"]
     rows = [[*head, "better, and what it needs"]]
     for each in found:
-        table, written = each.table, each.table.activity
-        counts = (written.inserted, written.updated, written.deleted)
-        rates = [count if (rate := evidence.per_day(count)) is None else rate for count in counts]
-        sizes = [human_bytes(table.heap + table.toast), f"{table.rows:,}", *(f"{rate:,.0f}" for rate in rates)]
+        table = each.table
+        rates = [f"{rate:,.0f}" for rate in evidence.rates(table.activity)]
+        sizes = [human_bytes(table.heap + table.toast), f"{table.rows:,}", *rates]
         rows.append([each.name, *sizes, *_choice(each)])
     widths = [max(len(row[place]) for row in rows) for place in range(len(head))]
     for row in rows:

@@ -61,9 +61,9 @@ def human_bytes(count: int | float) -> str:
     return f"{count:.0f} B"
 
 
-def human_count(count: int, noun: str) -> str:
+def rows_were(count: int) -> str:
     """
-    >>> human_count(1, "row"), human_count(12_345, "row")
+    >>> rows_were(1), rows_were(12_345)
     ('1 row was', '12,345 rows were')
     """
-    return f"{count:,} {noun} was" if count == 1 else f"{count:,} {noun}s were"
+    return "1 row was" if count == 1 else f"{count:,} rows were"

@@ -43,7 +43,7 @@ SELECT t.root, count(*) FILTER (WHERE t.oid <> t.root AND c.relkind <> 'p'),
 
 # Of a table with partitions those over all of them.
 _STATISTICS = """
-SELECT DISTINCT ON (c.oid, s.attname) c.oid, s.attname, s.null_frac, s.avg_width, s.correlation
+SELECT DISTINCT ON (c.oid, s.attname) c.oid, s.attname, s.null_frac
   FROM pg_stats s JOIN pg_namespace n ON n.nspname = s.schemaname
   JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = s.tablename
  WHERE c.oid = ANY(%(oids)s) ORDER BY c.oid, s.attname, s.inherited DESC
@@ -79,13 +79,6 @@ class Activity:
 
 
 @dataclass(frozen=True)
-class ColumnStatistics:
-    null_share: float
-    bytes: int
-    correlation: float | None  # of the column's order with that of the heap, -1 to 1
-
-
-@dataclass(frozen=True)
 class TableEvidence:
     """One table. Sizes in bytes."""
 
@@ -98,7 +91,7 @@ class TableEvidence:
     partitions: int = 0
     analysed_at: datetime | None = None
     replica_identities: tuple[str, ...] = ()  # pg_class.relreplident of the leaves
-    statistics: dict[str, ColumnStatistics] = field(default_factory=dict)
+    null_shares: dict[str, float] = field(default_factory=dict)  # by column, of those that were analysed
 
     @property
     def row_bytes(self) -> int:
@@ -129,18 +122,23 @@ class Evidence:
     def per_day(self, count: int) -> float | None:
         return count / self.days if self.days else None
 
+    def rates(self, activity: Activity) -> tuple[float, float, float]:
+        """Rows inserted, updated and deleted: a day, or so far where there are no rates."""
+        days = self.days or 1
+        return activity.inserted / days, activity.updated / days, activity.deleted / days
+
 
 def collect(connection: Connection, names: Iterable[tuple[str, str]]) -> Evidence:
     """Of those of ``names`` (schema, table) that exist. Raises SourceError."""
     described = catalogue.load(connection, names)
     oids = [table.oid for table in described.values()]
-    statistics = defaultdict[int, dict[str, ColumnStatistics]](dict)
+    null_shares = defaultdict[int, dict[str, float]](dict)
     with connection.cursor() as cursor:
         cursor.execute(_ACTIVITY, {"oids": oids})
         activity = {oid: rest for oid, *rest in cursor.fetchall()}
         cursor.execute(_STATISTICS, {"oids": oids})
-        for oid, name, nulls, width, correlation in cursor.fetchall():
-            statistics[oid][name] = ColumnStatistics(nulls, width, correlation)
+        for oid, name, null_share in cursor.fetchall():
+            null_shares[oid][name] = null_share
         cursor.execute(_SERVER)
         ((now, reset, made_at, xid, frozen_age, sees_sessions),) = cursor.fetchall()
     since = reset or made_at
@@ -154,13 +152,11 @@ def collect(connection: Connection, names: Iterable[tuple[str, str]]) -> Evidenc
         xids_per_day=per_day,
         days_to_wraparound=(WRAPAROUND - frozen_age) / per_day if per_day else None,
         sees_sessions=sees_sessions,
-        tables=tuple(_table(described[name], activity, statistics) for name in sorted(described)),
+        tables=tuple(_table(described[name], activity, null_shares) for name in sorted(described)),
     )
 
 
-def _table(
-    table: SourceTable, found: dict[int, list[Any]], statistics: dict[int, dict[str, ColumnStatistics]]
-) -> TableEvidence:
+def _table(table: SourceTable, found: dict[int, list[Any]], null_shares: dict[int, dict[str, float]]) -> TableEvidence:
     partitions, inserted, updated, hot, deleted, live, analysed_at, heap, toast, indexes, identities = found[table.oid]
     return TableEvidence(
         table=table,
@@ -172,5 +168,5 @@ def _table(
         partitions=partitions,
         analysed_at=analysed_at and analysed_at.astimezone(UTC),
         replica_identities=tuple(identities or ()),
-        statistics=statistics[table.oid],
+        null_shares=null_shares[table.oid],
     )

@@ -44,7 +44,7 @@ def notes(found: TableEvidence) -> Iterator[str]:
 
 def _moment(column: Column, found: TableEvidence) -> str:
     """What is known of a column of time that could be taken for a watermark."""
-    statistics = found.statistics.get(column.name)
+    null_share = found.null_shares.get(column.name)
     kept = clock.kept_by_trigger(column.name, found.table)
     default = column.default or ""
     said = []
@@ -52,6 +52,6 @@ def _moment(column: Column, found: TableEvidence) -> str:
         said.append("a trigger sets it to the clock at every insert and update")
     elif clock.is_clock(default):
         said.append("its default is the clock, and nothing moves it at an update")
-    if statistics and statistics.null_share:
-        said.append(f"NULL in {statistics.null_share:.0%} of the rows")
+    if null_share:
+        said.append(f"NULL in {null_share:.0%} of the rows")
     return f"{column.name}: {'; '.join(said)}" if said else ""

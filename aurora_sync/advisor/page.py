@@ -104,17 +104,11 @@ def _matrix(recommendations: Sequence[Recommendation], evidence: Evidence) -> It
     unit = "a day" if evidence.days else ""
     for each in recommendations:
         table, options = each.table, {option.name: option for option in each.options}
-        activity = table.activity
         yield f'<tr><td class="name"><b>{escape(each.name)}</b></td>'
         yield f'<td class="n" data-of="size">{human_bytes(table.heap + table.toast)}</td>'
         yield f'<td class="n" data-of="rows">{table.rows:,}</td>'
-        for what, count in (
-            ("inserts", activity.inserted),
-            ("updates", activity.updated),
-            ("deletes", activity.deleted),
-        ):
-            rate = evidence.per_day(count)
-            yield f'<td class="n" data-of="{what} {unit}">{count if rate is None else rate:,.0f}</td>'
+        for what, rate in zip(("inserts", "updates", "deletes"), evidence.rates(table.activity), strict=True):
+            yield f'<td class="n" data-of="{what} {unit}">{rate:,.0f}</td>'
         for name in ALL:
             yield _cell(options.get(name), name, each.now)
         yield "</tr>"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -83,13 +82,11 @@ def _entry(each: Recommendation, evidence: Evidence, schema: str, taken: dict[tu
 
 def numbers(table: TableEvidence, evidence: Evidence) -> str:
     """Size and rates in one sentence."""
-    activity = table.activity
-    parts = [f"{human_bytes(table.heap + table.toast)}, about {table.rows:,} rows"]
-    counts = {"inserted": activity.inserted, "updated": activity.updated, "deleted": activity.deleted}
-    if evidence.days:
-        parts += [f"{evidence.per_day(count) or 0:,.0f} {what}" for what, count in counts.items()]
-        return ", ".join(parts) + " a day"
-    return ", ".join(parts + [f"{count:,} {what}" for what, count in counts.items()]) + " so far"
+    inserted, updated, deleted = evidence.rates(table.activity)
+    return (
+        f"{human_bytes(table.heap + table.toast)}, about {table.rows:,} rows, {inserted:,.0f} inserted,"
+        f" {updated:,.0f} updated, {deleted:,.0f} deleted {'a day' if evidence.days else 'so far'}"
+    )
 
 
 def _comment(text: str) -> Iterator[str]:
@@ -152,5 +149,5 @@ def _option_json(option: Option) -> dict[str, Any]:
         "certificate": option.certificate,
         "needs": list(option.needs),
         "cost": vars(option.cost) | {"read_per_day": option.cost.read_per_day},
-        "entry": json.loads(json.dumps(option.entry)),
+        "entry": option.entry,
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aurora_sync.advisor.cost import Cost, human_bytes, human_count
+from aurora_sync.advisor.cost import Cost, human_bytes, rows_were
 from aurora_sync.advisor.evidence import Evidence, TableEvidence
 from aurora_sync.config.tables import Advisor, TableConfig
 from aurora_sync.increment import Column
@@ -83,12 +83,12 @@ def _cannot(case: Case) -> str:
 
 def _updates(case: Case) -> str:
     count = case.table.activity.updated
-    return f"{human_count(count, 'row')} updated {case.since}, which it does not see" if count else ""
+    return f"{rows_were(count)} updated {case.since}, which it does not see" if count else ""
 
 
 def _deletes_of_append_only(case: Case) -> str:
     count = case.table.activity.deleted
-    return f"{human_count(count, 'row')} deleted {case.since}, and it takes each row once and for all" if count else ""
+    return f"{rows_were(count)} deleted {case.since}, and it takes each row once and for all" if count else ""
 
 
 def _unproven_numbers(case: Case) -> str:
@@ -137,23 +137,19 @@ def _nothing_written(case: Case) -> str:
 
 def _deletes_by_reconcile(case: Case) -> str:
     count = case.table.activity.deleted
-    return f"{human_count(count, 'row')} deleted {case.since}, which it sees at a reconcile only" if count else ""
+    return f"{rows_were(count)} deleted {case.since}, which it sees at a reconcile only" if count else ""
 
 
 def _deletes_seen(case: Case) -> str:
     count = case.table.activity.deleted
-    return f"it sees deletes as they come: {human_count(count, 'row')} deleted {case.since}" if count else ""
+    return f"it sees deletes as they come: {rows_were(count)} deleted {case.since}" if count else ""
 
 
 def _nulls(case: Case) -> str:
-    found = case.table.statistics.get(str(case.config.watermark_col))
-    if found is None or found.null_share < 0.01:
+    share = case.table.null_shares.get(str(case.config.watermark_col), 0)
+    if share < 0.01:
         return ""
-    return f"{case.config.watermark_col} is NULL in {found.null_share:.0%} of the rows, which every run reads again"
-
-
-def _clustered_identity(case: Case) -> str:
-    return f"{case.config.watermark_col} is made by the database in order: a run reads new rows alone, by an index"
+    return f"{case.config.watermark_col} is NULL in {share:.0%} of the rows, which every run reads again"
 
 
 def _no_wal(case: Case) -> str:
@@ -227,7 +223,12 @@ RULES = (
         -30,
         when(lambda c: _size(c) > LARGE, "every run with changes scans {size}"),
     ),
-    Rule("numbers in order", ("integer",), +20, _clustered_identity),
+    Rule(
+        "numbers in order",
+        ("integer",),
+        +20,
+        when(lambda _: True, "{column} is made by the database in order: a run reads new rows alone, by an index"),
+    ),
     Rule(
         "indexed timestamp",
         ("timestamp",),
