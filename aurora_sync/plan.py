@@ -71,6 +71,8 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wi
     renamed = schema.table_renamed(config, state, at)
     changes = dataclasses.replace(changes, findings=renamed + changes.findings)
     verdict, at = _judged(config, strategy, columns, key, stored, changes, at, reading)
+    if due and verdict.since:
+        verdict = dataclasses.replace(verdict, since=dataclasses.replace(verdict.since, only_scan="a reconcile is due"))
     read = strategy.plan(config, table, verdict.since, at)
     # What sees deletes elsewhere would miss those that a scan passes over.
     reconcile = (due or verdict.reconcile or strategy.sees_deletes) and read.disposition is Disposition.UPSERT

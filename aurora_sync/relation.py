@@ -51,6 +51,25 @@ class Trigger:
         return re.search(rf"{whole_row}|(?<!\w){re.escape(column)}(?!\w)", self.source, re.IGNORECASE) is not None
 
 
+# What triggers need lies in a schema of its own.
+SCHEMA = "aurora_sync"
+
+
+@dataclass(frozen=True)
+class Outbox:
+    """A table of its own, to which triggers write the key of every row that changes (source/outbox.py)."""
+
+    name: str
+    key: tuple[str, ...]
+    complete: bool  # a trigger fires for every row of every partition, replicated ones included
+    usable: bool  # this role may read it, and take out what was applied
+    version: str  # changes when one of its triggers, their function or the outbox itself was made anew or touched
+
+    @property
+    def relation(self) -> tuple[str, str]:
+        return SCHEMA, self.name
+
+
 @dataclass(frozen=True)
 class SourceTable:
     """A relation as the catalogue describes it, whole: strategies and the configuration judge it by this."""
@@ -74,6 +93,7 @@ class SourceTable:
     sequences: dict[str, Sequence] = field(default_factory=dict)  # by column: the default's or identity's
     triggers: tuple[Trigger, ...] = ()
     trigger_version: str = ""  # changes when a trigger of any leaf, or its function, was touched
+    outbox: Outbox | None = None
 
     @property
     def qualified_name(self) -> str:
@@ -98,10 +118,11 @@ class Fence:
 
     ``clock``: since when transactions have been open. ``locks``: the maximum of the column ``name``, and then who may
     be writing the table. ``stream``: what the slot ``name`` has to send of it, and how far a ``topic`` goes.
+    ``outbox``: what the snapshot sees, and what was taken out of the table's outbox.
     """
 
-    kind: Literal["clock", "locks", "stream"]
-    name: str
+    kind: Literal["clock", "locks", "stream", "outbox"]
+    name: str = ""
     topic: str = ""
 
 
@@ -119,8 +140,44 @@ class StreamFence:
 
 
 @dataclass(frozen=True)
+class Visible:
+    """Which transactions a snapshot sees: those below ``xmax`` that were not in progress (``pg_snapshot``)."""
+
+    xmax: int
+    in_progress: frozenset[int]
+
+    @classmethod
+    def parse(cls, text: str) -> Visible:
+        """
+        >>> Visible.parse("10:20:10,14,15")
+        Visible(xmax=20, in_progress=frozenset({10, 14, 15}))
+        """
+        _, xmax, running = text.split(":")
+        return cls(int(xmax), frozenset(map(int, filter(None, running.split(",")))))
+
+    def includes(self, other: Visible) -> bool:
+        """Whether this one sees all that the other does. Of two snapshots of one server the later one does.
+
+        >>> earlier, later = Visible.parse("10:20:10,14"), Visible.parse("10:20:10")
+        >>> later.includes(earlier), earlier.includes(later), later.includes(later)
+        (True, False, True)
+        >>> Visible.parse("20:20:").includes(Visible.parse("21:21:"))
+        False
+        """
+        return other.xmax <= self.xmax and all(x >= other.xmax or x in other.in_progress for x in self.in_progress)
+
+
+@dataclass(frozen=True)
+class OutboxFence:
+    """An outbox in a snapshot, both as ``pg_snapshot`` prints them."""
+
+    snapshot: str
+    emptied: str | None  # what this snapshot saw may have been taken out; None: nobody knows what was
+
+
+@dataclass(frozen=True)
 class Observation:
-    """The source at the moment of the read. Everything but ``snapshot`` was looked up before it."""
+    """The source at the moment of the read. Everything but ``snapshot`` and ``outbox`` was looked up before it."""
 
     snapshot: Snapshot
     token: Token
@@ -133,4 +190,5 @@ class Observation:
     oldest_writer: datetime | None = None  # start of the oldest transaction that holds a transaction id
     oldest_writer_name: str = ""  # whose that is, for a person
     stream: StreamFence | None = None
+    outbox: OutboxFence | None = None
     canaries: tuple[Canary, ...] = ()  # those of the stored watermark that are still there, as they are now

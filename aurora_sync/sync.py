@@ -23,12 +23,13 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.errors import DefectError, RivalRunError, StageError, TargetChangedError
-from aurora_sync.increment import Action, Disposition, Manifest, Receipt, State
+from aurora_sync.errors import DefectError, RivalRunError, SourceError, StageError, TargetChangedError
+from aurora_sync.increment import Action, Disposition, Manifest, Part, Receipt, State
 from aurora_sync.places import Places
 from aurora_sync.plan import Plan, Wish, plan_increment
 from aurora_sync.receipt import receipt_of
-from aurora_sync.source import canary
+from aurora_sync.relation import SourceTable
+from aurora_sync.source import canary, outbox
 from aurora_sync.source.copy_out import Progress
 from aurora_sync.source.reading import Reading
 from aurora_sync.stage.layout import new_load_id
@@ -104,7 +105,7 @@ def _increment(
         for warning in plan.warnings:
             logger.warning("%s: %s", config.qualified_name, warning)
         with watch.phase("export"):
-            rows = reading.copy(plan.columns, plan.read.where, attempt, on_progress)
+            rows = reading.copy(plan.columns, plan.read.where, attempt, on_progress, outbox=plan.read.outbox)
             attempt.close()
             if rows != sum(file.rows for file in attempt.files):
                 raise DefectError(
@@ -113,7 +114,8 @@ def _increment(
             shortened = reading.long_values(plan.columns, plan.key, plan.read.where, longest_row=attempt.longest)
             idle = _idle(state, plan, rows, wish)
             source_rows = None if idle or plan.reconcile else _count(config, state, reading, plan)
-        newest = canary.pick(attempt.tail, plan.columns, plan.key, plan.at.snapshot, identity.CANARIES)
+        ending = outbox.live_row_ending(plan.read.outbox) if plan.read.outbox else b""
+        newest = canary.pick(attempt.tail, plan.columns, plan.key, plan.at.snapshot, identity.CANARIES, ending=ending)
         manifest = Manifest(
             table=config.qualified_name,
             load_id=load_id,
@@ -130,6 +132,7 @@ def _increment(
             certificate=plan.certificate,
             evolution=plan.evolution,
             fill={column.name: column.missing for column in plan.verdict.backfill},
+            parts=(Part(truncated=False, partial=0),) if plan.read.outbox else (),
         )
         reconciliation = Reconciliation(config, places.stage, reading, plan, manifest) if plan.reconcile else None
         if not (reconciliation or wish.verify):
@@ -166,6 +169,8 @@ def _increment(
     if applied:
         applied = dataclasses.replace(applied, adjusted=shortened + applied.adjusted)
         warnings += tuple(map(str, applied.adjusted)) + tuple(change.text for change in applied.changes)
+    if applied:
+        warnings += _acknowledge(places, reading.table, state)
     if applied or hinted is None or (config.reconcile and config.reconcile.every):
         warnings += leave_hint(config, places, state, uri, None if applied else hinted)
     repair = reconciliation.repair if reconciliation else None
@@ -186,6 +191,17 @@ def leave_hint(
     except StageError as error:
         logger.warning("%s: no hint was left: %s", config.qualified_name, error)
         return (f"no hint was left for the next run: {error}",)
+    return ()
+
+
+def _acknowledge(places: Places, table: SourceTable, state: State) -> tuple[str, ...]:
+    """Tell the source, last of all, what the target has. A failure is a warning: the next run reads it again."""
+    assert state.watermark is not None
+    try:
+        places.source.acknowledge(table, state.watermark)
+    except SourceError as error:
+        logger.warning("%s: its outbox was not emptied: %s", table.qualified_name, error)
+        return (f"the outbox was not emptied, and what is in it is read again: {error}",)
     return ()
 
 

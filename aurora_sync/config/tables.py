@@ -36,6 +36,7 @@ class WatermarkType(StrEnum):
     logical = "logical"
     debezium = "debezium"
     dms = "dms"
+    outbox = "outbox"
 
 
 # Which keys a watermark_type needs, and which it may have besides. A key named here is refused on every
@@ -49,6 +50,7 @@ NEEDS: dict[WatermarkType, tuple[str, ...]] = {
     WatermarkType.logical: (),
     WatermarkType.debezium: ("topic_prefix",),
     WatermarkType.dms: ("files",),
+    WatermarkType.outbox: (),
 }
 ALLOWS: dict[WatermarkType, tuple[str, ...]] = {
     WatermarkType.timestamp: ("watermark_set_by",),
@@ -59,6 +61,7 @@ ALLOWS: dict[WatermarkType, tuple[str, ...]] = {
     WatermarkType.logical: ("slot", "history"),
     WatermarkType.debezium: ("slot", "connector"),
     WatermarkType.dms: ("cdc_path",),
+    WatermarkType.outbox: (),
 }
 STRATEGY_KEYS = (
     *("watermark_col", "watermark_cols", "watermark_set_by", "lookback", "append_only"),
@@ -445,7 +448,8 @@ class TableConfig(TableOptions):
         "integer: by an ever growing id, inserts only; composite: by a timestamp and further columns; xmin: by "
         "PostgreSQL's transaction ids, any table with rows of its own; full_snapshot: by reading everything; "
         "logical: by a logical replication slot, deletes included; debezium: by a topic that Debezium's connector "
-        "writes, deletes included; dms: by the files that an AWS DMS task writes to S3, deletes included.",
+        "writes, deletes included; dms: by the files that an AWS DMS task writes to S3, deletes included; outbox: by "
+        "the keys that triggers write down, deletes included.",
     )
     watermark_col: Name | None = Field(None, description="timestamp and integer: the column that says what is new.")
     watermark_cols: Annotated[list[Name] | None, Field(min_length=2, json_schema_extra={"uniqueItems": True})] = Field(

@@ -33,14 +33,22 @@ _LONGEST = 10_000
 
 
 def pick(
-    rows: bytes | bytearray, columns: Sequence[Column], key: Sequence[str], at: Snapshot, number: int
+    rows: bytes | bytearray,
+    columns: Sequence[Column],
+    key: Sequence[str],
+    at: Snapshot,
+    number: int,
+    *,
+    ending: bytes = b"",
 ) -> tuple[Canary, ...]:
-    """The newest of some exported CSV rows, at most ``number``. None without a merge key that can be looked up, or of a
-    relation whose rows have no xmin (0)."""
+    """The newest of some exported CSV rows, at most ``number``, of those that go on with ``ending`` behind their xmin.
+    None without a merge key that can be looked up, or of a relation whose rows have no xmin (0)."""
     if not key or any(column.name in key and column.base_type not in _KEYS for column in columns):
         return ()
     newest = at.xmax - 1
-    short = [row for row in _ROW.findall(rows) if len(row) <= _LONGEST and _xmin(row)]
+    ending += b"\n"
+    whole = [row[: -len(ending)] + b"\n" for row in _ROW.findall(rows) if row.endswith(ending)]
+    short = [row for row in whole if len(row) <= _LONGEST and _xmin(row)]
     short.sort(key=lambda row: (newest - _xmin(row)) & (2**32 - 1))
     return tuple(_canary(row, columns, key) for row in short[:number])
 

@@ -10,7 +10,8 @@ from typing import Any
 from psycopg2.extensions import connection as Connection
 
 from aurora_sync.increment import Column
-from aurora_sync.relation import Index, Sequence, SourceTable, Trigger
+from aurora_sync.relation import SCHEMA, Index, Outbox, Sequence, SourceTable, Trigger
+from aurora_sync.source.outbox import EMPTIED, XID
 
 _EXISTING = """
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -118,6 +119,35 @@ SELECT r.root, t.tgname, t.tgtype & 2 <> 0, t.tgtype & 1 <> 0,
  WHERE NOT t.tgisinternal AND (r.oid = r.root OR t.tgparentid = 0) ORDER BY r.root, t.tgname, r.oid
 """
 
+# A trigger of ours fires after every row that is written (tgtype 29), with a function of our schema that has the name
+# of the outbox. What is taken out of an outbox leaves its file as it is.
+_OUTBOXES = """
+WITH RECURSIVE tree(root, oid) AS (
+    SELECT oid, oid FROM unnest(%(oids)s::oid[]) oid
+    UNION SELECT t.root, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
+), fired AS (
+    SELECT g.oid, g.xmin, g.tgrelid, g.tgenabled = 'A' AND g.tgqual IS NULL
+                                     AND cardinality(g.tgattr::int2[]) = 0 AS always,
+           p.oid AS function, p.xmin AS function_xmin, n.oid AS schema, o.oid AS outbox, o.relname, o.relfilenode
+      FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid
+      JOIN pg_namespace n ON n.oid = p.pronamespace AND n.nspname = %(schema)s
+      JOIN pg_class o ON o.relnamespace = n.oid AND o.relname = p.proname AND o.relkind = 'r'
+     WHERE g.tgtype = 29
+)
+SELECT t.root, min(f.relname::text),
+       (SELECT array_agg(attname ORDER BY attnum) FROM pg_attribute
+         WHERE attrelid = min(f.outbox) AND attnum > 0 AND NOT attisdropped AND attname <> ALL(%(ours)s))::text[],
+       bool_and(coalesce(f.always, false)) AND count(DISTINCT f.outbox) = 1,
+       bool_and(CASE WHEN f.oid IS NULL THEN true
+                     ELSE has_schema_privilege(f.schema, 'USAGE') AND has_table_privilege(f.outbox, 'SELECT')
+                          AND has_table_privilege(f.outbox, 'INSERT') AND has_table_privilege(f.outbox, 'UPDATE')
+                          AND has_table_privilege(f.outbox, 'DELETE') END),
+       md5(string_agg(concat_ws(':', f.oid, f.xmin, f.function, f.function_xmin, f.outbox, f.relfilenode), ','
+                      ORDER BY f.oid))
+  FROM tree t JOIN pg_class c ON c.oid = t.oid AND c.relkind <> 'p' LEFT JOIN fired f ON f.tgrelid = t.oid
+ GROUP BY t.root HAVING count(f.oid) > 0
+"""
+
 _NEXTVAL = re.compile(r"nextval\(E?'(?:[^']|'')*'::regclass\)")
 
 
@@ -127,7 +157,7 @@ def existing(connection: Connection) -> list[tuple[str, str]]:
 
 
 def load(connection: Connection, names: Iterable[tuple[str, str]]) -> dict[str, SourceTable]:
-    """The tables that exist among ``names``, by ``schema.name``. Five queries however many names."""
+    """The tables that exist among ``names``, by ``schema.name``. Six queries however many names."""
     wanted = list(names)
     relations = _rows(
         connection,
@@ -139,6 +169,7 @@ def load(connection: Connection, names: Iterable[tuple[str, str]]) -> dict[str, 
     indexes = _by_relation(connection, _INDEXES, oids)
     sequences = _by_relation(connection, _SEQUENCES, oids)
     triggers = _by_relation(connection, _TRIGGERS, oids)
+    outboxes = _by_relation(connection, _OUTBOXES, oids, schema=SCHEMA, ours=[XID, EMPTIED])
     tables: dict[str, SourceTable] = {}
     for (
         oid,
@@ -182,6 +213,7 @@ def load(connection: Connection, names: Iterable[tuple[str, str]]) -> dict[str, 
             },
             triggers=tuple(Trigger(*trigger) for trigger in triggers[oid]),
             trigger_version=touched,
+            outbox=next((Outbox(name, tuple(key), *rest) for name, key, *rest in outboxes[oid]), None),
         )
     return tables
 
@@ -192,8 +224,10 @@ def _rows(connection: Connection, query: str, parameters: Any = None) -> list[tu
         return cursor.fetchall()
 
 
-def _by_relation(connection: Connection, query: str, oids: Collection[int]) -> defaultdict[int, list[tuple[Any, ...]]]:
+def _by_relation(
+    connection: Connection, query: str, oids: Collection[int], **more: Any
+) -> defaultdict[int, list[tuple[Any, ...]]]:
     grouped: defaultdict[int, list[tuple[Any, ...]]] = defaultdict(list)
-    for oid, *rest in _rows(connection, query, {"oids": list(oids)}):
+    for oid, *rest in _rows(connection, query, {"oids": list(oids), **more}):
         grouped[oid].append(tuple(rest))
     return grouped

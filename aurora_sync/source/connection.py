@@ -12,14 +12,18 @@ from psycopg2.extensions import connection as Connection
 
 from aurora_sync.errors import Kind, SourceError
 
-# What COPY prints depends on these; the rest keeps a forgotten session from hurting the source.
-_SESSION = {
-    "client_encoding": "UTF8",
+# What COPY prints depends on these.
+TEXT_SETTINGS = {
     "DateStyle": "ISO, YMD",
     "IntervalStyle": "iso_8601",
     "TimeZone": "UTC",
     "extra_float_digits": "1",  # shortest text that reads back as the same float
     "bytea_output": "hex",
+}
+# The rest keeps a forgotten session from hurting the source.
+_SESSION = {
+    "client_encoding": "UTF8",
+    **TEXT_SETTINGS,
     "search_path": "",  # nothing of the source's schemas can shadow a function or type that we name
     "row_security": "off",  # a policy that would silently filter rows becomes an error
     "synchronize_seqscans": "off",  # rows come in heap order, so an unchanged table exports the same bytes

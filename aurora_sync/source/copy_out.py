@@ -74,17 +74,28 @@ def copy_out(
     *,
     progress: Callable[[Progress], None] | None = None,
 ) -> int:
-    """Write the rows that ``where`` selects to the sink, in the caller's open transaction. Returns how many.
+    """Write the rows that ``where`` selects to the sink, in the caller's open transaction. Returns how many."""
+    return copy_rows(connection, table, select_statement(table, columns, where), sink, progress=progress)
+
+
+def copy_rows(
+    connection: Connection,
+    table: SourceTable,
+    statement: sql.Composable,
+    sink: Sink,
+    *,
+    progress: Callable[[Progress], None] | None = None,
+) -> int:
+    """The same of what a SELECT gives, whatever it reads.
 
     The format is PostgreSQL's CSV: NULL is an empty field without quotes, the empty string is ``""``, and
     values have the text that the session's settings give them. Raises SourceError when the server fails;
     then, and when the sink fails, the transaction is of no more use and the statement is cancelled.
     """
     write = sink.write if progress is None else _watched(sink.write, table.row_estimate, progress)
-    statement = sql.SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(select_statement(table, columns, where))
     with connection.cursor() as cursor:
         try:
-            cursor.copy_expert(statement, _File(write))
+            cursor.copy_expert(sql.SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(statement), _File(write))
         except psycopg2.Error as error:
             raise translate(error, where=table.qualified_name) from error
         except BaseException:

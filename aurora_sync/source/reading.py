@@ -20,12 +20,13 @@ from psycopg2.extensions import connection as Connection
 from aurora_sync.buckets import Buckets, Sums
 from aurora_sync.errors import Kind, SourceError
 from aurora_sync.increment import Adjusted, Canary, Column, Snapshot, Token
-from aurora_sync.relation import Fence, Observation, SourceTable, StreamFence
+from aurora_sync.relation import Fence, Observation, Outbox, OutboxFence, SourceTable, StreamFence
 from aurora_sync.source import catalogue, long_values, sums
 from aurora_sync.source.canary import read_back
 from aurora_sync.source.connection import pin
-from aurora_sync.source.copy_out import Progress, Sink, copy_out, count_rows, select_statement
+from aurora_sync.source.copy_out import Progress, Sink, copy_rows, count_rows, select_statement
 from aurora_sync.source.kafka import Kafka
+from aurora_sync.source.outbox import changes_statement, emptied
 
 # Transactions of this database that may have taken a clock value already. Walsenders and workers of other
 # databases have another datname; a session that hides its start shows up in the second number. A procedure that
@@ -162,6 +163,9 @@ class Reading:
                 before["stream"] = dataclasses.replace(
                     before["stream"], in_progress=tuple(in_progress), position=int(position)
                 )
+            if fence and fence.kind == "outbox" and self.table.outbox:
+                (snapshot,) = _one(cursor, "SELECT pg_current_snapshot()::text")
+                before["outbox"] = OutboxFence(snapshot, emptied(self._connection, self.table.outbox))
         self._assert_unchanged()
         return Observation(
             snapshot=Snapshot(xmin, xmax, now),
@@ -191,9 +195,16 @@ class Reading:
         where: sql.Composable | None,
         sink: Sink,
         progress: Callable[[Progress], None] | None = None,
+        *,
+        outbox: Outbox | None = None,
     ) -> int:
-        """Write the rows as CSV, in the observed snapshot. Returns how many."""
-        return copy_out(self._connection, self.table, columns, where, sink, progress=progress)
+        """Write the rows as CSV, in the observed snapshot. Returns how many. Of an ``outbox`` the rows that it names,
+        and the keys of those that are gone, instead."""
+        if outbox:
+            statement = changes_statement(self.table, outbox, columns)
+        else:
+            statement = select_statement(self.table, columns, where)
+        return copy_rows(self._connection, self.table, statement, sink, progress=progress)
 
     def held_by_older_rows(self, added: Sequence[Column], members: Mapping[str, int]) -> list[Column]:
         """What rows older than these columns hold, as ``missing`` of each; without the columns of which partitions,
@@ -308,7 +319,7 @@ class Reading:
         def definition(table: SourceTable | None) -> Any:
             if table is None:
                 return None
-            parts = table.columns, table.indexes, table.member_kinds, table.sequences
+            parts = table.columns, table.indexes, table.member_kinds, table.sequences, table.outbox
             return table.oid, table.triggers, table.trigger_version, *parts
 
         name = self.table.qualified_name

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from aurora_sync.errors import SourceError
+from aurora_sync.increment import Watermark
 from aurora_sync.relation import SourceTable
-from aurora_sync.source import catalogue
+from aurora_sync.source import catalogue, outbox
 from aurora_sync.source.connection import connect, database_name, describe
 from aurora_sync.source.kafka import Kafka
 from aurora_sync.source.reading import Reading
@@ -41,6 +42,12 @@ class Source:
         """Those of ``names`` that exist, by ``schema.name``; a fixed number of queries."""
         with connect(self.dsn) as connection:
             return catalogue.load(connection, names)
+
+    def acknowledge(self, table: SourceTable, watermark: Watermark) -> None:
+        """The target has everything as of this watermark: what an outbox has of it can go. Raises SourceError."""
+        if table.outbox and "snapshot" in watermark.value:
+            with connect(self.dsn, application_name="aurora_sync outbox") as connection:
+                outbox.acknowledge(connection, table.outbox, str(watermark.value["snapshot"]))
 
     @contextmanager
     def reading(self, schema: str, name: str, *, load_id: str = "") -> Iterator[Reading]:

@@ -7,6 +7,7 @@ from aurora_sync.strategies.dms import Dms
 from aurora_sync.strategies.full_snapshot import FullSnapshot
 from aurora_sync.strategies.integer import Integer
 from aurora_sync.strategies.logical import Logical
+from aurora_sync.strategies.outbox import ByOutbox
 from aurora_sync.strategies.timestamp import Timestamp
 from aurora_sync.strategies.xmin import Xmin
 
@@ -19,6 +20,7 @@ STRATEGIES: tuple[Strategy, ...] = (
     Logical(),
     Debezium(),
     Dms(),
+    ByOutbox(),
 )
 
 

@@ -14,7 +14,7 @@ from psycopg2 import sql
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.increment import Disposition, Watermark
-from aurora_sync.relation import Fence, Observation, SourceTable
+from aurora_sync.relation import Fence, Observation, Outbox, SourceTable
 from aurora_sync.strategies import horizon
 
 
@@ -35,6 +35,7 @@ class ReadPlan:
     scope: sql.Composable | None = None  # which rows the target should hold afterwards; None: all
     doubts: tuple[str, ...] = ()
     bound: str = ""
+    outbox: Outbox | None = None  # whose keys are read, those of rows that are gone as well: disposition CHANGES
 
     def warned(self, text: str) -> ReadPlan:
         return replace(self, warnings=(text, *self.warnings))
@@ -46,6 +47,7 @@ class Since:
 
     watermark: Watermark
     restarted: bool = False  # the server was restarted since: only the horizon, less a margin, is safe
+    only_scan: str = ""  # why no list of changes is enough, whoever keeps it: what happened to the table since
 
     def horizon_scan(self, at: Observation) -> sql.Composable:
         """Every row that the watermark's snapshot had not seen decided: right for any strategy's watermark."""

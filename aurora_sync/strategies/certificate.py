@@ -64,6 +64,8 @@ def certify(
         rests_on["stream"] = f"topic {value['topic']}, every message before {value['offsets']}"
     elif "slot" in value:
         rests_on["stream"] = f"replication slot {value['slot']}, every commit before LSN {value['lsn']:X}"
+    elif "snapshot" in value:
+        rests_on["outbox"] = f"triggers {value['outbox']}, every key that snapshot {value['snapshot']} sees"
     if value.get("fence"):
         rests_on["fence"] = str(value["fence"])
     return Certificate(level, changes, text, rests_on, findings, reconciled)

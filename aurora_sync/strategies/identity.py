@@ -91,7 +91,8 @@ def judge(stored: Watermark | None, at: Observation, covers: str, changes: Schem
         return Verdict(None, (*reseed, *_evolved(changes), *_long_transaction(at)))
     restarted = (stored.token.started, stored.token.counters_since) != (at.token.started, at.token.counters_since)
     findings = (*_findings(stored, at, restarted), *changes.findings, *_long_transaction(at))
-    return Verdict(Since(stored, restarted), findings, changes.backfill)
+    only_scan = next((found.text for found in findings if found.action is not Action.GO_ON), "")
+    return Verdict(Since(stored, restarted, only_scan), findings, changes.backfill)
 
 
 def covers(config: TableConfig, strategy: Strategy) -> str:

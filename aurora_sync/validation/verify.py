@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from aurora_sync.buckets import Buckets
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import RivalRunError
-from aurora_sync.increment import Evolution, Manifest, RowDifference, Verification
+from aurora_sync.increment import Disposition, Evolution, Manifest, RowDifference, Verification
 from aurora_sync.places import Places
 from aurora_sync.plan import Plan
 from aurora_sync.source.reading import Reading
@@ -84,7 +84,14 @@ class _Sides:
         load_id, stage = new_load_id(), self.places.stage
         with stage.attempt(found.table, load_id) as attempt:
             rows = self.reading.copy(columns, where, attempt)
-        staged = replace(self.manifest, load_id=load_id, prefix=attempt.prefix, files=attempt.files, columns=columns)
+        staged = replace(
+            self.manifest,
+            load_id=load_id,
+            prefix=attempt.prefix,
+            disposition=Disposition.UPSERT,
+            files=attempt.files,
+            columns=columns,
+        )
         layout = self._layout(staged)
         try:
             with _staging_table(self.session, layout):

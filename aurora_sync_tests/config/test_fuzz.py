@@ -147,7 +147,17 @@ def test_any_text_is_a_clear_error(tables_yaml: Path, text: str) -> None:
 RIGHT: dict[str, Sequence[str]] = {
     "table_name": ["t9", "legacy.t", "audit_?", "'[*]a[.]b'", "'*'", "'a[b'", "'[z-a]*'", "🦆", "'[[]'", "'[a--b]*'"],
     "schema": ["legacy", "'*'", "ünï", "a.b"],
-    "watermark_type": ["timestamp", "integer", "xmin", "composite", "full_snapshot", "logical", "debezium", "dms"],
+    "watermark_type": [
+        "timestamp",
+        "integer",
+        "xmin",
+        "composite",
+        "full_snapshot",
+        "logical",
+        "debezium",
+        "dms",
+        "outbox",
+    ],
     "watermark_col": ["id", "null", "Ü b"],
     "watermark_cols": ["[a, b]", "null"],
     "watermark_set_by": ["database", "application", "null"],

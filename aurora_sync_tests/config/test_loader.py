@@ -161,7 +161,7 @@ tabels: []
     assert found == [
         "2: defaults: delets: unknown key (did you mean 'deletes'?)",
         "5: table legacy.orders: watermark_type: found 'timestam'; allowed: timestamp, integer, xmin, composite, "
-        "full_snapshot, logical, debezium, dms (did you mean 'timestamp'?)",
+        "full_snapshot, logical, debezium, dms, outbox (did you mean 'timestamp'?)",
         "8: table legacy.stock: watermark_col: found 'id'; it belongs to watermark_type timestamp or integer, "
         "this is xmin",
         "9: table legacy.stock: lookback: found 'many'; allowed: a whole number",

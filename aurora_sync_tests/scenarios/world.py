@@ -14,9 +14,14 @@ from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 from aurora_sync import sync
+from aurora_sync.advisor import triggers
+from aurora_sync.advisor.backfill import backfill
+from aurora_sync.advisor.triggers import Made
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.increment import Receipt
 from aurora_sync.places import Places
+from aurora_sync.source import catalogue
+from aurora_sync.source.connection import connect
 from aurora_sync.source.source import Source
 from aurora_sync.stage.store import Store
 from aurora_sync.stage.writer import Stage
@@ -69,6 +74,16 @@ class World:
                 for statement in statements:
                     cursor.execute(statement)
                 return cursor.fetchall() if cursor.description else []
+
+    def make(self, config: TableConfig, made: Made = Made.outbox) -> None:
+        """Give the table its triggers, as `aurora-sync triggers apply` does."""
+        key = config.schema_, config.table_name
+        with connect(self.dsn) as connection:
+            table = catalogue.load(connection, [key])[config.qualified_name]
+            steps = triggers.plan(connection, table, made, reader="", key=config.primary_key)
+            assert list(triggers.apply(connection, steps))
+            if made is Made.audit_columns:
+                list(backfill(connection, table))
 
     @contextmanager
     def session(self) -> Iterator[Connection]:

@@ -49,8 +49,8 @@ def before(owner: Any, name: str) -> None:
 def in_mid_copy() -> None:
     original = Reading.copy
 
-    def copy(self: Reading, columns: Any, where: Any, sink: Any, progress: Any = None) -> int:
-        return original(self, columns, where, _Short(sink), progress)
+    def copy(self: Reading, columns: Any, where: Any, sink: Any, progress: Any = None, *, outbox: Any = None) -> int:
+        return original(self, columns, where, _Short(sink), progress, outbox=outbox)
 
     Reading.copy = copy  # type: ignore[method-assign]
 

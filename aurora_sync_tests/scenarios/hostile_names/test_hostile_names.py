@@ -94,14 +94,17 @@ def test_every_statement_takes_any_name_and_value(
         execute("INSERT INTO {bag} SELECT {value}, {value} FROM generate_series(1, 3)")
         hard = {"table_name": name, "watermark_type": "xmin", "schema": other}
         bag = {"table_name": name[:61] + "_b", "watermark_type": "full_snapshot", "schema": other}
-        entries = [hard, hard | {"target_table": f"{name[:60]}_d", "deletes": "soft"}, bag]
+        outbox = hard | {"target_table": f"{name[:60]}_o", "watermark_type": "outbox"}
+        entries = [hard, hard | {"target_table": f"{name[:60]}_d", "deletes": "soft"}, bag, outbox]
         tables = [TableConfig.model_validate(entry) for entry in entries]
+        world.make(tables[3])
         for table in tables:
             world.sync(table)
         with world.places.warehouse.session() as session:
             session.query("CREATE TABLE T (CANARY INT)")
         execute("UPDATE {t} SET {v} = {value} || 'new' WHERE {v} LIKE '%1'")
         execute("DELETE FROM {t} WHERE {v} LIKE '%2'")
+        assert world.sync(tables[3]).method == "outbox"
         execute("DELETE FROM {bag}")
         execute("INSERT INTO {bag} VALUES ({value}, NULL), (NULL, {value})")
         for table in tables:
@@ -110,7 +113,7 @@ def test_every_statement_takes_any_name_and_value(
         execute("ALTER TABLE {t} RENAME {v} TO {w}")
         execute("ALTER TABLE {t} ADD {v} int DEFAULT 7")
         execute("UPDATE {t} SET {v} = 8 WHERE {w} LIKE '%3'")
-        for table in tables[:2]:
+        for table in (*tables[:2], tables[3]):
             world.sync(table)
             assert world.assert_verified(table) == 45
         execute("TABLE t")

@@ -17,6 +17,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.increment import Disposition, Level, State, Watermark
 from aurora_sync.plan import Wish, plan_increment
 from aurora_sync.source import canary
+from aurora_sync.source.outbox import live_row_ending
 from aurora_sync.source.source import Source
 from aurora_sync.strategies import identity, strategy_for
 from aurora_sync.warehouse.ddl import target_name
@@ -110,21 +111,27 @@ class Replica:
         with self.source.reading(self.config.schema_, self.config.table_name) as reading:
             plan = plan_increment(self.config, reading, state, Wish())
             lines = Lines()
-            assert reading.copy(plan.columns, plan.read.where, lines) == len(lines.rows())
-        newest = canary.pick(lines.text(), plan.columns, plan.key, plan.at.snapshot, identity.CANARIES)
+            copied = reading.copy(plan.columns, plan.read.where, lines, outbox=plan.read.outbox)
+            assert copied == len(lines.rows())
+            table = reading.table
+        ending = live_row_ending(plan.read.outbox) if plan.read.outbox else b""
+        newest = canary.pick(lines.text(), plan.columns, plan.key, plan.at.snapshot, identity.CANARIES, ending=ending)
         after = plan.after(identity.canaries(self.watermark, plan.at, newest))
         self.methods[plan.read.method] += 1
         self.exported += len(lines.rows())
         if plan.read.disposition is Disposition.REPLACE:
             self.rows.clear()
             self.appended.clear()
-        for id_, v, *_ in lines.rows():
+        for id_, v, *more in lines.rows():
             if self.config.append_only:
                 self.appended[id_, v] += 1
+            elif plan.read.disposition is Disposition.CHANGES and more[2] == "D":
+                self.rows.pop(id_, None)
             else:
                 self.rows[id_] = v
         # Through its JSON form, as a run's watermark reaches the next one.
         self.watermark = Watermark.from_json(after.to_json())
+        self.source.acknowledge(table, self.watermark)
         self.certified = plan.certificate.level is Level.CERTIFIED
 
     def held(self) -> Truth:

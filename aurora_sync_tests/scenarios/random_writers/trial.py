@@ -16,7 +16,7 @@ from unittest import mock
 
 import psycopg2
 
-from aurora_sync.config.tables import TableConfig
+from aurora_sync.config.tables import TableConfig, WatermarkType
 from aurora_sync.source.source import Source
 from aurora_sync.strategies import clock
 from aurora_sync_tests.scenarios.random_writers.replicas import (
@@ -58,6 +58,7 @@ def our_replicas(dsn: str, ids: str) -> dict[str, Replica]:
         "timestamp": {"watermark_type": "timestamp", "watermark_col": "updated_at"},
         "composite": {"watermark_type": "composite", "watermark_cols": ["updated_at", "id"]},
         "full_snapshot": {"watermark_type": "full_snapshot"},
+        "outbox": {"watermark_type": "outbox"},
         "append": {"watermark_type": "xmin", "table_name": "history", "append_only": True},
     }
     return {
@@ -111,6 +112,7 @@ def trial(world: World, other_dsn: str, *, ids: str, seed: int, seconds: float) 
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute(TABLE.format(id=column, cache=cache))
+    world.make(TableConfig(table_name="t", watermark_type=WatermarkType.outbox))
     replicas, naive = our_replicas(dsn, ids), naive_replicas(dsn)
     ours: dict[str, Target] = {**replicas, **reconciled_targets(world, ids)}
     targets: list[Target] = [*ours.values(), *naive.values()]
@@ -130,6 +132,7 @@ def trial(world: World, other_dsn: str, *, ids: str, seed: int, seconds: float) 
     assert truths["history"].keys() == {f"{writer}/{n}" for writer, n in writers.journal}
     assert replicas["integer"].methods[expected_method] > 0, replicas["integer"].methods
     assert replicas["timestamp"].methods["clock fence"] > 0, replicas["timestamp"].methods
+    assert replicas["outbox"].methods["outbox"] > 0, replicas["outbox"].methods
     return Trial(
         ids,
         seed,

@@ -1,0 +1,414 @@
+"""Triggers that make a table easy to sync: what is missing of them, made and removed in steps that lock for a moment.
+
+============= ======================================================================================================
+outbox        an outbox, and row triggers that write the key of every changed row into it (source/outbox.py); the
+              table itself stays as it is. For ``watermark_type: outbox``
+audit_columns ``created_at`` and ``updated_at`` and a trigger that sets them, whatever the application writes; rows
+              that are there get an ``updated_at`` batch by batch (backfill.py). For ``watermark_type: timestamp``
+============= ======================================================================================================
+
+All that is made lies in the schema ``aurora_sync``, but for the triggers and the columns. Triggers are ENABLE ALWAYS,
+so that replicated writes fire them as well, and their names begin with zzz, so that of the BEFORE triggers ours has the
+last word (correctness.md, section 4).
+"""
+
+# ruff: noqa: S608 - every name in a body went through _quoted()
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import psycopg2.errors
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
+from aurora_sync.errors import ConfigError, Kind, SourceError
+from aurora_sync.relation import SCHEMA, SourceTable
+from aurora_sync.source.connection import TEXT_SETTINGS
+from aurora_sync.source.outbox import EMPTIED, NOTHING, XID, name_of
+from aurora_sync.validation.preflight import possible_key
+
+UPDATED, CREATED = "updated_at", "created_at"
+ROW_TRIGGER, TRUNCATE_TRIGGER, COLUMNS_TRIGGER = "zzz_aurora_sync_row", "zzz_aurora_sync_truncate", "zzz_aurora_sync"
+_MARK = "made by aurora-sync triggers"
+
+# Their text depends on no setting of the session.
+_PLAIN = {"int2", "int4", "int8", "text", "varchar", "bpchar", "uuid", "numeric", "bool"}
+
+_CATALOGUE_ONLY = "none on the table"
+_WRITERS_WAIT = (
+    "SHARE ROW EXCLUSIVE on {}: writers wait, readers do not; for milliseconds, once the transactions that are writing"
+    " it have ended"
+)
+_ALL_WAIT = "ACCESS EXCLUSIVE on {}: readers wait too; for milliseconds, once the transactions that use it have ended"
+
+
+class Made(StrEnum):
+    outbox = "outbox"
+    audit_columns = "audit_columns"
+
+
+@dataclass(frozen=True)
+class Step:
+    """``statements`` are one transaction. ``undo`` is what takes it back."""
+
+    what: str
+    statements: tuple[sql.Composable, ...]
+    lock: str
+    undo: tuple[sql.Composable, ...] = ()
+
+
+@dataclass(frozen=True)
+class Done:
+    step: Step
+    attempts: int
+    seconds: float  # that the last attempt took, with its wait for the lock
+
+
+@dataclass(frozen=True)
+class _There:
+    """What of ours is there already."""
+
+    schema: bool
+    schema_is_ours: bool
+    others: int  # tables and functions of other tables in the schema
+    outbox: tuple[str, ...] | None  # its key columns
+    functions: dict[str, str]  # name -> body
+    triggers: dict[str, tuple[str, ...]]  # on the table itself, with their arguments
+    role: str
+    granted: bool  # the role that reads may use the outbox
+
+
+def plan(
+    connection: Connection, table: SourceTable, made: Made, *, reader: str, key: Sequence[str] | None = None
+) -> list[Step]:
+    """What is still missing; ``reader`` is the role that syncs (empty: this one), ``key`` another merge key than the
+    primary key. Raises ConfigError where it cannot be made."""
+    there = _look(connection, table, reader)
+    if made is Made.outbox:
+        return list(_outbox(table, there, reader, tuple(key or key_of(table))))
+    return list(_audit_columns(table, there))
+
+
+def removal(connection: Connection, table: SourceTable) -> list[Step]:
+    """What takes all of it away, of both kinds, and leaves the table as it was before."""
+    there = _look(connection, table, reader="")
+    relation = sql.Identifier(table.schema, table.name)
+    steps: list[Step] = []
+    outbox, audit = _outbox_name(table), _audit_name(table)
+    on = table.qualified_name
+    for trigger in there.triggers:
+        drop = (sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(trigger), relation),)
+        steps.append(Step(f"drop trigger {trigger}", drop, _ALL_WAIT.format(on)))
+    for column in there.triggers.get(COLUMNS_TRIGGER, ()):
+        drop = (sql.SQL("ALTER TABLE {} DROP COLUMN {}").format(relation, sql.Identifier(column)),)
+        steps.append(Step(f"drop column {column}, which `triggers apply` added", drop, _ALL_WAIT.format(on)))
+    for name in (outbox, audit):
+        if name in there.functions:
+            drop = (sql.SQL("DROP FUNCTION {}()").format(sql.Identifier(SCHEMA, name)),)
+            steps.append(Step(f"drop function {SCHEMA}.{name}", drop, _CATALOGUE_ONLY))
+    if there.outbox:
+        drop = (sql.SQL("DROP TABLE {}").format(sql.Identifier(SCHEMA, outbox)),)
+        steps.append(Step(f"drop the outbox, table {SCHEMA}.{outbox}", drop, _CATALOGUE_ONLY))
+    if steps and there.schema_is_ours and not there.others:
+        drop = (sql.SQL("DROP SCHEMA {}").format(sql.Identifier(SCHEMA)),)
+        steps.append(Step(f"drop schema {SCHEMA}, which nothing else uses", drop, _CATALOGUE_ONLY))
+    return steps
+
+
+def apply(
+    connection: Connection,
+    steps: Sequence[Step],
+    *,
+    lock_timeout: str = "2s",
+    attempts: int = 30,
+    on_wait: Callable[[Step, int], object] = lambda *_: None,
+) -> Iterator[Done]:
+    """Run the steps one by one, each in a transaction that waits no longer than ``lock_timeout`` for a lock: behind it
+    everybody else would wait as well. Then it stands back for twice as long and tries again.
+
+    Safe to kill anywhere: what was done is not planned again. Raises SourceError, transient when the lock was never to
+    be had.
+    """
+    for step in steps:
+        for attempt in range(1, attempts + 1):
+            began = time.monotonic()
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute("BEGIN READ WRITE")
+                    cursor.execute("SELECT set_config('lock_timeout', %s, true)", (lock_timeout,))
+                    for statement in step.statements:
+                        cursor.execute(statement)
+                    cursor.execute("COMMIT")
+                yield Done(step, attempt, time.monotonic() - began)
+                break
+            except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected) as error:
+                with connection.cursor() as cursor:
+                    cursor.execute("ROLLBACK")
+                if attempt == attempts:
+                    raise SourceError(
+                        f"{step.what}: no lock in {attempts} attempts of {lock_timeout}",
+                        hint="a transaction stays open on the table; what was done so far stays, run again",
+                        kind=Kind.TRANSIENT,
+                    ) from error
+                on_wait(step, attempt)
+                time.sleep(min(2 * (time.monotonic() - began), 10))
+            except psycopg2.errors.InsufficientPrivilege as error:
+                raise SourceError(
+                    f"{step.what}: {' '.join(str(error).split())}",
+                    hint="only the owner of a table may: AURORA_OWNER_DSN can name its login",
+                    kind=Kind.REFUSED,
+                ) from error
+
+
+def warnings(table: SourceTable, made: Made) -> list[str]:
+    """What the application should know before."""
+    key = ", ".join(possible_key(table))
+    if made is Made.outbox:
+        return [
+            f"a column of the key ({key}) that is renamed or dropped makes every write of {table.qualified_name} fail:"
+            " remove the triggers before, and apply them afterwards"
+        ]
+    found = [
+        "INSERT without a list of columns, and COPY of files without one, find two columns more than before",
+        "every row is written once more: as much WAL and dead space as the table has bytes, and a transaction under"
+        " REPEATABLE READ or SERIALIZABLE that updates a row of a batch fails and must be tried again",
+        "deletes leave no trace: give the table `reconcile:` in tables.yaml",
+    ]
+    if others := [t.name for t in table.triggers if t.on_update and t.enabled and not t.name.startswith("zzz_aurora")]:
+        found.append(f"the backfill fires triggers of the table: {', '.join(others)}")
+    return found
+
+
+def key_of(table: SourceTable) -> tuple[str, ...]:
+    """The key that the outbox has. Raises ConfigError where there is none."""
+    key = possible_key(table)
+    if table.kind not in "rp" or not key:
+        raise ConfigError(
+            "it has no primary key, and no unique index without NULLs, by which a row could be named"
+            if table.kind in "rp"
+            else "only a table has row triggers",
+            where=table.qualified_name,
+            hint="`aurora-sync assess` names the strategies that it can have",
+        )
+    return key
+
+
+def _outbox(table: SourceTable, there: _There, reader: str, key: tuple[str, ...]) -> Iterator[Step]:
+    name = _outbox_name(table)
+    if there.outbox is not None and set(there.outbox) != set(key):
+        raise ConfigError(
+            f"its outbox is of the key ({', '.join(there.outbox)}), and the table's is ({', '.join(key)})",
+            where=table.qualified_name,
+            hint="`aurora-sync triggers remove`, then apply again",
+        )
+    outbox, schema = sql.Identifier(SCHEMA, name), sql.Identifier(SCHEMA)
+    yield from _schema(there)
+    if there.outbox is None:
+        columns = sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(column)) for column in key)
+        ours = sql.SQL("{} xid8, {} pg_snapshot").format(sql.Identifier(XID), sql.Identifier(EMPTIED))
+        # It is filled and emptied all the time: vacuum must come by the number of rows, not by their share.
+        create = sql.SQL(
+            "CREATE TABLE {} ({}, {}) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000)"
+        ).format(outbox, columns, ours)
+        first = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(outbox, sql.Identifier(EMPTIED), sql.Literal(NOTHING))
+        undo = (sql.SQL("DROP TABLE {}").format(outbox),)
+        yield Step(f"create the outbox, table {SCHEMA}.{name}", (create, first), _CATALOGUE_ONLY, undo)
+    function = sql.SQL("{}()").format(outbox)
+    body = _outbox_body(table, key)
+    if there.functions.get(name) != body:
+        plain = all(c.base_type in _PLAIN for c in table.columns if c.name in key)
+        settings = [
+            sql.SQL("SET {} TO {}").format(sql.Identifier(setting), sql.Literal(to))
+            for setting, to in ({} if plain else TEXT_SETTINGS).items()
+        ]
+        create = sql.SQL(
+            "CREATE OR REPLACE FUNCTION {} RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
+            " SET search_path = pg_catalog, pg_temp {} AS {}"
+        ).format(function, sql.SQL(" ").join(settings), sql.Literal(body))
+        private = sql.SQL("REVOKE ALL ON FUNCTION {} FROM PUBLIC").format(function)
+        undo = (sql.SQL("DROP FUNCTION {}").format(function),)
+        yield Step(f"create the trigger function {SCHEMA}.{name}", (create, private), _CATALOGUE_ONLY, undo)
+    if reader not in ("", there.role) and not there.granted:
+        role = sql.Identifier(reader)
+        grants = (
+            sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, role),
+            sql.SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON {} TO {}").format(outbox, role),
+        )
+        revoke = (sql.SQL("REVOKE ALL ON {} FROM {}").format(outbox, role),)
+        yield Step(f"let role {reader} read and empty it", grants, _CATALOGUE_ONLY, revoke)
+    found = table.outbox
+    if not (found and found.complete and ROW_TRIGGER in there.triggers and TRUNCATE_TRIGGER in there.triggers):
+        events = {ROW_TRIGGER: "INSERT OR UPDATE OR DELETE", TRUNCATE_TRIGGER: "TRUNCATE"}
+        each = {ROW_TRIGGER: "ROW", TRUNCATE_TRIGGER: "STATEMENT"}
+        relation = sql.Identifier(table.schema, table.name)
+        made: list[sql.Composable] = []
+        undo_triggers: list[sql.Composable] = []
+        for trigger in events:
+            identifier = sql.Identifier(trigger)
+            drop = sql.SQL("DROP TRIGGER {} ON {}").format(identifier, relation)
+            made += [drop] if trigger in there.triggers else []
+            made.append(
+                sql.SQL("CREATE TRIGGER {} AFTER {} ON {} FOR EACH {} EXECUTE FUNCTION {}").format(
+                    identifier, sql.SQL(events[trigger]), relation, sql.SQL(each[trigger]), function
+                )
+            )
+            made.append(sql.SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER {}").format(relation, identifier))
+            undo_triggers.append(drop)
+        lock = (_ALL_WAIT if ROW_TRIGGER in there.triggers else _WRITERS_WAIT).format(table.qualified_name)
+        yield Step("create the triggers, for replicated writes as well", tuple(made), lock, tuple(undo_triggers))
+
+
+def _outbox_body(table: SourceTable, key: Sequence[str]) -> str:
+    """The text of each value is that of its output function, as COPY prints it: concat() calls that, a cast may not."""
+
+    def texts(row: str) -> str:
+        return ", ".join(f"concat({row}.{_quoted(name)})" for name in key)
+
+    outbox_name = f"{_quoted(SCHEMA)}.{_quoted(_outbox_name(table))}"
+    columns = ", ".join(map(_quoted, [XID, *key]))
+    into = f"INSERT INTO {outbox_name} ({columns})"
+    return f"""
+BEGIN
+    IF TG_OP = 'TRUNCATE' THEN
+        INSERT INTO {outbox_name} ({_quoted(XID)}) VALUES (pg_current_xact_id());
+        RETURN NULL;
+    END IF;
+    IF TG_OP <> 'INSERT' THEN
+        {into} VALUES (pg_current_xact_id(), {texts("OLD")});
+    END IF;
+    IF TG_OP = 'INSERT' OR (TG_OP = 'UPDATE' AND ROW({texts("NEW")}) IS DISTINCT FROM ROW({texts("OLD")})) THEN
+        {into} VALUES (pg_current_xact_id(), {texts("NEW")});
+    END IF;
+    RETURN NULL;
+END
+"""
+
+
+def _audit_columns(table: SourceTable, there: _There) -> Iterator[Step]:
+    if table.kind not in "rp" or table.inherits:
+        why = (
+            "its children by INHERITS would have none of its triggers"
+            if table.inherits
+            else "no table: no row triggers"
+        )
+        raise ConfigError(why, where=table.qualified_name)
+    name, relation = _audit_name(table), sql.Identifier(table.schema, table.name)
+    mine = there.triggers.get(COLUMNS_TRIGGER)
+    updated, created = table.column(UPDATED), table.column(CREATED)
+    if updated and updated.base_type != "timestamptz":
+        raise ConfigError(
+            f"it has a column {UPDATED} of type {updated.type_name}, which the time of a change does not fit into",
+            where=table.qualified_name,
+            hint="use --kind outbox, which leaves the table as it is",
+        )
+    added = mine if mine is not None else tuple(n for n, c in ((UPDATED, updated), (CREATED, created)) if c is None)
+    yield from _schema(there)
+    function = sql.SQL("{}()").format(sql.Identifier(SCHEMA, name))
+    body = _AUDIT_BODY
+    if there.functions.get(name) != body:
+        create = sql.SQL("CREATE OR REPLACE FUNCTION {} RETURNS trigger LANGUAGE plpgsql AS {}")
+        undo = (sql.SQL("DROP FUNCTION {}").format(function),)
+        what = f"create the trigger function {SCHEMA}.{name}"
+        yield Step(what, (create.format(function, sql.Literal(body)),), _CATALOGUE_ONLY, undo)
+    if mine is not None:
+        return
+    made: list[sql.Composable] = []
+    undo_all: list[sql.Composable] = []
+    for column in added:
+        identifier = sql.Identifier(column)
+        made.append(sql.SQL("ALTER TABLE {} ADD COLUMN {} timestamptz").format(relation, identifier))
+        undo_all.append(sql.SQL("ALTER TABLE {} DROP COLUMN {}").format(relation, identifier))
+    if CREATED in added:  # afterwards: rows that are there were not created now
+        clock = sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET DEFAULT pg_catalog.clock_timestamp()")
+        made.append(clock.format(relation, sql.Identifier(CREATED)))
+    trigger = sql.Identifier(COLUMNS_TRIGGER)
+    # Its arguments are the columns that go with it.
+    arguments = sql.SQL(", ").join(map(sql.Literal, added))
+    made.append(
+        sql.SQL("CREATE TRIGGER {} BEFORE INSERT OR UPDATE ON {} FOR EACH ROW EXECUTE FUNCTION {}({})").format(
+            trigger, relation, sql.Identifier(SCHEMA, name), arguments
+        )
+    )
+    made.append(sql.SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER {}").format(relation, trigger))
+    undo_all.insert(0, sql.SQL("DROP TRIGGER {} ON {}").format(trigger, relation))
+    named = f"add {' and '.join(added)}, and the trigger that sets them" if added else "create the trigger"
+    yield Step(named, tuple(made), _ALL_WAIT.format(table.qualified_name), tuple(undo_all))
+
+
+# An INSERT that brings an old time of its own would never be exported: the clock decides. Nothing else may stand here:
+# what the clock fence rests on is that this is all that the trigger does (strategies/clock.py).
+_AUDIT_BODY = f"""
+BEGIN
+    NEW.{UPDATED} := pg_catalog.clock_timestamp();
+    RETURN NEW;
+END
+"""
+
+
+def _schema(there: _There) -> Iterator[Step]:
+    if not there.schema:
+        schema = sql.Identifier(SCHEMA)
+        create = sql.SQL("CREATE SCHEMA {}").format(schema)
+        mark = sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, sql.Literal(_MARK))
+        drop = (sql.SQL("DROP SCHEMA {}").format(schema),)
+        yield Step(f"create schema {SCHEMA}", (create, mark), _CATALOGUE_ONLY, drop)
+
+
+def _look(connection: Connection, table: SourceTable, reader: str) -> _There:
+    names = [_outbox_name(table), _audit_name(table)]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _THERE,
+            {"schema": SCHEMA, "outbox": names[0], "names": names, "ours": [XID, EMPTIED]}
+            | {"mark": _MARK, "reader": reader},
+        )
+        ((exists, ours, others, key, role, granted),) = cursor.fetchall()
+        cursor.execute(_FUNCTIONS, (SCHEMA, names))
+        functions = dict(cursor.fetchall())
+        cursor.execute(_TRIGGERS_OF, (table.oid, SCHEMA, names))
+        triggers = {name: tuple(a for a in arguments.split("\\000") if a) for name, arguments in cursor.fetchall()}
+    return _There(exists, ours, others, key and tuple(key), functions, triggers, role, granted)
+
+
+_THERE = """
+SELECT n.oid IS NOT NULL, coalesce(obj_description(n.oid, 'pg_namespace') = %(mark)s, false),
+       (SELECT count(*) FROM pg_class WHERE relnamespace = n.oid AND relkind IN ('r', 'v', 'p', 'S', 'm', 'f')
+                                        AND relname <> %(outbox)s)
+       + (SELECT count(*) FROM pg_proc WHERE pronamespace = n.oid AND proname <> ALL(%(names)s)),
+       (SELECT array_agg(attname ORDER BY attnum)::text[] FROM pg_attribute
+         WHERE attrelid = o.oid AND attnum > 0 AND NOT attisdropped AND attname <> ALL(%(ours)s)),
+       current_user,
+       coalesce(o.oid IS NOT NULL AND r.oid IS NOT NULL AND has_schema_privilege(r.oid, n.oid, 'USAGE')
+                AND has_table_privilege(r.oid, o.oid, 'SELECT') AND has_table_privilege(r.oid, o.oid, 'INSERT')
+                AND has_table_privilege(r.oid, o.oid, 'UPDATE') AND has_table_privilege(r.oid, o.oid, 'DELETE'), false)
+  FROM (SELECT) one LEFT JOIN pg_namespace n ON n.nspname = %(schema)s
+  LEFT JOIN pg_class o ON o.relnamespace = n.oid AND o.relname = %(outbox)s AND o.relkind = 'r'
+  LEFT JOIN pg_roles r ON r.rolname = %(reader)s
+"""
+
+_FUNCTIONS = """
+SELECT p.proname, p.prosrc FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+ WHERE n.nspname = %s AND p.proname = ANY(%s)
+"""
+
+_TRIGGERS_OF = """
+SELECT g.tgname, encode(g.tgargs, 'escape') FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid
+  JOIN pg_namespace n ON n.oid = p.pronamespace
+ WHERE g.tgrelid = %s AND n.nspname = %s AND p.proname = ANY(%s) ORDER BY g.tgname
+"""
+
+
+def _outbox_name(table: SourceTable) -> str:
+    return name_of(table.schema, table.name)
+
+
+def _audit_name(table: SourceTable) -> str:
+    return name_of("columns of " + table.schema, table.name)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

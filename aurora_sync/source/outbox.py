@@ -1,0 +1,140 @@
+"""The outbox of a table: its form, the rows that it names, and how it is emptied.
+
+One table of the schema ``aurora_sync`` for each table that is synced, without an index. Its columns:
+
+========================= ============================================================================================
+a column for each of the  the key of a row that was written, as text: what COPY prints. All NULL: TRUNCATE
+key, of the same name
+``aurora_sync_xid``       the transaction that wrote it
+``aurora_sync_emptied``   of one row, which has nothing else: what this snapshot saw may have been taken out
+========================= ============================================================================================
+
+Keys are text so that nothing which the application does to a column can make the trigger fail: an integer key that
+becomes a bigint, say (correctness.md, section 4).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
+from aurora_sync.increment import Column
+from aurora_sync.relation import Outbox, SourceTable, Visible
+from aurora_sync.source.copy_out import value
+
+XID = "aurora_sync_xid"
+EMPTIED = "aurora_sync_emptied"
+# What a snapshot that saw nothing looks like.
+NOTHING = "1:1:"
+# Keys taken out in one transaction: what its locks hold up is short, and vacuum may come in between.
+BATCH = 100_000
+# PostgreSQL cuts longer names off.
+_LONGEST_NAME = 63
+
+
+def name_of(schema: str, table: str) -> str:
+    """Of the outbox, and of its trigger function: what it belongs to, within the length of a name.
+
+    >>> name_of("public", "orders")
+    'public.orders'
+    >>> name_of("s" * 40, "t" * 40)
+    'ssssssssssssssssssssssssssssssssssssssss.ttttttttttttt.36be1a26'
+    """
+    name = f"{schema}.{table}"
+    if len(name.encode()) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()[:8]
+    return f"{name.encode()[: _LONGEST_NAME - 9].decode(errors='ignore')}.{digest}"
+
+
+def changes_statement(table: SourceTable, outbox: Outbox, columns: Sequence[Column]) -> sql.Composed:
+    """Every key of the outbox once, with its row as the open snapshot sees it, or without, in the form of
+    warehouse/changes.py.
+
+    A row is found by its key's value, and has to have its text as well: of an update from 'a' to 'A', which are one
+    citext, 'a' is gone.
+    """
+    types = {column.name: sql.SQL(column.type_name) for column in table.columns}
+    keys = {name: sql.Identifier(name) for name in outbox.key}
+    read = [
+        sql.SQL("coalesce(b.{0}, k.{0}::{1}) AS {0}").format(keys[c.name], types[c.name])
+        if c.name in keys
+        else sql.SQL("b.{}").format(sql.Identifier(c.name))
+        for c in columns
+    ]
+    same = [sql.SQL("b.{0} = k.{0}::{1} AND concat(b.{0}) = k.{0}").format(key, types[n]) for n, key in keys.items()]
+    # No column can be called xmin or tableoid.
+    return sql.SQL(
+        "SELECT {values}, xmin, CASE WHEN tableoid IS NULL THEN 'D' ELSE 'U' END, NULL, 0, {origin}"
+        " FROM (SELECT {read}, coalesce(b.xmin::text::bigint, 0) AS xmin, b.tableoid"
+        " FROM (SELECT DISTINCT {keys} FROM {outbox} WHERE {first} IS NOT NULL) k"
+        " LEFT JOIN {table} b ON {same}) changed"
+    ).format(
+        values=sql.SQL(", ").join(map(value, columns)),
+        origin=sql.SQL(", ").join([sql.NULL] * len(keys)),
+        read=sql.SQL(", ").join(read),
+        keys=sql.SQL(", ").join(keys.values()),
+        outbox=sql.Identifier(*outbox.relation),
+        first=keys[outbox.key[0]],
+        table=sql.Identifier(table.schema, table.name),
+        same=sql.SQL(" AND ").join(same),
+    )
+
+
+def live_row_ending(outbox: Outbox) -> bytes:
+    """How :func:`changes_statement`'s line of a row that is there ends, behind its xmin."""
+    return b",U,,0" + b"," * len(outbox.key)
+
+
+def emptied(connection: Connection, outbox: Outbox) -> str | None:
+    """What was taken out, as the caller's snapshot sees it; None where the outbox does not say."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            sql.SQL("SELECT {0}::text FROM {1} WHERE {0} IS NOT NULL").format(
+                sql.Identifier(EMPTIED), sql.Identifier(*outbox.relation)
+            )
+        )
+        found = cursor.fetchall()
+    return found[0][0] if len(found) == 1 else None
+
+
+def acknowledge(connection: Connection, outbox: Outbox, snapshot: str) -> int:
+    """Take out what the snapshot saw, which is in the warehouse. Returns how many keys that were.
+
+    First the outbox remembers the snapshot, unless it remembers a later one: a target that has not seen what is about
+    to be taken out will know. Safe to kill anywhere, and to call again.
+    """
+    names = {
+        "outbox": sql.Identifier(*outbox.relation),
+        "xid": sql.Identifier(XID),
+        "emptied": sql.Identifier(EMPTIED),
+        "snapshot": sql.Literal(snapshot),  # not a parameter: a name may have a percent sign
+        "batch": sql.Literal(BATCH),
+    }
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only TO off")
+        cursor.execute("BEGIN")
+        cursor.execute(
+            sql.SQL("SELECT {emptied}::text FROM {outbox} WHERE {emptied} IS NOT NULL FOR UPDATE").format(**names)
+        )
+        found = [text for (text,) in cursor.fetchall()]
+        if not found:
+            cursor.execute(sql.SQL("INSERT INTO {outbox} ({emptied}) VALUES ({snapshot})").format(**names))
+        elif Visible.parse(snapshot).includes(Visible.parse(found[0])):
+            statement = "UPDATE {outbox} SET {emptied} = {snapshot} WHERE {emptied} IS NOT NULL"
+            cursor.execute(sql.SQL(statement).format(**names))
+        cursor.execute("COMMIT")
+        taken = 0
+        while True:
+            cursor.execute(
+                sql.SQL(
+                    "DELETE FROM {outbox} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {outbox}"
+                    " WHERE pg_visible_in_snapshot({xid}, {snapshot}::pg_snapshot) LIMIT {batch}))"
+                ).format(**names)
+            )
+            taken += cursor.rowcount
+            if cursor.rowcount < BATCH:
+                return taken

@@ -1,0 +1,316 @@
+"""``watermark_type: outbox``: whatever is done to a table, its triggers tell, and no transaction is passed over."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.errors import ConfigError, GuardError, Kind, SourceError
+from aurora_sync.increment import Receipt
+from aurora_sync.source.source import Source
+from aurora_sync_tests.scenarios.world import World, config
+
+T = config("t", "outbox")
+TABLE = "CREATE TABLE t (id int PRIMARY KEY, v text)"
+ROWS = "INSERT INTO t SELECT n, 'v' || n FROM generate_series(1, 20) n"
+OUTBOX = 'aurora_sync."public.t"'
+
+
+OFF = "ALTER TABLE t DISABLE TRIGGER zzz_aurora_sync_row"
+ON_AGAIN = "ALTER TABLE t ENABLE ALWAYS TRIGGER zzz_aurora_sync_row"
+
+
+def synced(world: World, *statements: str, table: TableConfig = T) -> None:
+    """The table with its triggers, synced twice: from now on by the outbox."""
+    world.execute(*(statements or (TABLE, ROWS)))
+    world.make(table)
+    world.sync(table)
+    assert world.sync(table).method == "outbox"
+
+
+def by_outbox(world: World, table: TableConfig = T) -> Receipt:
+    receipt = world.sync(table)
+    assert receipt.method == "outbox"
+    world.assert_equal(table)
+    return receipt
+
+
+def by_scan(world: World, because: str, table: TableConfig = T) -> Receipt:
+    """What the outbox does not tell comes by a scan, after which it is used again."""
+    receipt = world.sync(table)
+    assert because in " ".join(receipt.warnings)
+    assert receipt.method != "outbox"
+    world.assert_equal(table)
+    world.execute("UPDATE t SET v = 'after the scan' WHERE id = 1")
+    by_outbox(world, table)
+    return receipt
+
+
+def waiting(world: World) -> int:
+    """Keys that wait in the outbox."""
+    ((rows,),) = world.execute(f"SELECT count(*) FROM {OUTBOX} WHERE id IS NOT NULL")
+    return int(rows)
+
+
+def test_every_write_comes_with_the_next_run(world: World) -> None:
+    synced(world)
+    assert not by_outbox(world).changed
+    world.execute(
+        "INSERT INTO t VALUES (30, 'new'), (31, NULL)",
+        "UPDATE t SET v = 'updated' WHERE id = 1",
+        "UPDATE t SET id = 40 WHERE id = 2",
+        "DELETE FROM t WHERE id = 3",
+        "BEGIN; DELETE FROM t WHERE id = 4; INSERT INTO t VALUES (4, 'again'); COMMIT",
+        "BEGIN; INSERT INTO t VALUES (50, 'brief'); DELETE FROM t WHERE id = 50; COMMIT",
+        "UPDATE t SET v = upper(v) WHERE id > 15",
+        "INSERT INTO t VALUES (5, 'upsert') ON CONFLICT (id) DO UPDATE SET v = excluded.v",
+    )
+    receipt = by_outbox(world)
+    assert (receipt.certificate.level.value, receipt.certificate.changes) == (
+        "certified",
+        ("inserts", "updates", "deletes"),
+    )
+    assert waiting(world) == 0
+    assert not by_outbox(world).changed
+
+
+def test_transaction_in_flight_is_passed_over_by_the_usual_queue_and_not_by_ours(world: World) -> None:
+    """The usual queue is read by a number, and emptied up to the greatest one that was read."""
+    synced(world)
+    world.execute(
+        "CREATE TABLE queue (n bigserial, id int)",
+        "CREATE FUNCTION enqueue() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN INSERT INTO queue (id) VALUES (NEW.id); RETURN NULL; END $$",
+        "CREATE TRIGGER enqueue AFTER INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION enqueue()",
+    )
+    naive: dict[int, str] = {}
+
+    def naive_sync() -> None:
+        naive.update(world.execute("SELECT id, v FROM t WHERE id IN (SELECT id FROM queue)"))
+        (greatest,) = world.execute("SELECT max(n) FROM queue")
+        with open_transaction:  # its number was taken already
+            open_transaction.commit()
+        world.execute(f"DELETE FROM queue WHERE n <= {greatest[0]}")
+
+    with world.open_transaction("INSERT INTO t VALUES (100, 'late')") as open_transaction:
+        world.execute("INSERT INTO t VALUES (101, 'early')")
+        receipt = world.sync(T)
+        assert (receipt.method, receipt.inserted, waiting(world)) == ("outbox", 1, 0)
+        naive_sync()
+    by_outbox(world)
+    naive.update(world.execute("SELECT id, v FROM t WHERE id IN (SELECT id FROM queue)"))
+    assert 100 not in naive
+    assert 101 in naive
+
+
+KEYS = {
+    "composite": ("a int, b text, v text, PRIMARY KEY (a, b)", "n, 'b' || n", "a = 3"),
+    "text": ("id text PRIMARY KEY, v text", "chr(64 + n) || ',\"''\\N' || chr(10)", "id LIKE 'C%'"),
+    "empty_text": ("id text PRIMARY KEY, v text", "repeat(' ', n - 1)", "id = '  '"),
+    "padded": ("id char(5) PRIMARY KEY, v text", "n::text", "id = '3'"),
+    "uuid": ("id uuid PRIMARY KEY, v text", "gen_random_uuid()", "v = 'v3'"),
+    "numeric": ("id numeric(20, 10) PRIMARY KEY, v text", "n / 7.0", "v = 'v3'"),
+    "timestamptz": ("id timestamptz PRIMARY KEY, v text", "'2026-10-25 00:00+00'::timestamptz + n * '20 min'::interval",
+                    "v = 'v3'"),
+    "date": ("id date PRIMARY KEY, v text", "date '2026-01-01' + n", "v = 'v3'"),
+    "bytea": ("id bytea PRIMARY KEY, v text", "decode(lpad(to_hex(n), 4, '0'), 'hex')", "v = 'v3'"),
+    "boolean": ("id boolean, n int, v text, PRIMARY KEY (id, n)", "n % 2 = 0, n", "v = 'v3'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_key_of_any_type_whatever_the_settings_of_the_writer(world: World, kind: str) -> None:
+    columns, value, third = KEYS[kind]
+    synced(
+        world, f"CREATE TABLE t ({columns})", f"INSERT INTO t SELECT {value}, 'v' || n FROM generate_series(1, 20) n"
+    )
+    with world.session() as connection, connection.cursor() as cursor:
+        cursor.execute("SET DateStyle TO 'SQL, DMY'; SET TimeZone TO 'Europe/Berlin'; SET bytea_output TO escape")
+        cursor.execute(f"UPDATE t SET v = 'updated' WHERE {third}")
+        cursor.execute("DELETE FROM t WHERE v IN ('v7', 'v8')")
+        cursor.execute(f"INSERT INTO t SELECT {value}, 'new' FROM generate_series(21, 23) n")
+        connection.commit()
+    receipt = by_outbox(world)
+    assert (receipt.inserted, receipt.updated, receipt.deleted) == (3, 1, 2)
+
+
+def test_keys_that_are_equal_and_not_the_same(world: World) -> None:
+    synced(
+        world,
+        "CREATE EXTENSION citext",
+        "CREATE TABLE t (id citext PRIMARY KEY, v text)",
+        "INSERT INTO t VALUES ('a', '1'), ('b', '2')",
+    )
+    world.execute("UPDATE t SET id = 'A' WHERE id = 'a'")
+    by_outbox(world)
+
+
+def test_partitions_cascades_and_replicated_writes(world: World) -> None:
+    synced(
+        world,
+        "CREATE TABLE parents (id int PRIMARY KEY)",
+        "INSERT INTO parents SELECT generate_series(1, 20)",
+        "CREATE TABLE t (id int PRIMARY KEY, v text, parent int REFERENCES parents ON DELETE CASCADE)"
+        " PARTITION BY RANGE (id)",
+        "CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (10)",
+        "CREATE TABLE t2 PARTITION OF t FOR VALUES FROM (10) TO (100) PARTITION BY RANGE (id)",
+        "CREATE TABLE t21 PARTITION OF t2 FOR VALUES FROM (10) TO (100)",
+        "INSERT INTO t SELECT n, 'v', n FROM generate_series(1, 20) n",
+    )
+    world.execute(
+        "UPDATE t1 SET v = 'straight into the leaf' WHERE id = 1",
+        "INSERT INTO t21 VALUES (50, 'so is this')",
+        "UPDATE t SET id = 60 WHERE id = 2",  # moves to another partition
+        "DELETE FROM parents WHERE id = 3",
+        "BEGIN; SET LOCAL session_replication_role TO replica;"
+        " UPDATE t SET v = 'replicated' WHERE id = 4; DELETE FROM t WHERE id = 5; COMMIT",
+    )
+    receipt = by_outbox(world)
+    assert (receipt.inserted, receipt.updated, receipt.deleted) == (2, 2, 3)
+
+
+def test_what_no_row_trigger_sees_is_scanned(world: World) -> None:
+    synced(world)
+    world.execute("TRUNCATE t")
+    with pytest.raises(GuardError, match="would empty"):
+        world.sync(T)
+    world.execute("INSERT INTO t VALUES (1, 'after it')")
+    world.sync(T, allow_deletes=True)
+    world.assert_equal(T)
+    world.execute("UPDATE t SET v = 'and so on'")
+    by_outbox(world)
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        [OFF, "DELETE FROM t WHERE id = 7", ON_AGAIN],
+        [OFF, "UPDATE t SET v = 'unseen'", ON_AGAIN],
+        [f"TRUNCATE {OUTBOX}", f"INSERT INTO {OUTBOX} (aurora_sync_emptied) VALUES ('1:1:')"],
+    ],
+    ids=["delete while off", "update while off", "outbox truncated"],
+)
+def test_triggers_that_were_off_for_a_moment(world: World, statements: list[str]) -> None:
+    synced(world)
+    world.execute(*statements)
+    by_scan(world, "its triggers were made anew, or touched, since the last run")
+
+
+def test_outbox_that_was_emptied_by_hand(world: World) -> None:
+    synced(world)
+    world.execute("DELETE FROM t WHERE id = 7", f"DELETE FROM {OUTBOX}")
+    by_scan(world, "it was emptied by hand")
+
+
+def test_two_deployments_on_one_outbox(world: World, tmp_path: Path) -> None:
+    """What one has emptied the other has not seen."""
+    other = World(world.dsn, f"{world.stage_url}/other", tmp_path / "other.duckdb")
+    synced(world)
+    other.sync(T)
+    for mine, theirs in [(world, other), (other, world)] * 2:
+        mine.execute("DELETE FROM t WHERE id = (SELECT max(id) FROM t)", "UPDATE t SET v = v || '!' WHERE id = 1")
+        mine.sync(T)
+        mine.assert_equal(T)
+        receipt = theirs.sync(T)
+        assert "another deployment empties it too" in " ".join(receipt.warnings)
+        theirs.assert_equal(T)
+
+
+def test_target_that_was_restored(world: World, tmp_path: Path) -> None:
+    synced(world)
+    shutil.copy(world.warehouse_path, tmp_path / "backup")
+    world.execute("DELETE FROM t WHERE id = 7", "UPDATE t SET v = 'lost with the target' WHERE id = 8")
+    by_outbox(world)
+    shutil.copy(tmp_path / "backup", world.warehouse_path)
+    world.execute("INSERT INTO t VALUES (100, 'after it')")  # a run without changes does not wake the target
+    by_scan(world, "or the target was restored")
+
+
+def test_outbox_that_cannot_be_emptied_is_read_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced(world)
+    world.execute("DELETE FROM t WHERE id = 7")
+    with monkeypatch.context() as patched:
+        patched.setattr(Source, "acknowledge", _raising(SourceError("the connection is gone", kind=Kind.TRANSIENT)))
+        receipt = by_outbox(world)
+    assert "the outbox was not emptied, and what is in it is read again: the connection is gone" in receipt.warnings
+    assert waiting(world) == 1
+    world.execute("INSERT INTO t VALUES (7, 'back')")
+    by_outbox(world)
+    assert waiting(world) == 0
+
+
+def test_killed_before_the_outbox_was_emptied(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced(world)
+    world.execute("UPDATE t SET v = 'once'")
+    with monkeypatch.context() as patched:
+        patched.setattr(Source, "acknowledge", _raising(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            world.sync(T)
+    world.execute("DELETE FROM t WHERE id < 5")
+    by_outbox(world)
+    assert waiting(world) == 0
+
+
+def _raising(error: BaseException) -> Callable[..., object]:
+    def acknowledge(*_: object) -> None:
+        raise error
+
+    return acknowledge
+
+
+def test_key_that_becomes_a_bigint_stops_no_writer(world: World) -> None:
+    synced(world)
+    world.execute(
+        "DELETE FROM t WHERE id = 7",
+        "ALTER TABLE t ALTER COLUMN id TYPE bigint",
+        f"INSERT INTO t VALUES ({2**40}, 'big')",
+    )
+    world.sync(T)
+    world.assert_equal(T)
+    world.execute(f"DELETE FROM t WHERE id = {2**40}")
+    by_outbox(world)
+
+
+def test_verification_and_reconcile_of_such_a_table(world: World) -> None:
+    table = config("t", "outbox", deletes="soft")
+    synced(world, table=table)
+    world.execute("DELETE FROM t WHERE id = 7", "UPDATE t SET v = 'x' WHERE id = 8", "INSERT INTO t VALUES (99, 'n')")
+    assert world.assert_verified(table) == 20
+    world.execute("DELETE FROM t WHERE id = 9")
+    world.sync(table, reconcile=True)
+    assert world.query('SELECT "ID" FROM "PUBLIC"."T" WHERE "_DELETED" ORDER BY 1') == [(7,), (9,)]
+    assert world.assert_verified(table) == 19
+
+
+def test_table_that_is_moved_here_from_another_strategy(world: World) -> None:
+    before = config("t", "xmin")
+    world.execute(TABLE, ROWS)
+    world.sync(before)
+    world.execute("DELETE FROM t WHERE id = 7")
+    world.make(T)
+    by_scan(world, "the last run did not read it")
+
+
+REFUSED = {
+    "no triggers": ((TABLE,), {}, "no trigger writes down which rows of public.t change"),
+    "another key": ((TABLE.replace("text", "text UNIQUE NOT NULL"),), {"primary_key": "v"}, r"write down \(id\)"),
+    "switched off": ((TABLE, OFF), {}, "do not fire for every row"),
+    "origin only": ((TABLE, "ALTER TABLE t ENABLE TRIGGER zzz_aurora_sync_row"), {}, "do not fire for every row"),
+    "a view": (("CREATE TABLE x (id int PRIMARY KEY)", "CREATE VIEW t AS TABLE x"), {"primary_key": "id"}, "trigger"),
+    "float": (("CREATE TABLE t (id float8 PRIMARY KEY)",), {}, "does not tell all values apart"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused(world: World, case: str) -> None:
+    (create, *more), keys, text = REFUSED[case]
+    world.execute(create)
+    if case in ("another key", "switched off", "origin only"):
+        world.make(T)
+    world.execute(*more)
+    with pytest.raises(ConfigError, match=text):
+        world.sync(config("t", "outbox", **keys))
