@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from aurora_sync import batch, cli_assess, cli_cdc, gc
+from aurora_sync import batch, cli_assess, cli_cdc, cli_triggers, gc
 from aurora_sync.batch import Batch
 from aurora_sync.config.loader import load
 from aurora_sync.config.schema import json_schema
@@ -203,20 +203,24 @@ def _clean(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _assess(arguments: argparse.Namespace) -> int:
-    with local_settings(STACK):
-        return cli_assess.assess(arguments)
-
-
-def _with_places(command: Callable[[argparse.Namespace, Settings, Places], int]) -> Command:
-    """Run a command on the places of the environment; without AURORA_DSN, on the local stack if there is one."""
+def _locally(command: Command) -> Command:
+    """Run a command in the environment; without AURORA_DSN, in that of the local stack if there is one."""
 
     def run_command(arguments: argparse.Namespace) -> int:
         with local_settings(STACK):
-            settings = Settings.from_environment(os.environ)
-            return command(arguments, settings, Places.from_settings(settings))
+            return command(arguments)
 
     return run_command
+
+
+def _with_places(command: Callable[[argparse.Namespace, Settings, Places], int]) -> Command:
+    """Run a command on the places of the environment."""
+
+    def run_command(arguments: argparse.Namespace) -> int:
+        settings = Settings.from_environment(os.environ)
+        return command(arguments, settings, Places.from_settings(settings))
+
+    return _locally(run_command)
 
 
 def _report(error: AuroraSyncError, arguments: argparse.Namespace, where: str = "") -> None:
@@ -389,7 +393,9 @@ def _parser() -> argparse.ArgumentParser:
     text = "logical replication: set up, look after, take down (watermark_type: logical)"
     cli_cdc.add_to(commands.add_parser("cdc", help=text, description=text), _with_places)
     text = "which strategy suits each table of the source, and why; needs AURORA_DSN alone"
-    cli_assess.add_to(command("assess", _assess, text))
+    cli_assess.add_to(command("assess", _locally(cli_assess.assess), text))
+    text = "triggers that make a table easy to sync: plan, apply, verify, remove (watermark_type: outbox)"
+    cli_triggers.add_to(commands.add_parser("triggers", help=text, description=text), _locally)
     command("schema", _schema, "print the JSON Schema of tables.yaml")
     demo = command("demo", _demo, "sync seven legacy tables of a local database, under concurrent writers")
     demo.add_argument("--seconds", type=float, default=10, help="how long the writers write (default: 10)")

@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,9 @@ def assess(arguments: argparse.Namespace) -> int:
     limits = _limits(arguments, path)
     with connect(source_of(os.environ)) as connection:
         existing = catalogue.existing(connection)
-        wanted = _chosen(existing, arguments.tables)
+        if not existing:
+            raise ConfigError("the database has no table that this role may see", hint="GRANT USAGE ON SCHEMA to it")
+        wanted = catalogue.matching(existing, arguments.tables)
         evidence = collect(connection, wanted)
         found = recommend(evidence, limits)
         proofs = {each.name: list(_proofs(connection, each)) for each in found} if arguments.prove else {}
@@ -82,18 +83,6 @@ def _limits(arguments: argparse.Namespace, path: Path) -> Advisor:
         raise ConfigError(
             [f"--{str(d['loc'][0]).replace('_', '-')}: {d['msg'].partition(', ')[2]}" for d in error.errors()]
         ) from error
-
-
-def _chosen(existing: Sequence[tuple[str, str]], patterns: Sequence[str]) -> list[tuple[str, str]]:
-    def matches(schema: str, name: str, pattern: str) -> bool:
-        return any(text == pattern or fnmatchcase(text, pattern) for text in (name, f"{schema}.{name}"))
-
-    unmatched = [p for p in patterns if not any(matches(schema, name, p) for schema, name in existing)]
-    if unmatched:
-        raise ConfigError([f"the database has no table {pattern!r} that this role may see" for pattern in unmatched])
-    if not existing:
-        raise ConfigError("the database has no table that this role may see", hint="GRANT USAGE ON SCHEMA to it")
-    return [(s, n) for s, n in existing if not patterns or any(matches(s, n, p) for p in patterns)]
 
 
 def _proofs(connection: Any, each: Recommendation) -> Iterator[Proof]:

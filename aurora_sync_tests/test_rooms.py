@@ -34,7 +34,7 @@ LEVELS = [
         "gc",
         "retries",
     },
-    {"orchestration", "embedded", "cli", "cli_assess", "cli_cdc", "lambda_handler", "definitions"},
+    {"orchestration", "embedded", "cli", "cli_assess", "cli_cdc", "cli_triggers", "lambda_handler", "definitions"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 

@@ -27,7 +27,7 @@ WITH RECURSIVE tree(oid) AS (
     SELECT %s::oid UNION SELECT i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
 )
 SELECT n.nspname, c.relname,
-       EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgname = ANY(%s) AND g.tgenabled = 'A')
+       EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgname = %s AND g.tgenabled = 'A')
   FROM tree t JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind <> 'p' ORDER BY 1, 2
 """
@@ -61,23 +61,31 @@ def trials(connection: Connection, table: SourceTable, made: Made) -> list[Trial
 
 
 def _all(cursor: Cursor, table: SourceTable, made: Made) -> Iterator[Trial]:
-    cursor.execute(_LEAVES, (table.oid, [ROW_TRIGGER, COLUMNS_TRIGGER]))
+    cursor.execute(_LEAVES, (table.oid, ROW_TRIGGER if made is Made.outbox else COLUMNS_TRIGGER))
     leaves = cursor.fetchall()
     cursor.execute(_CASCADES, (table.oid,))
     ((cascades,),) = cursor.fetchall()
     for role, by in _ROLES.items():
         if why := _become(cursor, role):
-            yield Trial("INSERT, UPDATE, DELETE, COPY", by, None, why)
+            always = all(always for _, _, always in leaves)
+            says = "that they are" if always else "that one is missing, or not"
+            why = f"{why}; the catalogue says of the triggers {says} ENABLE ALWAYS"
+            yield Trial("INSERT, UPDATE, DELETE and COPY", by, None if always else False, why)
             continue
         for schema, name, always in leaves:
             leaf = _Leaf(cursor, table, made, schema, name)
-            yield from leaf.trials(by, may_delete=role == "replica" or not cascades, always=always)
+            with _undone(cursor):
+                found = list(leaf.trials(by, may_delete=role == "replica" or not cascades, always=always))
+            yield from found
         if made is Made.outbox:
             yield _truncated(cursor, table, by)
 
 
 def _become(cursor: Cursor, role: str) -> str:
     """Empty, or why not."""
+    cursor.execute("SHOW session_replication_role")
+    if cursor.fetchall() == [(role,)]:
+        return ""
     try:
         with _undone(cursor, keep=True):
             cursor.execute(sql.SQL("SET LOCAL session_replication_role TO {}").format(sql.Identifier(role)))
@@ -95,55 +103,57 @@ class _Leaf:
     name: str
 
     def trials(self, by: str, *, may_delete: bool, always: bool) -> Iterator[Trial]:
-        """Of an empty leaf nothing can be tried, and what the catalogue says must do."""
+        """On one row, which nobody else can change meanwhile. Of an empty leaf nothing can be tried, and what the
+        catalogue says must do."""
         names = [c.name for c in self.table.columns if not c.generated]
         columns, relation = sql.SQL(", ").join(map(sql.Identifier, names)), sql.Identifier(self.schema, self.name)
-        self.cursor.execute(sql.SQL("SELECT ctid::text FROM ONLY {} LIMIT 1").format(relation))
+        lock = "SELECT ctid::text FROM ONLY {} LIMIT 1 FOR UPDATE SKIP LOCKED"
+        self.cursor.execute(sql.SQL(lock).format(relation))
         rows = self.cursor.fetchall()
         if not rows:
             state = "is there, ENABLE ALWAYS" if always else "is missing, or not ENABLE ALWAYS"
-            yield Trial(f"rows of {self._shown}", by, None if always else False, f"it is empty; the trigger {state}")
+            why = f"no row of it is free to be written; the trigger {state}"
+            yield Trial(f"rows of {self._shown}", by, None if always else False, why)
             return
         row = sql.SQL("ctid = {}::tid").format(sql.Literal(rows[0][0]))
         touch = sql.SQL("UPDATE ONLY {} SET {} WHERE {}").format(relation, self._assignment, row)
         delete = sql.SQL("DELETE FROM ONLY {} WHERE {}").format(relation, row)
-        with _undone(self.cursor):
-            self.cursor.execute(
-                sql.SQL("CREATE TEMP TABLE aurora_sync_trial ON COMMIT DROP AS SELECT {} FROM ONLY {} WHERE {}").format(
-                    columns, relation, row
-                )
+        self.cursor.execute(
+            sql.SQL("CREATE TEMP TABLE aurora_sync_trial ON COMMIT DROP AS SELECT {} FROM ONLY {} WHERE {}").format(
+                columns, relation, row
             )
-            if self.made is Made.audit_columns:
-                old = sql.SQL("UPDATE pg_temp.aurora_sync_trial SET {}").format(self._assignment)
-                self.cursor.execute(old)
-            csv = io.StringIO()
-            self.cursor.copy_expert("COPY pg_temp.aurora_sync_trial TO STDOUT (FORMAT csv)", csv)
-            insert = sql.SQL(
-                "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT * FROM pg_temp.aurora_sync_trial"
-            ).format(relation, columns)
-            copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(relation, columns)
+        )
+        if self.made is Made.audit_columns:
+            old = sql.SQL("UPDATE pg_temp.aurora_sync_trial SET {}").format(self._assignment)
+            self.cursor.execute(old)
+        csv = io.StringIO()
+        self.cursor.copy_expert("COPY pg_temp.aurora_sync_trial TO STDOUT (FORMAT csv)", csv)
+        insert = sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT * FROM pg_temp.aurora_sync_trial").format(
+            relation, columns
+        )
+        copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(relation, columns)
 
-            def again(write: Callable[[], object]) -> Callable[[], object]:
-                def delete_and_write() -> None:
-                    self.cursor.execute(delete)
-                    self._forget()
-                    write()
+        def again(write: Callable[[], object]) -> Callable[[], object]:
+            def delete_and_write() -> None:
+                self.cursor.execute(delete)
+                self._forget()
+                write()
 
-                return delete_and_write
+            return delete_and_write
 
-            def copied() -> None:
-                csv.seek(0)
-                self.cursor.copy_expert(copy, csv)
+        def copied() -> None:
+            csv.seek(0)
+            self.cursor.copy_expert(copy, csv)
 
-            yield self._trial("UPDATE", by, lambda: self.cursor.execute(touch))
-            if not may_delete:
-                why = "a foreign key would change or delete rows of other tables as well"
-                yield Trial(f"DELETE, INSERT and COPY of {self._shown}", by, None, why)
-                return
-            if self.made is Made.outbox:
-                yield self._trial("DELETE", by, lambda: self.cursor.execute(delete))
-            yield self._trial("INSERT", by, again(lambda: self.cursor.execute(insert)))
-            yield self._trial("COPY", by, again(copied))
+        yield self._trial("UPDATE", by, lambda: self.cursor.execute(touch))
+        if not may_delete:
+            why = "a foreign key would change or delete rows of other tables as well"
+            yield Trial(f"DELETE, INSERT and COPY of {self._shown}", by, None, why)
+            return
+        if self.made is Made.outbox:
+            yield self._trial("DELETE", by, lambda: self.cursor.execute(delete))
+        yield self._trial("INSERT", by, again(lambda: self.cursor.execute(insert)))
+        yield self._trial("COPY", by, again(copied))
 
     @property
     def _shown(self) -> str:
@@ -163,7 +173,11 @@ class _Leaf:
                 self._forget()
                 write()
                 return Trial(what, by, self._fired())
-        except (psycopg2.errors.IntegrityError, psycopg2.errors.RaiseException) as error:
+        except (
+            psycopg2.errors.IntegrityError,
+            psycopg2.errors.RaiseException,
+            psycopg2.errors.LockNotAvailable,
+        ) as error:
             return Trial(what, by, None, " ".join(str(error).split()))
 
     def _forget(self) -> None:
@@ -220,6 +234,8 @@ def _undone(cursor: Cursor, *, keep: bool = False) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        cursor.execute("ROLLBACK TO SAVEPOINT trial")
+        cursor.execute("ROLLBACK TO SAVEPOINT trial; RELEASE SAVEPOINT trial")
         raise
-    cursor.execute("RELEASE SAVEPOINT trial" if keep else "ROLLBACK TO SAVEPOINT trial")
+    if not keep:
+        cursor.execute("ROLLBACK TO SAVEPOINT trial")
+    cursor.execute("RELEASE SAVEPOINT trial")

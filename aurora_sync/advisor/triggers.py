@@ -38,7 +38,7 @@ _MARK = "made by aurora-sync triggers"
 # Their text depends on no setting of the session.
 _PLAIN = {"int2", "int4", "int8", "text", "varchar", "bpchar", "uuid", "numeric", "bool"}
 
-_CATALOGUE_ONLY = "none on the table"
+_CATALOGUE_ONLY = "none on the table; takes milliseconds"
 _WRITERS_WAIT = (
     "SHARE ROW EXCLUSIVE on {}: writers wait, readers do not; for milliseconds, once the transactions that are writing"
     " it have ended"
@@ -65,7 +65,7 @@ class Step:
 class Done:
     step: Step
     attempts: int
-    seconds: float  # that the last attempt took, with its wait for the lock
+    seconds: float  # that the longest attempt took, with its wait for the lock: nobody waited longer for us
 
 
 @dataclass(frozen=True)
@@ -100,23 +100,58 @@ def removal(connection: Connection, table: SourceTable) -> list[Step]:
     steps: list[Step] = []
     outbox, audit = _outbox_name(table), _audit_name(table)
     on = table.qualified_name
-    for trigger in there.triggers:
-        drop = (sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(trigger), relation),)
-        steps.append(Step(f"drop trigger {trigger}", drop, _ALL_WAIT.format(on)))
-    for column in there.triggers.get(COLUMNS_TRIGGER, ()):
-        drop = (sql.SQL("ALTER TABLE {} DROP COLUMN {}").format(relation, sql.Identifier(column)),)
-        steps.append(Step(f"drop column {column}, which `triggers apply` added", drop, _ALL_WAIT.format(on)))
-    for name in (outbox, audit):
-        if name in there.functions:
-            drop = (sql.SQL("DROP FUNCTION {}()").format(sql.Identifier(SCHEMA, name)),)
-            steps.append(Step(f"drop function {SCHEMA}.{name}", drop, _CATALOGUE_ONLY))
+    # In one transaction: the triggers alone know which columns are ours.
+    gone = [sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(trigger), relation) for trigger in there.triggers]
+    columns = there.triggers.get(COLUMNS_TRIGGER, ())
+    gone += [sql.SQL("ALTER TABLE {} DROP COLUMN {}").format(relation, sql.Identifier(column)) for column in columns]
+    if gone:
+        named = f", and what `apply` added: column {' and column '.join(columns)}" if columns else ""
+        steps.append(Step(f"drop {', '.join(there.triggers)}{named}", tuple(gone), _ALL_WAIT.format(on)))
+    rest: list[sql.Composable] = []
+    names = [name for name in (outbox, audit) if name in there.functions]
+    rest += [sql.SQL("DROP FUNCTION {}()").format(sql.Identifier(SCHEMA, name)) for name in names]
     if there.outbox:
-        drop = (sql.SQL("DROP TABLE {}").format(sql.Identifier(SCHEMA, outbox)),)
-        steps.append(Step(f"drop the outbox, table {SCHEMA}.{outbox}", drop, _CATALOGUE_ONLY))
-    if steps and there.schema_is_ours and not there.others:
-        drop = (sql.SQL("DROP SCHEMA {}").format(sql.Identifier(SCHEMA)),)
-        steps.append(Step(f"drop schema {SCHEMA}, which nothing else uses", drop, _CATALOGUE_ONLY))
+        rest.append(sql.SQL("DROP TABLE {}").format(sql.Identifier(SCHEMA, outbox)))
+    if there.schema_is_ours and not there.others:
+        rest.append(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(SCHEMA)))
+    if rest:
+        steps.append(Step(f"drop what was made in schema {SCHEMA}", tuple(rest), _CATALOGUE_ONLY))
     return steps
+
+
+def there(connection: Connection, table: SourceTable) -> list[Made]:
+    """Which kinds of triggers it has of ours, complete or not."""
+    found = _look(connection, table, reader="")
+    outbox = {ROW_TRIGGER, TRUNCATE_TRIGGER} & set(found.triggers) or found.outbox
+    return [*([Made.outbox] if outbox else []), *([Made.audit_columns] if COLUMNS_TRIGGER in found.triggers else [])]
+
+
+def unfilled(connection: Connection, table: SourceTable, made: Made) -> int:
+    """About how many rows a backfill has to look at: 0 where there is none to do, or it was done (:func:`filled`)."""
+    if made is Made.outbox:
+        return 0
+    with connection.cursor() as cursor:
+        cursor.execute(_FILLED, (table.oid, COLUMNS_TRIGGER, _FILLED_MARK))
+        ((done,),) = cursor.fetchall()
+    return 0 if done else max(table.row_estimate, 1)
+
+
+def filled(table: SourceTable) -> Step:
+    """Remember that the backfill went through."""
+    note = sql.SQL("COMMENT ON TRIGGER {} ON {} IS {}").format(
+        sql.Identifier(COLUMNS_TRIGGER), sql.Identifier(table.schema, table.name), sql.Literal(_FILLED_MARK)
+    )
+    lock = f"SHARE UPDATE EXCLUSIVE on {table.qualified_name}: nobody waits who reads or writes it"
+    return Step("note that the backfill went through, as the trigger's comment", (note,), lock)
+
+
+def in_use(connection: Connection, table: SourceTable) -> Iterator[str]:
+    """The longest transactions that hold a lock on the table now, for a person: a step waits until they end."""
+    with connection.cursor() as cursor:
+        cursor.execute(_IN_USE, (table.oid,))
+        for pid, user, application, mode, seconds in cursor.fetchall():
+            who = f"{user or 'another role'} ({application})" if application else user or "another role"
+            yield f"process {pid} of {who} holds {mode} in a transaction of {seconds:,.0f} s"
 
 
 def apply(
@@ -134,6 +169,7 @@ def apply(
     be had.
     """
     for step in steps:
+        longest = 0.0
         for attempt in range(1, attempts + 1):
             began = time.monotonic()
             try:
@@ -143,11 +179,12 @@ def apply(
                     for statement in step.statements:
                         cursor.execute(statement)
                     cursor.execute("COMMIT")
-                yield Done(step, attempt, time.monotonic() - began)
+                yield Done(step, attempt, max(longest, time.monotonic() - began))
                 break
             except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected) as error:
                 with connection.cursor() as cursor:
                     cursor.execute("ROLLBACK")
+                longest = max(longest, time.monotonic() - began)
                 if attempt == attempts:
                     raise SourceError(
                         f"{step.what}: no lock in {attempts} attempts of {lock_timeout}",
@@ -173,7 +210,7 @@ def warnings(table: SourceTable, made: Made) -> list[str]:
             " remove the triggers before, and apply them afterwards"
         ]
     found = [
-        "INSERT without a list of columns, and COPY of files without one, find two columns more than before",
+        "COPY without a list of columns, and SELECT *, find the new columns at the end",
         "every row is written once more: as much WAL and dead space as the table has bytes, and a transaction under"
         " REPEATABLE READ or SERIALIZABLE that updates a row of a batch fails and must be tried again",
         "deletes leave no trace: give the table `reconcile:` in tables.yaml",
@@ -399,6 +436,24 @@ _TRIGGERS_OF = """
 SELECT g.tgname, encode(g.tgargs, 'escape') FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid
   JOIN pg_namespace n ON n.oid = p.pronamespace
  WHERE g.tgrelid = %s AND n.nspname = %s AND p.proname = ANY(%s) ORDER BY g.tgname
+"""
+
+
+_FILLED_MARK = "aurora-sync: every row has its updated_at"
+_FILLED = """
+SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = %s AND tgname = %s AND obj_description(oid, 'pg_trigger') = %s)
+"""
+
+_IN_USE = """
+WITH RECURSIVE tree(oid) AS (
+    SELECT %s::oid UNION SELECT i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
+)
+SELECT l.pid, a.usename, a.application_name, string_agg(DISTINCT l.mode, ', '),
+       coalesce(extract(epoch FROM clock_timestamp() - min(a.xact_start)), 0)::float
+  FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
+ WHERE l.locktype = 'relation' AND l.granted AND l.relation IN (SELECT oid FROM tree)
+   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.pid <> pg_backend_pid()
+ GROUP BY l.pid, a.usename, a.application_name ORDER BY 5 DESC LIMIT 3
 """
 
 

@@ -35,6 +35,9 @@ VARIABLES = (
         "always",
         secret=True,
     ),
+    Variable(
+        "AURORA_OWNER_DSN", "for `triggers`: the login that owns the tables, where AURORA_DSN does not", secret=True
+    ),
     Variable("AURORA_SYNC_STAGE", "where files are staged: `s3://bucket/prefix`", "always"),
     Variable("AURORA_SYNC_WAREHOUSE", "the target: `snowflake`, or `duckdb:PATH` for a local file", "always"),
     Variable("AURORA_SYNC_TABLES", "the file that names the tables", default="tables.yaml"),
@@ -139,6 +142,14 @@ def source_of(environ: Mapping[str, str]) -> str:
     return dsn
 
 
+def owner_of(environ: Mapping[str, str]) -> str:
+    """Who may change tables: AURORA_OWNER_DSN, or else AURORA_DSN. Raises ConfigError, which shows no secret."""
+    owner = environ.get("AURORA_OWNER_DSN", "").strip()
+    if problems := _unreadable({"AURORA_OWNER_DSN": owner}) or _dsn_problems(owner, "AURORA_OWNER_DSN"):
+        raise ConfigError(problems)
+    return owner or source_of(environ)
+
+
 def _snowflake(given: Mapping[str, str]) -> SnowflakeSettings:
     def value(name: str) -> str | None:
         return given[f"SNOWFLAKE_{name}"] or None
@@ -204,14 +215,14 @@ def _without_login(text: str) -> str:
     return re.sub(r"(?is)(pass\w*\s*=).*", r"\1***", text)
 
 
-def _dsn_problems(dsn: str) -> list[str]:
+def _dsn_problems(dsn: str, name: str = "AURORA_DSN") -> list[str]:
     try:
         if not dsn or _keeps_its_password(dsn, parse_dsn(dsn)):
             return []
     except ProgrammingError:  # its text quotes the string, password included
         pass
     return [
-        "AURORA_DSN: found a text that libpq cannot read (not shown, it may hold a password); allowed: "
+        f"{name}: found a text that libpq cannot read (not shown, it may hold a password); allowed: "
         "host=... dbname=... user=... password=..., in single quotes where a value holds spaces, or "
         "postgresql://user:password@host:5432/dbname, with special characters written as %XX"
     ]

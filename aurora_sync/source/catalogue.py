@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable
+from fnmatch import fnmatchcase
 from typing import Any
 
 from psycopg2.extensions import connection as Connection
 
+from aurora_sync.errors import ConfigError
 from aurora_sync.increment import Column
 from aurora_sync.relation import SCHEMA, Index, Outbox, Sequence, SourceTable, Trigger
 from aurora_sync.source.outbox import EMPTIED, XID
@@ -16,7 +18,7 @@ from aurora_sync.source.outbox import EMPTIED, XID
 _EXISTING = """
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition
-   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%%'
+   AND n.nspname NOT IN ('pg_catalog', 'information_schema', %(ours)s) AND n.nspname NOT LIKE 'pg\\_toast%%'
  ORDER BY 1, 2
 """
 
@@ -152,8 +154,21 @@ _NEXTVAL = re.compile(r"nextval\(E?'(?:[^']|'')*'::regclass\)")
 
 
 def existing(connection: Connection) -> list[tuple[str, str]]:
-    """(schema, name) of every table, view, materialized view and foreign table; partitions left out."""
-    return [(schema, name) for schema, name in _rows(connection, _EXISTING)]
+    """(schema, name) of every table, view, materialized view and foreign table, but partitions and what is ours."""
+    return [(schema, name) for schema, name in _rows(connection, _EXISTING, {"ours": SCHEMA})]
+
+
+def matching(existing: Collection[tuple[str, str]], patterns: Collection[str]) -> list[tuple[str, str]]:
+    """Those of ``existing`` that a pattern matches, a glob of the name or of ``schema.name``; all where there is none.
+    Raises ConfigError with every pattern that matches nothing."""
+
+    def matches(schema: str, name: str, pattern: str) -> bool:
+        return any(text == pattern or fnmatchcase(text, pattern) for text in (name, f"{schema}.{name}"))
+
+    unmatched = [p for p in patterns if not any(matches(schema, name, p) for schema, name in existing)]
+    if unmatched:
+        raise ConfigError([f"the database has no table {pattern!r} that this role may see" for pattern in unmatched])
+    return [(s, n) for s, n in existing if not patterns or any(matches(s, n, p) for p in patterns)]
 
 
 def load(connection: Connection, names: Iterable[tuple[str, str]]) -> dict[str, SourceTable]:

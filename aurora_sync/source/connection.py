@@ -71,8 +71,11 @@ _HINTS = {
 
 
 @contextmanager
-def connect(dsn: str, *, application_name: str = "aurora_sync", **more: Any) -> Iterator[Connection]:
-    """An autocommit connection with pinned settings, closed at the end; ``more`` is for psycopg2.
+def connect(
+    dsn: str, *, variable: str = "AURORA_DSN", application_name: str = "aurora_sync", **more: Any
+) -> Iterator[Connection]:
+    """An autocommit connection with pinned settings, closed at the end; ``dsn`` came from ``variable``, and ``more`` is
+    for psycopg2.
 
     Every psycopg2 error raised inside surfaces as :class:`SourceError` with its kind.
     """
@@ -88,7 +91,7 @@ def connect(dsn: str, *, application_name: str = "aurora_sync", **more: Any) -> 
         raise SourceError(
             f"cannot connect to PostgreSQL: {text}",
             where=describe(dsn),
-            hint=_CONNECTIONS if full else "check host, port, user, password and database in AURORA_DSN",
+            hint=_CONNECTIONS if full else f"check host, port, user, password and database in {variable}",
             kind=Kind.REFUSED if refused else Kind.TRANSIENT,
         ) from error
     try:

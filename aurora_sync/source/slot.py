@@ -199,7 +199,7 @@ def drain(
 @contextmanager
 def _replication(dsn: str, slot: str, publication: str) -> Iterator[Any]:
     """A cursor that streams the slot from where its reader confirmed it."""
-    factory = {"connection_factory": extras.LogicalReplicationConnection}
+    factory: dict[str, Any] = {"connection_factory": extras.LogicalReplicationConnection}
     with connect(dsn, application_name=f"aurora_sync {slot}", **factory) as connection:
         cursor: Any = connection.cursor()
         cursor.execute(f"SET wal_sender_timeout TO '{_SENDER_TIMEOUT}'")

@@ -129,6 +129,10 @@ def test_every_statement_takes_any_name_and_value(
     monkeypatch.setenv("AURORA_SYNC_TABLES", str(tmp_path / "tables.yaml"))
     for command in (["check"], ["plan"], ["reconcile"], ["verify"], ["status"], ["gc"]):
         assert main(command) == 0, command
+    glob = _literal(f"{other}.{name}")
+    for action, *options in (["plan"], ["verify"], ["apply", "--kind=audit_columns"], ["verify"], ["remove"]):
+        assert main(["triggers", action, glob, *options]) == 0, action
+    assert main(["triggers", "plan", glob]) == 1
 
 
 def _literal(name: str, special: str = "*?[") -> str:

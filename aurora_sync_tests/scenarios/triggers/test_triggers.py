@@ -1,0 +1,288 @@
+"""``aurora-sync triggers``: made and removed while others write, killed anywhere, and the table is as it was before."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+
+import pytest
+from psycopg2.extensions import connection as Connection
+
+from aurora_sync.advisor import triggers
+from aurora_sync.advisor.backfill import backfill
+from aurora_sync.advisor.fired import Trial, trials
+from aurora_sync.advisor.triggers import Made, Step
+from aurora_sync.cli import main
+from aurora_sync.embedded.stack import Stack
+from aurora_sync.errors import ConfigError, Kind, SourceError
+from aurora_sync.relation import SourceTable
+from aurora_sync.source import catalogue
+from aurora_sync.source.connection import connect
+from aurora_sync_tests.scenarios.world import World, config
+
+TABLE = "CREATE TABLE t (id int PRIMARY KEY, v text)"
+ROWS = "INSERT INTO t SELECT n, 'v' || n FROM generate_series(1, 1000) n"
+PARTITIONED = [
+    "CREATE TABLE t (id int PRIMARY KEY, v text) PARTITION BY RANGE (id)",
+    "CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (500)",
+    "CREATE TABLE t2 PARTITION OF t FOR VALUES FROM (500) TO (2000)",
+    ROWS,
+]
+BOTH = pytest.mark.parametrize("made", list(Made))
+BY_TIME = config("t", "timestamp", watermark_col="updated_at")
+
+
+@contextmanager
+def described(world: World, name: str = "t") -> Iterator[tuple[Connection, SourceTable]]:
+    with connect(world.dsn) as connection:
+        yield connection, catalogue.load(connection, [("public", name)])[f"public.{name}"]
+
+
+def planned(world: World, made: Made) -> list[Step]:
+    with described(world) as (connection, table):
+        return triggers.plan(connection, table, made, reader="")
+
+
+def removal(world: World) -> list[Step]:
+    with described(world) as (connection, table):
+        return triggers.removal(connection, table)
+
+
+def run(world: World, steps: list[Step]) -> None:
+    with described(world) as (connection, _):
+        list(triggers.apply(connection, steps))
+
+
+def tried(world: World, made: Made) -> list[Trial]:
+    with described(world) as (connection, table):
+        return trials(connection, table, made)
+
+
+def not_fired(world: World, made: Made) -> set[str]:
+    return {f"{trial.what}, {trial.by}" for trial in tried(world, made) if trial.fired is False}
+
+
+def schema_of(world: World, stack: Stack) -> str:
+    dump = [str(stack.postgres_bin / "pg_dump"), "--schema-only", world.dsn]
+    text = subprocess.run(dump, check=True, capture_output=True, text=True).stdout
+    # A token against SQL injection by psql, another one with every dump.
+    return "\n".join(line for line in text.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
+
+
+@BOTH
+def test_made_and_removed_under_pgbench(
+    world: World, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], made: Made
+) -> None:
+    """No transaction of the application fails, and afterwards the schema is byte for byte what it was."""
+    tables = ["pgbench_accounts", "pgbench_tellers", "pgbench_branches"]
+    monkeypatch.setenv("AURORA_DSN", world.dsn)
+    pgbench = [str(stack.postgres_bin / "pgbench"), "--no-vacuum"]
+    subprocess.run([*pgbench, "-i", "-q", "-s", "1", world.dsn], check=True, capture_output=True)
+    before = schema_of(world, stack)
+    writing = [*pgbench, "-c", "4", "-T", "8", "--random-seed=1", world.dsn]
+    rounds = 0
+    with subprocess.Popen(writing, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pgbench_run:
+        while pgbench_run.poll() is None:
+            options = ["--kind", made, "--lock-timeout", "500ms", "--busy", "1"]
+            assert main(["triggers", "apply", *tables, *options]) == 0
+            assert main(["triggers", "plan", *tables, "--kind", made]) == 0
+            assert main(["triggers", "verify", *tables]) == 0
+            assert main(["triggers", "remove", *tables, "--lock-timeout", "500ms"]) == 0
+            rounds += 1
+        assert pgbench_run.stdout is not None
+        output = pgbench_run.stdout.read()
+    waits = re.findall(r"longer than ([0-9,]+) ms", capsys.readouterr().out)
+    print(f"{rounds} rounds; nobody waited longer than {max(int(wait.replace(',', '')) for wait in waits)} ms")
+    assert pgbench_run.returncode == 0, output
+    assert "number of failed transactions: 0 (0.000%)" in output
+    assert rounds >= 2
+    assert schema_of(world, stack) == before
+
+
+@BOTH
+@pytest.mark.parametrize("statements", [[TABLE, ROWS], PARTITIONED], ids=["plain", "partitioned"])
+def test_killed_between_any_two_steps_it_goes_on(world: World, stack: Stack, made: Made, statements: list[str]) -> None:
+    world.execute(*statements)
+    before, steps = schema_of(world, stack), planned(world, made)
+    for done in range(len(steps) + 1):
+        run(world, steps[:done])
+        assert len(planned(world, made)) == len(steps) - done
+        run(world, planned(world, made))
+        assert not planned(world, made)
+        assert {trial.fired for trial in tried(world, made)} == {True}
+        gone = removal(world)
+        run(world, gone[:done])
+        run(world, removal(world))
+        assert not removal(world)
+        assert schema_of(world, stack) == before
+    assert world.execute("SELECT count(*) FROM t") == [(1000,)]
+
+
+def test_lock_that_is_not_to_be_had_holds_nobody_up(world: World) -> None:
+    world.execute(TABLE, ROWS)
+    waits: list[int] = []
+    with world.open_transaction("UPDATE t SET v = 'open' WHERE id = 1") as writer:
+
+        def others_write(step: Step, attempt: int) -> None:
+            world.execute("SET lock_timeout TO '1ms'", "UPDATE t SET v = 'meanwhile' WHERE id = 2")
+            waits.append(attempt)
+            if len(waits) == 5:
+                writer.commit()
+
+        with described(world) as (connection, table):
+            steps = triggers.plan(connection, table, Made.outbox, reader="")
+            with pytest.raises(SourceError, match="no lock in 3 attempts of 50ms") as error:
+                list(triggers.apply(connection, steps, lock_timeout="50ms", attempts=3, on_wait=others_write))
+            assert error.value.kind is Kind.TRANSIENT
+            assert len(list(triggers.in_use(connection, table))) == 1
+            (left,) = triggers.plan(connection, table, Made.outbox, reader="")
+            (done,) = triggers.apply(connection, [left], lock_timeout="50ms", on_wait=others_write)
+    assert waits == [1, 2, 1, 2, 3]
+    assert done.attempts == 4
+    assert not not_fired(world, Made.outbox)
+
+
+def test_backfill_that_was_interrupted_goes_on_and_waits_for_nobody(world: World) -> None:
+    world.execute(*PARTITIONED)
+    run(world, planned(world, Made.audit_columns))
+    without = "SELECT count(*) FROM t WHERE updated_at IS NULL"
+    with described(world) as (connection, table):
+        assert [p.rows > 0 for p in islice(backfill(connection, table, batch_rows=100, busy=1), 1)] == [True]
+    filled = dict(world.execute("SELECT id, updated_at FROM t WHERE updated_at IS NOT NULL"))
+    assert 0 < len(filled) < 1000
+    locked = "SELECT FROM t WHERE id IN (498, 499) FOR UPDATE"
+    with world.open_transaction(locked) as other, described(world) as (connection, table):
+        for _ in backfill(connection, table, batch_rows=100, busy=1):
+            if world.execute(f"{without} AND id < 500") == [(2,)]:  # all but those
+                other.rollback()
+    assert world.execute(without) == [(0,)]
+    now = dict(world.execute("SELECT id, updated_at FROM t"))
+    assert filled.items() <= now.items()
+    with described(world) as (connection, table):
+        assert not sum(progress.rows for progress in backfill(connection, table, busy=1))
+
+
+def test_verification_finds_what_would_not_fire_and_leaves_nothing(world: World) -> None:
+    world.execute(*PARTITIONED)
+    for made in Made:
+        run(world, planned(world, made))
+    content = 'SELECT (SELECT json_agg(t ORDER BY id)::text FROM t), (SELECT count(*) FROM aurora_sync."public.t")'
+    before = world.execute(content)
+    every = {f"{what} of public.{leaf}" for what in ("UPDATE", "INSERT", "COPY") for leaf in ("t1", "t2")}
+    by = ("the application", "replication")
+    found = {made: {f"{t.what}, {t.by}": t.fired for t in tried(world, made)} for made in Made}
+    assert found[Made.audit_columns] == {f"{what}, {who}": True for what in every for who in by}
+    deletes = {f"DELETE of public.{leaf}" for leaf in ("t1", "t2")} | {"TRUNCATE of public.t"}
+    assert found[Made.outbox] == {f"{what}, {who}": True for what in every | deletes for who in by}
+    assert world.execute(content) == before
+
+    world.execute("ALTER TABLE t2 DISABLE TRIGGER zzz_aurora_sync_row")
+    unseen = {f"{what} of public.t2, {who}" for what in ("UPDATE", "DELETE", "INSERT", "COPY") for who in by}
+    assert not_fired(world, Made.outbox) == unseen
+    world.execute("ALTER TABLE t2 ENABLE TRIGGER zzz_aurora_sync_row")
+    assert not_fired(world, Made.outbox) == {what for what in unseen if what.endswith("replication")}
+    world.execute("ALTER TABLE t DISABLE TRIGGER zzz_aurora_sync_truncate")
+    assert {what for what in not_fired(world, Made.outbox) if "TRUNCATE" in what} == {
+        f"TRUNCATE of public.t, {who}" for who in by
+    }
+    world.execute(
+        "CREATE FUNCTION undo() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$BEGIN NEW.updated_at := OLD.updated_at; RETURN NEW; END$$",
+        "CREATE TRIGGER zzzz BEFORE UPDATE ON t1 FOR EACH ROW EXECUTE FUNCTION undo()",
+        "UPDATE t1 SET v = v",
+    )
+    assert not_fired(world, Made.audit_columns) == {"UPDATE of public.t1, the application"}
+    world.execute("DELETE FROM t1")
+    (empty,) = {trial for trial in tried(world, Made.audit_columns) if trial.fired is None and trial.by == by[0]}
+    assert empty.why == "no row of it is free to be written; the trigger is there, ENABLE ALWAYS"
+
+
+def test_rows_that_others_hold_are_not_waited_for(world: World) -> None:
+    world.execute(TABLE, ROWS)
+    run(world, planned(world, Made.outbox))
+    with world.open_transaction("UPDATE t SET v = 'held'"):
+        found = tried(world, Made.outbox)
+    assert {trial.fired for trial in found} == {None}
+
+
+NAIVE = (
+    "ALTER TABLE t ADD updated_at timestamptz DEFAULT CURRENT_TIMESTAMP",
+    "CREATE FUNCTION update_updated_at_column() RETURNS trigger LANGUAGE plpgsql AS"
+    " $$BEGIN NEW.updated_at = CURRENT_TIMESTAMP; RETURN NEW; END$$",
+    "CREATE TRIGGER update_t_updated_at BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION update_updated_at_column()",
+)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "INSERT INTO t (id, v, updated_at) VALUES (2000, 'imported', '2001-01-01')",
+        "BEGIN; SET LOCAL session_replication_role TO replica; UPDATE t SET v = 'replicated' WHERE id = 1; COMMIT",
+    ],
+    ids=["insert with an old time", "replicated update"],
+)
+def test_write_that_the_usual_trigger_does_not_stamp_comes_with_ours(world: World, write: str) -> None:
+    world.execute(TABLE, ROWS, *NAIVE)
+    ((watermark,),) = world.execute("SELECT max(updated_at) FROM t")
+    world.execute(write)
+    with world.session() as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM t WHERE updated_at > %s", (watermark,))
+        assert cursor.fetchall() == [(0,)]  # the usual SQL loses it
+
+    world.execute("DROP TABLE t", TABLE, ROWS)
+    world.make(BY_TIME, Made.audit_columns)
+    world.sync(BY_TIME)
+    world.execute(write)
+    receipt = world.sync(BY_TIME)
+    assert (receipt.method, receipt.warnings, receipt.inserted + receipt.updated) == ("clock fence", (), 1)
+    world.assert_equal(BY_TIME)
+
+
+def test_audit_columns_of_a_table_that_has_one_already(world: World, stack: Stack) -> None:
+    """It is not ours, and stays."""
+    world.execute("CREATE TABLE t (id int PRIMARY KEY, updated_at timestamptz)", "INSERT INTO t VALUES (1), (2)")
+    before = schema_of(world, stack)
+    world.make(BY_TIME, Made.audit_columns)
+    assert world.execute("SELECT count(*) FROM t WHERE updated_at IS NULL") == [(0,)]
+    run(world, removal(world))
+    assert schema_of(world, stack) == before
+
+
+def test_column_that_something_depends_on_is_not_removed_by_halves(world: World, stack: Stack) -> None:
+    world.execute(TABLE, ROWS)
+    world.make(BY_TIME, Made.audit_columns)
+    world.execute("CREATE VIEW recent AS SELECT * FROM t WHERE updated_at > now() - interval '1 day'")
+    before = schema_of(world, stack)
+    with pytest.raises(SourceError, match=r"view public\.recent depends on column updated_at"):
+        run(world, removal(world))
+    assert schema_of(world, stack) == before
+    world.execute("DROP VIEW recent")
+    run(world, removal(world))
+    assert not removal(world)
+
+
+@pytest.mark.parametrize(
+    ("statement", "made", "because"),
+    [
+        ("CREATE TABLE t (v text)", Made.outbox, "no primary key, and no unique index without NULLs"),
+        ("CREATE VIEW t AS SELECT 1 AS id", Made.outbox, "only a table has row triggers"),
+        ("CREATE VIEW t AS SELECT 1 AS id", Made.audit_columns, "no table: no row triggers"),
+        ("CREATE TABLE t (); CREATE TABLE c () INHERITS (t)", Made.audit_columns, "its children by INHERITS"),
+        ("CREATE TABLE t (updated_at date)", Made.audit_columns, "has a column updated_at of type date"),
+    ],
+)
+def test_table_that_cannot_have_them(world: World, statement: str, made: Made, because: str) -> None:
+    world.execute(statement)
+    with pytest.raises(ConfigError, match=because):
+        planned(world, made)
+
+
+def test_key_that_changed_since(world: World) -> None:
+    world.execute("CREATE TABLE t (id int PRIMARY KEY, other int UNIQUE NOT NULL)")
+    run(world, planned(world, Made.outbox))
+    world.execute("ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (other)")
+    with pytest.raises(ConfigError, match=r"its outbox is of the key \(id\), and the table's is \(other\)"):
+        planned(world, Made.outbox)
