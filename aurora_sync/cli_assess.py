@@ -35,6 +35,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-replication", dest="replication", action="store_false", default=None, help="no replication slots"
     )
+    parser.add_argument("--no-ddl", dest="ddl", action="store_false", default=None, help="no triggers on tables")
     parser.add_argument(
         "--deletes-at-once", action="store_true", default=None, help="deletes must come with the next run"
     )
@@ -75,7 +76,7 @@ def assess(arguments: argparse.Namespace) -> int:
 def _limits(arguments: argparse.Namespace, path: Path) -> Advisor:
     """Those of tables.yaml, but for what the command line says."""
     known = load(path).advisor if path.exists() else Advisor()
-    names = ("replication", "deletes_at_once", "freshness", "max_read_per_day")
+    names = ("replication", "ddl", "deletes_at_once", "freshness", "max_read_per_day")
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     try:
         return Advisor(**(known.model_dump() | given))

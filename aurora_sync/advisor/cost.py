@@ -33,7 +33,8 @@ def estimate(option: str, table: TableEvidence, evidence: Evidence, limits: Advi
     changes = evidence.per_day(table.activity.written)
     whole = table.heap + table.toast
     if changes is None:
-        read = whole if option in ("full_snapshot", "xmin", "append_only") or not indexed else None
+        scans = option in ("full_snapshot", "xmin", "append_only") or (option != "outbox" and not indexed)
+        read = whole if scans else None
         return Cost(read, whole if option == "full_snapshot" else None, None)
     runs = min(most, changes)
     per_run = changes / runs if runs else 0.0
@@ -43,8 +44,10 @@ def estimate(option: str, table: TableEvidence, evidence: Evidence, limits: Advi
             return Cost(whole, whole, runs)
         case "logical":
             return Cost(changed * _WAL, changed, runs)
-        case "integer" | "timestamp" if indexed:
-            return Cost(int(min(whole, max(changed, per_run * PAGE if option == "timestamp" else 0))), changed, runs)
+        case "integer" if indexed:
+            return Cost(min(whole, changed), changed, runs)
+        case "outbox" | "timestamp" if indexed or option == "outbox":
+            return Cost(int(min(whole, max(changed, per_run * PAGE))), changed, runs)
         case _:
             return Cost(table.heap, changed, runs)
 

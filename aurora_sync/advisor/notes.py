@@ -32,6 +32,11 @@ def notes(found: TableEvidence) -> Iterator[str]:
         yield f"{share:.0%} of the updates are HOT; an index on a new column ends that"
     if found.toast:
         yield f"{human_bytes(found.toast)} lie out of line (TOAST): no log repeats them when an update leaves them"
+    if table.outbox:
+        yield (
+            f"triggers write its changes down in {'.'.join(table.outbox.relation)}, which grows until a sync with"
+            " watermark_type: outbox empties it, or `aurora-sync triggers remove` takes it away"
+        )
     if table.unlogged:
         yield "it is unlogged: no log has its changes, and a crash empties it"
     if table.subscribed:

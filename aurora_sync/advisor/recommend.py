@@ -120,13 +120,14 @@ def misfits(config: TableConfig, found: Recommendation, evidence: Evidence, limi
     name = name_of(config)
     if name not in BASE:
         return []
-    reasons = judged(config, name, found.table, evidence, limits).reasons
-    spoken = {reason.rule for reason in reasons if reason.points is None}
+    option = judged(config, name, found.table, evidence, limits)
+    spoken = {reason.rule for reason in option.reasons if reason.points is None}
     if not config.reconcile:
         spoken.add(DELETES_UNSEEN)
     if found.now and found.now.name != name:
         spoken |= GROWN
-    return [reason.text for reason in reasons if reason.rule in spoken]
+    missing = [f"it needs {need}" for need in option.needs if name == "outbox"]
+    return [reason.text for reason in option.reasons if reason.rule in spoken] + missing
 
 
 def _ranked(table: TableEvidence, evidence: Evidence, limits: Advisor) -> Recommendation:
@@ -156,6 +157,7 @@ def _configs(table: TableEvidence) -> Iterator[TableConfig]:
         return
     yield made(WatermarkType.xmin)
     yield made(WatermarkType.logical)
+    yield made(WatermarkType.outbox)
     if number := _number(table):
         yield made(WatermarkType.integer, watermark_col=number.name)
     if moment := _moment(table):
@@ -189,5 +191,7 @@ def _needs(case: Case) -> Iterator[str]:
         if set(case.table.replica_identities) - {"d"} or not case.table.table.primary_key:
             yield "a replica identity that has the key"
         yield "a publication and a replication slot: `aurora-sync cdc setup --apply`"
+    if case.lacks_triggers:
+        yield f"triggers on the table: `aurora-sync triggers plan {case.table.table.qualified_name}`"
     if case.option == "timestamp" and not case.evidence.sees_sessions:
         yield "GRANT pg_read_all_stats to this role, to see when open transactions began"

@@ -8,12 +8,14 @@ section 11; sizes are where the costs change their order, on a server that scans
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aurora_sync.advisor.cost import Cost, human_bytes, rows_were
 from aurora_sync.advisor.evidence import Evidence, TableEvidence
 from aurora_sync.config.tables import Advisor, TableConfig
 from aurora_sync.increment import Column
+from aurora_sync.relation import Outbox, SourceTable
+from aurora_sync.source.outbox import name_of
 from aurora_sync.strategies import strategy_for
 from aurora_sync.strategies.base import Strategy
 from aurora_sync.strategies.clock import kept_by_trigger
@@ -44,6 +46,18 @@ class Case:
         return self.table.table.column(self.config.watermark_col or "")
 
     @property
+    def with_triggers(self) -> SourceTable:
+        """The table as it is; for an outbox, as `aurora-sync triggers apply` would leave it."""
+        table = self.table.table
+        key = tuple(self.config.primary_key or table.primary_key)
+        made = Outbox(name_of(table.schema, table.name), key, complete=True, usable=True, version="")
+        return replace(table, outbox=made) if self.option == "outbox" else table
+
+    @property
+    def lacks_triggers(self) -> bool:
+        return self.option == "outbox" and bool(preflight.problems(self.config, self.table.table, self.strategy))
+
+    @property
     def is_indexed(self) -> bool:
         """Whether an index begins with the watermark column."""
         return any(
@@ -56,9 +70,17 @@ class Case:
         return f"since {self.evidence.since:%Y-%m-%d}" if self.evidence.since else "since the statistics began"
 
 
-ALL = ("full_snapshot", "xmin", "append_only", "integer", "timestamp", "logical")
+ALL = ("full_snapshot", "xmin", "append_only", "integer", "timestamp", "logical", "outbox")
 CURSORS = ("xmin", "integer", "timestamp")
-BASE = {"full_snapshot": 20, "xmin": 40, "append_only": 45, "integer": 45, "timestamp": 40, "logical": 40}
+BASE = {
+    "full_snapshot": 20,
+    "xmin": 40,
+    "append_only": 45,
+    "integer": 45,
+    "timestamp": 40,
+    "logical": 40,
+    "outbox": 35,
+}
 
 # Rules that speak against a strategy which a table has already, beside those that refuse it.
 DELETES_UNSEEN = "deletes at a reconcile"
@@ -78,7 +100,7 @@ def _size(case: Case) -> int:
 
 
 def _cannot(case: Case) -> str:
-    return "; ".join(preflight.problems(case.config, case.table.table, case.strategy))
+    return "; ".join(preflight.problems(case.config, case.with_triggers, case.strategy))
 
 
 def _updates(case: Case) -> str:
@@ -184,8 +206,17 @@ RULES = (
         when(lambda c: not c.limits.replication, "replication slots are not allowed here (advisor: replication)"),
     ),
     Rule(
+        "no DDL",
+        ("outbox",),
+        None,
+        when(
+            lambda c: not c.limits.ddl and c.lacks_triggers,
+            "it needs triggers on the table, which are not allowed here (advisor: ddl)",
+        ),
+    ),
+    Rule(
         "a reader",
-        ("integer", "timestamp", "logical"),
+        ("integer", "timestamp", "logical", "outbox"),
         None,
         when(
             lambda c: c.evidence.server.in_recovery,
@@ -243,13 +274,28 @@ RULES = (
     ),
     Rule("many NULLs", ("timestamp", "integer"), -15, _nulls),
     Rule(DELETES_UNSEEN, CURSORS, -10, _deletes_by_reconcile),
-    Rule("deletes at once", ("full_snapshot", "logical"), +15, _deletes_seen),
+    Rule("deletes at once", ("full_snapshot", "logical", "outbox"), +15, _deletes_seen),
     Rule("unknown mix", ("integer", "append_only"), -20, _nothing_written),
     Rule(
         "a slot to look after",
         ("logical",),
         -10,
         when(lambda _: True, "it reads changes alone; a slot keeps WAL at the source while no run comes"),
+    ),
+    Rule(
+        "triggers there",
+        ("outbox",),
+        +25,
+        when(lambda c: not c.lacks_triggers, "its triggers write down which rows change: a run reads those, by key"),
+    ),
+    Rule(
+        "triggers to make",
+        ("outbox",),
+        -10,
+        when(
+            lambda c: c.lacks_triggers,
+            "it reads changes alone, by the keys that triggers write down; they make every write of a row dearer",
+        ),
     ),
     Rule("WAL not logical", ("logical",), -15, _no_wal),
     Rule("replica identity", ("logical",), -5, _identity_needed),

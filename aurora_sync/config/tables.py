@@ -567,6 +567,7 @@ class Advisor(_Model):
     """What ``aurora-sync assess`` may propose."""
 
     replication: bool = Field(True, description="Whether a replication slot may be used.")
+    ddl: bool = Field(True, description="Whether tables may be given triggers.")
     deletes_at_once: bool = Field(False, description="Whether deletes must come with the next run, not by reconcile.")
     freshness: Duration = Field("1h", description="How often a table that changes is synced.")
     max_read_per_day: Size | None = Field(

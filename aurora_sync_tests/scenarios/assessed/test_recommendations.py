@@ -15,9 +15,9 @@ import pytest
 
 from aurora_sync.advisor import proposal
 from aurora_sync.advisor.notes import notes
-from aurora_sync.advisor.recommend import recommend
+from aurora_sync.advisor.recommend import Recommendation, misfits, recommend
 from aurora_sync.config.loader import expand, load
-from aurora_sync.config.tables import Advisor, WatermarkType
+from aurora_sync.config.tables import Advisor, TableConfig, WatermarkType
 from aurora_sync_tests.scenarios.assessed.conftest import evidence_of
 from aurora_sync_tests.scenarios.assessed.legacy_tables import TABLES
 from aurora_sync_tests.scenarios.world import World
@@ -102,6 +102,7 @@ def _write(world: World, dice: random.Random, number: int, stop: threading.Event
     ("limits", "table", "name", "words"),
     [
         (Advisor(replication=False), "baskets", "logical", "not allowed here"),
+        (Advisor(ddl=False), "baskets", "outbox", "needs triggers on the table, which are not allowed here"),
         (Advisor(deletes_at_once=True), "baskets", "xmin", "deletes have to come with the next run"),
         (Advisor(max_read_per_day="1MB", freshness="1m"), "tickets", "xmin", "allowed are 1.0 MB"),
     ],
@@ -113,6 +114,32 @@ def test_limits_refuse_what_they_exclude(legacy: World, limits: Advisor, table: 
     option = next(option for option in each.options if option.name == name)
     assert option.refused
     assert words in option.why
+
+
+def test_outbox_is_what_remains_where_neither_a_slot_nor_a_reconcile_will_do(legacy: World, world: World) -> None:
+    limits = Advisor(replication=False, deletes_at_once=True)
+    config = TableConfig(table_name="baskets", watermark_type=WatermarkType.outbox)
+
+    def found() -> tuple[Recommendation, list[str]]:
+        evidence = evidence_of(legacy)
+        each = next(r for r in recommend(evidence, limits) if r.table.table.name == "baskets")
+        return each, misfits(config, each, evidence, limits)
+
+    each, unfit = found()
+    assert each.best is not None
+    assert each.now is not None
+    assert (each.best.name, each.now.name) == ("outbox", "full_snapshot")
+    assert each.best.needs == ("triggers on the table: `aurora-sync triggers plan public.baskets`",)
+    assert unfit == ["it needs triggers on the table: `aurora-sync triggers plan public.baskets`"]
+    world.make(config)
+    world.execute('GRANT USAGE ON SCHEMA aurora_sync TO public; GRANT ALL ON aurora_sync."public.baskets" TO public')
+    each, unfit = found()
+    assert each.now is each.best
+    assert each.now is not None
+    assert (each.now.name, each.now.needs, unfit) == ("outbox", (), [])
+    assert "triggers write its changes down in aurora_sync.public.baskets" in "\n".join(notes(each.table))
+    world.execute("ALTER TABLE baskets DISABLE TRIGGER zzz_aurora_sync_row")
+    assert found()[1] == ["it needs triggers on the table: `aurora-sync triggers plan public.baskets`"]
 
 
 def test_an_entry_that_no_longer_fits_is_told_with_the_reason(legacy: World, tmp_path: Path) -> None:
