@@ -564,7 +564,7 @@ def _freshness_is_whole(schema: dict[str, Any]) -> None:
 
 
 class Advisor(_Model):
-    """What ``aurora-sync assess`` may propose."""
+    """What ``aurora-sync assess`` may propose, and when it is asked in Dagster."""
 
     replication: bool = Field(True, description="Whether a replication slot may be used.")
     ddl: bool = Field(True, description="Whether tables may be given triggers.")
@@ -572,6 +572,11 @@ class Advisor(_Model):
     freshness: Duration = Field("1h", description="How often a table that changes is synced.")
     max_read_per_day: Size | None = Field(
         None, description="What the sync of one table may read at the source in a day, such as 50GB."
+    )
+
+    schedule: Cron = Field("0 6 * * *", description="When the asset in Dagster assesses the tables (cron, UTC).")
+    prove: bool = Field(
+        False, description="Whether that asset scans tables that go by a timestamp, for rows whose timestamp lies."
     )
 
     @property

@@ -95,6 +95,11 @@ def verification_key(group: str, definitions: str) -> dg.AssetKey:
     return dg.AssetKey([definitions, group, "verification"])
 
 
+def assessment_key(definitions: str) -> dg.AssetKey:
+    """Of the asset that assesses the source; three parts, too."""
+    return dg.AssetKey([definitions, "advisor", "assessment"])
+
+
 def group(table: TableConfig) -> str:
     return table.group or name(table.schema_)
 

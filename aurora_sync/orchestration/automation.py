@@ -14,7 +14,7 @@ import dagster as dg
 from dagster import AutomationCondition
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.orchestration.assets import asset_key, group, verification_key
+from aurora_sync.orchestration.assets import assessment_key, asset_key, group, verification_key
 from aurora_sync.orchestration.slot_assets import op_name
 
 
@@ -77,6 +77,12 @@ def verifications(tables: Sequence[TableConfig], name: str) -> list[dg.ScheduleD
         )
         for cron, groups in sorted(by_cron.items())
     ]
+
+
+def assessment(cron: str, name: str) -> dg.ScheduleDefinition:
+    """The schedule ``<name>_assess``."""
+    job = _job(f"{name}_assess", [assessment_key(name)], {})
+    return _configured(job, cron, f"Tells at {cron} UTC which table's strategy no longer fits.")
 
 
 def _configured(job: dg.UnresolvedAssetJobDefinition, cron: str, description: str) -> dg.ScheduleDefinition:

@@ -11,7 +11,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from aurora_sync.config.loader import from_mapping
-from aurora_sync.config.tables import TableConfig, TableOptions, WatermarkType
+from aurora_sync.config.tables import Advisor, TableConfig, TableOptions, WatermarkType
 from aurora_sync.orchestration.factory import build_definitions
 
 
@@ -51,6 +51,7 @@ class _SchemaOf:
 
 
 Options = Annotated[dict[str, Any], _SchemaOf(TableOptions)]
+Limits = Annotated[dict[str, Any], _SchemaOf(Advisor)]
 Table = Annotated[dict[str, Any], _SchemaOf(TableConfig)]
 
 
@@ -68,7 +69,9 @@ class AuroraSync(dg.Component, dg.Model, dg.Resolvable):
     defaults: Annotated[Options, dg.Resolver(_resolved, model_field_type=Options)] = Field(default_factory=dict)
     tables: Annotated[list[Table], dg.Resolver(_resolved, model_field_type=list[Table])]
 
+    advisor: Annotated[Limits, dg.Resolver(_resolved, model_field_type=Limits)] = Field(default_factory=dict)
+
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The same merging of defaults, globs and checks as for tables.yaml. The folder's name is the prefix."""
-        mapping = {"defaults": self.defaults, "tables": self.tables}
+        mapping = {"defaults": self.defaults, "tables": self.tables, "advisor": self.advisor}
         return build_definitions(from_mapping(mapping, context.path / "defs.yaml"), name=context.path.name)

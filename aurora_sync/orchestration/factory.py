@@ -14,7 +14,7 @@ from aurora_sync.config.loader import SyncConfig, expand
 from aurora_sync.config.settings import Settings
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import AuroraSyncError, ConfigError
-from aurora_sync.orchestration import assets, automation, housekeeping, verification
+from aurora_sync.orchestration import assessment, assets, automation, housekeeping, verification
 from aurora_sync.orchestration.change_sensor import change_sensor
 from aurora_sync.orchestration.io_manager import AuroraSyncIOManager
 from aurora_sync.orchestration.resources import Connections
@@ -84,6 +84,7 @@ def build_definitions(
         verification.group_asset(group, members, connections, database=database, warehouse=warehouse, name=name)
         for group, members in groups.items()
     ]
+    definitions.append(assessment.assessment_asset(tables, config.advisor, connections, database=database, name=name))
     watched = [table for table in tables if table.schedule is None]
     return dg.Definitions(
         assets=definitions,
@@ -92,6 +93,7 @@ def build_definitions(
             *automation.schedules(tables, name),
             *automation.reconciliations(tables, name),
             *automation.verifications(tables, name),
+            automation.assessment(config.advisor.schedule, name),
             housekeeping.gc_schedule(tables, connections, name),
         ],
         sensors=[change_sensor(watched, connections, name)] if watched else [],

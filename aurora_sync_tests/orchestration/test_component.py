@@ -40,7 +40,8 @@ def test_scaffolded_component_is_a_table_that_loads() -> None:
         written = yaml.safe_load((Path(path) / "defs.yaml").read_text(encoding="utf-8"))
         assert written["attributes"] == {"tables": [{"table_name": "crm.customers", "watermark_type": "xmin"}]}
         with sandbox.load_component_and_build_defs(path) as (_, definitions):
-            assert keys(definitions) == {"aurora/source/crm/customers", "crm/customers", "crm/crm/verification"}
+            own = {"crm/crm/verification", "crm/advisor/assessment"}
+            assert keys(definitions) == {"aurora/source/crm/customers", "crm/customers"} | own
             assert set(definitions.resources or ()) == {"crm", "crm_io_manager"}
             definitions.get_repository_def().load_all_definitions()
 
@@ -53,6 +54,7 @@ def test_component_has_the_keys_and_defaults_of_tables_yaml() -> None:
                 {"table_name": "customers", "watermark_type": "xmin", "freshness": "2h"},
                 {"table_name": "orders", "watermark_type": "integer", "watermark_col": "id", "owners": ["team:x"]},
             ],
+            "advisor": {"schedule": "0 7 * * *"},
         }
     )
     specs = {spec.key.path[-1]: spec for spec in definitions.resolve_all_asset_specs() if len(spec.key.path) == 2}
@@ -61,7 +63,8 @@ def test_component_has_the_keys_and_defaults_of_tables_yaml() -> None:
         "orders": ["team:x"],
     }
     assert specs["customers"].freshness_policy is not None
-    assert [schedule.name for schedule in definitions.schedules or ()] == ["crm_0_2_x_x_x", "crm_gc_weekly"]
+    crons = {s.name: s.cron_schedule for s in definitions.schedules or () if isinstance(s, dg.ScheduleDefinition)}
+    assert crons == {"crm_0_2_x_x_x": "0 2 * * *", "crm_assess": "0 7 * * *", "crm_gc_weekly": "0 4 * * 0"}
 
 
 def test_values_may_be_templates(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,9 +129,11 @@ def test_thousand_tables_load_as_one_code_location(build: Build) -> None:
     )
     repository = build(text).get_repository_def()
     repository.load_all_definitions()
-    assert len(repository.asset_graph.materializable_asset_keys) == 1001  # and the verification of their group
-    assert len(repository.schedule_defs) == 4 + 1  # of gc
-    assert len(repository.job_names) <= 4 + 1 + 1 + 1  # never one for each table: loading them takes Dagster minutes
+    assert len(repository.asset_graph.materializable_asset_keys) == 1002  # and their verification and assessment
+    assert len(repository.schedule_defs) == 4 + 2  # of gc and the assessment
+    assert (
+        len(repository.job_names) <= 4 + 1 + 1 + 1 + 1
+    )  # never one for each table: loading them takes Dagster minutes
 
 
 def test_importing_the_definitions_loads_nothing_heavy(tmp_path: Path) -> None:

@@ -1,0 +1,153 @@
+"""One asset that assesses the source on a schedule (advisor/), with a check per table: does its strategy still fit?
+
+The checks are of this asset, not of the tables': one that is evaluated once a day looks un-evaluated after the next
+materialization of its table.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+
+from aurora_sync.advisor.cost import human_bytes
+from aurora_sync.advisor.evidence import Evidence, collect
+from aurora_sync.advisor.page import server_facts
+from aurora_sync.advisor.prove import prove
+from aurora_sync.advisor.recommend import Recommendation, misfits, name_of, recommend
+from aurora_sync.config.tables import Advisor, TableConfig, WatermarkType
+from aurora_sync.errors import AuroraSyncError
+from aurora_sync.orchestration import assets
+from aurora_sync.orchestration.resources import Connections
+from aurora_sync.source import catalogue
+from aurora_sync.source.connection import connect
+
+# Of transaction ids, if nothing were frozen any more: what is left of them on most servers lasts for months.
+WRAPAROUND_DAYS = 7
+WRAPAROUND = "transaction_ids"
+
+Unfit = dict[str, list[str]]  # by table: why its strategy does not fit; nothing where it does
+
+
+def assessment_asset(
+    tables: Sequence[TableConfig], limits: Advisor, connections: Connections, *, database: str, name: str
+) -> dg.AssetsDefinition:
+    """The asset ``<name>/advisor/assessment``. Reads the catalogue, and tables only where ``limits`` say so."""
+    key = assets.assessment_key(name)
+    checked = {check_name(table): table for table in tables}
+
+    @dg.asset(
+        key=key,
+        description="Which strategy suits each table, by the source's catalogue and statistics (docs/assess.md).",
+        check_specs=[
+            dg.AssetCheckSpec(WRAPAROUND, asset=key, description="The source does not run out of transaction ids."),
+            *(
+                dg.AssetCheckSpec(
+                    check,
+                    asset=key,
+                    description=f"{name_of(table)} still fits what is known of {table.qualified_name}.",
+                )
+                for check, table in checked.items()
+            ),
+        ],
+        group_name="assessment",
+        kinds={"postgres"},
+        pool=assets.pool(database),
+        retry_policy=assets.RETRIES,
+    )
+    def assess_tables() -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
+        try:
+            evidence, found, unfit = _assess(tables, limits, connections.places().source.dsn)
+        except AuroraSyncError as error:
+            raise assets.failure(error) from error
+        yield dg.MaterializeResult(metadata=_shown(tables, evidence, found, unfit))
+        days = evidence.days_to_wraparound
+        yield dg.AssetCheckResult(
+            check_name=WRAPAROUND,
+            passed=days is None or days >= WRAPAROUND_DAYS,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=server_facts(evidence).get("transaction ids", "The cluster is too young for a rate."),
+        )
+        for check, table in checked.items():
+            why = unfit[table.qualified_name]
+            yield dg.AssetCheckResult(
+                check_name=check,
+                passed=not why,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=_verdict(table, found.get(table.qualified_name), why),
+            )
+
+    return assess_tables
+
+
+def check_name(table: TableConfig) -> str:
+    return assets.asset_key(table).to_python_identifier()
+
+
+def _assess(
+    tables: Sequence[TableConfig], limits: Advisor, dsn: str
+) -> tuple[Evidence, dict[str, Recommendation], Unfit]:
+    with connect(dsn) as connection:
+        names = {*catalogue.existing(connection), *((table.schema_, table.table_name) for table in tables)}
+        evidence = collect(connection, sorted(names))
+        found = {each.name: each for each in recommend(evidence, limits)}
+        unfit: Unfit = {}
+        for table in tables:
+            name, each = table.qualified_name, found.get(table.qualified_name)
+            unfit[name] = misfits(table, each, evidence, limits) if each else ["there is no such table any more"]
+            if each and limits.prove and table.watermark_type in (WatermarkType.timestamp, WatermarkType.composite):
+                key = table.primary_key or each.table.table.primary_key or (str(table.watermark_col),)
+                proof = prove(connection, each.table.table, table.watermark_columns[0], key)
+                unfit[name] += [proof.text] if proof.lies else []
+    return evidence, found, unfit
+
+
+def _verdict(table: TableConfig, found: Recommendation | None, why: Sequence[str]) -> str:
+    if not why:
+        return f"{name_of(table)} fits"
+    instead = f"; {found.now.name} would do" if found and found.now and found.now.name != name_of(table) else ""
+    return f"{name_of(table)} does not fit any more: {'; '.join(why)}{instead}"
+
+
+def _shown(
+    tables: Sequence[TableConfig], evidence: Evidence, found: dict[str, Recommendation], unfit: Unfit
+) -> dict[str, Any]:
+    unit = " a day" if evidence.days else ""
+    head = [
+        "table",
+        "size",
+        "rows",
+        f"inserted{unit}",
+        "updated",
+        "deleted",
+        "has",
+        "fits",
+        "better, and what it needs",
+    ]
+    rows = [head, ["---"] * len(head)]
+    for table in sorted(tables, key=lambda t: (not unfit[t.qualified_name], t.qualified_name)):
+        each, why = found.get(table.qualified_name), unfit[table.qualified_name]
+        numbers = [""] * 5
+        if each:
+            size = human_bytes(each.table.heap + each.table.toast)
+            rates = (f"{rate:,.0f}" for rate in evidence.rates(each.table.activity))
+            numbers = [size, f"{each.table.rows:,}", *rates]
+        best = each.best if each else None
+        better = f"{best.name}: {'; '.join(best.needs)}" if best and best.name != name_of(table) else ""
+        rows.append([table.qualified_name, *numbers, name_of(table), "; ".join(why) or "yes", better])
+    configured = {table.qualified_name for table in tables}
+    missing = sorted(name for name, each in found.items() if name not in configured and each.now)
+    shown: dict[str, Any] = {
+        "tables": len(tables),
+        "tables_that_do_not_fit": sum(bool(why) for why in unfit.values()),
+        "tables_without_an_entry": len(missing),
+        "matrix": dg.MetadataValue.md("\n".join("| " + " | ".join(map(_cell, row)) + " |" for row in rows)),
+    }
+    if missing:
+        shown["without_an_entry"] = dg.MetadataValue.md("\n".join(f"- {_cell(name)}" for name in missing))
+    if evidence.days_to_wraparound is not None:
+        shown["days_to_wraparound"] = round(evidence.days_to_wraparound)
+    return shown | {name.replace(" ", "_"): text for name, text in server_facts(evidence).items()}
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())

@@ -1,0 +1,122 @@
+"""The assessment in Dagster: what its asset shows, and which of its checks warn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from aurora_sync.advisor.evidence import Evidence, collect
+from aurora_sync.orchestration import assessment
+from aurora_sync.orchestration.compat import last_materialization, last_verdict
+from aurora_sync_tests.orchestration.conftest import Build, Execute, run
+
+ASSESSMENT = dg.AssetKey(["aurora_sync", "advisor", "assessment"])
+TABLES = """\
+tables:
+  - {table_name: customers, watermark_type: xmin}
+  - {table_name: numbers, watermark_type: integer, watermark_col: id, watermark_set_by: database}
+  - {table_name: moments, watermark_type: timestamp, watermark_col: updated_at, watermark_set_by: database}
+  - {table_name: changes, watermark_type: outbox}
+"""
+SOURCE = """
+CREATE TABLE numbers (id int PRIMARY KEY, v text);
+INSERT INTO numbers SELECT i, 'v' FROM generate_series(1, 10) i;
+CREATE TABLE moments (id int PRIMARY KEY, v text, updated_at timestamptz);
+CREATE INDEX ON moments (updated_at);
+INSERT INTO moments SELECT i, 'v', now() FROM generate_series(1, 10) i;
+CREATE TABLE changes (id int PRIMARY KEY);
+CREATE TABLE nobody (id int PRIMARY KEY);
+"""
+
+
+def assess(definitions: dg.Definitions, instance: dg.DagsterInstance) -> dict[str, Any]:
+    result = run(definitions, instance, asset_selection=[ASSESSMENT])
+    assert result.success
+    found = last_materialization(instance, ASSESSMENT)
+    assert found is not None
+    return {name: entry.value for name, entry in found.metadata.items()}
+
+
+def verdict(instance: dg.DagsterInstance, check: str) -> tuple[bool, str]:
+    found = last_verdict(instance, dg.AssetCheckKey(ASSESSMENT, check))
+    assert found is not None
+    assert found.severity is dg.AssetCheckSeverity.WARN
+    return found.passed, found.description or ""
+
+
+@pytest.fixture
+def definitions(customers: None, execute: Execute, build: Build) -> dg.Definitions:
+    execute(SOURCE)
+    return build(TABLES)
+
+
+def test_matrix_and_the_tables_that_no_entry_names(definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:
+    shown = assess(definitions, instance)
+    assert (shown["tables"], shown["tables_that_do_not_fit"], shown["tables_without_an_entry"]) == (4, 1, 1)
+    assert shown["without_an_entry"] == "- public.nobody"
+    head, _, first, *rest = shown["matrix"].splitlines()
+    assert "| has | fits | better, and what it needs |" in head
+    assert "| public.changes |" in first  # what does not fit comes first
+    assert "it needs triggers on the table: `aurora-sync triggers plan public.changes`" in first
+    assert [row.split(" | ")[7] for row in rest] == ["yes"] * 3
+    assert verdict(instance, "public__customers") == (True, "xmin fits")
+    assert verdict(instance, "transaction_ids")[0]
+
+
+def test_strategy_that_no_longer_fits_is_a_warning_with_the_reason(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, execute: Execute
+) -> None:
+    execute("UPDATE numbers SET v = 'w' WHERE id < 5; DELETE FROM customers WHERE id = 1; DROP TABLE moments")
+    execute("SELECT pg_stat_force_next_flush()")
+    shown = assess(definitions, instance)
+    assert shown["tables_that_do_not_fit"] == 4
+    passed, text = verdict(instance, "public__numbers")
+    assert (passed, text.startswith("integer does not fit any more: 4 rows were updated since")) == (False, True)
+    passed, text = verdict(instance, "public__customers")
+    assert (passed, "1 row was deleted since" in text) == (False, True)
+    assert verdict(instance, "public__moments")[1].startswith("timestamp does not fit any more: there is no such table")
+
+
+def test_column_that_lies_is_found_when_tables_may_be_read(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, execute: Execute, build: Build
+) -> None:
+    execute("UPDATE moments SET v = 'w', updated_at = now() - interval '2 days' WHERE id = 3")
+    assess(definitions, instance)
+    assert verdict(instance, "public__moments") == (True, "timestamp fits")
+    assess(build("advisor: {prove: true}\n" + TABLES), instance)
+    passed, text = verdict(instance, "public__moments")
+    assert not passed
+    assert "1 of 10 rows" in text
+
+
+def test_transaction_ids_that_run_out(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*arguments: Any) -> Evidence:
+        return replace(collect(*arguments), xids_per_day=5e8, days_to_wraparound=3.0)
+
+    monkeypatch.setattr(assessment, "collect", busy)
+    assert assess(definitions, instance)["days_to_wraparound"] == 3
+    passed, text = verdict(instance, "transaction_ids")
+    assert (passed, "they would end in 3 days" in text) == (False, True)
+
+
+def test_source_that_does_not_answer_fails_the_run_and_is_retried(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AURORA_DSN", "host=127.0.0.1 port=1 dbname=x user=x")
+    result = run(definitions, instance, asset_selection=[ASSESSMENT], raise_on_error=False)
+    assert not result.success
+    assert [event.event_type_value for event in result.all_events].count("STEP_RESTARTED") == 3
+    assert last_materialization(instance, ASSESSMENT) is None
+
+
+def test_schedule_is_that_of_the_configuration(no_settings: None, build: Build) -> None:
+    def crons(definitions: dg.Definitions) -> list[str]:
+        return [s.cron_schedule for s in definitions.schedules or [] if s.name == "aurora_sync_assess"]  # type: ignore[union-attr, misc]
+
+    assert crons(build(TABLES)) == ["0 6 * * *"]
+    assert crons(build("advisor: {schedule: '*/30 * * * *'}\n" + TABLES)) == ["*/30 * * * *"]
