@@ -16,7 +16,7 @@ from aurora_sync.advisor import proposal
 from aurora_sync.advisor.cost import human_bytes
 from aurora_sync.advisor.evidence import Evidence, collect
 from aurora_sync.advisor.notes import notes
-from aurora_sync.advisor.page import as_html, costs, sees, server_facts
+from aurora_sync.advisor.page import as_html
 from aurora_sync.advisor.prove import Proof, prove
 from aurora_sync.advisor.recommend import Recommendation, recommend
 from aurora_sync.config.loader import expand, load
@@ -105,7 +105,7 @@ def _lines(
     reader = ", a reader" if evidence.server.in_recovery else ""
     tables = "1 table" if len(found) == 1 else f"{len(found):,} tables"
     yield f"{evidence.database}: PostgreSQL {evidence.server.major}{reader}, {tables}"
-    yield from (f"  {name}: {text}" for name, text in server_facts(evidence).items())
+    yield from (f"  {name}: {text}" for name, text in evidence.facts.items())
     yield ""
     yield from _matrix(found, evidence)
     for each in found:
@@ -158,7 +158,7 @@ def _why(each: Recommendation, remarks: Iterable[str]) -> Iterator[str]:
         )
         if not option.refused:
             yield from (f"    needs {need}" for need in option.needs)
-            yield f"    {sees(option)}; {costs(option.cost)}"
+            yield f"    {option.sees}; {option.cost.text}"
     yield from (f"  note: {remark}" for remark in remarks)
 
 

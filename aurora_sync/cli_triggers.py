@@ -263,7 +263,8 @@ def _shown(name: str, found: dict[str, Any]) -> Iterator[str]:
     if rows := found.get("backfill_rows"):
         yield f"  {number + 1}. give about {rows:,} rows their first {triggers.UPDATED}, batch by batch"
         yield "     lock: rows of one batch, none that somebody else has locked"
-        yield f"     about {rows / ROWS_PER_SECOND:,.0f} s at --busy 1; may be interrupted, and goes on when run again"
+        seconds = rows / ROWS_PER_SECOND
+        yield f"     at least {seconds:,.0f} s at --busy 1; may be interrupted, and goes on when run again"
     elif not number:
         yield "  nothing is missing" if found["kind"] else "  nothing of ours is there"
     yield from (f"  warning: {warning}" for warning in found.get("warnings", ()))

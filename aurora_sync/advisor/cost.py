@@ -26,6 +26,14 @@ class Cost:
             return None
         return int(self.read_per_run * self.runs_per_day)
 
+    @property
+    def text(self) -> str:
+        """What a run reads and moves, and how many there are."""
+        read = "?" if self.read_per_run is None else human_bytes(self.read_per_run)
+        moved = "?" if self.moved_per_run is None else human_bytes(self.moved_per_run)
+        runs = "?" if self.runs_per_day is None else f"{self.runs_per_day:,.0f}"
+        return f"a run reads {read} and moves {moved}; {runs} runs a day"
+
 
 def estimate(option: str, table: TableEvidence, evidence: Evidence, limits: Advisor, *, indexed: bool) -> Cost:
     """Of runs that come as often as ``freshness`` says, where changes are spread evenly over the day."""

@@ -122,6 +122,20 @@ class Evidence:
     def per_day(self, count: int) -> float | None:
         return count / self.days if self.days else None
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """What is known of the server, for people."""
+        since = f"since {self.since:%Y-%m-%d %H:%M} UTC" if self.since else "since nobody knows when"
+        found = {"statistics": since if self.days else f"{since}: too young for rates"}
+        if self.xids_per_day is not None and self.days_to_wraparound is not None:
+            found["transaction ids"] = (
+                f"{self.xids_per_day:,.0f} a day on the average; without any vacuum they would end in"
+                f" {self.days_to_wraparound:,.0f} days"
+            )
+        if not self.sees_sessions:
+            found["privileges"] = "this role has not pg_read_all_stats: it sees the activity of its own sessions only"
+        return found
+
     def rates(self, activity: Activity) -> tuple[float, float, float]:
         """Rows inserted, updated and deleted: a day, or so far where there are no rates."""
         days = self.days or 1

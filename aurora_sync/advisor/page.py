@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
-from aurora_sync.advisor.cost import Cost, human_bytes
+from aurora_sync.advisor.cost import human_bytes
 from aurora_sync.advisor.evidence import Evidence
 from aurora_sync.advisor.prove import Proof
 from aurora_sync.advisor.recommend import Option, Recommendation
@@ -75,26 +75,12 @@ def _facts(recommendations: Sequence[Recommendation], evidence: Evidence) -> Ite
         + (", a reader" if evidence.server.in_recovery else ""),
         "tables": f"{len(recommendations):,}, {human_bytes(size)}",
         "strategies": ", ".join(f"{name} {count:,}" for name, count in chosen.most_common()),
-        **server_facts(evidence),
+        **evidence.facts,
     }
     yield "<dl>"
     for name, text in facts.items():
         yield f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>"
     yield "</dl>"
-
-
-def server_facts(evidence: Evidence) -> dict[str, str]:
-    """What is known of the server, for people."""
-    since = f"since {evidence.since:%Y-%m-%d %H:%M} UTC" if evidence.since else "since nobody knows when"
-    found = {"statistics": since if evidence.days else f"{since}: too young for rates"}
-    if evidence.xids_per_day is not None and evidence.days_to_wraparound is not None:
-        found["transaction ids"] = (
-            f"{evidence.xids_per_day:,.0f} a day on the average; without any vacuum they would end in"
-            f" {evidence.days_to_wraparound:,.0f} days"
-        )
-    if not evidence.sees_sessions:
-        found["privileges"] = "this role has not pg_read_all_stats: it sees the activity of its own sessions only"
-    return found
 
 
 def _matrix(recommendations: Sequence[Recommendation], evidence: Evidence) -> Iterator[str]:
@@ -143,7 +129,7 @@ def _reasons(
         yield f"<li><b>{escape(option.name)}</b> {_verdict(option)}<br>{escape(option.why)}."
         if option.needs and not option.refused:
             yield f"<br>Needs: {escape('; '.join(option.needs))}."
-        yield f"<br><small>{escape(sees(option))}; {escape(costs(option.cost))}</small></li>"
+        yield f"<br><small>{escape(option.sees)}; {escape(option.cost.text)}</small></li>"
     yield "</ol>"
     if found := notes.get(each.name):
         yield "<ul>" + "".join(f"<li>{escape(note)}</li>" for note in found) + "</ul>"
@@ -152,17 +138,3 @@ def _reasons(
 
 def _verdict(option: Option) -> str:
     return '<span class="bad">refused</span>' if option.refused else f'<span class="dim">{option.points} points</span>'
-
-
-def sees(option: Option) -> str:
-    """What the strategy catches, and how sure that is."""
-    updates = "updates" if option.updates else "no updates"
-    return f"inserts, {updates}, deletes {option.deletes}; {option.certificate}"
-
-
-def costs(cost: Cost) -> str:
-    """What a run reads and moves, and how many there are."""
-    read = "?" if cost.read_per_run is None else human_bytes(cost.read_per_run)
-    moved = "?" if cost.moved_per_run is None else human_bytes(cost.moved_per_run)
-    runs = "?" if cost.runs_per_day is None else f"{cost.runs_per_day:,.0f}"
-    return f"a run reads {read} and moves {moved}; {runs} runs a day"

@@ -50,6 +50,12 @@ class Option:
         return BASE[self.name] + sum(reason.points or 0 for reason in self.reasons)
 
     @property
+    def sees(self) -> str:
+        """What the strategy catches, and how sure that is."""
+        updates = "updates" if self.updates else "no updates"
+        return f"inserts, {updates}, deletes {self.deletes}; {self.certificate}"
+
+    @property
     def why(self) -> str:
         """One paragraph: what refuses it, or all that was said."""
         refusals = [reason.text for reason in self.reasons if reason.points is None]

@@ -55,7 +55,10 @@ class Case:
 
     @property
     def lacks_triggers(self) -> bool:
-        return self.option == "outbox" and bool(preflight.problems(self.config, self.table.table, self.strategy))
+        table = self.table.table
+        return self.option == "outbox" and (
+            table.outbox is None or bool(preflight.problems(self.config, table, self.strategy))
+        )
 
     @property
     def is_indexed(self) -> bool:

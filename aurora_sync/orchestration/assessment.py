@@ -11,7 +11,6 @@ import dagster as dg
 
 from aurora_sync.advisor.cost import human_bytes
 from aurora_sync.advisor.evidence import Evidence, collect
-from aurora_sync.advisor.page import server_facts
 from aurora_sync.advisor.prove import prove
 from aurora_sync.advisor.recommend import Recommendation, misfits, name_of, recommend
 from aurora_sync.config.tables import Advisor, TableConfig, WatermarkType
@@ -65,7 +64,7 @@ def assessment_asset(
             check_name=WRAPAROUND,
             passed=days is None or days >= WRAPAROUND_DAYS,
             severity=dg.AssetCheckSeverity.WARN,
-            description=server_facts(evidence).get("transaction ids", "The cluster is too young for a rate."),
+            description=evidence.facts.get("transaction ids", "The cluster is too young for a rate."),
         )
         for check, table in checked.items():
             why = unfit[table.qualified_name]
@@ -146,7 +145,7 @@ def _shown(
         shown["without_an_entry"] = dg.MetadataValue.md("\n".join(f"- {_cell(name)}" for name in missing))
     if evidence.days_to_wraparound is not None:
         shown["days_to_wraparound"] = round(evidence.days_to_wraparound)
-    return shown | {name.replace(" ", "_"): text for name, text in server_facts(evidence).items()}
+    return shown | {name.replace(" ", "_"): text for name, text in evidence.facts.items()}
 
 
 def _cell(text: str) -> str:
