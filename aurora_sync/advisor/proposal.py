@@ -27,7 +27,7 @@ def as_yaml(recommendations: Sequence[Recommendation], evidence: Evidence, limit
     ]
     own = limits.model_dump(mode="json", exclude_defaults=True)
     lines += ["", f"advisor: {_flow(own)}"] if own else []
-    lines += ["", "defaults:", f"  schema: {_flow(schema)}", "", "tables:"]
+    lines += ["", "defaults:", f"  schema: {_flow(_pattern(schema))}", "", "tables:"]
     taken: dict[tuple[str, str], str] = {}
     for each in recommendations:
         lines += ["", *_entry(each, evidence, schema, taken)]

@@ -111,17 +111,8 @@ def _shown(
     tables: Sequence[TableConfig], evidence: Evidence, found: dict[str, Recommendation], unfit: Unfit
 ) -> dict[str, Any]:
     unit = " a day" if evidence.days else ""
-    head = [
-        "table",
-        "size",
-        "rows",
-        f"inserted{unit}",
-        "updated",
-        "deleted",
-        "has",
-        "fits",
-        "better, and what it needs",
-    ]
+    numbered = ["size", "rows", f"inserted{unit}", "updated", "deleted"]
+    head = ["table", "has", "fits", "better, and what it needs", *numbered]
     rows = [head, ["---"] * len(head)]
     for table in sorted(tables, key=lambda t: (not unfit[t.qualified_name], t.qualified_name)):
         each, why = found.get(table.qualified_name), unfit[table.qualified_name]
@@ -132,7 +123,7 @@ def _shown(
             numbers = [size, f"{each.table.rows:,}", *rates]
         best = each.best if each else None
         better = f"{best.name}: {'; '.join(best.needs)}" if best and best.name != name_of(table) else ""
-        rows.append([table.qualified_name, *numbers, name_of(table), "; ".join(why) or "yes", better])
+        rows.append([table.qualified_name, name_of(table), "; ".join(why) or "yes", better, *numbers])
     configured = {table.qualified_name for table in tables}
     missing = sorted(name for name, each in found.items() if name not in configured and each.now)
     shown: dict[str, Any] = {

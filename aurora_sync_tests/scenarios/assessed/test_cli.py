@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aurora_sync.cli import main
-from aurora_sync.config.loader import load
+from aurora_sync.config.loader import expand, load
 from aurora_sync_tests.scenarios.assessed.legacy_tables import TABLES
 from aurora_sync_tests.scenarios.world import World
 
@@ -95,3 +95,15 @@ def test_without_a_source_it_says_which_variable_is_missing(
     monkeypatch.delenv("AURORA_DSN", raising=False)
     assert main(["assess"]) == 2
     assert "AURORA_DSN is not set" in capsys.readouterr().err
+
+
+def test_a_schema_whose_name_is_a_pattern_is_written_as_the_name(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    world.execute('CREATE SCHEMA "a.[b]*"', 'CREATE TABLE "a.[b]*"."t?" (id int PRIMARY KEY)')
+    monkeypatch.setenv("AURORA_DSN", world.dsn)
+    path = tmp_path / "new.yaml"
+    assert main(["assess", "--write", str(path)]) == 0
+    assert [t.qualified_name for t in expand(load(path), world.places.source.existing())] == ["a.[b]*.t?"]
+    assert main(["assess", "--write", str(path)]) == 0
+    assert "is there already, and was not changed; it fits" in capsys.readouterr().out
