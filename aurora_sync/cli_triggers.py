@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ from aurora_sync.source.connection import connect
 
 Command = Callable[[argparse.Namespace], int]
 
+_SAY_EVERY = 2.0  # seconds
 _THEN = {
     Made.outbox: "watermark_type: outbox",
     Made.audit_columns: f"watermark_type: timestamp, watermark_col: {triggers.UPDATED}",
@@ -227,11 +229,12 @@ def _run(
 
 
 def _backfill(arguments: argparse.Namespace, connection: Connection, table: SourceTable) -> int:
-    rows = 0
+    rows, said = 0, 0.0
     for progress in backfill(connection, table, batch_rows=arguments.batch, busy=arguments.busy):
         rows = progress.rows
-        if not arguments.json:
-            share = progress.pages / max(progress.of, 1)
+        done = progress.pages == progress.of
+        if not arguments.json and (done or time.monotonic() - said > _SAY_EVERY):
+            said, share = time.monotonic(), progress.pages / max(progress.of, 1)
             print(f"  backfill {progress.leaf}: {share:4.0%}, {rows:,} rows", file=sys.stderr, flush=True)
     return rows
 

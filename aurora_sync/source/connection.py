@@ -47,16 +47,22 @@ _FULL_AT_CONNECT = ("too many", "connection slots")
 _LOST = "the server ended, failed over or was cut off; run again"
 _CONNECTIONS = "raise the connection limit of the role, the database or the server, or run fewer syncs at a time"
 _GONE = "the table or a part of it was dropped or renamed: check table_name and schema in tables.yaml"
+_MADE_TWICE = "somebody else made it at the same time; run again"
 # What to do next, by SQLSTATE or the beginning of one.
 _HINTS = {
     "08": _LOST,
     "22": "mend the value or the view that it comes from, or exclude the column under columns: in tables.yaml",
+    "2BP01": "drop what depends on it, and run again",
     "25P03": "a read may hold its snapshot for max_snapshot_minutes (tables.yaml); raise it, or read less",
     "3F000": _GONE,
     "40": "run again",
     "42501": "grant SELECT on the table and USAGE on its schema to this role",
     "42P01": _GONE,
     "42703": _GONE,
+    "42710": _MADE_TWICE,
+    "42723": _MADE_TWICE,
+    "42P06": _MADE_TWICE,
+    "42P07": _MADE_TWICE,
     "53100": "make room on the disk of the server, then run again",
     "53200": "the server is short of memory; run again, or read fewer tables at a time",
     "53300": _CONNECTIONS,
