@@ -179,6 +179,8 @@ def _chosen(arguments: argparse.Namespace, connection: Connection) -> list[tuple
     configured = {}
     if path.exists():
         configured = {(t.schema_, t.table_name): t for t in expand(load(path), existing)}
+    if not arguments.tables and arguments.kind == Made.audit_columns:
+        raise ConfigError("audit columns are for tables that you name, or all of a schema by a glob")
     if arguments.tables:
         names = catalogue.matching(existing, arguments.tables)
     else:

@@ -180,6 +180,7 @@ def test_nothing_is_begun_where_one_table_cannot_have_it(
     ("arguments", "because"),
     [
         (["plan"], "no table has watermark_type: outbox (name tables to make it for)"),
+        (["apply", "--kind=audit_columns"], "audit columns are for tables that you name"),
         (["plan", "missing"], "the database has no table 'missing' that this role may see"),
         (["verify", "t"], "public.t: no triggers of ours are on it"),
     ],
