@@ -134,10 +134,10 @@ class Cut:
         self.copies = 0
         original = Reading.copy
 
-        def copy(reading: Reading, columns: Any, where: Any, sink: Any, progress: Any = None) -> int:
+        def copy(reading: Reading, columns: Any, where: Any, sink: Any, *more: Any, **keys: Any) -> int:
             self.copies += 1
             if self.copies > times:
-                return original(reading, columns, where, sink, progress)
+                return original(reading, columns, where, sink, *more, **keys)
             rows = 0
 
             def write(row: bytes) -> None:
@@ -150,7 +150,7 @@ class Cut:
                     )
                 sink.write(row)
 
-            return original(reading, columns, where, _Sink(write), progress)
+            return original(reading, columns, where, _Sink(write), *more, **keys)
 
         monkeypatch.setattr(Reading, "copy", copy)
 

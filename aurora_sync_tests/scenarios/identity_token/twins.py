@@ -135,7 +135,7 @@ def reconcile(patch: pytest.MonkeyPatch) -> None:
 
 def restart(patch: pytest.MonkeyPatch) -> None:
     """A fence is not trusted, the read goes back by a margin, and the target is compared."""
-    patch.setattr(identity, "Since", lambda stored, restarted: Since(stored))
+    patch.setattr(identity, "Since", lambda stored, *_: Since(stored))
     reconcile(patch)
 
 
