@@ -17,9 +17,9 @@ from aurora_sync.advisor.cost import human_bytes
 from aurora_sync.advisor.evidence import Evidence, collect
 from aurora_sync.advisor.notes import notes
 from aurora_sync.advisor.page import as_html
-from aurora_sync.advisor.prove import Proof, prove
+from aurora_sync.advisor.prove import Proof, may_prove, prove
 from aurora_sync.advisor.recommend import Recommendation, recommend
-from aurora_sync.config.loader import expand, load
+from aurora_sync.config.loader import expand, load, printable
 from aurora_sync.config.settings import source_of
 from aurora_sync.config.tables import Advisor
 from aurora_sync.errors import ConfigError, SourceError
@@ -57,19 +57,27 @@ def assess(arguments: argparse.Namespace) -> int:
         existing = catalogue.existing(connection)
         if not existing:
             raise ConfigError("the database has no table that this role may see", hint="GRANT USAGE ON SCHEMA to it")
-        wanted = catalogue.matching(existing, arguments.tables)
-        evidence = collect(connection, wanted)
+        wanted = set(catalogue.matching(existing, arguments.tables))
+        configured = expand(load(arguments.write), existing) if arguments.write and arguments.write.exists() else None
+        if configured and not arguments.tables:
+            wanted |= {(table.schema_, table.table_name) for table in configured}  # a partition, too
+        evidence = collect(connection, sorted(wanted))
         found = recommend(evidence, limits)
         proofs = {each.name: list(_proofs(connection, each)) for each in found} if arguments.prove else {}
     proofs = {name: each for name, each in proofs.items() if each}
     remarks = {each.name: list(notes(each.table)) for each in found}
+    said = list(_written_page(arguments, found, evidence, remarks, proofs))
+    if configured is not None:
+        lines = list(proposal.differences(configured, found, evidence, limits, existing))
+        verdict = "it lacks or contradicts:" if lines else "it fits"
+        said += [f"{arguments.write} is there already, and was not changed; {verdict}", *lines]
+    elif arguments.write:
+        said.append(_written(arguments.write, found, evidence, limits))
     if arguments.json:
-        print(json.dumps(_document(evidence, found, remarks, proofs), indent=1, default=str))
+        print(json.dumps(_document(evidence, found, remarks, proofs) | {"said": said}, indent=1, default=str))
     else:
-        print("\n".join(_lines(arguments, evidence, found, remarks, proofs)))
-    said = [*_written_page(arguments, found, evidence, remarks, proofs), *_written(arguments, found, evidence, limits)]
-    if said and not arguments.json:
-        print("\n" + "\n".join(said))
+        lines = [*_lines(arguments, evidence, found, remarks, proofs), *(["", *said] if said else [])]
+        print("\n".join(map(printable, lines)))
     return 1 if any(proof.lies for each in proofs.values() for proof in each) else 0
 
 
@@ -91,7 +99,7 @@ def _proofs(connection: Any, each: Recommendation) -> Iterator[Proof]:
     table = each.table.table
     columns = {o.config.watermark_col for o in each.options if o.name == "timestamp"}
     for column in sorted(filter(None, columns)):
-        if table.is_heap and table.select_on_table and not table.row_security:
+        if may_prove(table, column):
             yield prove(connection, table, column, each.options[0].config.primary_key or table.primary_key or [column])
 
 
@@ -110,14 +118,14 @@ def _lines(
     yield from _matrix(found, evidence)
     for each in found:
         for proof in proofs.get(each.name, ()):
-            yield f"\n{each.name}: {proof.text}"
+            yield from ("", f"{each.name}: {proof.text}")
             for liar in proof.examples:
                 yield f"  {', '.join(liar.key)}: says {liar.says}, and was written after {liar.others}"
     if arguments.why or len(found) <= _EXPLAINED:
         for each in found:
             yield from _why(each, remarks[each.name])
     else:
-        yield "\n`aurora-sync assess TABLE` explains one table, --why all of them"
+        yield from ("", "`aurora-sync assess TABLE` explains one table, --why all of them")
 
 
 def _matrix(found: Sequence[Recommendation], evidence: Evidence) -> Iterator[str]:
@@ -147,7 +155,7 @@ def _choice(each: Recommendation) -> list[str]:
 
 
 def _why(each: Recommendation, remarks: Iterable[str]) -> Iterator[str]:
-    yield f"\n{each.name}"
+    yield from ("", each.name)
     for option in each.options:
         points = "refused" if option.refused else f"{option.points} points"
         yield f"  {option.name}, {points}"
@@ -195,21 +203,13 @@ def _written_page(
         yield f"{arguments.html} was written"
 
 
-def _written(
-    arguments: argparse.Namespace, found: Sequence[Recommendation], evidence: Evidence, limits: Advisor
-) -> Iterator[str]:
-    path = arguments.write
-    if not path:
-        return
-    if not path.exists():
-        _write(path, proposal.as_yaml(found, evidence, limits), "x")
-        load(path)
-        yield f"{path} was written: {sum(each.now is not None for each in found):,} of {len(found):,} tables"
-        return
-    configured = expand(load(path), [(each.table.table.schema, each.table.table.name) for each in found])
-    lines = list(proposal.differences(configured, found, evidence, limits))
-    yield f"{path} is there already, and was not changed; " + ("it lacks or contradicts:" if lines else "it fits")
-    yield from lines
+def _written(path: Path, found: Sequence[Recommendation], evidence: Evidence, limits: Advisor) -> str:
+    count = sum(each.now is not None for each in found)
+    if not count:
+        return f"{path} was not written: no table can be synced as things are"
+    _write(path, proposal.as_yaml(found, evidence, limits), "x")
+    load(path)
+    return f"{path} was written: {count:,} of {len(found):,} tables"
 
 
 def _write(path: Path, text: str, mode: str) -> None:

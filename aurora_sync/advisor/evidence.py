@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg2
 from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
 
 from aurora_sync.relation import SourceTable
 from aurora_sync.source import catalogue, publication
@@ -49,19 +51,22 @@ SELECT DISTINCT ON (c.oid, s.attname) c.oid, s.attname, s.null_frac
  WHERE c.oid = ANY(%(oids)s) ORDER BY c.oid, s.attname, s.inherited DESC
 """
 
-# A system's identifier begins with the second in which it was made (PostgreSQL, BootStrapXLOG).
+# A crash sets all counters to zero, and only those of the whole server remember when (pgstat_reset_after_failure).
 _SERVER = """
-SELECT now(), (SELECT stats_reset FROM pg_stat_database WHERE datname = current_database()),
-       CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE')
-            THEN to_timestamp((SELECT system_identifier >> 32 FROM pg_control_system())) END,
+SELECT now(), (SELECT greatest(d.stats_reset, b.stats_reset)
+                 FROM pg_stat_database d, pg_stat_bgwriter b WHERE d.datname = current_database()),
        CASE WHEN pg_is_in_recovery() THEN NULL
             ELSE pg_snapshot_xmax(pg_current_snapshot())::text::bigint END,
        (SELECT age(datfrozenxid) FROM pg_database WHERE datname = current_database()),
        pg_has_role('pg_read_all_stats', 'USAGE')
 """
+# A system's identifier begins with the second in which it was made (BootStrapXLOG).
+_MADE_AT = "SELECT to_timestamp(system_identifier >> 32) FROM pg_control_system()"
 # Every transaction id is compared with those of the 2^31 before it.
 WRAPAROUND = 2**31
 _RATES_NEED = timedelta(hours=1)
+# What an application does to a table, it does within a week.
+_MIX_NEEDS_DAYS = 7
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,16 @@ class TableEvidence:
         """Of a row in the heap and out of line, at least 24."""
         return max(24, (self.heap + self.toast) // max(self.rows, 1)) if self.rows else 24
 
+    @property
+    def counted_whole(self) -> bool:
+        """Whether the statistics have seen all rows come, so that no update or delete was before them."""
+        return self.activity.inserted >= 0.9 * self.rows
+
+    @property
+    def lacks_rows(self) -> bool:
+        """Whether more rows came than are there: they were deleted, which TRUNCATE does not count, or rolled back."""
+        return self.activity.deleted > 0 or self.activity.inserted > 1.1 * self.rows + 100
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -118,6 +133,10 @@ class Evidence:
         if self.since is None or self.taken_at - self.since < _RATES_NEED:
             return None
         return (self.taken_at - self.since) / timedelta(days=1)
+
+    def knows_mix(self, table: TableEvidence) -> bool:
+        """Whether no counted update or delete means that there is none."""
+        return table.counted_whole or (table.activity.written > 0 and (self.days or 0) >= _MIX_NEEDS_DAYS)
 
     def per_day(self, count: int) -> float | None:
         return count / self.days if self.days else None
@@ -154,8 +173,8 @@ def collect(connection: Connection, names: Iterable[tuple[str, str]]) -> Evidenc
         for oid, name, null_share in cursor.fetchall():
             null_shares[oid][name] = null_share
         cursor.execute(_SERVER)
-        ((now, reset, made_at, xid, frozen_age, sees_sessions),) = cursor.fetchall()
-    since = reset or made_at
+        ((now, since, xid, frozen_age, sees_sessions),) = cursor.fetchall()
+        made_at = _made_at(cursor)
     age = (now - made_at) / timedelta(days=1) if made_at else 0
     per_day = xid / age if xid and age > 1 else None
     return Evidence(
@@ -168,6 +187,16 @@ def collect(connection: Connection, names: Iterable[tuple[str, str]]) -> Evidenc
         sees_sessions=sees_sessions,
         tables=tuple(_table(described[name], activity, null_shares) for name in sorted(described)),
     )
+
+
+def _made_at(cursor: Cursor) -> datetime | None:
+    """When the cluster was; None where the server does not let this role know."""
+    try:
+        cursor.execute(_MADE_AT)
+    except (psycopg2.errors.InsufficientPrivilege, psycopg2.errors.FeatureNotSupported):
+        return None
+    ((made_at,),) = cursor.fetchall()
+    return made_at  # type: ignore[no-any-return]
 
 
 def _table(table: SourceTable, found: dict[int, list[Any]], null_shares: dict[int, dict[str, float]]) -> TableEvidence:

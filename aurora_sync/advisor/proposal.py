@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import yaml
@@ -39,25 +39,32 @@ def differences(
     recommendations: Sequence[Recommendation],
     evidence: Evidence,
     limits: Advisor,
+    existing: Collection[tuple[str, str]],
 ) -> Iterator[str]:
     """What a tables.yaml would gain by the assessment: tables that it lacks and that can be synced, with their entries,
-    and strategies that no longer fit. A strategy that is only not the best is no difference."""
+    and strategies that no longer fit. A strategy that is only not the best is no difference, nor is anything of tables
+    that exist and were not assessed."""
     known = {config.qualified_name: config for config in configured}
     found = {each.name: each for each in recommendations}
     for name, config in known.items():
         if name not in found:
-            yield f"- {name}: there is no such table any more"
+            if (config.schema_, config.table_name) not in existing:
+                yield f"- {name}: there is no such table any more"
         elif texts := misfits(config, found[name], evidence, limits):
             now = found[name].now
             instead = f"; {now.name} would do" if now and now.name != name_of(config) else ""
             yield f"~ {name}: {name_of(config)} does not fit any more: {'; '.join(texts)}{instead}"
+    taken = {config.target: name for name, config in known.items()}
     for name, each in found.items():
-        if name not in known and each.now:
+        if name not in known and each.now and each.now.config.target not in taken:
             yield f"+ {name}: no entry names it"
-            yield from (f"    {line}" for line in _entry(each, evidence, "", {}))
+            yield from _entry(each, evidence, None, taken)
 
 
-def _entry(each: Recommendation, evidence: Evidence, schema: str, taken: dict[tuple[str, str], str]) -> Iterator[str]:
+def _entry(
+    each: Recommendation, evidence: Evidence, default: str | None, taken: dict[tuple[str, str], str]
+) -> Iterator[str]:
+    """``default`` is the schema that needs no word; ``taken`` are the targets of other tables, by name."""
     yield from _comment(numbers(each.table, evidence))
     now, best = each.now, each.best
     if now is None:
@@ -72,10 +79,9 @@ def _entry(each: Recommendation, evidence: Evidence, schema: str, taken: dict[tu
     if best is not None and best is not now:
         yield from _comment(f"better: {best.name}. {best.why}. It needs {'; '.join(best.needs)}.")
     entry = now.entry | {"table_name": _pattern(now.config.table_name)}
-    if now.config.schema_ != (schema or "public"):
+    entry.pop("schema", None)
+    if now.config.schema_ != default:
         entry["schema"] = _pattern(now.config.schema_)
-    else:
-        entry.pop("schema", None)
     for number, (key, value) in enumerate(entry.items()):
         yield f"  {'-' if number == 0 else ' '} {key}: {_flow(value)}"
 
@@ -111,8 +117,13 @@ def _pattern(name: str) -> str:
 
 def _flow(value: Any) -> str:
     """In one line, quoted where YAML would read something else."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False)
-    return text.removesuffix("\n").removesuffix("\n...")
+
+    def dumped(**style: Any) -> str:
+        text: str = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False, **style)
+        return text.removesuffix("\n").removesuffix("\n...")
+
+    text = dumped(allow_unicode=True)
+    return text if text.isprintable() else dumped(default_style='"')
 
 
 def as_json(each: Recommendation, evidence: Evidence, notes: Sequence[str]) -> dict[str, Any]:

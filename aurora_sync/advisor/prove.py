@@ -17,8 +17,10 @@ from psycopg2.extensions import connection as Connection
 
 from aurora_sync.relation import SourceTable
 
-# An honest time is that of its transaction's begin, and a transaction that began before may commit behind it.
-MARGIN = timedelta(hours=1)
+# An honest time is that of its transaction's begin, and a transaction that began before may commit behind it. Without
+# a zone it is the time at the writer, who may be 26 hours away; a date is that of a day which ends later.
+_OPEN, _ZONES = timedelta(hours=1), timedelta(hours=26)
+MARGINS = {"timestamptz": _OPEN, "timestamp": _OPEN + _ZONES, "date": _OPEN + _ZONES + timedelta(days=1)}
 EXAMPLES = 5
 
 # Values in the future say nothing of when a row was written. The age is exact for rows younger than 2^32 transactions.
@@ -36,9 +38,9 @@ WITH written AS (
       FROM written w JOIN behind b USING (age)
 )
 SELECT count(*), count(*) FILTER (WHERE lies), count(*) FILTER (WHERE says IS NULL),
-       (array_agg(key ORDER BY others - says DESC) FILTER (WHERE lies))[1:%(examples)s],
-       (array_agg(says::text ORDER BY others - says DESC) FILTER (WHERE lies))[1:%(examples)s],
-       (array_agg(others::text ORDER BY others - says DESC) FILTER (WHERE lies))[1:%(examples)s]
+       (array_agg(key ORDER BY says) FILTER (WHERE lies))[1:%(examples)s],
+       (array_agg(says::text ORDER BY says) FILTER (WHERE lies))[1:%(examples)s],
+       (array_agg(others::text ORDER BY says) FILTER (WHERE lies))[1:%(examples)s]
   FROM judged
 """
 
@@ -56,25 +58,38 @@ class Liar:
 class Proof:
     column: str
     rows: int
-    lies: int  # rows written at least an hour later than their column says
+    lies: int  # rows written later than their column says, by ``margin`` or more
     nulls: int
     examples: tuple[Liar, ...]
+    margin: timedelta
 
     @property
     def text(self) -> str:
         if self.lies:
+            hours = self.margin // timedelta(hours=1)
+            late = "an hour" if hours == 1 else f"{hours} hours"
             return (
-                f"{self.column} LIES: {self.lies:,} of {self.rows:,} rows were written at least an hour later than it"
+                f"{self.column} LIES: {self.lies:,} of {self.rows:,} rows were written at least {late} later than it"
                 " says"
             )
         nulls = f"; NULL in {self.nulls:,}" if self.nulls else ""
         return f"{self.column}: none of {self.rows:,} rows shows a lie{nulls}"
 
 
+def may_prove(table: SourceTable, column: str) -> bool:
+    """Whether it is a time, of rows that have an xmin and that this role sees all of."""
+    described = table.column(column)
+    is_time = described is not None and described.base_type in MARGINS
+    return is_time and table.is_heap and table.select_on_table and not table.row_security
+
+
 def prove(connection: Connection, table: SourceTable, column: str, key: Sequence[str]) -> Proof:
     """Scans the table, and sorts its transactions. Raises SourceError.
 
-    ``column`` is of a type of clock.TYPES, ``key`` what rows are named by in the examples."""
+    ``may_prove`` of the column, and ``key`` is what rows are named by in the examples."""
+    described = table.column(column)
+    assert described is not None
+    margin = MARGINS[described.base_type]
     names = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in key)
     query = sql.SQL(_QUERY).format(
         column=sql.Identifier(column),
@@ -82,7 +97,7 @@ def prove(connection: Connection, table: SourceTable, column: str, key: Sequence
         table=sql.Identifier(table.schema, table.name),
     )
     with connection.cursor() as cursor:
-        cursor.execute(query, {"margin": MARGIN, "examples": EXAMPLES})
+        cursor.execute(query, {"margin": margin, "examples": EXAMPLES})
         ((rows, lies, nulls, keys, says, others),) = cursor.fetchall()
     examples: list[Any] = list(zip(keys or (), says or (), others or (), strict=True))
-    return Proof(column, rows, lies, nulls, tuple(Liar(tuple(k), s, o) for k, s, o in examples))
+    return Proof(column, rows, lies, nulls, tuple(Liar(tuple(k), s, o) for k, s, o in examples), margin)

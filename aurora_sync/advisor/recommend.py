@@ -9,7 +9,7 @@ from typing import Any
 
 from aurora_sync.advisor.cost import Cost, estimate
 from aurora_sync.advisor.evidence import Evidence, TableEvidence
-from aurora_sync.advisor.rules import BASE, DELETES_UNSEEN, GROWN, RULES, Case
+from aurora_sync.advisor.rules import BASE, DELETES_UNSEEN, GROWN, RULES, UNKNOWN_MIX, Case
 from aurora_sync.config.tables import Advisor, Reconcile, TableConfig, WatermarkType
 from aurora_sync.increment import Column
 from aurora_sync.strategies import clock, strategy_for
@@ -122,12 +122,15 @@ def name_of(config: TableConfig) -> str:
 
 def misfits(config: TableConfig, found: Recommendation, evidence: Evidence, limits: Advisor) -> list[str]:
     """Why the strategy that a table has does not fit the evidence: what refuses it, deletes that no reconcile finds,
-    and what has grown too dear where another strategy works as things are. Of one without rules nothing is said."""
+    and what has grown too dear where another strategy works as things are. Of one without rules nothing is said; a
+    composite one is judged by the time that it begins with."""
     name = name_of(config)
+    if name == "composite":
+        name, config = "timestamp", config.model_copy(update={"watermark_col": config.watermark_columns[0]})
     if name not in BASE:
         return []
     option = judged(config, name, found.table, evidence, limits)
-    spoken = {reason.rule for reason in option.reasons if reason.points is None}
+    spoken = {reason.rule for reason in option.reasons if reason.points is None} - {UNKNOWN_MIX}
     if not config.reconcile:
         spoken.add(DELETES_UNSEEN)
     if found.now and found.now.name != name:
@@ -137,20 +140,21 @@ def misfits(config: TableConfig, found: Recommendation, evidence: Evidence, limi
 
 
 def _ranked(table: TableEvidence, evidence: Evidence, limits: Advisor) -> Recommendation:
-    options = [judged(config, name_of(config), table, evidence, limits) for config in _configs(table)]
+    options = [judged(config, name_of(config), table, evidence, limits) for config in _configs(table, evidence)]
     return Recommendation(table, tuple(sorted(options, key=lambda o: (o.refused, -o.points))))
 
 
-def _configs(table: TableEvidence) -> Iterator[TableConfig]:
+def _configs(table: TableEvidence, evidence: Evidence) -> Iterator[TableConfig]:
     """Every configuration that is worth a judgement."""
     described = table.table
     own: dict[str, Any] = {"table_name": described.name, "schema_": described.schema}
     key = preflight.possible_key(described)
     if key and key != described.primary_key:
         own["primary_key"] = list(key)
-    # Deletes that a strategy does not see: at night, each table in a minute of its own.
+    # Deletes that a strategy does not see, or that there may be: at night, each table in a minute of its own.
     at = zlib.crc32(described.qualified_name.encode())
-    nightly = Reconcile(schedule=f"{at % 60} {1 + at % 5} * * *") if table.activity.deleted else None
+    may_lack_rows = table.lacks_rows or not evidence.knows_mix(table)
+    nightly = Reconcile(schedule=f"{at % 60} {1 + at % 5} * * *") if may_lack_rows else None
 
     def made(kind: WatermarkType, **more: Any) -> TableConfig:
         if not (strategy_for(kind.value).sees_deletes or more.get("append_only")):

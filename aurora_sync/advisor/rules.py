@@ -87,6 +87,8 @@ BASE = {
 
 # Rules that speak against a strategy which a table has already, beside those that refuse it.
 DELETES_UNSEEN = "deletes at a reconcile"
+# What does not speak against one that a table has.
+UNKNOWN_MIX = "unknown mix"
 GROWN = {"too large to read whole", "long scan", "many NULLs"}
 
 
@@ -154,10 +156,10 @@ def _deletes_late(case: Case) -> str:
     return "deletes have to come with the next run, and it sees them at a reconcile only"
 
 
-def _nothing_written(case: Case) -> str:
-    if case.table.activity.written or not case.table.rows:
+def _unknown_mix(case: Case) -> str:
+    if case.evidence.knows_mix(case.table):
         return ""
-    return f"nothing was written {case.since}: whether rows are updated or deleted is not known"
+    return f"its rows are older than the statistics ({case.since}): whether any are updated or deleted is not known"
 
 
 def _deletes_by_reconcile(case: Case) -> str:
@@ -199,6 +201,7 @@ RULES = (
     Rule("not eligible", ALL, None, _cannot),
     Rule("updates unseen", ("integer", "append_only"), None, _updates),
     Rule("deletes unseen", ("append_only",), None, _deletes_of_append_only),
+    Rule(UNKNOWN_MIX, ("integer", "append_only"), None, _unknown_mix),
     Rule("numbers unproven", ("integer",), None, _unproven_numbers),
     Rule("timestamp unkept", ("timestamp",), None, _unkept_timestamp),
     Rule("no index", ("integer",), None, when(lambda c: not c.is_indexed, "{column} has no index of its own")),
@@ -278,7 +281,6 @@ RULES = (
     Rule("many NULLs", ("timestamp", "integer"), -15, _nulls),
     Rule(DELETES_UNSEEN, CURSORS, -10, _deletes_by_reconcile),
     Rule("deletes at once", ("full_snapshot", "logical", "outbox"), +15, _deletes_seen),
-    Rule("unknown mix", ("integer", "append_only"), -20, _nothing_written),
     Rule(
         "a slot to look after",
         ("logical",),

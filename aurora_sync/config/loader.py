@@ -359,6 +359,15 @@ def _legible(text: str) -> str:
     """On one line without what a terminal would obey, and without its middle where it is too long."""
     if len(text) > LONGEST_PROBLEM:
         text = f"{text[: LONGEST_PROBLEM // 2]} ... {text[-LONGEST_PROBLEM // 2 :]}"
+    return printable(text)
+
+
+def printable(text: str) -> str:
+    r"""Without what a terminal would obey.
+
+    >>> print(printable("a\x1b[31mb\n"))
+    a\x1b[31mb\n
+    """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

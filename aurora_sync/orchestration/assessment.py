@@ -11,8 +11,9 @@ import dagster as dg
 
 from aurora_sync.advisor.cost import human_bytes
 from aurora_sync.advisor.evidence import Evidence, collect
-from aurora_sync.advisor.prove import prove
+from aurora_sync.advisor.prove import may_prove, prove
 from aurora_sync.advisor.recommend import Recommendation, misfits, name_of, recommend
+from aurora_sync.advisor.rules import BASE
 from aurora_sync.config.tables import Advisor, TableConfig, WatermarkType
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.orchestration import assets
@@ -23,6 +24,9 @@ from aurora_sync.source.connection import connect
 # Of transaction ids, if nothing were frozen any more: what is left of them on most servers lasts for months.
 WRAPAROUND_DAYS = 7
 WRAPAROUND = "transaction_ids"
+NO_RATE = "No rate is known: the cluster is younger than a day, or hides its age, or this is a reader."
+
+_BY_TIME = (WatermarkType.timestamp, WatermarkType.composite)
 
 Unfit = dict[str, list[str]]  # by table: why its strategy does not fit; nothing where it does
 
@@ -64,7 +68,7 @@ def assessment_asset(
             check_name=WRAPAROUND,
             passed=days is None or days >= WRAPAROUND_DAYS,
             severity=dg.AssetCheckSeverity.WARN,
-            description=evidence.facts.get("transaction ids", "The cluster is too young for a rate."),
+            description=evidence.facts.get("transaction ids", NO_RATE),
         )
         for check, table in checked.items():
             why = unfit[table.qualified_name]
@@ -93,16 +97,19 @@ def _assess(
         for table in tables:
             name, each = table.qualified_name, found.get(table.qualified_name)
             unfit[name] = misfits(table, each, evidence, limits) if each else ["there is no such table any more"]
-            if each and limits.prove and table.watermark_type in (WatermarkType.timestamp, WatermarkType.composite):
-                key = table.primary_key or each.table.table.primary_key or (str(table.watermark_col),)
-                proof = prove(connection, each.table.table, table.watermark_columns[0], key)
+            if not (each and limits.prove and table.watermark_type in _BY_TIME):
+                continue
+            column, source = table.watermark_columns[0], each.table.table
+            if may_prove(source, column):
+                proof = prove(connection, source, column, table.primary_key or source.primary_key or (column,))
                 unfit[name] += [proof.text] if proof.lies else []
     return evidence, found, unfit
 
 
 def _verdict(table: TableConfig, found: Recommendation | None, why: Sequence[str]) -> str:
     if not why:
-        return f"{name_of(table)} fits"
+        is_judged = table.watermark_type in _BY_TIME or name_of(table) in BASE
+        return f"{name_of(table)} fits" if is_judged else f"no rule is about {name_of(table)}; the table is there"
     instead = f"; {found.now.name} would do" if found and found.now and found.now.name != name_of(table) else ""
     return f"{name_of(table)} does not fit any more: {'; '.join(why)}{instead}"
 

@@ -17,7 +17,7 @@ from aurora_sync.source.outbox import EMPTIED, XID
 
 _EXISTING = """
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
- WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition
+ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition AND c.relpersistence <> 't'
    AND n.nspname NOT IN ('pg_catalog', 'information_schema', %(ours)s) AND n.nspname NOT LIKE 'pg\\_toast%%'
  ORDER BY 1, 2
 """

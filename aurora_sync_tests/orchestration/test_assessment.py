@@ -92,6 +92,23 @@ def test_column_that_lies_is_found_when_tables_may_be_read(
     assert "1 of 10 rows" in text
 
 
+def test_composite_is_judged_and_what_cannot_be_proved_stops_nothing(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, execute: Execute, build: Build
+) -> None:
+    execute("CREATE VIEW seen AS SELECT * FROM moments; DELETE FROM moments WHERE id = 1")
+    execute("SELECT pg_stat_force_next_flush()")
+    tables = (
+        "  - {table_name: moments, watermark_type: composite, watermark_cols: [updated_at, id]}\n"
+        "  - {table_name: seen, primary_key: [id], watermark_type: timestamp, watermark_col: updated_at}\n"
+        "  - {table_name: numbers, watermark_type: timestamp, watermark_col: updatd_at}\n"
+    )
+    assess(build("advisor: {prove: true}\ntables:\n" + tables), instance)
+    assert "1 row was deleted since" in verdict(instance, "public__moments")[1]
+    passed, text = verdict(instance, "public__seen")
+    assert (passed, "does not fit any more" in text) == (False, True)
+    assert "updatd_at" in verdict(instance, "public__numbers")[1]
+
+
 def test_transaction_ids_that_run_out(
     definitions: dg.Definitions, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:

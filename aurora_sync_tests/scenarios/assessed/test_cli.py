@@ -74,6 +74,69 @@ def test_a_column_that_lies_is_reported_with_the_keys_of_rows(
     assert "public.honest: updated_at: none of 12 rows shows a lie" in out
 
 
+@pytest.mark.parametrize(("type_name", "late"), [("timestamp", "27 hours"), ("date", "51 hours")])
+def test_a_time_without_zone_lies_only_by_more_than_zones_are_apart(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    type_name: str,
+    late: str,
+) -> None:
+    world.execute(
+        f"CREATE TABLE t (id int PRIMARY KEY, updated_at {type_name})",
+        "INSERT INTO t VALUES (1, now() AT TIME ZONE 'Asia/Tokyo')",
+        "INSERT INTO t VALUES (2, now() AT TIME ZONE 'America/New_York')",
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AURORA_DSN", world.dsn)
+    assert main(["assess", "--prove"]) == 0
+    assert "none of 2 rows shows a lie" in capsys.readouterr().out
+    world.execute("INSERT INTO t VALUES (3, '-infinity'), (4, now() - interval '3 days')")
+    assert main(["assess", "--prove"]) == 1
+    out = capsys.readouterr().out
+    assert f"2 of 4 rows were written at least {late} later than it says" in out
+    assert "  3: says -infinity" in out
+
+
+def test_what_a_file_lacks_can_be_pasted_into_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Of a schema that is not the file's, by a name that YAML would break; and without a twin of a target."""
+    name = '"a: #\u2028\x85\x1b[31m"'
+    world.execute(
+        "CREATE SCHEMA sales",
+        "CREATE TABLE sales.orders (id int PRIMARY KEY)",
+        'CREATE TABLE sales."Orders" (id int PRIMARY KEY)',
+        f"CREATE TABLE public.{name} (id int PRIMARY KEY)",
+    )
+    monkeypatch.setenv("AURORA_DSN", world.dsn)
+    path = tmp_path / "new.yaml"
+    path.write_text("defaults: {schema: sales}\ntables:\n  - {table_name: orders, watermark_type: xmin}\n")
+    assert main(["assess", "--write", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    head, _, entries = out.partition("no entry names it\n")
+    assert ("Orders:" in entries, "+ public.a: #" in head) == (False, True)
+    path.write_text(path.read_text() + entries)
+    found = expand(load(path), [])
+    assert [(t.schema_, t.table_name) for t in found] == [("sales", "orders"), ("public", name[1:-1])]
+    for arguments in ([], ["orders"]):  # of one table, nothing is said of the others
+        assert main(["assess", *arguments, "--json", "--write", str(path)]) == 0
+        (said,) = json.loads(capsys.readouterr().out)["said"]
+        assert said.endswith("is there already, and was not changed; it fits")
+
+
+@pytest.mark.usefixtures("dsn_alone")
+def test_nothing_is_written_where_nothing_can_be_synced(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "new.yaml"
+    assert main(["assess", "secret", "--write", str(path)]) == 0
+    assert "was not written: no table can be synced as things are" in capsys.readouterr().out
+    assert not path.exists()
+    assert main(["assess", "--write", str(tmp_path / "no" / "new.yaml")]) != 0
+    assert "cannot be written: No such file or directory" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("dsn_alone")
 @pytest.mark.parametrize(
     ("arguments", "words"),

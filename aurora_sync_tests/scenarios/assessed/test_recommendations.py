@@ -14,8 +14,9 @@ import psycopg2
 import pytest
 
 from aurora_sync.advisor import proposal
+from aurora_sync.advisor.evidence import Evidence
 from aurora_sync.advisor.notes import notes
-from aurora_sync.advisor.recommend import Recommendation, misfits, recommend
+from aurora_sync.advisor.recommend import Option, Recommendation, misfits, recommend
 from aurora_sync.config.loader import expand, load
 from aurora_sync.config.tables import Advisor, TableConfig, WatermarkType
 from aurora_sync_tests.scenarios.assessed.conftest import evidence_of
@@ -54,7 +55,7 @@ def test_what_is_written_syncs_every_table_to_equality_under_writers(
     path.write_text(proposal.as_yaml(recommendations, evidence, Advisor()), encoding="utf-8")
     configs = expand(load(path), [])
     assert {config.table_name for config in configs} == {t.name for t in TABLES if t.now} | {"children"}
-    assert list(proposal.differences(configs, recommendations, evidence, Advisor())) == []
+    assert list(proposal.differences(configs, recommendations, evidence, Advisor(), ())) == []
     seed = random.SystemRandom().randrange(10**6)
     print("seed", seed)
     stop, written = threading.Event(), [0, 0, 0]
@@ -116,6 +117,43 @@ def test_limits_refuse_what_they_exclude(legacy: World, limits: Advisor, table: 
     assert words in option.why
 
 
+def test_counters_that_began_behind_the_rows_prove_nothing(legacy: World, world: World) -> None:
+    """As after a crash, which sets them to zero: no counted delete does not mean that there is none."""
+
+    def now(evidence: Evidence, name: str) -> Option:
+        each = next(r for r in recommend(evidence, Advisor()) if r.table.table.name == name)
+        assert each.now is not None
+        return each.now
+
+    whole = evidence_of(legacy)
+    assert (now(whole, "events").name, now(whole, "audit_trail").name) == ("integer", "append_only")
+    assert now(whole, "customers").config.reconcile is None
+    world.execute(
+        "SELECT pg_stat_reset()", "INSERT INTO events (v) VALUES ('new')", "SELECT pg_stat_force_next_flush()"
+    )
+    lost = evidence_of(legacy)
+    assert (now(lost, "events").name, now(lost, "audit_trail").name) == ("xmin", "full_snapshot")
+    assert now(lost, "events").config.reconcile is not None
+    config = TableConfig(table_name="events", watermark_type=WatermarkType.integer, watermark_col="id")
+    each = next(r for r in recommend(lost, Advisor()) if r.table.table.name == "events")
+    assert misfits(config, each, lost, Advisor()) == []  # nor do they speak against what is there
+
+
+def test_rows_that_were_truncated_are_looked_for(legacy: World, world: World) -> None:
+    world.execute("TRUNCATE customers", "INSERT INTO customers (id, v) SELECT g, 'v' FROM generate_series(1, 400) g")
+    world.execute("ANALYZE customers", "SELECT pg_stat_force_next_flush()")
+    evidence = evidence_of(legacy)
+    each = next(r for r in recommend(evidence, Advisor()) if r.table.table.name == "customers")
+    option = next(option for option in each.options if option.name == "xmin")
+    assert option.config.reconcile is not None
+
+
+def test_server_that_hides_its_age_is_assessed(legacy: World, world: World) -> None:
+    world.execute("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
+    evidence = evidence_of(legacy)
+    assert (evidence.xids_per_day, len(evidence.tables) > 40) == (None, True)
+
+
 def test_outbox_is_what_remains_where_neither_a_slot_nor_a_reconcile_will_do(legacy: World, world: World) -> None:
     limits = Advisor(replication=False, deletes_at_once=True)
     config = TableConfig(table_name="baskets", watermark_type=WatermarkType.outbox)
@@ -151,10 +189,13 @@ def test_an_entry_that_no_longer_fits_is_told_with_the_reason(legacy: World, tmp
         "- {table_name: events_corrected, watermark_type: integer, watermark_col: id}\n"
         "- {table_name: baskets, watermark_type: xmin}\n"
         "- {table_name: gone, watermark_type: xmin}\n"
+        "- {table_name: elsewhere, watermark_type: xmin}\n"
         "- {table_name: events, watermark_type: integer, watermark_col: id}\n"
         "- {table_name: tickets, watermark_type: full_snapshot}\n"
     )
-    found = "\n".join(proposal.differences(expand(load(path), []), recommendations, evidence, Advisor()))
+    configs, existing = expand(load(path), []), [("public", "elsewhere")]
+    found = "\n".join(proposal.differences(configs, recommendations, evidence, Advisor(), existing))
+    assert "elsewhere" not in found
     assert "~ public.events_corrected: integer does not fit any more: 20 rows were updated" in found
     assert "~ public.baskets: xmin does not fit any more: 20 rows were deleted" in found
     assert "- public.gone: there is no such table any more" in found

@@ -59,6 +59,7 @@ CASES = {
     "not eligible": (Case("names_kept append_only"), Case("audit_trail append_only")),
     "updates unseen": (Case("audit_edited append_only"), Case("audit_trail append_only")),
     "deletes unseen": (Case("audit_pruned append_only"), Case("audit_trail append_only")),
+    "unknown mix": (Case("events integer id", with_table(activity=Activity())), Case("events integer id")),
     "numbers unproven": (Case("customers integer id"), Case("events integer id")),
     "timestamp unkept": (Case("invoices_lazy timestamp updated_at"), Case("invoices timestamp updated_at")),
     "no index": (Case("events integer v"), Case("events integer id")),
@@ -90,10 +91,6 @@ CASES = {
     ),
     "deletes at a reconcile": (Case("baskets xmin"), Case("customers xmin")),
     "deletes at once": (Case("baskets outbox"), Case("customers outbox")),
-    "unknown mix": (
-        Case("events integer id", with_table(activity=Activity())),
-        Case("events integer id"),
-    ),
     "a slot to look after": (Case("baskets logical"), Case("baskets outbox")),
     "triggers there": (Case("baskets outbox", with_outboxes), Case("baskets outbox")),
     "triggers to make": (Case("baskets outbox"), Case("baskets outbox", with_outboxes)),
