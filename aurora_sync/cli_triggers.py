@@ -90,7 +90,7 @@ def _plan(arguments: argparse.Namespace) -> int:
             unfilled = triggers.unfilled(connection, table, made)
             found[table.qualified_name] = _document(connection, made, steps) | {
                 "backfill_rows": unfilled,
-                "warnings": triggers.warnings(table, made) if steps or unfilled else [],
+                "warnings": triggers.warnings(connection, table, made) if steps or unfilled else [],
                 "in_use": held,
             }
     if arguments.json:

@@ -102,6 +102,16 @@ def test_from_a_plan_to_a_sync_and_back(tables: Path, capsys: pytest.CaptureFixt
     assert said(capsys, 0, "remove", "t") == "public.t: nothing of ours is there\n"
 
 
+def test_publications_that_would_take_it_to_their_subscribers(
+    tables: Path, dsn: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    execute(dsn, "CREATE PUBLICATION every FOR ALL TABLES", "CREATE PUBLICATION one FOR TABLE t")
+    outbox = said(capsys, 1, "plan", "t")
+    assert "every, FOR ALL TABLES, publishes the outbox as well: a subscriber needs such a table" in outbox
+    columns = said(capsys, 1, "plan", "t", "--kind", "audit_columns")
+    assert "it is published by every, one: a subscriber needs the new columns first" in columns
+
+
 def test_json_documents(tables: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = document(capsys, 1, "plan", "t", "--kind", "audit_columns")["public.t"]
     assert (table["kind"], len(table["steps"]), table["backfill_rows"], table["in_use"]) == ("audit_columns", 3, 1, [])

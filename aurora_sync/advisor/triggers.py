@@ -205,8 +205,11 @@ def apply(
                 ) from error
 
 
-def warnings(table: SourceTable, made: Made) -> list[str]:
+def warnings(connection: Connection, table: SourceTable, made: Made) -> list[str]:
     """What the application should know before."""
+    with connection.cursor() as cursor:
+        cursor.execute(_PUBLISHED_BY, {"outbox": made is Made.outbox, "schema": table.schema, "name": table.name})
+        publications = ", ".join(name for (name,) in cursor.fetchall())
     key = ", ".join(possible_key(table))
     one, many = _COSTS[made]
     dearer = (
@@ -214,11 +217,16 @@ def warnings(table: SourceTable, made: Made) -> list[str]:
         " (benchmarks/triggers.py)"
     )
     if made is Made.outbox:
-        return [
+        found = [
             dearer,
             f"a column of the key ({key}) that is renamed or dropped makes every write of {table.qualified_name} fail:"
             " remove the triggers before, and apply them afterwards",
         ]
+        if publications:
+            found.append(
+                f"{publications}, FOR ALL TABLES, publishes the outbox as well: a subscriber needs such a table"
+            )
+        return found
     found = [
         dearer,
         "COPY without a list of columns, and SELECT *, find the new columns at the end",
@@ -228,6 +236,8 @@ def warnings(table: SourceTable, made: Made) -> list[str]:
     ]
     if others := [t.name for t in table.triggers if t.on_update and t.enabled and not t.name.startswith("zzz_aurora")]:
         found.append(f"the backfill fires triggers of the table: {', '.join(others)}")
+    if publications:
+        found.append(f"it is published by {publications}: a subscriber needs the new columns first")
     return found
 
 
@@ -263,8 +273,10 @@ def _outbox(table: SourceTable, there: _There, reader: str, key: tuple[str, ...]
             "CREATE TABLE {} ({}, {}) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000)"
         ).format(outbox, columns, ours)
         first = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(outbox, sql.Identifier(EMPTIED), sql.Literal(NOTHING))
+        # Where a publication is FOR ALL TABLES, nothing could be taken out without it.
+        identity = sql.SQL("ALTER TABLE {} REPLICA IDENTITY FULL").format(outbox)
         undo = (sql.SQL("DROP TABLE {}").format(outbox),)
-        yield Step(f"create the outbox, table {SCHEMA}.{name}", (create, first), _CATALOGUE_ONLY, undo)
+        yield Step(f"create the outbox, table {SCHEMA}.{name}", (create, identity, first), _CATALOGUE_ONLY, undo)
     function = sql.SQL("{}()").format(outbox)
     body = _outbox_body(table, key)
     if there.functions.get(name) != body:
@@ -277,9 +289,9 @@ def _outbox(table: SourceTable, there: _There, reader: str, key: tuple[str, ...]
             "CREATE OR REPLACE FUNCTION {} RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
             " SET search_path = pg_catalog, pg_temp {} AS {}"
         ).format(function, sql.SQL(" ").join(settings), sql.Literal(body))
-        private = sql.SQL("REVOKE ALL ON FUNCTION {} FROM PUBLIC").format(function)
         undo = (sql.SQL("DROP FUNCTION {}").format(function),)
-        yield Step(f"create the trigger function {SCHEMA}.{name}", (create, private), _CATALOGUE_ONLY, undo)
+        # Left to PUBLIC, who cannot name it without USAGE of the schema: whoever attaches a partition must be allowed.
+        yield Step(f"create the trigger function {SCHEMA}.{name}", (create,), _CATALOGUE_ONLY, undo)
     if reader not in ("", there.role) and not there.granted:
         role = sql.Identifier(reader)
         grants = (
@@ -453,6 +465,15 @@ SELECT g.tgname, encode(g.tgargs, 'escape') FROM pg_trigger g JOIN pg_proc p ON 
 _FILLED_MARK = "aurora-sync: every row has its updated_at"
 _FILLED = """
 SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = %s AND tgname = %s AND obj_description(oid, 'pg_trigger') = %s)
+"""
+
+# Tables that are yet to be made are in those FOR ALL TABLES.
+_PUBLISHED_BY = """
+SELECT p.pubname FROM pg_publication p
+ WHERE CASE WHEN %(outbox)s THEN p.puballtables
+            ELSE EXISTS (SELECT FROM pg_publication_tables t
+                          WHERE (t.pubname, t.schemaname, t.tablename) = (p.pubname, %(schema)s, %(name)s)) END
+ ORDER BY 1
 """
 
 _IN_USE = """

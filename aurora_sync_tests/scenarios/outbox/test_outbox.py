@@ -314,3 +314,35 @@ def test_what_is_refused(world: World, case: str) -> None:
     world.execute(*more)
     with pytest.raises(ConfigError, match=text):
         world.sync(config("t", "outbox", **keys))
+
+
+def test_outbox_that_a_publication_publishes_is_emptied_all_the_same(world: World) -> None:
+    """FOR ALL TABLES, as Debezium makes it: a DELETE needs a replica identity then."""
+    synced(world)
+    world.execute("CREATE PUBLICATION every FOR ALL TABLES", "UPDATE t SET v = 'published' WHERE id = 1")
+    assert by_outbox(world).warnings == ()
+    assert waiting(world) == 0
+
+
+def test_partition_is_attached_by_an_owner_who_did_not_make_the_triggers(world: World) -> None:
+    role = f"owner_{world.places.source.database}"
+    synced(
+        world,
+        "CREATE TABLE t (id int PRIMARY KEY, v text) PARTITION BY RANGE (id)",
+        "CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (1) TO (100)",
+        ROWS,
+        f"CREATE ROLE {role}",
+        f"GRANT CREATE, USAGE ON SCHEMA public TO {role}",
+        f"ALTER TABLE t OWNER TO {role}",
+        f"ALTER TABLE t_1 OWNER TO {role}",
+    )
+    world.execute(
+        f"SET ROLE {role}",
+        "CREATE TABLE t_2 PARTITION OF t FOR VALUES FROM (100) TO (200)",
+        "CREATE TABLE t_3 (LIKE t INCLUDING ALL)",
+        "ALTER TABLE t ATTACH PARTITION t_3 FOR VALUES FROM (200) TO (300)",
+        "INSERT INTO t VALUES (150, 'second'), (250, 'third')",
+    )
+    world.sync(T)
+    world.assert_equal(T)
+    world.execute(f"DROP OWNED BY {role} CASCADE", f"DROP ROLE {role}")
