@@ -76,6 +76,8 @@ class Done:
 class _There:
     """What of ours is there already."""
 
+    outbox_name: str  # and its function's
+    audit_name: str  # of the function of audit columns
     schema: bool
     schema_is_ours: bool
     others: int  # tables and functions of other tables in the schema
@@ -102,7 +104,6 @@ def removal(connection: Connection, table: SourceTable) -> list[Step]:
     there = _look(connection, table, reader="")
     relation = sql.Identifier(table.schema, table.name)
     steps: list[Step] = []
-    outbox, audit = _outbox_name(table), _audit_name(table)
     on = table.qualified_name
     # In one transaction: the triggers alone know which columns are ours.
     gone = [sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(trigger), relation) for trigger in there.triggers]
@@ -112,10 +113,9 @@ def removal(connection: Connection, table: SourceTable) -> list[Step]:
         named = f", and what `apply` added: column {' and column '.join(columns)}" if columns else ""
         steps.append(Step(f"drop {', '.join(there.triggers)}{named}", tuple(gone), _ALL_WAIT.format(on)))
     rest: list[sql.Composable] = []
-    names = [name for name in (outbox, audit) if name in there.functions]
-    rest += [sql.SQL("DROP FUNCTION {}()").format(sql.Identifier(SCHEMA, name)) for name in names]
+    rest += [sql.SQL("DROP FUNCTION {}()").format(sql.Identifier(SCHEMA, name)) for name in there.functions]
     if there.outbox:
-        rest.append(sql.SQL("DROP TABLE {}").format(sql.Identifier(SCHEMA, outbox)))
+        rest.append(sql.SQL("DROP TABLE {}").format(sql.Identifier(SCHEMA, there.outbox_name)))
     if there.schema_is_ours and not there.others:
         rest.append(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(SCHEMA)))
     if rest:
@@ -256,7 +256,7 @@ def key_of(table: SourceTable) -> tuple[str, ...]:
 
 
 def _outbox(table: SourceTable, there: _There, reader: str, key: tuple[str, ...]) -> Iterator[Step]:
-    name = _outbox_name(table)
+    name = there.outbox_name
     if there.outbox is not None and set(there.outbox) != set(key):
         raise ConfigError(
             f"its outbox is of the key ({', '.join(there.outbox)}), and the table's is ({', '.join(key)})",
@@ -278,7 +278,7 @@ def _outbox(table: SourceTable, there: _There, reader: str, key: tuple[str, ...]
         undo = (sql.SQL("DROP TABLE {}").format(outbox),)
         yield Step(f"create the outbox, table {SCHEMA}.{name}", (create, identity, first), _CATALOGUE_ONLY, undo)
     function = sql.SQL("{}()").format(outbox)
-    body = _outbox_body(table, key)
+    body = _outbox_body(name, key)
     if there.functions.get(name) != body:
         plain = all(c.base_type in _PLAIN for c in table.columns if c.name in key)
         settings = [
@@ -322,13 +322,13 @@ def _outbox(table: SourceTable, there: _There, reader: str, key: tuple[str, ...]
         yield Step("create the triggers, for replicated writes as well", tuple(made), lock, tuple(undo_triggers))
 
 
-def _outbox_body(table: SourceTable, key: Sequence[str]) -> str:
+def _outbox_body(name: str, key: Sequence[str]) -> str:
     """The text of each value is that of its output function, as COPY prints it: concat() calls that, a cast may not."""
 
     def texts(row: str) -> str:
         return ", ".join(f"concat({row}.{_quoted(name)})" for name in key)
 
-    outbox_name = f"{_quoted(SCHEMA)}.{_quoted(_outbox_name(table))}"
+    outbox_name = f"{_quoted(SCHEMA)}.{_quoted(name)}"
     columns = ", ".join(map(_quoted, [XID, *key]))
     into = f"INSERT INTO {outbox_name} ({columns})"
     return f"""
@@ -356,7 +356,7 @@ def _audit_columns(table: SourceTable, there: _There) -> Iterator[Step]:
             else "no table: no row triggers"
         )
         raise ConfigError(why, where=table.qualified_name)
-    name, relation = _audit_name(table), sql.Identifier(table.schema, table.name)
+    name, relation = there.audit_name, sql.Identifier(table.schema, table.name)
     mine = there.triggers.get(COLUMNS_TRIGGER)
     updated, created = table.column(UPDATED), table.column(CREATED)
     if updated and updated.base_type != "timestamptz":
@@ -419,19 +419,31 @@ def _schema(there: _There) -> Iterator[Step]:
 
 
 def _look(connection: Connection, table: SourceTable, reader: str) -> _There:
-    names = [_outbox_name(table), _audit_name(table)]
     with connection.cursor() as cursor:
+        cursor.execute(_TRIGGERS_OF, (table.oid, SCHEMA))
+        found = {name: (function, arguments) for name, function, arguments in cursor.fetchall()}
+        cursor.execute(_FUNCTIONS_OF_OTHERS, (SCHEMA, table.oid))
+        taken = {name for (name,) in cursor.fetchall()}
+
+        def chosen(trigger: str, schema: str) -> str:
+            """That of the trigger; it has kept the name that a table had before, which another may have now."""
+            if trigger in found:
+                return str(found[trigger][0])
+            name = name_of(schema, table.name)
+            return name if name not in taken else name_of(schema, f"{table.name}.{table.oid}")
+
+        outbox, audit = chosen(ROW_TRIGGER, table.schema), chosen(COLUMNS_TRIGGER, f"columns of {table.schema}")
+        names = [outbox, audit]
         cursor.execute(
             _THERE,
-            {"schema": SCHEMA, "outbox": names[0], "names": names, "ours": [XID, EMPTIED]}
+            {"schema": SCHEMA, "outbox": outbox, "names": names, "ours": [XID, EMPTIED]}
             | {"mark": _MARK, "reader": reader},
         )
         ((exists, ours, others, key, role, granted),) = cursor.fetchall()
         cursor.execute(_FUNCTIONS, (SCHEMA, names))
         functions = dict(cursor.fetchall())
-        cursor.execute(_TRIGGERS_OF, (table.oid, SCHEMA, names))
-        triggers = {name: tuple(a for a in arguments.split("\\000") if a) for name, arguments in cursor.fetchall()}
-    return _There(exists, ours, others, key and tuple(key), functions, triggers, role, granted)
+    triggers = {name: tuple(a for a in arguments.split("\\000") if a) for name, (_, arguments) in found.items()}
+    return _There(outbox, audit, exists, ours, others, key and tuple(key), functions, triggers, role, granted)
 
 
 _THERE = """
@@ -456,9 +468,14 @@ SELECT p.proname, p.prosrc FROM pg_proc p JOIN pg_namespace n ON n.oid = p.prona
 """
 
 _TRIGGERS_OF = """
-SELECT g.tgname, encode(g.tgargs, 'escape') FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid
+SELECT g.tgname, p.proname, encode(g.tgargs, 'escape') FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid
   JOIN pg_namespace n ON n.oid = p.pronamespace
- WHERE g.tgrelid = %s AND n.nspname = %s AND p.proname = ANY(%s) ORDER BY g.tgname
+ WHERE g.tgrelid = %s AND n.nspname = %s ORDER BY g.tgname
+"""
+
+_FUNCTIONS_OF_OTHERS = """
+SELECT p.proname FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace
+ WHERE n.nspname = %s AND g.tgrelid <> %s AND g.tgparentid = 0
 """
 
 
@@ -487,14 +504,6 @@ SELECT l.pid, a.usename, a.application_name, string_agg(DISTINCT l.mode, ', '),
    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.pid <> pg_backend_pid()
  GROUP BY l.pid, a.usename, a.application_name ORDER BY 5 DESC LIMIT 3
 """
-
-
-def _outbox_name(table: SourceTable) -> str:
-    return name_of(table.schema, table.name)
-
-
-def _audit_name(table: SourceTable) -> str:
-    return name_of("columns of " + table.schema, table.name)
 
 
 def _quoted(name: str) -> str:

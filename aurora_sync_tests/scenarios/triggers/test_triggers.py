@@ -41,18 +41,18 @@ def described(world: World, name: str = "t") -> Iterator[tuple[Connection, Sourc
         yield connection, catalogue.load(connection, [("public", name)])[f"public.{name}"]
 
 
-def planned(world: World, made: Made) -> list[Step]:
-    with described(world) as (connection, table):
+def planned(world: World, made: Made, name: str = "t") -> list[Step]:
+    with described(world, name) as (connection, table):
         return triggers.plan(connection, table, made, reader="")
 
 
-def removal(world: World) -> list[Step]:
-    with described(world) as (connection, table):
+def removal(world: World, name: str = "t") -> list[Step]:
+    with described(world, name) as (connection, table):
         return triggers.removal(connection, table)
 
 
 def run(world: World, steps: list[Step]) -> None:
-    with described(world) as (connection, _):
+    with connect(world.dsn) as connection:
         list(triggers.apply(connection, steps))
 
 
@@ -119,6 +119,35 @@ def test_killed_between_any_two_steps_it_goes_on(world: World, stack: Stack, mad
         assert not removal(world)
         assert schema_of(world, stack) == before
     assert world.execute("SELECT count(*) FROM t") == [(1000,)]
+
+
+@BOTH
+def test_renamed_table_keeps_its_own(world: World, stack: Stack, made: Made) -> None:
+    """Another that has the name now gets others."""
+    renamed = ["ALTER TABLE t RENAME TO was", TABLE, ROWS]
+    world.execute(TABLE, ROWS, *renamed)
+    before = schema_of(world, stack)
+    world.execute("DROP TABLE t", "ALTER TABLE was RENAME TO t")
+    run(world, planned(world, made))
+    world.execute(*renamed)
+    assert planned(world, made, "was") == []
+    run(world, planned(world, made))
+    assert (planned(world, made), not_fired(world, made)) == ([], set())
+    world.execute("UPDATE was SET v = 'w' WHERE id = 1", "UPDATE t SET v = 'w' WHERE id IN (2, 3)")
+    if made is Made.outbox:
+        outboxes = [
+            row
+            for (row,) in world.execute(
+                "SELECT relname FROM pg_class WHERE relkind = 'r' AND"
+                " relnamespace = 'aurora_sync'::regnamespace ORDER BY 1"
+            )
+        ]
+        counts = [world.execute(f'SELECT count(id) FROM aurora_sync."{outbox}"')[0][0] for outbox in outboxes]
+        assert counts == [1, 2]
+    run(world, removal(world, "was"))
+    assert not_fired(world, made) == set()
+    run(world, removal(world))
+    assert schema_of(world, stack) == before
 
 
 def test_lock_that_is_not_to_be_had_holds_nobody_up(world: World) -> None:
