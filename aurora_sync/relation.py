@@ -61,7 +61,7 @@ class Outbox:
 
     name: str
     key: tuple[str, ...]
-    complete: bool  # a trigger fires for every row of every partition, replicated ones included
+    complete: bool  # a trigger writes the key of every row of every partition, whoever writes that
     usable: bool  # this role may read it, and take out what was applied
     version: str  # changes when one of its triggers, their function or the outbox itself was made anew or touched
 

@@ -15,6 +15,7 @@ from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 from aurora_sync.advisor.triggers import UPDATED
+from aurora_sync.errors import Kind, SourceError
 from aurora_sync.relation import SourceTable
 
 _LEAVES = """
@@ -46,25 +47,34 @@ def backfill(
 ) -> Iterator[Progress]:
     """Until no row is without a value. The server works ``busy`` (a share) of the time, and rests for the others.
 
-    ``connection`` is in autocommit. Raises what psycopg2 raises.
+    ``connection`` is in autocommit. Raises SourceError where a trigger of the table keeps rows as they are, and what
+    psycopg2 raises.
     """
     done = 0
     with connection.cursor() as cursor:
         cursor.execute("SET default_transaction_read_only TO off")
+        cursor.execute("SET default_transaction_isolation TO 'read committed'")
         cursor.execute(_LEAVES, (table.oid,))
         for schema, name, pages, rows in cursor.fetchall():
             relation, step = sql.Identifier(schema, name), _pages(pages, rows, batch_rows)
             left = True
             while left:
-                left = False
+                left, kept, before = False, 0, done
                 for first in range(0, pages, step):
                     began = time.monotonic()
                     cursor.execute(_batch(relation, first, first + step))
-                    found, filled = cursor.fetchone() or (0, 0)
-                    left, done = left or filled < found, done + filled
+                    ((found, free, filled),) = cursor.fetchall()
+                    left, done, kept = left or filled < found, done + filled, kept + free - filled
                     yield Progress(f"{schema}.{name}", min(first + step, pages), pages, done)
                     if filled:
                         time.sleep((time.monotonic() - began) * (1 / busy - 1))
+                if kept and done == before:
+                    raise SourceError(
+                        f"{kept:,} rows of {schema}.{name} stay without {UPDATED}: a BEFORE UPDATE trigger of the table"
+                        " leaves them as they are",
+                        hint="disable it for the backfill, and run again; or use --kind outbox",
+                        kind=Kind.REFUSED,
+                    )
                 if left:
                     time.sleep(0.5)  # whoever holds the rows may be done by then
 
@@ -75,11 +85,12 @@ def _pages(pages: int, rows: int, batch_rows: int) -> int:
 
 
 def _batch(relation: sql.Composable, first: int, behind: int) -> sql.Composed:
-    """How many rows of a range of pages have no value, and how many of them got one. The trigger sets it."""
+    """How many rows of a range of pages have no value, how many of them nobody has locked, and how many got one. The
+    trigger sets it."""
     return sql.SQL(
         "WITH empty AS MATERIALIZED (SELECT ctid FROM ONLY {0} WHERE ctid >= {2}::tid AND ctid < {3}::tid"
         " AND {1} IS NULL), free AS MATERIALIZED (SELECT ctid FROM ONLY {0} WHERE ctid = ANY(ARRAY(SELECT ctid FROM"
         " empty)) AND {1} IS NULL FOR NO KEY UPDATE SKIP LOCKED), filled AS (UPDATE ONLY {0} t"
         " SET {1} = clock_timestamp() FROM free WHERE t.ctid = free.ctid RETURNING 1)"
-        " SELECT (SELECT count(*) FROM empty), (SELECT count(*) FROM filled)"
+        " SELECT (SELECT count(*) FROM empty), (SELECT count(*) FROM free), (SELECT count(*) FROM filled)"
     ).format(relation, sql.Identifier(UPDATED), sql.Literal(f"({first},0)"), sql.Literal(f"({behind},0)"))

@@ -28,15 +28,13 @@ from psycopg2.extensions import connection as Connection
 from aurora_sync.errors import ConfigError, Kind, SourceError
 from aurora_sync.relation import SCHEMA, SourceTable
 from aurora_sync.source.connection import TEXT_SETTINGS
-from aurora_sync.source.outbox import EMPTIED, NOTHING, XID, name_of
+from aurora_sync.source.outbox import EMPTIED, NOTHING, XID, name_of, needs_settings
+from aurora_sync.strategies.outbox import ambiguous
 from aurora_sync.validation.preflight import possible_key
 
 UPDATED, CREATED = "updated_at", "created_at"
 ROW_TRIGGER, TRUNCATE_TRIGGER, COLUMNS_TRIGGER = "zzz_aurora_sync_row", "zzz_aurora_sync_truncate", "zzz_aurora_sync"
 _MARK = "made by aurora-sync triggers"
-
-# Their text depends on no setting of the session.
-_PLAIN = {"int2", "int4", "int8", "text", "varchar", "bpchar", "uuid", "numeric", "bool"}
 
 _CATALOGUE_ONLY = "none on the table; takes milliseconds"
 _WRITERS_WAIT = (
@@ -51,6 +49,7 @@ class Made(StrEnum):
     audit_columns = "audit_columns"
 
 
+_NO_LOCK = (psycopg2.errors.LockNotAvailable, psycopg2.errors.QueryCanceled, psycopg2.errors.DeadlockDetected)
 # Updates beside those of a table without triggers, on two cores and a local disk: medians of three rounds.
 _COSTS = {Made.outbox: (1.1, 2.3), Made.audit_columns: (1.0, 2.1)}
 
@@ -82,9 +81,10 @@ class _There:
     schema_is_ours: bool
     others: int  # tables and functions of other tables in the schema
     outbox: tuple[str, ...] | None  # its key columns
-    functions: dict[str, str]  # name -> body
+    functions: dict[str, tuple[str, bool]]  # name -> body, and whether it pins more settings than search_path
     triggers: dict[str, tuple[str, ...]]  # on the table itself, with their arguments
     role: str
+    stranger: str  # another role that owns the schema or the outbox, and is no superuser
     granted: bool  # the role that reads may use the outbox
 
 
@@ -94,6 +94,13 @@ def plan(
     """What is still missing; ``reader`` is the role that syncs (empty: this one), ``key`` another merge key than the
     primary key. Raises ConfigError where it cannot be made."""
     there = _look(connection, table, reader)
+    if there.stranger:
+        raise ConfigError(
+            f"schema {SCHEMA}, or the outbox in it, belongs to {there.stranger}, who could make the trigger do anything"
+            f" as {there.role}",
+            where=table.qualified_name,
+            hint="AURORA_OWNER_DSN can name its login; or drop the schema, if nobody knows it",
+        )
     if made is Made.outbox:
         return list(_outbox(table, there, reader, tuple(key or key_of(table))))
     return list(_audit_columns(table, there))
@@ -107,7 +114,7 @@ def removal(connection: Connection, table: SourceTable) -> list[Step]:
     on = table.qualified_name
     # In one transaction: the triggers alone know which columns are ours.
     gone = [sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(trigger), relation) for trigger in there.triggers]
-    columns = there.triggers.get(COLUMNS_TRIGGER, ())
+    columns = [name for name in there.triggers.get(COLUMNS_TRIGGER, ()) if table.column(name)]
     gone += [sql.SQL("ALTER TABLE {} DROP COLUMN {}").format(relation, sql.Identifier(column)) for column in columns]
     if gone:
         named = f", and what `apply` added: column {' and column '.join(columns)}" if columns else ""
@@ -178,21 +185,24 @@ def apply(
             began = time.monotonic()
             try:
                 with connection.cursor() as cursor:
-                    cursor.execute("BEGIN READ WRITE")
-                    cursor.execute("SELECT set_config('lock_timeout', %s, true)", (lock_timeout,))
+                    cursor.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
+                    # Of a table with partitions there are many locks, for each of which lock_timeout begins anew.
+                    for timeout in ("lock_timeout", "statement_timeout"):
+                        cursor.execute("SELECT set_config(%s, %s, true)", (timeout, lock_timeout))
                     for statement in step.statements:
                         cursor.execute(statement)
                     cursor.execute("COMMIT")
                 yield Done(step, attempt, max(longest, time.monotonic() - began))
                 break
-            except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected) as error:
+            except _NO_LOCK as error:
                 with connection.cursor() as cursor:
                     cursor.execute("ROLLBACK")
                 longest = max(longest, time.monotonic() - began)
                 if attempt == attempts:
                     raise SourceError(
                         f"{step.what}: no lock in {attempts} attempts of {lock_timeout}",
-                        hint="a transaction stays open on the table; what was done so far stays, run again",
+                        hint="a transaction stays open on the table, or it has more partitions than are locked in that"
+                        " time (--lock-timeout); what was done so far stays, run again",
                         kind=Kind.TRANSIENT,
                     ) from error
                 on_wait(step, attempt)
@@ -200,7 +210,9 @@ def apply(
             except psycopg2.errors.InsufficientPrivilege as error:
                 raise SourceError(
                     f"{step.what}: {' '.join(str(error).split())}",
-                    hint="only the owner of a table may: AURORA_OWNER_DSN can name its login",
+                    hint="only the owner of a table may: AURORA_OWNER_DSN can name its login"
+                    if "owner" in str(error)
+                    else f"it takes CREATE on the database, or on schema {SCHEMA} with USAGE",
                     kind=Kind.REFUSED,
                 ) from error
 
@@ -233,7 +245,11 @@ def warnings(connection: Connection, table: SourceTable, made: Made) -> list[str
         "every row is written once more: as much WAL and dead space as the table has bytes, and a transaction under"
         " REPEATABLE READ or SERIALIZABLE that updates a row of a batch fails and must be tried again",
         "deletes leave no trace: give the table `reconcile:` in tables.yaml",
+        f"{UPDATED} that is renamed or dropped makes every write of {table.qualified_name} fail: remove the triggers"
+        " before",
     ]
+    if table.column(UPDATED) and COLUMNS_TRIGGER not in {trigger.name for trigger in table.triggers}:
+        found.append(f"{UPDATED} is there already: what is written to it stays when the triggers are removed")
     if others := [t.name for t in table.triggers if t.on_update and t.enabled and not t.name.startswith("zzz_aurora")]:
         found.append(f"the backfill fires triggers of the table: {', '.join(others)}")
     if publications:
@@ -244,11 +260,14 @@ def warnings(connection: Connection, table: SourceTable, made: Made) -> list[str
 def key_of(table: SourceTable) -> tuple[str, ...]:
     """The key that the outbox has. Raises ConfigError where there is none."""
     key = possible_key(table)
-    if table.kind not in "rp" or not key:
+    problems = ambiguous(table, key)
+    if not table.is_heap:
+        problems = ["only a table has row triggers, and no partition of it may be foreign"]
+    elif not key:
+        problems = ["it has no primary key, and no unique index without NULLs, by which a row could be named"]
+    if problems:
         raise ConfigError(
-            "it has no primary key, and no unique index without NULLs, by which a row could be named"
-            if table.kind in "rp"
-            else "only a table has row triggers",
+            problems,
             where=table.qualified_name,
             hint="`aurora-sync assess` names the strategies that it can have",
         )
@@ -279,11 +298,11 @@ def _outbox(table: SourceTable, there: _There, reader: str, key: tuple[str, ...]
         yield Step(f"create the outbox, table {SCHEMA}.{name}", (create, identity, first), _CATALOGUE_ONLY, undo)
     function = sql.SQL("{}()").format(outbox)
     body = _outbox_body(name, key)
-    if there.functions.get(name) != body:
-        plain = all(c.base_type in _PLAIN for c in table.columns if c.name in key)
+    pinned = needs_settings(table.columns, key)
+    if there.functions.get(name) not in ((body, pinned), (body, True)):
         settings = [
             sql.SQL("SET {} TO {}").format(sql.Identifier(setting), sql.Literal(to))
-            for setting, to in ({} if plain else TEXT_SETTINGS).items()
+            for setting, to in (TEXT_SETTINGS if pinned else {}).items()
         ]
         create = sql.SQL(
             "CREATE OR REPLACE FUNCTION {} RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
@@ -323,25 +342,46 @@ def _outbox(table: SourceTable, there: _There, reader: str, key: tuple[str, ...]
 
 
 def _outbox_body(name: str, key: Sequence[str]) -> str:
-    """The text of each value is that of its output function, as COPY prints it: concat() calls that, a cast may not."""
+    """The text of each value is that of its output function, as COPY prints it: concat() calls that, a cast may not.
+
+    A session that fired it before a column of the key got another type has a plan for the type that is gone, and would
+    fail until its end. No row is written where that is caught, so that it takes no subtransaction's id.
+    """
 
     def texts(row: str) -> str:
-        return ", ".join(f"concat({row}.{_quoted(name)})" for name in key)
+        return f"ARRAY[{', '.join(f'concat({row}.{_quoted(name)})' for name in key)}]"
 
+    def written(which: str) -> str:
+        return ", ".join(["pg_current_xact_id()", *(f"{which}[{place}]" for place in range(1, len(key) + 1))])
+
+    anew, tag = f"SELECT {texts('($1)')}", "$key$"
+    while tag in anew:
+        tag = f"{tag[:-1]}_$"
+    anew = f"{tag}{anew}{tag}"
     outbox_name = f"{_quoted(SCHEMA)}.{_quoted(name)}"
     columns = ", ".join(map(_quoted, [XID, *key]))
     into = f"INSERT INTO {outbox_name} ({columns})"
     return f"""
+DECLARE
+    old_key text[] COLLATE "C";
+    new_key text[] COLLATE "C";
 BEGIN
     IF TG_OP = 'TRUNCATE' THEN
         INSERT INTO {outbox_name} ({_quoted(XID)}) VALUES (pg_current_xact_id());
         RETURN NULL;
     END IF;
-    IF TG_OP <> 'INSERT' THEN
-        {into} VALUES (pg_current_xact_id(), {texts("OLD")});
+    BEGIN
+        IF TG_OP <> 'INSERT' THEN old_key := {texts("OLD")}; END IF;
+        IF TG_OP <> 'DELETE' THEN new_key := {texts("NEW")}; END IF;
+    EXCEPTION WHEN datatype_mismatch THEN
+        IF TG_OP <> 'INSERT' THEN EXECUTE {anew} INTO old_key USING OLD; END IF;
+        IF TG_OP <> 'DELETE' THEN EXECUTE {anew} INTO new_key USING NEW; END IF;
+    END;
+    IF old_key IS NOT NULL THEN
+        {into} VALUES ({written("old_key")});
     END IF;
-    IF TG_OP = 'INSERT' OR (TG_OP = 'UPDATE' AND ROW({texts("NEW")}) IS DISTINCT FROM ROW({texts("OLD")})) THEN
-        {into} VALUES (pg_current_xact_id(), {texts("NEW")});
+    IF new_key IS NOT NULL AND old_key IS DISTINCT FROM new_key THEN
+        {into} VALUES ({written("new_key")});
     END IF;
     RETURN NULL;
 END
@@ -359,9 +399,11 @@ def _audit_columns(table: SourceTable, there: _There) -> Iterator[Step]:
     name, relation = there.audit_name, sql.Identifier(table.schema, table.name)
     mine = there.triggers.get(COLUMNS_TRIGGER)
     updated, created = table.column(UPDATED), table.column(CREATED)
-    if updated and updated.base_type != "timestamptz":
+    if updated and (updated.base_type != "timestamptz" or updated.generated):
+        generated = ", generated by an expression" if updated.generated else ""
         raise ConfigError(
-            f"it has a column {UPDATED} of type {updated.type_name}, which the time of a change does not fit into",
+            f"it has a column {UPDATED} of type {updated.type_name}{generated}, which the time of a change does not fit"
+            " into",
             where=table.qualified_name,
             hint="use --kind outbox, which leaves the table as it is",
         )
@@ -369,7 +411,7 @@ def _audit_columns(table: SourceTable, there: _There) -> Iterator[Step]:
     yield from _schema(there)
     function = sql.SQL("{}()").format(sql.Identifier(SCHEMA, name))
     body = _AUDIT_BODY
-    if there.functions.get(name) != body:
+    if there.functions.get(name, ("", False))[0] != body:
         create = sql.SQL("CREATE OR REPLACE FUNCTION {} RETURNS trigger LANGUAGE plpgsql AS {}")
         undo = (sql.SQL("DROP FUNCTION {}").format(function),)
         what = f"create the trigger function {SCHEMA}.{name}"
@@ -439,11 +481,11 @@ def _look(connection: Connection, table: SourceTable, reader: str) -> _There:
             {"schema": SCHEMA, "outbox": outbox, "names": names, "ours": [XID, EMPTIED]}
             | {"mark": _MARK, "reader": reader},
         )
-        ((exists, ours, others, key, role, granted),) = cursor.fetchall()
+        ((exists, ours, others, key, role, stranger, granted),) = cursor.fetchall()
         cursor.execute(_FUNCTIONS, (SCHEMA, names))
-        functions = dict(cursor.fetchall())
+        functions = {name: (body, pinned) for name, body, pinned in cursor.fetchall()}
     triggers = {name: tuple(a for a in arguments.split("\\000") if a) for name, (_, arguments) in found.items()}
-    return _There(outbox, audit, exists, ours, others, key and tuple(key), functions, triggers, role, granted)
+    return _There(outbox, audit, exists, ours, others, key and tuple(key), functions, triggers, role, stranger, granted)
 
 
 _THERE = """
@@ -454,6 +496,8 @@ SELECT n.oid IS NOT NULL, coalesce(obj_description(n.oid, 'pg_namespace') = %(ma
        (SELECT array_agg(attname ORDER BY attnum)::text[] FROM pg_attribute
          WHERE attrelid = o.oid AND attnum > 0 AND NOT attisdropped AND attname <> ALL(%(ours)s)),
        current_user,
+       coalesce((SELECT rolname FROM pg_roles WHERE oid IN (n.nspowner, o.relowner) AND NOT rolsuper
+                    AND rolname <> current_user LIMIT 1), ''),
        coalesce(o.oid IS NOT NULL AND r.oid IS NOT NULL AND has_schema_privilege(r.oid, n.oid, 'USAGE')
                 AND has_table_privilege(r.oid, o.oid, 'SELECT') AND has_table_privilege(r.oid, o.oid, 'INSERT')
                 AND has_table_privilege(r.oid, o.oid, 'UPDATE') AND has_table_privilege(r.oid, o.oid, 'DELETE'), false)
@@ -463,7 +507,8 @@ SELECT n.oid IS NOT NULL, coalesce(obj_description(n.oid, 'pg_namespace') = %(ma
 """
 
 _FUNCTIONS = """
-SELECT p.proname, p.prosrc FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+SELECT p.proname, p.prosrc, coalesce(cardinality(p.proconfig) > 1, false)
+  FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
  WHERE n.nspname = %s AND p.proname = ANY(%s)
 """
 

@@ -13,7 +13,7 @@ from psycopg2.extensions import connection as Connection
 from aurora_sync.errors import ConfigError
 from aurora_sync.increment import Column
 from aurora_sync.relation import SCHEMA, Index, Outbox, Sequence, SourceTable, Trigger
-from aurora_sync.source.outbox import EMPTIED, XID
+from aurora_sync.source.outbox import EMPTIED, XID, needs_settings
 
 _EXISTING = """
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -130,7 +130,8 @@ WITH RECURSIVE tree(root, oid) AS (
 ), fired AS (
     SELECT g.oid, g.xmin, g.tgrelid, g.tgenabled = 'A' AND g.tgqual IS NULL
                                      AND cardinality(g.tgattr::int2[]) = 0 AS always,
-           p.oid AS function, p.xmin AS function_xmin, n.oid AS schema, o.oid AS outbox, o.relname, o.relfilenode
+           p.oid AS function, p.xmin AS function_xmin, cardinality(p.proconfig) > 1 AS has_settings,
+           n.oid AS schema, o.oid AS outbox, o.relname, o.relfilenode
       FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid
       JOIN pg_namespace n ON n.oid = p.pronamespace AND n.nspname = %(schema)s
       JOIN pg_class o ON o.relnamespace = n.oid AND o.relname = p.proname AND o.relkind = 'r'
@@ -144,6 +145,7 @@ SELECT t.root, min(f.relname::text),
                      ELSE has_schema_privilege(f.schema, 'USAGE') AND has_table_privilege(f.outbox, 'SELECT')
                           AND has_table_privilege(f.outbox, 'INSERT') AND has_table_privilege(f.outbox, 'UPDATE')
                           AND has_table_privilege(f.outbox, 'DELETE') END),
+       bool_and(coalesce(f.has_settings, false)),
        md5(string_agg(concat_ws(':', f.oid, f.xmin, f.function, f.function_xmin, f.outbox, f.relfilenode), ','
                       ORDER BY f.oid))
   FROM tree t JOIN pg_class c ON c.oid = t.oid AND c.relkind <> 'p' LEFT JOIN fired f ON f.tgrelid = t.oid
@@ -228,9 +230,15 @@ def load(connection: Connection, names: Iterable[tuple[str, str]]) -> dict[str, 
             },
             triggers=tuple(Trigger(*trigger) for trigger in triggers[oid]),
             trigger_version=touched,
-            outbox=next((Outbox(name, tuple(key), *rest) for name, key, *rest in outboxes[oid]), None),
+            outbox=_outbox([Column(*column[:-1]) for column in described], outboxes[oid]),
         )
     return tables
+
+
+def _outbox(columns: list[Column], found: list[tuple[Any, ...]]) -> Outbox | None:
+    for name, key, fires, usable, has_settings, version in found:
+        return Outbox(name, tuple(key), fires and (has_settings or not needs_settings(columns, key)), usable, version)
+    return None
 
 
 def _rows(connection: Connection, query: str, parameters: Any = None) -> list[tuple[Any, ...]]:

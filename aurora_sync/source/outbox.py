@@ -16,7 +16,7 @@ becomes a bigint, say (correctness.md, section 4).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
@@ -29,6 +29,8 @@ XID = "aurora_sync_xid"
 EMPTIED = "aurora_sync_emptied"
 # What a snapshot that saw nothing looks like.
 NOTHING = "1:1:"
+# The output of these depends on no setting of the session; the trigger function pins the settings for others.
+PLAIN = {"int2", "int4", "int8", "text", "varchar", "bpchar", "uuid", "numeric", "bool"}
 # Keys taken out in one transaction: what its locks hold up is short, and vacuum may come in between.
 BATCH = 100_000
 # PostgreSQL cuts longer names off.
@@ -50,12 +52,17 @@ def name_of(schema: str, table: str) -> str:
     return f"{name.encode()[: _LONGEST_NAME - 9].decode(errors='ignore')}.{digest}"
 
 
+def needs_settings(table: Sequence[Column], key: Collection[str]) -> bool:
+    """Whether the text of a key of these columns depends on settings of the session that writes it."""
+    return any(column.base_type not in PLAIN for column in table if column.name in key)
+
+
 def changes_statement(table: SourceTable, outbox: Outbox, columns: Sequence[Column]) -> sql.Composed:
     """Every key of the outbox once, with its row as the open snapshot sees it, or without, in the form of
     warehouse/changes.py.
 
     A row is found by its key's value, and has to have its text as well: of an update from 'a' to 'A', which are one
-    citext, 'a' is gone.
+    citext or equal by their collation, 'a' is gone.
     """
     types = {column.name: sql.SQL(column.type_name) for column in table.columns}
     keys = {name: sql.Identifier(name) for name in outbox.key}
@@ -65,7 +72,8 @@ def changes_statement(table: SourceTable, outbox: Outbox, columns: Sequence[Colu
         else sql.SQL("b.{}").format(sql.Identifier(c.name))
         for c in columns
     ]
-    same = [sql.SQL("b.{0} = k.{0}::{1} AND concat(b.{0}) = k.{0}").format(key, types[n]) for n, key in keys.items()]
+    equal = sql.SQL('b.{0} = k.{0}::{1} AND concat(b.{0}) COLLATE pg_catalog."C" = k.{0}')
+    same = [equal.format(key, types[name]) for name, key in keys.items()]
     # No column can be called xmin or tableoid.
     return sql.SQL(
         "SELECT {values}, xmin, CASE WHEN tableoid IS NULL THEN 'D' ELSE 'U' END, NULL, 0, {origin}"
@@ -104,8 +112,9 @@ def emptied(connection: Connection, outbox: Outbox) -> str | None:
 def acknowledge(connection: Connection, outbox: Outbox, snapshot: str) -> int:
     """Take out what the snapshot saw, which is in the warehouse. Returns how many keys that were.
 
-    First the outbox remembers the snapshot, unless it remembers a later one: a target that has not seen what is about
-    to be taken out will know. Safe to kill anywhere, and to call again.
+    First the outbox remembers the snapshot, unless it remembers a later one of this server: a target that has not seen
+    what is about to be taken out will know. Safe to kill anywhere, and to call again. No transaction here is
+    SERIALIZABLE, whatever the default: it would make the application's fail.
     """
     names = {
         "outbox": sql.Identifier(*outbox.relation),
@@ -114,27 +123,32 @@ def acknowledge(connection: Connection, outbox: Outbox, snapshot: str) -> int:
         "snapshot": sql.Literal(snapshot),  # not a parameter: a name may have a percent sign
         "batch": sql.Literal(BATCH),
     }
+    begin = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE"
     with connection.cursor() as cursor:
-        cursor.execute("SET default_transaction_read_only TO off")
-        cursor.execute("BEGIN")
-        cursor.execute(
-            sql.SQL("SELECT {emptied}::text FROM {outbox} WHERE {emptied} IS NOT NULL FOR UPDATE").format(**names)
-        )
-        found = [text for (text,) in cursor.fetchall()]
-        if not found:
+        cursor.execute(begin)
+        # Two at once would both find that nothing is remembered.
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('aurora_sync'), hashtext(%s))", (outbox.name,))
+        cursor.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+        ((newest,),) = cursor.fetchall()
+        cursor.execute(sql.SQL("SELECT {emptied}::text FROM {outbox} WHERE {emptied} IS NOT NULL").format(**names))
+        found = [Visible.parse(text) for (text,) in cursor.fetchall()]
+        # One that is ahead of this server was remembered by another, of which this one is a copy.
+        is_other = len(found) != 1 or found[0].xmax > newest
+        if is_other or Visible.parse(snapshot).includes(found[0]):
+            cursor.execute(sql.SQL("DELETE FROM {outbox} WHERE {emptied} IS NOT NULL").format(**names))
             cursor.execute(sql.SQL("INSERT INTO {outbox} ({emptied}) VALUES ({snapshot})").format(**names))
-        elif Visible.parse(snapshot).includes(Visible.parse(found[0])):
-            statement = "UPDATE {outbox} SET {emptied} = {snapshot} WHERE {emptied} IS NOT NULL"
-            cursor.execute(sql.SQL(statement).format(**names))
         cursor.execute("COMMIT")
         taken = 0
         while True:
+            cursor.execute(begin)
             cursor.execute(
                 sql.SQL(
                     "DELETE FROM {outbox} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {outbox}"
                     " WHERE pg_visible_in_snapshot({xid}, {snapshot}::pg_snapshot) LIMIT {batch}))"
                 ).format(**names)
             )
-            taken += cursor.rowcount
-            if cursor.rowcount < BATCH:
+            deleted = cursor.rowcount
+            cursor.execute("COMMIT")
+            taken += deleted
+            if deleted < BATCH:
                 return taken

@@ -166,7 +166,9 @@ def _other_history(stored: Watermark, at: Observation, texts_stay: bool) -> bool
     gone from its text, its transaction id alone speaks."""
     newest, recorded = horizon.newest(at.snapshot), {canary.key: canary for canary in stored.canaries}
     for canary in at.canaries:
-        then = recorded[canary.key]
+        then = recorded.get(canary.key)
+        if then is None:  # an equal key of another text, found in its place: the row is gone
+            continue
         older = horizon.age(raw=canary.xmin, newest=newest) > newest - stored.snapshot.xmin
         if canary.xmin != then.xmin and older:
             return True

@@ -12,6 +12,8 @@ moment, and one to which happened what no trigger sees: TRUNCATE of a partition,
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from psycopg2 import sql
 
 from aurora_sync.config.tables import TableConfig
@@ -33,13 +35,7 @@ class ByOutbox(Strategy):
         if found:
             return found
         key, outbox = tuple(config.primary_key or table.primary_key), table.outbox
-        # Zero and minus zero are one key and two texts.
-        found = [
-            f"{column.name} of the merge key is {column.type_name}: a trigger would write down its text, which does"
-            " not tell all values apart; use watermark_type: xmin"
-            for column in table.columns
-            if column.name in key and column.base_type in ("float4", "float8")
-        ]
+        found = ambiguous(table, key)
         if outbox is None:
             found.append(f"no trigger writes down which rows of {table.qualified_name} change: {_APPLY}")
             return found
@@ -49,7 +45,10 @@ class ByOutbox(Strategy):
                 " them and apply them again"
             )
         if not outbox.complete:
-            found.append(f"its triggers do not fire for every row, or were switched off: {_APPLY}")
+            found.append(
+                "its triggers do not fire for every row, were switched off, or write a key of its type as the session"
+                f" has it: {_APPLY}"
+            )
         if not outbox.usable:
             found.append(f"this role may not read and empty its outbox: {_APPLY}")
         return found
@@ -75,6 +74,16 @@ class ByOutbox(Strategy):
         return {"outbox": _outbox(table).version, "snapshot": _fence(at).snapshot}
 
 
+def ambiguous(table: SourceTable, key: Collection[str]) -> list[str]:
+    """Columns whose text does not tell all keys apart: zero and minus zero are one key and two texts."""
+    return [
+        f"{column.name} of the merge key is {column.type_name}: a trigger would write down its text, which does"
+        " not tell all values apart; use watermark_type: xmin"
+        for column in table.columns
+        if column.name in key and column.base_type in ("float4", "float8")
+    ]
+
+
 def named(table: SourceTable, outbox: Outbox) -> sql.Composable:
     """The rows of the table that the outbox names."""
     types = {column.name: column.type_name for column in table.columns}
@@ -98,7 +107,8 @@ def _why_scan(outbox: Outbox, since: Since, at: Observation) -> str:
         return "it was emptied by hand"
     if not Visible.parse(_seen(watermark)).includes(Visible.parse(fence.emptied)):
         return (
-            "it was emptied of more than the target has: another deployment empties it too, or the target was restored"
+            "it was emptied of more than the target has: another deployment empties it too, or the source or the target"
+            " was restored"
         )
     return since.only_scan
 

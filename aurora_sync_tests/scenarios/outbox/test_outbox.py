@@ -346,3 +346,81 @@ def test_partition_is_attached_by_an_owner_who_did_not_make_the_triggers(world: 
     world.sync(T)
     world.assert_equal(T)
     world.execute(f"DROP OWNED BY {role} CASCADE", f"DROP ROLE {role}")
+
+
+def test_key_whose_type_changes_under_a_session_stops_no_write_of_it(world: World) -> None:
+    """Its plan of the trigger is for the type that is gone: PostgreSQL would fail until the session ends."""
+    synced(world)
+    with world.session() as connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE t SET v = 'before' WHERE id = 1; COMMIT")
+        world.execute("ALTER TABLE t ALTER COLUMN id TYPE bigint")
+        world.sync(T)
+        cursor.execute(f"UPDATE t SET v = 'after' WHERE id = 1; UPDATE t SET id = {2**40} WHERE id = 2")
+        cursor.execute(f"DELETE FROM t WHERE id = 3; INSERT INTO t VALUES ({2**41}, 'new'); COMMIT")
+    by_outbox(world)
+
+
+def test_key_that_becomes_one_of_another_text_in_each_session_is_refused_until_its_function_is_made_anew(
+    world: World,
+) -> None:
+    synced(
+        world,
+        "CREATE TABLE t (id text PRIMARY KEY, v text)",
+        "INSERT INTO t SELECT '2026-01-01 00:00:' || n || '+00', 'v' FROM generate_series(10, 40) n",
+    )
+    world.execute("ALTER TABLE t ALTER COLUMN id TYPE timestamptz USING id::timestamptz")
+    with pytest.raises(ConfigError, match="write a key of its type as the session has it: `aurora-sync triggers plan`"):
+        world.sync(T)
+    elsewhere = "SET TimeZone TO 'America/New_York'; UPDATE t SET v = 'w' WHERE id < '2026-01-01 00:00:20+00'"
+    world.execute(elsewhere)
+    world.make(T)
+    world.sync(T)
+    world.assert_equal(T)
+    world.execute(elsewhere)
+    assert by_outbox(world).deleted == 0
+
+
+@pytest.mark.parametrize("write", ["UPDATE t SET id = 'A' WHERE id = 'a'", "DELETE FROM t WHERE id = 'a';{}"])
+def test_key_that_is_equal_to_another_of_a_canary(world: World, write: str) -> None:
+    synced(
+        world,
+        "CREATE EXTENSION citext",
+        "CREATE TABLE t (id citext PRIMARY KEY, v text)",
+        "INSERT INTO t VALUES ('a', 'v'), ('b', 'v'), ('c', 'v')",
+    )
+    world.execute(write.format("INSERT INTO t VALUES ('A', 'v')"))
+    by_outbox(world)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "UPDATE {} SET aurora_sync_emptied = '99999999:99999999:' WHERE aurora_sync_emptied IS NOT NULL",
+        "INSERT INTO {} (aurora_sync_emptied) VALUES ('1:1:')",
+        "DELETE FROM {}",
+    ],
+    ids=["of a server that was ahead", "two", "none"],
+)
+def test_memory_that_is_of_another_server_or_broken_is_mended_by_one_scan(world: World, broken: str) -> None:
+    synced(world)
+    world.execute(broken.format(OUTBOX), "UPDATE t SET v = 'x' WHERE id = 1")
+    assert world.sync(T).method != "outbox"
+    world.assert_equal(T)
+    world.execute("UPDATE t SET v = 'y' WHERE id = 1")
+    by_outbox(world)
+
+
+def test_outbox_is_emptied_without_predicate_locks_where_they_are_the_default(world: World) -> None:
+    """A SERIALIZABLE transaction that reads all of it would make some of the application's fail."""
+    synced(world)
+    world.execute(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation TO serializable',"
+        " current_database()); END $$",
+        "UPDATE t SET v = 'x' WHERE id = 1",
+    )
+    with world.session() as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM t")  # as long as this is open, all others' predicate locks stay
+        by_outbox(world)
+        locks = "SELECT DISTINCT relation::regclass::text FROM pg_locks WHERE mode = 'SIReadLock'"
+        assert world.execute(locks) == [("t",)]
+    assert waiting(world) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -163,15 +164,50 @@ def test_lock_that_is_not_to_be_had_holds_nobody_up(world: World) -> None:
 
         with described(world) as (connection, table):
             steps = triggers.plan(connection, table, Made.outbox, reader="")
-            with pytest.raises(SourceError, match="no lock in 3 attempts of 50ms") as error:
-                list(triggers.apply(connection, steps, lock_timeout="50ms", attempts=3, on_wait=others_write))
+            with pytest.raises(SourceError, match="no lock in 3 attempts of 400ms") as error:
+                list(triggers.apply(connection, steps, lock_timeout="400ms", attempts=3, on_wait=others_write))
             assert error.value.kind is Kind.TRANSIENT
             assert len(list(triggers.in_use(connection, table))) == 1
             (left,) = triggers.plan(connection, table, Made.outbox, reader="")
-            (done,) = triggers.apply(connection, [left], lock_timeout="50ms", on_wait=others_write)
+            (done,) = triggers.apply(connection, [left], lock_timeout="400ms", on_wait=others_write)
     assert waits == [1, 2, 1, 2, 3]
     assert done.attempts == 4
     assert not not_fired(world, Made.outbox)
+
+
+def test_many_locks_are_waited_for_no_longer_than_one(world: World) -> None:
+    """lock_timeout begins anew with each of them, and writers of the table wait for all."""
+    world.execute(*PARTITIONED)
+    with (
+        world.open_transaction("UPDATE t1 SET v = 'open' WHERE id = 1") as first,
+        world.open_transaction("UPDATE t2 SET v = 'open' WHERE id = 501") as second,
+        described(world) as (connection, table),
+    ):
+        steps = triggers.plan(connection, table, Made.outbox, reader="")
+        timers = [threading.Timer(0.7, first.commit), threading.Timer(1.4, second.commit)]
+        for timer in timers:
+            timer.start()
+        with pytest.raises(SourceError, match="no lock in 1 attempts of 1s"):
+            list(triggers.apply(connection, steps, lock_timeout="1s", attempts=1))
+        for timer in timers:
+            timer.join()
+
+
+def test_backfill_ends_where_a_trigger_keeps_rows_as_they_are(world: World) -> None:
+    world.execute(
+        TABLE,
+        ROWS,
+        "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$BEGIN IF OLD.id < 4 THEN RETURN NULL; END IF; RETURN NEW; END$$",
+        "CREATE TRIGGER keep BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION keep()",
+    )
+    run(world, planned(world, Made.audit_columns))
+    with (
+        described(world) as (connection, table),
+        pytest.raises(SourceError, match=r"3 rows of public\.t stay without updated_at: a BEFORE UPDATE trigger"),
+    ):
+        list(backfill(connection, table, busy=1))
+    assert world.execute("SELECT count(*) FROM t WHERE updated_at IS NULL") == [(3,)]
 
 
 def test_backfill_that_was_interrupted_goes_on_and_waits_for_nobody(world: World) -> None:
@@ -227,6 +263,19 @@ def test_verification_finds_what_would_not_fire_and_leaves_nothing(world: World)
     world.execute("DELETE FROM t1")
     (empty,) = {trial for trial in tried(world, Made.audit_columns) if trial.fired is None and trial.by == by[0]}
     assert empty.why == "no row of it is free to be written; the trigger is there, ENABLE ALWAYS"
+
+
+def test_verification_of_triggers_that_are_off_or_gone(world: World) -> None:
+    world.execute("CREATE TABLE t (id int PRIMARY KEY, updated_at timestamptz)", "INSERT INTO t VALUES (1), (2)")
+    for made in Made:
+        run(world, planned(world, made))
+    world.execute(
+        "ALTER TABLE t DISABLE TRIGGER zzz_aurora_sync",
+        "INSERT INTO t (id, updated_at) VALUES (3, '2099-01-01')",
+        "DROP TRIGGER zzz_aurora_sync_row ON t",
+    )
+    assert len(not_fired(world, Made.audit_columns)) == 6
+    assert [trial.fired for trial in tried(world, Made.outbox)] == [False, False]
 
 
 def test_rows_that_others_hold_are_not_waited_for(world: World) -> None:
@@ -296,6 +345,27 @@ def test_column_that_something_depends_on_is_not_removed_by_halves(world: World,
     assert not removal(world)
 
 
+@pytest.mark.parametrize("change", ["RENAME updated_at TO modified_at", "DROP created_at"])
+def test_columns_that_are_not_there_any_more_do_not_keep_the_rest(world: World, change: str) -> None:
+    world.execute(TABLE, ROWS)
+    run(world, planned(world, Made.audit_columns))
+    world.execute(f"ALTER TABLE t {change}")
+    run(world, removal(world))
+    world.execute("INSERT INTO t (id) VALUES (2000)")
+    assert not removal(world)
+
+
+def test_schema_that_a_stranger_made_is_not_used(world: World) -> None:
+    """Its owner could put a trigger on the outbox, which would run as whoever owns ours."""
+    role = f"stranger_{world.places.source.database}"
+    world.execute(TABLE, f"CREATE ROLE {role}", f"CREATE SCHEMA aurora_sync AUTHORIZATION {role}")
+    try:
+        with pytest.raises(ConfigError, match=f"belongs to {role}, who could make the trigger do anything as postgres"):
+            planned(world, Made.outbox)
+    finally:
+        world.execute(f"DROP OWNED BY {role} CASCADE", f"DROP ROLE {role}")
+
+
 @pytest.mark.parametrize(
     ("statement", "made", "because"),
     [
@@ -303,6 +373,7 @@ def test_column_that_something_depends_on_is_not_removed_by_halves(world: World,
         ("CREATE VIEW t AS SELECT 1 AS id", Made.outbox, "only a table has row triggers"),
         ("CREATE VIEW t AS SELECT 1 AS id", Made.audit_columns, "no table: no row triggers"),
         ("CREATE TABLE t (); CREATE TABLE c () INHERITS (t)", Made.audit_columns, "its children by INHERITS"),
+        ("CREATE TABLE t (id float8 PRIMARY KEY)", Made.outbox, "does not tell all values apart"),
         ("CREATE TABLE t (updated_at date)", Made.audit_columns, "has a column updated_at of type date"),
     ],
 )
