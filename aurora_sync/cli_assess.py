@@ -52,13 +52,14 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 def assess(arguments: argparse.Namespace) -> int:
     """Raises ConfigError and SourceError. Reads AURORA_DSN alone of the environment."""
     path = arguments.write or Path(os.environ.get("AURORA_SYNC_TABLES") or "tables.yaml")
-    limits = _limits(arguments, path)
+    written = load(path) if path.exists() else None
+    limits = _limits(arguments, written.advisor if written else Advisor())
     with connect(source_of(os.environ)) as connection:
         existing = catalogue.existing(connection)
         if not existing:
             raise ConfigError("the database has no table that this role may see", hint="GRANT USAGE ON SCHEMA to it")
         wanted = set(catalogue.matching(existing, arguments.tables))
-        configured = expand(load(arguments.write), existing) if arguments.write and arguments.write.exists() else None
+        configured = expand(written, existing) if written and arguments.write else None
         if configured and not arguments.tables:
             wanted |= {(table.schema_, table.table_name) for table in configured}  # a partition, too
         evidence = collect(connection, sorted(wanted))
@@ -81,9 +82,8 @@ def assess(arguments: argparse.Namespace) -> int:
     return 1 if any(proof.lies for each in proofs.values() for proof in each) else 0
 
 
-def _limits(arguments: argparse.Namespace, path: Path) -> Advisor:
+def _limits(arguments: argparse.Namespace, known: Advisor) -> Advisor:
     """Those of tables.yaml, but for what the command line says."""
-    known = load(path).advisor if path.exists() else Advisor()
     names = ("replication", "ddl", "deletes_at_once", "freshness", "max_read_per_day")
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     try:

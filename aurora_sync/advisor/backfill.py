@@ -53,7 +53,6 @@ def backfill(
     done = 0
     with connection.cursor() as cursor:
         cursor.execute("SET default_transaction_read_only TO off")
-        cursor.execute("SET default_transaction_isolation TO 'read committed'")
         cursor.execute(_LEAVES, (table.oid,))
         for schema, name, pages, rows in cursor.fetchall():
             relation, step = sql.Identifier(schema, name), _pages(pages, rows, batch_rows)

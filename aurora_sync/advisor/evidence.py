@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import psycopg2
 from psycopg2.extensions import connection as Connection
-from psycopg2.extensions import cursor as Cursor
 
 from aurora_sync.relation import SourceTable
 from aurora_sync.source import catalogue, publication
+from aurora_sync.source.connection import control_data
 from aurora_sync.source.publication import Server
 
 # Of all partitions together. What was never vacuumed or analysed has no pages in the catalogue: its files have a size.
@@ -60,8 +59,6 @@ SELECT now(), (SELECT greatest(d.stats_reset, b.stats_reset)
        (SELECT age(datfrozenxid) FROM pg_database WHERE datname = current_database()),
        pg_has_role('pg_read_all_stats', 'USAGE')
 """
-# A system's identifier begins with the second in which it was made (BootStrapXLOG).
-_MADE_AT = "SELECT to_timestamp(system_identifier >> 32) FROM pg_control_system()"
 # Every transaction id is compared with those of the 2^31 before it.
 WRAPAROUND = 2**31
 _RATES_NEED = timedelta(hours=1)
@@ -174,7 +171,9 @@ def collect(connection: Connection, names: Iterable[tuple[str, str]]) -> Evidenc
             null_shares[oid][name] = null_share
         cursor.execute(_SERVER)
         ((now, since, xid, frozen_age, sees_sessions),) = cursor.fetchall()
-        made_at = _made_at(cursor)
+    # A system's identifier begins with the second in which it was made (BootStrapXLOG).
+    system_identifier, _ = control_data(connection)
+    made_at = datetime.fromtimestamp(int(system_identifier) >> 32, UTC) if system_identifier else None
     age = (now - made_at) / timedelta(days=1) if made_at else 0
     per_day = xid / age if xid and age > 1 else None
     return Evidence(
@@ -187,16 +186,6 @@ def collect(connection: Connection, names: Iterable[tuple[str, str]]) -> Evidenc
         sees_sessions=sees_sessions,
         tables=tuple(_table(described[name], activity, null_shares) for name in sorted(described)),
     )
-
-
-def _made_at(cursor: Cursor) -> datetime | None:
-    """When the cluster was; None where the server does not let this role know."""
-    try:
-        cursor.execute(_MADE_AT)
-    except (psycopg2.errors.InsufficientPrivilege, psycopg2.errors.FeatureNotSupported):
-        return None
-    ((made_at,),) = cursor.fetchall()
-    return made_at  # type: ignore[no-any-return]
 
 
 def _table(table: SourceTable, found: dict[int, list[Any]], null_shares: dict[int, dict[str, float]]) -> TableEvidence:

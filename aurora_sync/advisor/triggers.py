@@ -185,7 +185,7 @@ def apply(
             began = time.monotonic()
             try:
                 with connection.cursor() as cursor:
-                    cursor.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
+                    cursor.execute("BEGIN READ WRITE")
                     # Of a table with partitions there are many locks, for each of which lock_timeout begins anew.
                     for timeout in ("lock_timeout", "statement_timeout"):
                         cursor.execute("SELECT set_config(%s, %s, true)", (timeout, lock_timeout))

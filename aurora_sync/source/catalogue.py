@@ -204,14 +204,14 @@ def load(connection: Connection, names: Iterable[tuple[str, str]]) -> dict[str, 
         select,
         touched,
     ) in relations:
-        described = columns[oid]
-        made = {column[0]: column for column in described}
+        described = tuple(Column(*column[:-1]) for column in columns[oid])
+        made = {column.name: column for column in described}
         tables[f"{schema}.{name}"] = SourceTable(
             schema=schema,
             name=name,
             oid=oid,
             kind=kind,
-            columns=tuple(Column(*column[:-1]) for column in described),
+            columns=described,
             indexes=tuple(Index(tuple(index[0]), *index[1:]) for index in indexes[oid]),
             member_kinds=tuple(kinds),
             comment=comment,
@@ -221,21 +221,21 @@ def load(connection: Connection, names: Iterable[tuple[str, str]]) -> dict[str, 
             inherits=inherits,
             subscribed=subscribed,
             unlogged=unlogged,
-            readable=select or all(column[-1] for column in described),
+            readable=select or all(column[-1] for column in columns[oid]),
             select_on_table=select,
             sequences={
                 column: Sequence(*sequence)
                 for column, *sequence in sequences[oid]
-                if made[column][8] or _NEXTVAL.fullmatch(made[column][7] or "")
+                if made[column].identity or _NEXTVAL.fullmatch(made[column].default or "")
             },
             triggers=tuple(Trigger(*trigger) for trigger in triggers[oid]),
             trigger_version=touched,
-            outbox=_outbox([Column(*column[:-1]) for column in described], outboxes[oid]),
+            outbox=_outbox(described, outboxes[oid]),
         )
     return tables
 
 
-def _outbox(columns: list[Column], found: list[tuple[Any, ...]]) -> Outbox | None:
+def _outbox(columns: tuple[Column, ...], found: list[tuple[Any, ...]]) -> Outbox | None:
     for name, key, fires, usable, has_settings, version in found:
         return Outbox(name, tuple(key), fires and (has_settings or not needs_settings(columns, key)), usable, version)
     return None

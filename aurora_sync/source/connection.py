@@ -28,6 +28,7 @@ _SESSION = {
     "row_security": "off",  # a policy that would silently filter rows becomes an error
     "synchronize_seqscans": "off",  # rows come in heap order, so an unchanged table exports the same bytes
     "default_transaction_read_only": "on",
+    "default_transaction_isolation": "read committed",  # SERIALIZABLE would make the application's transactions fail
     "lock_timeout": "60s",  # behind an ALTER TABLE we would queue, and readers of the table behind us
 }
 
@@ -110,6 +111,20 @@ def connect(
         raise translate(error, where=describe(dsn)) from error
     finally:
         connection.close()
+
+
+def control_data(connection: Connection) -> tuple[str, int]:
+    """System identifier and timeline; ('', 0) where the server does not let this role read them. In autocommit."""
+    with connection.cursor() as cursor:
+        try:
+            cursor.execute(
+                "SELECT (SELECT system_identifier::text FROM pg_control_system()),"
+                " (SELECT timeline_id FROM pg_control_checkpoint())"
+            )
+        except (psycopg2.errors.InsufficientPrivilege, psycopg2.errors.FeatureNotSupported):
+            return "", 0
+        ((system_identifier, timeline),) = cursor.fetchall()
+    return system_identifier, timeline
 
 
 def pin(cursor: psycopg2.extensions.cursor) -> None:

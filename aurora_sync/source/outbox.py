@@ -52,9 +52,9 @@ def name_of(schema: str, table: str) -> str:
     return f"{name.encode()[: _LONGEST_NAME - 9].decode(errors='ignore')}.{digest}"
 
 
-def needs_settings(table: Sequence[Column], key: Collection[str]) -> bool:
+def needs_settings(columns: Sequence[Column], key: Collection[str]) -> bool:
     """Whether the text of a key of these columns depends on settings of the session that writes it."""
-    return any(column.base_type not in PLAIN for column in table if column.name in key)
+    return any(column.base_type not in PLAIN for column in columns if column.name in key)
 
 
 def changes_statement(table: SourceTable, outbox: Outbox, columns: Sequence[Column]) -> sql.Composed:
@@ -113,8 +113,8 @@ def acknowledge(connection: Connection, outbox: Outbox, snapshot: str) -> int:
     """Take out what the snapshot saw, which is in the warehouse. Returns how many keys that were.
 
     First the outbox remembers the snapshot, unless it remembers a later one of this server: a target that has not seen
-    what is about to be taken out will know. Safe to kill anywhere, and to call again. No transaction here is
-    SERIALIZABLE, whatever the default: it would make the application's fail.
+    what is about to be taken out will know. Safe to kill anywhere, and to call again. Each transaction says what it is:
+    behind a transaction pooler the session's settings may be those of another.
     """
     names = {
         "outbox": sql.Identifier(*outbox.relation),

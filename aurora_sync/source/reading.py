@@ -13,7 +13,6 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import psycopg2.errors
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
@@ -23,7 +22,7 @@ from aurora_sync.increment import Adjusted, Canary, Column, Snapshot, Token
 from aurora_sync.relation import Fence, Observation, Outbox, OutboxFence, SourceTable, StreamFence
 from aurora_sync.source import catalogue, long_values, sums
 from aurora_sync.source.canary import read_back
-from aurora_sync.source.connection import pin
+from aurora_sync.source.connection import control_data, pin
 from aurora_sync.source.copy_out import Progress, Sink, copy_rows, count_rows, select_statement
 from aurora_sync.source.kafka import Kafka
 from aurora_sync.source.outbox import changes_statement, emptied
@@ -141,7 +140,7 @@ class Reading:
         Raises SourceError, transient, when the table's definition changed between the catalogue and the lock.
         """
         before = self._before_snapshot(fence)
-        system_identifier, timeline = self._control_data()
+        system_identifier, timeline = control_data(self._connection)
         with self._connection.cursor() as cursor:
             for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
                 cursor.execute("SELECT set_config(%s, %s, false)", (limit, f"{max_minutes}min"))
@@ -301,19 +300,6 @@ class Reading:
                 (self.table.oid,),
             )
             return {name: (type_oid, typmod) for name, type_oid, typmod in cursor.fetchall()}
-
-    def _control_data(self) -> tuple[str, int]:
-        """System identifier and timeline; ('', 0) where the server does not let this role read them."""
-        with self._connection.cursor() as cursor:
-            try:
-                system_identifier, timeline = _one(
-                    cursor,
-                    "SELECT (SELECT system_identifier::text FROM pg_control_system()),"
-                    " (SELECT timeline_id FROM pg_control_checkpoint())",
-                )
-                return system_identifier, timeline
-            except (psycopg2.errors.InsufficientPrivilege, psycopg2.errors.FeatureNotSupported):
-                return "", 0  # the token then rests on its other parts
 
     def _assert_unchanged(self) -> None:
         def definition(table: SourceTable | None) -> Any:
