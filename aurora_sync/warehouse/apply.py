@@ -128,11 +128,10 @@ def _staging(session: Session, increment: Increment, log_schema: str) -> _Prepar
     """Where the increment's rows will be staged."""
     config, manifest = increment.config, increment.manifest
     target = ddl.target_name(config)
-    existing = ddl.existing_columns(session, target)
+    existing = sync_log.prepare(session, target, log_schema)
     to_rename = evolve.renames(existing, manifest)
     named = {to_rename.get(name, name): type_ for name, type_ in existing.items()}
     layout = ddl.layout(config, manifest, log_schema, named)
-    sync_log.prepare(session, target, log_schema)
     return _Prepared(increment, layout, manifest, existing)
 
 

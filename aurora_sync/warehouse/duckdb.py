@@ -10,6 +10,7 @@ import csv
 import gzip
 import logging
 import random
+import re
 import tempfile
 import threading
 import time
@@ -82,8 +83,22 @@ _locks: dict[Path, threading.RLock] = {}
 _locks_guard = threading.Lock()
 
 
-@lru_cache(maxsize=512)
+# The load id in the quoted name of a staging table, and what stands for it while a statement is translated.
+_LOAD_ID = re.compile(r'(?<=_)[0-9a-f]{12}(?=")')
+_ANY_LOAD_ID = "0" * 12
+
+
 def to_duckdb(statement: str) -> str:
+    """Translate a statement into DuckDB's dialect. Statements that differ only in the load id of their staging table
+    are translated once."""
+    load_ids = set(_LOAD_ID.findall(statement))
+    if len(load_ids) != 1 or _ANY_LOAD_ID in statement:
+        return _translated(statement)
+    return _LOAD_ID.sub(load_ids.pop(), _translated(_LOAD_ID.sub(_ANY_LOAD_ID, statement)))
+
+
+@lru_cache(maxsize=2048)
+def _translated(statement: str) -> str:
     """The same statement in DuckDB's dialect. Fails on what cannot be said there rather than leave it out.
 
     What sqlglot does not know: DuckDB has no transient tables, no grants and no length of a BLOB; its VARIANT rounds

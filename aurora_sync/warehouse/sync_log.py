@@ -18,7 +18,15 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import RivalRunError, WarehouseError
 from aurora_sync.increment import Certificate, State, TakenFile, Watermark
 from aurora_sync.warehouse.base import Row, Session
-from aurora_sync.warehouse.ddl import DELETED, TableName, create_schema, existing_columns, literal, target_name
+from aurora_sync.warehouse.ddl import (
+    DELETED,
+    TableName,
+    columns_of,
+    create_schema,
+    existing_columns,
+    literal,
+    target_name,
+)
 from aurora_sync.warehouse.merge import count_target
 
 SCHEMA = "_AURORA_SYNC"
@@ -99,13 +107,17 @@ def insert_entry(log_schema: str) -> str:
     return f"INSERT INTO {_log(log_schema).sql} ({_COLUMNS}) VALUES ({', '.join('?' for _ in fields(Entry))})"
 
 
-def prepare(session: Session, target: TableName, log_schema: str) -> None:
-    """Create what is missing of schema, log and fence. Idempotent; to be called before the transaction."""
-    if not existing_columns(session, _log(log_schema)):
+def prepare(session: Session, target: TableName, log_schema: str) -> dict[str, str]:
+    """Create what is missing of schema, log and fence, and return the columns of the target. Idempotent; to be called
+    before the transaction."""
+    log, fence = _log(log_schema), _fence(log_schema, target)
+    found = columns_of(session, target, log, fence)
+    if not found[log]:
         session.query(create_schema(log_schema))
         session.query(create_log(log_schema))
-    if not existing_columns(session, _fence(log_schema, target)):
+    if not found[fence]:
         session.query(create_fence(log_schema, target))
+    return found[target]
 
 
 def advance(
@@ -214,7 +226,8 @@ def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA) 
     when a newer release wrote the watermark.
     """
     target = target_name(config)
-    if not existing_columns(session, _log(log_schema)):
+    found = columns_of(session, target, _log(log_schema))
+    if not found[_log(log_schema)]:
         return State(run_sequence=0, watermark=None)
     rows = session.query(
         f'SELECT {_COLUMNS} FROM {_log(log_schema).sql} WHERE "TARGET" = ? ORDER BY "RUN_SEQUENCE" DESC LIMIT 1',
@@ -223,7 +236,7 @@ def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA) 
     if not rows:
         return State(run_sequence=0, watermark=None)
     entry = _entry(rows[0])
-    columns = existing_columns(session, target)
+    columns = found[target]
     if not columns or count_present(session, target, columns) != entry.target_rows:
         return State(entry.run_sequence, None, entry.load_id, source_table=entry.source_table)
     try:

@@ -85,7 +85,7 @@ class Tally:
 def soak(seconds: float, seed: int) -> str | None:
     """Trials with the seeds ``seed``, ``seed + 1``, ...; returns why they failed, or None. Prints as it goes."""
     tally, deadline = Tally(), time.monotonic() + seconds
-    with tempfile.TemporaryDirectory() as folder, throwaway_stack(Path(folder) / "stack") as stack:
+    with tempfile.TemporaryDirectory() as folder, throwaway_stack() as stack:
         server = stack.superuser_dsn()
         os.environ.update(stack.environment())
         while True:
