@@ -283,7 +283,12 @@ class SnowflakeWarehouse(Warehouse):
     def _resource(self, query_tag: str) -> Any:
         from dagster_snowflake import SnowflakeResource
 
-        additional = {"session_parameters": SESSION_PARAMETERS | {"QUERY_TAG": query_tag[:2000]}}
+        additional: dict[str, Any] = {
+            "session_parameters": SESSION_PARAMETERS | {"QUERY_TAG": query_tag[:2000]},
+            # Else the connector asks the metadata services of three clouds at each login, for its telemetry only, and
+            # waits for their names to be resolved: 5 s where a resolver does not answer.
+            "platform_detection_timeout_seconds": 0.0,
+        }
         address = {"host": self.host, "port": self.port, "protocol": self.protocol}
         return SnowflakeResource(
             account=self.account,
