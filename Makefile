@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test test-long soak lint lock clean
+.PHONY: help demo ui test test-fast test-long soak lint lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /' | awk -F' - ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -30,11 +30,18 @@ demo: $(VENV)/.run  ## seven legacy tables through S3 into a warehouse, twice, u
 ui: $(VENV)/.run  ## the same tables in the Dagster UI
 	@$(BIN)/aurora-sync ui
 
-test: $(VENV)/.dev  ## the tests (ARGS="-k name" to choose)
-	@$(BIN)/python -m pytest $(ARGS)
+# Half of a test's time is waiting, so one worker more than there are cores.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-test-long: $(VENV)/.dev  ## the long random tests as well
-	@$(BIN)/python -m pytest -m long $(ARGS)
+test-fast: $(VENV)/.dev  ## the tests that start no server, for every save
+	@$(PYTEST) -m 'not servers and not long and not live' $(ARGS)
+
+test: $(VENV)/.dev  ## the tests (ARGS="-k name" to choose, WORKERS=1 for one process)
+	@$(PYTEST) $(ARGS)
+
+test-long: $(VENV)/.dev  ## the full grids and long random trials, beyond make test
+	@$(PYTEST) -m long $(ARGS)
 
 soak: $(VENV)/.dev  ## random concurrent writers against every strategy (SECONDS=600)
 	@$(BIN)/python -m aurora_sync_tests.scenarios.random_writers.soak --seconds $(or $(SECONDS),60) $(ARGS)

@@ -1,4 +1,8 @@
-"""The fixtures that all tests share, one subject a file."""
+"""The fixtures that all tests share, one subject a file, and the tier that each test belongs to (docs/testing.md)."""
+
+from __future__ import annotations
+
+import pytest
 
 pytest_plugins = [
     "aurora_sync_tests.fixtures.local_stack",
@@ -9,3 +13,10 @@ pytest_plugins = [
     "aurora_sync_tests.fixtures.private_server",
     "aurora_sync_tests.fixtures.wrapped_cluster",
 ]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts a server: every test that asks for the stack, directly or through another fixture."""
+    for item in items:
+        if "stack" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.servers)
