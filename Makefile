@@ -2,6 +2,8 @@
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
+# Else every process compiles the packages that it imports anew.
+export PYTHONDONTWRITEBYTECODE :=
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
