@@ -160,6 +160,6 @@ def free_block(offsets: Sequence[int]) -> int:
     give out ports to outgoing connections, so a port found free is not taken by chance before it is bound.
     """
     while True:
-        base = random.randrange(12000, 22000)
+        base = random.SystemRandom().randrange(12000, 22000)
         if all(is_free(base + offset) for offset in offsets):
             return base
