@@ -1,0 +1,258 @@
+"""Which tests notice a fault: one small mutation of the package at a time, against the tests that could notice it.
+
+::
+
+    python benchmarks/mutations.py                     every mutation of mutations.toml
+    python benchmarks/mutations.py horizon_excluded    this one
+    python benchmarks/mutations.py --list              names, files and harm
+    python benchmarks/mutations.py --unmutated         the same tests without a mutation; all must pass
+
+The tracked files of the checkout, as they are in the working tree, are copied to a temporary folder. There the mutation
+is applied, and pytest runs the tests that mutations.toml names, with the options of pyproject.toml: what is caught here
+is caught by ``make test``. Each outcome is appended to a file as one line of JSON.
+
+======== =========================================================================================================
+caught   a test failed; ``by`` names the first one
+survived all tests passed
+broken   no verdict: nothing was collected, a fixture failed, a worker died, an import failed, or time was up
+passed   of ``--unmutated``: all tests passed
+failed   of ``--unmutated``: a test failed, so that "caught" means nothing for mutations with these tests
+======== =========================================================================================================
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from xml.etree import ElementTree
+
+import psutil  # type: ignore[import-untyped]
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE, TESTS = "aurora_sync", "aurora_sync_tests"
+MUTATIONS = ROOT / "benchmarks" / "mutations.toml"
+RESULTS = ROOT / "benchmarks" / "results" / "mutations.jsonl"
+# No selection of tests takes half as long, also where other programs use the machine.
+LIMIT_SECONDS = 900
+# Fixtures stop their servers in this time.
+STOP_SECONDS = 90
+# Beginnings of a failure that says nothing of a mutation.
+_SAYS_NOTHING = ("ImportError", "ModuleNotFoundError", "SyntaxError", "Failed: Timeout", "worker '")
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One edit of one file. ``tests`` are pytest paths below the folder of the tests."""
+
+    name: str
+    file: str
+    before: str
+    after: str
+    harm: str
+    tests: tuple[str, ...]
+
+    def apply(self, root: Path) -> None:
+        """Raises ValueError when the text does not occur exactly once in the file."""
+        path = root / PACKAGE / self.file
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if (found := text.count(self.before)) != 1:
+            raise ValueError(f"mutation {self.name}: expected once, found {found} times in {path}: {self.before!r}")
+        path.write_text(text.replace(self.before, self.after), encoding="utf-8")
+
+    def missing_tests(self, root: Path) -> list[str]:
+        return [test for test in self.tests if not (root / TESTS / test.partition("::")[0]).exists()]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    outcome: str
+    by: str | None
+    seconds: float
+
+
+def load(path: Path = MUTATIONS) -> list[Mutation]:
+    """In the order of the file. Raises TypeError where an entry lacks a key or has another one."""
+    entries = tomllib.loads(path.read_text(encoding="utf-8"))
+    return [Mutation(name, **{**entry, "tests": tuple(entry["tests"])}) for name, entry in entries.items()]
+
+
+@contextlib.contextmanager
+def copy_of(root: Path) -> Iterator[Path]:
+    """A copy of the tracked files in a temporary folder, with nothing left behind: neither files nor servers."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, check=True, capture_output=True, text=True).stdout
+    with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
+        copy = Path(folder) / "copy"
+        for name in filter(None, listed.split("\0")):
+            if (root / name).is_file():  # not one that was deleted in the working tree
+                (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(root / name, copy / name)
+        try:
+            yield copy
+        finally:
+            _remove_stacks(Path(folder))
+
+
+def run(copy: Path, tests: Sequence[str], *, workers: int, seed: int | None, stop_early: bool) -> Outcome:
+    """Run these tests of the copy."""
+    environment = {**os.environ, "PYTHONPATH": str(copy)}
+    where = [sys.executable, "-c", f"import {PACKAGE}, {TESTS}; print({PACKAGE}.__file__, {TESTS}.__file__)"]
+    imported = subprocess.run(where, cwd="/", env=environment, check=True, capture_output=True, text=True).stdout
+    if not all(Path(file).is_relative_to(copy) for file in imported.split()):
+        raise RuntimeError(f"expected the package and the tests of {copy}, found {imported}")
+    report = copy.parent / "report.xml"
+    command = [sys.executable, "-m", "pytest", "-q", "-n", str(workers), f"--junitxml={report}"]
+    command += ["-x"] if stop_early else []
+    command += [f"--basetemp={copy.parent / 'pytest'}", "-p", "no:cacheprovider"]
+    if seed is not None:
+        command += ["-p", "randomly", f"--randomly-seed={seed}"]
+    elif importlib.util.find_spec("pytest_randomly"):
+        command += ["-p", "no:randomly"]
+    command += [f"{TESTS}/{test}" for test in tests]
+    began = time.monotonic()
+    with subprocess.Popen(
+        command,
+        cwd=copy,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=LIMIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            _stop(process)
+            return Outcome("broken", f"not finished after {LIMIT_SECONDS} s", time.monotonic() - began)
+        except BaseException:
+            _stop(process)
+            raise
+    outcome, by = verdict(process.returncode, report, output)
+    return Outcome(outcome, by, time.monotonic() - began)
+
+
+def verdict(status: int, report: Path, output: str) -> tuple[str, str | None]:
+    """From the exit status of pytest and its report in the form of JUnit."""
+    if status == 0:
+        return "survived", None
+    said = next(iter(reversed(output.strip().splitlines())), "no output")
+    if status not in (1, 2) or not report.is_file():  # 2: interrupted, which xdist says of -x
+        return "broken", f"pytest ended with status {status}: {said}"
+    doubtful = said
+    for case in ElementTree.parse(report).iter("testcase"):
+        name = _node_id(case.get("classname", ""), case.get("name", ""))
+        if (failure := case.find("failure")) is not None:
+            message = failure.get("message", "")
+            if not message.startswith(_SAYS_NOTHING):
+                return "caught", name
+            doubtful = f"{name}: {message[:200]}"
+        elif (error := case.find("error")) is not None:
+            doubtful = f"{name}: {error.get('message', '')[:200]}"
+    return "broken", doubtful
+
+
+def _node_id(classname: str, name: str) -> str:
+    """
+    >>> _node_id("aurora_sync_tests.stage.test_store", "test_it[a]")
+    'aurora_sync_tests/stage/test_store.py::test_it[a]'
+    """
+    return f"{classname.replace('.', '/')}.py::{name}"
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """The workers end as at Ctrl-C, so that fixtures stop their servers; what remains then is killed."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        tree = psutil.Process(process.pid).children(recursive=True)
+        for worker in psutil.Process(process.pid).children():
+            worker.send_signal(signal.SIGTERM)
+        _, alive = psutil.wait_procs([psutil.Process(process.pid), *tree], timeout=STOP_SECONDS)
+        for each in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+    process.wait()
+
+
+def _remove_stacks(folder: Path) -> None:
+    """Stop the servers of test sessions that did not come to their end."""
+    from aurora_sync.embedded.stack import Stack
+
+    for state in folder.rglob("state.json"):
+        with contextlib.suppress(OSError):
+            Stack(state.parent).remove()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="of mutations; default: all")
+    parser.add_argument("--list", action="store_true", help="print the mutations, and run nothing")
+    parser.add_argument("--unmutated", action="store_true", help="run each named file or folder of tests as it is")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file to append to")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seed", type=int, help="shuffle the tests (pytest-randomly); default: in their order")
+    arguments = parser.parse_args()
+    known = {mutation.name: mutation for mutation in load()}
+    if unknown := [name for name in arguments.names if name not in known]:
+        parser.error(f"no mutation is called {', '.join(unknown)}")
+    chosen = [known[name] for name in arguments.names] or list(known.values())
+    if arguments.list:
+        for mutation in chosen:
+            print(f"{mutation.name:<40} {mutation.file}\n    {mutation.harm}\n    {' '.join(mutation.tests)}")
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if arguments.unmutated:
+        everything = dict.fromkeys(test for mutation in chosen for test in mutation.tests)
+        jobs: list[tuple[str, Mutation | None, tuple[str, ...]]] = [(test, None, (test,)) for test in everything]
+    else:
+        jobs = [(mutation.name, mutation, mutation.tests) for mutation in chosen]
+    good = True
+    for name, job, tests in jobs:
+        with copy_of(ROOT) as copy:
+            if job is not None:
+                job.apply(copy)
+            found = run(copy, tests, workers=arguments.workers, seed=arguments.seed, stop_early=job is not None)
+        outcome = found.outcome
+        if job is None:
+            outcome = {"survived": "passed", "caught": "failed"}.get(outcome, outcome)
+        good = good and outcome in ("caught", "passed")
+        print(f"{outcome:<8} {found.seconds:6.1f} s  {name}{f'  by {found.by}' if found.by else ''}", flush=True)
+        line = {
+            "name": name,
+            "commit": _commit(),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seed": arguments.seed,
+            "outcome": outcome,
+            "by": found.by,
+            "seconds": round(found.seconds, 1),
+        }
+        arguments.results.parent.mkdir(parents=True, exist_ok=True)
+        with arguments.results.open("a", encoding="utf-8") as results:
+            results.write(json.dumps(line) + "\n")
+    sys.exit(not good)
+
+
+def _commit() -> str:
+    """The checkout's, with + where package or tests differ from it."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", PACKAGE, TESTS], cwd=ROOT, check=False).returncode
+    return commit.strip() + "+" * changed
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
