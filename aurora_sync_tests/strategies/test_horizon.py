@@ -84,6 +84,13 @@ def test_restart_steps_back_by_the_margin() -> None:
     assert rendered(Since(since("xmin", {}, seen).watermark).horizon_scan(at(xmin=5_000_100))).endswith("<= 99")
 
 
+def test_ids_that_a_crash_gives_out_again_are_read_after_a_restart() -> None:
+    """A crash takes back the ids of what was not flushed, a few thousand: far fewer than the margin."""
+    restarted = since("xmin", {}, at(xmin=5_000_000), restarted=True)
+    _, _, oldest = rendered(restarted.horizon_scan(at(xmin=5_000_100))).rpartition("<= ")
+    assert horizon.age(raw=5_000_000 - 100_000, newest=5_000_099) <= int(oldest)
+
+
 def test_members_that_came_are_read_whole_and_members_that_went_are_not_looked_for() -> None:
     now = at(token={"members": {"16400": 1, "16500": 2}})
     assert horizon.new_members({"16400": 1, "16300": 9}, now) == [16500]
