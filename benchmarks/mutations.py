@@ -15,8 +15,8 @@ is caught by ``make test``. Each outcome is appended to a file as one line of JS
 caught   a test failed; ``by`` names the first one
 survived all tests passed
 broken   no verdict: nothing was collected, a fixture failed, a worker died, an import failed, or time was up
-passed   of ``--unmutated``: all tests passed
-failed   of ``--unmutated``: a test failed, so that "caught" means nothing for mutations with these tests
+passed   of ``--unmutated``: all tests of all mutations passed
+failed   of ``--unmutated``: the test in ``by`` failed, so that "caught" means nothing where it is named
 ======== =========================================================================================================
 """
 
@@ -48,6 +48,8 @@ MUTATIONS = ROOT / "benchmarks" / "mutations.toml"
 RESULTS = ROOT / "benchmarks" / "results" / "mutations.jsonl"
 # No selection of tests takes half as long, also where other programs use the machine.
 LIMIT_SECONDS = 900
+# Nor does a test: one that waits for something that a mutation keeps from happening ends here.
+TEST_SECONDS = 300
 # Fixtures stop their servers in this time.
 STOP_SECONDS = 90
 # Beginnings of a failure that says nothing of a mutation.
@@ -106,8 +108,8 @@ def copy_of(root: Path) -> Iterator[Path]:
             _remove_stacks(Path(folder))
 
 
-def run(copy: Path, tests: Sequence[str], *, workers: int, seed: int | None, stop_early: bool) -> Outcome:
-    """Run these tests of the copy."""
+def run(copy: Path, tests: Sequence[str], *, workers: int, seed: int | None, limit: int, stop_early: bool) -> Outcome:
+    """Run these tests of the copy, for ``limit`` seconds at the most; ``stop_early`` at the first that fails."""
     environment = {**os.environ, "PYTHONPATH": str(copy)}
     where = [sys.executable, "-c", f"import {PACKAGE}, {TESTS}; print({PACKAGE}.__file__, {TESTS}.__file__)"]
     imported = subprocess.run(where, cwd="/", env=environment, check=True, capture_output=True, text=True).stdout
@@ -116,7 +118,7 @@ def run(copy: Path, tests: Sequence[str], *, workers: int, seed: int | None, sto
     report = copy.parent / "report.xml"
     command = [sys.executable, "-m", "pytest", "-q", "-n", str(workers), f"--junitxml={report}"]
     command += ["-x"] if stop_early else []
-    command += [f"--basetemp={copy.parent / 'pytest'}", "-p", "no:cacheprovider"]
+    command += [f"--basetemp={copy.parent / 'pytest'}", "-p", "no:cacheprovider", f"--timeout={TEST_SECONDS}"]
     if seed is not None:
         command += ["-p", "randomly", f"--randomly-seed={seed}"]
     elif importlib.util.find_spec("pytest_randomly"):
@@ -134,10 +136,10 @@ def run(copy: Path, tests: Sequence[str], *, workers: int, seed: int | None, sto
         start_new_session=True,
     ) as process:
         try:
-            output, _ = process.communicate(timeout=LIMIT_SECONDS)
+            output, _ = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
             _stop(process)
-            return Outcome("broken", f"not finished after {LIMIT_SECONDS} s", time.monotonic() - began)
+            return Outcome("broken", f"not finished after {limit} s", time.monotonic() - began)
         except BaseException:
             _stop(process)
             raise
@@ -153,16 +155,19 @@ def verdict(status: int, report: Path, output: str) -> tuple[str, str | None]:
     if status not in (1, 2) or not report.is_file():  # 2: interrupted, which xdist says of -x
         return "broken", f"pytest ended with status {status}: {said}"
     doubtful = said
-    for case in ElementTree.parse(report).iter("testcase"):
-        name = _node_id(case.get("classname", ""), case.get("name", ""))
-        if (failure := case.find("failure")) is not None:
-            message = failure.get("message", "")
-            if not message.startswith(_SAYS_NOTHING):
-                return "caught", name
-            doubtful = f"{name}: {message[:200]}"
-        elif (error := case.find("error")) is not None:
-            doubtful = f"{name}: {error.get('message', '')[:200]}"
+    for name, kind, message in _failures(report):
+        if kind == "failure" and not message.startswith(_SAYS_NOTHING):
+            return "caught", name
+        doubtful = f"{name}: {message[:200]}"
     return "broken", doubtful
+
+
+def _failures(report: Path) -> Iterator[tuple[str, str, str]]:
+    """Of each test that did not pass: its id, ``failure`` or ``error`` (of a fixture, or a collection), and why."""
+    for case in ElementTree.parse(report).iter("testcase"):
+        for kind in ("failure", "error"):
+            if (found := case.find(kind)) is not None:
+                yield _node_id(case.get("classname", ""), case.get("name", "")), kind, found.get("message", "")
 
 
 def _node_id(classname: str, name: str) -> str:
@@ -199,7 +204,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="of mutations; default: all")
     parser.add_argument("--list", action="store_true", help="print the mutations, and run nothing")
-    parser.add_argument("--unmutated", action="store_true", help="run each named file or folder of tests as it is")
+    parser.add_argument("--unmutated", action="store_true", help="run the tests of all mutations once, as they are")
     parser.add_argument("--results", type=Path, default=RESULTS, help="file to append to")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, help="shuffle the tests (pytest-randomly); default: in their order")
@@ -213,35 +218,50 @@ def main() -> None:
             print(f"{mutation.name:<40} {mutation.file}\n    {mutation.harm}\n    {' '.join(mutation.tests)}")
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    results = Results(arguments.results, arguments.seed)
+    options = {"workers": arguments.workers, "seed": arguments.seed}
     if arguments.unmutated:
-        everything = dict.fromkeys(test for mutation in chosen for test in mutation.tests)
-        jobs: list[tuple[str, Mutation | None, tuple[str, ...]]] = [(test, None, (test,)) for test in everything]
-    else:
-        jobs = [(mutation.name, mutation, mutation.tests) for mutation in chosen]
-    good = True
-    for name, job, tests in jobs:
+        tests = list(dict.fromkeys(test for mutation in chosen for test in mutation.tests))
         with copy_of(ROOT) as copy:
-            if job is not None:
-                job.apply(copy)
-            found = run(copy, tests, workers=arguments.workers, seed=arguments.seed, stop_early=job is not None)
-        outcome = found.outcome
-        if job is None:
-            outcome = {"survived": "passed", "caught": "failed"}.get(outcome, outcome)
-        good = good and outcome in ("caught", "passed")
-        print(f"{outcome:<8} {found.seconds:6.1f} s  {name}{f'  by {found.by}' if found.by else ''}", flush=True)
+            found = run(copy, tests, **options, limit=LIMIT_SECONDS * len(tests), stop_early=False)
+            failures = list(_failures(copy.parent / "report.xml")) if found.outcome != "survived" else []
+        if found.outcome == "survived":
+            results.add("unmutated", Outcome("passed", None, found.seconds))
+        for name, _, message in failures:
+            results.add("unmutated", Outcome("failed", f"{name}: {message[:200]}", found.seconds))
+        if found.outcome == "broken" and not failures:
+            results.add("unmutated", found)
+    for mutation in [] if arguments.unmutated else chosen:
+        with copy_of(ROOT) as copy:
+            mutation.apply(copy)
+            results.add(mutation.name, run(copy, mutation.tests, **options, limit=LIMIT_SECONDS, stop_early=True))
+    sys.exit(not results.good)
+
+
+class Results:
+    """Printed, and appended to a file."""
+
+    def __init__(self, path: Path, seed: int | None) -> None:
+        self.good = True
+        self._path = path
+        self._seed = seed
+
+    def add(self, name: str, found: Outcome) -> None:
+        self.good = self.good and found.outcome in ("caught", "passed")
+        by = f"  by {found.by}" if found.by else ""
+        print(f"{found.outcome:<8} {found.seconds:6.1f} s  {name}{by}", flush=True)
         line = {
             "name": name,
             "commit": _commit(),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seed": arguments.seed,
-            "outcome": outcome,
+            "seed": self._seed,
+            "outcome": found.outcome,
             "by": found.by,
             "seconds": round(found.seconds, 1),
         }
-        arguments.results.parent.mkdir(parents=True, exist_ok=True)
-        with arguments.results.open("a", encoding="utf-8") as results:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a", encoding="utf-8") as results:
             results.write(json.dumps(line) + "\n")
-    sys.exit(not good)
 
 
 def _commit() -> str:
