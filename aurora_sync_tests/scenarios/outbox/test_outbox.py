@@ -10,7 +10,8 @@ import pytest
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import ConfigError, GuardError, Kind, SourceError
-from aurora_sync.increment import Receipt
+from aurora_sync.increment import Receipt, Watermark
+from aurora_sync.relation import SourceTable
 from aurora_sync.source.source import Source
 from aurora_sync_tests.scenarios.world import World, config
 
@@ -105,6 +106,24 @@ def test_transaction_in_flight_is_passed_over_by_the_usual_queue_and_not_by_ours
     naive.update(world.execute("SELECT id, v FROM t WHERE id IN (SELECT id FROM queue)"))
     assert 100 not in naive
     assert 101 in naive
+
+
+def test_row_committed_after_the_snapshot_stays_in_the_outbox(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is committed before the outbox is emptied of what the run applied."""
+    synced(world)
+    world.execute("UPDATE t SET v = 'before the snapshot' WHERE id = 1")
+    acknowledge = Source.acknowledge
+
+    def write_and_acknowledge(source: Source, table: SourceTable, watermark: Watermark) -> None:
+        world.execute("UPDATE t SET v = 'after the snapshot' WHERE id = 2")
+        acknowledge(source, table, watermark)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Source, "acknowledge", write_and_acknowledge)
+        receipt = world.sync(T)
+    assert (receipt.method, receipt.updated, waiting(world)) == ("outbox", 1, 1)
+    assert by_outbox(world).updated == 1
+    assert waiting(world) == 0
 
 
 KEYS = {
