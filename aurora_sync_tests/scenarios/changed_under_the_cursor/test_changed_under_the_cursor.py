@@ -83,6 +83,7 @@ def test_truncate_during_a_read_does_not_take_its_rows(world: World, strategy: s
         reading.observe(None, max_minutes=1)
         truncated.start()
         while not world.execute("SELECT 1 FROM pg_locks WHERE relation = 't'::regclass AND NOT granted"):
+            assert truncated.is_alive(), "TRUNCATE did not wait for the read"
             time.sleep(0.01)
         assert reading.count(None) == 10
     truncated.join()
