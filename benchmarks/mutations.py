@@ -174,8 +174,12 @@ def _node_id(classname: str, name: str) -> str:
     """
     >>> _node_id("aurora_sync_tests.stage.test_store", "test_it[a]")
     'aurora_sync_tests/stage/test_store.py::test_it[a]'
+    >>> _node_id("aurora_sync_tests.test_it.TestAll", "test_one")
+    'aurora_sync_tests/test_it.py::TestAll::test_one'
     """
-    return f"{classname.replace('.', '/')}.py::{name}"
+    parts = classname.split(".")
+    module = next((place for place, part in enumerate(parts) if part.startswith("test_")), len(parts) - 1)
+    return "::".join(["/".join(parts[: module + 1]) + ".py", *parts[module + 1 :], name])
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
