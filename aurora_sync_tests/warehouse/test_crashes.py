@@ -21,6 +21,8 @@ from aurora_sync.warehouse.duckdb import DuckDBWarehouse
 from aurora_sync_tests.warehouse.increments import Folder, column
 from aurora_sync_tests.warehouse.through import Dying, Killed, Through
 
+pytestmark = pytest.mark.closes_warehouse
+
 COLUMNS = (column("id", "int8"), column("name"))
 
 

@@ -15,6 +15,8 @@ from aurora_sync.errors import Kind, WarehouseError
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.duckdb import DuckDBWarehouse, to_duckdb
 
+pytestmark = pytest.mark.closes_warehouse
+
 HOLD = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.readline()"
 
 

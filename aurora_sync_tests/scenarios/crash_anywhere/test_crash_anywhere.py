@@ -12,6 +12,8 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync_tests.scenarios.crash_anywhere import victim
 from aurora_sync_tests.scenarios.world import World, config
 
+pytestmark = pytest.mark.closes_warehouse
+
 # Each fork of this server has all modules loaded, and no connection or thread of anybody's.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload([victim.__name__, "boto3", "duckdb"])

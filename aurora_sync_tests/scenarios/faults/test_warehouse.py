@@ -16,6 +16,8 @@ from aurora_sync.warehouse import duckdb
 from aurora_sync_tests.scenarios.faults.ordeal import Ordeal, environment
 from aurora_sync_tests.scenarios.world import World, config
 
+pytestmark = pytest.mark.closes_warehouse
+
 
 @pytest.mark.parametrize(
     ("path", "words"),

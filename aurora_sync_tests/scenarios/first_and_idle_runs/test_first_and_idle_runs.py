@@ -157,6 +157,7 @@ def test_hint_of_another_source_database_reads_the_table_in_full(world: World, o
     elsewhere.assert_equal(table)
 
 
+@pytest.mark.closes_warehouse
 def test_hint_against_an_empty_log_reads_the_table_in_full(world: World, tmp_path: Path) -> None:
     """The warehouse was made anew under the same name."""
     table = _synced(world)

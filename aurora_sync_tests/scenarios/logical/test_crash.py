@@ -20,6 +20,8 @@ from aurora_sync_tests.scenarios.crash_anywhere.victim import after, after_commi
 from aurora_sync_tests.scenarios.logical.conftest import Streamed
 from aurora_sync_tests.scenarios.world import World
 
+pytestmark = pytest.mark.closes_warehouse
+
 COMMITTED = ("after_commit", "before_the_slot_hears", "after_the_slot_has_heard", "before_the_hint")
 POINTS: dict[str, Callable[[], None]] = {
     "after_the_mark": lambda: after(slot, "mark"),

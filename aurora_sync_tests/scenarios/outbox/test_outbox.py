@@ -239,6 +239,7 @@ def test_two_deployments_on_one_outbox(world: World, tmp_path: Path) -> None:
         theirs.assert_equal(T)
 
 
+@pytest.mark.closes_warehouse
 def test_target_that_was_restored(world: World, tmp_path: Path) -> None:
     synced(world)
     shutil.copy(world.warehouse_path, tmp_path / "backup")
