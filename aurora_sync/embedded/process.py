@@ -153,6 +153,10 @@ def is_free(port: int) -> bool:
         return True
 
 
+# Two processes with one seed, such as workers of a test suite, would try the same ports at the same time.
+_DICE = random.SystemRandom()
+
+
 def free_block(offsets: Sequence[int]) -> int:
     """A base such that ``base + offset`` is a free loopback port for every offset.
 
@@ -160,6 +164,6 @@ def free_block(offsets: Sequence[int]) -> int:
     give out ports to outgoing connections, so a port found free is not taken by chance before it is bound.
     """
     while True:
-        base = random.SystemRandom().randrange(12000, 22000)
+        base = _DICE.randrange(12000, 22000)
         if all(is_free(base + offset) for offset in offsets):
             return base
