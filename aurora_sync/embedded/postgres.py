@@ -25,7 +25,7 @@ SUPERUSER = "postgres"
 # Crash recovery after a kill replays what was written since the last checkpoint (5 minutes at most).
 READY_SECONDS = 120
 # Sessions of a killed server notice its death when their statement ends; until then it cannot be started.
-ORPHANS_SECONDS = 10
+ORPHANS_SECONDS = 60
 FULL_DISK_HINT = "is the disk full? the log shows what the server said"
 
 
