@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,11 +87,15 @@ class World:
 
     @contextmanager
     def session(self) -> Iterator[Connection]:
-        """A writer's connection, as psycopg2 opens it: a transaction begins with the first statement."""
+        """A writer's connection, as psycopg2 opens it: a transaction begins with the first statement. What is open at
+        the end of the block is rolled back when this returns: close() alone leaves that to the server, which may get
+        to it after the next statement of the test, and holds the horizon until then."""
         connection = psycopg2.connect(self.dsn)
         try:
             yield connection
         finally:
+            with suppress(psycopg2.Error):  # its server may be gone by now
+                connection.rollback()
             connection.close()
 
     @contextmanager
