@@ -17,6 +17,8 @@ import pytest
 
 from aurora_sync.embedded.stack import DATABASE, Stack
 from aurora_sync.strategies import identity
+from aurora_sync_tests.fixtures import wal_writer
+from aurora_sync_tests.fixtures.local_stack import switch_autovacuum_off
 from aurora_sync_tests.scenarios.world import World, config
 
 TABLE = """
@@ -39,15 +41,17 @@ def mortal(tmp_path: Path, stage_url: str, store_environment: dict[str, str]) ->
     stack = Stack(tmp_path / "stack")
     try:
         stack.start()
+        switch_autovacuum_off(stack.superuser_dsn())
         yield World(stack.superuser_dsn(DATABASE), stage_url, tmp_path / "warehouse.duckdb")
     finally:
         stack.remove()
 
 
-def kill_a_backend(world: World) -> None:
-    """Returns when the server has recovered."""
+def kill_a_backend(world: World, held: int) -> None:
+    """Returns when the server has recovered. ``held``: the WAL writer."""
     with world.session() as victim, world.session() as witness:
         os.kill(victim.info.backend_pid, signal.SIGKILL)
+        wal_writer.kill(held)
         while _answers(witness.cursor().execute):
             time.sleep(0.01)
     while not _answers(world.execute):
@@ -68,14 +72,15 @@ def test_row_whose_transaction_id_was_used_before_the_crash_is_exported(
 ) -> None:
     """Without canaries by stepping back; with them the rows that vanished show that history was rewritten."""
     monkeypatch.setattr(identity, "CANARIES", canaries)
-    mortal.execute("ALTER SYSTEM SET wal_writer_delay = '10s'", "SELECT pg_reload_conf()", TABLE, "CHECKPOINT")
+    mortal.execute(TABLE, "CHECKPOINT")
+    held = wal_writer.hold(mortal.dsn)
     started = mortal.execute("SELECT pg_postmaster_start_time()")
     with closing(psycopg2.connect(mortal.dsn, options="-c synchronous_commit=off")) as hasty:
         hasty.autocommit = True
         for _ in range(5):  # committed and visible, and gone with the crash
             hasty.cursor().execute("INSERT INTO t (v) VALUES ('vanishes')")
         before = [mortal.sync(table).watermark_after.snapshot for table in TABLES]
-        kill_a_backend(mortal)
+        kill_a_backend(mortal, held)
     assert mortal.execute("SELECT pg_postmaster_start_time()") == started
     assert mortal.execute("SELECT v FROM t") == [("first",)]
     mortal.execute("INSERT INTO t (v) VALUES ('reused')")

@@ -174,7 +174,7 @@ def standby(mortal_server: PrivateServer, stack: Stack) -> Iterator[PrivateServe
 
 def replayed(primary: PrivateServer, follower: PrivateServer) -> None:
     ((position,),) = primary.execute("SELECT pg_current_wal_flush_lsn()")
-    for _ in range(600):
+    for _ in range(6_000):
         try:
             if follower.execute(f"SELECT pg_last_wal_replay_lsn() >= '{position}'") == [(True,)]:
                 return
