@@ -85,6 +85,10 @@ class Tally:
 def soak(seconds: float, seed: int) -> str | None:
     """Trials with the seeds ``seed``, ``seed + 1``, ...; returns why they failed, or None. Prints as it goes."""
     tally, deadline = Tally(), time.monotonic() + seconds
+
+    def hard_enough(so_far: Trial) -> bool:
+        return seconds < LONG or any(outcome.lost for outcome in so_far.naive.values())
+
     with tempfile.TemporaryDirectory() as folder, throwaway_stack() as stack:
         server = stack.superuser_dsn()
         os.environ.update(stack.environment())
@@ -92,7 +96,9 @@ def soak(seconds: float, seed: int) -> str | None:
             ids = list(IDS)[seed % len(IDS)]
             with fresh_database(server) as dsn, fresh_database(server) as other_dsn:
                 world = World(dsn, f"s3://{BUCKET}/soak-{seed}", Path(folder) / f"{seed}.duckdb")
-                done = trial(world, other_dsn, ids=ids, seed=seed, seconds=min(TRIAL_SECONDS, seconds))
+                done = trial(
+                    world, other_dsn, ids=ids, seed=seed, seconds=min(TRIAL_SECONDS, seconds), enough=hard_enough
+                )
             tally.add(done)
             print(done, flush=True)
             for name in done.lost():

@@ -28,7 +28,8 @@ CREATE TABLE history (writer int, n int, at timestamptz DEFAULT now());
 @dataclass
 class Writers:
     """``threads`` writers on the tables of TABLE. ``ids``: ``identity``, or ``application`` (the writer calls
-    nextval itself, long before it inserts). Join them with :meth:`stop`, which raises what one of them raised.
+    nextval itself, long before it inserts). Join them with :meth:`stop`, which raises what one of them raised;
+    :meth:`start` after it lets them go on.
 
     Each statement on ``t`` adds its (writer, n) to ``history`` in the same transaction, and to ``journal`` once the
     server has acknowledged the commit.
@@ -45,11 +46,15 @@ class Writers:
     _failures: list[BaseException] = field(default_factory=list)
     _journal_lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def __post_init__(self) -> None:
+        numbers = range(self.threads)
+        self._each = [(n, random.Random(f"{self.seed}/{n}"), itertools.count(1)) for n in numbers]
+
     def start(self) -> None:
-        for number in range(self.threads):
-            thread = threading.Thread(target=self._guarded, args=(number,))
+        self._stop.clear()
+        self._threads = [threading.Thread(target=self._guarded, args=each) for each in self._each]
+        for thread in self._threads:
             thread.start()
-            self._threads.append(thread)
 
     def stop(self) -> None:
         self._stop.set()
@@ -58,9 +63,9 @@ class Writers:
         if self._failures:
             raise self._failures[0]
 
-    def _guarded(self, number: int) -> None:
+    def _guarded(self, number: int, dice: random.Random, counter: Iterator[int]) -> None:
         try:
-            self._write(number, random.Random(f"{self.seed}/{number}"), itertools.count(1))
+            self._write(number, dice, counter)
         except BaseException as error:  # noqa: BLE001 - stop() raises it again
             self._failures.append(error)
 

@@ -18,12 +18,26 @@ from aurora_sync_tests.scenarios.random_writers.trial import Trial, trial
 from aurora_sync_tests.scenarios.world import World, config
 
 
+def written(cluster: WrappedCluster, dsn: str) -> tuple[int, int]:
+    """Rows of the table that were written before the edge, and after it."""
+    database = dsn.rpartition("/")[2]
+    ((there,),) = cluster.server.execute("SELECT to_regclass('t') IS NOT NULL", database=database)
+    if not there:
+        return 0, 0
+    before, after = (f"count(*) FILTER (WHERE xmin::text::bigint {side} {CYCLE // 2})" for side in "><")
+    ((high, low),) = cluster.server.execute(f"SELECT {before}, {after} FROM t", database=database)
+    return high, low
+
+
 @contextmanager
-def passing(cluster: WrappedCluster, edge: int, after: float) -> Iterator[None]:
-    """Others use up what is left of the counter, a little at a time, from so many seconds on."""
+def passing(cluster: WrappedCluster, edge: int, dsn: str, after: float) -> Iterator[None]:
+    """Others use up what is left of the counter, a little at a time, once there have been rows for so many seconds."""
+    ended = threading.Event()
 
     def others() -> None:
-        time.sleep(after)
+        while written(cluster, dsn)[0] == 0 and not ended.wait(0.05):
+            pass
+        ended.wait(after)
         while (counter := cluster.counter()) <= edge:
             cluster.go_past(counter + 100)
             time.sleep(0.01)
@@ -33,6 +47,7 @@ def passing(cluster: WrappedCluster, edge: int, after: float) -> Iterator[None]:
     try:
         yield
     finally:
+        ended.set()
         thread.join()
 
 
@@ -42,14 +57,15 @@ def trial_across(cluster: WrappedCluster, ids: str, seconds: float, stage_url: s
     seed = random.SystemRandom().randrange(10**6)
     with fresh_database(cluster.server.dsn()) as dsn, fresh_database(cluster.server.dsn()) as other_dsn:
         assert cluster.counter() < edge
-        with passing(cluster, edge, after=seconds / 2):
+
+        def enough(so_far: Trial) -> bool:
+            return cluster.counter() > edge and written(cluster, dsn)[1] > 0 and bool(so_far.naive["xmin"].lost)
+
+        with passing(cluster, edge, dsn, after=seconds / 2):
             world = World(dsn, stage_url, folder / "warehouse.duckdb")
-            done = trial(world, other_dsn, ids=ids, seed=seed, seconds=seconds)
+            done = trial(world, other_dsn, ids=ids, seed=seed, seconds=seconds, enough=enough)
         print(done)
-        database = dsn.rpartition("/")[2]
-        query = f"SELECT count(*) FROM t WHERE xmin::text::bigint {{}} {CYCLE // 2}"
-        ((before,),) = cluster.server.execute(query.format(">"), database=database)
-        ((after,),) = cluster.server.execute(query.format("<"), database=database)
+        before, after = written(cluster, dsn)
     assert cluster.counter() // CYCLE == edge // CYCLE
     assert min(before, after) > 0, (before, after)
     return done
