@@ -34,7 +34,7 @@ class Writer(BasePythonChangeHandler):  # type: ignore[misc,unused-ignore]
                     break
                 except BufferError:
                     self._producer.poll(0.1)
-        if self._producer.flush(30):
+        if self._producer.flush(120):
             raise RuntimeError("the broker did not take what was written")
 
 

@@ -33,7 +33,8 @@ from aurora_sync_tests.scenarios.world import World, config
 
 ROOT = Path(__file__).parents[3]
 BRIDGE = "aurora_sync_tests.scenarios.debezium.bridge"
-CATCH_UP_SECONDS = 90.0
+# A connector that finds its slot still in use waits for ten seconds, and six times.
+CATCH_UP_SECONDS = 300.0
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +53,7 @@ def other_servers() -> Iterator[str]:
 def cluster() -> Iterator[str]:
     """The address of a cluster that lives as long as its producer."""
     producer = Producer({"test.mock.num.brokers": 1})
-    (broker,) = producer.list_topics(timeout=10).brokers.values()
+    (broker,) = producer.list_topics(timeout=60).brokers.values()
     yield f"{broker.host}:{broker.port}"
     producer.flush()
 

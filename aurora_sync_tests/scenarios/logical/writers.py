@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
@@ -24,14 +27,36 @@ THREADS = 4
 TRUNCATES = True
 
 
+@dataclass
+class Progress:
+    """How many transactions are committed, and how many may be. A test rests on what was written, which then does not
+    depend on how fast the machine is."""
+
+    by_writer: list[int] = field(default_factory=lambda: [0] * THREADS)
+    most: float = math.inf
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def committed(self) -> int:
+        return sum(self.by_writer)
+
+    def until(self, least: int, most: float = math.inf) -> None:
+        """Wait until ``least`` are committed. From ``most`` on, or a few more, the writers wait for the next call."""
+        self.most = most
+        deadline = time.monotonic() + 300
+        while self.committed < least:
+            assert time.monotonic() < deadline, f"the writers stand still at {self.by_writer} transactions"
+            time.sleep(0.01)
+
+
 @contextmanager
-def writing(dsn: str, seed: int) -> Iterator[list[int]]:
-    """Until the end of the block. Yields how many transactions each writer has committed."""
-    stop, failures, done = threading.Event(), [], [0] * THREADS
+def writing(dsn: str, seed: int) -> Iterator[Progress]:
+    """Until the end of the block."""
+    done, failures = Progress(), list[BaseException]()
 
     def guarded(number: int) -> None:
         try:
-            _write(dsn, random.Random(f"{seed}/{number}"), number, stop, done)
+            _write(dsn, random.Random(f"{seed}/{number}"), number, done)
         except BaseException as error:  # noqa: BLE001 - raised again below
             failures.append(error)
 
@@ -41,24 +66,27 @@ def writing(dsn: str, seed: int) -> Iterator[list[int]]:
     try:
         yield done
     finally:
-        stop.set()
+        done.stop.set()
         for thread in threads:
             thread.join()
-    if failures:
-        raise failures[0]
+        if failures:
+            raise failures[0]
 
 
-def _write(dsn: str, dice: random.Random, number: int, stop: threading.Event, done: list[int]) -> None:
+def _write(dsn: str, dice: random.Random, number: int, done: Progress) -> None:
     serial = itertools.count(1)
     with closing(psycopg2.connect(dsn)) as connection:
-        while not stop.is_set():
+        while not done.stop.is_set():
+            if done.committed >= done.most:
+                done.stop.wait(0.005)
+                continue
             with connection.cursor() as cursor:
                 for _ in range(dice.randint(1, 5)):
                     kept = dice.random() < 0.7
                     cursor.execute("SAVEPOINT s")
                     _statement(cursor, dice, number)
                     cursor.execute("RELEASE s" if kept else "ROLLBACK TO s")
-                stop.wait(dice.choice([0, 0, 0.005, 0.05]))
+                done.stop.wait(dice.choice([0, 0, 0.005, 0.05]))
                 if dice.random() < 0.1:
                     connection.rollback()
                     continue
@@ -70,7 +98,7 @@ def _write(dsn: str, dice: random.Random, number: int, stop: threading.Event, do
                     cursor.execute("COMMIT PREPARED %s", (gid,))
                     connection.autocommit = False
                 connection.commit()
-                done[number] += 1
+                done.by_writer[number] += 1
 
 
 def _statement(cursor: Cursor, dice: random.Random, number: int) -> None:
