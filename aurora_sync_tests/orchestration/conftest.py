@@ -99,11 +99,13 @@ def settings(
 
 @pytest.fixture
 def execute(dsn: str) -> Execute:
-    """Run statements on the source and commit them."""
+    """Run statements on the source and commit them. The counters of the statistics have them when this returns; a
+    session that only ends brings them there some time later."""
 
     def run(statements: str) -> None:
         with contextlib.closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cursor:
             cursor.execute(statements)
+            cursor.execute("SELECT pg_stat_force_next_flush()")
 
     return run
 

@@ -70,7 +70,6 @@ def test_strategy_that_no_longer_fits_is_a_warning_with_the_reason(
     definitions: dg.Definitions, instance: dg.DagsterInstance, execute: Execute
 ) -> None:
     execute("UPDATE numbers SET v = 'w' WHERE id < 5; DELETE FROM customers WHERE id = 1; DROP TABLE moments")
-    execute("SELECT pg_stat_force_next_flush()")
     shown = assess(definitions, instance)
     assert shown["tables_that_do_not_fit"] == 4
     passed, text = verdict(instance, "public__numbers")
@@ -96,7 +95,6 @@ def test_composite_is_judged_and_what_cannot_be_proved_stops_nothing(
     definitions: dg.Definitions, instance: dg.DagsterInstance, execute: Execute, build: Build
 ) -> None:
     execute("CREATE VIEW seen AS SELECT * FROM moments; DELETE FROM moments WHERE id = 1")
-    execute("SELECT pg_stat_force_next_flush()")
     tables = (
         "  - {table_name: moments, watermark_type: composite, watermark_cols: [updated_at, id]}\n"
         "  - {table_name: seen, primary_key: [id], watermark_type: timestamp, watermark_col: updated_at}\n"

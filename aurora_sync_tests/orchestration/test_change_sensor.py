@@ -183,9 +183,8 @@ def test_heartbeats_of_many_tables_are_spread_over_ticks(instance: dg.DagsterIns
 
 
 @pytest.fixture
-def marks(dsn: str, execute: Execute) -> Callable[[str], str]:
-    """The mark of one table, after statements of other sessions have reached the counters."""
-    del execute
+def marks(dsn: str) -> Callable[[str], str]:
+    """The mark of one table."""
 
     def read(name: str) -> str:
         return read_marks(dsn, [config(name)]).get(f"public.{name}", "gone")

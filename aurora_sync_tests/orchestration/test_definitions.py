@@ -167,7 +167,7 @@ def test_broken_tables_file_ends_the_loading_of_definitions_with_its_place(
         (tmp_path / "tables.yaml").write_bytes(text)
     command = [sys.executable, "-c", "import aurora_sync.definitions"]
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment(AURORA_SYNC_TABLES=""), capture_output=True, text=True, timeout=120
+        command, cwd=tmp_path, env=environment(AURORA_SYNC_TABLES=""), capture_output=True, text=True, timeout=540
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(f"aurora_sync.errors.ConfigError: tables.yaml{problem}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -37,12 +38,22 @@ def legacy(world: World, scaled: None, warehouse_path: Path) -> Iterator[World]:
         f"REVOKE ALL ON secret FROM {role}",
         "ANALYZE",
     )
+    settle(world)
     yield World(make_dsn(world.dsn, options=f"-c role={role}"), world.stage_url, warehouse_path)
     world.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
+def settle(world: World) -> None:
+    """Wait until all sessions of before have ended: a session brings what it did to the counters at its end, which
+    nobody who closes it waits for."""
+    others = "datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    while world.execute(f"SELECT 1 FROM pg_stat_activity WHERE {others}"):
+        time.sleep(0.01)
+
+
 def evidence_of(world: World) -> Evidence:
     """Of all tables, without rates: the statistics are as young as the server."""
+    settle(world)
     with connect(world.dsn) as connection:
         found = collect(connection, catalogue.existing(connection))
     return replace(found, since=None)

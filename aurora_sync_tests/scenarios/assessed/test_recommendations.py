@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -68,6 +69,8 @@ def test_what_is_written_syncs_every_table_to_equality_under_writers(
         for _ in range(3):
             for config in configs:
                 legacy.sync(config)
+        while sum(written) <= 100 and all(thread.is_alive() for thread in threads):
+            time.sleep(0.01)
     finally:
         stop.set()
         for thread in threads:
