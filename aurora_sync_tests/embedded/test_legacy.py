@@ -87,7 +87,7 @@ def test_writers_commit_identity_values_out_of_order(legacy_dsn: str) -> None:
     highest = legacy.ORDERS
     seen: set[int] = set()
     with Writers(legacy_dsn, seed=8, pause=0.005) as writers:
-        while not late and writers.committed["transactions"] < 1000:
+        while not late and writers.committed["transactions"] < 50_000:
             with contextlib.closing(psycopg2.connect(legacy_dsn)) as connection, connection.cursor() as cursor:
                 cursor.execute("SELECT order_id FROM legacy.orders WHERE order_id > %s", (legacy.ORDERS,))
                 visible = {order_id for (order_id,) in cursor.fetchall()}
@@ -97,5 +97,12 @@ def test_writers_commit_identity_values_out_of_order(legacy_dsn: str) -> None:
 
 
 def test_failing_writer_is_reported(dsn: str) -> None:
-    with pytest.raises(SourceError, match="a writer failed: relation"), Writers(dsn, seed=9):
-        time.sleep(0.1)
+    writers = Writers(dsn, seed=9)
+
+    def work() -> None:
+        with writers:
+            while not writers._failures:
+                time.sleep(0.01)
+
+    with pytest.raises(SourceError, match="a writer failed: relation"):
+        work()

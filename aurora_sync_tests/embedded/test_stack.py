@@ -224,7 +224,7 @@ def test_servers_shut_down_cleanly_when_the_program_is_told_to_end(
         assert holder.stdout is not None
         assert holder.stdout.readline()
         os.killpg(holder.pid, number)  # as a terminal does: the whole group
-        holder.wait(120)
+        holder.wait(540)
     assert holder.returncode == status
     assert running(own) == [False, False]
     state = own._load()

@@ -24,7 +24,7 @@ def producer() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def settings(producer: Any) -> dict[str, str]:
-    (broker,) = producer.list_topics(timeout=10).brokers.values()
+    (broker,) = producer.list_topics(timeout=60).brokers.values()
     return {"bootstrap.servers": f"{broker.host}:{broker.port}"}
 
 

@@ -150,7 +150,7 @@ def captured(source: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
             env=os.environ | {"JAVA_TOOL_OPTIONS": "-Duser.timezone=Asia/Kolkata"},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=570,
             check=False,
         )
     finally:

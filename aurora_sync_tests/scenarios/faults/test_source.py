@@ -199,9 +199,9 @@ def test_statement_timeout_of_the_role_is_not_that_of_a_read(
 ) -> None:
     """The COPY has max_snapshot_minutes; the server itself waits for the client longer than the role may."""
     ordeal.begin(ROWS, WIDTH)
-    ordeal.world.execute(f"ALTER ROLE {reader} SET statement_timeout = '1s'")
+    ordeal.world.execute(f"ALTER ROLE {reader} SET statement_timeout = '3s'")
     dsn = make_dsn(os.environ["AURORA_DSN"], host="127.0.0.1", port=source_proxy.own_port)
-    with environment(AURORA_DSN=dsn), source_proxy.doing(lambda _: time.sleep(2), MIDDLE):
+    with environment(AURORA_DSN=dsn), source_proxy.doing(lambda _: time.sleep(4), MIDDLE):
         assert ordeal.run().rows_exported == ROWS + 1
     ordeal.assert_equal()
 
@@ -209,9 +209,16 @@ def test_statement_timeout_of_the_role_is_not_that_of_a_read(
 def test_statement_timeout_of_the_role_before_the_read_is_named(ordeal: Ordeal, reader: str) -> None:
     """The catalogue is locked, and the role's limit is shorter than the wait."""
     ordeal.begin()
-    ordeal.world.execute(f"ALTER ROLE {reader} SET statement_timeout = '200ms'")
+
+    @contextmanager
+    def fault() -> Iterator[None]:
+        limit = f"ALTER ROLE {reader} SET statement_timeout = '1s'"
+        ended = f"ALTER ROLE {reader} RESET ALL"
+        with between(ordeal.world, limit, after=ended)(), locked(ordeal.world, "pg_inherits")():
+            yield
+
     ordeal.meet(
-        locked(ordeal.world, "pg_inherits"),
+        fault,
         SourceError,
         Kind.REFUSED,
         "statement timeout",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -141,13 +141,22 @@ def test_parts_that_cannot_be_removed_are_no_second_error(ordeal: Ordeal, s3_pro
 
 def test_s3_that_does_not_answer_in_time(ordeal: Ordeal, s3_proxy: HttpProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     ordeal.begin()
-    monkeypatch.setitem(store._CLIENT, "read_timeout", 0.5)
-    monkeypatch.setitem(store._CLIENT, "retries", {"mode": "standard", "total_max_attempts": 2})
+    given_up = threading.Event()
 
-    def slow(request: Request, upstream: Upstream) -> None:
-        time.sleep(1)
+    def silent(request: Request, upstream: Upstream) -> None:
+        given_up.wait()
 
-    ordeal.meet(through(s3_proxy, slow, is_part), StageError, Kind.TRANSIENT, "imeout", "network")
+    @contextmanager
+    def fault() -> Iterator[None]:
+        with through(s3_proxy, silent, is_part)(), monkeypatch.context() as patch:
+            patch.setitem(store._CLIENT, "read_timeout", 0.5)
+            patch.setitem(store._CLIENT, "retries", {"mode": "standard", "total_max_attempts": 2})
+            try:
+                yield
+            finally:
+                given_up.set()
+
+    ordeal.meet(fault, StageError, Kind.TRANSIENT, "imeout", "network")
 
 
 def test_download_that_breaks_off_is_worth_another_try(ordeal: Ordeal, s3_proxy: HttpProxy) -> None:
