@@ -8,6 +8,7 @@ from typing import Any
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.places import Places
+from aurora_sync.source.connection import connect
 from aurora_sync.sync import run
 from aurora_sync.warehouse.ddl import target_name
 from aurora_sync_tests.live.roundtrip import execute, scratch
@@ -59,6 +60,7 @@ def _assert_arrived(connection: Any, places: Places, config: TableConfig, cases:
         cursor.execute(f"SELECT id, {texts} FROM wide")
         source = {row[0]: row[1:] for row in cursor.fetchall()}
     assert held.keys() == source.keys(), (held.keys(), source.keys())
-    for number, oracles in source.items():
-        for case, oracle, value in zip(cases, oracles, held[number], strict=False):
-            assert_arrived(places.source.dsn, case, value, oracle, config.schema_)
+    with connect(places.source.dsn) as asked:
+        for number, oracles in source.items():
+            for case, oracle, value in zip(cases, oracles, held[number], strict=False):
+                assert_arrived(asked, case, value, oracle, config.schema_)

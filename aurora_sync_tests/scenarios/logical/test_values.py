@@ -28,10 +28,10 @@ def stream_rows(streamed: Streamed, cases: list[Case], rows: list[list[str]]) ->
     with connect(world.dsn) as connection, connection.cursor() as cursor:
         cursor.execute(f"SELECT id, {texts} FROM public.t ORDER BY id")
         source = cursor.fetchall()
-    held = world.query(f'SELECT "ID", {", ".join(f"V{n}" for n in range(len(cases)))} FROM PUBLIC.T ORDER BY "ID"')
-    for (_, *oracles), (_, *values) in zip(source, held, strict=True):
-        for case, value, oracle in zip(cases, values, oracles, strict=True):
-            assert_arrived(world.dsn, case, value, oracle)
+        held = world.query(f'SELECT "ID", {", ".join(f"V{n}" for n in range(len(cases)))} FROM PUBLIC.T ORDER BY "ID"')
+        for (_, *oracles), (_, *values) in zip(source, held, strict=True):
+            for case, value, oracle in zip(cases, values, oracles, strict=True):
+                assert_arrived(connection, case, value, oracle)
     assert world.assert_verified(table) == len(rows)
 
 

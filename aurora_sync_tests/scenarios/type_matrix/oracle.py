@@ -8,7 +8,8 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
-from aurora_sync.source.connection import connect
+from psycopg2.extensions import connection as Connection
+
 from aurora_sync_tests.scenarios.type_matrix.cases import Case
 
 
@@ -55,7 +56,7 @@ def parsed(text: str) -> Any:
     return json.loads(text, parse_float=Decimal, parse_int=Decimal)
 
 
-def as_array(dsn: str, schema: str, type_: str, document: Any) -> str:
+def as_array(connection: Connection, schema: str, type_: str, document: Any) -> str:
     """A JSON array as PostgreSQL prints the array of that type."""
 
     def written(element: Any) -> str:
@@ -66,18 +67,19 @@ def as_array(dsn: str, schema: str, type_: str, document: Any) -> str:
         text = json.dumps(element) if isinstance(element, bool | float) else str(element)
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
-    with connect(dsn) as connection, connection.cursor() as cursor:
+    with connection.cursor() as cursor:
         cursor.execute(f"SET search_path = {schema}; SELECT (%s)::{type_}::text", (written(document),))
         return str(next(cursor)[0])
 
 
-def assert_arrived(dsn: str, case: Case, held: Any, oracle: str | None, schema: str = "public") -> None:
-    """``held`` is what the warehouse gives, ``oracle`` PostgreSQL's text."""
+def assert_arrived(connection: Connection, case: Case, held: Any, oracle: str | None, schema: str = "public") -> None:
+    """``held`` is what the warehouse gives, ``oracle`` PostgreSQL's text. ``connection`` is one of connect(), with the
+    settings of an export; it asks the server how it prints an array."""
     if oracle is None or held is None:
         assert held is oracle
     elif case.type == "jsonb":
         assert parsed(held) == parsed(oracle)
     elif case.type.endswith("[]") and held[0] == "[" and held[-1] == "]":
-        assert as_array(dsn, schema, case.type, json.loads(held, parse_float=str)) == oracle
+        assert as_array(connection, schema, case.type, json.loads(held, parse_float=str)) == oracle
     else:
         assert as_text(held, oracle) == oracle, f"{case}: {held!r} for {oracle!r}"

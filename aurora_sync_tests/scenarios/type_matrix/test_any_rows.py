@@ -105,7 +105,7 @@ def test_any_table_makes_the_round_trip(world: World, table: tuple[list[str], li
     with connect(world.dsn) as connection, connection.cursor() as cursor:
         cursor.execute(f"SELECT id, {texts} FROM public.t")
         source = {id_: values for id_, *values in cursor.fetchall()}
-    assert held.keys() == source.keys()
-    for id_, oracles in source.items():
-        for type_, value, oracle in zip(types, held[id_], oracles, strict=True):
-            assert_arrived(world.dsn, Case(type_, ()), value, oracle)
+        assert held.keys() == source.keys()
+        for id_, oracles in source.items():
+            for type_, value, oracle in zip(types, held[id_], oracles, strict=True):
+                assert_arrived(connection, Case(type_, ()), value, oracle)

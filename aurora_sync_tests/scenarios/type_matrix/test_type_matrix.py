@@ -62,11 +62,13 @@ def types_in_warehouse(world: World) -> list[str]:
 
 
 def assert_all_arrived(world: World, cases: Sequence[Case], subtests: pytest.Subtests) -> None:
-    for case, held, source in zip(cases, in_warehouse(world, cases), in_source(world, cases), strict=True):
-        with subtests.test(case=case.type):
-            assert held.keys() == source.keys()
-            for number, oracle in source.items():
-                assert_arrived(world.dsn, case, held[number], oracle)
+    columns = zip(cases, in_warehouse(world, cases), in_source(world, cases), strict=True)
+    with connect(world.dsn) as connection:
+        for case, held, source in columns:
+            with subtests.test(case=case.type):
+                assert held.keys() == source.keys()
+                for number, oracle in source.items():
+                    assert_arrived(connection, case, held[number], oracle)
 
 
 def test_every_type_of_the_server_has_a_case(world: World) -> None:
@@ -97,8 +99,9 @@ def test_array_of_every_type_arrives(world: World) -> None:
         cursor.execute(f"SELECT {texts} FROM public.t")
         (oracles,) = cursor.fetchall()
     ((_, *held),) = world.query(f'SELECT "ID", {", ".join(f"V{number}" for number in range(len(cases)))} FROM PUBLIC.T')
-    for case, value, oracle in zip(cases, held, oracles, strict=True):
-        assert_arrived(world.dsn, Case(f"{case.type}[]", ()), value, oracle)
+    with connect(world.dsn) as connection:
+        for case, value, oracle in zip(cases, held, oracles, strict=True):
+            assert_arrived(connection, Case(f"{case.type}[]", ()), value, oracle)
     world.assert_verified(config())
 
 
