@@ -3,10 +3,8 @@ are listed has many."""
 
 from __future__ import annotations
 
-import contextlib
 import random
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -19,10 +17,10 @@ from aurora_sync.warehouse.duckdb import DuckDBSession
 from aurora_sync_tests.scenarios.dms_files.conftest import run, table_of
 from aurora_sync_tests.scenarios.dms_files.task import Task
 from aurora_sync_tests.scenarios.logical import writers
-from aurora_sync_tests.scenarios.logical.test_random import Died, dying
+from aurora_sync_tests.scenarios.logical.test_random import Died, Step, dying, schedule
 from aurora_sync_tests.scenarios.world import World
 
-STEPS: list[tuple[Any, str, bool]] = [
+STEPS: list[Step] = [
     (dms_files, "listing", True),
     (sync_log, "taken", True),
     (DuckDBSession, "copy_files", True),
@@ -34,6 +32,7 @@ STEPS: list[tuple[Any, str, bool]] = [
     (applying, "_drop_staging", False),  # committed
     (Stage, "confirm", False),
 ]
+A_RUN = 80  # transactions beside a run
 
 
 def applied_as_listed(task: Task) -> dict[str, tuple[str | None, ...]]:
@@ -57,30 +56,45 @@ def applied_as_listed(task: Task) -> dict[str, tuple[str | None, ...]]:
     return rows
 
 
-@pytest.mark.parametrize(("form", "cdc_path"), [("csv", None), ("csv.gz", None), ("csv.gz", "all/changes")])
+FORMS = [("csv", None), ("csv.gz", "all/changes"), ("csv.gz", None)]
+
+
+@pytest.mark.parametrize(
+    ("times", "form", "cdc_path"),
+    [
+        *((1, *form) for form in FORMS[:2]),
+        *(pytest.param(3, *form, marks=pytest.mark.long) for form in FORMS),
+    ],
+)
 def test_no_row_is_wrong_whenever_runs_die(
-    world: World, task_of: Callable[..., Task], monkeypatch: pytest.MonkeyPatch, form: str, cdc_path: str | None
+    world: World,
+    task_of: Callable[..., Task],
+    monkeypatch: pytest.MonkeyPatch,
+    times: int,
+    form: str,
+    cdc_path: str | None,
 ) -> None:
     seed = random.SystemRandom().randrange(10**6)
     print("seed", seed)
     dice = random.Random(seed)
-    monkeypatch.setattr("aurora_sync.dms.MOST_FILES", 7)
+    monkeypatch.setattr("aurora_sync.dms.MOST_FILES", 4)
     monkeypatch.setattr(writers, "TRUNCATES", False)  # of which a task writes nothing: test_dms_files.py
     world.execute(*writers.TABLES)
-    task = task_of("t", "id doc n tags", form=form, cuts=200, dice=dice, cdc_path=cdc_path)
+    task = task_of("t", "id doc n tags", form=form, cuts=100, dice=dice, cdc_path=cdc_path)
     table = table_of(task)
-    runs = died = 0
+    died = 0
+    runs = schedule(dice, STEPS, 3, times)
     with writers.writing(world.dsn, seed) as done:
-        done.until(50)
-        task.load(rows_a_file=50)
-        while runs < 30 or died < 2:
-            runs += 1
-            done.until(50 + 20 * runs)
+        done.until(100, 100)
+        task.load(rows_a_file=20)
+        for number, step in enumerate(runs):
+            done.until(100 + A_RUN * number, 100 + A_RUN * (number + 1))
             task.write()
-            with contextlib.ExitStack() as stack:
-                if dice.random() < 0.7:
-                    owner, name, after = dice.choice(STEPS)
-                    stack.enter_context(dying(monkeypatch, owner, name, after=after))
+            if step is None:
+                run(table, world)
+                continue
+            owner, name, after = step
+            with dying(monkeypatch, owner, name, after=after):
                 try:
                     run(table, world)
                 except Died:
@@ -94,8 +108,9 @@ def test_no_row_is_wrong_whenever_runs_die(
     naive = applied_as_listed(task)
     wrong = sum(source.get(key) != row for key, row in naive.items()) + len(source.keys() - naive.keys())
     print(
-        f"{done.committed:,} transactions, {len(task.changes):,} changes, {died} of {runs} runs died;"
+        f"{done.committed:,} transactions, {len(task.changes):,} changes, {died} of {len(runs)} runs died;"
         f" naive: {wrong} wrong"
     )
+    assert died > 1
     assert wrong, "the writers were too tame"
     world.assert_verified(table)

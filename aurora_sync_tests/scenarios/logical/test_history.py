@@ -14,7 +14,7 @@ import pytest
 from aurora_sync.config.tables import TableConfig
 from aurora_sync_tests.scenarios.logical import writers
 from aurora_sync_tests.scenarios.logical.conftest import Streamed
-from aurora_sync_tests.scenarios.logical.test_random import STEPS, Died, dying
+from aurora_sync_tests.scenarios.logical.test_random import A_RUN, PENDING, STEPS, Died, dying, schedule
 
 ORDER = '"_RUN_SEQ", "_LSN", "_NO"'
 
@@ -94,20 +94,28 @@ def test_a_history_gains_columns_and_keeps_those_that_are_gone(streamed: Streame
     world.assert_verified(table)
 
 
-@pytest.mark.parametrize("pending", [256_000_000, 20_000], ids=["in memory", "in parts"])
+@pytest.mark.parametrize(
+    ("times", "pending"),
+    [
+        pytest.param(1, list(PENDING.values()), id="either"),
+        *(pytest.param(3, [size], id=name, marks=pytest.mark.long) for name, size in PENDING.items()),
+    ],
+)
 def test_the_history_played_back_is_the_table_however_often_runs_die(
-    streamed: Streamed, monkeypatch: pytest.MonkeyPatch, pending: int
+    streamed: Streamed, monkeypatch: pytest.MonkeyPatch, times: int, pending: list[int]
 ) -> None:
     seed = random.SystemRandom().randrange(10**6)
     print("seed", seed)
     dice, world, tables = random.Random(seed), streamed.world, (streamed.table("t", history=True), streamed.table("u"))
-    monkeypatch.setattr("aurora_sync.streamed.PENDING_BYTES", pending)
     monkeypatch.setattr("aurora_sync.source.slot._EVERY_BYTES", 10_000)
     world.execute(*writers.TABLES)
     streamed.setup(*tables)
-    with writers.writing(world.dsn, seed):
-        for _ in range(10):
-            owner, name, after = dice.choice(STEPS)
+    with writers.writing(world.dsn, seed) as done:
+        for number, step in enumerate(schedule(dice, STEPS, 0, times)):
+            assert step
+            done.until(A_RUN * number, A_RUN * (number + 1))
+            monkeypatch.setattr("aurora_sync.streamed.PENDING_BYTES", dice.choice(pending))
+            owner, name, after = step
             with dying(monkeypatch, owner, name, after=after), contextlib.suppress(Died):
                 streamed.run(*tables, allow_deletes=True)
     streamed.run(*tables, allow_deletes=True)

@@ -19,6 +19,8 @@ from aurora_sync_tests.scenarios.logical import writers
 from aurora_sync_tests.scenarios.logical.conftest import Streamed
 from aurora_sync_tests.scenarios.logical.naive import NaiveTable, consume
 
+Step = tuple[Any, str, bool]  # dies in a function of an owner, before or after it
+
 
 class Died(BaseException):
     """Nothing of the product catches it."""
@@ -38,7 +40,7 @@ def dying(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, *, after: bool
         yield
 
 
-STEPS: list[tuple[Any, str, bool]] = [
+STEPS: list[Step] = [
     (slot, "mark", True),
     (slot, "drain", True),
     (Attempt, "close", True),
@@ -53,6 +55,18 @@ STEPS: list[tuple[Any, str, bool]] = [
 ]
 
 
+def schedule(dice: random.Random, steps: list[Step], quiet: int, times: int) -> list[Step | None]:
+    """The step at which each run dies: each step as often, in any order, and ``quiet`` runs between that go through."""
+    found = [*steps, *[None] * quiet] * times
+    dice.shuffle(found)
+    return found
+
+
+# What a run holds in memory before it writes parts.
+PENDING = {"in memory": 256_000_000, "in parts": 20_000}
+A_RUN = 80  # transactions beside a run
+
+
 def rows_of(streamed: Streamed, statement: str) -> dict[tuple[Any, ...], tuple[Any, ...]]:
     """As text, by the key."""
     width = 1 if " t" in statement else 2
@@ -60,14 +74,19 @@ def rows_of(streamed: Streamed, statement: str) -> dict[tuple[Any, ...], tuple[A
     return {row[:width]: row for row in rows}
 
 
-@pytest.mark.parametrize("pending", [256_000_000, 20_000], ids=["in memory", "in parts"])
+@pytest.mark.parametrize(
+    ("times", "pending"),
+    [
+        pytest.param(1, list(PENDING.values()), id="either"),
+        *(pytest.param(3, [size], id=name, marks=pytest.mark.long) for name, size in PENDING.items()),
+    ],
+)
 def test_no_row_is_wrong_whenever_runs_die(
-    streamed: Streamed, other_slot: str, monkeypatch: pytest.MonkeyPatch, pending: int
+    streamed: Streamed, other_slot: str, monkeypatch: pytest.MonkeyPatch, times: int, pending: list[int]
 ) -> None:
     seed = random.SystemRandom().randrange(10**6)
     print("seed", seed)
     dice, world = random.Random(seed), streamed.world
-    monkeypatch.setattr("aurora_sync.streamed.PENDING_BYTES", pending)
     monkeypatch.setattr("aurora_sync.stream.BEHIND_BYTES", 200_000)
     monkeypatch.setattr("aurora_sync.source.slot._EVERY_BYTES", 10_000)
     tables = streamed.table("t"), streamed.table("u")
@@ -78,7 +97,7 @@ def test_no_row_is_wrong_whenever_runs_die(
     oids = {
         oid: naive[name] for oid, name in world.execute("SELECT oid, relname FROM pg_class WHERE relname IN ('t', 'u')")
     }
-    runs = died = 0
+    died = 0
     # the writers truncate: a scan may find an empty table
 
     def usual() -> None:
@@ -91,12 +110,13 @@ def test_no_row_is_wrong_whenever_runs_die(
                 for name, table in naive.items():
                     table.rows = before[name]
 
+    runs = schedule(dice, STEPS, 4, times)
     with writers.writing(world.dsn, seed) as done:
-        while runs < 25 or died < 4:
-            runs += 1
-            done.until(40 * runs)
-            if dice.random() < 0.5:
-                owner, name, after = dice.choice(STEPS)
+        for number, step in enumerate(runs):
+            done.until(A_RUN * number, A_RUN * (number + 1))
+            monkeypatch.setattr("aurora_sync.streamed.PENDING_BYTES", dice.choice(pending))
+            if step:
+                owner, name, after = step
                 with dying(monkeypatch, owner, name, after=after):
                     try:
                         streamed.run(*tables, allow_deletes=True)
@@ -117,7 +137,10 @@ def test_no_row_is_wrong_whenever_runs_die(
             naive.items(), ("id::text, doc, n::text, tags", "a::text, b, doc"), strict=True
         )
     }
-    print(f"{done.committed:,} transactions, {died} of {runs} runs died, 0 rows wrong; the usual consumer: {wrong}")
+    print(
+        f"{done.committed:,} transactions, {died} of {len(runs)} runs died, 0 rows wrong; the usual consumer: {wrong}"
+    )
+    assert died > 3
     assert sum(wrong.values()), f"the writers were too tame: {wrong}"
     for table in tables:
         world.assert_verified(table)
