@@ -1,13 +1,20 @@
-"""The real Debezium engine, as a process that writes to Kafka what Kafka Connect would: ``python bridge.py run.json``.
+"""The real Debezium engine in a process that writes to Kafka what Kafka Connect would: ``python -m …debezium.bridge``.
 
-``run.json`` is ``{"properties": {...}, "servers": ...}``. The engine remembers how far it came only after a batch is
-written, so that a kill makes it send changes again. Topics have one partition.
+A JVM that starts and compiles costs more than what most tests do with it, so one process runs many connectors. Each
+line of stdin is a command: ``{"start": {"properties": {...}, "servers": ..., "ended": path}}``, or ``{"stop": name}``
+for the connector of that name. When a connector has ended, by a command or by an error, the file ``ended`` exists.
+
+An engine remembers its position only after it wrote a batch, so after a kill it sends changes again. Topics have one
+partition.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +45,28 @@ class Writer(BasePythonChangeHandler):  # type: ignore[misc,unused-ignore]
             raise RuntimeError("the broker did not take what was written")
 
 
+def _run(engine: DebeziumEngine, ended: Path) -> None:
+    try:
+        engine.run()
+    except Exception:  # noqa: BLE001 - goes to the log, which the test shows
+        traceback.print_exc()
+    finally:
+        ended.touch()
+
+
+def main() -> None:
+    engines: dict[str, DebeziumEngine] = {}
+    for line in sys.stdin:
+        command = json.loads(line)
+        if run := command.get("start"):
+            engine = DebeziumEngine(run["properties"], Writer(run["servers"]), json_with_headers())
+            engines[run["properties"]["name"]] = engine
+            threading.Thread(target=_run, args=(engine, Path(run["ended"])), daemon=True).start()
+        else:
+            engines.pop(command["stop"]).close()
+    sys.stdout.flush()
+    os._exit(0)  # the JVM has threads that would keep the process
+
+
 if __name__ == "__main__":
-    run = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    DebeziumEngine(properties=run["properties"], handler=Writer(run["servers"]), format=json_with_headers()).run()
+    main()

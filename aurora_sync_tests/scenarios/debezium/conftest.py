@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -34,7 +33,7 @@ from aurora_sync_tests.scenarios.world import World, config
 ROOT = Path(__file__).parents[3]
 BRIDGE = "aurora_sync_tests.scenarios.debezium.bridge"
 # A connector that finds its slot still in use waits for ten seconds, and six times.
-CATCH_UP_SECONDS = 300.0
+CATCH_UP_SECONDS = STOP_SECONDS = 300.0
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +57,55 @@ def cluster() -> Iterator[str]:
     producer.flush()
 
 
+class Bridge:
+    """A process that runs connectors: the session's, or one that a test may kill."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with (folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", BRIDGE],
+                cwd=folder,  # the engine makes a folder for logs where it stands
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+
+    def command(self, **what: object) -> None:
+        assert self.alive(), self.log()
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps(what) + "\n")
+        self._process.stdin.flush()
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")[-3000:]
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@contextmanager
+def bridging(folder: Path) -> Iterator[Bridge]:
+    made = Bridge(folder)
+    try:
+        yield made
+    finally:
+        made.kill()
+
+
+@pytest.fixture(scope="session")
+def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
+    with bridging(tmp_path_factory.mktemp("bridge")) as made:
+        yield made
+
+
 @dataclass
 class Connected:
     """A connector of a test's own, and the tables whose changes it sends."""
@@ -65,9 +113,12 @@ class Connected:
     world: World
     servers: str
     folder: Path
+    bridge: Bridge
     name: str = field(default_factory=lambda: f"test_{uuid.uuid4().hex[:12]}")
-    _process: subprocess.Popen[bytes] | None = None
+    _ended: Path | None = None
+    _starts: int = 0
     _marks: int = 0
+    _read: dict[int, int] = field(default_factory=dict)  # offsets of the topic of marks
 
     def __post_init__(self) -> None:
         self.role = parse_dsn(self.world.dsn)["user"]
@@ -87,7 +138,7 @@ class Connected:
         return [step.what for step in provision.apply(self.world.dsn, tables, timeout="30s")]
 
     def start(self, *tables: TableConfig, **options: str) -> None:
-        """Again after a kill: it goes on from the offsets that it had stored."""
+        """After a stop or a kill the connector continues from the offsets that it had stored."""
         parts = parse_dsn(self.world.dsn)
         place = advisor.Source(parts["host"], parts["dbname"], int(parts["port"]), sslmode="prefer")
         made = advisor.connector(tables, place)["config"]
@@ -98,26 +149,30 @@ class Connected:
             "offset.storage": "org.apache.kafka.connect.storage.FileOffsetBackingStore",
             "offset.storage.file.filename": str(self.folder / "offsets"),
             "offset.flush.interval.ms": "1000",
+            "poll.interval.ms": "50",  # the default, 500, is time that each catch_up() waits
             "converter.schemas.enable": "false",
             **options,
         }
-        run = self.folder / "run.json"
-        run.write_text(json.dumps({"properties": properties, "servers": self.servers}), encoding="utf-8")
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", BRIDGE, str(run)],
-                cwd=self.folder,  # the engine makes a folder for logs where it stands
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        self._starts += 1
+        self._ended = self.folder / f"ended-{self._starts}"
+        self.bridge.command(start={"properties": properties, "servers": self.servers, "ended": str(self._ended)})
+
+    def stop(self) -> None:
+        if self._ended is None:
+            return
+        if not self._ended.exists():
+            self.bridge.command(stop=self.name)
+        deadline = time.monotonic() + STOP_SECONDS
+        while not self._ended.exists():
+            assert self.bridge.alive(), self.bridge.log()
+            assert time.monotonic() < deadline, self.bridge.log()
+            time.sleep(0.02)
+        self._ended = None
 
     def kill(self) -> None:
-        if self._process:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+        """The process of the connector, with SIGKILL; the next start() makes another one."""
+        self.bridge.kill()
+        self.bridge, self._ended = Bridge(self.folder), None
 
     def catch_up(self) -> None:
         """Wait until the topics have every change that is committed by now."""
@@ -128,14 +183,17 @@ class Connected:
             if time.monotonic() > again:  # one that comes before the connector's own copy is not sent
                 self.world.execute(f"SELECT pg_logical_emit_message(true, '{mark}', '')")
                 again = time.monotonic() + 3
-            assert self._process, "the connector was not started"
-            assert self._process.poll() is None, (self.folder / "log").read_text(errors="replace")[-3000:]
-            assert time.monotonic() < deadline, (self.folder / "log").read_text(errors="replace")[-3000:]
+            assert self._ended, "the connector was not started"
+            assert not self._ended.exists(), self.bridge.log()
+            assert self.bridge.alive(), self.bridge.log()
+            assert time.monotonic() < deadline, self.bridge.log()
             time.sleep(0.1)
 
     def _has(self, mark: str) -> bool:
         with Kafka(self.servers).topic(f"{self.name}.message") as found:
-            return any(mark.encode() in (message.key or b"") for message in found.read({}))
+            marks = [message.key or b"" for message in found.read(self._read)]
+            self._read = found.reached
+        return any(mark.encode() in key for key in marks)
 
     def run(self, table: TableConfig, **options: Any) -> Receipt:
         receipts: list[Receipt] = []
@@ -149,11 +207,30 @@ class Connected:
         return self.run(table)
 
 
+@contextmanager
+def connecting(made: Connected) -> Iterator[Connected]:
+    """Removes the slot at the end."""
+    try:
+        yield made
+    finally:
+        made.stop()
+        with connect(made.world.dsn) as connection:
+            if slot.look(connection, made.name):
+                slot.drop(connection, made.name)
+
+
 @pytest.fixture
-def connected(world: World, servers: str, tmp_path: Path) -> Iterator[Connected]:
-    made = Connected(world, servers, tmp_path)
-    yield made
-    made.kill()
-    with connect(world.dsn) as connection:
-        if slot.look(connection, made.name):
-            slot.drop(connection, made.name)
+def connected(world: World, servers: str, bridge: Bridge, tmp_path: Path) -> Iterator[Connected]:
+    with connecting(Connected(world, servers, tmp_path, bridge)) as made:
+        yield made
+
+
+@pytest.fixture
+def mortal(world: World, servers: str, tmp_path: Path) -> Iterator[Connected]:
+    """A connector in a process of its own, which the test may kill."""
+    made = Connected(world, servers, tmp_path, Bridge(tmp_path))
+    try:
+        with connecting(made):
+            yield made
+    finally:
+        made.bridge.kill()

