@@ -77,8 +77,14 @@ def connector(
     return replace(places, warehouse=InASchema(**vars(places.warehouse) | {"network_timeout": 1}))
 
 
-def test_every_strategy_brings_every_row_through_the_snowflake_connector(connector: Places) -> None:
-    roundtrip(connector)
+# A composite watermark is made of those of by_id and by_time, and all three send the same statements to the warehouse.
+@pytest.mark.parametrize(
+    "without", [("by_id", "by_time"), pytest.param((), marks=pytest.mark.long)], ids=["each statement", "all"]
+)
+def test_every_strategy_brings_every_row_through_the_snowflake_connector(
+    connector: Places, without: tuple[str, ...]
+) -> None:
+    roundtrip(connector, without=without)
 
 
 def test_every_value_arrives_through_the_snowflake_connector(connector: Places) -> None:
