@@ -25,11 +25,18 @@ NAMES = {
     "glob": "a*[b]?",
     "newline": "two\nlines\ttab",
 }
+# As many of them in one as 63 bytes hold, which is the longest name.
+COMBINED = "../\"; DROP TABLE t; --' %s%(x)s{}{0}$1?\n\ta*[b]\\#&=~.ö🦆名  "
 
 
-@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def beside(name: str, suffix: str) -> str:
+    """Another name, which begins like this one."""
+    return name.encode()[: 63 - len(suffix)].decode(errors="ignore") + suffix
+
+
+@pytest.mark.parametrize("name", [*NAMES.values(), COMBINED], ids=[*NAMES, "combined"])
 def test_table_schema_and_columns_of_any_name_sync(world: World, name: str) -> None:
-    value = name[:61] + "_v"  # a second one beside it
+    value = beside(name, "_v")
     names = {"n": sql.Identifier(name), "v": sql.Identifier(value), "t": sql.Identifier(name, name)}
     with world.session() as connection:
         connection.autocommit = True
@@ -62,20 +69,25 @@ def test_table_schema_and_columns_of_any_name_sync(world: World, name: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("key", "name"), [("int", NAMES["injection"]), *(("text", name) for name in NAMES.values())], ids=["int", *NAMES]
+    ("key", "name"),
+    [
+        pytest.param("int", COMBINED, id="int"),
+        pytest.param("text", COMBINED, id="combined"),
+        *(pytest.param("text", name, id=id_, marks=pytest.mark.long) for id_, name in NAMES.items()),
+    ],
 )
 def test_every_statement_takes_any_name_and_value(
     world: World, key: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Changes, deletes, reconciles, verifications, changes of the schema, plans, status and gc; hard deletes, soft
     ones and rows without a key. The values are as hostile as the names, and tables stand by that an injection names."""
-    other = name[:58] + "_s"
+    other = beside(name, "_s")
     names = {
         "n": sql.Identifier(name),
-        "v": sql.Identifier(name[:61] + "_v"),
-        "w": sql.Identifier(name[:61] + "_w"),
+        "v": sql.Identifier(beside(name, "_v")),
+        "w": sql.Identifier(beside(name, "_w")),
         "t": sql.Identifier(other, name),
-        "bag": sql.Identifier(other, name[:61] + "_b"),
+        "bag": sql.Identifier(other, beside(name, "_b")),
         "schema": sql.Identifier(other),
         "value": sql.Literal(name),
     }
@@ -93,7 +105,7 @@ def test_every_statement_takes_any_name_and_value(
         execute(f"INSERT INTO {{t}} SELECT {nth}, {{value}} || n FROM generate_series(1, 50) n")
         execute("INSERT INTO {bag} SELECT {value}, {value} FROM generate_series(1, 3)")
         hard = {"table_name": name, "watermark_type": "xmin", "schema": other}
-        bag = {"table_name": name[:61] + "_b", "watermark_type": "full_snapshot", "schema": other}
+        bag = {"table_name": beside(name, "_b"), "watermark_type": "full_snapshot", "schema": other}
         outbox = hard | {"target_table": f"{name[:60]}_o", "watermark_type": "outbox"}
         entries = [hard, hard | {"target_table": f"{name[:60]}_d", "deletes": "soft"}, bag, outbox]
         tables = [TableConfig.model_validate(entry) for entry in entries]
