@@ -83,22 +83,45 @@ class Sides:
         yield layout
         self.session.query(ddl.drop_table(layout.staging))
 
-    def versions(self, width: int, among: Buckets = WHOLE, staged: str = "false") -> tuple[Sums, Sums]:
-        """Of the source, and of the target once those rows are merged."""
+    @contextlib.contextmanager
+    def comparison(self, staged: str = "false") -> Iterator[Comparison]:
+        """Compare both sides any number of times, with these rows of the source in the staging table."""
         with self.staged(staged) as layout, self.source() as (connection, table):
-            return (
-                sums.version_sums(connection, table, self.key, among, width),
-                target_sums.read(self.session, target_sums.version_sums(layout, among, width)),
-            )
+            yield Comparison(self.session, layout, connection, table, self.key)
+
+    def versions(self, width: int, among: Buckets = WHOLE, staged: str = "false") -> tuple[Sums, Sums]:
+        with self.comparison(staged) as comparison:
+            return comparison.versions(width, among)
 
     def contents(self, width: int, among: Buckets = WHOLE) -> tuple[Sums, Sums]:
-        with self.staged() as layout, self.source() as (connection, table):
-            forms = {
-                source.name: target.rule.form
-                for source, target in zip(table.columns, layout.columns, strict=True)
-                if target.rule.form
-            }
-            return (
-                sums.content_sums(connection, table, self.key, forms, among, width),
-                target_sums.read(self.session, target_sums.content_sums(layout, among, width, merged=False)),
-            )
+        with self.comparison() as comparison:
+            return comparison.contents(width, among)
+
+
+@dataclass
+class Comparison:
+    """Sums of the source, and of the target."""
+
+    session: Session
+    layout: Layout
+    connection: Connection
+    table: SourceTable
+    key: tuple[str, ...]
+
+    def versions(self, width: int, among: Buckets = WHOLE) -> tuple[Sums, Sums]:
+        """The target's are those that it has once the staged rows are merged."""
+        return (
+            sums.version_sums(self.connection, self.table, self.key, among, width),
+            target_sums.read(self.session, target_sums.version_sums(self.layout, among, width)),
+        )
+
+    def contents(self, width: int, among: Buckets = WHOLE) -> tuple[Sums, Sums]:
+        forms = {
+            source.name: target.rule.form
+            for source, target in zip(self.table.columns, self.layout.columns, strict=True)
+            if target.rule.form
+        }
+        return (
+            sums.content_sums(self.connection, self.table, self.key, forms, among, width),
+            target_sums.read(self.session, target_sums.content_sums(self.layout, among, width, merged=False)),
+        )

@@ -47,26 +47,29 @@ def make(sides: Sides, kind: str) -> None:
 def test_sums_agree_for_every_kind_of_key(sides: Sides, kind: str) -> None:
     make(sides, kind)
     sides.sync()
-    for width in WIDTHS:
-        ours, theirs = sides.versions(width)
-        assert ours == theirs
-        assert sum(count for count, *_ in ours.values()) == ROWS
-        ours, theirs = sides.contents(width)
-        assert ours == theirs
-    labels = tuple(sorted(sides.versions(2**20)[0]))[::2]
-    ours, theirs = sides.versions(64, among=Buckets(2**20, labels))
-    assert ours == theirs != {}
+    with sides.comparison() as both:
+        for width in WIDTHS:
+            ours, theirs = both.versions(width)
+            assert ours == theirs
+            assert sum(count for count, *_ in ours.values()) == ROWS
+            ours, theirs = both.contents(width)
+            assert ours == theirs
+        labels = tuple(sorted(both.versions(2**20)[0]))[::2]
+        ours, theirs = both.versions(64, among=Buckets(2**20, labels))
+        assert ours == theirs != {}
 
 
 def test_integer_key_kept_as_text_is_its_own_number_too(sides: Sides) -> None:
     sides.column_types = {"id": "text"}
     make(sides, "integer")
     sides.sync()
-    for width in WIDTHS:
-        ours, theirs = sides.versions(width)
-        assert ours == theirs
-        assert sides.contents(width)[0] == sides.contents(width)[1]
-    assert set(sides.versions(1)[0]) == {(n - 20) * 107374182 for n in range(ROWS)}
+    with sides.comparison() as both:
+        for width in WIDTHS:
+            ours, theirs = both.versions(width)
+            assert ours == theirs
+            ours, theirs = both.contents(width)
+            assert ours == theirs
+        assert set(both.versions(1)[0]) == {(n - 20) * 107374182 for n in range(ROWS)}
 
 
 @pytest.mark.parametrize("kind", ["integer", "text", "composite"])
@@ -74,7 +77,8 @@ def test_staged_rows_count_as_if_they_were_merged(sides: Sides, kind: str) -> No
     make(sides, kind)
     sides.sync()
     sides.execute("UPDATE t SET v = v || '!' WHERE v LIKE '%7'")
-    assert sides.versions(64)[0] != sides.versions(64)[1]
+    ours, theirs = sides.versions(64)
+    assert ours != theirs
     ours, theirs = sides.versions(64, staged="v LIKE '%!'")
     assert ours == theirs
     ours, theirs = sides.versions(64, staged="true")
@@ -152,7 +156,8 @@ def test_any_edit_of_the_target_is_noticed(sides: Sides, kind: str, edit: str) -
     make(sides, kind)
     sides.sync()
     sides.session.modify(edit.format(t='"PUBLIC"."T"'))
-    noticed = [(ours != theirs) for ours, theirs in (sides.versions(2**64), sides.contents(2**64))]
+    with sides.comparison() as both:
+        noticed = [(ours != theirs) for ours, theirs in (both.versions(2**64), both.contents(2**64))]
     by_versions = '"_SRC_XMIN"' in edit or '"ID"' in edit or "DELETE" in edit
     if kind != "integer" and edit.startswith('UPDATE {t} SET "ID"'):
         by_versions = False  # _KEY_NO is the number, and it was left: contents tell
@@ -164,8 +169,9 @@ def test_row_without_a_key_number_lies_in_bucket_zero(sides: Sides) -> None:
     make(sides, "text")
     sides.sync()
     sides.session.modify('UPDATE "PUBLIC"."T" SET "_KEY_NO" = NULL WHERE "V" = \'v7\'')
-    ours, theirs = sides.versions(1)
-    assert len(set(ours) - set(theirs)) == 1
-    assert set(theirs) - set(ours) == {0}
-    assert sides.versions(1, among=Buckets(1, (0,)))[1].keys() == {0}
+    with sides.comparison() as both:
+        ours, theirs = both.versions(1)
+        assert len(set(ours) - set(theirs)) == 1
+        assert set(theirs) - set(ours) == {0}
+        assert both.versions(1, among=Buckets(1, (0,)))[1].keys() == {0}
     assert sides.versions(1, among=WHOLE, staged="v = 'v7'")[1] == ours
