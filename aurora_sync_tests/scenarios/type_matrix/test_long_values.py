@@ -6,6 +6,7 @@ import pytest
 
 from aurora_sync.errors import GuardError
 from aurora_sync.source import long_values
+from aurora_sync.warehouse.duckdb import ROW_BYTES
 from aurora_sync_tests.scenarios.world import World, config
 
 # Does not compress to nothing, and COPY doubles its quotes.
@@ -19,16 +20,23 @@ def size(world: World, column: str = "V") -> dict[int, int | None]:
     }
 
 
-def test_row_of_200_mb_arrives(world: World) -> None:
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        pytest.param(1_100_000, 8_000_000, id="70 MB"),
+        pytest.param(3_000_000, 25_000_000, id="200 MB", marks=pytest.mark.long),
+    ],
+)
+def test_row_that_is_longer_than_the_buffer_arrives(world: World, texts: int, words: int) -> None:
+    assert 34 * texts + 4 * words > ROW_BYTES
     world.execute(
         "CREATE TABLE t (id int PRIMARY KEY, v text, w bytea)",
         "INSERT INTO t SELECT i, 'short', '' FROM generate_series(1, 100000) i",
-        f"UPDATE t SET v = {LONG.format(3_000_000)}, w = decode(repeat('00ff', 25000000), 'hex') WHERE id = 50000",
+        f"UPDATE t SET v = {LONG.format(texts)}, w = decode(repeat('00ff', {words}), 'hex') WHERE id = 50000",
     )
     table = config()
     world.sync(table)
-    world.sync(table, verify=True)
-    assert size(world)[50_000] == 3_000_000 * 34
+    assert size(world)[50_000] == texts * 34
     ((same,),) = world.query('SELECT COUNT(*) FROM "PUBLIC"."T" WHERE LENGTH("V") = 5')
     assert same == 99_999
     world.assert_verified(table)
