@@ -87,11 +87,13 @@ def test_inheritance_and_unlogged_and_generated(world: World) -> None:
     assert world.query('SELECT "TWICE" FROM "PUBLIC"."U" WHERE "ID" = 1') == [(18,)]
 
 
-def test_1600_columns(world: World) -> None:
-    columns = ", ".join(f"c{n} smallint DEFAULT {n}" for n in range(1599))
+# DuckDB takes 15 s of CPU to plan the sums of 1,600 columns, which grows with their square.
+@pytest.mark.parametrize("number", [300, pytest.param(1600, marks=pytest.mark.long)])
+def test_many_columns(world: World, number: int) -> None:
+    columns = ", ".join(f"c{n} smallint DEFAULT {n}" for n in range(1, number))
     world.execute(f"CREATE TABLE t (id int PRIMARY KEY, {columns})", "INSERT INTO t SELECT generate_series(1, 20)")
     assert world.assert_verified(config()) == 20
-    world.execute("UPDATE t SET c1598 = NULL WHERE id = 7")
+    world.execute(f"UPDATE t SET c{number - 1} = NULL WHERE id = 7")
     assert world.assert_verified(config()) == 20
 
 
@@ -110,17 +112,18 @@ def test_no_column(world: World) -> None:
         world.sync(config(watermark_type="full_snapshot"))
 
 
-def test_5000_partitions(world: World) -> None:
+@pytest.mark.parametrize("partitions", [1000, pytest.param(5000, marks=pytest.mark.long)])
+def test_many_partitions(world: World, partitions: int) -> None:
     world.execute(
         "CREATE TABLE t (id int PRIMARY KEY, v text) PARTITION BY RANGE (id)",
         *(
             "DO $$ BEGIN FOR i IN " + f"{first}..{first + 249}" + " LOOP EXECUTE format("
             "'CREATE TABLE t%s PARTITION OF t FOR VALUES FROM (%s) TO (%s)', i, i * 10, i * 10 + 10); END LOOP; END $$"
-            for first in range(0, 5000, 250)
+            for first in range(0, partitions, 250)
         ),
-        "INSERT INTO t SELECT i * 10, 'v' FROM generate_series(0, 4999) i",
+        f"INSERT INTO t SELECT i * 10, 'v' FROM generate_series(0, {partitions - 1}) i",
     )
     receipt = world.sync(config())
-    assert receipt.target_rows == 5000
-    world.execute("INSERT INTO t VALUES (49991, 'new')")
+    assert receipt.target_rows == partitions
+    world.execute(f"INSERT INTO t VALUES ({partitions * 10 - 9}, 'new')")
     assert world.sync(config()).rows_exported == 1
