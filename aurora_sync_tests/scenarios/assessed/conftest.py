@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg2
 import pytest
 from psycopg2.extensions import make_dsn
 
 from aurora_sync.advisor import rules
 from aurora_sync.advisor.evidence import Evidence, collect
+from aurora_sync.embedded.stack import Stack
 from aurora_sync.source import catalogue
 from aurora_sync.source.connection import connect
+from aurora_sync_tests.fixtures.source_database import fresh_database
 from aurora_sync_tests.scenarios.assessed import legacy_tables
 from aurora_sync_tests.scenarios.world import World
 
@@ -27,20 +31,45 @@ def scaled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def legacy(world: World, scaled: None, warehouse_path: Path) -> Iterator[World]:
-    """The database as the role sees it."""
-    role = f"assessor_{world.places.source.database}"
-    world.execute(f"CREATE ROLE {role} IN ROLE pg_read_all_stats")
-    for table in legacy_tables.TABLES:
-        world.execute(*table.create)
-    world.execute(
-        f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}",
-        f"GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO {role}",
-        f"REVOKE ALL ON secret FROM {role}",
-        "ANALYZE",
-    )
-    settle(world)
-    yield World(make_dsn(world.dsn, options=f"-c role={role}"), world.stage_url, warehouse_path)
-    world.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+    """A database of a test's own as the role sees it; ``world`` is that of its owner."""
+    with assessor(world.dsn) as dsn:
+        yield World(dsn, world.stage_url, warehouse_path)
+
+
+@pytest.fixture(scope="session")
+def _shared_dsn(stack: Stack) -> Iterator[str]:
+    with fresh_database(stack.superuser_dsn()) as url, assessor(url) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def unchanged_legacy(
+    _shared_dsn: str, scaled: None, stage_url: str, warehouse_path: Path, store_environment: dict[str, str]
+) -> World:
+    """One database for all tests that change nothing. A template would not do: a copy has no statistics."""
+    return World(_shared_dsn, stage_url, warehouse_path)
+
+
+@contextmanager
+def assessor(owner_dsn: str) -> Iterator[str]:
+    """Make the tables, and the role; yield its DSN."""
+    with closing(psycopg2.connect(owner_dsn)) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        role = f"assessor_{connection.info.dbname}"
+        cursor.execute(f"CREATE ROLE {role} IN ROLE pg_read_all_stats")
+        for table in legacy_tables.TABLES:
+            for statement in table.create:
+                cursor.execute(statement)
+        cursor.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+        cursor.execute(f"GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO {role}")
+        cursor.execute(f"REVOKE ALL ON secret FROM {role}")
+        cursor.execute("ANALYZE")
+        cursor.execute("SELECT pg_stat_force_next_flush()")  # before it answers
+    yield make_dsn(owner_dsn, options=f"-c role={role}")
+    with closing(psycopg2.connect(owner_dsn)) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute(f"DROP OWNED BY {role}")
+        cursor.execute(f"DROP ROLE {role}")
 
 
 def settle(world: World) -> None:

@@ -14,9 +14,9 @@ from aurora_sync_tests.scenarios.world import World
 
 
 @pytest.fixture
-def dsn_alone(legacy: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def dsn_alone(unchanged_legacy: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AURORA_DSN", legacy.dsn)
+    monkeypatch.setenv("AURORA_DSN", unchanged_legacy.dsn)
     for name in ("AURORA_SYNC_STAGE", "AURORA_SYNC_WAREHOUSE", "AURORA_SYNC_TABLES"):
         monkeypatch.delenv(name, raising=False)
 

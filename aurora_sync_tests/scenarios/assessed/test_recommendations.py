@@ -25,8 +25,8 @@ from aurora_sync_tests.scenarios.assessed.legacy_tables import TABLES
 from aurora_sync_tests.scenarios.world import World
 
 
-def test_every_table_gets_the_strategy_that_is_right_for_it(legacy: World) -> None:
-    evidence = evidence_of(legacy)
+def test_every_table_gets_the_strategy_that_is_right_for_it(unchanged_legacy: World) -> None:
+    evidence = evidence_of(unchanged_legacy)
     found = {each.table.table.name: each for each in recommend(evidence, Advisor())}
     assert len(TABLES) >= 40
     wrong = []
@@ -111,8 +111,10 @@ def _write(world: World, dice: random.Random, number: int, stop: threading.Event
         (Advisor(max_read_per_day="1MB", freshness="1m"), "tickets", "xmin", "allowed are 1.0 MB"),
     ],
 )
-def test_limits_refuse_what_they_exclude(legacy: World, limits: Advisor, table: str, name: str, words: str) -> None:
-    evidence = evidence_of(legacy)
+def test_limits_refuse_what_they_exclude(
+    unchanged_legacy: World, limits: Advisor, table: str, name: str, words: str
+) -> None:
+    evidence = evidence_of(unchanged_legacy)
     evidence = replace(evidence, since=evidence.taken_at - timedelta(hours=2))
     each = next(r for r in recommend(evidence, limits) if r.table.table.name == table)
     option = next(option for option in each.options if option.name == name)
@@ -183,8 +185,8 @@ def test_outbox_is_what_remains_where_neither_a_slot_nor_a_reconcile_will_do(leg
     assert found()[1] == ["it needs triggers on the table: `aurora-sync triggers plan public.baskets`"]
 
 
-def test_an_entry_that_no_longer_fits_is_told_with_the_reason(legacy: World, tmp_path: Path) -> None:
-    evidence = evidence_of(legacy)
+def test_an_entry_that_no_longer_fits_is_told_with_the_reason(unchanged_legacy: World, tmp_path: Path) -> None:
+    evidence = evidence_of(unchanged_legacy)
     recommendations = recommend(evidence, Advisor())
     path = tmp_path / "tables.yaml"
     path.write_text(
