@@ -1,7 +1,9 @@
 import json
 import os
+import runpy
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -147,30 +149,33 @@ def test_importing_the_definitions_loads_nothing_heavy(tmp_path: Path) -> None:
     assert not loaded & {"snowflake.connector", "dagster_snowflake", "pandas", "pyarrow", "numpy", "dagster_aws"}
 
 
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        (None, ": there is no such file (AURORA_SYNC_TABLES names the file to read)"),
-        (b"", ": the file is empty; allowed: tables: and a list of one entry or more"),
-        (b"\x7fELF\2", ":1: the character '\\x7f' is not allowed in YAML"),
-        (
-            TABLES.encode() + b"    checks: {schema: {evry: 1}}",
-            ":4: table public.customers: checks.schema.evry: unknown",
-        ),
-    ],
-    ids=["missing", "empty", "binary", "key"],
-)
 def test_broken_tables_file_ends_the_loading_of_definitions_with_its_place(
-    tmp_path: Path, text: bytes | None, problem: str
+    tmp_path: Path, no_settings: None, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
 ) -> None:
-    if text is not None:
-        (tmp_path / "tables.yaml").write_bytes(text)
+    monkeypatch.delenv("AURORA_SYNC_TABLES", raising=False)
+    problems = {
+        b"": ": the file is empty; allowed: tables: and a list of one entry or more",
+        b"\x7fELF\2": ":1: the character '\\x7f' is not allowed in YAML",
+        TABLES.encode() + b"    checks: {schema: {evry: 1}}": ":4: table public.customers: checks.schema.evry: unknown",
+    }
+    for text, problem in problems.items():
+        with subtests.test(problem):
+            Path("tables.yaml").write_bytes(text)
+            with pytest.raises(ConfigError) as raised:
+                runpy.run_module("aurora_sync.definitions")
+            (line,) = traceback.format_exception_only(raised.value)
+            assert line.startswith(f"aurora_sync.errors.ConfigError: tables.yaml{problem}")
+
+
+def test_missing_tables_file_ends_a_process_with_its_name(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import aurora_sync.definitions"]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment(AURORA_SYNC_TABLES=""), capture_output=True, text=True, timeout=540
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(f"aurora_sync.errors.ConfigError: tables.yaml{problem}")
+    assert done.stderr.splitlines()[-1].startswith(
+        "aurora_sync.errors.ConfigError: tables.yaml: there is no such file (AURORA_SYNC_TABLES names the file to read)"
+    )
 
 
 def test_workspace_of_the_repository_validates(tmp_path: Path) -> None:
