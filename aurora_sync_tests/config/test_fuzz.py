@@ -385,7 +385,8 @@ def mutations(draw: st.DrawFn) -> bytes:
                 del parent[path[-1]]
                 parent[draw(st.text(max_size=5) | st.sampled_from([1, None, True, *KEYS]))] = value
             case _:
-                parent[path[-1]] = draw(st.sampled_from(VALUES))
+                # A copy: a later step may change it in place, and so VALUES for all examples to come.
+                parent[path[-1]] = deepcopy(draw(st.sampled_from(VALUES)))
     return yaml.safe_dump(tree, allow_unicode=True).encode()
 
 
