@@ -101,10 +101,18 @@ class Token:
     counters_since: str = ""  # when the server's statistics began: anew after every crash, of a backend as well
     labels: dict[str, str] = field(default_factory=dict)  # pg_enum oid -> label, of the table's enums
     attributes: int = 0  # the largest column number: a column added later has a larger one
+    # Leaf oid -> versions of the catalogue rows that make it a part of the table; None: an earlier release wrote this.
+    attached: dict[str, str] | None = None
 
     def rewritten(self, now: Token) -> bool:
         """Whether a leaf known here was rewritten or truncated since."""
         return any(now.members.get(oid, filenode) != filenode for oid, filenode in self.members.items())
+
+    def reattached(self, now: Token) -> bool:
+        """Whether a leaf known here was detached and attached again since."""
+        if self.attached is None or now.attached is None:
+            return False
+        return any(now.attached.get(oid, version) != version for oid, version in self.attached.items())
 
 
 @dataclass(frozen=True)

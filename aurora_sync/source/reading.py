@@ -95,11 +95,19 @@ SELECT ARRAY(SELECT pg_snapshot_xip(pg_current_snapshot())::text::bigint % 42949
        pg_current_wal_insert_lsn() - '0/0'::pg_lsn
 """
 
+# Leaves that a SELECT of the table reads: one whose DETACH ... CONCURRENTLY waits for readers is still listed, and not
+# read any more. The version of its row changes when a leaf is detached and attached again. Servers before PostgreSQL 14
+# have no inhdetachpending.
 _MEMBERS = """
-WITH RECURSIVE tree(oid) AS (
-    SELECT %(oid)s::oid UNION SELECT i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
+WITH RECURSIVE tree(oid, attached) AS (
+    SELECT %(oid)s::oid, ''
+    UNION ALL
+    SELECT i.inhrelid, concat_ws(':', nullif(t.attached, ''), i.xmin)
+      FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
+     WHERE coalesce(to_jsonb(i) ->> 'inhdetachpending', 'false') = 'false'
 )
-SELECT c.oid, c.relfilenode FROM tree t JOIN pg_class c ON c.oid = t.oid WHERE c.relkind <> 'p'
+SELECT c.oid, c.relfilenode, string_agg(t.attached, ',' ORDER BY t.attached)
+  FROM tree t JOIN pg_class c ON c.oid = t.oid WHERE c.relkind <> 'p' GROUP BY c.oid, c.relfilenode
 """
 
 
@@ -154,7 +162,7 @@ class Reading:
                 )
             xmin, xmax, now, major, database_oid, started, in_recovery, counters_since = _one(cursor, _SNAPSHOT)
             cursor.execute(_MEMBERS, {"oid": self.table.oid})
-            members = {str(oid): filenode for oid, filenode in cursor.fetchall()}
+            leaves = cursor.fetchall()
             cursor.execute(_LABELS, (self.table.oid,))
             labels = {str(oid): label for oid, label in cursor.fetchall()}
             if fence and fence.kind == "stream":
@@ -176,7 +184,8 @@ class Reading:
                 started=started,
                 in_recovery=in_recovery,
                 table_oid=self.table.oid,
-                members=members,
+                members={str(oid): filenode for oid, filenode, _ in leaves},
+                attached={str(oid): attached for oid, _, attached in leaves if attached},
                 counters_since=counters_since,
                 labels=labels,
                 attributes=max((column.attnum for column in self.table.columns), default=0),
@@ -267,7 +276,7 @@ class Reading:
     def _relations(self, cursor: Any) -> list[int]:
         """Oids of the table and its leaves."""
         cursor.execute(_MEMBERS, {"oid": self.table.oid})
-        return [self.table.oid, *(oid for oid, _ in cursor.fetchall())]
+        return [self.table.oid, *(oid for oid, *_ in cursor.fetchall())]
 
     def _stream(self, cursor: Any, fence: Fence) -> StreamFence:
         """As it is before the snapshot. Raises SourceError where nothing publishes the table, or no slot sends what is

@@ -100,8 +100,11 @@ def _passed(name: str, table: SourceTable, since: Since, at: Observation) -> dat
     value = since.watermark.value
     if since.restarted or value.get("column") != name or not value.get("fence"):
         return None
-    if value["triggers"] != table.trigger_version or since.watermark.token.rewritten(at.token):
-        return None  # rows may have been written without the trigger: it was off, replaced, or a rewrite passed it by
+    token = since.watermark.token
+    if value["triggers"] != table.trigger_version or token.rewritten(at.token) or token.reattached(at.token):
+        # Rows may have been written without the trigger: it was off or replaced, a rewrite passed it by, or a
+        # partition was detached.
+        return None
     if at.snapshot.taken_at < since.watermark.snapshot.taken_at:
         return None  # the clock was set back by more than the time between two runs
     return datetime.fromisoformat(value["fence"])

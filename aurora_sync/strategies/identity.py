@@ -8,6 +8,8 @@ server restarted, or recovered from a crash     widen      ids whose WAL was not
                                                            exported of them is found by a reconcile
 a partition was attached or added               widen      its rows may be old: the new leaf is read whole
 a partition was detached or dropped             reconcile  its rows are no longer the table's
+a partition was detached and attached again     reconcile  what was written to it meanwhile passed by every trigger,
+                                                           lock and publication of the table
 files replaced (TRUNCATE, VACUUM FULL, ALTER)   reconcile  rows may be gone, and nothing of them is left to read
 another major version, all else going on        widen      pg_upgrade keeps transaction ids and rows
 other system, timeline or database              reseed     the watermark's ids belong to another history
@@ -67,7 +69,7 @@ class Verdict:
         return any(finding.action is Action.RECONCILE for finding in self.findings)
 
 
-_LEAVE_ROWS_BEHIND = {"restart", "upgrade", "partition gone", "files replaced"}
+_LEAVE_ROWS_BEHIND = {"restart", "upgrade", "partition gone", "partition attached again", "files replaced"}
 
 
 def judge(stored: Watermark | None, at: Observation, covers: str, changes: SchemaChanges = UNCHANGED) -> Verdict:
@@ -135,6 +137,9 @@ def _findings(stored: Watermark, at: Observation, restarted: bool) -> list[Findi
     if gone := then.members.keys() - now.members.keys():
         text = f"{len(gone)} partitions were detached or dropped: the target is compared with the source"
         found.append(Finding("partition gone", Action.RECONCILE, text))
+    if then.reattached(now):
+        text = "partitions were detached and attached again: the target is compared with the source"
+        found.append(Finding("partition attached again", Action.RECONCILE, text))
     if then.rewritten(now):
         text = (
             "the table's files were replaced (TRUNCATE, VACUUM FULL, CLUSTER or an ALTER that rewrites): the target"

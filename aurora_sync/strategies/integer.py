@@ -133,12 +133,14 @@ def _standing(
 
 
 def _same_numbers(config: TableConfig, table: SourceTable, since: Since, at: Observation) -> bool:
-    """Whether the column, its sequence and the table's files are those of the watermark: ALTER SEQUENCE RESTART and
-    TRUNCATE RESTART IDENTITY hand out numbers a second time. So does setval(), which leaves no trace in the
-    catalogue: it is seen (:func:`_standing`) only until the sequence has passed the old numbers again."""
+    """Whether the column, its sequence, the table's files and its partitions are those of the watermark. ALTER SEQUENCE
+    RESTART and TRUNCATE RESTART IDENTITY hand out numbers a second time, and a partition that was detached may have
+    got any. setval(), which leaves no trace in the catalogue, is seen (:func:`_standing`) only until the sequence has
+    passed the old numbers again."""
     value: dict[str, Any] = since.watermark.value
     named = (value.get("column"), value.get("sequence")) == (config.watermark_col, _version(config, table))
-    return named and not since.watermark.token.rewritten(at.token)
+    token = since.watermark.token
+    return named and not (token.rewritten(at.token) or token.reattached(at.token))
 
 
 def _gone(holders: list[str], at: Observation) -> bool:

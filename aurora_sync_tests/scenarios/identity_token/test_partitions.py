@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg2
 import pytest
 
 from aurora_sync.errors import ConfigError
@@ -9,7 +10,7 @@ from aurora_sync.increment import Action, Disposition
 from aurora_sync.strategies import xmin
 from aurora_sync.validation import preflight
 from aurora_sync_tests.scenarios.identity_token import twins as guards
-from aurora_sync_tests.scenarios.identity_token.twins import PARTITIONED, TABLE, Twins, each_strategy
+from aurora_sync_tests.scenarios.identity_token.twins import PARTITIONED, STRATEGIES, TABLE, Twins, each_strategy
 from aurora_sync_tests.scenarios.world import World
 
 NEW_PARTITION = ("new partition", Action.WIDEN)
@@ -72,6 +73,52 @@ def test_rows_of_a_partition_that_is_gone_are_marked_as_deleted(world: World) ->
         (120,),
     ]
     twins.assert_unequal_without(guards.reconcile)
+
+
+DETACHED = "ALTER TABLE t DETACH PARTITION two"
+WRITTEN_MEANWHILE = (
+    "INSERT INTO two VALUES (105, '2001-01-01')",
+    "UPDATE two SET id = 106 WHERE id = 110",
+    "DELETE FROM two WHERE id = 120",
+)
+ATTACHED_AGAIN = "ALTER TABLE t ATTACH PARTITION two FOR VALUES FROM (100) TO (200)"
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_rows_written_while_a_partition_was_detached_are_exported(world: World, strategy: str) -> None:
+    """The leaf, its file and its bounds are the same before and after: only the version of its row in pg_inherits
+    differs. xmin finds the new rows by itself, and misses the deleted one."""
+    world.execute(PARTITIONED)
+    declared = {} if strategy == "xmin" else {"watermark_set_by": "database"}
+    twins = Twins(world, strategy, **declared)
+    for target in ("guarded", "unguarded"):  # a fence is passed only by a later run
+        world.execute("INSERT INTO t VALUES (190, now()) ON CONFLICT DO NOTHING")
+        world.sync(twins.config(target))
+    world.execute(DETACHED, *WRITTEN_MEANWHILE, ATTACHED_AGAIN)
+    twins.assert_equal(("partition attached again", Action.RECONCILE))
+    twins.assert_unequal_without(guards.reattached)
+
+
+@each_strategy
+def test_partition_whose_detach_waits_is_not_taken_for_read(world: World, strategy: str) -> None:
+    """DETACH ... CONCURRENTLY waits for a reader. From then on no SELECT of the table reads the leaf, which the
+    catalogue still lists. Rows that a run misses so are read once it is attached again."""
+    world.execute(PARTITIONED)
+    twins = Twins(world, strategy)
+    with world.session() as reader, world.session() as detaching:
+        with reader.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM t")
+        detaching.autocommit = True
+        with detaching.cursor() as cursor:
+            cursor.execute("SET statement_timeout = '1s'")
+            with pytest.raises(psycopg2.errors.QueryCanceled):  # what a waiting one leaves behind, and an aborted one
+                cursor.execute(f"{DETACHED} CONCURRENTLY")
+    world.execute("INSERT INTO two VALUES (105, '2001-01-01')")
+    assert twins.assert_equal(PARTITION_GONE).deleted == 3
+    world.sync(twins.config("unguarded"))
+    world.execute("ALTER TABLE t DETACH PARTITION two FINALIZE", ATTACHED_AGAIN)
+    assert twins.assert_equal(NEW_PARTITION).inserted == 4
+    twins.assert_unequal_without(guards.new_members)
 
 
 def test_partition_exchanged_for_another_of_the_same_range(world: World) -> None:

@@ -147,6 +147,10 @@ def rewritten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Token, "rewritten", lambda *_: False)
 
 
+def reattached(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Token, "reattached", lambda *_: False)
+
+
 def new_members(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(horizon, "new_members", lambda *_: [])
 
