@@ -131,7 +131,9 @@ class StreamFence:
     """A replication slot, and the publication of its name, beside a snapshot. Transaction ids have 32 bits."""
 
     confirmed: int  # LSN from which the slot sends, before the snapshot
-    member: str  # what makes the table a part of the publication: another when it was taken out and in again
+    # What makes the table a part of the publication: another when it was taken out and in again, or when what the
+    # publication publishes was altered and set back.
+    member: str
     writers: tuple[int, ...]  # transactions that may have written the table, before the snapshot
     in_progress: tuple[int, ...]  # transactions below its xmax that the snapshot does not see
     position: int  # LSN after the snapshot: all that it sees has ended there or before

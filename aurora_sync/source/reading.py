@@ -73,13 +73,14 @@ SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint, clo
   FROM pg_current_snapshot() s
 """
 
-# A publication of all tables has no entry for one.
+# What makes the table a part of the publication, by the versions of the catalogue's rows: ALTER PUBLICATION ... SET and
+# back leaves the same values in another version. A publication of all tables has no entry for one.
 _SLOT = """
 SELECT (SELECT confirmed_flush_lsn - '0/0'::pg_lsn FROM pg_replication_slots
          WHERE slot_name = %(name)s AND database = current_database() AND wal_status <> 'lost'),
-       coalesce((SELECT r.oid FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
-                  WHERE p.pubname = %(name)s AND r.prrelid = %(oid)s),
-                (SELECT oid FROM pg_publication WHERE pubname = %(name)s AND puballtables))::text
+       (SELECT concat_ws(':', p.oid, p.xmin, r.oid, r.xmin)
+          FROM pg_publication p LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = %(oid)s
+         WHERE p.pubname = %(name)s AND (p.puballtables OR r.oid IS NOT NULL))
 """
 
 # A transaction that has written holds its own id, and until it is visible the lock on what it wrote.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from aurora_sync.errors import ConfigError
+from aurora_sync.increment import Token
+from aurora_sync.source import reading
 from aurora_sync_tests.scenarios.logical.conftest import Streamed
 from aurora_sync_tests.scenarios.world import config
 
@@ -230,6 +232,75 @@ def test_a_table_joins_and_leaves_without_the_others_noticing(streamed: Streamed
     assert receipts["public.t"].method.startswith("stream")
     for each in (table, late):
         world.assert_equal(each)
+
+
+@pytest.mark.parametrize("published", ["FOR TABLE t", "FOR ALL TABLES"])
+def test_what_was_not_published_for_a_while_is_scanned(
+    streamed: Streamed, published: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ALTER PUBLICATION ... SET and back leaves the settings as they were, and a stream without the changes between."""
+    world, table = streamed.world, streamed.table()
+    world.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, v text)",
+        "INSERT INTO t SELECT g, 'a' FROM generate_series(1, 5) g",
+        f'CREATE PUBLICATION "{streamed.name}" {published} WITH (publish_via_partition_root = true)',
+    )
+    streamed.setup(table)
+
+    def changes() -> None:
+        world.execute(
+            f"ALTER PUBLICATION \"{streamed.name}\" SET (publish = 'insert')",
+            "UPDATE t SET v = 'unpublished' WHERE id = 1",
+            "DELETE FROM t WHERE id = 2",
+            f"ALTER PUBLICATION \"{streamed.name}\" SET (publish = 'insert, update, delete, truncate')",
+            "INSERT INTO t VALUES (10, 'published') ON CONFLICT (id) DO NOTHING",
+        )
+
+    streamed.one(table)
+    changes()
+    receipt = streamed.one(table)
+    assert receipt.method.startswith("horizon scan")
+    world.assert_equal(table)
+    world.execute("UPDATE t SET v = 'streamed' WHERE id = 3")
+    assert streamed.one(table).method.startswith("stream")
+    world.assert_equal(table)
+    with monkeypatch.context() as patch:  # without the versions the run would stream, and lose them
+        patch.setattr(reading, "_SLOT", reading._SLOT.replace("p.oid, p.xmin, r.oid, r.xmin", "p.oid, r.oid"))
+        streamed.one(table)
+        world.execute("UPDATE t SET v = 'again' WHERE id = 1", "INSERT INTO t VALUES (2, 'again')")
+        streamed.one(table)
+        changes()
+        assert streamed.one(table).method.startswith("stream")
+        with pytest.raises(AssertionError):
+            world.assert_equal(table)
+
+
+def test_rows_written_to_a_partition_while_it_was_detached_are_scanned(
+    streamed: Streamed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The publication has the table, of which the leaf was no part meanwhile."""
+    world, table = streamed.world, streamed.table()
+    world.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, v text) PARTITION BY RANGE (id)",
+        "CREATE TABLE one PARTITION OF t FOR VALUES FROM (1) TO (100)",
+        "CREATE TABLE two PARTITION OF t FOR VALUES FROM (100) TO (200)",
+        "INSERT INTO t SELECT g * 10, 'a' FROM generate_series(1, 15) g",
+    )
+    streamed.setup(table)
+    detach, attach = "ALTER TABLE t DETACH PARTITION two", "ALTER TABLE t ATTACH PARTITION two {}"
+    attach = attach.format("FOR VALUES FROM (100) TO (200)")
+    streamed.one(table)
+    world.execute(detach, "INSERT INTO two VALUES (101, 'b')", "DELETE FROM two WHERE id = 110", attach)
+    assert streamed.one(table).method.startswith("horizon scan")
+    world.assert_equal(table)
+    world.execute("UPDATE t SET v = 'streamed' WHERE id = 101")
+    assert streamed.one(table).method.startswith("stream")
+    world.assert_equal(table)
+    monkeypatch.setattr(Token, "reattached", lambda *_: False)
+    world.execute(detach, "INSERT INTO two VALUES (102, 'b')", attach)
+    assert streamed.one(table).method.startswith("stream")
+    with pytest.raises(AssertionError):
+        world.assert_equal(table)
 
 
 def test_a_reconcile_after_a_stream_moves_only_what_differs(streamed: Streamed) -> None:
