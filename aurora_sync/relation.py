@@ -40,6 +40,7 @@ class Trigger:
     enabled: bool
     source: str  # body of its function
     language: str = "plpgsql"  # of its function
+    always: bool = False  # fires in sessions with session_replication_role = replica as well
 
     def may_write(self, column: str) -> bool:
         """Whether it could change that column of a row before it is written, as far as its text tells."""

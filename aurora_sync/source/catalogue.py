@@ -107,7 +107,7 @@ WITH RECURSIVE tree(root, oid) AS (
     SELECT oid, oid FROM unnest(%(oids)s::oid[]) oid
     UNION SELECT t.root, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
 ), copies AS (
-    SELECT t.root, g.tgname, bool_or(g.tgenabled IN ('O', 'A')) AS enabled,
+    SELECT t.root, g.tgname, bool_or(g.tgenabled IN ('O', 'A')) AS enabled, bool_and(g.tgenabled = 'A') AS always,
            bool_or(g.tgenabled IN ('O', 'A')) = bool_and(g.tgenabled IN ('O', 'A')) AS alike
       FROM tree t JOIN pg_trigger g ON g.tgrelid = t.oid GROUP BY t.root, g.tgname
 )
@@ -115,7 +115,7 @@ SELECT r.root, t.tgname, t.tgtype & 2 <> 0, t.tgtype & 1 <> 0,
        t.tgtype & 4 <> 0 AND t.tgqual IS NULL AND r.oid = r.root AND c.alike,
        t.tgtype & 16 <> 0 AND t.tgqual IS NULL AND cardinality(t.tgattr::int2[]) = 0
            AND r.oid = r.root AND c.alike,
-       c.enabled, p.prosrc, l.lanname
+       c.enabled, p.prosrc, l.lanname, c.always
   FROM tree r JOIN pg_trigger t ON t.tgrelid = r.oid JOIN copies c ON c.root = r.root AND c.tgname = t.tgname
   JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_language l ON l.oid = p.prolang
  WHERE NOT t.tgisinternal AND (r.oid = r.root OR t.tgparentid = 0) ORDER BY r.root, t.tgname, r.oid

@@ -65,8 +65,7 @@ def plan(config: TableConfig, name: str, table: SourceTable, since: Since | None
     if objections or fence is None:
         return ReadPlan(since.horizon_scan(at), Disposition.UPSERT, "horizon scan", scanning(objections))
     where = since.with_new_members(_not_before(fence, name, table), at)
-    doubts = (_DECLARED.format(name=name),) if config.watermark_set_by == "database" else ()
-    return ReadPlan(where, Disposition.UPSERT, "clock fence", remarks, doubts=doubts)
+    return ReadPlan(where, Disposition.UPSERT, "clock fence", remarks, doubts=_doubts(config, name, table))
 
 
 def advance(
@@ -157,6 +156,21 @@ def kept_by_trigger(name: str, table: SourceTable) -> bool:
 def is_clock(expression: str) -> bool:
     """Whether a default is the clock and nothing else."""
     return _CLOCK_CALL.fullmatch(expression) is not None
+
+
+def _doubts(config: TableConfig, name: str, table: SourceTable) -> tuple[str, ...]:
+    """What the fence rests on without proof: at least one trigger that sets the column has to fire in every session."""
+    if config.watermark_set_by == "database":
+        return (_DECLARED.format(name=name),)
+    setting = [trigger for trigger in table.triggers if trigger.may_write(name)]
+    for fires in ("on_insert", "on_update"):
+        if not any(trigger.always and getattr(trigger, fires) for trigger in setting):
+            names = ", ".join(sorted(trigger.name for trigger in setting))
+            return (
+                f"sessions with session_replication_role = replica write {name} without the trigger ({names}); ENABLE"
+                " ALWAYS TRIGGER for it, or a reconcile would certify it",
+            )
+    return ()
 
 
 def _remarks(config: TableConfig, name: str, table: SourceTable, at: Observation) -> tuple[str, ...]:

@@ -3,10 +3,13 @@
 Three methods, the first that holds is used:
 
 lock fence
-    Index-only and provable where the database alone makes the numbers, one at a time (GENERATED ALWAYS AS
-    IDENTITY, or declared so, with CACHE 1). Taking M = max(column) first and then the transactions H that hold
+    Index-only, where the database makes the numbers one at a time (GENERATED ALWAYS AS IDENTITY, or declared
+    so, with CACHE 1). Taking M = max(column) first and then the transactions H that hold
     a write lock on the table, every number <= M was handed out to a member of H or to a finished transaction.
-    Once H is gone, all numbers <= M are decided, and the next read may start above M.
+    Once H is gone, all numbers <= M are decided, and the next read may start above M. GENERATED ALWAYS is a
+    rule for INSERT alone: COPY, which every data-only restore uses, and OVERRIDING SYSTEM VALUE set numbers that
+    the sequence did not hand out, and no trace of that is in the catalogue. So a run by this fence is not
+    certified by itself; with a reconcile it is bounded by the time since the last one.
 lookback
     ``column > W - lookback``, filtered by the horizon: for numbers made elsewhere, when the user states how
     far out of order they can be. Numbers further back are not found.
@@ -212,7 +215,10 @@ def unproven(name: str, table: SourceTable) -> list[str]:
 
 def _doubts(config: TableConfig) -> tuple[str, ...]:
     if config.watermark_set_by != "database":
-        return ()
+        return (
+            f"rows whose {config.watermark_col} was set by COPY or OVERRIDING SYSTEM VALUE, below the numbers that were"
+            " read, are not found; a reconcile, or watermark_type: xmin, would certify it",
+        )
     return (
         f"{config.watermark_col} is declared as made by the database, one at a time, which nothing checks; GENERATED"
         " ALWAYS AS IDENTITY, leaving watermark_set_by out, or a reconcile would certify it",

@@ -237,3 +237,22 @@ def test_first_run_reads_everything() -> None:
 def test_other_types_are_refused() -> None:
     assert "must be timestamp" in STRATEGY.problems(CONFIG, table(column("at", "text")))[0]
     assert STRATEGY.problems(CONFIG, TABLE) == []
+
+
+def test_trigger_that_a_replica_session_passes_by_is_a_doubt() -> None:
+    (doubt,) = plan(after(at()), at(1)).doubts
+    assert "session_replication_role" in doubt
+    assert "(touch)" in doubt
+    always = touched(trigger={"always": True})
+    assert plan(after(at(), source=always), at(1), always).doubts == ()
+
+
+def test_each_of_insert_and_update_needs_a_trigger_that_fires_in_every_session() -> None:
+    at_ = column("at", "timestamptz", not_null=True)
+    inserting = touched(trigger={"on_update": False, "always": True}).triggers
+    updating = touched(trigger={"on_insert": False, "name": "later"}).triggers
+    source = table(at_, triggers=inserting + updating)
+    assert len(plan(after(at(), source=source), at(1), source).doubts) == 1
+    updating = touched(trigger={"on_insert": False, "name": "later", "always": True}).triggers
+    source = table(at_, triggers=inserting + updating)
+    assert plan(after(at(), source=source), at(1), source).doubts == ()

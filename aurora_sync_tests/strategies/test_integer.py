@@ -214,3 +214,9 @@ def test_lookback_does_not_go_on_from_other_numbers(
     assert plan(standing, seen(12), source, **keys).method == "lookback"
     changed = since("integer", standing.watermark.value | stored, seen(10))
     assert plan(changed, now, source, **keys).method == "horizon scan"
+
+
+def test_numbers_that_copy_or_overriding_may_set_are_a_doubt() -> None:
+    (doubt,) = plan(after(seen(10)), seen(12)).doubts
+    assert "COPY or OVERRIDING SYSTEM VALUE" in doubt
+    assert "a reconcile" in doubt

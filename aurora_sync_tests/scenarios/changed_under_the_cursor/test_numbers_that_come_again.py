@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
 
 from aurora_sync.errors import SourceError
+from aurora_sync.increment import Level
 from aurora_sync.strategies import strategy_for
 from aurora_sync_tests.scenarios.world import World, config
 
@@ -92,3 +94,29 @@ def test_sequence_that_is_restarted_while_a_read_begins_stops_the_read(world: Wo
         world.execute("ALTER SEQUENCE t_id_seq RESTART")
         with pytest.raises(SourceError, match="definition changed"):
             reading.observe(strategy_for("integer").fence(BY_ID), max_minutes=1)
+
+
+@pytest.mark.parametrize("explicit", ["INSERT INTO t (id, v) OVERRIDING SYSTEM VALUE VALUES (50, 'explicit')", "COPY"])
+def test_numbers_set_by_hand_are_lost_and_the_certificate_says_so(world: World, explicit: str) -> None:
+    """GENERATED ALWAYS is a rule for INSERT alone, and nothing in the catalogue tells of a number that was set."""
+    world.execute(
+        "CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text)",
+        "INSERT INTO t (v) SELECT 'old' FROM generate_series(1, 100)",
+        "DELETE FROM t WHERE id = 50",
+    )
+    world.sync(BY_ID)
+    assert world.sync(BY_ID).method == "lock fence"
+    if explicit == "COPY":
+        with world.session() as connection, connection.cursor() as cursor:
+            cursor.copy_expert("COPY t (id, v) FROM STDIN", io.StringIO("50\texplicit\n"))
+            connection.commit()
+    else:
+        world.execute(explicit)
+    world.execute("INSERT INTO t (v) VALUES ('new')")
+    receipt = world.sync(BY_ID)
+    assert (receipt.method, receipt.inserted) == ("lock fence", 1)
+    assert receipt.certificate.level is Level.UNCERTIFIED
+    assert "COPY or OVERRIDING SYSTEM VALUE" in receipt.certificate.text
+    receipt = world.sync(BY_ID, reconcile=True)
+    assert receipt.certificate.level is Level.CERTIFIED
+    world.assert_equal(BY_ID)

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from aurora_sync.errors import SourceError
+from aurora_sync.increment import Level
 from aurora_sync.strategies import clock, strategy_for
 from aurora_sync_tests.scenarios.world import World, config
 
@@ -144,3 +145,33 @@ def test_trigger_that_was_off_while_a_read_began_stops_the_read(world: World) ->
         world.execute("ALTER TABLE t DISABLE TRIGGER touch", "ALTER TABLE t ENABLE TRIGGER touch")
         with pytest.raises(SourceError, match="definition changed"):
             reading.observe(strategy_for("timestamp").fence(BY_TIME), max_minutes=1)
+
+
+def test_rows_that_a_replica_session_writes_are_lost_and_the_certificate_says_so(world: World) -> None:
+    """No trigger but those that are ENABLE ALWAYS fires there, and the catalogue keeps no trace of the session."""
+    world.execute(TABLE, TOUCH)
+    fence_in_use(world)
+    with world.open_transaction(
+        "SET session_replication_role = replica", "INSERT INTO t VALUES (4, 4, '2020-01-01')"
+    ) as writer:
+        writer.commit()
+    receipt = world.sync(BY_TIME)
+    assert receipt.method == "clock fence"
+    assert len(world.target_rows(BY_TIME)) == 3
+    assert receipt.certificate.level is Level.UNCERTIFIED
+    assert "session_replication_role = replica" in receipt.certificate.text
+    receipt = world.sync(BY_TIME, reconcile=True)
+    assert receipt.certificate.level is Level.CERTIFIED
+    world.assert_equal(BY_TIME)
+
+
+def test_trigger_that_fires_in_every_session_is_certified(world: World) -> None:
+    world.execute(TABLE, TOUCH, "ALTER TABLE t ENABLE ALWAYS TRIGGER touch")
+    fence_in_use(world)
+    with world.open_transaction(
+        "SET session_replication_role = replica", "INSERT INTO t VALUES (4, 4, '2020-01-01')"
+    ) as writer:
+        writer.commit()
+    receipt = world.sync(BY_TIME)
+    assert (receipt.method, receipt.certificate.level) == ("clock fence", Level.CERTIFIED)
+    world.assert_equal(BY_TIME)
