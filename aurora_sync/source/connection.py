@@ -12,6 +12,9 @@ from psycopg2.extensions import connection as Connection
 
 from aurora_sync.errors import Kind, SourceError
 
+# Asked for at connect, because psycopg2 chooses its codec then: with a SET afterwards the server sends UTF-8, and the
+# driver reads it by the encoding of the database, the role or PGCLIENTENCODING.
+ENCODING = "UTF8"
 # What COPY prints depends on these.
 TEXT_SETTINGS = {
     "DateStyle": "ISO, YMD",
@@ -22,7 +25,7 @@ TEXT_SETTINGS = {
 }
 # The rest keeps a forgotten session from hurting the source.
 _SESSION = {
-    "client_encoding": "UTF8",
+    "client_encoding": ENCODING,
     **TEXT_SETTINGS,
     "search_path": "",  # nothing of the source's schemas can shadow a function or type that we name
     "row_security": "off",  # a policy that would silently filter rows becomes an error
@@ -86,7 +89,12 @@ def connect(
 
     Every psycopg2 error raised inside surfaces as :class:`SourceError` with its kind.
     """
-    options: dict[str, Any] = {"application_name": application_name, "keepalives_idle": 30, **more}
+    options: dict[str, Any] = {
+        "application_name": application_name,
+        "client_encoding": ENCODING,
+        "keepalives_idle": 30,
+        **more,
+    }
     if "connect_timeout" not in psycopg2.extensions.parse_dsn(dsn):
         options["connect_timeout"] = 10
     try:

@@ -90,7 +90,7 @@ class World:
         """A writer's connection, as psycopg2 opens it: a transaction begins with the first statement. What is open at
         the end of the block is rolled back when this returns: close() alone leaves that to the server, which may get
         to it after the next statement of the test, and holds the horizon until then."""
-        connection = psycopg2.connect(self.dsn)
+        connection = psycopg2.connect(self.dsn, client_encoding="UTF8")
         try:
             yield connection
         finally:
