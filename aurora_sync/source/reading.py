@@ -112,8 +112,10 @@ SELECT c.oid, c.relfilenode, string_agg(t.attached, ',' ORDER BY t.attached)
 """
 
 
-# Of every enum that the columns' types are made of: domains, arrays, composite types and ranges.
-_LABELS = """
+# What else than the row decides what a value prints as, of every type that the columns' types are made of: domains,
+# arrays, composite types and ranges. Labels of enums, attributes of composite types, and all names that a reg* type may
+# print, as one digest for each type.
+_NAMES = """
 WITH RECURSIVE used(oid) AS (
     SELECT atttypid FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped
     UNION
@@ -123,7 +125,36 @@ WITH RECURSIVE used(oid) AS (
         UNION ALL SELECT atttypid FROM pg_attribute
                    WHERE attrelid = t.typrelid AND attnum > 0 AND NOT attisdropped) part(oid)
 )
-SELECT e.oid, e.enumlabel FROM used JOIN pg_enum e ON e.enumtypid = used.oid
+SELECT 'label', e.oid::text, e.enumlabel FROM used JOIN pg_enum e ON e.enumtypid = used.oid
+UNION ALL
+SELECT 'type', t.oid::text, (SELECT string_agg(format('%%s %%s', attnum, atttypid), ',' ORDER BY attnum)
+                               FROM pg_attribute WHERE attrelid = t.typrelid AND attnum > 0 AND NOT attisdropped)
+  FROM used JOIN pg_type t ON t.oid = used.oid AND t.typtype = 'c'
+UNION ALL
+SELECT 'type', t.oid::text, CASE
+    WHEN t.typname = 'regclass' THEN (
+        SELECT md5(string_agg(format('%%s %%s %%s', c.oid, c.relname, n.nspname), ',' ORDER BY c.oid))
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relpersistence <> 't')
+    WHEN t.typname IN ('regproc', 'regprocedure') THEN (
+        SELECT md5(string_agg(format('%%s %%s %%s', p.oid, p.proname, n.nspname), ',' ORDER BY p.oid))
+          FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace)
+    WHEN t.typname IN ('regoper', 'regoperator') THEN (
+        SELECT md5(string_agg(format('%%s %%s %%s', o.oid, o.oprname, n.nspname), ',' ORDER BY o.oid))
+          FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace)
+    WHEN t.typname = 'regtype' THEN (
+        SELECT md5(string_agg(format('%%s %%s %%s', y.oid, y.typname, n.nspname), ',' ORDER BY y.oid))
+          FROM pg_type y JOIN pg_namespace n ON n.oid = y.typnamespace
+         WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = y.typrelid AND c.relpersistence = 't'))
+    WHEN t.typname = 'regrole' THEN (
+        SELECT md5(string_agg(format('%%s %%s', oid, rolname), ',' ORDER BY oid)) FROM pg_roles)
+    WHEN t.typname = 'regnamespace' THEN (
+        SELECT md5(string_agg(format('%%s %%s', oid, nspname), ',' ORDER BY oid)) FROM pg_namespace
+         WHERE nspname NOT LIKE 'pg\\_t%%')
+    ELSE (SELECT md5(string_agg(format('%%s %%s', oid, name), ',' ORDER BY oid))
+            FROM (SELECT oid, cfgname AS name FROM pg_ts_config UNION ALL SELECT oid, dictname FROM pg_ts_dict
+                  UNION ALL SELECT oid, collname FROM pg_collation) others) END
+  FROM used JOIN pg_type t ON t.oid = used.oid
+ WHERE t.typnamespace = 'pg_catalog'::regnamespace AND t.typtype = 'b' AND t.typname LIKE 'reg%%'
 """
 
 _MISSING = """
@@ -164,8 +195,8 @@ class Reading:
             xmin, xmax, now, major, database_oid, started, in_recovery, counters_since = _one(cursor, _SNAPSHOT)
             cursor.execute(_MEMBERS, {"oid": self.table.oid})
             leaves = cursor.fetchall()
-            cursor.execute(_LABELS, (self.table.oid,))
-            labels = {str(oid): label for oid, label in cursor.fetchall()}
+            cursor.execute(_NAMES, (self.table.oid,))
+            names = cursor.fetchall()
             if fence and fence.kind == "stream":
                 in_progress, position = _one(cursor, _POSITION)
                 before["stream"] = dataclasses.replace(
@@ -188,7 +219,8 @@ class Reading:
                 members={str(oid): filenode for oid, filenode, _ in leaves},
                 attached={str(oid): attached for oid, _, attached in leaves if attached},
                 counters_since=counters_since,
-                labels=labels,
+                labels={oid: name for kind, oid, name in names if kind == "label"},
+                types={oid: name for kind, oid, name in names if kind == "type"},
                 attributes=max((column.attnum for column in self.table.columns), default=0),
             ),
             **before,

@@ -123,6 +123,10 @@ def compare(
         before, after = ", ".join(labels), ", ".join(labels.values())
         text = f"labels of its enums were renamed: {before} to {after}"
         findings.append(_reseed("enum renamed", text, before, after))
+    types_then, types_now = stored.token.types or {}, at.token.types or {} if identity is by_number else {}
+    if any(types_now.get(oid, text) != text for oid, text in types_then.items()):
+        text = "the attributes of a composite type, or names that a reg* type prints, changed"
+        findings.append(_reseed("type changed", text, "", ""))
     added = [column for place, column in now.items() if place not in then]
     backfill = _fillable(stored, at, added, key, older)
     filled = {column.name: column for column in backfill}
