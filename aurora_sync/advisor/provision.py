@@ -62,15 +62,17 @@ def survey(connection: Connection, configs: Sequence[TableConfig]) -> Survey:
     server, published = publication.server(connection), publication.publication(connection, name)
     found = slot.look(connection, name)
     tables = {config.qualified_name: described.get(config.qualified_name) for config in configs}
-    leaves = publication.leaves(connection, [table.oid for table in tables.values() if table])
+    oids = [table.oid for table in tables.values() if table]
+    leaves, ancestors = publication.leaves(connection, oids), publication.ancestors(connection, oids)
     steps = [
         *_server(server, found),
         *(step for config in configs for step in _table(config, tables[config.qualified_name], leaves)),
+        *_under_another_name([table for table in tables.values() if table], published, ancestors),
         *_connectors(connection, configs),
         *_publication(name, published, [table for table in tables.values() if table]),
         *_slot(name, found),
     ]
-    notes = [*_notes(server, leaves), *_unused(name, published, [table.oid for table in tables.values() if table])]
+    notes = [*_notes(server, leaves), *_unused(name, published, oids)]
     return Survey(name, found, tuple(tables), tuple(steps), tuple(notes))
 
 
@@ -144,6 +146,21 @@ def _table(config: TableConfig, table: SourceTable | None, leaves: dict[int, lis
         if leaf.columns is None or (key and key <= leaf.columns):
             continue
         yield _identity(leaf, key)
+
+
+def _under_another_name(
+    tables: Sequence[SourceTable], published: Publication | None, ancestors: dict[int, dict[int, str]]
+) -> Iterator[Step]:
+    """Partitions whose changes come under the name of a table that is published as well."""
+    named = {table.oid for table in tables} | (published.tables.keys() if published else set())
+    for table in tables:
+        above = [n for oid, n in ancestors[table.oid].items() if oid in named or (published and published.all_tables)]
+        if above:
+            yield Step(
+                f"sync {above[-1]} in place of its partition {table.qualified_name}",
+                None,
+                f"the publication has {above[-1]}, and sends the changes of all its partitions under that name",
+            )
 
 
 def _connectors(connection: Connection, configs: Sequence[TableConfig]) -> Iterator[Step]:

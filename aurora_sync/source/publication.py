@@ -51,6 +51,12 @@ SELECT i.indrelid, c.relname, i.indisprimary, i.indisreplident,
                     WHERE k.attnum = 0 OR NOT a.attnotnull)
  ORDER BY i.indrelid, c.relname
 """
+_ANCESTORS = """
+SELECT leaf.oid, c.oid, format('%%s.%%s', n.nspname, c.relname)
+  FROM unnest(%s::oid[]) leaf(oid), pg_partition_ancestors(leaf.oid) WITH ORDINALITY a(relid, place)
+  JOIN pg_class c ON c.oid = a.relid JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE a.relid <> leaf.oid ORDER BY leaf.oid, a.place
+"""
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,16 @@ def publication(connection: Connection, name: str) -> Publication | None:
         {table: (schema, relation) for table, _, schema, relation in parts},
         frozenset(table for table, filtered, _, _ in parts if filtered),
     )
+
+
+def ancestors(connection: Connection, oids: Sequence[int]) -> dict[int, dict[int, str]]:
+    """Of each partition the tables that it is a part of, by oid and with ``schema.name``, the nearest first."""
+    found: dict[int, dict[int, str]] = {oid: {} for oid in oids}
+    with connection.cursor() as cursor:
+        cursor.execute(_ANCESTORS, (list(oids),))
+        for leaf, oid, name in cursor.fetchall():
+            found[leaf][oid] = name
+    return found
 
 
 def leaves(connection: Connection, oids: Sequence[int]) -> dict[int, list[Leaf]]:

@@ -303,6 +303,38 @@ def test_rows_written_to_a_partition_while_it_was_detached_are_scanned(
         world.assert_equal(table)
 
 
+@pytest.mark.parametrize("published", ["", "FOR TABLE t", "FOR ALL TABLES"])
+def test_a_partition_beside_its_table_is_refused(streamed: Streamed, published: str) -> None:
+    """Its changes come under the name of the table, and its own target would never change again."""
+    world, root, leaf = streamed.world, streamed.table(), streamed.table("one")
+    world.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, v text) PARTITION BY RANGE (id)",
+        "CREATE TABLE one PARTITION OF t FOR VALUES FROM (1) TO (100)",
+    )
+    if published:
+        options = "WITH (publish_via_partition_root = true)"
+        world.execute(f'CREATE PUBLICATION "{streamed.name}" {published} {options}')
+    with pytest.raises(ConfigError, match=r"sync public\.t in place of its partition public\.one"):
+        streamed.setup(*((leaf,) if published else (root, leaf)))
+
+
+def test_a_partition_is_refused_once_its_table_is_published_as_well(streamed: Streamed) -> None:
+    world, leaf = streamed.world, streamed.table("one")
+    world.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, v text) PARTITION BY RANGE (id)",
+        "CREATE TABLE one PARTITION OF t FOR VALUES FROM (1) TO (100)",
+        "INSERT INTO t VALUES (1, 'a')",
+    )
+    streamed.setup(leaf)
+    streamed.one(leaf)
+    world.execute("UPDATE t SET v = 'b'")
+    assert streamed.one(leaf).method.startswith("stream")
+    world.assert_equal(leaf)
+    world.execute(f'ALTER PUBLICATION "{streamed.name}" ADD TABLE t', "UPDATE t SET v = 'c'")
+    with pytest.raises(ConfigError, match=r"sync public\.t in place of its partition public\.one"):
+        streamed.one(leaf)
+
+
 def test_a_reconcile_after_a_stream_moves_only_what_differs(streamed: Streamed) -> None:
     """Rows of subtransactions have other ids in the table than in the stream."""
     world, table = streamed.world, streamed.table()
