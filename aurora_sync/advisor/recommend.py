@@ -11,8 +11,9 @@ from aurora_sync.advisor.cost import Cost, estimate
 from aurora_sync.advisor.evidence import Evidence, TableEvidence
 from aurora_sync.advisor.rules import BASE, DELETES_UNSEEN, GROWN, RULES, UNKNOWN_MIX, Case
 from aurora_sync.config.tables import Advisor, Reconcile, TableConfig, WatermarkType
-from aurora_sync.increment import Column
-from aurora_sync.strategies import clock, strategy_for
+from aurora_sync.increment import Column, Level
+from aurora_sync.relation import SourceTable
+from aurora_sync.strategies import clock, integer, strategy_for
 from aurora_sync.validation import preflight
 
 # Names of columns that say when a row was changed, where nothing else tells.
@@ -111,8 +112,24 @@ def judged(config: TableConfig, name: str, table: TableEvidence, evidence: Evide
         cost=case.cost,
         updates=strategy.sees_updates and name != "append_only",
         deletes="at once" if strategy.sees_deletes else by_reconcile,
-        certificate="bounded" if name == "append_only" else "certified",
+        certificate=_level(name, config, table.table),
     )
+
+
+def _level(name: str, config: TableConfig, table: SourceTable) -> str:
+    """The certificate of most runs: those that read by the fence of the strategy, where it has one that holds."""
+    doubts: tuple[str, ...] = ()
+    if name == "append_only":
+        return Level.BOUNDED.value
+    if name == "integer":
+        doubts = integer.doubts(config)
+    elif name in ("timestamp", "composite"):
+        column = config.watermark_col or (config.watermark_cols or [""])[0]
+        if config.watermark_set_by or clock.kept_by_trigger(column, table):
+            doubts = clock.doubts(config, column, table)
+    if not doubts:
+        return Level.CERTIFIED.value
+    return Level.BOUNDED.value if config.reconcile else Level.UNCERTIFIED.value
 
 
 def name_of(config: TableConfig) -> str:

@@ -65,7 +65,7 @@ def plan(config: TableConfig, name: str, table: SourceTable, since: Since | None
     if objections or fence is None:
         return ReadPlan(since.horizon_scan(at), Disposition.UPSERT, "horizon scan", scanning(objections))
     where = since.with_new_members(_not_before(fence, name, table), at)
-    return ReadPlan(where, Disposition.UPSERT, "clock fence", remarks, doubts=_doubts(config, name, table))
+    return ReadPlan(where, Disposition.UPSERT, "clock fence", remarks, doubts=doubts(config, name, table))
 
 
 def advance(
@@ -158,8 +158,9 @@ def is_clock(expression: str) -> bool:
     return _CLOCK_CALL.fullmatch(expression) is not None
 
 
-def _doubts(config: TableConfig, name: str, table: SourceTable) -> tuple[str, ...]:
-    """What the fence rests on without proof: at least one trigger that sets the column has to fire in every session."""
+def doubts(config: TableConfig, name: str, table: SourceTable) -> tuple[str, ...]:
+    """What the fence rests on without proof, where it is used: of the triggers that set the column, one has to fire in
+    every session."""
     if config.watermark_set_by == "database":
         return (_DECLARED.format(name=name),)
     setting = [trigger for trigger in table.triggers if trigger.may_write(name)]

@@ -67,7 +67,7 @@ class Integer(Strategy):
                 Disposition.UPSERT,
                 "lock fence",
                 remarks,
-                doubts=_doubts(config),
+                doubts=doubts(config),
             )
         reached = since.watermark.value.get("reached")
         bounded = not since.restarted and _same_numbers(config, table, since, at)
@@ -213,7 +213,8 @@ def unproven(name: str, table: SourceTable) -> list[str]:
     return found
 
 
-def _doubts(config: TableConfig) -> tuple[str, ...]:
+def doubts(config: TableConfig) -> tuple[str, ...]:
+    """What the lock fence rests on without proof."""
     if config.watermark_set_by != "database":
         return (
             f"rows whose {config.watermark_col} was set by COPY or OVERRIDING SYSTEM VALUE, below the numbers that were"
