@@ -52,10 +52,10 @@ def test_tables_are_planned_synced_and_shown(capsys: pytest.CaptureFixture[str],
         )
     connection.close()
     (planned,) = run_json(capsys, "plan", "orders")
-    assert (planned["method"], planned["certificate"]["level"]) == ("lock fence", "certified")
+    assert (planned["method"], planned["certificate"]["level"]) == ("lock fence", "bounded")
     assert planned["reconcile"] == {
         "in_this_run": False,
-        "runs_before": None,
+        "runs_before": 19,
         "schedule": None,
         "last_as_of": receipts[0]["certificate"]["reconciled"]["as_of"].replace("T", " "),
         "source_bytes": planned["size_bytes"],
@@ -64,8 +64,8 @@ def test_tables_are_planned_synced_and_shown(capsys: pytest.CaptureFixture[str],
     }
     assert main(["plan", "orders"]) == 0
     printed = capsys.readouterr().out
-    assert "  certificate  certified: " in printed
-    assert "  reconcile    on demand only (last as of 20" in printed
+    assert "  certificate  bounded: " in printed
+    assert "  reconcile    in 19 runs (last as of 20" in printed
     assert main(["sync", "orders"]) == 0
     printed = capsys.readouterr().out
     assert "run 2" in printed

@@ -252,4 +252,6 @@ CREATE TRIGGER touch BEFORE INSERT OR UPDATE ON legacy.invoices
     FOR EACH ROW EXECUTE FUNCTION legacy.touch();
 CREATE TRIGGER touch BEFORE INSERT OR UPDATE ON legacy.order_items
     FOR EACH ROW EXECUTE FUNCTION legacy.touch();
+ALTER TABLE legacy.invoices ENABLE ALWAYS TRIGGER touch;
+ALTER TABLE legacy.order_items ENABLE ALWAYS TRIGGER touch;
 """
