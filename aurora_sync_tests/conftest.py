@@ -16,7 +16,9 @@ pytest_plugins = [
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts a server: every test that asks for the stack, directly or through another fixture."""
+    """Mark what starts a server: every test that asks for the stack, directly or through another fixture, or for both
+    warehouses and gets Snowflake's."""
     for item in items:
-        if "stack" in getattr(item, "fixturenames", ()):
+        callspec = getattr(item, "callspec", None)
+        if "stack" in getattr(item, "fixturenames", ()) or (callspec and "snowflake" in callspec.params.values()):
             item.add_marker(pytest.mark.servers)

@@ -24,6 +24,7 @@ from aurora_sync.embedded.stack import BUCKET, OFFSETS, Stack
 from aurora_sync.errors import SourceError, StageError
 
 POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
+pytestmark = pytest.mark.servers
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as another user")
 
 
@@ -219,8 +220,9 @@ def test_servers_shut_down_cleanly_when_the_program_is_told_to_end(
     own: Stack, number: signal.Signals, status: int
 ) -> None:
     # A shell without job control starts its background jobs, a test run among them, with SIGINT ignored.
-    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    holder = python(heard + HOLD.replace("sys.stdin.read()", "signal.pause()"), own.directory)
+    heard = "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    # signal.pause() would wait for ever for a signal that came just before it.
+    holder = python(heard + HOLD.replace("sys.stdin.read()", "while True: time.sleep(0.1)"), own.directory)
     with holder:
         assert holder.stdout is not None
         assert holder.stdout.readline()
