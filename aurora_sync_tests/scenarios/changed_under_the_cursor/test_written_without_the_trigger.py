@@ -147,14 +147,18 @@ def test_trigger_that_was_off_while_a_read_began_stops_the_read(world: World) ->
             reading.observe(strategy_for("timestamp").fence(BY_TIME), max_minutes=1)
 
 
-def test_rows_that_a_replica_session_writes_are_lost_and_the_certificate_says_so(world: World) -> None:
-    """No trigger but those that are ENABLE ALWAYS fires there, and the catalogue keeps no trace of the session."""
-    world.execute(TABLE, TOUCH)
-    fence_in_use(world)
+def insert_as_a_replica(world: World) -> None:
     with world.open_transaction(
         "SET session_replication_role = replica", "INSERT INTO t VALUES (4, 4, '2020-01-01')"
     ) as writer:
         writer.commit()
+
+
+def test_rows_that_a_replica_session_writes_are_lost_and_the_certificate_says_so(world: World) -> None:
+    """No trigger but those that are ENABLE ALWAYS fires there, and the catalogue keeps no trace of the session."""
+    world.execute(TABLE, TOUCH)
+    fence_in_use(world)
+    insert_as_a_replica(world)
     receipt = world.sync(BY_TIME)
     assert receipt.method == "clock fence"
     assert len(world.target_rows(BY_TIME)) == 3
@@ -168,10 +172,7 @@ def test_rows_that_a_replica_session_writes_are_lost_and_the_certificate_says_so
 def test_trigger_that_fires_in_every_session_is_certified(world: World) -> None:
     world.execute(TABLE, TOUCH, "ALTER TABLE t ENABLE ALWAYS TRIGGER touch")
     fence_in_use(world)
-    with world.open_transaction(
-        "SET session_replication_role = replica", "INSERT INTO t VALUES (4, 4, '2020-01-01')"
-    ) as writer:
-        writer.commit()
+    insert_as_a_replica(world)
     receipt = world.sync(BY_TIME)
     assert (receipt.method, receipt.certificate.level) == ("clock fence", Level.CERTIFIED)
     world.assert_equal(BY_TIME)
