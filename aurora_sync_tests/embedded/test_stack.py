@@ -220,7 +220,9 @@ def test_servers_shut_down_cleanly_when_the_program_is_told_to_end(
     own: Stack, number: signal.Signals, status: int
 ) -> None:
     # A shell without job control starts its background jobs, a test run among them, with SIGINT ignored.
+    # Nor does Dagster leave SIGTERM alone in this process: it gives it what SIGINT has, and a child inherits that.
     heard = "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    heard += "signal.signal(signal.SIGTERM, signal.SIG_DFL)\n"
     # signal.pause() would wait for ever for a signal that came just before it.
     holder = python(heard + HOLD.replace("sys.stdin.read()", "while True: time.sleep(0.1)"), own.directory)
     with holder:
