@@ -119,7 +119,8 @@ def publication(connection: Connection, name: str) -> Publication | None:
 
 
 def ancestors(connection: Connection, oids: Sequence[int]) -> dict[int, dict[int, str]]:
-    """Of each partition the tables that it is a part of, by oid and with ``schema.name``, the nearest first."""
+    """List the tables that each partition is a part of, the nearest first: oid to ``schema.name``. A table that is no
+    partition has none."""
     found: dict[int, dict[int, str]] = {oid: {} for oid in oids}
     with connection.cursor() as cursor:
         cursor.execute(_ANCESTORS, (list(oids),))

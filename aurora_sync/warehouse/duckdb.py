@@ -99,7 +99,7 @@ def to_duckdb(statement: str) -> str:
 
 @lru_cache(maxsize=2048)
 def _translated(statement: str) -> str:
-    """The same statement in DuckDB's dialect. Fails on what cannot be said there rather than leave it out.
+    """Translate one statement. Raises an error on what DuckDB's dialect cannot express, and leaves nothing out.
 
     What sqlglot does not know: DuckDB has no transient tables, no grants and no length of a BLOB; its VARIANT rounds
     long numbers, so a VARIANT or ARRAY is its JSON; and its JSON() rounds them too where a cast keeps their text.
