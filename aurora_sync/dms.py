@@ -28,7 +28,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.dms_columns import NULL, OP, SEQUENCE
 from aurora_sync.dms_files import File
 from aurora_sync.errors import ConfigError, Kind, SourceError
-from aurora_sync.increment import Consumed, Manifest, Part, Receipt
+from aurora_sync.increment import Consumed, Manifest, Part, Receipt, TakenFile
 from aurora_sync.places import Places
 from aurora_sync.plan import Wish, is_due, plan_increment
 from aurora_sync.source.copy_out import Progress
@@ -73,7 +73,11 @@ def run(
 ) -> None:
     """Bring the target up to the files that were there when this call began. Raises as :func:`aurora_sync.sync.run`
     does, and SourceError where the files are not such as advisor/dms.py configures."""
-    follow(config, places, on_receipt, _look, _take, allow_deletes=allow_deletes, on_progress=on_progress)
+
+    def lying() -> tuple[TakenFile, ...]:
+        return tuple(file.taken for file in dms_files.of_table(config))
+
+    follow(config, places, on_receipt, _look, _take, lying=lying, allow_deletes=allow_deletes, on_progress=on_progress)
 
 
 def _look(config: TableConfig, places: Places, trust_hint: bool) -> _Table | str:
@@ -83,13 +87,15 @@ def _look(config: TableConfig, places: Places, trust_hint: bool) -> _Table | str
         plan, fields = plan_increment(config, reading, state, Wish()), dms_files.fields(reading.table)
     watermark = plan.verdict.since.watermark if plan.verdict.since else None
     position = position_in(config, watermark)
-    why = why_scan(position, watermark, plan.verdict.findings)
+    why = why_scan(position, watermark, plan.verdict.findings, plan.at.token.columns)
     if not why and is_due(config, state):
         why = "a reconcile is due"
     if not why and state.run_sequence and state.watermark is None:
         why = "its target is not as the last run left it"
+    if not why and state.watermark and watermark is None:
+        why = "what the target has is of no use any more"
     store = Store.from_url(config.files or "")
-    files = [] if why else dms_files.listing(store, config.schema_, config.table_name, config.cdc_path)
+    files = [] if why else dms_files.of_table(config)
     if not why and watermark is None and not any(file.load is not None for file in files):
         raise ConfigError(
             f"there is no LOAD00000001 of a full load under {config.files}/{config.schema_}/{config.table_name}/",
@@ -108,7 +114,8 @@ def _look(config: TableConfig, places: Places, trust_hint: bool) -> _Table | str
         store=store,
         files=files,
         fields=fields,
-        position=position or FilesPosition(folder_of(config), state.run_sequence),
+        # A scan before this run has taken the files that lay there.
+        position=position or FilesPosition(folder_of(config), state.run_sequence - (watermark is not None)),
         is_new=position is None,
         scanned_at=watermark.snapshot.taken_at if watermark and position is None else None,
     )

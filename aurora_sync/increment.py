@@ -101,6 +101,7 @@ class Token:
     counters_since: str = ""  # when the server's statistics began: anew after every crash, of a backend as well
     labels: dict[str, str] = field(default_factory=dict)  # pg_enum oid -> label, of the table's enums
     attributes: int = 0  # the largest column number: a column added later has a larger one
+    columns: str = ""  # versions of the catalogue rows of its columns; empty: an earlier release wrote this
     # pg_type oid -> what besides the row decides what a value prints as: attributes of a composite type, names behind a
     # reg* type; None: an earlier release wrote this.
     types: dict[str, str] | None = None
@@ -153,12 +154,22 @@ class Evolution:
 
 
 @dataclass(frozen=True)
+class Left:
+    """What a run left in its target. ``columns`` are those that it wrote, with their types in the words of
+    warehouse/ddl.py; ``sums`` are over our own columns of all rows, as text."""
+
+    columns: dict[str, str]
+    sums: str
+
+
+@dataclass(frozen=True)
 class Watermark:
     """What a strategy must remember to resume. ``value`` belongs to the strategy alone.
 
     Every strategy also stores the snapshot and the token, so that any strategy can go on from the horizon
     of any other. ``columns`` are those that were read, and ``covers`` names what they were read for: when it
-    changes, the watermark no longer describes the target and the table is read in full.
+    changes, the watermark no longer describes the target and the table is read in full. ``left`` is in the sync log
+    alone, and only where this release wrote it.
     """
 
     strategy: str
@@ -168,6 +179,7 @@ class Watermark:
     covers: str = ""
     canaries: tuple[Canary, ...] = ()
     columns: tuple[KnownColumn, ...] = ()
+    left: Left | None = None
     version: int = 1
 
     def to_json(self) -> str:
@@ -190,6 +202,7 @@ class Watermark:
             covers=document["covers"],
             canaries=tuple(Canary(tuple(c["key"]), c["xmin"], c["digest"]) for c in document["canaries"]),
             columns=tuple(KnownColumn(**column) for column in document["columns"]),
+            left=Left(**document["left"]) if document.get("left") else None,
         )
 
 
@@ -380,6 +393,7 @@ class State:
     reconciled: Reconciled | None = None
     idle_runs: int = 0  # since the last applied one; a hint alone knows
     source_table: str = ""  # schema.table that the increment was read from; only the log knows
+    edited: str = ""  # why the target is to be compared with the source: it is not as it was left
 
 
 @dataclass(frozen=True)

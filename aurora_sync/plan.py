@@ -79,8 +79,8 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wi
     text = wish.because
     if state.watermark is None and state.run_sequence:
         text = f"the target is not as run {state.run_sequence} left it: reading the whole table again"
-    if text:
-        read = read.warned(text)
+    if text or state.edited:
+        read = read.warned(text or state.edited)
     value = strategy.advance(config, table, verdict.since, at)
     compared = reconcile or read.where is None
     last = Reconciled(state.run_sequence + 1, at.snapshot.taken_at) if compared else state.reconciled
@@ -92,7 +92,7 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wi
         verdict=verdict,
         read=read,
         reconcile=reconcile,
-        insist=due or verdict.rows_are_gone or strategy.sees_deletes,
+        insist=(due and not state.edited) or verdict.rows_are_gone or strategy.sees_deletes,
         certificate=certify(config, strategy, read, at, verdict.findings, value, reconciled=last, now=compared),
         watermark=Watermark(
             strategy.name,
@@ -107,8 +107,9 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wi
 
 
 def is_due(config: TableConfig, state: State) -> bool:
-    """Whether this is the k-th run since the last reconcile, or full read, of ``reconcile: {every: k}``."""
-    return runs_until_reconcile(config, state) == 0
+    """Whether this is the k-th run since the last reconcile, or full read, of ``reconcile: {every: k}``; or the target
+    is known to need one."""
+    return bool(state.edited) or runs_until_reconcile(config, state) == 0
 
 
 def runs_until_reconcile(config: TableConfig, state: State) -> int | None:

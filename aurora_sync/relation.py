@@ -132,13 +132,14 @@ class StreamFence:
     """A replication slot, and the publication of its name, beside a snapshot. Transaction ids have 32 bits."""
 
     confirmed: int  # LSN from which the slot sends, before the snapshot
-    # What makes the table a part of the publication: another when it was taken out and in again, or when what the
-    # publication publishes was altered and set back.
+    # What makes the table a part of the publication: another when it was taken out and in again, when what the
+    # publication publishes or how a row is named in it was altered and set back.
     member: str
     writers: tuple[int, ...]  # transactions that may have written the table, before the snapshot
     in_progress: tuple[int, ...]  # transactions below its xmax that the snapshot does not see
     position: int  # LSN after the snapshot: all that it sees has ended there or before
     lost: bool = False  # the slot, or what it should still have
+    all_tables: bool = False  # the publication's; such a table may have been UNLOGGED meanwhile
     extents: Mapping[int, tuple[int, int]] = field(default_factory=dict)  # of a topic's partitions, before the snapshot
 
 

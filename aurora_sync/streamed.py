@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 from aurora_sync import sync
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import RivalRunError, TargetChangedError
-from aurora_sync.increment import Adjusted, Applied, Disposition, Manifest, Part, Receipt, State
+from aurora_sync.increment import Adjusted, Applied, Disposition, Manifest, Part, Receipt, State, TakenFile
 from aurora_sync.places import Places
 from aurora_sync.plan import Plan, is_due
 from aurora_sync.receipt import receipt_of
@@ -197,16 +197,19 @@ def follow(
     on_receipt: Callable[[Receipt], object],
     look: Callable[[TableConfig, Places, bool], T | str],
     read: Callable[[T, Places], Receipt],
+    *,
+    lying: Callable[[], tuple[TakenFile, ...]] = tuple,
     **options: Any,
 ) -> None:
     """Bring one table up to date: by ``read``, or by a scan where ``look`` says why. ``look`` is told whether it may
-    trust a hint; ``options`` are those of sync.run."""
+    trust a hint; ``lying`` lists the files that lie there before a scan begins, and whose changes it therefore has;
+    ``options`` are those of sync.run."""
 
     def once(changed: set[str], trust_hint: bool) -> None:
         full = config.qualified_name in changed
         found = "its target was changed" if full else look(config, places, trust_hint)
         if isinstance(found, str):
-            on_receipt(scanned(sync.run(config, places, full=full, **options), found))
+            on_receipt(scanned(sync.run(config, places, full=full, taken=lying(), **options), found))
         else:
             on_receipt(read(found, places))
 

@@ -24,7 +24,7 @@ from datetime import UTC, datetime, timedelta
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import DefectError, RivalRunError, SourceError, StageError, TargetChangedError
-from aurora_sync.increment import Action, Disposition, Manifest, Part, Receipt, State
+from aurora_sync.increment import Action, Disposition, Manifest, Part, Receipt, State, TakenFile
 from aurora_sync.places import Places
 from aurora_sync.plan import Plan, Wish, plan_increment
 from aurora_sync.receipt import receipt_of
@@ -56,20 +56,21 @@ def run(
     reconcile: bool = False,
     verify: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
+    taken: tuple[TakenFile, ...] = (),
 ) -> Receipt:
     """Bring one table's target up to a snapshot of its source taken after this call began.
 
     ``full`` reads the whole table whatever the watermark says; ``reconcile`` compares the target with the source
     and repairs it; ``verify`` proves afterwards that both are equal, or says in what they differ; ``allow_deletes``
-    lifts the delete guard. Raises ConfigError before anything moved when table
-    and configuration do not fit, GuardError when going on would remove too much, RivalRunError when another run
-    committed first; the target and its watermark are then as they were.
+    lifts the delete guard; ``taken`` are files of others whose changes the snapshot has. Raises ConfigError before
+    anything moved when table and configuration do not fit, GuardError when going on would remove too much,
+    RivalRunError when another run committed first; the target and its watermark are then as they were.
     """
     state, hinted = read_state(config, places, trust_hint=not (full or reconcile or verify))
     wish = Wish(full, reconcile, allow_deletes, verify)
     while True:
         try:
-            return _increment(config, places, state, hinted, wish, on_progress)
+            return _increment(config, places, state, hinted, wish, on_progress, taken)
         except (RivalRunError, TargetChangedError) as error:
             if hinted is None and (wish.full or isinstance(error, RivalRunError)):
                 raise
@@ -81,7 +82,7 @@ def run(
 
 def read_state(config: TableConfig, places: Places, *, trust_hint: bool) -> tuple[State, datetime | None]:
     """Where the table's target stands; and, if only a hint says so, since when. Reads, and changes nothing."""
-    hint = places.stage.hint(_hint_name(config)) if trust_hint else None
+    hint = places.stage.hint(_hint_name(config)) if trust_hint and places.warehouse.metered else None
     if hint and abs(datetime.now(UTC) - hint.confirmed_at) < HEARTBEAT:
         return hint.state, hint.confirmed_at
     with places.warehouse.session(query_tag=f"aurora_sync {config.qualified_name}") as session:
@@ -95,6 +96,7 @@ def _increment(
     hinted: datetime | None,
     wish: Wish,
     on_progress: Callable[[Progress], None] | None,
+    taken: tuple[TakenFile, ...],
 ) -> Receipt:
     load_id = new_load_id()
     watch = Stopwatch()
@@ -133,6 +135,7 @@ def _increment(
             evolution=plan.evolution,
             fill={column.name: column.missing for column in plan.verdict.backfill},
             parts=(Part(truncated=False, partial=0),) if plan.read.outbox else (),
+            taken=taken,
         )
         reconciliation = Reconciliation(config, places.stage, reading, plan, manifest) if plan.reconcile else None
         if not (reconciliation or wish.verify):
@@ -185,7 +188,10 @@ def _hint_name(config: TableConfig) -> str:
 def leave_hint(
     config: TableConfig, places: Places, state: State, uri: str | None, hinted: datetime | None
 ) -> tuple[str, ...]:
-    """Leave a hint for the next run. The increment is applied whatever becomes of it: a failure is a warning."""
+    """Leave a hint for the next run, where it would use one. The increment is applied whatever becomes of it: a failure
+    is a warning."""
+    if not places.warehouse.metered:
+        return ()
     try:
         places.stage.confirm(_hint_name(config), state, uri, since=hinted)
     except StageError as error:

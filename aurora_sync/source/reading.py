@@ -73,14 +73,25 @@ SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint, clo
   FROM pg_current_snapshot() s
 """
 
-# What makes the table a part of the publication, by the versions of the catalogue's rows: ALTER PUBLICATION ... SET and
-# back leaves the same values in another version. A publication of all tables has no entry for one.
+# What makes the table a part of the publication, and what names its rows there, by the versions of the catalogue's
+# rows: ALTER PUBLICATION ... SET and back leaves the same values in another version. A publication of all tables has no
+# entry for one, and lets it be UNLOGGED for a while.
 _SLOT = """
+WITH RECURSIVE tree(oid) AS (
+    SELECT %(oid)s::oid UNION SELECT i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
+), identity(version) AS (
+    SELECT md5(string_agg(concat_ws(' ', c.oid, c.relreplident, i.indexrelid, i.xmin), ','
+                          ORDER BY c.oid, i.indexrelid))
+      FROM tree t JOIN pg_class c ON c.oid = t.oid AND c.relkind <> 'p'
+      LEFT JOIN pg_index i ON i.indrelid = c.oid AND (i.indisprimary OR i.indisreplident)
+)
 SELECT (SELECT confirmed_flush_lsn - '0/0'::pg_lsn FROM pg_replication_slots
          WHERE slot_name = %(name)s AND database = current_database() AND wal_status <> 'lost'),
-       (SELECT concat_ws(':', p.oid, p.xmin, r.oid, r.xmin)
-          FROM pg_publication p LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = %(oid)s
-         WHERE p.pubname = %(name)s AND (p.puballtables OR r.oid IS NOT NULL))
+       (SELECT concat_ws(':', p.oid, p.xmin, r.oid, r.xmin, i.version)
+          FROM identity i, pg_publication p
+          LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = %(oid)s
+         WHERE p.pubname = %(name)s AND (p.puballtables OR r.oid IS NOT NULL)),
+       EXISTS (SELECT FROM pg_publication WHERE pubname = %(name)s AND puballtables)
 """
 
 # A transaction that has written holds its own id, and until it is visible the lock on what it wrote.
@@ -114,7 +125,8 @@ SELECT c.oid, c.relfilenode, string_agg(t.attached, ',' ORDER BY t.attached)
 
 # What else than the row decides what a value prints as, of every type that the columns' types are made of: domains,
 # arrays, composite types and ranges. Labels of enums, attributes of composite types, and all names that a reg* type may
-# print, as one digest for each type.
+# print, as one digest for each type. And the versions of the columns, which an ALTER and another that takes it back
+# change.
 _NAMES = """
 WITH RECURSIVE used(oid) AS (
     SELECT atttypid FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped
@@ -125,6 +137,9 @@ WITH RECURSIVE used(oid) AS (
         UNION ALL SELECT atttypid FROM pg_attribute
                    WHERE attrelid = t.typrelid AND attnum > 0 AND NOT attisdropped) part(oid)
 )
+SELECT 'columns', '', md5(string_agg(concat_ws(' ', attnum, xmin), ',' ORDER BY attnum))
+  FROM pg_attribute WHERE attrelid = %s AND attnum > 0
+UNION ALL
 SELECT 'label', e.oid::text, e.enumlabel FROM used JOIN pg_enum e ON e.enumtypid = used.oid
 UNION ALL
 SELECT 'type', t.oid::text, (SELECT string_agg(format('%%s %%s', attnum, atttypid), ',' ORDER BY attnum)
@@ -195,7 +210,7 @@ class Reading:
             xmin, xmax, now, major, database_oid, started, in_recovery, counters_since = _one(cursor, _SNAPSHOT)
             cursor.execute(_MEMBERS, {"oid": self.table.oid})
             leaves = cursor.fetchall()
-            cursor.execute(_NAMES, (self.table.oid,))
+            cursor.execute(_NAMES, (self.table.oid, self.table.oid))
             names = cursor.fetchall()
             if fence and fence.kind == "stream":
                 in_progress, position = _one(cursor, _POSITION)
@@ -221,6 +236,7 @@ class Reading:
                 counters_since=counters_since,
                 labels={oid: name for kind, oid, name in names if kind == "label"},
                 types={oid: name for kind, oid, name in names if kind == "type"},
+                columns=next((name for kind, _, name in names if kind == "columns"), "") or "",
                 attributes=max((column.attnum for column in self.table.columns), default=0),
             ),
             **before,
@@ -315,7 +331,7 @@ class Reading:
         """As it is before the snapshot. Raises SourceError where nothing publishes the table, or no slot sends what is
         published: unless it is a topic that is read, which others fill."""
         cursor.execute(_SLOT, {"name": fence.name, "oid": self.table.oid})
-        ((confirmed, member),) = cursor.fetchall()
+        ((confirmed, member, all_tables),) = cursor.fetchall()
         if member is None or (confirmed is None and not fence.topic):
             missing = f"publication {fence.name} does not have the table"
             raise SourceError(
@@ -330,7 +346,14 @@ class Reading:
             with self._kafka.topic(fence.topic) as topic:
                 extents = {number: (extent.low, extent.high) for number, extent in topic.extents.items()}
         return StreamFence(
-            int(confirmed or 0), member, writers, in_progress=(), position=0, lost=confirmed is None, extents=extents
+            int(confirmed or 0),
+            member,
+            writers,
+            in_progress=(),
+            position=0,
+            lost=confirmed is None,
+            extents=extents,
+            all_tables=all_tables,
         )
 
     def wire_types(self) -> dict[str, tuple[int, int]]:

@@ -13,10 +13,10 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.dms_columns import BEFORE, OP, SEQUENCE, TIMESTAMP
 from aurora_sync.increment import Finding, Watermark
 from aurora_sync.relation import Observation, SourceTable
-from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap, scan
+from aurora_sync.strategies.base import ALTERED, ReadPlan, Since, Strategy, not_a_heap, scan
 
-# What files go on over: what happened at the source, the task sends as changes.
-_GO_ON = {"long transaction", "restart", "table renamed", "files replaced"}
+# What files go on over. TRUNCATE is no change that a task sends.
+_GO_ON = {"long transaction", "restart", "table renamed"}
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Dms(Strategy):
     ) -> dict[str, object]:
         """A scan takes no files; after the first one those that are older have nothing new."""
         before = position_in(config, since.watermark if since else None)
-        return replace(before, rescan="").to_value() if before else {}
+        return replace(before, rescan="", loads=0).to_value() if before else {}
 
 
 def position_in(config: TableConfig, watermark: Watermark | None) -> FilesPosition | None:
@@ -85,11 +85,15 @@ def folder_of(config: TableConfig) -> str:
     return f"{config.files}, {config.cdc_path}" if config.cdc_path else config.files or ""
 
 
-def why_scan(position: FilesPosition | None, watermark: Watermark | None, findings: tuple[Finding, ...]) -> str:
+def why_scan(
+    position: FilesPosition | None, watermark: Watermark | None, findings: tuple[Finding, ...], columns: str
+) -> str:
     """Why the files alone do not bring the target up to date; empty where they do. ``watermark`` is None where there is
-    nothing to go on from: the files then begin with a full load."""
+    nothing to go on from: the files then begin with a full load. ``columns`` are the token's of today."""
     if position and position.rescan:
         return position.rescan
     if watermark and watermark.strategy != Dms.name:
         return "no files were taken yet"
+    if watermark and watermark.token.columns != columns:
+        return ALTERED
     return next((found.text for found in findings if found.event not in _GO_ON), "")

@@ -18,10 +18,10 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import DefectError
 from aurora_sync.increment import Finding, Watermark
 from aurora_sync.relation import Observation, SourceTable, StreamFence
-from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap, scan
+from aurora_sync.strategies.base import ALTERED, ReadPlan, Since, Strategy, not_a_heap, scan
 
 _IDS = 2**32
-# What a stream goes on over. A TRUNCATE is one of its changes, and so is what a partition gets by INSERT.
+# What a stream goes on over. What a partition gets by INSERT is one of its changes.
 _STREAMED = {"long transaction", "restart", "table renamed"}
 
 
@@ -153,7 +153,13 @@ class Streaming(Strategy):
             return position.gap
         if position.blind:
             return f"transactions were open when the table was published: {', '.join(map(str, position.blind))}"
-        streamed = _STREAMED if table.kind == "p" else _STREAMED | {"files replaced"}
+        assert watermark  # else there was no position
+        if watermark.token.columns != at.token.columns:
+            # ALTER ... TYPE ... USING changes every row, and no stream brings that; the type may be the same again.
+            return ALTERED
+        # Then TRUNCATE, which is one of the stream's changes, VACUUM FULL and CLUSTER are what replaces the files of a
+        # plain table, and SET UNLOGGED, which a publication that names the table does not allow.
+        streamed = _STREAMED if table.kind == "p" or fence.all_tables else _STREAMED | {"files replaced"}
         for found in findings:
             if found.event == "restart" and self._in_doubt(position):
                 return found.text  # of what the scan saw, something may have been lost, and its ids used again

@@ -14,11 +14,11 @@ from time import monotonic
 
 from aurora_sync.config.tables import TableConfig, fold
 from aurora_sync.errors import DefectError, GuardError, Kind, RivalRunError, TargetChangedError, WarehouseError
-from aurora_sync.increment import Adjusted, Applied, Disposition, Finding, Manifest
+from aurora_sync.increment import Adjusted, Applied, Disposition, Finding, Left, Manifest, Watermark
 from aurora_sync.warehouse import changes, ddl, evolve, history, merge, sums, sync_log
 from aurora_sync.warehouse.base import Objects, Session
 from aurora_sync.warehouse.ddl import Layout, TableName, TargetColumn
-from aurora_sync.warehouse.sync_log import Entry
+from aurora_sync.warehouse.sync_log import Count, Entry
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +48,7 @@ class _Prepared:
     layout: Layout
     manifest: Manifest
     existing: dict[str, str]  # columns of the target; none: there is no target yet
+    found: dict[str, str]  # the same, as they were before this run made them fit
     adjusted: tuple[Adjusted, ...] = ()
     changes: tuple[Finding, ...] = ()
 
@@ -94,9 +95,7 @@ def apply_all(
                 _prepare(session, prepared[-1], objects, log_schema)
             merging = monotonic()
             with session.transaction():
-                entries = [
-                    _transact(session, p.increment, p.layout, p.manifest, log_schema, allow_deletes) for p in prepared
-                ]
+                entries = [_transact(session, p, log_schema, allow_deletes) for p in prepared]
         except WarehouseError as error:
             merging = monotonic()
             if len(prepared) < len(ordered):
@@ -129,10 +128,12 @@ def _staging(session: Session, increment: Increment, log_schema: str) -> _Prepar
     config, manifest = increment.config, increment.manifest
     target = ddl.target_name(config)
     existing = sync_log.prepare(session, target, log_schema)
+    if manifest.taken:
+        sync_log.prepare_taken(session, log_schema)
     to_rename = evolve.renames(existing, manifest)
     named = {to_rename.get(name, name): type_ for name, type_ in existing.items()}
     layout = ddl.layout(config, manifest, log_schema, named)
-    return _Prepared(increment, layout, manifest, existing)
+    return _Prepared(increment, layout, manifest, existing, dict(existing))
 
 
 def _prepare(session: Session, p: _Prepared, objects: Objects, log_schema: str) -> None:
@@ -159,15 +160,8 @@ def _prepare(session: Session, p: _Prepared, objects: Objects, log_schema: str) 
         ddl.make_target(session, p.layout, p.manifest.table)
 
 
-def _transact(
-    session: Session,
-    increment: Increment,
-    layout: Layout,
-    manifest: Manifest,
-    log_schema: str,
-    allow_deletes: bool,
-) -> Entry:
-    config = increment.config
+def _transact(session: Session, p: _Prepared, log_schema: str, allow_deletes: bool) -> Entry:
+    increment, layout, manifest, config = p.increment, p.layout, p.manifest, p.increment.config
     sequence = sync_log.advance(
         session,
         layout.target,
@@ -178,9 +172,9 @@ def _transact(
     )
     now = datetime.now(UTC)
     written = (sequence, sync_log.as_text(now))
-    rows_before, present_before = _count(session, layout)
+    before = _count(session, layout)
     if manifest.disposition is not Disposition.REPLACE:
-        _assert_as_it_was_left(session, layout, manifest, log_schema, present_before)
+        _assert_as_it_was_left(session, p, log_schema, before)
     for name, text in manifest.fill.items():
         session.modify(merge.fill(layout, fold(name)), (text, *written, text))
     deleted = recorded = 0
@@ -193,7 +187,7 @@ def _transact(
             written if layout.soft else (),
         )
         if not allow_deletes:
-            _guard_deletes(config, layout, manifest, deleted, present_before)
+            _guard_deletes(config, layout, manifest, deleted, before.present)
     if manifest.disposition is Disposition.REPLACE:
         rekeyed = manifest.evolution.rekeyed  # no row is found by the new key: all give way, and the marked ones stay
         if rekeyed:
@@ -205,9 +199,9 @@ def _transact(
         if not allow_deletes:
             # Without a key, or by another, a changed row is a deleted and an inserted one: only the difference is a
             # loss. Rows that were marked as deleted before are none.
-            left = _count(session, layout)[1] if layout.key and not rekeyed else manifest.rows
-            removed = present_before - left
-            _guard_deletes(config, layout, manifest, removed, present_before)
+            counted = layout.key and not rekeyed
+            left = _count(session, layout).present if counted else manifest.rows
+            _guard_deletes(config, layout, manifest, before.present - left, before.present)
     if manifest.disposition is Disposition.APPEND:
         changed = session.modify(merge.append(layout), written)
     elif streamed:
@@ -217,15 +211,19 @@ def _transact(
     if config.history and (manifest.history or not streamed):
         appended = history.append_changes(layout) if streamed else history.append_scanned(layout, manifest)
         recorded += session.modify(appended, written)
-    rows_after, present_after = _count(session, layout)
-    inserted = rows_after - rows_before + (0 if layout.soft and not manifest.evolution.rekeyed else deleted)
+    after = _count(session, layout)
+    inserted = after.rows - before.rows + (0 if layout.soft and not manifest.evolution.rekeyed else deleted)
     if len(manifest.parts) > 1:  # a later part may have written or deleted again what an earlier one wrote
         changed = int(session.query(merge.written_by(layout, sequence))[0][0])
         inserted = min(inserted, changed)
     whole = manifest.rows if manifest.disposition is Disposition.REPLACE else manifest.source_rows
-    if (manifest.disposition is Disposition.REPLACE or manifest.repaired) and present_after != whole:
+    exact = manifest.disposition is Disposition.REPLACE or manifest.repaired is not None
+    if exact and after.present != whole and layout.key and session.modify(merge.delete_doubled(layout)):
+        session.modify(merge.merge(layout), written)
+        after = _count(session, layout)
+    if exact and after.present != whole:
         raise DefectError(
-            f"after reading {whole} rows of the source {layout.target} holds {present_after}",
+            f"after reading {whole} rows of the source {layout.target} holds {after.present}",
             where=manifest.table,
             hint="rolled back; if its merge key was changed, drop the target and sync again",
         )
@@ -237,12 +235,12 @@ def _transact(
         applied_at=now,
         strategy=increment.strategy,
         disposition=manifest.disposition.value,
-        watermark=manifest.watermark_after.to_json(),
+        watermark=replace(manifest.watermark_after, left=Left(_written_columns(p), after.sums)).to_json(),
         staged_rows=manifest.rows,
         inserted=inserted,
         updated=changed - inserted,
         deleted=deleted,
-        target_rows=present_after,
+        target_rows=after.present,
         source_rows=manifest.source_rows,
         manifest_prefix=manifest.prefix,
         snapshot_xmin=manifest.watermark_after.snapshot.xmin,
@@ -294,37 +292,48 @@ def _apply_changes(session: Session, layout: Layout, manifest: Manifest, written
     return changed, deleted
 
 
-def _assert_as_it_was_left(session: Session, layout: Layout, manifest: Manifest, log_schema: str, present: int) -> None:
-    """An increment only makes sense on top of what the run before it left."""
-    if manifest.expected_sequence == 0 and not present:
+def _written_columns(p: _Prepared) -> dict[str, str]:
+    """Of the target, with their types as they are now."""
+    return {name: p.existing.get(name) or evolve.as_reported(type_) for name, type_ in p.layout.types.items()}
+
+
+def _assert_as_it_was_left(session: Session, p: _Prepared, log_schema: str, now: Count) -> None:
+    """An increment only makes sense on top of what the run before it left, and from where the log says that it is."""
+    target, manifest = p.layout.target, p.manifest
+    if manifest.expected_sequence == 0 and not now.present:
         return
-    entry = sync_log.find(session, layout.target, manifest.expected_sequence, log_schema)
-    hint = "it was dropped, restored or edited by hand; a full read puts it right"
-    if entry is None or entry.load_id != manifest.expected_load_id or entry.target_rows != present:
-        left = f"{entry.target_rows} rows by {entry.load_id}" if entry else "nothing in the sync log"
+    entry = sync_log.find(session, target, manifest.expected_sequence, log_schema)
+    if entry is None or entry.load_id != manifest.expected_load_id:
+        changed = f"the sync log has nothing of run {manifest.expected_sequence}, and {target} has {now.present} rows"
+    else:
+        changed = sync_log.difference(entry, p.found, now)
+        compared = p.increment.complete and manifest.disposition is Disposition.UPSERT  # by reconcile.py
+        if not (changed or compared):
+            changed = sync_log.edited(entry, now)
+    if changed:
         raise TargetChangedError(
-            f"run {manifest.expected_sequence} left {left}, and now {layout.target} has {present} rows",
+            f"{target}: {changed}",
             where=manifest.table,
-            hint=hint,
+            hint="it was dropped, restored or edited by hand; a full read puts it right",
         )
-    ((newest,),) = session.query(merge.newest_run(layout.target))
-    if entry.inserted + entry.updated and (newest is None or newest < entry.run_sequence):
-        raise TargetChangedError(
-            f"run {entry.run_sequence} wrote rows, and the newest of {layout.target} are of run {newest}",
-            where=manifest.table,
-            hint=hint,
+    assert entry
+    known = replace(Watermark.from_json(entry.watermark), left=None)
+    if manifest.watermark_before not in (None, known):
+        raise RivalRunError(
+            f"the hint of run {manifest.expected_sequence} has another watermark than the sync log",
+            where=str(target),
+            hint="nothing of this run was applied and nothing is lost: run again",
         )
 
 
-def _count(session: Session, layout: Layout) -> tuple[int, int]:
-    ((rows, present),) = session.query(merge.count_target(layout.target, layout.marks))
-    return int(rows), int(present)
+def _count(session: Session, layout: Layout) -> Count:
+    return sync_log.count(session, layout.target, marks=layout.marks)
 
 
 def _refuse_foreign(session: Session, layout: Layout, manifest: Manifest, log_schema: str) -> None:
     """A table that looks like ours but of which the log knows nothing is ours only while it is empty: an
     attempt that never committed made it."""
-    if _count(session, layout)[0] and sync_log.find(session, layout.target, 1, log_schema) is None:
+    if _count(session, layout).rows and sync_log.find(session, layout.target, 1, log_schema) is None:
         raise WarehouseError(
             f"{layout.target} has rows, but the sync log in {log_schema} knows no run that wrote them",
             where=manifest.table,

@@ -93,6 +93,7 @@ class Warehouse(ABC):
     """Where the tables go. Opening one does no I/O; :meth:`session` connects."""
 
     kind: str  # duckdb or snowflake, for metadata
+    metered = True  # asking it costs money: an idle run may go by a hint instead
 
     @abstractmethod
     def session(self, *, query_tag: str = "") -> AbstractContextManager[Session]:

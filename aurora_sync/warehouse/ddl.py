@@ -41,6 +41,9 @@ HISTORY_TYPES = {
     "_FORMER": "VARCHAR",
 }
 
+# Of these DuckDB has one, which it reports as the first.
+JSON_TYPES = ("VARIANT", "ARRAY")
+
 # The names that the engines' INFORMATION_SCHEMA gives to the types that we declare.
 _TYPE_NAMES = {
     "TEXT": "VARCHAR",

@@ -197,6 +197,7 @@ class DuckDBWarehouse(Warehouse):
     """The file is made on first use; its folder must be there."""
 
     kind = "duckdb"
+    metered = False
 
     def __init__(self, path: Path | str, *, lock_wait_seconds: float = LOCK_WAIT_SECONDS) -> None:
         self.path = Path(path).absolute()

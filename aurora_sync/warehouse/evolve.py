@@ -17,13 +17,12 @@ from aurora_sync.errors import TargetChangedError, WarehouseError
 from aurora_sync.increment import Action, Disposition, Finding, Manifest
 from aurora_sync.warehouse import ddl
 from aurora_sync.warehouse.base import Session
-from aurora_sync.warehouse.ddl import ADDED_TYPES, RUN_SEQ, Layout, TargetColumn, identifier, literal
+from aurora_sync.warehouse.ddl import ADDED_TYPES, JSON_TYPES, RUN_SEQ, Layout, TargetColumn, identifier, literal
 from aurora_sync.warehouse.types import printed
 
 _NUMBER = re.compile(r"NUMBER\((\d+),(\d+)\)")
 # The comment on a column of the target that the source has no more.
 DROPPED = "Dropped at the source, or no longer synced: rows inserted since have NULL here"
-_JSON = ("VARIANT", "ARRAY")  # DuckDB has one type for both
 
 
 def adapt_target(
@@ -48,7 +47,7 @@ def adapt_target(
     for name in layout.types:
         if name not in existing:
             session.query(ddl.add_column(layout, name))
-            existing[name] = _as_reported(layout.types[name])
+            existing[name] = as_reported(layout.types[name])
         elif name in ADDED_TYPES and not _holds(existing[name], ADDED_TYPES[name]):
             raise WarehouseError(
                 f"column {name} of {layout.target} is {existing[name]}, and must be {ADDED_TYPES[name]}",
@@ -71,7 +70,7 @@ def adapt_target(
 
 def _refuse_lost_text(layout: Layout, existing: dict[str, str], manifest: Manifest) -> None:
     """Of jsonb and arrays the warehouse keeps the value and not its text. Raises TargetChangedError."""
-    lost = [c for c in layout.columns if c.rule.is_text and existing.get(c.name) in _JSON]
+    lost = [c for c in layout.columns if c.rule.is_text and existing.get(c.name) in JSON_TYPES]
     if lost and manifest.disposition is not Disposition.REPLACE:
         raise TargetChangedError(
             f"column {lost[0].source.name} holds a value that {existing[lost[0].name]} cannot, and becomes text; the"
@@ -104,7 +103,7 @@ def _holds(existing: str, wanted: str) -> bool:
     has, needs = _NUMBER.fullmatch(existing), _NUMBER.fullmatch(wanted)
     if has and needs:
         return int(has[1]) >= int(needs[1]) and has[2] == needs[2]
-    return existing == _as_reported(wanted) or (existing in _JSON and wanted in _JSON)
+    return existing == as_reported(wanted) or (existing in JSON_TYPES and wanted in JSON_TYPES)
 
 
 def _convert(
@@ -132,9 +131,9 @@ def _convert(
             return layout, []
         session.query(retype(layout, wide, existing))
         wanted = wide.rule.target
-    existing[column.name] = _as_reported(wanted)
-    text = f"column {column.source.name} of the target became {_as_reported(wanted)}; it was {was}"
-    return layout, [Finding("target type", Action.ADAPT, text, was, _as_reported(wanted))]
+    existing[column.name] = as_reported(wanted)
+    text = f"column {column.source.name} of the target became {as_reported(wanted)}; it was {was}"
+    return layout, [Finding("target type", Action.ADAPT, text, was, as_reported(wanted))]
 
 
 def _fits(session: Session, layout: Layout, column: TargetColumn, was: str) -> bool:
@@ -159,9 +158,9 @@ def retype(layout: Layout, column: TargetColumn, existing: dict[str, str]) -> st
     return f"CREATE OR REPLACE TABLE {layout.target.sql} COPY GRANTS AS SELECT {columns} FROM {layout.target.sql}"
 
 
-def _as_reported(type_: str) -> str:
+def as_reported(type_: str) -> str:
     """
-    >>> _as_reported("VARCHAR(134217728)"), _as_reported("NUMBER(10,2)")
+    >>> as_reported("VARCHAR(134217728)"), as_reported("NUMBER(10,2)")
     ('VARCHAR', 'NUMBER(10,2)')
     """
     return type_ if type_.startswith("NUMBER") else type_.split("(")[0]

@@ -193,11 +193,6 @@ def delete_unstaged(layout: Layout, within: str = "") -> str:
     )
 
 
-def newest_run(target: TableName) -> str:
-    """The run sequence of the rows that were written last."""
-    return f'SELECT MAX("{RUN_SEQ}") FROM {target.sql}'
-
-
 def written_by(layout: Layout, sequence: int) -> str:
     """How many rows of the target a run wrote last."""
     return f'SELECT COUNT(*) FROM {layout.target.sql} WHERE "{RUN_SEQ}" = {sequence}'
@@ -208,15 +203,25 @@ def mark_present(layout: Layout) -> str:
     return f'UPDATE {layout.target.sql} SET "{DELETED}" = TRUE, "{RUN_SEQ}" = ?, "{SYNCED_AT}" = ? WHERE {PRESENT}'
 
 
+def delete_doubled(layout: Layout) -> str:
+    """Remove all rows of the keys that more than one row has: somebody put them there by hand."""
+    target, key = layout.target.sql, [column.sql for column in layout.key]
+    same = " AND ".join(f"d.{name} = {target}.{name}" for name in key)
+    doubled = f"SELECT {', '.join(key)} FROM {target} GROUP BY {', '.join(key)} HAVING COUNT(*) > 1"
+    return f"DELETE FROM {target} WHERE EXISTS (SELECT 1 FROM ({doubled}) AS d WHERE {same})"
+
+
 def delete_present(layout: Layout) -> str:
     """Remove all rows but those that are marked as deleted."""
     return f"DELETE FROM {layout.target.sql}{f' WHERE {PRESENT}' if layout.marks else ''}"
 
 
 def count_target(target: TableName, marks: bool) -> str:
-    """All rows, and those that count as present: not marked as deleted, where the target has such ``marks``."""
+    """All rows; those that count as present: not marked as deleted, where the target has such ``marks``; and sums over
+    our own columns, which rows that were put there, taken away or set back by hand change."""
     present = _count_if(PRESENT) if marks else "COUNT(*)"
-    return f"SELECT COUNT(*), {present} FROM {target.sql}"
+    sums = ", ".join(f'COALESCE(SUM("{name}"), 0)' for name in (RUN_SEQ, SRC_XMIN))
+    return f"SELECT COUNT(*), {present}, {sums} FROM {target.sql}"
 
 
 def count_staged(layout: Layout) -> str:

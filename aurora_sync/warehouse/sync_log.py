@@ -10,8 +10,8 @@ for a rival's lock, sees what the rival committed, and then changes no row.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields, replace
 from datetime import UTC, datetime
 
 from aurora_sync.config.tables import TableConfig
@@ -20,6 +20,7 @@ from aurora_sync.increment import Certificate, State, TakenFile, Watermark
 from aurora_sync.warehouse.base import Row, Session
 from aurora_sync.warehouse.ddl import (
     DELETED,
+    JSON_TYPES,
     TableName,
     columns_of,
     create_schema,
@@ -212,17 +213,53 @@ def newest(session: Session, log_schema: str = SCHEMA) -> list[Entry]:
     return [_entry(row) for row in rows]
 
 
+@dataclass(frozen=True)
+class Count:
+    """Of a target: its rows, those that are not marked as deleted, and ``Left.sums``."""
+
+    rows: int
+    present: int
+    sums: str
+
+
+def count(session: Session, target: TableName, *, marks: bool) -> Count:
+    ((rows, present, *sums),) = session.query(count_target(target, marks))
+    return Count(int(rows), int(present), "/".join(str(int(number)) for number in sums))
+
+
 def count_present(session: Session, target: TableName, columns: Collection[str]) -> int:
     """Rows of the target that are not marked as deleted."""
-    ((_, present),) = session.query(count_target(target, DELETED in columns))
-    return int(present)
+    return count(session, target, marks=DELETED in columns).present
+
+
+def difference(entry: Entry, columns: Mapping[str, str], now: Count) -> str:
+    """In what a target is not as the run of ``entry`` left it, so that only reading it again helps; in words, and empty
+    where nothing is seen."""
+    if entry.target_rows != now.present:
+        return f"run {entry.run_sequence} left {entry.target_rows} rows, and now there are {now.present}"
+    left = Watermark.from_json(entry.watermark).left
+    if left is None:
+        return ""
+    for name, type_ in left.columns.items():
+        if columns.get(name) != type_ and not {columns.get(name), type_} <= set(JSON_TYPES):
+            found = f"is {columns[name]}" if name in columns else "is gone"
+            return f"run {entry.run_sequence} left column {name} as {type_}, and now it {found}"
+    return ""
+
+
+def edited(entry: Entry, now: Count) -> str:
+    """Why the target does not hold the rows that the run of ``entry`` left, though as many; empty where it seems to."""
+    left = Watermark.from_json(entry.watermark).left
+    if left is None or left.sums == now.sums:
+        return ""
+    return f"the target holds as many rows as run {entry.run_sequence} left, and not the same: it was edited by hand"
 
 
 def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA) -> State:
     """The state to resume from. Writes nothing.
 
-    Without a watermark where the target is gone, or has another number of rows than the log says (it was
-    restored, or edited by hand): the run is then a full one, and the run sequence goes on. Raises WarehouseError
+    Without a watermark where the target is gone, or is not as the log says that it was left (it was restored, or
+    edited by hand): the run is then a full one, and the run sequence goes on. Raises WarehouseError
     when a newer release wrote the watermark.
     """
     target = target_name(config)
@@ -237,10 +274,12 @@ def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA) 
         return State(run_sequence=0, watermark=None)
     entry = _entry(rows[0])
     columns = found[target]
-    if not columns or count_present(session, target, columns) != entry.target_rows:
-        return State(entry.run_sequence, None, entry.load_id, source_table=entry.source_table)
     try:
         watermark = Watermark.from_json(entry.watermark)
+        now = count(session, target, marks=DELETED in columns) if columns else Count(0, 0, "")
+        if not columns or difference(entry, columns, now):
+            return State(entry.run_sequence, None, entry.load_id, source_table=entry.source_table)
+        watermark = replace(watermark, left=None)
     except ValueError as error:
         raise WarehouseError(
             f"the watermark of run sequence {entry.run_sequence} cannot be read: {error}",
@@ -255,4 +294,5 @@ def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA) 
         entry.applied_at,
         Certificate.reconciled_in(entry.certificate),
         source_table=entry.source_table,
+        edited=edited(entry, now),
     )

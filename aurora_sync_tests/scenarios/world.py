@@ -33,8 +33,9 @@ Rows = Counter[tuple[Any, ...]]
 
 
 class CountingWarehouse(DuckDBWarehouse):
-    """Knows how often it was woken."""
+    """Knows how often it was woken, and counts that as Snowflake does: as money."""
 
+    metered = True
     sessions = 0
 
     @contextmanager

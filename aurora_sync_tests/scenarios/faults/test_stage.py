@@ -12,6 +12,7 @@ import pytest
 
 from aurora_sync.errors import AuroraSyncError, Kind, StageError, WarehouseError
 from aurora_sync.stage import store
+from aurora_sync.warehouse.duckdb import DuckDBWarehouse
 from aurora_sync_tests.scenarios.faults.http_proxy import Answer, Behaviour, HttpProxy, Request, Upstream
 from aurora_sync_tests.scenarios.faults.ordeal import Fault, Ordeal, environment
 
@@ -190,8 +191,15 @@ def test_bytes_that_change_on_their_way_up_are_worth_another_try(ordeal: Ordeal,
     ids=["bucket", "secret", "key", "endpoint"],
 )
 def test_s3_that_cannot_be_entered_says_what_to_check(
-    ordeal: Ordeal, variables: dict[str, str], error: type[AuroraSyncError], kind: Kind, words: list[str]
+    ordeal: Ordeal,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    error: type[AuroraSyncError],
+    kind: Kind,
+    words: list[str],
 ) -> None:
+    # A run that looks for a hint reads first: the S3 server of the tests makes a bucket that is written to.
+    monkeypatch.setattr(DuckDBWarehouse, "metered", True)
     ordeal.begin()
     told = ordeal.meet(lambda: environment(**variables), error, kind, *words)
     assert "wrong-and-secret" not in str(told)
