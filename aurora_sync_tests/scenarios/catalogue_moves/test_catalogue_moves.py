@@ -1,0 +1,80 @@
+"""What a run certifies holds, whatever was done to source and target: changed, and changed back."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from aurora_sync_tests.scenarios.catalogue_moves import moves
+from aurora_sync_tests.scenarios.catalogue_moves.moves import Move
+from aurora_sync_tests.scenarios.catalogue_moves.trial import BOUNDED_BY_OTHERS, STRATEGIES, trial
+from aurora_sync_tests.scenarios.world import World
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_no_certificate_is_false(world: World, strategy: str) -> None:
+    done = trial(world, strategy, seed := random.SystemRandom().randrange(10**6))
+    print(strategy, "seed", seed, dict(done.moves))
+    assert not done.false, "\n".join(done.history)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("partitioned", [False, True], ids=["plain", "partitioned"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_no_certificate_is_false_after_any_move(world: World, strategy: str, partitioned: bool) -> None:
+    every = [*moves.ANY, *moves.OF_TARGETS, *moves.INNOCENT]
+    every += moves.OF_PARTITIONS if partitioned else []
+    every += moves.OF_STREAMS if strategy == "logical" else []
+    done = trial(world, strategy, 1, runs=2 + len(every), only=tuple(every), partitioned=partitioned)
+    assert not done.false, "\n".join(done.history)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_run_without_moves_is_certified(world: World, strategy: str) -> None:
+    """Never to certify is no way out. The lock fence rests on what nothing shows: it is bounded between reconciles."""
+    done = trial(world, strategy, 1, runs=4, only=(moves.analyzed,))
+    assert not done.false
+    expected = {"bounded"} if strategy in BOUNDED_BY_OTHERS else {"certified"}
+    expected |= {"bounded"} if strategy == "integer" else set()
+    assert {run.level for run in done.runs} <= expected
+
+
+REFUTED: list[tuple[str, Move, bool]] = [
+    ("logical", moves.publication_of_inserts, False),
+    ("logical", moves.values_changed_by_alter, False),
+    ("logical", moves.truncated_and_retyped, False),
+    ("logical", moves.detached_written_attached, True),
+    ("xmin", moves.detached_concurrently, True),
+    ("xmin", moves.attribute_replaced, False),
+    ("xmin", moves.label_renamed, False),
+    ("xmin", moves.target_column_dropped, False),
+    ("xmin", moves.target_column_retyped, False),
+    ("timestamp", moves.target_column_renamed, False),
+    ("outbox", moves.target_rows_set_back, False),
+    ("dms", moves.truncated, False),
+    ("dms", moves.texts_changed_by_alter, False),
+]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "move", "partitioned"), REFUTED, ids=[f"{s}-{move.__name__}" for s, move, _ in REFUTED]
+)
+def test_witnesses_that_see_less_give_false_certificates(
+    world: World, strategy: str, move: Move, partitioned: bool
+) -> None:
+    for seed in range(4):  # some moves let a run come in between, or not
+        world.execute("DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+        done = trial(world, strategy, seed, runs=4, only=(move,), partitioned=partitioned, reduced=True)
+        if done.false:
+            return
+    pytest.fail("\n".join(done.history))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "move", "partitioned"), REFUTED, ids=[f"{s}-{move.__name__}" for s, move, _ in REFUTED]
+)
+def test_no_certificate_is_false_after(world: World, strategy: str, move: Move, partitioned: bool) -> None:
+    done = trial(world, strategy, 1, runs=4, only=(move,), partitioned=partitioned)
+    assert done.moves[move.__name__]
+    assert not done.false, "\n".join(done.history)

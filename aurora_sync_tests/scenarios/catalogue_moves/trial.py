@@ -1,0 +1,389 @@
+"""One trial: runs of one strategy between random moves, each run's certificate held against what its target has.
+
+Source and target are compared by this module alone, row by row as text: a run that claims changes in its certificate
+and lacks one of them has given a false certificate. What a snapshot read is compared with the source as of that very
+snapshot; what a stream brought, with the source as it stands, where nothing was written beside the run.
+"""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+from unittest import mock
+
+import psycopg2
+
+from aurora_sync import dms, stream, sync
+from aurora_sync.advisor import provision, triggers
+from aurora_sync.advisor.triggers import Made
+from aurora_sync.config.tables import TableConfig, fold
+from aurora_sync.errors import AuroraSyncError
+from aurora_sync.increment import Level, Receipt
+from aurora_sync.source import catalogue, reading, slot
+from aurora_sync.source.connection import connect
+from aurora_sync.source.reading import Reading
+from aurora_sync.strategies import clock
+from aurora_sync.strategies import dms as dms_strategy
+from aurora_sync.warehouse import sync_log
+from aurora_sync.warehouse.ddl import existing_columns, identifier, target_name
+from aurora_sync.warehouse.duckdb import DuckDBWarehouse
+from aurora_sync_tests.scenarios.catalogue_moves import moves
+from aurora_sync_tests.scenarios.catalogue_moves.moves import Move
+from aurora_sync_tests.scenarios.catalogue_moves.place import Place, Refused
+from aurora_sync_tests.scenarios.dms_files.task import Task
+from aurora_sync_tests.scenarios.random_writers.replicas import Difference
+from aurora_sync_tests.scenarios.world import World, config
+
+# Without the minutes that a clock fence goes back by, which would cover all of a trial.
+MARGIN = timedelta(milliseconds=50)
+
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "full_snapshot": {},
+    "xmin": {},
+    "timestamp": {"watermark_col": "updated_at"},
+    "composite": {"watermark_cols": ["updated_at", "id"]},
+    "integer": {"watermark_col": "id", "reconcile": {"every": 3}},
+    "outbox": {},
+    "logical": {},
+    "dms": {},
+}
+STREAMS = {"logical", "dms"}
+# Of these a certificate is bounded by what others have sent, and here they have sent everything.
+BOUNDED_BY_OTHERS = {"dms"}
+
+Rows = dict[tuple[str, ...], Counter[tuple[str | None, ...]]]  # by key
+
+
+@dataclass
+class Run:
+    level: str  # of the certificate, or "error"
+    text: str
+    false: str = ""  # what it claimed and does not have
+    moves: tuple[str, ...] = ()
+
+
+@dataclass
+class Trial:
+    strategy: str
+    seed: int
+    partitioned: bool
+    runs: list[Run] = field(default_factory=list)
+    moves: Counter[str] = field(default_factory=Counter)
+    refused: int = 0
+    history: list[str] = field(default_factory=list)
+
+    @property
+    def false(self) -> list[Run]:
+        return [run for run in self.runs if run.false]
+
+    def count(self, level: str) -> int:
+        return sum(run.level == level for run in self.runs)
+
+
+class Subject:
+    """A table under one strategy."""
+
+    def __init__(self, place: Place, strategy: str) -> None:
+        self.place, self.world, self.strategy = place, place.world, strategy
+        self.task: Task | None = None
+        keys = dict(STRATEGIES[strategy])
+        if strategy == "logical":
+            place.slot = keys["slot"] = f"moves_{uuid.uuid4().hex[:12]}"
+        if strategy == "dms":
+            self.task = Task(self.world, "t", ["id", "part", "v", "cents", "m", "a", "updated_at"], ["id", "part"])
+            keys["files"] = self.task.folder
+        self.config: TableConfig = config("t", strategy, **keys)
+
+    def prepare(self) -> None:
+        """What a person does once, and again when a run asks for it."""
+        if self.strategy == "outbox":
+            key = self.config.schema_, self.config.table_name
+            with connect(self.world.dsn) as connection:
+                table = catalogue.load(connection, [key])[self.config.qualified_name]
+                steps = triggers.plan(connection, table, Made.outbox, reader="", key=self.config.primary_key)
+                list(triggers.apply(connection, steps))
+        elif self.strategy == "logical":
+            provision.apply(self.world.dsn, [self.config], timeout="30s")
+        elif self.task and not self.task.changes:
+            # A task follows a table by its name.
+            self.world.execute(
+                f"CREATE PUBLICATION {self.task.name} FOR ALL TABLES WITH (publish_via_partition_root = true)"
+            )
+            slot.create(self.world.dsn, self.task.name, timeout="30s")
+            self.task.load()
+
+    def run(self) -> Receipt:
+        receipts: list[Receipt] = []
+        if self.strategy == "logical":
+            stream.run([self.config], self.world.places, receipts.append, allow_deletes=True)
+        elif self.task:
+            self.task.write()
+            dms.run(self.config, self.world.places, receipts.append, allow_deletes=True)
+        else:
+            receipts.append(sync.run(self.config, self.world.places, allow_deletes=True))
+        return receipts[-1]
+
+    def close(self) -> None:
+        if self.task:
+            self.task.stop()
+        if self.place.slot:
+            with connect(self.world.dsn) as connection:
+                if slot.look(connection, self.place.slot):
+                    slot.drop(connection, self.place.slot)
+
+
+def trial(
+    world: World,
+    strategy: str,
+    seed: int,
+    *,
+    runs: int = 7,
+    only: tuple[Move, ...] = (),
+    partitioned: bool | None = None,
+    reduced: bool = False,
+) -> Trial:
+    """``only`` these moves, each in its turn; else random ones, some of them while a run reads. ``reduced``: with
+    witnesses that see less (:func:`_reduced`)."""
+    dice = random.Random(seed)
+    drawn = dice.random() < 0.5
+    place = Place(world, dice, partitioned=drawn if partitioned is None else partitioned)
+    done = Trial(strategy, seed, place.partitioned)
+    subject = Subject(place, strategy)
+    grammar = _grammar(place, subject)
+    going: list[tuple[str, Iterator[None]]] = []
+    turn = iter(only)
+
+    def move() -> None:
+        chosen = next(turn, None) if only else dice.choice(grammar)
+        if chosen:
+            name = chosen.__name__
+            place.done.append(f"-- {name}")
+            done.moves[name] += 1
+            going.append((name, chosen(place)))
+            step(len(going) - 1)
+
+    def step(at: int) -> None:
+        """One move, to its next run or its end."""
+        name, steps = going[at]
+        place.done.append(f"--   {name}")
+        try:
+            next(steps)
+        except StopIteration:
+            going.pop(at)
+        except Refused:
+            done.refused += 1
+            going.pop(at)
+
+    def between() -> None:
+        for at in reversed(range(len(going))):
+            step(at)
+        for _ in range(1 if only else dice.choice([1, 1, 2])):
+            move()
+        _written(place)
+
+    world.warehouse.metered = False
+    with mock.patch.object(clock, "MARGIN", MARGIN), ExitStack() as end:
+        if reduced:
+            end.enter_context(_reduced())
+        end.callback(subject.close)
+        end.callback(going.clear)  # a generator that is let go of closes what it holds
+        place.begin()
+        subject.prepare()
+        done.history = place.done
+        for number in range(runs):
+            if number == 1:
+                place.write(4)  # a fence is passed only by a later run
+            elif number > 1:
+                between()
+            at_once = _at_once(place, move) if number > 1 and not only and dice.random() < 0.3 else None
+            names = tuple(name for name, _ in going)
+            done.runs.append(_checked(subject, at_once, names))
+            if done.runs[-1].level == "error":
+                with suppress(AuroraSyncError, psycopg2.Error, Refused):
+                    if place.world.execute("SELECT to_regclass('t')") == [(None,)]:
+                        place.make()
+                    subject.prepare()
+        # Whatever was begun comes to its end, and the table to rest.
+        for _ in range(3):
+            for at in reversed(range(len(going))):
+                step(at)
+        if place.world.execute("SELECT to_regclass('t')") != [(None,)]:
+            done.runs.append(_checked(subject, None, ()))
+    return done
+
+
+def _grammar(place: Place, subject: Subject) -> list[Move]:
+    found = [*moves.ANY, *moves.INNOCENT, *moves.OF_TARGETS]
+    if place.partitioned:
+        found += moves.OF_PARTITIONS * 3
+    if place.slot:
+        found += moves.OF_STREAMS * 3
+    return found
+
+
+def _written(place: Place) -> None:
+    with suppress(Refused):
+        place.write(place.dice.randint(0, 3))
+
+
+@dataclass
+class _AtOnce:
+    """Moves and writes between the steps of a run."""
+
+    before: Callable[[], None]
+    after: Callable[[], None]
+
+
+def _at_once(place: Place, move: Callable[[], None]) -> _AtOnce:
+    moment = place.dice.choice(["before the snapshot", "behind the snapshot", "both"])
+
+    def before() -> None:
+        if moment != "behind the snapshot":
+            place.done.append("-- in a run, before its snapshot:")
+            move()
+
+    def after() -> None:
+        if moment != "before the snapshot":
+            place.done.append("-- in a run, behind its snapshot:")
+            _written(place)
+            if place.slot:
+                move()
+
+    return _AtOnce(before, after)
+
+
+def _checked(subject: Subject, at_once: _AtOnce | None, going: tuple[str, ...]) -> Run:
+    """One run, its certificate against what its target has."""
+    world = subject.world
+    seen: list[tuple[list[str], Rows]] = []
+    subject.place.done.append("-- RUN")
+    with _observed(at_once, seen):
+        try:
+            receipt = subject.run()
+        except AuroraSyncError as error:
+            subject.place.done.append(f"-- error: {error}")
+            return Run("error", str(error), moves=going)
+    certificate = receipt.certificate
+    claims = certificate.level is Level.CERTIFIED
+    claims = claims or (subject.strategy in BOUNDED_BY_OTHERS and certificate.level is Level.BOUNDED)
+    subject.place.done.append(f"-- {receipt.method}, {certificate.level.value}: {', '.join(certificate.changes)}")
+    truth = seen[-1]
+    if subject.strategy in STREAMS:
+        if at_once:
+            return Run(certificate.level.value, certificate.text, moves=going)
+        truth = _source(world)
+    found = _compare(_target(world, subject.config), truth)
+    wrong = found.of(*certificate.changes) if claims else []
+    false = f"{found.missing=} {found.stale=} {found.ghosts=}" if wrong else ""
+    return Run(certificate.level.value, certificate.text, false, going)
+
+
+@contextmanager
+def _observed(at_once: _AtOnce | None, seen: list[tuple[list[str], Rows]]) -> Iterator[None]:
+    """Keeps what each snapshot of a run sees, and has its moves come before and behind it."""
+    observe = Reading.observe
+
+    def observed(self: Reading, *arguments: Any, **keywords: Any) -> Any:
+        nonlocal at_once
+        now, at_once = at_once, None
+        if now:
+            now.before()
+        at = observe(self, *arguments, **keywords)
+        seen.append(_rows_of(self._connection))
+        if now:
+            now.after()
+        return at
+
+    with mock.patch.object(Reading, "observe", observed):
+        yield
+
+
+@contextmanager
+def _reduced() -> Iterator[None]:
+    """With witnesses that are sets of oids and file numbers, and the number of rows of the target: what is changed and
+    set back between two runs they do not see. Without canaries, which see some of it by chance."""
+    observe = Reading.observe
+
+    def observed(self: Reading, *arguments: Any, **keywords: Any) -> Any:
+        at = observe(self, *arguments, **keywords)
+        token = replace(at.token, columns="", types=None, attached=None, labels={})
+        fence = at.stream and replace(at.stream, member=at.stream.member.partition(":")[0], all_tables=False)
+        return replace(at, token=token, stream=fence)
+
+    def difference(entry: Any, columns: Any, now: sync_log.Count) -> str:
+        return "" if entry.target_rows == now.present else "another number of rows"
+
+    pending = " WHERE coalesce(to_jsonb(i) ->> 'inhdetachpending', 'false') = 'false'"
+    assert pending in reading._MEMBERS
+    with ExitStack() as end:
+        for owner, name, value in (
+            (Reading, "observe", observed),
+            (Reading, "recall", lambda *_: ()),
+            (reading, "_MEMBERS", reading._MEMBERS.replace(pending, "")),
+            (sync_log, "difference", difference),
+            (sync_log, "edited", lambda *_: ""),
+            (dms_strategy, "_GO_ON", dms_strategy._GO_ON | {"files replaced"}),
+        ):
+            end.enter_context(mock.patch.object(owner, name, value))
+        yield
+
+
+def _source(world: World) -> tuple[list[str], Rows]:
+    with world.session() as connection:
+        return _rows_of(connection)
+
+
+def _rows_of(connection: Any) -> tuple[list[str], Rows]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT * FROM public.t LIMIT 0")
+        names = [column.name for column in cursor.description]
+        cursor.execute(f"SELECT id::text, part::text, {', '.join(f'{_quoted(n)}::text' for n in names)} FROM public.t")
+        return [n for n in names if n != "updated_at"], _keyed(cursor.fetchall(), names)
+
+
+def _keyed(rows: list[tuple[Any, ...]], names: list[str]) -> Rows:
+    """Without the times, which the engines print in their own ways."""
+    places = [2 + place for place, name in enumerate(names) if name != "updated_at"]
+    found: Rows = {}
+    for row in rows:
+        found.setdefault(row[:2], Counter())[tuple(row[place] for place in places)] += 1
+    return found
+
+
+def _target(world: World, table: TableConfig) -> Callable[[list[str]], Rows]:
+    """What the target holds in columns of these names; None where it has no such column."""
+
+    def held(names: list[str]) -> Rows:
+        target = target_name(table)
+        with DuckDBWarehouse(world.warehouse_path).session() as session:
+            there = existing_columns(session, target)
+            columns = [f"CAST({identifier(fold(n))} AS VARCHAR)" if fold(n) in there else "'no column'" for n in names]
+            rows = session.query(
+                f'SELECT CAST("ID" AS VARCHAR), CAST("PART" AS VARCHAR), {", ".join(columns)} FROM {target.sql}'
+            )
+        return _keyed(rows, names)
+
+    return held
+
+
+def _compare(held: Callable[[list[str]], Rows], truth: tuple[list[str], Rows]) -> Difference:
+    names, source = truth
+    target = held(names)
+    name = {key: "/".join(key) for key in source.keys() | target.keys()}
+    return Difference(
+        missing=[name[key] for key in source if key not in target],
+        stale=[
+            f"{name[k]} {list(source[k])} {list(target[k])}" for k in source if k in target and source[k] != target[k]
+        ],
+        ghosts=[name[key] for key in target if key not in source],
+    )
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
