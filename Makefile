@@ -45,8 +45,9 @@ test: $(VENV)/.dev  ## the tests (ARGS="-k name" to choose, WORKERS=1 for one pr
 test-long: $(VENV)/.dev  ## the full grids and long random trials, beyond make test
 	@$(PYTEST) -m long $(ARGS)
 
-soak: $(VENV)/.dev  ## random concurrent writers against every strategy (SECONDS=600)
+soak: $(VENV)/.dev  ## random writers and catalogue moves against every strategy (SECONDS=600, for each of the two)
 	@$(BIN)/python -m aurora_sync_tests.scenarios.random_writers.soak --seconds $(or $(SECONDS),60) $(ARGS)
+	@$(BIN)/python -m aurora_sync_tests.scenarios.catalogue_moves.soak --seconds $(or $(SECONDS),60) $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -101,6 +101,8 @@ def soak(seconds: float, seed: int) -> str | None:
                 )
             tally.add(done)
             print(done, flush=True)
+            if done.unused:
+                print(f"  never by their own method, for want of time: {', '.join(done.unused)}", flush=True)
             for name in done.lost():
                 print(f"  {name} lost, seed {seed}:", *done.ours[name].examples, sep="\n    ", flush=True)
             if time.monotonic() > deadline:

@@ -19,6 +19,7 @@ def test_no_strategy_loses_a_row_and_every_naive_cursor_does(world: World, other
     done = trial(world, other_dsn, ids=ids, seed=seed, seconds=5, enough=lambda so_far: not so_far.tame)
     print(done)
     assert not done.lost(), {name: outcome.examples for name, outcome in done.ours.items()}
+    assert not done.unused
     assert not done.tame, f"the writers were too tame: {done}"
 
 
@@ -29,6 +30,7 @@ def test_no_strategy_loses_a_row_in_many_trials(world: World, other_dsn: str, id
     done = trial(world, other_dsn, ids=ids, seed=random.SystemRandom().randrange(10**6), seconds=8)
     print(done)
     assert not done.lost(), {name: outcome.examples for name, outcome in done.ours.items()}
+    assert not done.unused
 
 
 def outcome(*lost: str, certified: bool = True) -> Outcome:
