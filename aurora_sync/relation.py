@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from aurora_sync import plpgsql
 from aurora_sync.increment import Canary, Column, Snapshot, Token
 
 
@@ -41,15 +41,19 @@ class Trigger:
     source: str  # body of its function
     language: str = "plpgsql"  # of its function
     always: bool = False  # fires in sessions with session_replication_role = replica as well
+    clock_shadowed: bool = False  # an unqualified now() in its function may be another than pg_catalog's
+
+    def assigned(self, column: str) -> tuple[str, ...] | None:
+        """What it assigns to that column of a row before it is written, in order, each as plpgsql.normalized()
+        returns it. None where its text does not prove that."""
+        if not (self.enabled and self.before and self.row):
+            return ()
+        found = plpgsql.assignments(self.source) if self.language == "plpgsql" else None
+        return None if found is None else tuple(each.value for each in found if each.column == column)
 
     def may_write(self, column: str) -> bool:
-        """Whether it could change that column of a row before it is written, as far as its text tells."""
-        if not (self.enabled and self.before and self.row):
-            return False
-        if self.language not in ("plpgsql", "sql"):
-            return True
-        whole_row = r"\bnew\s*:?=|\binto\s+(strict\s+)?new\b|\breturn\b(?!\s*(new|null)\s*;)"
-        return re.search(rf"{whole_row}|(?<!\w){re.escape(column)}(?!\w)", self.source, re.IGNORECASE) is not None
+        """Whether it could change that column of a row before it is written: unless its text proves that it cannot."""
+        return self.assigned(column) != ()
 
 
 # What triggers need lies in a schema of its own.

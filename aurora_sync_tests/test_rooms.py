@@ -10,7 +10,7 @@ import aurora_sync
 
 ROOT = Path(aurora_sync.__file__).parent
 LEVELS = [
-    {"buckets", "errors", "dms_columns"},
+    {"buckets", "errors", "dms_columns", "plpgsql"},
     {"increment", "errors", "stopwatch"},
     {"relation"},
     {"config"},

@@ -10,6 +10,7 @@ from typing import Any
 
 from psycopg2.extensions import connection as Connection
 
+from aurora_sync import plpgsql
 from aurora_sync.errors import ConfigError
 from aurora_sync.increment import Column
 from aurora_sync.relation import SCHEMA, Index, Outbox, Sequence, SourceTable, Trigger
@@ -102,23 +103,30 @@ SELECT used.relid, used.attname, format('%%I.%%I', n.nspname, c.relname), s.seqc
 
 # A trigger with a WHEN clause or UPDATE OF columns does not fire for every row: it does not count as firing. Nor
 # does one that a partition has for itself, or whose copy is off in one partition: copies have the name of theirs.
+# A trigger that fires for deletes alone (neither tgtype 4 nor 16) writes no row. pg_catalog is searched first unless
+# search_path names it after another schema.
 _TRIGGERS = """
 WITH RECURSIVE tree(root, oid) AS (
     SELECT oid, oid FROM unnest(%(oids)s::oid[]) oid
     UNION SELECT t.root, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
 ), copies AS (
-    SELECT t.root, g.tgname, bool_or(g.tgenabled IN ('O', 'A')) AS enabled, bool_and(g.tgenabled = 'A') AS always,
-           bool_or(g.tgenabled IN ('O', 'A')) = bool_and(g.tgenabled IN ('O', 'A')) AS alike
+    SELECT t.root, g.tgname, bool_or(g.tgenabled <> 'D') AS enabled, bool_and(g.tgenabled = 'A') AS always,
+           bool_and(g.tgenabled IN ('O', 'A')) AS fires
       FROM tree t JOIN pg_trigger g ON g.tgrelid = t.oid GROUP BY t.root, g.tgname
 )
 SELECT r.root, t.tgname, t.tgtype & 2 <> 0, t.tgtype & 1 <> 0,
-       t.tgtype & 4 <> 0 AND t.tgqual IS NULL AND r.oid = r.root AND c.alike,
+       t.tgtype & 4 <> 0 AND t.tgqual IS NULL AND r.oid = r.root AND c.fires,
        t.tgtype & 16 <> 0 AND t.tgqual IS NULL AND cardinality(t.tgattr::int2[]) = 0
-           AND r.oid = r.root AND c.alike,
-       c.enabled, p.prosrc, l.lanname, c.always
+           AND r.oid = r.root AND c.fires,
+       c.enabled, p.prosrc, l.lanname, c.always,
+       EXISTS (SELECT FROM pg_proc WHERE proname = ANY(%(clocks)s) AND pronamespace <> 'pg_catalog'::regnamespace)
+           OR EXISTS (SELECT FROM unnest(p.proconfig) setting
+                       WHERE setting ~* '^search_path=.*pg_catalog'
+                         AND setting !~* '^search_path="?pg_catalog"?(,|$)')
   FROM tree r JOIN pg_trigger t ON t.tgrelid = r.oid JOIN copies c ON c.root = r.root AND c.tgname = t.tgname
   JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_language l ON l.oid = p.prolang
- WHERE NOT t.tgisinternal AND (r.oid = r.root OR t.tgparentid = 0) ORDER BY r.root, t.tgname, r.oid
+ WHERE NOT t.tgisinternal AND t.tgtype & 20 <> 0 AND (r.oid = r.root OR t.tgparentid = 0)
+ ORDER BY r.root, t.tgname, r.oid
 """
 
 # A trigger of ours fires after every row that is written (tgtype 29), with a function of our schema that has the name
@@ -185,7 +193,7 @@ def load(connection: Connection, names: Iterable[tuple[str, str]]) -> dict[str, 
     columns = _by_relation(connection, _COLUMNS, oids)
     indexes = _by_relation(connection, _INDEXES, oids)
     sequences = _by_relation(connection, _SEQUENCES, oids)
-    triggers = _by_relation(connection, _TRIGGERS, oids)
+    triggers = _by_relation(connection, _TRIGGERS, oids, clocks=list(plpgsql.CLOCKS))
     outboxes = _by_relation(connection, _OUTBOXES, oids, schema=SCHEMA, ours=[XID, EMPTIED])
     tables: dict[str, SourceTable] = {}
     for (

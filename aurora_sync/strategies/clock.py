@@ -13,11 +13,11 @@ same rows, at the price of a sequential scan.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from psycopg2 import sql
 
+from aurora_sync import plpgsql
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.increment import Disposition
 from aurora_sync.relation import Observation, SourceTable
@@ -32,21 +32,13 @@ MARGIN = timedelta(seconds=60)
 # A column without zone holds the writer's local time, at the earliest 12 hours behind UTC.
 ZONE_SLACK = timedelta(hours=12)
 
-# The clock and nothing else: coalesce(new.at, now()) takes the application's value, date_trunc(now()) an old one.
-_CLOCK_CALL = re.compile(
-    r"(pg_catalog\.)?(now|clock_timestamp|statement_timestamp|transaction_timestamp)\s*\(\s*\)"
-    r"|(current_timestamp|localtimestamp)(\s*\(\s*\d\s*\))?",
-    re.IGNORECASE,
-)
-# Wall-clock time of some zone: right for a column without zone, and hours off once it is cast to one with a zone.
-_IN_A_ZONE = re.compile(r"\s+at\s+time\s+zone\s+'[^']*'$", re.IGNORECASE)
-_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+# Wall-clock time of some zone: right for a column without zone, and hours off once it is cast to one with a zone. A
+# name with numbers, such as <x>+100, may be further behind UTC than ZONE_SLACK.
+_IN_A_ZONE = re.compile(r" at time zone '[a-z_/]*'$", re.IGNORECASE)
 _DECLARED = (
     "{name} is declared as set by the database, which nothing checks; a BEFORE INSERT OR UPDATE trigger that sets it to"
     " the clock, leaving watermark_set_by out, or a reconcile would certify it"
 )
-# An assignment behind one of these may be passed over.
-_BRANCH = re.compile(r"\b(if|case|loop|exception|execute)\b", re.IGNORECASE)
 
 
 def problems(name: str, table: SourceTable) -> list[str]:
@@ -125,8 +117,10 @@ def _objections(config: TableConfig, name: str, table: SourceTable, at: Observat
         if table.subscribed:
             found.append(f"the table is filled by logical replication: {name} is set elsewhere")
         elif not kept_by_trigger(name, table):
+            unread = " and ".join(trigger.name for trigger in table.triggers if trigger.assigned(name) is None)
+            but = f", or trigger {unread} may set it to something else" if unread else ""
             found.append(
-                f"no BEFORE INSERT OR UPDATE row trigger of the table sets {name} to the database's clock; if"
+                f"no BEFORE INSERT OR UPDATE row trigger of the table sets {name} to the database's clock{but}; if"
                 " every write does, declare watermark_set_by: database"
             )
     return tuple(found)
@@ -134,28 +128,24 @@ def _objections(config: TableConfig, name: str, table: SourceTable, at: Observat
 
 def kept_by_trigger(name: str, table: SourceTable) -> bool:
     """Whether triggers write the clock into the column at every insert and update, and none writes anything else."""
-    assignment = re.compile(rf"\bnew\s*\.\s*\"?{re.escape(name)}\"?\s*:?=\s*(?P<value>[^;]*);", re.IGNORECASE)
     column = table.column(name)
     zoneless = column is not None and column.base_type != "timestamptz"
     inserts = updates = False
     for trigger in table.triggers:
-        source = _COMMENT.sub(" ", trigger.source)
-        values = [match["value"].strip() for match in assignment.finditer(source)]
+        values = trigger.assigned(name)
+        if values is None:
+            return False
         if zoneless:
-            values = [_IN_A_ZONE.sub("", value) for value in values]
-        if not trigger.may_write(name):
-            continue
-        if _BRANCH.search(source) or not all(_CLOCK_CALL.fullmatch(value) for value in values):
+            values = tuple(_IN_A_ZONE.sub("", value) for value in values)
+        if not all(plpgsql.is_clock(value, shadowed=trigger.clock_shadowed) for value in values):
             return False
-        if not values or replace(trigger, source=assignment.sub(" ", source)).may_write(name):
-            return False
-        inserts, updates = inserts or trigger.on_insert, updates or trigger.on_update
+        inserts, updates = inserts or bool(values and trigger.on_insert), updates or bool(values and trigger.on_update)
     return inserts and updates
 
 
 def is_clock(expression: str) -> bool:
     """Whether a default is the clock and nothing else."""
-    return _CLOCK_CALL.fullmatch(expression) is not None
+    return plpgsql.is_clock(plpgsql.normalized(expression) or "")
 
 
 def doubts(config: TableConfig, name: str, table: SourceTable) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 import psycopg2
+import pytest
 from psycopg2.extensions import parse_dsn
 
 from aurora_sync.relation import SourceTable
@@ -163,6 +164,7 @@ def test_triggers_that_do_not_fire_for_every_row_do_not_count(dsn: str) -> None:
         CREATE TRIGGER e BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION f(); ALTER TABLE t DISABLE TRIGGER e;
         CREATE TRIGGER g BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION f(); ALTER TABLE t ENABLE REPLICA TRIGGER g;
         CREATE TRIGGER h BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION f(); ALTER TABLE t ENABLE ALWAYS TRIGGER h;
+        CREATE TRIGGER i BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION f();
         """,
     )
     found = {t.name: (t.before, t.row, t.on_insert, t.on_update, t.enabled) for t in table.triggers}
@@ -171,10 +173,39 @@ def test_triggers_that_do_not_fire_for_every_row_do_not_count(dsn: str) -> None:
         "b": (True, True, False, False, True),
         "c": (True, True, False, False, True),
         "d": (False, False, True, False, True),
-        "e": (True, True, True, False, False),
-        "g": (True, True, True, False, False),
+        "e": (True, True, False, False, False),
+        "g": (True, True, False, False, True),  # it may write all the same, in a replica session
         "h": (True, True, True, False, True),
     }
+
+
+@pytest.mark.parametrize(
+    ("search_path", "elsewhere", "shadowed"),
+    [
+        (None, "", False),
+        (None, "CREATE FUNCTION clock_timestamp(int) RETURNS int LANGUAGE sql AS 'SELECT 1'", True),
+        ("pg_catalog, public", "", False),
+        ("''", "", False),
+        ('public, "$user"', "", False),
+        ("public, pg_catalog", "", True),
+        ('public, "pg_catalog"', "", True),
+        ("pg_temp, pg_catalog", "", True),
+    ],
+)
+def test_clock_that_may_be_another_function_is_noticed(
+    dsn: str, search_path: str | None, elsewhere: str, shadowed: bool
+) -> None:
+    table = described(
+        dsn,
+        f"""
+        CREATE TABLE t (id int, at timestamptz); {elsewhere};
+        CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql {f"SET search_path = {search_path}" if search_path else ""}
+            AS $$ BEGIN NEW.at := now(); RETURN NEW; END $$;
+        CREATE TRIGGER a BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION f();
+        """,
+    )
+    (trigger,) = table.triggers
+    assert trigger.clock_shadowed is shadowed
 
 
 def test_table_that_is_not_there_is_left_out(dsn: str) -> None:

@@ -58,6 +58,7 @@ def method(source: SourceTable, **keys: Any) -> str:
         "NEW.at := localtimestamp;",
         "NEW.other := 5; NEW.at := now();",
         "-- if it matters\n NEW.at := now();",
+        "NEW.at := NOW(); NEW.other := (SELECT max(at) FROM t); NEW.at := now();",
     ],
 )
 def test_trigger_that_always_writes_the_clock_is_recognised(body: str) -> None:
@@ -85,6 +86,12 @@ def test_trigger_that_always_writes_the_clock_is_recognised(body: str) -> None:
         "NEW.at := now(); NEW := OLD;",
         "NEW.at := now(); SELECT OLD.* INTO STRICT NEW;",
         "NEW.at := now(); RETURN jsonb_populate_record(NEW, to_jsonb(OLD));",
+        "NEW.at := now(); NEW.v := coalesce(NEW.v, '--'); NEW.at := NEW.sent_at;",
+        "NEW.at := now(); -- until here\rNEW.at := NEW.sent_at;\n",
+        "/* /* */ NEW.at := now(); */",
+        'NEW.at := now(); "new" := OLD;',
+        "NEW.at := now(); PERFORM f();",
+        'NEW.at := "current_timestamp";',
         "BEGIN NEW.at := now(); EXCEPTION WHEN OTHERS THEN NULL; END;",
     ],
 )
@@ -94,6 +101,20 @@ def test_trigger_that_may_write_something_else_is_not_trusted(body: str) -> None
 
 def test_wall_clock_of_a_zone_is_trusted_in_a_column_without_zone() -> None:
     assert method(touched("NEW.at := now() AT TIME ZONE 'utc';", base_type="timestamp")) == "clock fence"
+    far_behind = touched("NEW.at := now() AT TIME ZONE '<x>+100';", base_type="timestamp")  # 100 hours
+    assert method(far_behind) == "horizon scan"
+
+
+def test_unqualified_name_that_may_mean_another_function_is_not_trusted() -> None:
+    shadowed = {"clock_shadowed": True}
+    assert method(touched("NEW.at := now();", trigger=shadowed)) == "horizon scan"
+    assert method(touched("NEW.at := pg_catalog.now();", trigger=shadowed)) == "clock fence"
+    assert method(touched("NEW.at := CURRENT_TIMESTAMP;", trigger=shadowed)) == "clock fence"
+
+
+def test_trigger_that_is_not_read_is_named() -> None:
+    (warning,) = plan(after(at()), at(1), touched("PERFORM f(); NEW.at := now();")).warnings
+    assert "trigger touch may set it to something else" in warning
 
 
 @pytest.mark.parametrize(
@@ -125,6 +146,7 @@ def test_two_triggers_may_share_the_work_and_a_third_may_spoil_it() -> None:
         ("new = old;", {}, "horizon scan"),
         ("RETURN NEW #= hstore(TG_ARGV[0], '');", {}, "horizon scan"),
         ("OLD.other := 5; RETURN OLD;", {}, "horizon scan"),
+        ("PERFORM pg_notify('x', NEW.id::text);", {}, "horizon scan"),
         ("", {"language": "c"}, "horizon scan"),
         ("SD['x'] = 1", {"language": "plpython3u"}, "horizon scan"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import psycopg2
 import pytest
 
 from aurora_sync.errors import SourceError
@@ -101,6 +102,53 @@ def test_second_trigger_that_keeps_the_old_time_hides_no_update(world: World, bo
     now = world.execute("SELECT now()::text")[0][0]
     world.execute("UPDATE t SET a = 20 WHERE id = 2")
     assert_found_by_the_horizon_alone(world, now)
+
+
+OTHER_CLOCK = "CREATE FUNCTION now() RETURNS timestamptz LANGUAGE sql AS 'SELECT ''2001-01-01''::timestamptz'"
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        """$$BEGIN NEW.updated_at := now(); NEW.v := coalesce(NEW.v, '--'); NEW.updated_at := NEW.sent_at;
+           RETURN NEW; END$$""",
+        """$$DECLARE r ALIAS FOR NEW; BEGIN NEW.updated_at := now();
+           r := jsonb_populate_record(r, jsonb_build_object(TG_ARGV[0], r.sent_at)); RETURN NEW; END$$""",
+        "$$BEGIN NEW.updated_at := now(); -- not here:\rNEW.updated_at := NEW.sent_at;\nRETURN NEW; END$$",
+        "$$BEGIN NEW.v := lower(NEW.v); /* /* */ NEW.updated_at := now(); */ RETURN NEW; END$$",
+        """$$BEGIN NEW.updated_at := now();
+           "new" := jsonb_populate_record(NEW, jsonb_build_object(TG_ARGV[0], NEW.sent_at)); RETURN NEW; END$$""",
+        "$$BEGIN NEW.updated_at := now(); RETURN NEW; END$$ SET search_path = public, pg_catalog",
+    ],
+    ids=["comment in a string", "alias", "carriage return", "nested comment", "quoted name", "other now()"],
+)
+def test_trigger_that_seems_to_set_the_clock_hides_no_update(world: World, function: str) -> None:
+    """A search of the text finds the assignment of now(), and none of another value."""
+    world.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, v text, sent_at timestamptz DEFAULT '2001-01-01',"
+        " updated_at timestamptz DEFAULT '2001-01-01')",
+        OTHER_CLOCK,
+        f"CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS {function}",
+        "CREATE TRIGGER touch BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION touch('updated_at')",
+        "INSERT INTO t (id) VALUES (1), (2)",
+    )
+    world.sync(BY_TIME)
+    now = world.execute("SELECT pg_catalog.now()::text")[0][0]
+    world.execute("UPDATE t SET v = 'new' WHERE id = 2")
+    assert_found_by_the_horizon_alone(world, now)
+
+
+@pytest.mark.parametrize("value", ["5 INTO NEW.updated_at", "5 INTO STRICT NEW", "(SELECT 5 INTO NEW.updated_at)"])
+def test_value_of_another_column_cannot_change_the_time(world: World, value: str) -> None:
+    """The proof rests on it: the server refuses such a body, when it is created or when it runs."""
+    world.execute(TABLE, "INSERT INTO t VALUES (1, 1, '2001-01-01')")
+    with pytest.raises(psycopg2.Error):
+        world.execute(
+            f"CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.a := {value}; RETURN NEW; END$$",
+            "CREATE TRIGGER touch BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION touch()",
+            "UPDATE t SET a = 2",
+        )
+    assert world.execute("SELECT a, updated_at = '2001-01-01' FROM t") == [(1, True)]
 
 
 def test_second_trigger_whose_language_cannot_be_read_is_not_trusted(world: World) -> None:
