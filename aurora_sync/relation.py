@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from aurora_sync import plpgsql
@@ -184,12 +184,41 @@ class OutboxFence:
 
 
 @dataclass(frozen=True)
+class ClockOffset:
+    """How many seconds the source's clock is ahead of the runner's: two bounds, as an answer takes time to arrive."""
+
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, asked: datetime, said: datetime, answered: datetime) -> ClockOffset:
+        """The source said its time at some moment between the runner's two.
+
+        >>> noon = datetime(2026, 6, 1, 12)
+        >>> ClockOffset.of(noon, noon.replace(second=9), noon.replace(second=2))
+        ClockOffset(least=7.0, most=9.0)
+        """
+        return cls((said - answered).total_seconds(), (said - asked).total_seconds())
+
+    def change(self, other: ClockOffset) -> timedelta:
+        """The most by which the two may differ.
+
+        >>> ClockOffset(7, 9).change(ClockOffset(-3, 0))
+        datetime.timedelta(seconds=12)
+        """
+        return timedelta(seconds=max(self.most - other.least, other.most - self.least))
+
+
+@dataclass(frozen=True)
 class Observation:
-    """The source at the moment of the read. Everything but ``snapshot`` and ``outbox`` was looked up before it."""
+    """The source at the moment of the read. Everything but ``snapshot``, ``offset`` and ``outbox`` was looked up before
+    it."""
 
     snapshot: Snapshot
     token: Token
     clock_fence: datetime | None = None  # least(now, min(xact_start)) of this database
+    offset_at_fence: ClockOffset | None = None  # when clock_fence was looked up
+    offset: ClockOffset | None = None  # in the snapshot
     hidden_sessions: int = 0  # sessions that do not show this role when their transaction began
     prepared_transactions: int = 0  # of this database
     high_water: int | None = None  # max(watermark column), taken first (lock fence only)

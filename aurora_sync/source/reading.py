@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from psycopg2 import sql
@@ -19,7 +20,7 @@ from psycopg2.extensions import connection as Connection
 from aurora_sync.buckets import Buckets, Sums
 from aurora_sync.errors import Kind, SourceError
 from aurora_sync.increment import Adjusted, Canary, Column, Snapshot, Token
-from aurora_sync.relation import Fence, Observation, Outbox, OutboxFence, SourceTable, StreamFence
+from aurora_sync.relation import ClockOffset, Fence, Observation, Outbox, OutboxFence, SourceTable, StreamFence
 from aurora_sync.source import catalogue, long_values, sums
 from aurora_sync.source.canary import read_back
 from aurora_sync.source.connection import control_data, pin
@@ -32,7 +33,7 @@ from aurora_sync.source.outbox import changes_statement, emptied
 # commits while it runs begins new transactions, and its statement_timestamp() stays that of the CALL.
 _CLOCK = """
 SELECT least(now(), min(least(xact_start, CASE WHEN state <> 'idle' THEN query_start END))),
-       count(*) FILTER (WHERE query = '<insufficient privilege>' OR state = 'disabled')
+       count(*) FILTER (WHERE query = '<insufficient privilege>' OR state = 'disabled'), clock_timestamp()
   FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
 
@@ -207,7 +208,9 @@ class Reading:
                         sql.Identifier(self.table.schema, self.table.name)
                     )
                 )
+            asked = datetime.now(UTC)
             xmin, xmax, now, major, database_oid, started, in_recovery, counters_since = _one(cursor, _SNAPSHOT)
+            offset = ClockOffset.of(asked, now, datetime.now(UTC))
             cursor.execute(_MEMBERS, {"oid": self.table.oid})
             leaves = cursor.fetchall()
             cursor.execute(_NAMES, (self.table.oid, self.table.oid))
@@ -239,6 +242,7 @@ class Reading:
                 columns=next((name for kind, _, name in names if kind == "columns"), "") or "",
                 attributes=max((column.attnum for column in self.table.columns), default=0),
             ),
+            offset=offset,
             **before,
         )
 
@@ -317,7 +321,9 @@ class Reading:
                 if sequence:
                     found["sequence_last_value"] = _one(cursor, _LAST_VALUE, (sequence.name,))[0]
             if fence and fence.kind == "clock":
-                found["clock_fence"], found["hidden_sessions"] = _one(cursor, _CLOCK)
+                asked = datetime.now(UTC)
+                found["clock_fence"], found["hidden_sessions"], now = _one(cursor, _CLOCK)
+                found["offset_at_fence"] = ClockOffset.of(asked, now, datetime.now(UTC))
             found["prepared_transactions"], found["oldest_writer"], name = _one(cursor, _OPEN)
             found["oldest_writer_name"] = name or ""
         return found

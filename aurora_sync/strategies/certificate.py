@@ -16,6 +16,7 @@ from __future__ import annotations
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.increment import Certificate, Finding, Level, Reconciled
 from aurora_sync.relation import Observation
+from aurora_sync.strategies import clock
 from aurora_sync.strategies.base import ReadPlan, Strategy
 
 
@@ -68,4 +69,6 @@ def certify(
         rests_on["outbox"] = f"triggers {value['outbox']}, every key that snapshot {value['snapshot']} sees"
     if value.get("fence"):
         rests_on["fence"] = str(value["fence"])
+    if plan.method == clock.METHOD:
+        rests_on["clocks"] = clock.rests_on(at)
     return Certificate(level, changes, text, rests_on, findings, reconciled)

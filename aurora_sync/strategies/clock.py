@@ -6,8 +6,8 @@ the next run reads ``column >= W``. W comes from the database's clock, never fro
 data can poison it.
 
 That holds only where the database itself writes the column, in every insert and update. Where nothing in
-the catalogue shows that, or a session hides when it began, the run reads by the horizon instead: it finds the
-same rows, at the price of a sequential scan.
+the catalogue shows that, a session hides when it began, or a clock was set since, the run reads by the horizon
+instead: it finds the same rows, at the price of a sequential scan.
 """
 
 from __future__ import annotations
@@ -20,14 +20,19 @@ from psycopg2 import sql
 from aurora_sync import plpgsql
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.increment import Disposition
-from aurora_sync.relation import Observation, SourceTable
+from aurora_sync.relation import ClockOffset, Observation, SourceTable
 from aurora_sync.strategies.base import ReadPlan, Since, or_null, scanning
 
+METHOD = "clock fence"
 TYPES = ("timestamptz", "timestamp", "date")
 
 # Covers clock steps at a failover, rounding of timestamp(0), and the moment between the receipt of a
 # statement and the publication of its xact_start.
 MARGIN = timedelta(seconds=60)
+
+# The most by which the source's clock may have changed against the runner's since the fence was looked up. Half of the
+# margin: the rest is for rounding and late publication. SQL shows no monotonic clock, so the runner's is the witness.
+MOST_STEP = timedelta(seconds=30)
 
 # A column without zone holds the writer's local time, at the earliest 12 hours behind UTC.
 ZONE_SLACK = timedelta(hours=12)
@@ -55,22 +60,30 @@ def plan(config: TableConfig, name: str, table: SourceTable, since: Since | None
         return ReadPlan(None, Disposition.REPLACE, "whole table", objections + remarks)
     fence = _passed(name, table, since, at)
     if objections or fence is None:
-        return ReadPlan(since.horizon_scan(at), Disposition.UPSERT, "horizon scan", scanning(objections))
+        return ReadPlan(
+            since.horizon_scan(at), Disposition.UPSERT, "horizon scan", scanning(objections or _stepped(since, at))
+        )
     where = since.with_new_members(_not_before(fence, name, table), at)
-    return ReadPlan(where, Disposition.UPSERT, "clock fence", remarks, doubts=doubts(config, name, table))
+    return ReadPlan(where, Disposition.UPSERT, METHOD, remarks, doubts=doubts(config, name, table))
 
 
 def advance(
     config: TableConfig, name: str, table: SourceTable, since: Since | None, at: Observation
 ) -> dict[str, object]:
-    fence = None
+    fence = offset = None
     if not _objections(config, name, table, at):
         if not at.prepared_transactions:
             assert at.clock_fence is not None  # looked up for every clock strategy
-            fence = at.clock_fence - MARGIN
-        elif since:
-            fence = _passed(name, table, since, at)
-    return {"column": name, "triggers": table.trigger_version, "fence": fence.isoformat() if fence else None}
+            assert at.offset_at_fence is not None
+            fence, offset = at.clock_fence - MARGIN, at.offset_at_fence
+        elif since and (fence := _passed(name, table, since, at)):
+            offset = _offset_of(since)  # of the moment when that fence was looked up
+    return {
+        "column": name,
+        "triggers": table.trigger_version,
+        "fence": fence.isoformat() if fence else None,
+        "clock_offset": [offset.least, offset.most] if offset else None,
+    }
 
 
 def _not_before(fence: datetime, name: str, table: SourceTable) -> sql.Composable:
@@ -98,7 +111,27 @@ def _passed(name: str, table: SourceTable, since: Since, at: Observation) -> dat
         return None
     if at.snapshot.taken_at < since.watermark.snapshot.taken_at:
         return None  # the clock was set back by more than the time between two runs
+    if _offset_of(since) is None or _stepped(since, at):
+        return None
     return datetime.fromisoformat(value["fence"])
+
+
+def _offset_of(since: Since) -> ClockOffset | None:
+    """When its fence was looked up. Watermarks of earlier releases do not have it."""
+    stored = since.watermark.value.get("clock_offset")
+    return ClockOffset(*stored) if stored else None
+
+
+def _stepped(since: Since, at: Observation) -> tuple[str, ...]:
+    """In words, that the source's clock or the runner's was set since the fence was looked up."""
+    before, now = _offset_of(since), at.offset
+    if before is None or now is None or before.change(now) <= MOST_STEP:
+        return ()
+    return (
+        f"the clock of the source was {before.most:+,.1f} s from the runner's at the run before, and is"
+        f" {now.most:+,.1f} s now: one of the two was set, or another runner's differs; times written meanwhile may be"
+        " below the fence",
+    )
 
 
 def _objections(config: TableConfig, name: str, table: SourceTable, at: Observation) -> tuple[str, ...]:
@@ -162,6 +195,15 @@ def doubts(config: TableConfig, name: str, table: SourceTable) -> tuple[str, ...
                 " ALWAYS TRIGGER for it, or a reconcile would certify it",
             )
     return ()
+
+
+def rests_on(at: Observation) -> str:
+    """What a read by the fence rests on besides the catalogue."""
+    assert at.offset is not None
+    return (
+        f"the clocks of source and runner: the source's is {at.offset.most:+,.3f} s from the runner's, and was at the"
+        f" run before, within {MOST_STEP.total_seconds():.0f} s; a step there and back in between is not seen"
+    )
 
 
 def _remarks(config: TableConfig, name: str, table: SourceTable, at: Observation) -> tuple[str, ...]:

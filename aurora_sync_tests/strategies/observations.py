@@ -11,10 +11,11 @@ from psycopg2.extensions import adapt
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.increment import Column, Snapshot, Token, Watermark
-from aurora_sync.relation import Observation, Sequence, SourceTable, Trigger
+from aurora_sync.relation import ClockOffset, Observation, Sequence, SourceTable, Trigger
 from aurora_sync.strategies.base import Since
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+OFFSET = ClockOffset(0.0, 0.01)
 TOKEN = Token("7000", 1, 18, 16384, "2026-01-01 00:00:00+00", False, 16400, {"16400": 16400})
 
 
@@ -48,7 +49,7 @@ def touched(body: str = "NEW.at := now();", *, base_type: str = "timestamptz", *
 def at(minute: int = 0, *, xmin: int = 1000, xmax: int | None = None, token: Any = None, **values: Any) -> Observation:
     """The source ``minute`` minutes after noon; nobody else is there."""
     now = NOON + timedelta(minutes=minute)
-    defaults: dict[str, Any] = {"clock_fence": now}
+    defaults: dict[str, Any] = {"clock_fence": now, "offset_at_fence": OFFSET, "offset": OFFSET}
     snapshot = Snapshot(xmin, xmin if xmax is None else xmax, now)
     return Observation(snapshot, replace(TOKEN, **(token or {})), **(defaults | values))
 

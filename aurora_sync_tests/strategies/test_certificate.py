@@ -15,8 +15,10 @@ from aurora_sync_tests.strategies.observations import NOON, at, config
 WHERE = sql.SQL("TRUE")
 
 
-def certificate(strategy: str = "xmin", *, seen: Any = None, now: bool = False, **keys: Any) -> Certificate:
-    plan = ReadPlan(WHERE, Disposition.UPSERT, "horizon scan", **keys.pop("plan", {}))
+def certificate(
+    strategy: str = "xmin", *, method: str = "horizon scan", seen: Any = None, now: bool = False, **keys: Any
+) -> Certificate:
+    plan = ReadPlan(WHERE, Disposition.UPSERT, method, **keys.pop("plan", {}))
     reconciled = Reconciled(4, NOON - timedelta(hours=1)) if keys.pop("reconciled", now) else None
     table = config(strategy, **keys)
     return certify(table, strategy_for(strategy), plan, seen or at(), (), {}, reconciled=reconciled, now=now)
@@ -66,3 +68,9 @@ def test_certificate_names_what_it_rests_on() -> None:
     assert rests_on["horizon"] == "1000"
     assert rests_on["snapshot"].startswith("1000:1000 at 2026-06-01 12:00:00")
     assert "system 7000, timeline 1, table oid 16400" in rests_on["token"]
+
+
+def test_read_by_the_clock_fence_rests_on_the_clocks() -> None:
+    by_clock = certificate("timestamp", watermark_col="at", method="clock fence").rests_on
+    assert "the clocks of source and runner: the source's is +0.010 s from the runner's" in by_clock["clocks"]
+    assert "clocks" not in certificate("timestamp", watermark_col="at").rests_on

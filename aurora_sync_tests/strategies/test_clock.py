@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aurora_sync.increment import Disposition
-from aurora_sync.relation import Observation, SourceTable
+from aurora_sync.relation import ClockOffset, Observation, SourceTable
 from aurora_sync.strategies import clock
 from aurora_sync.strategies.base import ReadPlan, Since
 from aurora_sync.strategies.timestamp import Timestamp
@@ -232,6 +232,53 @@ def test_watermark_that_may_not_be_used_is_scanned_around(standing: Since) -> No
     found = plan(standing, at(1))
     assert found.method == "horizon scan"
     assert found.warnings == ()
+
+
+def test_step_of_a_clock_between_two_runs_is_scanned_around_and_named() -> None:
+    """Times written meanwhile are minutes below the fence, and the next run is later by both clocks."""
+    stepped = ClockOffset(-300.0, -299.99)
+    found = plan(after(at()), at(7, offset=stepped))
+    assert found.method == "horizon scan"
+    assert "was +0.0 s from the runner's at the run before, and is -300.0 s now" in found.warnings[0]
+    assert (
+        plan(after(at(), at(7, offset=stepped, offset_at_fence=stepped)), at(9, offset=stepped)).method == "clock fence"
+    )
+    forth = plan(after(at()), at(7, offset=ClockOffset(300.0, 300.01)))
+    assert forth.method == "horizon scan"
+
+
+def test_step_between_the_fence_and_its_snapshot_is_noticed_by_the_next_run() -> None:
+    stepped = ClockOffset(-300.0, -299.99)
+    assert plan(after(at(offset=stepped)), at(7, offset=stepped)).method == "horizon scan"
+
+
+def test_step_that_the_margin_covers_is_not_scanned_around() -> None:
+    assert plan(after(at()), at(7, offset=ClockOffset(-29.0, -28.0))).method == "clock fence"
+    unsure = ClockOffset(-31.0, 1.0)  # the answer took 32 s
+    assert plan(after(at()), at(7, offset=unsure)).method == "horizon scan"
+    assert clock.MOST_STEP < clock.MARGIN
+
+
+def test_fence_that_stands_still_keeps_the_offset_of_its_own_moment() -> None:
+    """Else two steps that are covered one by one add up unseen."""
+    once, twice = ClockOffset(-25.0, -25.0), ClockOffset(-50.0, -50.0)
+    prepared = at(1, prepared_transactions=1, offset=once, offset_at_fence=once)
+    standing = after(at(), prepared)
+    assert standing.watermark.value["fence"] is not None
+    assert plan(standing, at(2, offset=once)).method == "clock fence"
+    assert plan(standing, at(2, offset=twice)).method == "horizon scan"
+    gone = at(2, prepared_transactions=1, offset=twice, offset_at_fence=twice)
+    assert after(at(), prepared, gone).watermark.value["fence"] is None
+
+
+def test_watermark_without_an_offset_costs_one_scan() -> None:
+    """Earlier releases wrote such."""
+    value = {name: part for name, part in after(at()).watermark.value.items() if name != "clock_offset"}
+    old = since("timestamp", value, at())
+    assert (plan(old, at(1)).method, plan(old, at(1)).warnings) == ("horizon scan", ())
+    standing = since("timestamp", STRATEGY.advance(CONFIG, TABLE, old, at(1)), at(1))
+    assert plan(standing, at(2)).method == "clock fence"
+    assert STRATEGY.advance(CONFIG, TABLE, old, at(1, prepared_transactions=1))["fence"] is None
 
 
 def test_column_without_zone_reads_twelve_hours_again() -> None:
