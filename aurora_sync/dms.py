@@ -25,7 +25,7 @@ from functools import partial
 
 from aurora_sync import dms_files, sync
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.dms_columns import NULL, OP, SEQUENCE
+from aurora_sync.dms_columns import BEFORE, NULL, OP, SEQUENCE
 from aurora_sync.dms_files import File
 from aurora_sync.errors import ConfigError, Kind, SourceError
 from aurora_sync.increment import Consumed, Manifest, Part, Receipt, TakenFile
@@ -207,7 +207,14 @@ def _copy_files(table: _Table, session: Session, layout: Layout, files: list[Fil
 
 
 def _net_changes(table: _Table, session: Session, layout: Layout, of_load: int) -> tuple[Part, ...]:
-    ((no_operation, no_sequence, partial_rows, oldest, _),) = session.query(statements.survey(layout))
+    ((null, no_operation, no_sequence, partial_rows, oldest),) = session.query(statements.survey(layout))
+    if null is not None:
+        raise ConfigError(
+            f"the DMS task writes {null!r} for NULL, which a text may be too; expected {NULL!r}",
+            where=table.config.qualified_name,
+            hint=f"set CsvNullValue of the endpoint's S3Settings to {NULL}, as `aurora-sync cdc dms` prints it, and"
+            " load the table again",
+        )
     if no_operation or no_sequence > of_load:
         raise SourceError(
             f"{no_operation} rows have no I, U or D in {OP}, and {max(0, no_sequence - of_load)} changes no {SEQUENCE}"
@@ -238,7 +245,8 @@ def _bounded(files: list[File]) -> list[File]:
 def _lacking(table: _Table, file: File) -> list[str]:
     if table.config.cdc_path:
         return []
-    return dms_files.lacking(table.store, file, [column.name for column in table.plan.columns])
+    old_keys = [BEFORE + name for name in table.plan.key if BEFORE + name in table.fields]
+    return dms_files.lacking(table.store, file, [column.name for column in table.plan.columns], old_keys)
 
 
 def _fields(table: _Table, wanted: list[File], loaded: bool) -> str:

@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.dms_columns import BEFORE, OP, SEQUENCE, TIMESTAMP
-from aurora_sync.errors import SourceError
+from aurora_sync.errors import ConfigError, SourceError
 from aurora_sync.increment import TakenFile
 from aurora_sync.relation import SourceTable
 from aurora_sync.stage.store import Store, Stored
@@ -103,10 +103,11 @@ def superseded(files: Sequence[File], scanned_at: datetime | None) -> list[File]
     ]
 
 
-def lacking(store: Store, file: File, columns: Iterable[str]) -> list[str]:
+def lacking(store: Store, file: File, columns: Iterable[str], old_keys: Iterable[str]) -> list[str]:
     """Which of these columns a CSV file has not. Of Parquet, whose columns stand at its end, none is named.
 
-    Raises SourceError where the file does not begin with the names of its columns, or lacks those of the task.
+    ``old_keys`` are the columns that must have the old key in a file of changes. Raises ConfigError where the first
+    line shows that the task has other settings than those that advisor/dms.py makes.
     """
     if ".parquet" in file.name:
         return []
@@ -114,10 +115,26 @@ def lacking(store: Store, file: File, columns: Iterable[str]) -> list[str]:
     if file.name.endswith(".gz"):
         head = zlib.decompressobj(wbits=31).decompress(head, _HEADER_BYTES)
     names = next(csv.reader([head.decode("utf-8", "replace").partition("\n")[0].rstrip("\r")]), [])
-    if missing := [name for name in (OP, SEQUENCE, TIMESTAMP) if name not in names]:
-        raise SourceError(
-            f"its first line has no {', '.join(missing)}, but {', '.join(names)[:200]!r}",
+    if problems := _other_settings(names, old_keys if file.load is None else ()):
+        raise ConfigError(
+            [f"{problem}; its first line is {', '.join(names)[:200]!r}" for problem in problems],
             where=store.uri(file.stored.key),
             hint="set up endpoint and task as `aurora-sync cdc dms` prints them, and load the table again",
         )
     return [name for name in columns if name not in names]
+
+
+def _other_settings(names: Sequence[str], old_keys: Iterable[str]) -> list[str]:
+    """The settings that differ, as the names in a file's first line show."""
+    if len(names) == 1 and re.search(rf"\b{OP}\b", names[0]):
+        return ["CsvDelimiter is not ','"]
+    if not {OP, SEQUENCE, TIMESTAMP} & set(names):
+        return ["AddColumnName is not true"]
+    problems = [] if OP in names else ["IncludeOpForFullLoad is not true"]
+    if TIMESTAMP not in names:
+        problems.append(f"TimestampColumnName is not {TIMESTAMP}")
+    if SEQUENCE not in names:
+        problems.append(f"the table mappings have no rule add-column for {SEQUENCE}")
+    if missing := [name for name in old_keys if name not in names]:
+        problems.append(f"the table mappings have no rule add-before-image-columns for {', '.join(missing)}")
+    return problems

@@ -53,11 +53,12 @@ def pick(layout: Layout, table: tuple[str, str], fields: Sequence[str]) -> str:
     operation, table and schema. Where another number of them is found, the row has no change sequence."""
     places = {name: f"C{place}" for place, name in enumerate(fields, 4)}
     sequence, beyond = places[SEQUENCE], f"C{len(fields) + 4}"
-    is_sequence = f"LENGTH({sequence}) = {_DIGITS} AND TRANSLATE({sequence}, '0123456789', '') = ''"
+    is_sequence = f"LENGTH({sequence}) = {_DIGITS} AND {_is_number(sequence)}"
     wanted = {column.source.name: places[column.source.name] for column in layout.columns}
-    if len(layout.key) == 1:  # the order of several is not documented
-        before = BEFORE + layout.key[0].source.name
-        wanted |= {before: places[before]} if before in places else {}
+    for before in [BEFORE + column.source.name for column in layout.key if BEFORE + column.source.name in places]:
+        # The order of several is not documented; an INSERT has NULL in all of them.
+        place = places[before]
+        wanted[before] = place if len(layout.key) == 1 else f"CASE WHEN C1 = 'I' THEN {place} END"
     wanted |= {OP: "C1", SEQUENCE: f"CASE WHEN {is_sequence} AND {beyond} IS NULL THEN {sequence} END"}
     schema, name = table
     return (
@@ -68,14 +69,19 @@ def pick(layout: Layout, table: tuple[str, str], fields: Sequence[str]) -> str:
 
 
 def survey(layout: Layout) -> str:
-    """Rows without an operation that we know, rows without a change sequence, rows that lack values, the oldest and the
-    newest time of a change."""
+    """What the task writes for NULL, where it is a text; rows without an operation that we know, rows without a change
+    sequence, rows that lack values, and the oldest time of a change.
+
+    No row but an update has an old key, and no row of a full load has a change sequence: a text there stands for NULL.
+    """
+    texts = [f"NULLIF(r.{identifier(BEFORE + column.source.name)}, '{UNCHANGED}')" for column in layout.key]
+    texts.append(f"CASE WHEN NOT {_is_number(f'r.{_SEQ}')} THEN r.{_SEQ} END")
     lacks = " OR ".join(f"{_raw(column)} {_IS_UNCHANGED}" for column in layout.columns)
     return (
-        f"SELECT COUNT(CASE WHEN {_OP} IN ('I', 'U', 'D') THEN NULL ELSE 1 END),"
+        f"SELECT MIN(CASE WHEN r.{_OP} = 'I' THEN COALESCE({', '.join(texts)}) END),"
+        f" COUNT(CASE WHEN {_OP} IN ('I', 'U', 'D') THEN NULL ELSE 1 END),"
         f" COUNT(CASE WHEN COALESCE({_SEQ}, '') = '' THEN 1 END), COUNT(CASE WHEN {lacks} THEN 1 END),"
-        f" MIN(CASE WHEN {_SEQ} <> '' THEN {_TIME} END), MAX(CASE WHEN {_SEQ} <> '' THEN {_TIME} END)"
-        f" FROM {raw_table(layout).sql}"
+        f" MIN(CASE WHEN {_SEQ} <> '' THEN {_TIME} END) FROM {raw_table(layout).sql} AS r"
     )
 
 
@@ -180,6 +186,11 @@ def _text(column: TargetColumn, value: str) -> str:
         zone = f"SUBSTR({value}, 20)"  # behind the seconds
         return f"CASE WHEN {zone} LIKE '%+%' OR {zone} LIKE '%-%' THEN {value} ELSE {value} || '+00' END"
     return value
+
+
+def _is_number(value: str) -> str:
+    """Whether a text has nothing but digits; so has an empty one."""
+    return f"TRANSLATE({value}, '0123456789', '') = ''"
 
 
 def _raw(column: TargetColumn) -> str:

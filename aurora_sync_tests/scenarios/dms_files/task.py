@@ -40,6 +40,7 @@ class Task:
     form: str = "csv"  # csv, csv.gz, parquet
     cuts: int = 1000
     cdc_path: str | None = None  # where transactions are preserved
+    null: str = NULL  # CsvNullValue
     dice: random.Random = field(default_factory=lambda: random.Random(1))
     name: str = field(default_factory=lambda: f"dms_{uuid.uuid4().hex[:12]}")
 
@@ -135,7 +136,7 @@ class Task:
     def _csv(self, rows: Iterable[list[str | None]]) -> bytes:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerows([[NULL if value is None else value for value in row] for row in rows])
+        writer.writerows([[self.null if value is None else value for value in row] for row in rows])
         body = text.getvalue().encode()
         return gzip.compress(body) if self.form == "csv.gz" else body
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -10,13 +11,15 @@ from typing import Any
 import pytest
 
 from aurora_sync import dms_files
-from aurora_sync.errors import ConfigError, SourceError, StageError
+from aurora_sync.dms_columns import SEQUENCE, TIMESTAMP
+from aurora_sync.errors import AuroraSyncError, ConfigError, SourceError, StageError
 from aurora_sync.orchestration.change_sensor import stream_marks
 from aurora_sync_tests.scenarios.dms_files.conftest import run, table_of
 from aurora_sync_tests.scenarios.dms_files.task import Task
 from aurora_sync_tests.scenarios.world import World, config
 
 MakeTask = Callable[..., Task]
+MORE = ["dms_before_id", TIMESTAMP, SEQUENCE]  # columns that the task adds
 CREATE = (
     "CREATE TABLE t (id int PRIMARY KEY, v text, doc text)",
     "ALTER TABLE t ALTER doc SET STORAGE EXTERNAL",
@@ -207,16 +210,70 @@ def test_a_table_whose_load_has_not_come_is_a_clear_error(world: World, task_of:
         run(table_of(task), world)
 
 
+@pytest.mark.parametrize("null", ["NULL", "", "\\N"])
+@pytest.mark.parametrize("cdc_path", [None, "cdc"])
+def test_a_task_that_writes_null_as_a_text_is_refused(
+    world: World, task_of: MakeTask, null: str, cdc_path: str | None
+) -> None:
+    """CsvNullValue is seen where a value must be NULL: an INSERT has no old key."""
+    world.execute("CREATE TABLE t (a int, b text, v text, n numeric(9,2), PRIMARY KEY (a, b))")
+    task = task_of(columns="a b v n", key="a b", null=null, cdc_path=cdc_path)
+    table = table_of(task)
+    world.execute("INSERT INTO t VALUES (1, 'x', NULL, NULL)")
+    task.load()
+    if cdc_path:
+        run(table, world)  # a scan: the full load is not copied
+        world.execute("INSERT INTO t VALUES (2, 'y', NULL, NULL)")
+        task.write()
+    with pytest.raises(ConfigError, match=f"{re.escape(repr(null))} for NULL.*CsvNullValue of the endpoint"):
+        run(table, world)
+    if cdc_path:
+        assert world.query("SELECT COUNT(*) FROM PUBLIC.T") == [(1,)]
+
+
+def test_a_null_is_seen_in_a_full_load_without_old_keys(world: World, task_of: MakeTask) -> None:
+    """What has no change sequence there has what the task writes for NULL."""
+    world.execute(*CREATE)
+    task = task_of(null="NULL")
+    rows = [["I", "1", None, "d", "2026-01-01 00:00:00", None]]
+    body = task._csv([[name for name in task.header if not name.startswith("dms_before_")], *rows])
+    task.store.put_new(f"{task.store.prefix}public/t/LOAD00000001.csv", body)
+    with pytest.raises(ConfigError, match=r"'NULL' for NULL.*CsvNullValue"):
+        run(table_of(task), world)
+
+
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"header": ["Op", "id", "v", "doc"]}, "its first line has no dms_change_seq, dms_timestamp"),
+        ({"header": ["99", "x", "v", "doc"]}, "AddColumnName is not true"),
+        ({"header": ["Op|id|v|doc"]}, "CsvDelimiter is not ','"),
+        ({"header": ["id", *MORE]}, "IncludeOpForFullLoad is not true"),
+        ({"header": ["Op", "id", *MORE[:2]]}, f"no rule add-column for {MORE[2]}"),
+        ({"header": ["Op", "id", *MORE[:1], *MORE[2:]]}, f"TimestampColumnName is not {MORE[1]}"),
+        ({"header": ["Op", "id", *MORE[1:]]}, "no rule add-before-image-columns"),
+    ],
+)
+def test_files_of_a_task_with_other_settings_are_refused_by_their_name(
+    world: World, task_of: MakeTask, change: dict[str, Any], what: str
+) -> None:
+    refuse_and_go_on(world, task_of, change, what, ConfigError)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
         ({"name": "part-0001.csv"}, "found part-0001.csv"),
         ({"operation": "X"}, "1 rows have no I, U or D in Op"),
     ],
 )
 def test_files_of_another_form_are_refused_and_nothing_is_lost(
     world: World, task_of: MakeTask, change: dict[str, Any], what: str
+) -> None:
+    refuse_and_go_on(world, task_of, change, what, SourceError)
+
+
+def refuse_and_go_on(
+    world: World, task_of: MakeTask, change: dict[str, Any], what: str, error: type[AuroraSyncError]
 ) -> None:
     world.execute(*CREATE)
     task = task_of()
@@ -227,7 +284,7 @@ def test_files_of_another_form_are_refused_and_nothing_is_lost(
     row = ["X" if "operation" in change else "I", "99", "v", "d", "", "2026-01-01 00:00:00", "1" * 35]
     key = f"{task.store.prefix}public/t/{name}"
     task.store.put_new(key, f"{','.join(header)}\n{','.join(row)}\n".encode())
-    with pytest.raises(SourceError, match=what):
+    with pytest.raises(error, match=what):
         run(table, world)
     task.store.delete([key])
     world.execute("INSERT INTO t VALUES (50, 'x', 'x')")
