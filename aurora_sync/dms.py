@@ -150,12 +150,13 @@ def _copy(table: _Table, places: Places, session: Session, layout: Layout) -> Ma
     sync_log.prepare_taken(session, places.log_schema)
     ledger = sync_log.taken(session, layout.target, table.position.since, places.log_schema)
     new = [file for file in table.files if file.id not in ledger]
-    late = {file.id for file in dms_files.superseded(table.files, table.scanned_at)}
+    superseded = {file.id for file in dms_files.superseded(table.files, table.scanned_at)}
     chosen = _bounded(new)
-    timely = [file for file in chosen if file.id not in late]
+    timely = [file for file in chosen if file.id not in superseded]
     wanted = [file for file in timely if file.load is None or not table.config.cdc_path]
     loaded = any(file.load is not None for file in timely)
     rescan = _what_files_do_not_say(table, new, loaded, ledger)
+    dms_files.assert_whole(table.store, wanted)
     fields = _fields(table, wanted, loaded)
     lacking = sorted({name for file in wanted for name in _lacking(table, file)})
     if lacking:
@@ -163,11 +164,14 @@ def _copy(table: _Table, places: Places, session: Session, layout: Layout) -> Ma
             rescan or f"files lack {', '.join(lacking)}: they are older than the column, or the mapping leaves it out"
         )
     parts: tuple[Part, ...] = (Part(),)
+    sequence = table.position.sequence
     if wanted:
         session.query(statements.create_raw(layout))
         try:
             of_load = _copy_files(table, session, layout, wanted)
-            parts = _net_changes(table, session, layout, of_load)
+            sequence, late = _checked(table, session, layout, of_load)
+            rescan = rescan or late
+            parts = _net_changes(session, layout)
         finally:
             session.query(drop_table(statements.raw_table(layout)))
     ((rows,),) = session.query(f"SELECT COUNT(*) FROM {layout.staging.sql}")  # noqa: S608
@@ -175,7 +179,8 @@ def _copy(table: _Table, places: Places, session: Session, layout: Layout) -> Ma
         table.warnings.append(f"the next run scans the table: {rescan}")
     loads = sum(file.load is not None for file in table.files)
     digest = dms_files.digest(table.files) if len(chosen) == len(new) else ""
-    table.reach(FilesPosition(table.position.folder, table.position.since, digest, loads, rescan, fields))
+    position = table.position
+    table.reach(FilesPosition(position.folder, position.since, digest, loads, rescan, fields, sequence))
     table.manifest = table.manifest_of(
         prefix=table.prefix,
         parts=parts,
@@ -206,8 +211,13 @@ def _copy_files(table: _Table, session: Session, layout: Layout, files: list[Fil
     return of_load
 
 
-def _net_changes(table: _Table, session: Session, layout: Layout, of_load: int) -> tuple[Part, ...]:
-    ((null, no_operation, no_sequence, partial_rows, oldest),) = session.query(statements.survey(layout))
+def _checked(table: _Table, session: Session, layout: Layout, of_load: int) -> tuple[str, str]:
+    """Look at the raw table. Returns the newest change sequence that the target has behind this run, and why the next
+    run must scan the table.
+
+    Changes that are older than what was taken before are left out: they would set rows back.
+    """
+    ((null, no_operation, no_sequence, oldest, newest),) = session.query(statements.survey(layout))
     if null is not None:
         raise ConfigError(
             f"the DMS task writes {null!r} for NULL, which a text may be too; expected {NULL!r}",
@@ -225,6 +235,14 @@ def _net_changes(table: _Table, session: Session, layout: Layout, of_load: int) 
         )
     if oldest:
         table.oldest = datetime.fromisoformat(oldest).replace(tzinfo=UTC)
+    taken = table.position.sequence
+    late = session.modify(statements.drop_older(layout), (taken,)) if taken else 0
+    why = f"{late} changes came late, older than the change {taken} that was taken before" if late else ""
+    return max(taken, newest or ""), why
+
+
+def _net_changes(session: Session, layout: Layout) -> tuple[Part, ...]:
+    ((partial_rows,),) = session.query(statements.count_partial(layout))
     stage = statements.stage_partial if partial_rows else statements.stage_whole
     session.modify(stage(layout))
     found = {int(number): int(count) for number, count in session.query(statements.count_parts(layout))}

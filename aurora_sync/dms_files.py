@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.dms_columns import BEFORE, OP, SEQUENCE, TIMESTAMP
-from aurora_sync.errors import ConfigError, SourceError
+from aurora_sync.errors import ConfigError, Kind, SourceError
 from aurora_sync.increment import TakenFile
 from aurora_sync.relation import SourceTable
 from aurora_sync.stage.store import Store, Stored
@@ -113,7 +113,7 @@ def lacking(store: Store, file: File, columns: Iterable[str], old_keys: Iterable
         return []
     head = store.head(file.stored.key, _HEADER_BYTES)
     if file.name.endswith(".gz"):
-        head = zlib.decompressobj(wbits=31).decompress(head, _HEADER_BYTES)
+        head = _unpacked(store, file, head)
     names = next(csv.reader([head.decode("utf-8", "replace").partition("\n")[0].rstrip("\r")]), [])
     if problems := _other_settings(names, old_keys if file.load is None else ()):
         raise ConfigError(
@@ -122,6 +122,35 @@ def lacking(store: Store, file: File, columns: Iterable[str], old_keys: Iterable
             hint="set up endpoint and task as `aurora-sync cdc dms` prints them, and load the table again",
         )
     return [name for name in columns if name not in names]
+
+
+def assert_whole(store: Store, files: Iterable[File]) -> None:
+    """Raises SourceError on a file without a byte: not even an empty table has one."""
+    for file in files:
+        if not file.stored.bytes:
+            raise _not_whole(store, file, "it has 0 bytes")
+
+
+def _unpacked(store: Store, file: File, head: bytes) -> bytes:
+    """The beginning of what a file has, of its first bytes. Raises SourceError where they show that it is cut off."""
+    gzip = zlib.decompressobj(wbits=31)
+    try:
+        unpacked = gzip.decompress(head, _HEADER_BYTES)
+    except zlib.error as error:
+        raise _not_whole(store, file, str(error)) from error
+    if len(head) == file.stored.bytes and not (gzip.eof or gzip.unconsumed_tail):
+        raise _not_whole(store, file, f"its gzip stream does not end within its {file.stored.bytes:,} bytes")
+    return unpacked
+
+
+def _not_whole(store: Store, file: File, what: str) -> SourceError:
+    return SourceError(
+        f"the file is not whole: {what}",
+        where=store.uri(file.stored.key),
+        hint="nothing of this run was taken; run again when the task has written the file, or let the task load the"
+        " table again",
+        kind=Kind.REFUSED,
+    )
 
 
 def _other_settings(names: Sequence[str], old_keys: Iterable[str]) -> list[str]:

@@ -44,6 +44,9 @@ class Position(Protocol):
     @property
     def bound(self) -> str: ...
 
+    @property
+    def gap(self) -> str: ...
+
     def to_value(self) -> dict[str, Any]: ...
 
 
@@ -234,8 +237,10 @@ def where_to_stream_from(
 
 
 def plan_of_stream(config: TableConfig, plan: Plan, state: State, position: Position) -> Plan:
-    """The plan of a scan as that of a stream which is applied as far as the position."""
-    read = ReadPlan(None, Disposition.CHANGES, position.method, bound=position.bound)
+    """The plan of a scan as that of a stream which is applied as far as the position. With a gap, of which the next
+    run makes a scan, nothing is certified."""
+    doubts = (position.gap,) if position.gap else ()
+    read = ReadPlan(None, Disposition.CHANGES, position.method, bound=position.bound, doubts=doubts)
     value = position.to_value()
     return dataclasses.replace(
         plan,

@@ -22,7 +22,8 @@ _GO_ON = {"long transaction", "restart", "table renamed"}
 @dataclass(frozen=True)
 class FilesPosition:
     """The target has every file of the folder that runs after ``since`` have in the ledger; when all were, the listing
-    had this ``digest``, and so many files of the full load. ``rescan`` says what they did not tell."""
+    had this ``digest``, and so many files of the full load. ``rescan`` says what they did not tell, ``sequence`` is
+    that of the newest change."""
 
     folder: str
     since: int
@@ -30,10 +31,15 @@ class FilesPosition:
     loads: int = 0
     rescan: str = ""
     fields: str = ""  # digest of the names of what rows without a header have
+    sequence: str = ""  # an earlier release did not write it: the next change is then the first
 
     @property
     def method(self) -> str:
         return f"files of {self.folder}"
+
+    @property
+    def gap(self) -> str:
+        return self.rescan
 
     @property
     def bound(self) -> str:

@@ -70,19 +70,29 @@ def pick(layout: Layout, table: tuple[str, str], fields: Sequence[str]) -> str:
 
 def survey(layout: Layout) -> str:
     """What the task writes for NULL, where it is a text; rows without an operation that we know, rows without a change
-    sequence, rows that lack values, and the oldest time of a change.
+    sequence, the oldest time of a change, and the newest change sequence.
 
     No row but an update has an old key, and no row of a full load has a change sequence: a text there stands for NULL.
     """
     texts = [f"NULLIF(r.{identifier(BEFORE + column.source.name)}, '{UNCHANGED}')" for column in layout.key]
     texts.append(f"CASE WHEN NOT {_is_number(f'r.{_SEQ}')} THEN r.{_SEQ} END")
-    lacks = " OR ".join(f"{_raw(column)} {_IS_UNCHANGED}" for column in layout.columns)
     return (
         f"SELECT MIN(CASE WHEN r.{_OP} = 'I' THEN COALESCE({', '.join(texts)}) END),"
         f" COUNT(CASE WHEN {_OP} IN ('I', 'U', 'D') THEN NULL ELSE 1 END),"
-        f" COUNT(CASE WHEN COALESCE({_SEQ}, '') = '' THEN 1 END), COUNT(CASE WHEN {lacks} THEN 1 END),"
-        f" MIN(CASE WHEN {_SEQ} <> '' THEN {_TIME} END) FROM {raw_table(layout).sql} AS r"
+        f" COUNT(CASE WHEN COALESCE({_SEQ}, '') = '' THEN 1 END),"
+        f" MIN(CASE WHEN {_SEQ} <> '' THEN {_TIME} END), MAX(NULLIF({_SEQ}, '')) FROM {raw_table(layout).sql} AS r"
     )
+
+
+def drop_older(layout: Layout) -> str:
+    """Remove changes that are older than a change sequence, the parameter."""
+    return f"DELETE FROM {raw_table(layout).sql} WHERE {_SEQ} <> '' AND {_SEQ} < ?"
+
+
+def count_partial(layout: Layout) -> str:
+    """Rows that lack values."""
+    lacks = " OR ".join(f"{_raw(column)} {_IS_UNCHANGED}" for column in layout.columns)
+    return f"SELECT COUNT(CASE WHEN {lacks} THEN 1 END) FROM {raw_table(layout).sql}"
 
 
 def stage_whole(layout: Layout) -> str:

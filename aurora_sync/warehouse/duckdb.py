@@ -14,6 +14,7 @@ import re
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -162,11 +163,12 @@ class DuckDBSession(Session):
                     rows, parameters = "read_parquet(?)", [str(path)]
                 else:
                     rows, parameters = _READ_OTHERS_CSV, [str(path), null]
-                found = [name for name, *_ in self._run(f"DESCRIBE SELECT * FROM {rows}", parameters)]  # noqa: S608
-                names = [identifier(name) for name in wanted if name in found]
-                texts = ", ".join(f"CAST({name} AS VARCHAR)" for name in names)
-                copy = f"INSERT INTO {raw_table} ({', '.join(names)}) SELECT {texts} FROM {rows}"  # noqa: S608
-                loaded += self._run(copy, parameters)[0][0]
+                with _reading(file):
+                    found = [name for name, *_ in self._run(f"DESCRIBE SELECT * FROM {rows}", parameters)]  # noqa: S608
+                    names = [identifier(name) for name in wanted if name in found]
+                    texts = ", ".join(f"CAST({name} AS VARCHAR)" for name in names)
+                    copy = f"INSERT INTO {raw_table} ({', '.join(names)}) SELECT {texts} FROM {rows}"  # noqa: S608
+                    loaded += self._run(copy, parameters)[0][0]
                 path.unlink()
         return loaded
 
@@ -178,8 +180,9 @@ class DuckDBSession(Session):
             for file in files:
                 path, even = Path(temporary) / file.key.rpartition("/")[2], Path(temporary) / "even"
                 folder.download(file.key, path)
-                _even(path, even, width, null)
-                loaded += self._run(copy, [str(even), null])[0][0]
+                with _reading(file):
+                    _even(path, even, width, null)
+                    loaded += self._run(copy, [str(even), null])[0][0]
                 path.unlink()
         return loaded
 
@@ -259,8 +262,22 @@ def _even(path: Path, even: Path, width: int, null: str) -> None:
         rows = csv.reader(source, strict=True)
         try:
             csv.writer(target, lineterminator="\n").writerows((row + [null] * width)[:width] for row in rows)
-        except (csv.Error, ValueError) as error:
-            raise WarehouseError(f"{path.name}, line {rows.line_num}: {error}", kind=Kind.REFUSED) from error
+        except (csv.Error, ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise WarehouseError(f"line {rows.line_num}: {error}", kind=Kind.REFUSED) from error
+
+
+@contextmanager
+def _reading(file: TakenFile) -> Iterator[None]:
+    """Errors name the file of others. They are none of ours that come whole when they are read again."""
+    try:
+        yield
+    except WarehouseError as error:
+        raise WarehouseError(
+            f"the file is malformed, or not whole: {error.what}",
+            where=file.key,
+            hint="nothing of this run was taken; run again when the file is whole, or have it written again",
+            kind=Kind.REFUSED,
+        ) from error
 
 
 def _error(error: duckdb.Error, where: str, doing: str = "") -> WarehouseError:

@@ -48,6 +48,7 @@ class Task:
         self.store = Store(self.world.places.stage.store.bucket, f"{self.name}/")
         self.changes: list[list[str | None]] = []  # since the beginning, as rows of files
         self._numbers, self._files, self._loads = itertools.count(1), itertools.count(1), 0
+        self._newest = ""
         self._relation: Relation | None = None
         self._began: Begin | None = None
         self._pending: list[list[str | None]] = []
@@ -182,7 +183,9 @@ class Task:
         if operation != "U":
             old = [None] * len(self.key)
         at = self._began.committed_at
-        sequence = f"{at:%Y%m%d%H%M%S}{at.microsecond // 10_000:02}{next(self._numbers):019}"
+        # Commit times need not be in the order of commits; the sequence is.
+        self._newest = max(self._newest, f"{at:%Y%m%d%H%M%S}{at.microsecond // 10_000:02}")
+        sequence = f"{self._newest}{next(self._numbers):019}"
         moment = at.replace(tzinfo=None).isoformat(" ", "microseconds")
         row = [operation, *(texts.get(name) for name in self.columns), *old, moment, sequence]
         self.changes.append(row)

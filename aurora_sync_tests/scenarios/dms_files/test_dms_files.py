@@ -12,8 +12,10 @@ import pytest
 
 from aurora_sync import dms_files
 from aurora_sync.dms_columns import SEQUENCE, TIMESTAMP
-from aurora_sync.errors import AuroraSyncError, ConfigError, SourceError, StageError
+from aurora_sync.errors import AuroraSyncError, ConfigError, Kind, SourceError, StageError
+from aurora_sync.increment import Level
 from aurora_sync.orchestration.change_sensor import stream_marks
+from aurora_sync.strategies.dms import FilesPosition
 from aurora_sync_tests.scenarios.dms_files.conftest import run, table_of
 from aurora_sync_tests.scenarios.dms_files.task import Task
 from aurora_sync_tests.scenarios.world import World, config
@@ -200,6 +202,91 @@ def test_more_files_than_one_increment_takes_are_left_to_the_next(
         behind.append(receipt.consumed.behind)
     assert behind[-1] == 0
     assert len(behind) == 3
+    world.assert_equal(table)
+
+
+@pytest.mark.parametrize("cdc_path", [None, "cdc"])
+def test_a_file_that_comes_late_sets_no_row_back(world: World, task_of: MakeTask, cdc_path: str | None) -> None:
+    """Its changes are older than those that were taken: the table is scanned, once."""
+    world.execute(*CREATE)
+    task = task_of(cdc_path=cdc_path)
+    table = table_of(task)
+    task.load()
+    run(table, world)
+    world.execute("UPDATE t SET v = 'old' WHERE id = 1", "DELETE FROM t WHERE id = 2", "DELETE FROM t WHERE id = 3")
+    task.write()
+    (late,) = [key for key in task.store.list(task.store.prefix) if "LOAD" not in key]
+    body = task.store.get(late)
+    assert body is not None
+    task.store.delete([late])
+    world.execute("UPDATE t SET v = 'new' WHERE id = 1", "INSERT INTO t VALUES (2, 'again', 'd')")
+    task.write()
+    run(table, world)
+    if cdc_path:
+        run(table, world)  # within ten minutes of a scan the load leads to another one
+    task.store.put_new(late, body)
+    world.execute("INSERT INTO t VALUES (31, 'timely', 'd')")
+    task.write()
+    receipt = run(table, world)
+    assert "3 changes came late" in receipt.warnings[-1]
+    assert receipt.certificate.level is Level.UNCERTIFIED
+    found = dict(world.query("SELECT ID, V FROM PUBLIC.T"))
+    assert (found[1], found[2], found[31]) == ("new", "again", "timely")
+    scan = run(table, world)
+    assert "came late" in scan.warnings[0]
+    world.assert_equal(table)
+    world.execute("UPDATE t SET v = 'on' WHERE id = 1")
+    task.write()
+    assert run(table, world).method.startswith("files")
+    world.assert_equal(table)
+    assert not run(table, world).changed
+
+
+def test_a_position_of_an_earlier_release_is_read() -> None:
+    old: dict[str, Any] = {"folder": "f", "since": 3, "digest": "d", "loads": 1, "rescan": "", "fields": ""}
+    assert FilesPosition(**old).sequence == ""
+
+
+@pytest.mark.parametrize("cdc_path", [None, "cdc"])
+@pytest.mark.parametrize(
+    ("form", "cut"),
+    [
+        *(("csv", 0), ("csv.gz", 0), ("csv.gz", 7), ("csv.gz", 30), ("csv.gz", -4), ("csv.gz", -300)),
+        *(("parquet", 0), ("parquet", -9)),
+    ],
+)
+def test_a_file_that_is_not_whole_is_named_and_taken_once_it_is(
+    world: World, task_of: MakeTask, form: str, cut: int, cdc_path: str | None
+) -> None:
+    if cdc_path and form == "parquet":
+        pytest.skip("transaction folders are CSV")
+    world.execute(*CREATE)
+    task = task_of(form=form, cdc_path=cdc_path)
+    table = table_of(task)
+    task.load()
+    run(table, world)
+    before = world.query("SELECT * FROM PUBLIC.T ORDER BY ID")
+    world.execute(
+        "UPDATE t SET v = 'whole' WHERE id = 1",
+        "INSERT INTO t SELECT g, md5(g::text), md5(g::text) FROM generate_series(100, 4000) g",
+    )
+    task.write()
+    keys = [key for key in task.store.list(task.store.prefix) if "LOAD" not in key]
+    for key in keys:
+        body = task.store.get(key)
+        assert body is not None
+        task.store.delete([key])
+        task.store.put_new(key, body[:cut])
+        with pytest.raises(AuroraSyncError, match=f"{re.escape(key)}.*not whole.*run again") as raised:
+            run(table, world)
+        assert raised.value.kind is Kind.REFUSED
+        assert world.query("SELECT * FROM PUBLIC.T ORDER BY ID") == before
+        task.store.delete([key])
+        task.store.put_new(key, body)
+        break
+    run(table, world)
+    if cdc_path:
+        run(table, world)
     world.assert_equal(table)
 
 
