@@ -199,22 +199,22 @@ def follow(
     places: Places,
     on_receipt: Callable[[Receipt], object],
     look: Callable[[TableConfig, Places, bool], T | str],
-    read: Callable[[T, Places], Receipt],
+    read: Callable[[T, Places], Receipt | str],
     *,
     lying: Callable[[], tuple[TakenFile, ...]] = tuple,
     **options: Any,
 ) -> None:
-    """Bring one table up to date: by ``read``, or by a scan where ``look`` says why. ``look`` is told whether it may
-    trust a hint; ``lying`` lists the files that lie there before a scan begins, and whose changes it therefore has;
-    ``options`` are those of sync.run."""
+    """Bring one table up to date: by ``read``, or by a scan where ``look`` or ``read`` says why. ``look`` is told
+    whether it may trust a hint; ``lying`` lists the files that lie there before a scan begins, and whose changes it
+    therefore has; ``options`` are those of sync.run."""
 
     def once(changed: set[str], trust_hint: bool) -> None:
         full = config.qualified_name in changed
         found = "its target was changed" if full else look(config, places, trust_hint)
-        if isinstance(found, str):
-            on_receipt(scanned(sync.run(config, places, full=full, taken=lying(), **options), found))
-        else:
-            on_receipt(read(found, places))
+        done = found if isinstance(found, str) else read(found, places)
+        if isinstance(done, str):
+            done = scanned(sync.run(config, places, full=full, taken=lying(), **options), done)
+        on_receipt(done)
 
     starting_again(once, config.qualified_name)
 

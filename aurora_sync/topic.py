@@ -28,7 +28,9 @@ from aurora_sync.source import publication, slot
 from aurora_sync.source.connection import connect
 from aurora_sync.source.copy_out import Progress
 from aurora_sync.source.debezium_values import Modes
+from aurora_sync.source.partitions import Order
 from aurora_sync.source.role_settings import has_settings
+from aurora_sync.source.topic import Topic
 from aurora_sync.source.topic_feed import TopicFeed
 from aurora_sync.stopwatch import Stopwatch
 from aurora_sync.strategies.debezium import TopicPosition
@@ -90,14 +92,18 @@ def _modes(connector: Connector, places: Places, token: Token) -> Modes:
         )
 
 
-def _read(table: _Table, places: Places) -> Receipt:
+def _read(table: _Table, places: Places) -> Receipt | str:
+    """Apply the topic, or say why the table must be scanned instead: then nothing of the topic is applied."""
     watch = Stopwatch()
     position, feed, warnings = table.position, table.feed, tuple[str, ...]()
     with ExitStack() as attempts:
         with watch.phase("export"):
             with places.source.kafka.topic(position.topic) as topic:
+                feed.begin(_order(position, topic))
                 for number, message in enumerate(topic.read(position.offsets)):
                     feed.take(message)
+                    if feed.rescan:
+                        return feed.rescan
                     if number % _EVERY_MESSAGES == 0 and feed.changes.bytes > streamed.PENDING_BYTES:
                         table.write(places, attempts)
                         feed.written()
@@ -105,19 +111,23 @@ def _read(table: _Table, places: Places) -> Receipt:
                 behind = topic.behind(reached)
             if not topic.extents:
                 warnings = (f"there is no topic {position.topic} yet; check topic_prefix, and the connector's state",)
-            moved = [table] if reached != position.offsets or feed.rescan else []
+            moved = [table] if reached != position.offsets else []
             if moved:
                 table.close(places, attempts)
-        table.reach(position.at(reached, feed.rescan))
+        table.reach(position.at(reached, feed.order.newest, feed.order.strays))
         if moved:
             table.commit(places)
         applied = apply_streamed(moved, places, f"aurora_sync {table.config.qualified_name} {table.load_id}")
-    if feed.rescan:
-        warnings += (f"the next run scans the table: {feed.rescan}",)
     found, more = _slot(table, places)
     receipt = table.receipt(applied.get(table.load_id), places, watch, warnings + more, feed.oldest)
     consumed = Consumed(position.topic, sum(reached.values()) - sum(position.offsets.values()), behind)
     return dataclasses.replace(receipt, slot=found, consumed=consumed)
+
+
+def _order(position: TopicPosition, topic: Topic) -> Order:
+    """In which changes come from the topic as it is now."""
+    used = sum(extent.high > 0 for extent in topic.extents.values())
+    return Order(newest=position.newest, strays=position.strays).of(len(topic.extents), used, len(position.offsets))
 
 
 def _slot(table: _Table, places: Places) -> tuple[Slot | None, tuple[str, ...]]:

@@ -69,6 +69,13 @@ class Event:
     committed_at: datetime | None = None
     snapshot: bool = False  # of a scan of Debezium's
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Grows over all changes of the database, in the order in which the connector sends them. Flattened events may
+        lack the sequence: the LSN alone grows for each key."""
+        commit, change = self.sequence
+        return commit or 0, change or self.lsn or 0
+
 
 class Decoder:
     """Of the messages of one table."""

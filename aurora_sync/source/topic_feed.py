@@ -3,6 +3,9 @@
 Debezium delivers at least once: after a crash of the connector, changes that the topic already has come again, in their
 order. Changes of one row are ordered by their LSN, so what is older than the last one of its row is passed over; and
 what was applied by an earlier run is applied again, with everything that follows it, and ends at the same rows.
+
+That is of one partition. An older change that comes behind a newer one of another partition was not applied before: it
+is left to a scan, with all that follows it (partitions.py).
 """
 
 from __future__ import annotations
@@ -10,15 +13,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from aurora_sync.errors import DefectError
 from aurora_sync.increment import Column
 from aurora_sync.source.debezium import Decoder, Event, Operation
 from aurora_sync.source.debezium_values import Modes
 from aurora_sync.source.net_changes import NetChanges
+from aurora_sync.source.partitions import Order, Place
 from aurora_sync.source.pgoutput import UNCHANGED, Values
 from aurora_sync.source.topic import Message
 
 # What a pending row takes in memory beyond its message, and each value of it.
 _ROW_BYTES, _VALUE_BYTES = 500, 45
+_LATE = (
+    "a change came late, behind a newer one of another partition, which may be of the same row: let the topic have one"
+    " partition, or keys that do not change"
+)
 
 
 class TopicFeed:
@@ -35,12 +44,18 @@ class TopicFeed:
     ) -> None:
         self.changes = NetChanges(f"{schema}.{table}", columns, key)
         self.oldest: datetime | None = None  # when the first change was committed that the target did not have
-        self.rescan = ""  # why the table must be scanned, where the topic does not have everything
+        self.rescan = ""  # why the table must be scanned, where the topic does not say everything in order
+        self.begin(Order())
         self._decoder = Decoder(schema, table, columns, key, modes)
         self._has = has
         self._overhead = _ROW_BYTES + _VALUE_BYTES * len(columns)
-        self._lsns: dict[Values, int] = {}
+        self._lsns: dict[Values, tuple[int, int]] = {}  # of the last change of a row, and its partition
         self._truncated = 0
+
+    def begin(self, order: Order) -> None:
+        """With what was applied by the runs before."""
+        self.order = order  # of what is pending as well
+        self._before = order.copy()
 
     def take(self, message: Message) -> None:
         event = self._decoder.decode(message.key, message.value, message.headers)
@@ -54,44 +69,67 @@ class TopicFeed:
             return
         self.oldest = self.oldest or event.committed_at
         if event.operation is Operation.TRUNCATE:
-            if lsn > self._truncated:
+            if lsn > self._truncated and self._in_order(message, event.place, stray=True, applied=self.order):
                 self._truncated = lsn
                 self._lsns.clear()
                 self.changes.truncate()
             return
-        self._change(event, lsn, xid, len(message.value or b"") + self._overhead)
+        self._change(event, message, lsn, xid)
 
     def written(self) -> None:
         """What was pending is staged."""
         self._lsns.clear()
+        self.begin(self.order)
 
-    def _change(self, event: Event, lsn: int, xid: int, size: int) -> None:
+    def _change(self, event: Event, message: Message, lsn: int, xid: int) -> None:
         """A change of the key is applied with its second half, the INSERT, which says the former key."""
-        if event.operation is Operation.DELETE:
-            assert event.before is not None
-            key = self.changes.key_of(event.before)
-            if event.successor is None and self._is_news(key, lsn):
-                self.changes.delete(key)
+        if event.successor is not None:
             return
-        assert event.after is not None
         values, former = event.after, event.former
-        if event.operation is Operation.UPDATE and event.before is not None:
+        if event.operation is Operation.UPDATE and values and event.before is not None:
             values = _filled(values, event.before)
             former = self.changes.key_of(event.before)
-        if not self._is_news(self.changes.key_of(values), lsn):
+        row = values or event.before
+        assert row is not None
+        key = self.changes.key_of(row)
+        if not self._is_news(key, former, lsn, message, event.place):
             return
-        if event.operation is Operation.UPDATE or former is not None:
-            if former is not None:
-                self._lsns[former] = lsn
-            self.changes.update(values, xid, size, former)
+        size = len(message.value or b"") + self._overhead
+        if event.operation is Operation.DELETE:
+            self.changes.delete(key)
+        elif event.operation is Operation.UPDATE or former is not None:
+            self._update(row, xid, size, former)
         else:
-            self.changes.insert(values, xid, size)
+            self.changes.insert(row, xid, size)
 
-    def _is_news(self, key: Values, lsn: int) -> bool:
-        """A row has no two changes with one LSN."""
-        if lsn <= max(self._lsns.get(key, 0), self._truncated):
+    def _update(self, values: Values, xid: int, size: int, former: Values | None) -> None:
+        try:
+            self.changes.update(values, xid, size, former)
+        except DefectError as error:  # what made the row again has not come, or never will
+            self.rescan = error.what
+
+    def _is_news(self, key: Values, former: Values | None, lsn: int, message: Message, place: Place) -> bool:
+        """Whether a change is to be applied, and note it. A row has no two changes with one LSN."""
+        keys = {key, former or key}
+        for each in keys:
+            last, partition = self._lsns.get(each, (0, 0))
+            if lsn < last and partition != message.partition:
+                self.rescan = _LATE
+                return False
+        if lsn <= max(self._lsns.get(key, (0, 0))[0], self._truncated):
             return False
-        self._lsns[key] = lsn
+        stray = len(keys) > 1 or self.order.is_astray(message.partition, message.key)
+        if not self._in_order(message, place, stray=stray, applied=self._before):
+            return False
+        self._lsns |= dict.fromkeys(keys, (lsn, message.partition))
+        return True
+
+    def _in_order(self, message: Message, place: Place, *, stray: bool, applied: Order) -> bool:
+        """Whether nothing newer was ``applied`` from another partition that may be of the same row, and note it."""
+        if applied.is_late(message.partition, place, stray=stray):
+            self.rescan = _LATE
+            return False
+        self.order.took(message.partition, place, stray=stray)
         return True
 
 

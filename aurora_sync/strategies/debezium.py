@@ -9,22 +9,30 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.relation import Fence, StreamFence
 from aurora_sync.strategies.streaming import Position, Streaming
 
+T = TypeVar("T")
+Sequences = Mapping[int, tuple[int, int]]  # source.sequence of Debezium, by partition
+_SEQUENCES = ("newest", "strays")
+_BY_PARTITION = ("offsets", "ends", *_SEQUENCES)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TopicPosition(Position):
     """The target has every message before ``offsets``, by partition; when it was scanned, the topic went to ``ends``.
-    ``rescan`` is the gap that was found in it since."""
+    ``newest`` and ``strays`` are the sequences of what was applied since (source/partitions.py); an earlier release did
+    not write them. ``rescan`` is the gap that was found when it was scanned."""
 
     topic: str
     offsets: Mapping[int, int] = field(default_factory=dict)
     ends: Mapping[int, int] = field(default_factory=dict)
     rescan: str = ""
+    newest: Sequences = field(default_factory=dict)
+    strays: Sequences = field(default_factory=dict)
 
     @property
     def method(self) -> str:
@@ -49,16 +57,18 @@ class TopicPosition(Position):
             return xid not in self.seen.in_progress
         return self.was_scanned(lsn, xid)
 
-    def at(self, offsets: Mapping[int, int], rescan: str = "") -> TopicPosition:
+    def at(self, offsets: Mapping[int, int], newest: Sequences, strays: Sequences) -> TopicPosition:
         """Once the topic was applied as far as that. What the scan had seen is kept: Debezium may send it again."""
-        return replace(self, offsets=dict(offsets), rescan=rescan)
+        return replace(self, offsets=dict(offsets), newest=dict(newest), strays=dict(strays))
 
     def to_value(self) -> dict[str, Any]:
-        return super().to_value() | {name: _as_text(getattr(self, name)) for name in ("offsets", "ends")}
+        return super().to_value() | {name: _as_text(getattr(self, name)) for name in _BY_PARTITION}
 
     @classmethod
     def from_value(cls, value: dict[str, Any]) -> TopicPosition:
-        return super().from_value(value | {name: _as_numbers(value[name]) for name in ("offsets", "ends")})
+        sequences = {name: {key: tuple(at) for key, at in value.get(name, {}).items()} for name in _SEQUENCES}
+        read = value | sequences
+        return super().from_value(read | {name: _as_numbers(read[name]) for name in _BY_PARTITION})
 
 
 class Debezium(Streaming):
@@ -101,9 +111,9 @@ def topic(config: TableConfig) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", f"{config.topic_prefix}.{config.qualified_name}")
 
 
-def _as_text(numbers: Mapping[int, int]) -> dict[str, int]:
-    return {str(key): number for key, number in numbers.items()}
+def _as_text(by_partition: Mapping[int, T]) -> dict[str, T]:
+    return {str(key): value for key, value in by_partition.items()}
 
 
-def _as_numbers(numbers: Mapping[str, int]) -> dict[int, int]:
-    return {int(key): number for key, number in numbers.items()}
+def _as_numbers(by_partition: Mapping[str, T]) -> dict[int, T]:
+    return {int(key): value for key, value in by_partition.items()}

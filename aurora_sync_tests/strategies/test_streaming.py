@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -43,6 +44,10 @@ def test_a_topic_goes_on_behind_what_the_scan_saw() -> None:
     assert not position.has(0, 40, 600, 1000)
     assert not position.has(0, 40, 900, 980)
     assert TopicPosition.from_value(position.to_value()) == position
+    moved = position.at({0: 50, 1: 2}, {0: (7, 8), 1: (7, 9)}, {1: (7, 9)})
+    assert TopicPosition.from_value(json.loads(json.dumps(moved.to_value()))) == moved
+    of_earlier_release = {k: v for k, v in position.to_value().items() if k not in ("newest", "strays")}
+    assert TopicPosition.from_value(of_earlier_release) == position
 
 
 @pytest.mark.parametrize(
