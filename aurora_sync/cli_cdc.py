@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -21,6 +22,7 @@ from aurora_sync.places import Places
 from aurora_sync.project import all_tables
 from aurora_sync.source import publication, slot
 from aurora_sync.source.connection import connect
+from aurora_sync.strategies.debezium import topic
 
 Command = Callable[[argparse.Namespace, Settings, Places], int]
 
@@ -79,6 +81,7 @@ def _status(arguments: argparse.Namespace, settings: Settings, places: Places) -
     with connect(places.source.dsn) as connection:
         for name, tables in _slots(arguments, settings, places).items():
             survey = provision.survey(connection, tables)
+            survey = dataclasses.replace(survey, notes=survey.notes + _compacted(places, tables))
             found[name] = {
                 "slot": survey.slot and vars(survey.slot),
                 "tables": list(survey.tables),
@@ -88,6 +91,20 @@ def _status(arguments: argparse.Namespace, settings: Settings, places: Places) -
             _show(arguments, connection, name, survey, _state(survey.slot))
     _print_json_if(arguments, found)
     return 1 if any(each["missing"] for each in found.values()) else 0
+
+
+def _compacted(places: Places, tables: Batch) -> tuple[str, ...]:
+    """Notes on topics that are compacted, as far as the brokers are named and show it."""
+    topics = [topic(table) for table in tables if table.watermark_type is WatermarkType.debezium]
+    if not topics or not places.source.kafka.servers:
+        return ()
+    policies = places.source.kafka.cleanup_policies(topics)
+    return tuple(
+        f"topic {name} has cleanup.policy={policy}: changes are removed before they are read, and its table is scanned"
+        " each time; set cleanup.policy=delete"
+        for name, policy in policies.items()
+        if "compact" in policy
+    )
 
 
 def _teardown(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:

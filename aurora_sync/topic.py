@@ -14,7 +14,7 @@ again.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ from aurora_sync.source.copy_out import Progress
 from aurora_sync.source.debezium_values import Modes
 from aurora_sync.source.partitions import Order
 from aurora_sync.source.role_settings import has_settings
-from aurora_sync.source.topic import Topic
+from aurora_sync.source.topic import Gap, Topic
 from aurora_sync.source.topic_feed import TopicFeed
 from aurora_sync.stopwatch import Stopwatch
 from aurora_sync.strategies.debezium import TopicPosition
@@ -100,13 +100,18 @@ def _read(table: _Table, places: Places) -> Receipt | str:
         with watch.phase("export"):
             with places.source.kafka.topic(position.topic) as topic:
                 feed.begin(_order(position, topic))
-                for number, message in enumerate(topic.read(position.offsets)):
+                for number, message in enumerate(topic.read(topic.one_back(position.offsets))):
+                    if message.offset < position.offsets.get(message.partition, 0):
+                        feed.saw(message)
+                        continue
                     feed.take(message)
                     if feed.rescan:
                         return feed.rescan
                     if number % _EVERY_MESSAGES == 0 and feed.changes.bytes > streamed.PENDING_BYTES:
                         table.write(places, attempts)
                         feed.written()
+                if why := _gone(position, topic.gaps, places):
+                    return why
                 reached = topic.reached
                 behind = topic.behind(reached)
             if not topic.extents:
@@ -122,6 +127,33 @@ def _read(table: _Table, places: Places) -> Receipt | str:
     receipt = table.receipt(applied.get(table.load_id), places, watch, warnings + more, feed.oldest)
     consumed = Consumed(position.topic, sum(reached.values()) - sum(position.offsets.values()), behind)
     return dataclasses.replace(receipt, slot=found, consumed=consumed)
+
+
+def _gone(position: TopicPosition, gaps: Sequence[Gap], places: Places) -> str:
+    """Why the table must be scanned, where messages are gone that the target does not have; empty where it has all.
+
+    Compaction removes messages, and so do transactions: each leaves a mark without a message, and nothing of what was
+    aborted. A topic that is not compacted has marks only. Where its policy is not shown, single offsets are taken for
+    marks: compaction that leaves single gaps alone is rare, and a scan in each run would be the price.
+    """
+    gone = [
+        dataclasses.replace(gap, first=first)
+        for gap in gaps
+        if (first := max(gap.first, position.offsets.get(gap.partition, 0))) < gap.next
+        and gap.next > position.ends.get(gap.partition, 0)
+    ]
+    if not gone:
+        return ""
+    policy = places.source.kafka.cleanup_policies([position.topic]).get(position.topic)
+    if policy is None:
+        gone = [gap for gap in gone if gap.next - gap.first > 1]
+    if not gone or (policy and "compact" not in policy):
+        return ""
+    found = f"cleanup.policy is {policy}" if policy else "its cleanup.policy is not shown to this user"
+    return (
+        f"messages of partition {gone[0].partition} are gone, from offset {gone[0].first:,} on, and {found}: set"
+        f" cleanup.policy=delete on topic {position.topic}"
+    )
 
 
 def _order(position: TopicPosition, topic: Topic) -> Order:

@@ -13,8 +13,9 @@ import pytest
 from psycopg2.extensions import parse_dsn
 
 from aurora_sync.cli import main
-from aurora_sync.source import slot
+from aurora_sync.source import kafka, slot
 from aurora_sync.source.connection import connect
+from aurora_sync.source.kafka import Kafka
 
 Write = Callable[[str], None]
 NAME = f"cli_{uuid.uuid4().hex[:8]}"
@@ -166,6 +167,20 @@ def test_a_connector_is_printed_as_kafka_connect_takes_it(
     assert (config["slot.name"], config["publication.name"], config["topic.prefix"]) == (NAME, NAME, "shop")
     assert config["database.port"] == str(parse_dsn(dsn)["port"])
     assert "create role debezium, with LOGIN and REPLICATION" in said(capsys, 1, "setup")
+
+
+def test_a_compacted_topic_is_noted(
+    dsn: str, write: Write, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as the brokers show it: others cost a moment, and no error."""
+    execute(dsn, "CREATE TABLE t (id int PRIMARY KEY)")
+    write(f"- {{table_name: t, watermark_type: debezium, topic_prefix: shop, slot: {NAME}}}\n")
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    monkeypatch.setattr(kafka, "POLICY_SECONDS", 0.3)
+    assert "cleanup.policy" not in said(capsys, 1, "status")
+    monkeypatch.setattr(Kafka, "cleanup_policies", lambda self, names: dict.fromkeys(names, "compact"))
+    assert "note: topic shop.public.t has cleanup.policy=compact" in said(capsys, 1, "status")
+    assert "cleanup.policy=compact" in document(capsys, 1, "status")[NAME]["notes"][-1]
 
 
 def test_settings_of_a_dms_task_are_printed(dsn: str, write: Write, capsys: pytest.CaptureFixture[str]) -> None:

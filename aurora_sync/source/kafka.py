@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from aurora_sync.errors import ConfigError
-from aurora_sync.source.topic import Topic, open_topic, open_topics
+from aurora_sync.source.topic import Quiet, Topic, open_topic, open_topics
+
+# A broker answers at once; one that does not know the request may never do so.
+POLICY_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,24 @@ class Kafka:
                 name: {number: extent.high for number, extent in topic.extents.items()}
                 for name, topic in zip(names, topics, strict=True)
             }
+
+    def cleanup_policies(self, names: Sequence[str]) -> dict[str, str]:
+        """``cleanup.policy`` by topic; without topics that are not there, or whose configuration is not shown to this
+        user. Raises ConfigError as :meth:`topic` does."""
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import (  # type: ignore[attr-defined,unused-ignore]
+            AdminClient,
+            ConfigResource,
+            ResourceType,
+        )
+
+        admin = AdminClient({**self._settings()}, logger=Quiet())
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        found = {}
+        for resource, answer in admin.describe_configs(resources, request_timeout=POLICY_SECONDS).items():
+            with contextlib.suppress(KafkaException):
+                found[resource.name] = str(answer.result()["cleanup.policy"].value)
+        return found
 
     def _settings(self) -> dict[str, str]:
         if not self.servers:

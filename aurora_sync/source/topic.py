@@ -53,6 +53,15 @@ class Extent:
     high: int
 
 
+@dataclass(frozen=True)
+class Gap:
+    """Offsets of a partition, ``first`` to before ``next``, of which no message came."""
+
+    partition: int
+    first: int
+    next: int
+
+
 class Topic:
     """One topic as it was when it was opened: see open_topic()."""
 
@@ -64,6 +73,7 @@ class Topic:
         # Without partitions while nobody has written to it.
         self.extents = {partition: self._extent(partition) for partition in self._partitions()}
         self._reached: dict[int, int] = {}
+        self.gaps: list[Gap] = []  # of the last reading, as far as it went
 
     def start(self, offsets: Mapping[int, int]) -> dict[int, int]:
         """Where to read from, by partition: the stored offsets, and the beginning of partitions that are new.
@@ -93,12 +103,22 @@ class Topic:
         ends = {partition: self._extent(partition).high for partition in self.extents}
         return sum(end - offsets.get(partition, 0) for partition, end in ends.items())
 
+    def one_back(self, offsets: Mapping[int, int]) -> dict[int, int]:
+        """Where to read from to have the message before these offsets as well, in partitions that have new ones. Raises
+        GuardError as start() does."""
+        return {
+            partition: max(extent.low, offset - 1) if offset < extent.high else offset
+            for partition, offset in self.start(offsets).items()
+            for extent in [self.extents[partition]]
+        }
+
     def read(self, offsets: Mapping[int, int]) -> Iterator[Message]:
         """The messages from these offsets to the end, one partition after another, each in its order.
 
-        Memory does not grow with their number. Raises GuardError as start() does, and SourceError where brokers fail.
+        Memory grows with the number of gaps, and not with that of messages. Raises GuardError as start() does, and
+        SourceError where brokers fail.
         """
-        self._reached = {}
+        self._reached, self.gaps = {}, []
         for partition, offset in sorted(self.start(offsets).items()):
             if offset < self.extents[partition].high:
                 yield from self._read(partition, offset)
@@ -127,6 +147,7 @@ class Topic:
                 if error and error.code() == KafkaError._PARTITION_EOF:
                     # What follows, if anything does, is of transactions that are open or were aborted.
                     self._reached[partition] = message.offset()
+                    self._skipped(partition, offset, message.offset())
                     return
                 if error and error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
                     raise GuardError(
@@ -136,6 +157,8 @@ class Topic:
                     )
                 if error:
                     raise translate(error, where=self._where)
+                self._skipped(partition, offset, min(message.offset(), end))
+                offset = message.offset() + 1
                 if message.offset() < end:
                     yield _read_only(message)
                 if message.offset() >= end - 1:
@@ -143,6 +166,10 @@ class Topic:
                     return
         finally:
             self._consumer.unassign()
+
+    def _skipped(self, partition: int, expected: int, found: int) -> None:
+        if found > expected:
+            self.gaps.append(Gap(partition, expected, found))
 
     def _partitions(self) -> list[int]:
         metadata = self._asked(lambda: self._consumer.list_topics(self._name, timeout=_TIMEOUT))
@@ -218,7 +245,7 @@ def open_topics(settings: Mapping[str, str], names: Sequence[str]) -> Iterator[l
         "queued.max.messages.kbytes": _QUEUE_KB,
     }
     try:
-        consumer = Consumer({**settings, **ours, "error_cb": errors.append}, logger=_Quiet())
+        consumer = Consumer({**settings, **ours, "error_cb": errors.append}, logger=Quiet())
     except KafkaException as exception:
         raise translate(exception.args[0], where=f"brokers {servers}") from exception
     try:
@@ -227,7 +254,7 @@ def open_topics(settings: Mapping[str, str], names: Sequence[str]) -> Iterator[l
         consumer.close()
 
 
-class _Quiet:
+class Quiet:
     """Takes librdkafka's log: what matters of it comes as an error, too."""
 
     def log(self, *message: object) -> None: ...

@@ -24,6 +24,12 @@ from aurora_sync.source.topic import Message
 
 # What a pending row takes in memory beyond its message, and each value of it.
 _ROW_BYTES, _VALUE_BYTES = 500, 45
+# Nobody knows which: no scan has come as far.
+_NO_LSN = 2**64
+_LONE = (
+    "a tombstone came without the delete before it, which says when the row was deleted: set cleanup.policy=delete on"
+    " the topic, and remove transforms that drop deletes"
+)
 _LATE = (
     "a change came late, behind a newer one of another partition, which may be of the same row: let the topic have one"
     " partition, or keys that do not change"
@@ -51,14 +57,28 @@ class TopicFeed:
         self._overhead = _ROW_BYTES + _VALUE_BYTES * len(columns)
         self._lsns: dict[Values, tuple[int, int]] = {}  # of the last change of a row, and its partition
         self._truncated = 0
+        self._deletes: dict[int, bytes | None] = {}  # key of the last message of a partition, where it was a DELETE
 
     def begin(self, order: Order) -> None:
         """With what was applied by the runs before."""
         self.order = order  # of what is pending as well
         self._before = order.copy()
 
-    def take(self, message: Message) -> None:
+    def saw(self, message: Message) -> Event:
+        """Decode a message, and know what it was when the next one comes."""
         event = self._decoder.decode(message.key, message.value, message.headers)
+        self._deletes.pop(message.partition, None)
+        if event.operation is Operation.DELETE:
+            self._deletes[message.partition] = message.key
+        return event
+
+    def take(self, message: Message) -> None:
+        deleted = self._deletes.get(message.partition)
+        event = self.saw(message)
+        if message.value is None and message.key is not None and message.key != deleted:
+            if not self._has(message.partition, message.offset, _NO_LSN, 0):
+                self.rescan = _LONE
+            return
         if event.operation is Operation.IGNORED:
             return
         lsn, xid = event.lsn or 0, event.xid or 0

@@ -55,6 +55,8 @@ def test_no_row_is_wrong_wherever_keys_lie_and_runs_end(history: list[list[Messa
         order = order.of(count, sum(end > 0 for end in ends), before)
         taken.begin(order)
         for messages, start, end in zip(log, offsets, ends, strict=True):
+            if start:
+                taken.saw(messages[start - 1][1])
             for _, each in messages[start:end]:
                 if not taken.rescan:
                     taken.take(each)

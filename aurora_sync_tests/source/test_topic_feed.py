@@ -78,8 +78,11 @@ def test_a_change_of_the_key_may_be_cut_between_its_halves() -> None:
         first, second = feed(), feed()
         for each in messages[:cut]:
             first.take(each)
+        if cut:
+            second.saw(messages[cut - 1])
         for each in messages[cut:]:
             second.take(each)
+        assert not second.rescan
         table = applied(applied(START, first), second)
         assert table == {b"2": START[b"2"], b"9": (b"9", b"nine", b"long")}
 
