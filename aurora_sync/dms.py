@@ -28,14 +28,14 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.dms_columns import BEFORE, NULL, OP, SEQUENCE
 from aurora_sync.dms_files import File
 from aurora_sync.errors import ConfigError, Kind, SourceError
-from aurora_sync.increment import Consumed, Manifest, Part, Receipt, TakenFile
+from aurora_sync.increment import Consumed, Manifest, Part, Receipt, State, TakenFile, Watermark
 from aurora_sync.places import Places
-from aurora_sync.plan import Wish, is_due, plan_increment
+from aurora_sync.plan import Plan, Wish, is_due, plan_increment
 from aurora_sync.source.copy_out import Progress
 from aurora_sync.stage.store import Store
 from aurora_sync.stopwatch import Stopwatch
 from aurora_sync.strategies.dms import FilesPosition, folder_of, position_in, why_scan
-from aurora_sync.streamed import Member, follow
+from aurora_sync.streamed import Member, follow, plan_of_stream
 from aurora_sync.warehouse import dms as statements
 from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.apply import Increment, apply_all
@@ -85,16 +85,41 @@ def _look(config: TableConfig, places: Places, trust_hint: bool) -> _Table | str
     state, hinted = sync.read_state(config, places, trust_hint=trust_hint)
     with places.source.reading(config.schema_, config.table_name) as reading:
         plan, fields = plan_increment(config, reading, state, Wish()), dms_files.fields(reading.table)
-    watermark = plan.verdict.since.watermark if plan.verdict.since else None
+    watermark = _watermark(plan)
     position = position_in(config, watermark)
-    why = why_scan(position, watermark, plan.verdict.findings, plan.at.token.columns)
+    files, why = files_or_scan(config, plan, state)
+    if why:
+        return _look(config, places, False) if hinted else why
+    return _Table(
+        config=config,
+        state=state,
+        hinted=hinted,
+        plan=plan,
+        store=Store.from_url(config.files or ""),
+        files=files,
+        fields=fields,
+        position=_position(config, plan, state),
+        is_new=position is None,
+        scanned_at=watermark.snapshot.taken_at if watermark and position is None else None,
+    )
+
+
+def plan_of_files(config: TableConfig, plan: Plan, state: State) -> Plan:
+    """The plan of a scan as that of a run that takes files; what they say is not known before it."""
+    return plan_of_stream(config, plan, state, _position(config, plan, state))
+
+
+def files_or_scan(config: TableConfig, plan: Plan, state: State) -> tuple[list[File], str]:
+    """The files of the table; or none, and why the table must be scanned. Raises ConfigError where it was not loaded
+    yet."""
+    watermark = _watermark(plan)
+    why = why_scan(position_in(config, watermark), watermark, plan.verdict.findings, plan.at.token.columns)
     if not why and is_due(config, state):
         why = "a reconcile is due"
     if not why and state.run_sequence and state.watermark is None:
         why = "its target is not as the last run left it"
     if not why and state.watermark and watermark is None:
         why = "what the target has is of no use any more"
-    store = Store.from_url(config.files or "")
     files = [] if why else dms_files.of_table(config)
     if not why and watermark is None and not any(file.load is not None for file in files):
         raise ConfigError(
@@ -104,21 +129,18 @@ def _look(config: TableConfig, places: Places, trust_hint: bool) -> _Table | str
         )
     if not why and watermark is None and config.cdc_path:
         why = "the full load has no header"
-    if why:
-        return _look(config, places, False) if hinted else why
-    return _Table(
-        config=config,
-        state=state,
-        hinted=hinted,
-        plan=plan,
-        store=store,
-        files=files,
-        fields=fields,
-        # A scan before this run has taken the files that lay there.
-        position=position or FilesPosition(folder_of(config), state.run_sequence - (watermark is not None)),
-        is_new=position is None,
-        scanned_at=watermark.snapshot.taken_at if watermark and position is None else None,
-    )
+    return ([], why) if why else (files, "")
+
+
+def _watermark(plan: Plan) -> Watermark | None:
+    return plan.verdict.since.watermark if plan.verdict.since else None
+
+
+def _position(config: TableConfig, plan: Plan, state: State) -> FilesPosition:
+    watermark = _watermark(plan)
+    # A scan before this run has taken the files that lay there.
+    since = state.run_sequence - (watermark is not None)
+    return position_in(config, watermark) or FilesPosition(folder_of(config), since)
 
 
 def _take(table: _Table, places: Places) -> Receipt:

@@ -9,10 +9,12 @@ from datetime import datetime
 
 from aurora_sync import buckets
 from aurora_sync.config.tables import TableConfig
+from aurora_sync.dms import files_or_scan, plan_of_files
 from aurora_sync.increment import Certificate, State
 from aurora_sync.places import Places
 from aurora_sync.plan import Plan, Wish, plan_increment, runs_until_reconcile
 from aurora_sync.source.reading import Reading
+from aurora_sync.strategies.dms import Dms
 from aurora_sync.strategies.streaming import Streaming
 from aurora_sync.streamed import plan_of_stream, where_to_stream_from
 from aurora_sync.sync import read_state
@@ -67,6 +69,13 @@ def preview(config: TableConfig, places: Places) -> Preview:
                 plan, estimate, statement = plan_of_stream(config, plan, state, position), None, position.statement
             else:
                 plan = dataclasses.replace(plan, read=plan.read.warned(f"scanned, not streamed: {why}"))
+        if isinstance(plan.strategy, Dms):
+            _, why = files_or_scan(config, plan, state)
+            if why:
+                plan = dataclasses.replace(plan, read=plan.read.warned(f"scanned, not streamed: {why}"))
+            else:
+                plan, estimate = plan_of_files(config, plan, state), None
+                statement = f"{plan.read.method} that the ledger does not have"
         return Preview(
             table=config.qualified_name,
             target=".".join(config.target),

@@ -65,6 +65,10 @@ def certify(
         rests_on["stream"] = f"topic {value['topic']}, every message before {value['offsets']}"
     elif "slot" in value:
         rests_on["stream"] = f"replication slot {value['slot']}, every commit before LSN {value['lsn']:X}"
+    elif "folder" in value:
+        newest = value.get("sequence")
+        upto = f", changes up to sequence {newest}" if newest else ""
+        rests_on["files"] = f"folder {value['folder']}, every file in the ledger{upto}"
     elif "snapshot" in value:
         rests_on["outbox"] = f"triggers {value['outbox']}, every key that snapshot {value['snapshot']} sees"
     if value.get("fence"):

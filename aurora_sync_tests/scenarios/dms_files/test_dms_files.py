@@ -15,6 +15,7 @@ from aurora_sync.dms_columns import SEQUENCE, TIMESTAMP
 from aurora_sync.errors import AuroraSyncError, ConfigError, Kind, SourceError, StageError
 from aurora_sync.increment import Level
 from aurora_sync.orchestration.change_sensor import stream_marks
+from aurora_sync.preview import preview
 from aurora_sync.strategies.dms import FilesPosition
 from aurora_sync_tests.scenarios.dms_files.conftest import run, table_of
 from aurora_sync_tests.scenarios.dms_files.task import Task
@@ -122,6 +123,41 @@ def test_a_truncate_takes_the_files_away_and_leads_to_a_scan(world: World, task_
     world.assert_equal(table)
     assert (run(table, world).inserted, run(table, world).changed) == (0, False)
     world.assert_equal(table)
+
+
+def test_a_plan_says_what_the_run_will_do_and_the_certificate_what_was_taken(world: World, task_of: MakeTask) -> None:
+    world.execute(*CREATE)
+    task = task_of()
+    table = table_of(task, reconcile={"every": 4})
+    with pytest.raises(ConfigError, match="no LOAD00000001"):
+        preview(table, world.places)
+    task.load()
+    methods, levels = [], []
+    for _ in range(4):
+        planned = preview(table, world.places)
+        receipt = run(table, world)
+        methods.append((planned.method, receipt.method))
+        levels.append((planned.certificate.level, receipt.certificate.level))
+        if planned.method.startswith("files"):
+            assert planned.rows_estimate is None
+            assert planned.statement == f"files of {task.folder} that the ledger does not have"
+        else:
+            assert planned.warnings[0] == receipt.warnings[0] == "scanned, not streamed: a reconcile is due"
+        world.execute("UPDATE t SET v = v || 'x' WHERE id = 1")
+        task.write()
+    files, scan = f"files of {task.folder}", "horizon scan"
+    assert methods == [(files, files)] * 3 + [(scan, scan)]
+    assert levels == [(Level.BOUNDED, Level.BOUNDED)] * 3 + [(Level.CERTIFIED, Level.CERTIFIED)]
+    taken = run(table, world).certificate.rests_on["files"]
+    assert taken == f"folder {task.folder}, every file in the ledger, changes up to sequence {task.changes[-1][-1]}"
+
+
+def test_a_certificate_of_the_full_load_alone_says_so(world: World, task_of: MakeTask) -> None:
+    world.execute(*CREATE)
+    task = task_of()
+    task.load()
+    found = run(table_of(task), world).certificate.rests_on["files"]
+    assert found == f"folder {task.folder}, every file in the ledger"
 
 
 def test_files_that_a_lifecycle_rule_removes_are_not_missed(world: World, task_of: MakeTask) -> None:
