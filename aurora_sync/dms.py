@@ -175,9 +175,15 @@ def _copy(table: _Table, places: Places, session: Session, layout: Layout) -> Ma
     superseded = {file.id for file in dms_files.superseded(table.files, table.scanned_at)}
     chosen = _bounded(new)
     timely = [file for file in chosen if file.id not in superseded]
+    # What a scan has taken has no sequence: names of files are the times when they were written.
+    newest = max((name for key, _ in ledger if not (name := key.rpartition("/")[2]).startswith("LOAD")), default="")
+    behind = {file.id for file in timely if file.load is None and file.name < newest}
+    timely = [file for file in timely if file.id not in behind]
     wanted = [file for file in timely if file.load is None or not table.config.cdc_path]
     loaded = any(file.load is not None for file in timely)
     rescan = _what_files_do_not_say(table, new, loaded, ledger)
+    if behind:
+        rescan = rescan or f"{len(behind)} files came late, written before {newest}, which was taken already"
     dms_files.assert_whole(table.store, wanted)
     fields = _fields(table, wanted, loaded)
     lacking = sorted({name for file in wanted for name in _lacking(table, file)})
