@@ -8,7 +8,7 @@ import pytest
 
 from aurora_sync_tests.scenarios.catalogue_moves import moves
 from aurora_sync_tests.scenarios.catalogue_moves.moves import Move
-from aurora_sync_tests.scenarios.catalogue_moves.trial import BOUNDED_BY_OTHERS, STRATEGIES, trial
+from aurora_sync_tests.scenarios.catalogue_moves.trial import BOUNDED_BY_OTHERS, STRATEGIES, grammar, trial
 from aurora_sync_tests.scenarios.world import World
 
 
@@ -23,9 +23,7 @@ def test_no_certificate_is_false(world: World, strategy: str) -> None:
 @pytest.mark.parametrize("partitioned", [False, True], ids=["plain", "partitioned"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_no_certificate_is_false_after_any_move(world: World, strategy: str, partitioned: bool) -> None:
-    every = [*moves.ANY, *moves.OF_TARGETS, *moves.INNOCENT]
-    every += moves.OF_PARTITIONS if partitioned else []
-    every += moves.OF_STREAMS if strategy == "logical" else []
+    every = grammar(strategy, partitioned=partitioned)
     done = trial(world, strategy, 1, runs=2 + len(every), only=tuple(every), partitioned=partitioned)
     assert not done.false, "\n".join(done.history)
 
