@@ -33,7 +33,8 @@ from aurora_sync.source.outbox import changes_statement, emptied
 # commits while it runs begins new transactions, and its statement_timestamp() stays that of the CALL.
 _CLOCK = """
 SELECT least(now(), min(least(xact_start, CASE WHEN state <> 'idle' THEN query_start END))),
-       count(*) FILTER (WHERE query = '<insufficient privilege>' OR state = 'disabled'), clock_timestamp()
+       count(*) FILTER (WHERE query = '<insufficient privilege>' OR state = 'disabled' OR xact_start IS NULL AND
+                              (state LIKE 'idle in transaction%' OR backend_xid IS NOT NULL)), clock_timestamp()
   FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
 

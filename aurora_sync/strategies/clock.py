@@ -71,7 +71,8 @@ def advance(
     config: TableConfig, name: str, table: SourceTable, since: Since | None, at: Observation
 ) -> dict[str, object]:
     fence = offset = None
-    if not _objections(config, name, table, at):
+    step = _undecided_step(since, at)
+    if not step and not _objections(config, name, table, at):
         if not at.prepared_transactions:
             assert at.clock_fence is not None  # looked up for every clock strategy
             assert at.offset_at_fence is not None
@@ -83,7 +84,17 @@ def advance(
         "triggers": table.trigger_version,
         "fence": fence.isoformat() if fence else None,
         "clock_offset": [offset.least, offset.most] if offset else None,
+        "step": step,
     }
+
+
+def _undecided_step(since: Since | None, at: Observation) -> int | None:
+    """While a transaction that wrote before a clock was set may be in progress: the xmax of the snapshot that was taken
+    after that. Its rows may have times below any fence that is looked up now."""
+    if since is None:
+        return None
+    step = at.snapshot.xmax if _stepped(since, at) else since.watermark.value.get("step")
+    return step if step and at.snapshot.xmin < step else None
 
 
 def _not_before(fence: datetime, name: str, table: SourceTable) -> sql.Composable:
@@ -162,18 +173,24 @@ def _objections(config: TableConfig, name: str, table: SourceTable, at: Observat
 def kept_by_trigger(name: str, table: SourceTable) -> bool:
     """Whether triggers write the clock into the column at every insert and update, and none writes anything else."""
     column = table.column(name)
-    zoneless = column is not None and column.base_type != "timestamptz"
+    if column is None or column.generated:  # what a generated column holds is computed behind the triggers
+        return False
     inserts = updates = False
     for trigger in table.triggers:
         values = trigger.assigned(name)
         if values is None:
             return False
-        if zoneless:
-            values = tuple(_IN_A_ZONE.sub("", value) for value in values)
+        if column.base_type != "timestamptz":
+            values = tuple(map(_without_zone, values))
         if not all(plpgsql.is_clock(value, shadowed=trigger.clock_shadowed) for value in values):
             return False
         inserts, updates = inserts or bool(values and trigger.on_insert), updates or bool(values and trigger.on_update)
     return inserts and updates
+
+
+def _without_zone(value: str) -> str:
+    """LOCALTIMESTAMP has no zone: AT TIME ZONE moves it to another time."""
+    return value if value.startswith("localtimestamp") else _IN_A_ZONE.sub("", value)
 
 
 def is_clock(expression: str) -> bool:
@@ -183,7 +200,7 @@ def is_clock(expression: str) -> bool:
 
 def doubts(config: TableConfig, name: str, table: SourceTable) -> tuple[str, ...]:
     """What the fence rests on without proof, where it is used: of the triggers that set the column, one has to fire in
-    every session."""
+    every session, and a column without zone has to have a zone that is known."""
     if config.watermark_set_by == "database":
         return (_DECLARED.format(name=name),)
     setting = [trigger for trigger in table.triggers if trigger.may_write(name)]
@@ -194,6 +211,15 @@ def doubts(config: TableConfig, name: str, table: SourceTable) -> tuple[str, ...
                 f"sessions with session_replication_role = replica write {name} without the trigger ({names}); ENABLE"
                 " ALWAYS TRIGGER for it, or a reconcile would certify it",
             )
+    column = table.column(name)
+    assert column is not None  # preflight checked it
+    values = [value for trigger in setting for value in trigger.assigned(name) or ()]
+    if column.base_type != "timestamptz" and not all(_without_zone(value) != value for value in values):
+        return (
+            f"{name} has no time zone, and its trigger writes the time in the session's: what sessions write whose"
+            f" TimeZone is more than 12 hours behind UTC (a POSIX zone) is not read again; {name} as timestamptz,"
+            " AT TIME ZONE 'UTC' in the trigger, or a reconcile would certify it",
+        )
     return ()
 
 

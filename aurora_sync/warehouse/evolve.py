@@ -72,9 +72,10 @@ def _refuse_lost_text(layout: Layout, existing: dict[str, str], manifest: Manife
     """Of jsonb and arrays the warehouse keeps the value and not its text. Raises TargetChangedError."""
     lost = [c for c in layout.columns if c.rule.is_text and existing.get(c.name) in JSON_TYPES]
     if lost and manifest.disposition is not Disposition.REPLACE:
+        named = ", ".join(f"{c.source.name} ({existing[c.name]})" for c in lost)
         raise TargetChangedError(
-            f"column {lost[0].source.name} holds a value that {existing[lost[0].name]} cannot, and becomes text; the"
-            " text of the older values is only at the source",
+            f"these columns hold values that their types cannot, and become text: {named}; the text of the older values"
+            " is only at the source",
             where=manifest.table,
         )
 

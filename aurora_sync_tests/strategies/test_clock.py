@@ -252,6 +252,17 @@ def test_step_between_the_fence_and_its_snapshot_is_noticed_by_the_next_run() ->
     assert plan(after(at(offset=stepped)), at(7, offset=stepped)).method == "horizon scan"
 
 
+def test_no_fence_is_taken_while_a_transaction_from_before_the_step_may_be_in_progress() -> None:
+    """Its rows have times of the clock as it was set back, below any fence that is looked up now."""
+    stepped = ClockOffset(-300.0, -299.99)
+    values: dict[str, Any] = {"offset": stepped, "offset_at_fence": stepped}
+    noticed, still_open = at(7, xmin=1000, xmax=1005, **values), at(8, xmin=1003, xmax=1010, **values)
+    assert fence(at(), noticed) is None
+    assert fence(at(), noticed, still_open) is None
+    ended = at(9, xmin=1005, xmax=1010, **values)
+    assert fence(at(), noticed, still_open, ended) is not None
+
+
 def test_step_that_the_margin_covers_is_not_scanned_around() -> None:
     assert plan(after(at()), at(7, offset=ClockOffset(-29.0, -28.0))).method == "clock fence"
     unsure = ClockOffset(-31.0, 1.0)  # the answer took 32 s
@@ -285,6 +296,21 @@ def test_column_without_zone_reads_twelve_hours_again() -> None:
     found = plan(after(at()), at(1), touched(base_type="timestamp"))
     assert where(found) == "\"at\" >= ('2026-05-31T23:59:00+00:00'::timestamptz AT TIME ZONE 'UTC')"
     assert "no time zone" in found.warnings[0]
+
+
+def test_column_without_zone_is_certified_if_its_trigger_names_the_zone() -> None:
+    for body, doubts in (("NEW.at := now();", 1), ("NEW.at := now() AT TIME ZONE 'UTC';", 0)):
+        source = touched(body, base_type="timestamp", trigger={"always": True})
+        assert len(plan(after(at(), source=source), at(1), source).doubts) == doubts
+
+
+def test_time_without_zone_that_is_moved_to_another_is_not_trusted() -> None:
+    assert method(touched("NEW.at := LOCALTIMESTAMP AT TIME ZONE 'UTC';", base_type="timestamp")) == "horizon scan"
+
+
+def test_generated_column_is_not_what_a_trigger_writes() -> None:
+    made = column("at", "timestamptz", generated=True, default="sent_at")
+    assert method(table(made, triggers=TABLE.triggers)) == "horizon scan"
 
 
 def test_date_reads_the_whole_day_again() -> None:

@@ -250,3 +250,22 @@ def _waits_for_the_gate(gate: Connection) -> bool:
     with gate.cursor() as cursor:
         cursor.execute("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
         return cursor.rowcount == 1
+
+
+def test_transaction_that_hid_its_start_for_a_moment_is_not_passed_by(sessions: Sessions) -> None:
+    """Whoever may set track_activities off and on again has no xact_start until the transaction ends."""
+    ours, naive = make(sessions, "timestamp", now="now()")
+    ours.sync()
+    late = sessions.open()
+    sessions.execute("SELECT txid_current()", late)
+    sessions.execute("SET LOCAL track_activities TO off", late)
+    sessions.execute("SET LOCAL track_activities TO on", late)
+    sessions.execute("SELECT 1", late)
+    sessions.execute("INSERT INTO t (v) VALUES ('early')")
+    synced(ours, naive)
+    sessions.execute("INSERT INTO t (v) VALUES ('late')", late)
+    late.commit()
+    synced(ours, naive)
+    synced(ours, naive)
+    assert values(ours) == {"first", "early", "late"}
+    assert "late" not in values(naive)
