@@ -110,7 +110,7 @@ def _read(table: _Table, places: Places) -> Receipt | str:
                     if number % _EVERY_MESSAGES == 0 and feed.changes.bytes > streamed.PENDING_BYTES:
                         table.write(places, attempts)
                         feed.written()
-                if why := _gone(position, topic.gaps, places):
+                if why := feed.behind or _gone(position, topic.gaps, places):
                     return why
                 reached = topic.reached
                 behind = topic.behind(reached)

@@ -30,6 +30,7 @@ _LONE = (
     "a tombstone came without the delete before it, which says when the row was deleted: set cleanup.policy=delete on"
     " the topic, and remove transforms that drop deletes"
 )
+_AGAIN = "the connector sends changes again, and has not come as far as it had been"
 _LATE = (
     "a change came late, behind a newer one of another partition, which may be of the same row: let the topic have one"
     " partition, or keys that do not change"
@@ -58,6 +59,8 @@ class TopicFeed:
         self._lsns: dict[Values, tuple[int, int]] = {}  # of the last change of a row, and its partition
         self._truncated = 0
         self._deletes: dict[int, bytes | None] = {}  # key of the last message of a partition, where it was a DELETE
+        self._last: dict[int, Place] = {}  # of the changes, by partition, where they say their order
+        self._again: set[int] = set()  # partitions that had changes again which the target has
 
     def begin(self, order: Order) -> None:
         """With what was applied by the runs before."""
@@ -87,6 +90,10 @@ class TopicFeed:
         if event.snapshot:
             self.rescan = "the connector made a copy of its own, and what was deleted before is in no event"
             return
+        if None not in event.sequence:
+            self._last[message.partition] = event.place
+            if event.place < self._before.newest.get(message.partition, event.place):
+                self._again.add(message.partition)
         self.oldest = self.oldest or event.committed_at
         if event.operation is Operation.TRUNCATE:
             if lsn > self._truncated and self._in_order(message, event.place, stray=True, applied=self.order):
@@ -95,6 +102,12 @@ class TopicFeed:
                 self.changes.truncate()
             return
         self._change(event, message, lsn, xid)
+
+    @property
+    def behind(self) -> str:
+        """Why the table must be scanned, once the topic was read to its end: a connector that died sends changes again,
+        and where it has not come as far as it had been, rows would be set back. Empty where they would not."""
+        return _AGAIN if any(self._last[each] < self.order.newest[each] for each in self._again) else ""
 
     def written(self) -> None:
         """What was pending is staged."""

@@ -14,6 +14,7 @@ from aurora_sync.config.tables import PLACEHOLDER, Connector
 from aurora_sync.errors import ConfigError
 from aurora_sync.increment import Column
 from aurora_sync.source.debezium_values import Modes
+from aurora_sync.source.partitions import Order
 from aurora_sync.source.topic import Message
 from aurora_sync.source.topic_feed import TopicFeed
 from aurora_sync_tests.source.test_net_changes import apply, rows_of
@@ -32,6 +33,8 @@ def feed(**kwargs: Any) -> TopicFeed:
 def message(op: str, lsn: int, *, before: Any = None, after: Any = None, xid: int = 7, **more: Any) -> Message:
     source = {"connector": "postgresql", "schema": "public", "table": "t", "lsn": lsn, "txId": xid, "ts_us": lsn}
     source |= {"snapshot": more.get("snapshot", "false")}
+    if "commit" in more:  # the one before
+        source["sequence"] = json.dumps([str(more["commit"]), str(lsn)])
     names = [column.name for column in COLUMNS]
     rows = {n: row and dict(zip(names, row, strict=False)) for n, row in (("before", before), ("after", after))}
     value = json.dumps({"op": op, "source": source, **rows}).encode()
@@ -44,8 +47,8 @@ def create(id_: int, name: str, lsn: int, doc: str | None = None) -> list[Messag
     return [message("c", lsn, after=(id_, name, doc))]
 
 
-def update(id_: int, name: str, lsn: int, doc: str = UNCHANGED) -> list[Message]:
-    return [message("u", lsn, after=(id_, name, doc))]
+def update(id_: int, name: str, lsn: int, doc: str = UNCHANGED, **more: Any) -> list[Message]:
+    return [message("u", lsn, after=(id_, name, doc), **more)]
 
 
 def delete(id_: int, lsn: int) -> list[Message]:
@@ -107,6 +110,18 @@ def test_what_the_target_has_is_passed_over() -> None:
     taken.take(message("c", 6, after=(6, "new", None), xid=8))
     assert taken.changes
     assert taken.oldest is not None
+
+
+def test_changes_that_come_again_are_scanned_for_until_the_connector_has_caught_up() -> None:
+    """Else the rows would be as they were, until the next run."""
+    again, last, more = (update(1, name, lsn, commit=lsn - 1)[0] for name, lsn in (("a", 10), ("b", 20), ("c", 30)))
+    for messages, behind in (([again], True), ([again, last], False), ([again, last, more], False), ([more], False)):
+        taken = feed()
+        taken.begin(Order(newest={0: (19, 20)}))
+        for each in messages:
+            taken.take(each)
+        assert bool(taken.behind) is behind
+        assert not taken.rescan
 
 
 def test_a_copy_of_the_connector_is_left_to_a_scan() -> None:

@@ -111,6 +111,22 @@ def test_the_halves_of_a_change_of_the_key_may_come_with_two_runs(
     world.assert_equal(table)
 
 
+def test_row_is_not_set_back_by_changes_that_come_again(connected: Connected, table: TableConfig, write: Write) -> None:
+    """A connector that died sends them again, and the topic ends before it has caught up."""
+    world = connected.world
+    first, second = (update(1, name, FAR + lsn, commit=FAR + lsn) for name, lsn in (("first", 10), ("second", 20)))
+    world.execute("UPDATE t SET name = 'second' WHERE id = 1")
+    write(None, first, second)
+    assert connected.run(table).method.startswith("topic")
+    write(None, first)
+    receipt = connected.run(table)
+    world.assert_equal(table)
+    assert "sends changes again" in receipt.warnings[0]
+    write(None, second)
+    connected.run(table)
+    world.assert_equal(table)
+
+
 def test_keys_that_stay_in_their_partition_cost_no_scan(
     connected: Connected, table: TableConfig, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,7 +145,9 @@ def test_keys_that_stay_in_their_partition_cost_no_scan(
         assert receipt.method.startswith("topic")
         assert not receipt.warnings
         world.assert_equal(table)
-        write(None, *[update(id_, "b", FAR + 100 * round_ - id_) for id_ in homes])
+        # Transactions end in another order than they began.
+        far = FAR + 100 * round_
+        write(None, *[update(id_, "b", far - id_, commit=far + id_) for id_ in homes])
         world.execute("UPDATE t SET name = 'b'")
     assert connected.run(table).method.startswith("topic")
     world.assert_equal(table)
