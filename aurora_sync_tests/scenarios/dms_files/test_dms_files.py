@@ -306,19 +306,19 @@ def test_a_position_of_an_earlier_release_is_read() -> None:
     assert FilesPosition(**old).sequence == ""
 
 
-@pytest.mark.parametrize("cdc_path", [None, "cdc"])
+CUT = [("csv", 0), ("csv.gz", 0), ("csv.gz", 7), ("csv.gz", 30), ("csv.gz", -4), ("csv.gz", -300)]
+
+
 @pytest.mark.parametrize(
-    ("form", "cut"),
+    ("form", "cut", "cdc_path"),
     [
-        *(("csv", 0), ("csv.gz", 0), ("csv.gz", 7), ("csv.gz", 30), ("csv.gz", -4), ("csv.gz", -300)),
-        *(("parquet", 0), ("parquet", -9)),
+        *((form, cut, cdc_path) for form, cut in CUT for cdc_path in (None, "cdc")),
+        *(("parquet", cut, None) for cut in (0, -9)),
     ],
 )
 def test_a_file_that_is_not_whole_is_named_and_taken_once_it_is(
     world: World, task_of: MakeTask, form: str, cut: int, cdc_path: str | None
 ) -> None:
-    if cdc_path and form == "parquet":
-        pytest.skip("transaction folders are CSV")
     world.execute(*CREATE)
     task = task_of(form=form, cdc_path=cdc_path)
     table = table_of(task)
