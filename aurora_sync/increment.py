@@ -101,7 +101,8 @@ class Token:
     counters_since: str = ""  # when the server's statistics began: anew after every crash, of a backend as well
     labels: dict[str, str] = field(default_factory=dict)  # pg_enum oid -> label, of the table's enums
     attributes: int = 0  # the largest column number: a column added later has a larger one
-    columns: str = ""  # versions of the catalogue rows of its columns; empty: an earlier release wrote this
+    # Versions of the catalogue rows of its columns and of their types; empty: an earlier release wrote this.
+    columns: str = ""
     # pg_type oid -> what besides the row decides what a value prints as: attributes of a composite type, names behind a
     # reg* type; None: an earlier release wrote this.
     types: dict[str, str] | None = None

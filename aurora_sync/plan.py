@@ -78,7 +78,7 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wi
     reconcile = (due or verdict.reconcile or strategy.sees_deletes) and read.disposition is Disposition.UPSERT
     text = wish.because
     if state.watermark is None and state.run_sequence:
-        text = f"the target is not as run {state.run_sequence} left it: reading the whole table again"
+        text = f"the target is not as it was left: {state.edited}; reading the whole table again"
     if text or state.edited:
         read = read.warned(text or state.edited)
     value = strategy.advance(config, table, verdict.since, at)

@@ -127,8 +127,8 @@ SELECT c.oid, c.relfilenode, string_agg(t.attached, ',' ORDER BY t.attached)
 
 # What else than the row decides what a value prints as, of every type that the columns' types are made of: domains,
 # arrays, composite types and ranges. Labels of enums, attributes of composite types, and all names that a reg* type may
-# print, as one digest for each type. And the versions of the columns, which an ALTER and another that takes it back
-# change.
+# print, as one digest for each type. And the versions of the columns, attributes and labels, which an ALTER and another
+# that takes it back change: a stream has the texts of the moment.
 _NAMES = """
 WITH RECURSIVE used(oid) AS (
     SELECT atttypid FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped
@@ -139,8 +139,12 @@ WITH RECURSIVE used(oid) AS (
         UNION ALL SELECT atttypid FROM pg_attribute
                    WHERE attrelid = t.typrelid AND attnum > 0 AND NOT attisdropped) part(oid)
 )
-SELECT 'columns', '', md5(string_agg(concat_ws(' ', attnum, xmin), ',' ORDER BY attnum))
-  FROM pg_attribute WHERE attrelid = %s AND attnum > 0
+SELECT 'columns', '', md5(string_agg(concat_ws(' ', owner, part, version), ',' ORDER BY owner, part)) FROM (
+    SELECT attrelid, attnum::bigint, xmin FROM pg_attribute WHERE attnum > 0 AND attrelid IN (
+        SELECT %s::oid UNION ALL SELECT t.typrelid FROM used JOIN pg_type t ON t.oid = used.oid AND t.typtype = 'c')
+    UNION ALL
+    SELECT enumtypid, e.oid::bigint, e.xmin FROM used JOIN pg_enum e ON e.enumtypid = used.oid
+) row(owner, part, version)
 UNION ALL
 SELECT 'label', e.oid::text, e.enumlabel FROM used JOIN pg_enum e ON e.enumtypid = used.oid
 UNION ALL

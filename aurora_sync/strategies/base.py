@@ -18,7 +18,7 @@ from aurora_sync.relation import Fence, Observation, Outbox, SourceTable
 from aurora_sync.strategies import horizon
 
 # Why a table is scanned whose changes come from elsewhere, when the versions of its columns are others.
-ALTERED = "a column was altered since the last run"
+ALTERED = "a column, or the type of one, was altered since the last run"
 
 
 @dataclass(frozen=True)

@@ -277,8 +277,9 @@ def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA) 
     try:
         watermark = Watermark.from_json(entry.watermark)
         now = count(session, target, marks=DELETED in columns) if columns else Count(0, 0, "")
-        if not columns or difference(entry, columns, now):
-            return State(entry.run_sequence, None, entry.load_id, source_table=entry.source_table)
+        changed = difference(entry, columns, now) if columns else f"{target} is gone"
+        if changed:
+            return State(entry.run_sequence, None, entry.load_id, source_table=entry.source_table, edited=changed)
         watermark = replace(watermark, left=None)
     except ValueError as error:
         raise WarehouseError(

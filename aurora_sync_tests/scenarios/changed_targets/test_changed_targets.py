@@ -32,7 +32,7 @@ def test_rows_deleted_in_the_target_come_back(synced: World) -> None:
     in_warehouse(synced, 'DELETE FROM "PUBLIC"."T" WHERE "ID" < 50')
     receipt = synced.sync(CUSTOMERS)
     assert receipt.method == "whole table"
-    assert "not as run 1 left it" in receipt.warnings[0]
+    assert "not as it was left: run 1 left 100 rows" in receipt.warnings[0]
     synced.assert_equal(CUSTOMERS)
 
 
