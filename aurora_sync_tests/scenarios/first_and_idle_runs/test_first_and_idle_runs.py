@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -122,6 +123,19 @@ def test_hint_with_the_right_sequence_of_another_history_loses_no_row(world: Wor
         ahead = plan_increment(table, reading, State(0, None), Wish()).watermark
     world.execute("UPDATE t SET v = 'later' WHERE id = 1")
     _hint(world, table, State(1, ahead, "of another history", 10, datetime.now(UTC)))
+    world.sync(table)
+    world.assert_equal(table)
+
+
+def test_hint_with_another_watermark_than_the_log_loses_no_row(world: World) -> None:
+    """Somebody edited it: its sequence and its load id are right."""
+    table = _synced(world)
+    state, _ = sync.read_state(table, world.places, trust_hint=False)
+    world.execute(INSERT)
+    with world.places.source.reading("public", "t") as reading:
+        ahead = plan_increment(table, reading, State(0, None), Wish()).watermark
+    world.execute("UPDATE t SET v = 'later' WHERE id = 1")
+    _hint(world, table, replace(state, watermark=ahead))
     world.sync(table)
     world.assert_equal(table)
 
