@@ -21,6 +21,8 @@ from aurora_sync.warehouse.base import Row, Session
 from aurora_sync.warehouse.ddl import (
     DELETED,
     JSON_TYPES,
+    RUN_SEQ,
+    SRC_XMIN,
     TableName,
     columns_of,
     create_schema,
@@ -276,8 +278,14 @@ def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA) 
     columns = found[target]
     try:
         watermark = Watermark.from_json(entry.watermark)
-        now = count(session, target, marks=DELETED in columns) if columns else Count(0, 0, "")
-        changed = difference(entry, columns, now) if columns else f"{target} is gone"
+        now = Count(0, 0, "")
+        if not columns:
+            changed = f"{target} is gone"
+        elif lacking := {RUN_SEQ, SRC_XMIN} - columns.keys():
+            changed = f"{target} has no column {', '.join(sorted(lacking))}"
+        else:
+            now = count(session, target, marks=DELETED in columns)
+            changed = difference(entry, columns, now)
         if changed:
             return State(entry.run_sequence, None, entry.load_id, source_table=entry.source_table, edited=changed)
         watermark = replace(watermark, left=None)

@@ -490,6 +490,12 @@ def target_column_dropped(p: Place) -> Iterator[None]:
 
 
 @_to(OF_TARGETS)
+def target_column_of_ours_dropped(p: Place) -> Iterator[None]:
+    _by_hand(p, f'ALTER TABLE {p.target} DROP COLUMN "_SRC_XMIN"')
+    yield from ()
+
+
+@_to(OF_TARGETS)
 def target_column_renamed(p: Place) -> Iterator[None]:
     _by_hand(p, f'ALTER TABLE {p.target} RENAME COLUMN "V" TO "{p.new_name("V_OLD")}"')
     p.write(1)
