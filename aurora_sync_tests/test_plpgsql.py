@@ -162,3 +162,21 @@ def test_comments_and_spaces_change_nothing(pairs: list[tuple[str, str]], semico
     columns = [name[1:-1] if name.startswith('"') else name.lower() for name, _ in pairs]
     expected = [Assignment(column, normalized(value) or "") for column, (_, value) in zip(columns, pairs, strict=True)]
     assert assignments(text) == tuple(expected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"BEGIN NEW.v := 'a\'; NEW.at := now(); RETURN NEW; END",  # the string may go on behind the backslash
+        r"BEGIN NEW.v := U&'\0041'; NEW.at := now(); RETURN NEW; END",
+        r'BEGIN NEW.U&"\0061t" := now(); RETURN NEW; END',
+        f'BEGIN NEW."{"a" * 64}" := now(); RETURN NEW; END',
+        "BEGIN NEW.at := now(); RETURN NEW; END; x",
+        "BEGIN NEW.at := now(); RETURN NEW; END x",
+        "BEGIN NEW.at := now(); RETURN NEW, OLD; END",
+        "BEGIN NEW[at := now(); RETURN NEW; END",
+        "BEGIN NEW.at := now()",
+    ],
+)
+def test_text_that_may_mean_something_else_proves_nothing(text: str) -> None:
+    assert assignments(text) is None
