@@ -170,7 +170,8 @@ class Watermark:
     Every strategy also stores the snapshot and the token, so that any strategy can go on from the horizon
     of any other. ``columns`` are those that were read, and ``covers`` names what they were read for: when it
     changes, the watermark no longer describes the target and the table is read in full. ``left`` is in the sync log
-    alone, and only where this release wrote it.
+    alone, and only where this release wrote it. ``doubts`` are those of the runs since the last reconcile or full read:
+    what they may have missed, no later read from the horizon finds.
     """
 
     strategy: str
@@ -181,6 +182,7 @@ class Watermark:
     canaries: tuple[Canary, ...] = ()
     columns: tuple[KnownColumn, ...] = ()
     left: Left | None = None
+    doubts: tuple[str, ...] = ()
     version: int = 1
 
     def to_json(self) -> str:
@@ -204,6 +206,7 @@ class Watermark:
             canaries=tuple(Canary(tuple(c["key"]), c["xmin"], c["digest"]) for c in document["canaries"]),
             columns=tuple(KnownColumn(**column) for column in document["columns"]),
             left=Left(**document["left"]) if document.get("left") else None,
+            doubts=tuple(document.get("doubts", ())),
         )
 
 

@@ -83,6 +83,9 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wi
         read = read.warned(text or state.edited)
     value = strategy.advance(config, table, verdict.since, at)
     compared = reconcile or read.where is None
+    inherited = verdict.since.watermark.doubts if verdict.since else ()
+    doubts = () if compared else tuple(dict.fromkeys((*inherited, *read.doubts)))
+    read = dataclasses.replace(read, doubts=doubts)
     last = Reconciled(state.run_sequence + 1, at.snapshot.taken_at) if compared else state.reconciled
     return Plan(
         strategy=strategy,
@@ -101,6 +104,7 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wi
             at.token,
             covers(config, strategy),
             columns=schema.known_columns(columns, key),
+            doubts=doubts,
         ),
         evolution=changes.evolution,
     )

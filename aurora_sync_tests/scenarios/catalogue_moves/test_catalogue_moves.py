@@ -9,7 +9,7 @@ import pytest
 from aurora_sync_tests.scenarios.catalogue_moves import moves
 from aurora_sync_tests.scenarios.catalogue_moves.moves import Move
 from aurora_sync_tests.scenarios.catalogue_moves.trial import BOUNDED_BY_OTHERS, STRATEGIES, grammar, trial
-from aurora_sync_tests.scenarios.world import World
+from aurora_sync_tests.scenarios.world import World, config
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -36,6 +36,33 @@ def test_a_run_without_moves_is_certified(world: World, strategy: str) -> None:
     expected = {"bounded"} if strategy in BOUNDED_BY_OTHERS else {"certified"}
     expected |= {"bounded"} if strategy == "integer" else set()
     assert {run.level for run in done.runs} <= expected
+
+
+def test_a_run_that_was_not_certified_is_remembered_until_a_reconcile(world: World) -> None:
+    """A later read by the horizon begins where that run ended: what it missed stays away."""
+    table = config("t", "timestamp", watermark_col="updated_at")
+    world.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, updated_at timestamptz NOT NULL)",
+        "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN NEW.updated_at := now(); RETURN NEW; END $$",
+        "CREATE TRIGGER touch BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION touch()",
+        "INSERT INTO t VALUES (1)",
+    )
+    for number in (2, 3):
+        world.sync(table)
+        world.execute(f"INSERT INTO t VALUES ({number})")
+    world.execute("SET session_replication_role = replica; INSERT INTO t VALUES (4, '2020-01-01')")
+    assert world.sync(table).certificate.level.value == "uncertified"
+    world.execute("ALTER TABLE t ENABLE ALWAYS TRIGGER touch", "INSERT INTO t VALUES (5)")
+    receipt = world.sync(table)
+    assert (receipt.method, receipt.certificate.level.value) == ("horizon scan", "uncertified")
+    assert world.source_rows(table) - world.target_rows(table)
+    world.execute("INSERT INTO t VALUES (6)")
+    assert world.sync(table).certificate.level.value == "uncertified"
+    assert world.sync(table, reconcile=True).certificate.level.value == "certified"
+    world.assert_equal(table)
+    world.execute("INSERT INTO t VALUES (7)")
+    assert world.sync(table).certificate.level.value == "certified"
 
 
 REFUTED: list[tuple[str, Move, bool]] = [
