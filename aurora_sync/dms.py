@@ -34,7 +34,7 @@ from aurora_sync.plan import Plan, Wish, is_due, plan_increment
 from aurora_sync.source.copy_out import Progress
 from aurora_sync.stage.store import Store
 from aurora_sync.stopwatch import Stopwatch
-from aurora_sync.strategies.dms import FilesPosition, folder_of, position_in, why_scan
+from aurora_sync.strategies.dms import FilesPosition, folder_of, position_after_scan, position_in, why_scan
 from aurora_sync.streamed import Member, follow, plan_of_stream
 from aurora_sync.warehouse import dms as statements
 from aurora_sync.warehouse import sync_log
@@ -140,7 +140,8 @@ def _position(config: TableConfig, plan: Plan, state: State) -> FilesPosition:
     watermark = _watermark(plan)
     # A scan before this run has taken the files that lay there.
     since = state.run_sequence - (watermark is not None)
-    return position_in(config, watermark) or FilesPosition(folder_of(config), since)
+    found = position_in(config, watermark) or position_after_scan(config, watermark, since)
+    return found.seen_at(plan.at.snapshot)
 
 
 def _take(table: _Table, places: Places) -> Receipt:
@@ -266,6 +267,9 @@ def _checked(table: _Table, session: Session, layout: Layout, of_load: int) -> t
     taken = table.position.sequence
     late = session.modify(statements.drop_older(layout), (taken,)) if taken else 0
     why = f"{late} changes came late, older than the change {taken} that was taken before" if late else ""
+    until = table.position.altered_until
+    if table.oldest and until and table.oldest < datetime.fromisoformat(until):
+        why = why or f"changes came that were committed before {until}, when the table was altered or read anew"
     return max(taken, newest or ""), why
 
 

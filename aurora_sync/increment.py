@@ -109,6 +109,11 @@ class Token:
     # Leaf oid -> versions of the catalogue rows that make it a part of the table; None: an earlier release wrote this.
     attached: dict[str, str] | None = None
 
+    @property
+    def is_named(self) -> bool:
+        """Whether values of the table print names that another ALTER than one of the table may change."""
+        return bool(self.labels or self.types)
+
     def rewritten(self, now: Token) -> bool:
         """Whether a leaf known here was rewritten or truncated since."""
         return any(now.members.get(oid, filenode) != filenode for oid, filenode in self.members.items())

@@ -200,6 +200,8 @@ class Reading:
 
         Raises SourceError, transient, when the table's definition changed between the catalogue and the lock.
         """
+        streamed = fence is not None and fence.kind == "stream"
+        columns_before = _columns(self._names()) if streamed else None  # before the writers are looked up
         before = self._before_snapshot(fence)
         system_identifier, timeline = control_data(self._connection)
         with self._connection.cursor() as cursor:
@@ -218,9 +220,8 @@ class Reading:
             offset = ClockOffset.of(asked, now, datetime.now(UTC))
             cursor.execute(_MEMBERS, {"oid": self.table.oid})
             leaves = cursor.fetchall()
-            cursor.execute(_NAMES, (self.table.oid, self.table.oid))
-            names = cursor.fetchall()
-            if fence and fence.kind == "stream":
+            names = self._names()
+            if streamed:
                 in_progress, position = _one(cursor, _POSITION)
                 before["stream"] = dataclasses.replace(
                     before["stream"], in_progress=tuple(in_progress), position=int(position)
@@ -229,6 +230,8 @@ class Reading:
                 (snapshot,) = _one(cursor, "SELECT pg_current_snapshot()::text")
                 before["outbox"] = OutboxFence(snapshot, emptied(self._connection, self.table.outbox))
         self._assert_unchanged()
+        if columns_before not in (None, _columns(names)):
+            raise self._changed()
         return Observation(
             snapshot=Snapshot(xmin, xmax, now),
             token=Token(
@@ -244,7 +247,7 @@ class Reading:
                 counters_since=counters_since,
                 labels={oid: name for kind, oid, name in names if kind == "label"},
                 types={oid: name for kind, oid, name in names if kind == "type"},
-                columns=next((name for kind, _, name in names if kind == "columns"), "") or "",
+                columns=_columns(names),
                 attributes=max((column.attnum for column in self.table.columns), default=0),
             ),
             offset=offset,
@@ -333,6 +336,11 @@ class Reading:
             found["oldest_writer_name"] = name or ""
         return found
 
+    def _names(self) -> list[tuple[str, str, str]]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(_NAMES, (self.table.oid, self.table.oid))
+            return cursor.fetchall()
+
     def _relations(self, cursor: Any) -> list[int]:
         """Oids of the table and its leaves."""
         cursor.execute(_MEMBERS, {"oid": self.table.oid})
@@ -387,12 +395,20 @@ class Reading:
         name = self.table.qualified_name
         now = catalogue.load(self._connection, [(self.table.schema, self.table.name)]).get(name)
         if definition(now) != definition(self.table):
-            raise SourceError(
-                "the table's definition changed while the read began",
-                where=name,
-                hint="run again",
-                kind=Kind.TRANSIENT,
-            )
+            raise self._changed()
+
+    def _changed(self) -> SourceError:
+        return SourceError(
+            "the table's definition changed while the read began",
+            where=self.table.qualified_name,
+            hint="run again",
+            kind=Kind.TRANSIENT,
+        )
+
+
+def _columns(names: list[tuple[str, str, str]]) -> str:
+    """The versions of the columns, of what :data:`_NAMES` found."""
+    return next((name for kind, _, name in names if kind == "columns"), "") or ""
 
 
 def _one(cursor: Any, query: Any, parameters: Any = None) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.dms_columns import BEFORE, OP, SEQUENCE, TIMESTAMP
-from aurora_sync.increment import Finding, Watermark
+from aurora_sync.increment import Finding, Snapshot, Token, Watermark
 from aurora_sync.relation import Observation, SourceTable
 from aurora_sync.strategies.base import ALTERED, ReadPlan, Since, Strategy, not_a_heap, scan
 
@@ -23,7 +23,11 @@ _GO_ON = {"long transaction", "restart", "table renamed"}
 class FilesPosition:
     """The target has every file of the folder that runs after ``since`` have in the ledger; when all were, the listing
     had this ``digest``, and so many files of the full load. ``rescan`` says what they did not tell, ``sequence`` is
-    that of the newest change."""
+    that of the newest change.
+
+    The task may lag behind a scan that was made because the table was altered or truncated. What it writes of changes
+    that were committed before ``altered_until`` has the values from before: such changes lead to another scan.
+    ``altered_xmax``: transactions below it may still be open that wrote with labels of before."""
 
     folder: str
     since: int
@@ -32,6 +36,8 @@ class FilesPosition:
     rescan: str = ""
     fields: str = ""  # digest of the names of what rows without a header have
     sequence: str = ""  # an earlier release did not write it: the next change is then the first
+    altered_until: str = ""  # by the source's clock; earlier releases did not write it
+    altered_xmax: int = 0
 
     @property
     def method(self) -> str:
@@ -47,6 +53,13 @@ class FilesPosition:
 
     def to_value(self) -> dict[str, Any]:
         return dict(vars(self))
+
+    def seen_at(self, snapshot: Snapshot) -> FilesPosition:
+        """The position of a run with this snapshot."""
+        if not self.altered_xmax:
+            return self
+        xmax = self.altered_xmax if snapshot.xmin < self.altered_xmax else 0
+        return replace(self, altered_until=snapshot.taken_at.isoformat(), altered_xmax=xmax)
 
 
 class Dms(Strategy):
@@ -77,7 +90,18 @@ class Dms(Strategy):
     ) -> dict[str, object]:
         """A scan takes no files; after the first one those that are older have nothing new."""
         before = position_in(config, since.watermark if since else None)
-        return replace(before, rescan="", loads=0).to_value() if before else {}
+        value = replace(before, rescan="", loads=0).to_value() if before else {}
+        if since is None or _is_altered(since.watermark.token, at.token):
+            # No table is altered while a transaction has written it; a type may be.
+            open_ = at.token.is_named and at.snapshot.xmin < at.snapshot.xmax
+            value["altered_until"] = at.snapshot.taken_at.isoformat()
+            value["altered_xmax"] = at.snapshot.xmax if open_ else 0
+        return value
+
+
+def _is_altered(then: Token, now: Token) -> bool:
+    """Whether something happened to the table that is no change of a row."""
+    return (then.columns, then.members, then.attached) != (now.columns, now.members, now.attached)
 
 
 def position_in(config: TableConfig, watermark: Watermark | None) -> FilesPosition | None:
@@ -85,6 +109,13 @@ def position_in(config: TableConfig, watermark: Watermark | None) -> FilesPositi
     if watermark is None or watermark.strategy != Dms.name or watermark.value.get("folder") != folder_of(config):
         return None
     return FilesPosition(**watermark.value)
+
+
+def position_after_scan(config: TableConfig, watermark: Watermark | None, since: int) -> FilesPosition:
+    """Where a run begins that is the first to take files."""
+    value = watermark.value if watermark and watermark.strategy == Dms.name else {}
+    altered = {name: value[name] for name in ("altered_until", "altered_xmax") if name in value}
+    return FilesPosition(folder_of(config), since, **altered)
 
 
 def folder_of(config: TableConfig) -> str:

@@ -50,8 +50,8 @@ class Position:
     """How far into the stream of a slot a target is, beyond what a subclass says.
 
     After a scan it has every transaction that ended by ``until`` and was seen by the scan's snapshot. ``blind`` are
-    transactions that may have written the table before it was a ``member`` of the publication, when the first scan did
-    not see them: the stream has only a part of them.
+    transactions that the scan did not see and of which the stream is not enough: they may have written the table before
+    it was a ``member`` of the publication, or with labels and attributes of types that were altered since.
     """
 
     slot: str
@@ -116,7 +116,9 @@ class Streaming(Strategy):
         fence = _fence(at)
         before = self.position_in(since.watermark if since else None)
         goes_on = before is not None and self._goes_on(before, config, fence)
-        blind = before.blind if before and goes_on else fence.writers
+        # No table is altered while a transaction has written it; a type may be.
+        renamed = at.token.is_named and (since is None or since.watermark.token.columns != at.token.columns)
+        blind = before.blind if before and goes_on and not renamed else fence.writers
         return self._scanned(
             config,
             fence,
@@ -152,7 +154,8 @@ class Streaming(Strategy):
         if position.gap:
             return position.gap
         if position.blind:
-            return f"transactions were open when the table was published: {', '.join(map(str, position.blind))}"
+            open_ = ", ".join(map(str, position.blind))
+            return f"transactions were open when the table was published, or a type was altered: {open_}"
         assert watermark  # else there was no position
         if watermark.token.columns != at.token.columns:
             # ALTER ... TYPE ... USING changes every row, and no stream brings that; the type may be the same again.

@@ -282,6 +282,17 @@ def label_renamed_and_back(p: Place) -> Iterator[None]:
 
 
 @_to(ANY)
+def label_renamed_and_back_under_a_writer(p: Place) -> Iterator[None]:
+    """Whose transaction ends when the label has its old name again: a stream has the other one."""
+    ((old,),) = p.sql("SELECT enumlabel::text FROM pg_enum WHERE enumtypid = 'mood'::regtype ORDER BY 1 LIMIT 1")
+    p.sql(f"ALTER TYPE mood RENAME VALUE '{old}' TO 'meanwhile'")
+    with p.open_transaction(p.update(times=3)) as writer:
+        p.sql(f"ALTER TYPE mood RENAME VALUE 'meanwhile' TO '{old}'")
+        yield
+        writer.commit()
+
+
+@_to(ANY)
 def attribute_added_and_dropped(p: Place) -> Iterator[None]:
     p.sql("ALTER TYPE addr ADD ATTRIBUTE country text CASCADE")
     p.write(2)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg2
+from psycopg2.extensions import connection as Connection
 
 from aurora_sync_tests.scenarios.world import World
 
@@ -85,6 +88,20 @@ class Place:
         except psycopg2.Error as error:
             self.done.append(f"-- refused: {str(error).splitlines()[0]}")
             raise Refused from error
+
+    @contextmanager
+    def open_transaction(self, statement: str) -> Iterator[Connection]:
+        """One that has run the statement. Raises Refused."""
+        self.done.append(f"-- and does not commit yet: {statement}")
+        with ExitStack() as end:
+            try:
+                connection = end.enter_context(
+                    self.world.open_transaction(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'", statement)
+                )
+            except psycopg2.Error as error:
+                self.done.append(f"-- refused: {str(error).splitlines()[0]}")
+                raise Refused from error
+            yield connection
 
     def leaves(self) -> list[tuple[str, int]]:
         """Of the partitioned table: name, and the value of ``part`` that it takes."""

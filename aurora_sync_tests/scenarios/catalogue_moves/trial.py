@@ -92,6 +92,7 @@ class Subject:
     def __init__(self, place: Place, strategy: str) -> None:
         self.place, self.world, self.strategy = place, place.world, strategy
         self.task: Task | None = None
+        self.lags = False  # the task, behind what is committed
         keys = dict(STRATEGIES[strategy])
         if strategy == "logical":
             place.slot = keys["slot"] = f"moves_{uuid.uuid4().hex[:12]}"
@@ -123,7 +124,9 @@ class Subject:
         if self.strategy == "logical":
             stream.run([self.config], self.world.places, receipts.append, allow_deletes=True)
         elif self.task:
-            self.task.write()
+            self.lags = self.place.dice.random() < 0.2
+            if not self.lags:
+                self.task.write()
             dms.run(self.config, self.world.places, receipts.append, allow_deletes=True)
         else:
             receipts.append(sync.run(self.config, self.world.places, allow_deletes=True))
@@ -279,7 +282,7 @@ def _checked(subject: Subject, at_once: _AtOnce | None, going: tuple[str, ...]) 
     subject.place.done.append(f"-- {receipt.method}, {certificate.level.value}: {', '.join(certificate.changes)}")
     truth = seen[-1]
     if subject.strategy in STREAMS:
-        if at_once:
+        if at_once or (subject.lags and receipt.method.startswith("files")):
             return Run(certificate.level.value, certificate.text, moves=going)
         truth = _source(world)
     found = _compare(_target(world, subject.config), truth)

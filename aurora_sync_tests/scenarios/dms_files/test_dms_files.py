@@ -301,6 +301,61 @@ def test_a_file_that_comes_late_behind_a_scan_sets_no_row_back(world: World, tas
     assert not run(table, world).changed
 
 
+@pytest.mark.parametrize("move", ["ALTER TABLE t ALTER v TYPE text USING upper(v)", "TRUNCATE t", "ANALYZE t"])
+def test_changes_from_before_an_alter_that_come_after_its_scan_lead_to_another(
+    world: World, task_of: MakeTask, move: str
+) -> None:
+    """The task lags: what it writes then has the values from before, and no change puts them right again."""
+    world.execute(*CREATE)
+    task = task_of()
+    table = table_of(task)
+    task.load()
+    run(table, world)
+    altered = move != "ANALYZE t"
+    world.execute("UPDATE t SET v = 'late', doc = '' WHERE id = 1", "INSERT INTO t VALUES (40, 'late', NULL)", move)
+    world.execute("INSERT INTO t VALUES (41, 'late', NULL)")
+    if altered:
+        assert run(table, world).method == "horizon scan"
+        world.assert_equal(table)
+    task.write()
+    late = run(table, world)
+    assert late.certificate.level is (Level.UNCERTIFIED if altered else Level.BOUNDED)
+    assert (world.source_rows(table) != world.target_rows(table)) is altered
+    if altered:
+        again = run(table, world)
+        assert "committed before" in again.warnings[0]
+        assert again.certificate.level is Level.CERTIFIED
+        world.assert_equal(table)
+    world.execute("INSERT INTO t VALUES (50, 'after', NULL)")
+    task.write()
+    assert run(table, world).certificate.level is Level.BOUNDED
+    assert not run(table, world).changed
+    world.assert_equal(table)
+
+
+@pytest.mark.parametrize("opened", [True, False], ids=["open at the scan", "ended before it"])
+def test_a_transaction_that_was_open_when_a_type_was_altered_leads_to_another_scan(
+    world: World, task_of: MakeTask, opened: bool
+) -> None:
+    world.execute("CREATE TYPE mood AS ENUM ('sad')", "CREATE TABLE t (id int PRIMARY KEY, v mood)")
+    task = task_of(columns="id v")
+    table = table_of(task)
+    task.load()
+    run(table, world)
+    world.execute("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'")
+    with world.open_transaction("INSERT INTO t VALUES (1, 'blue')") as writer:
+        if not opened:
+            writer.commit()
+        world.execute("ALTER TYPE mood RENAME VALUE 'blue' TO 'sad'")
+        assert run(table, world).method == "horizon scan"
+        writer.commit()
+    task.write()
+    assert run(table, world).certificate.level is Level.UNCERTIFIED
+    assert run(table, world).method == "horizon scan"
+    found = world.source_rows(table)
+    assert found == world.target_rows(table) == {(1, "sad"): 1}
+
+
 def test_a_position_of_an_earlier_release_is_read() -> None:
     old: dict[str, Any] = {"folder": "f", "since": 3, "digest": "d", "loads": 1, "rescan": "", "fields": ""}
     assert FilesPosition(**old).sequence == ""

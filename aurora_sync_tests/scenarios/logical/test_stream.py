@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aurora_sync.errors import ConfigError
+from aurora_sync.errors import ConfigError, Kind, SourceError
 from aurora_sync.increment import Token
 from aurora_sync.source import reading
 from aurora_sync_tests.scenarios.logical.conftest import Streamed
@@ -357,3 +357,56 @@ def test_a_reconcile_after_a_stream_moves_only_what_differs(streamed: Streamed) 
     assert (found.repair.lost, found.repair.ghosts) == (0, 1)
     assert 0 < found.repair.rows_moved < 5000
     assert world.assert_verified(table) == 5010
+
+
+@pytest.mark.parametrize("back", [True, False], ids=["there and back", "and left so"])
+def test_a_label_that_an_open_transaction_wrote_is_read_again(streamed: Streamed, back: bool) -> None:
+    """The stream has the name of the moment, which no later change puts right."""
+    world, table = streamed.world, streamed.table()
+    world.execute(
+        "CREATE TYPE mood AS ENUM ('sad', 'ok')",
+        "CREATE TABLE t (id int PRIMARY KEY, m mood)",
+        "INSERT INTO t VALUES (1, 'sad')",
+    )
+    streamed.setup(table)
+    streamed.one(table)
+    rename, again = (f"ALTER TYPE mood RENAME VALUE '{a}' TO '{b}'" for a, b in (("sad", "blue"), ("blue", "sad")))
+    if back:
+        world.execute(rename)
+    with world.open_transaction(f"INSERT INTO t VALUES (2, '{'blue' if back else 'sad'}')") as writer:
+        world.execute(again if back else rename)
+        streamed.one(table)
+        writer.commit()
+    receipt = streamed.one(table)
+    assert "transactions were open" in receipt.warnings[0]
+    assert receipt.certificate.level.value == "certified"
+    world.assert_equal(table)
+    world.execute("INSERT INTO t VALUES (3, 'ok')")
+    assert streamed.one(table).method.startswith("stream")
+    world.assert_equal(table)
+
+
+@pytest.mark.parametrize("moment", ["_before_snapshot", "_assert_unchanged"])
+def test_a_type_that_is_altered_while_writers_are_looked_up_begins_the_read_anew(
+    streamed: Streamed, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    world, table = streamed.world, streamed.table()
+    world.execute("CREATE TYPE mood AS ENUM ('sad')", "CREATE TABLE t (id int PRIMARY KEY, m mood)")
+    streamed.setup(table)
+    streamed.one(table)
+    step = getattr(reading.Reading, moment)
+
+    def altered(self: reading.Reading, *arguments: object) -> object:
+        found = step(self, *arguments)
+        monkeypatch.setattr(reading.Reading, moment, step)
+        world.execute("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'")
+        return found
+
+    monkeypatch.setattr(reading.Reading, moment, altered)
+    if moment == "_before_snapshot":
+        with pytest.raises(SourceError, match="definition changed while the read began") as raised:
+            streamed.one(table)
+        assert raised.value.kind is Kind.TRANSIENT
+    else:  # behind the snapshot: the next run sees it
+        streamed.one(table)
+    assert streamed.one(table).certificate.level.value == "certified"
