@@ -515,6 +515,9 @@ def target_column_renamed(p: Place) -> Iterator[None]:
 
 @_to(OF_TARGETS)
 def target_column_retyped(p: Place) -> Iterator[None]:
+    """Once it holds text, only values would change: that is an UPDATE of our columns."""
+    if _target_type(p, "CENTS") == "VARCHAR":
+        raise Refused
     _by_hand(p, f'ALTER TABLE {p.target} ALTER COLUMN "CENTS" TYPE VARCHAR USING left("CENTS"::VARCHAR, 1)')
     p.write(1)
     yield from ()
@@ -528,6 +531,16 @@ def _by_hand(p: Place, statement: str) -> None:
         except WarehouseError as error:
             p.done.append(f"-- refused: {error.what}")
             raise Refused from error
+
+
+def _target_type(p: Place, column: str) -> str:
+    table = p.target.rpartition(".")[2].strip('"')
+    found = p.world.query(
+        "SELECT DATA_TYPE FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_NAME = ? AND COLUMN_NAME = ?", (table, column)
+    )
+    if not found:
+        raise Refused
+    return str(found[0][0])
 
 
 # What costs nothing, or a scan at the most
