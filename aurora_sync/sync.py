@@ -221,8 +221,8 @@ def _count(config: TableConfig, state: State, reading: Reading, plan: Plan) -> i
 
 def _idle(state: State, plan: Plan, rows: int, wish: Wish) -> bool:
     """Nothing to apply: no rows, no content of the target that they would replace, and nothing found that the next
-    run would find again."""
+    run would find or scan for again."""
     found = any(finding.action is not Action.GO_ON or finding.is_schema_change for finding in plan.verdict.findings)
-    if rows or wish.full or plan.reconcile or found or state.watermark is None:
+    if rows or wish.full or plan.reconcile or plan.read.renews or found or state.watermark is None:
         return False
     return plan.read.disposition is not Disposition.REPLACE or state.target_rows == 0

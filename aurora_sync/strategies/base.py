@@ -28,7 +28,7 @@ class ReadPlan:
     ``method`` says in words how the rows are found; ``warnings`` why a faster method was not used or what
     the chosen one cannot see. ``doubts`` say what the read rests on without proof, and what would prove it: with
     one, the increment is not certified. ``bound`` says up to what the rows are complete, where that is not the
-    snapshot.
+    snapshot. ``renews``: the watermark is stored even if nothing changed, for the next run need not scan then.
     """
 
     where: sql.Composable | None
@@ -38,6 +38,7 @@ class ReadPlan:
     scope: sql.Composable | None = None  # which rows the target should hold afterwards; None: all
     doubts: tuple[str, ...] = ()
     bound: str = ""
+    renews: bool = False
     outbox: Outbox | None = None  # whose keys are read, those of rows that are gone as well: disposition CHANGES
 
     def warned(self, text: str) -> ReadPlan:

@@ -61,7 +61,11 @@ def plan(config: TableConfig, name: str, table: SourceTable, since: Since | None
     fence = _passed(name, table, since, at)
     if objections or fence is None:
         return ReadPlan(
-            since.horizon_scan(at), Disposition.UPSERT, "horizon scan", scanning(objections or _stepped(since, at))
+            since.horizon_scan(at),
+            Disposition.UPSERT,
+            "horizon scan",
+            scanning(objections or _stepped(since, at)),
+            renews=advance(config, name, table, since, at)["fence"] is not None,
         )
     where = since.with_new_members(_not_before(fence, name, table), at)
     return ReadPlan(where, Disposition.UPSERT, METHOD, remarks, doubts=doubts(config, name, table))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from aurora_sync import sync
@@ -223,3 +224,20 @@ def _synced(world: World) -> TableConfig:
 
 def _hint(world: World, table: TableConfig, state: State) -> None:
     world.places.stage.confirm(sync._hint_name(table), state, None)
+
+
+@pytest.mark.closes_warehouse
+def test_idle_table_scans_once_where_the_fence_of_its_watermark_is_of_no_use(world: World) -> None:
+    """As an earlier release left it, without the clock of the runner. The next watermark is stored, changes or not."""
+    world.execute(TABLE, INSERT)
+    table = CURSORS["timestamp"]
+    world.sync(table)
+    log = f'"{world.places.log_schema}"."SYNC_LOG"'
+    with duckdb.connect(str(world.warehouse_path)) as connection:
+        connection.execute(
+            f"""UPDATE {log} SET "WATERMARK" = regexp_replace("WATERMARK", '"clock_offset": [^]]*]',"""
+            """ '"clock_offset": null')"""
+        )
+    world.places.stage.store.delete(world.objects())
+    assert [world.sync(table).method for _ in range(3)] == ["horizon scan", "clock fence", "clock fence"]
+    assert world.run_sequences(table) == [1, 2]
