@@ -110,7 +110,7 @@ def _read(table: _Table, places: Places) -> Receipt | str:
                     if number % _EVERY_MESSAGES == 0 and feed.changes.bytes > streamed.PENDING_BYTES:
                         table.write(places, attempts)
                         feed.written()
-                if why := feed.behind or _gone(position, topic.gaps, places):
+                if why := feed.behind or _gone(position, topic.gaps, places, relies=feed.relies):
                     return why
                 reached = topic.reached
                 behind = topic.behind(reached)
@@ -129,12 +129,13 @@ def _read(table: _Table, places: Places) -> Receipt | str:
     return dataclasses.replace(receipt, slot=found, consumed=consumed)
 
 
-def _gone(position: TopicPosition, gaps: Sequence[Gap], places: Places) -> str:
+def _gone(position: TopicPosition, gaps: Sequence[Gap], places: Places, *, relies: bool) -> str:
     """Why the table must be scanned, where messages are gone that the target does not have; empty where it has all.
 
     Compaction removes messages, and so do transactions: each leaves a mark without a message, and nothing of what was
     aborted. A topic that is not compacted has marks only. Where its policy is not shown, single offsets are taken for
-    marks: compaction that leaves single gaps alone is rare, and a scan in each run would be the price.
+    marks: compaction keeps the newest message of a row, which says all of it unless it ``relies`` on one before. Of a
+    delete with its tombstone, two are gone.
     """
     gone = [
         dataclasses.replace(gap, first=first)
@@ -146,7 +147,7 @@ def _gone(position: TopicPosition, gaps: Sequence[Gap], places: Places) -> str:
         return ""
     policy = places.source.kafka.cleanup_policies([position.topic]).get(position.topic)
     if policy is None:
-        gone = [gap for gap in gone if gap.next - gap.first > 1]
+        gone = [gap for gap in gone if relies or gap.next - gap.first > 1]
     if not gone or (policy and "compact" not in policy):
         return ""
     found = f"cleanup.policy is {policy}" if policy else "its cleanup.policy is not shown to this user"

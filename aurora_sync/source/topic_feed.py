@@ -51,6 +51,7 @@ class TopicFeed:
     ) -> None:
         self.changes = NetChanges(f"{schema}.{table}", columns, key)
         self.oldest: datetime | None = None  # when the first change was committed that the target did not have
+        self.relies = False  # on the row as an earlier message, or the target, has it: values were not repeated
         self.rescan = ""  # why the table must be scanned, where the topic does not say everything in order
         self.begin(Order())
         self._decoder = Decoder(schema, table, columns, key, modes)
@@ -136,6 +137,7 @@ class TopicFeed:
             self.changes.insert(row, xid, size)
 
     def _update(self, values: Values, xid: int, size: int, former: Values | None) -> None:
+        self.relies = self.relies or UNCHANGED in values
         try:
             self.changes.update(values, xid, size, former)
         except DefectError as error:  # what made the row again has not come, or never will

@@ -88,6 +88,20 @@ def test_messages_that_compaction_removed_lead_to_one_scan(
     world.assert_equal(table)
 
 
+@pytest.mark.parametrize("of_topic", [None, "compact"])
+def test_an_update_that_relies_on_a_message_that_compaction_removed_leads_to_a_scan(
+    connected: Connected, table: TableConfig, write: Write, monkeypatch: pytest.MonkeyPatch, of_topic: str | None
+) -> None:
+    """A single one is gone, which may be the mark of a transaction: the long value is in no other message."""
+    policy(monkeypatch, of_topic)
+    connected.world.execute("UPDATE t SET doc = 'new' WHERE id = 2", "UPDATE t SET name = 'on' WHERE id = 2")
+    write(0, update(3, "old", FAR + 1, "doc"), update(2, "old", FAR + 2, "new"), update(2, "on", FAR + 3))
+    GONE.add(1)
+    receipt = connected.run(table)
+    connected.world.assert_equal(table)
+    assert "messages of partition 0 are gone" in receipt.warnings[0]
+
+
 @pytest.mark.parametrize(("of_topic", "width"), [(None, 1), ("delete", 1), ("delete", 3)])
 def test_marks_of_transactions_cost_no_scan(
     connected: Connected,
@@ -101,7 +115,7 @@ def test_marks_of_transactions_cost_no_scan(
     policy(monkeypatch, of_topic)
     connected.world.execute("UPDATE t SET name = 'on' WHERE id IN (2, 3)")
     no_message = [update(9, "aborted", FAR + 2)] * width
-    write(0, update(2, "on", FAR + 1), *no_message, update(3, "on", FAR + 3), *no_message)
+    write(0, update(2, "on", FAR + 1, "doc"), *no_message, update(3, "on", FAR + 3, "doc"), *no_message)
     GONE.update({*range(1, 1 + width), *range(2 + width, 2 + 2 * width)})
     receipt = connected.run(table)
     assert receipt.method.startswith("topic")
