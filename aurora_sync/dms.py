@@ -30,7 +30,7 @@ from aurora_sync.dms_files import File
 from aurora_sync.errors import ConfigError, Kind, SourceError
 from aurora_sync.increment import Consumed, Manifest, Part, Receipt, State, TakenFile, Watermark
 from aurora_sync.places import Places
-from aurora_sync.plan import Plan, Wish, is_due, plan_increment
+from aurora_sync.plan import Plan, Wish, plan_increment, why_due
 from aurora_sync.source.copy_out import Progress
 from aurora_sync.stage.store import Store
 from aurora_sync.stopwatch import Stopwatch
@@ -114,10 +114,7 @@ def files_or_scan(config: TableConfig, plan: Plan, state: State) -> tuple[list[F
     yet."""
     watermark = _watermark(plan)
     why = why_scan(position_in(config, watermark), watermark, plan.verdict.findings, plan.at.token.columns)
-    if not why and is_due(config, state):
-        why = "a reconcile is due"
-    if not why and state.run_sequence and state.watermark is None:
-        why = "its target is not as the last run left it"
+    why = why or why_due(config, state)
     if not why and state.watermark and watermark is None:
         why = "what the target has is of no use any more"
     files = [] if why else dms_files.of_table(config)

@@ -63,7 +63,7 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wi
     columns, key = preflight.selected_columns(config, table), preflight.merge_key(config, table)
     at = reading.observe(strategy.fence(config), max_minutes=config.max_snapshot_minutes)
 
-    due = wish.reconcile or is_due(config, state)
+    due = "a reconcile was asked for" if wish.reconcile else why_due(config, state)
     stored = (
         None if wish.full or (due and not key) else state.watermark
     )  # rows without a key are compared by reading them
@@ -72,10 +72,10 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wi
     changes = dataclasses.replace(changes, findings=renamed + changes.findings)
     verdict, at = _judged(config, strategy, columns, key, stored, changes, at, reading)
     if due and verdict.since:
-        verdict = dataclasses.replace(verdict, since=dataclasses.replace(verdict.since, only_scan="a reconcile is due"))
+        verdict = dataclasses.replace(verdict, since=dataclasses.replace(verdict.since, only_scan=due))
     read = strategy.plan(config, table, verdict.since, at)
     # What sees deletes elsewhere would miss those that a scan passes over.
-    reconcile = (due or verdict.reconcile or strategy.sees_deletes) and read.disposition is Disposition.UPSERT
+    reconcile = (bool(due) or verdict.reconcile or strategy.sees_deletes) and read.disposition is Disposition.UPSERT
     text = wish.because
     if state.watermark is None and state.run_sequence:
         text = f"the target is not as it was left: {state.edited}; reading the whole table again"
@@ -95,7 +95,7 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wi
         verdict=verdict,
         read=read,
         reconcile=reconcile,
-        insist=(due and not state.edited) or verdict.rows_are_gone or strategy.sees_deletes,
+        insist=(bool(due) and not state.edited) or verdict.rows_are_gone or strategy.sees_deletes,
         certificate=certify(config, strategy, read, at, verdict.findings, value, reconciled=last, now=compared),
         watermark=Watermark(
             strategy.name,
@@ -110,10 +110,10 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wi
     )
 
 
-def is_due(config: TableConfig, state: State) -> bool:
-    """Whether this is the k-th run since the last reconcile, or full read, of ``reconcile: {every: k}``; or the target
-    is known to need one."""
-    return bool(state.edited) or runs_until_reconcile(config, state) == 0
+def why_due(config: TableConfig, state: State) -> str:
+    """Why this run is to compare the target with the source: the target is not as it was left, or this is the k-th run
+    since the last reconcile, or full read, of ``reconcile: {every: k}``. Empty where it is not."""
+    return state.edited or ("a reconcile is due" if runs_until_reconcile(config, state) == 0 else "")
 
 
 def runs_until_reconcile(config: TableConfig, state: State) -> int | None:

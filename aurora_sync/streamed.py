@@ -18,7 +18,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import RivalRunError, TargetChangedError
 from aurora_sync.increment import Adjusted, Applied, Disposition, Manifest, Part, Receipt, State, TakenFile
 from aurora_sync.places import Places
-from aurora_sync.plan import Plan, is_due
+from aurora_sync.plan import Plan, why_due
 from aurora_sync.receipt import receipt_of
 from aurora_sync.relation import SourceTable
 from aurora_sync.source.net_changes import NetChanges
@@ -231,8 +231,7 @@ def where_to_stream_from(
     strategy, since = plan.strategy, plan.verdict.since.watermark if plan.verdict.since else None
     assert isinstance(strategy, Streaming)
     why = strategy.why_scan(config, table, since, plan.verdict.findings, plan.at)
-    if not why and is_due(config, state):
-        why = "a reconcile is due"
+    why = why or why_due(config, state)
     return (None, why) if why else (strategy.position_in(since), "")
 
 
