@@ -99,6 +99,8 @@ class SourceTable:
     triggers: tuple[Trigger, ...] = ()
     trigger_version: str = ""  # changes when a trigger of any leaf, or its function, was touched
     outbox: Outbox | None = None
+    notes: bool = True  # its comments and the texts of its triggers could be decoded
+    undecodable: str = ""  # why its name or its columns are not known
 
     @property
     def qualified_name(self) -> str:

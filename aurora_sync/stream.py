@@ -113,6 +113,7 @@ def _run(
         on_receipt(scanned(receipt, why))
     for receipt in _stream(members, places, may_confirm=not scans) if members else ():
         on_receipt(receipt)
+    failed += [member.fault for member in members if member.fault]
     if failed:
         for other in failed[1:]:
             failed[0].add_note(str(other))
@@ -166,6 +167,7 @@ def _stream(members: Sequence[_Member], places: Places, *, may_confirm: bool) ->
             ]
             for member in moved:
                 member.close(places, attempts)
+            moved = [member for member in moved if not member.fault]
         for member in members:
             member.reach(member.position.at(drained.reached))
         for member in moved:
@@ -173,7 +175,9 @@ def _stream(members: Sequence[_Member], places: Places, *, may_confirm: bool) ->
         applied = apply_streamed(moved, places, f"aurora_sync slot {name}")
     found, warnings = _confirm(members, moved, places, drained, may_confirm)
     receipts = [
-        member.receipt(applied.get(member.load_id), places, watch, warnings, drained.oldest) for member in members
+        member.receipt(applied.get(member.load_id), places, watch, warnings, drained.oldest)
+        for member in members
+        if not member.fault
     ]
     return [dataclasses.replace(receipt, slot=found) for receipt in receipts]
 

@@ -5,6 +5,7 @@ stream.py does this for all tables of a replication slot at once, topic.py for o
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence
@@ -15,13 +16,14 @@ from typing import Any, Protocol, TypeVar
 
 from aurora_sync import sync
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.errors import RivalRunError, TargetChangedError
+from aurora_sync.errors import RivalRunError, SourceError, TargetChangedError
 from aurora_sync.increment import Adjusted, Applied, Disposition, Manifest, Part, Receipt, State, TakenFile
 from aurora_sync.places import Places
 from aurora_sync.plan import Plan, why_due
 from aurora_sync.receipt import receipt_of
 from aurora_sync.relation import SourceTable
-from aurora_sync.source.net_changes import NetChanges
+from aurora_sync.source.decoding import is_utf8, shown
+from aurora_sync.source.net_changes import NetChanges, NotUtf8Error
 from aurora_sync.stage.layout import new_load_id
 from aurora_sync.stage.writer import Attempt
 from aurora_sync.stopwatch import Stopwatch
@@ -134,21 +136,44 @@ class Streamed(Member):
     attempt: Attempt | None = None
     history: Attempt | None = None
     parts: list[Part] = field(default_factory=list)
+    fault: SourceError | None = None  # why this table cannot go on, while the others of its slot do
 
     @property
     def adjusted(self) -> tuple[Adjusted, ...]:
         return self.changes.adjusted
 
     def write(self, places: Places, attempts: ExitStack) -> None:
-        """Stage what is pending as a part of its own."""
-        self.parts.append(self.changes.write(self._attempt(places, attempts).write, len(self.parts)))
+        """Stage what is pending as a part of its own; throw it away once there is a fault."""
+        try:
+            if not self.fault:
+                self.parts.append(self.changes.write(self._attempt(places, attempts).write, len(self.parts)))
+        except NotUtf8Error as error:
+            self.fault = self._not_utf8(error.row)
+        if self.fault:
+            self.changes.truncate()
 
     def record(self, places: Places, attempts: ExitStack, row: bytes) -> None:
         """Stage a change for the history."""
+        if self.fault is None and not is_utf8(row):
+            self.fault = self._not_utf8(row)
         if self.history is None:
             history = places.stage.history(self._attempt(places, attempts))
             self.history = attempts.enter_context(history)
         self.history.write(row)
+
+    def _not_utf8(self, row: bytes) -> SourceError:
+        """The error of a row of CSV that begins with the table's columns."""
+        (values,) = csv.reader([row.decode("latin-1")])
+        columns = [column.name for column in self.plan.columns]
+        named = {name: value.encode("latin-1") for name, value in zip(columns, values, strict=False)}
+        key = ", ".join(f"{name} {shown(named[name])}" for name in self.plan.key)
+        found = ", ".join(name for name, value in named.items() if not is_utf8(value))
+        return SourceError(
+            f"column {found} of the row with {key} has bytes that are not UTF-8",
+            where=self.config.qualified_name,
+            hint="correct the value and run again; where the log still has it, as an older change of the history or of"
+            " a key, `aurora-sync sync --full` goes on behind it",
+        )
 
     def close(self, places: Places, attempts: ExitStack) -> None:
         """Stage the rest, which may be nothing at all."""
@@ -160,6 +185,8 @@ class Streamed(Member):
             self.history.close()
 
     def commit(self, places: Places) -> None:
+        if self.fault:
+            raise self.fault
         assert self.attempt is not None
         history = self.history.files if self.history else ()
         self.manifest = self.manifest_of(

@@ -166,7 +166,7 @@ def collect(connection: Connection, names: Iterable[tuple[str, str]]) -> Evidenc
     with connection.cursor() as cursor:
         cursor.execute(_ACTIVITY, {"oids": oids})
         activity = {oid: rest for oid, *rest in cursor.fetchall()}
-        cursor.execute(_STATISTICS, {"oids": oids})
+        cursor.execute(_STATISTICS, {"oids": [table.oid for table in described.values() if not table.undecodable]})
         for oid, name, null_share in cursor.fetchall():
             null_shares[oid][name] = null_share
         cursor.execute(_SERVER)

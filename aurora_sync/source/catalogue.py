@@ -14,13 +14,21 @@ from aurora_sync import plpgsql
 from aurora_sync.errors import ConfigError
 from aurora_sync.increment import Column
 from aurora_sync.relation import SCHEMA, Index, Outbox, Sequence, SourceTable, Trigger
+from aurora_sync.source.decoding import readable, shown
 from aurora_sync.source.outbox import EMPTIED, XID, needs_settings
 
-_EXISTING = """
-SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+# Names as the bytes that the catalogue has: the server can send those whatever they are.
+_BYTES = """
+SELECT c.oid, c.relkind::text, convert_to(n.nspname, getdatabaseencoding()),
+       convert_to(c.relname, getdatabaseencoding())
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition AND c.relpersistence <> 't'
    AND n.nspname NOT IN ('pg_catalog', 'information_schema', %(ours)s) AND n.nspname NOT LIKE 'pg\\_toast%%'
- ORDER BY 1, 2
+ ORDER BY n.nspname, c.relname
+"""
+_NAMES = """
+SELECT c.oid, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.oid = ANY(%(oids)s)
 """
 
 # Every member is a leaf that holds rows, the relation itself included.
@@ -39,7 +47,8 @@ WITH RECURSIVE wanted AS (
            bool_or(c.relpersistence = 'u') AS unlogged
       FROM tree t JOIN pg_class c ON c.oid = t.oid WHERE c.relkind <> 'p' GROUP BY t.root
 )
-SELECT w.oid, w.nspname, w.relname, w.relkind::text, coalesce(l.kinds, '{}'), obj_description(w.oid, 'pg_class'),
+SELECT w.oid, w.nspname, w.relname, w.relkind::text, coalesce(l.kinds, '{}'),
+       CASE WHEN %(notes)s THEN obj_description(w.oid, 'pg_class') END,
        coalesce(l.rows, 0)::bigint, coalesce(l.bytes, 0)::bigint,
        w.relkind IN ('r', 'p') AND row_security_active(w.oid),
        w.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = w.oid),
@@ -63,7 +72,7 @@ WITH RECURSIVE base(oid, base, modifier) AS (
 SELECT a.attrelid, a.attname, a.attnum, format_type(a.atttypid, a.atttypmod), t.typname,
        CASE WHEN a.atttypmod = -1 THEN b.modifier ELSE a.atttypmod END, t.typcategory::text,
        a.attnotnull, pg_get_expr(d.adbin, d.adrelid), a.attidentity::text, a.attgenerated <> '',
-       col_description(a.attrelid, a.attnum), (a.attmissingval::text::text[])[1],
+       CASE WHEN %(notes)s THEN col_description(a.attrelid, a.attnum) END, (a.attmissingval::text::text[])[1],
        has_column_privilege(a.attrelid, a.attnum, 'SELECT')
   FROM pg_attribute a
   JOIN base b ON b.oid = a.atttypid
@@ -71,6 +80,16 @@ SELECT a.attrelid, a.attname, a.attnum, format_type(a.atttypid, a.atttypmod), t.
   LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
  WHERE a.attrelid = ANY(%(oids)s) AND a.attnum > 0 AND NOT a.attisdropped
  ORDER BY a.attrelid, a.attnum
+"""
+
+_COLUMN_BYTES = """
+SELECT attnum, convert_to(attname, getdatabaseencoding()) FROM pg_attribute
+ WHERE attrelid = %(oid)s AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+"""
+_COLUMN_TEXTS = """
+SELECT attname, format_type(atttypid, atttypmod), pg_get_expr(adbin, adrelid), attmissingval::text
+  FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+ WHERE attrelid = %(oid)s AND attnum = ANY(%(places)s)
 """
 
 _INDEXES = """
@@ -118,7 +137,8 @@ SELECT r.root, t.tgname, t.tgtype & 2 <> 0, t.tgtype & 1 <> 0,
        t.tgtype & 4 <> 0 AND t.tgqual IS NULL AND r.oid = r.root AND c.fires,
        t.tgtype & 16 <> 0 AND t.tgqual IS NULL AND cardinality(t.tgattr::int2[]) = 0
            AND r.oid = r.root AND c.fires,
-       c.enabled, p.prosrc, l.lanname, c.always,
+       c.enabled, CASE WHEN %(notes)s THEN p.prosrc ELSE '' END,
+       CASE WHEN %(notes)s THEN l.lanname ELSE 'not readable' END, c.always,
        EXISTS (SELECT FROM pg_proc WHERE proname = ANY(%(clocks)s) AND pronamespace <> 'pg_catalog'::regnamespace)
            OR EXISTS (SELECT FROM unnest(p.proconfig) setting
                        WHERE setting ~* '^search_path=.*pg_catalog'
@@ -164,8 +184,17 @@ _NEXTVAL = re.compile(r"nextval\(E?'(?:[^']|'')*'::regclass\)")
 
 
 def existing(connection: Connection) -> list[tuple[str, str]]:
-    """(schema, name) of every table, view, materialized view and foreign table, but partitions and what is ours."""
-    return [(schema, name) for schema, name in _rows(connection, _EXISTING, {"ours": SCHEMA})]
+    """(schema, name) of every table, view, materialized view and foreign table, but partitions and what is ours. One
+    whose name cannot be decoded is listed as :func:`~aurora_sync.source.decoding.shown` spells it."""
+    found = _rows(connection, _BYTES, {"ours": SCHEMA})
+    rows, faults = readable(connection, _NAMES, [oid for oid, *_ in found], lambda oids: {"oids": oids})
+    names = {oid: (schema, name) for oid, schema, name in rows}
+    names |= {oid: _spelled(schema, name) for oid, _, schema, name in found if oid in faults}
+    return [names[oid] for oid, *_ in found if oid in names]
+
+
+def _spelled(schema: memoryview, name: memoryview) -> tuple[str, str]:
+    return shown(bytes(schema)), shown(bytes(name))
 
 
 def matching(existing: Collection[tuple[str, str]], patterns: Collection[str]) -> list[tuple[str, str]]:
@@ -181,66 +210,112 @@ def matching(existing: Collection[tuple[str, str]], patterns: Collection[str]) -
     return [(s, n) for s, n in existing if not patterns or any(matches(s, n, p) for p in patterns)]
 
 
-def load(connection: Connection, names: Iterable[tuple[str, str]]) -> dict[str, SourceTable]:
-    """The tables that exist among ``names``, by ``schema.name``. Six queries however many names."""
+def load(connection: Connection, names: Iterable[tuple[str, str]], *, notes: bool = True) -> dict[str, SourceTable]:
+    """The tables that exist among ``names``, by ``schema.name``. Six queries however many names, as long as everything
+    can be decoded.
+
+    A table is read without ``notes``, its comments and the texts of its triggers, where those cannot be decoded; where
+    the names or defaults of its columns cannot be, it has none (``undecodable``).
+    """
     wanted = list(names)
-    relations = _rows(
+    relations, undecodable = readable(
         connection,
         _RELATIONS,
-        {"schemas": [schema for schema, _ in wanted], "names": [name for _, name in wanted]},
+        wanted,
+        lambda some: {"schemas": [schema for schema, _ in some], "names": [name for _, name in some], "notes": notes},
     )
     oids = [row[0] for row in relations]
-    columns = _by_relation(connection, _COLUMNS, oids)
-    indexes = _by_relation(connection, _INDEXES, oids)
-    sequences = _by_relation(connection, _SEQUENCES, oids)
-    triggers = _by_relation(connection, _TRIGGERS, oids, clocks=list(plpgsql.CLOCKS))
-    outboxes = _by_relation(connection, _OUTBOXES, oids, schema=SCHEMA, ours=[XID, EMPTIED])
-    tables: dict[str, SourceTable] = {}
-    for (
-        oid,
-        schema,
-        name,
-        kind,
-        kinds,
-        comment,
-        rows,
-        size,
-        secured,
-        inherits,
-        subscribed,
-        unlogged,
-        select,
-        touched,
-    ) in relations:
-        described = tuple(Column(*column[:-1]) for column in columns[oid])
-        made = {column.name: column for column in described}
-        tables[f"{schema}.{name}"] = SourceTable(
-            schema=schema,
-            name=name,
-            oid=oid,
-            kind=kind,
-            columns=described,
-            indexes=tuple(Index(tuple(index[0]), *index[1:]) for index in indexes[oid]),
-            member_kinds=tuple(kinds),
-            comment=comment,
-            row_estimate=rows,
-            size_bytes=size,
-            row_security=secured,
-            inherits=inherits,
-            subscribed=subscribed,
-            unlogged=unlogged,
-            readable=select or all(column[-1] for column in columns[oid]),
-            select_on_table=select,
-            sequences={
-                column: Sequence(*sequence)
-                for column, *sequence in sequences[oid]
-                if made[column].identity or _NEXTVAL.fullmatch(made[column].default or "")
-            },
-            triggers=tuple(Trigger(*trigger) for trigger in triggers[oid]),
-            trigger_version=touched,
-            outbox=_outbox(described, outboxes[oid]),
-        )
+    faults: dict[int, str] = {}
+    columns = _by_relation(connection, _COLUMNS, oids, faults, notes=notes)
+    indexes = _by_relation(connection, _INDEXES, oids, faults)
+    sequences = _by_relation(connection, _SEQUENCES, oids, faults)
+    triggers = _by_relation(connection, _TRIGGERS, oids, faults, clocks=list(plpgsql.CLOCKS), notes=notes)
+    outboxes = _by_relation(connection, _OUTBOXES, oids, faults, schema=SCHEMA, ours=[XID, EMPTIED])
+    tables = {}
+    for row in relations:
+        oid, schema, name, kind = row[:4]
+        undecodable |= {(schema, name): faults[oid]} if oid in faults else {}
+        if oid in faults:
+            why = _undecodable_columns(connection, oid) or "a name in its definition"
+            why = f"{why} cannot be read as UTF-8: {faults[oid]}; correct it in a session with its client_encoding"
+            tables[f"{schema}.{name}"] = _without_columns(schema, name, oid, kind, why)
+        else:
+            found = columns[oid], indexes[oid], sequences[oid], triggers[oid], outboxes[oid]
+            tables[f"{schema}.{name}"] = _table(row, *found, notes=notes)
+    if notes and undecodable:
+        tables |= load(connection, undecodable, notes=False)
+    missing = [(schema, name) for schema, name in wanted if "\\" in schema + name and f"{schema}.{name}" not in tables]
+    return tables | (_misnamed(connection, missing) if missing else {})
+
+
+def _table(
+    relation: tuple[Any, ...],
+    columns: list[tuple[Any, ...]],
+    indexes: list[tuple[Any, ...]],
+    sequences: list[tuple[Any, ...]],
+    triggers: list[tuple[Any, ...]],
+    outboxes: list[tuple[Any, ...]],
+    *,
+    notes: bool,
+) -> SourceTable:
+    oid, schema, name, kind, kinds, comment, rows, size, secured, inherits, subscribed, unlogged, select, touched = (
+        relation
+    )
+    described = tuple(Column(*column[:-1]) for column in columns)
+    made = {column.name: column for column in described}
+    return SourceTable(
+        schema=schema,
+        name=name,
+        oid=oid,
+        kind=kind,
+        columns=described,
+        indexes=tuple(Index(tuple(index[0]), *index[1:]) for index in indexes),
+        member_kinds=tuple(kinds),
+        comment=comment,
+        row_estimate=rows,
+        size_bytes=size,
+        row_security=secured,
+        inherits=inherits,
+        subscribed=subscribed,
+        unlogged=unlogged,
+        readable=select or all(column[-1] for column in columns),
+        select_on_table=select,
+        sequences={
+            column: Sequence(*sequence)
+            for column, *sequence in sequences
+            if made[column].identity or _NEXTVAL.fullmatch(made[column].default or "")
+        },
+        triggers=tuple(Trigger(*trigger) for trigger in triggers),
+        trigger_version=touched,
+        outbox=_outbox(described, outboxes),
+        notes=notes,
+    )
+
+
+def _misnamed(connection: Connection, spelled: Collection[tuple[str, str]]) -> dict[str, SourceTable]:
+    """The tables whose names cannot be decoded, by what :func:`existing` lists them as."""
+    tables = {}
+    for oid, kind, *name in _rows(connection, _BYTES, {"ours": SCHEMA}):
+        schema, relation = _spelled(*name)
+        if (schema, relation) in spelled:
+            why = (
+                "its name, or that of its schema, cannot be read as UTF-8; ALTER TABLE ... RENAME it in a session"
+                " whose client_encoding is that of the name"
+            )
+            tables[f"{schema}.{relation}"] = _without_columns(schema, relation, oid, kind, why)
     return tables
+
+
+def _undecodable_columns(connection: Connection, oid: int) -> str:
+    """The columns whose name or default is what cannot be decoded."""
+    found = _rows(connection, _COLUMN_BYTES, {"oid": oid})
+    _, faults = readable(connection, _COLUMN_TEXTS, [place for place, _ in found], lambda a: {"oid": oid, "places": a})
+    names = [shown(bytes(name)) for place, name in found if place in faults]
+    return f"the name or the default of column {', '.join(names)}" if names else ""
+
+
+def _without_columns(schema: str, name: str, oid: int, kind: str, why: str) -> SourceTable:
+    return SourceTable(schema, name, oid, kind, columns=(), indexes=(), member_kinds=(kind,), undecodable=why)
 
 
 def _outbox(columns: tuple[Column, ...], found: list[tuple[Any, ...]]) -> Outbox | None:
@@ -256,9 +331,11 @@ def _rows(connection: Connection, query: str, parameters: Any = None) -> list[tu
 
 
 def _by_relation(
-    connection: Connection, query: str, oids: Collection[int], **more: Any
+    connection: Connection, query: str, oids: list[int], faults: dict[int, str], **more: Any
 ) -> defaultdict[int, list[tuple[Any, ...]]]:
     grouped: defaultdict[int, list[tuple[Any, ...]]] = defaultdict(list)
-    for oid, *rest in _rows(connection, query, {"oids": list(oids), **more}):
+    rows, undecodable = readable(connection, query, oids, lambda some: {"oids": some, **more})
+    faults |= undecodable
+    for oid, *rest in rows:
         grouped[oid].append(tuple(rest))
     return grouped

@@ -51,10 +51,16 @@ _FULL_AT_CONNECT = ("too many", "connection slots")
 _LOST = "the server ended, failed over or was cut off; run again"
 _CONNECTIONS = "raise the connection limit of the role, the database or the server, or run fewer syncs at a time"
 _GONE = "the table or a part of it was dropped or renamed: check table_name and schema in tables.yaml"
+_ENCODING = (
+    "the database holds bytes that cannot be sent as UTF-8: correct the name or the value, in a session whose"
+    " client_encoding is theirs"
+)
 _MADE_TWICE = "somebody else made it at the same time; run again"
 # What to do next, by SQLSTATE or the beginning of one.
 _HINTS = {
     "08": _LOST,
+    "22021": _ENCODING,
+    "22P05": _ENCODING,
     "22": "mend the value or the view that it comes from, or exclude the column under columns: in tables.yaml",
     "2BP01": "drop what depends on it, and run again",
     "25P03": "a read may hold its snapshot for max_snapshot_minutes (tables.yaml); raise it, or read less",

@@ -32,6 +32,14 @@ from aurora_sync.source.pgoutput import UNCHANGED, Value, Values
 _Row = tuple[Values, int, Values | None, int]
 
 
+class NotUtf8Error(ValueError):
+    """A row of CSV, the table's columns first, has bytes that are not UTF-8."""
+
+    def __init__(self, row: bytes) -> None:
+        super().__init__(row)
+        self.row = row
+
+
 class NetChanges:
     """Of one table, whose rows come with ``columns`` in this order and are told apart by ``key``."""
 
@@ -89,27 +97,34 @@ class NetChanges:
         self.bytes, self._truncated = 0, True
 
     def write(self, write: Callable[[bytes], object], part: int) -> Part:
-        """Hand over each change as a row of CSV, with the fields of warehouse/changes.py, and begin anew."""
+        """Hand over each change as a row of CSV, with the fields of warehouse/changes.py, and begin anew. Raises
+        NotUtf8Error for a value of a SQL_ASCII database, which sends what it has."""
         partial, number = 0, b"%d" % part
         nothing: Values = (None,) * len(self._key)
-        for key, row in self._pending.items():
-            if row is None:
-                values: list[Value] = [None] * self._width
-                for place, value in zip(self._key, key, strict=True):
-                    values[place] = value
-                write(csv_row([*values, b"0", b"D", None, number, *nothing]))
-                continue
-            held, xid, origin, _ = row
-            known, values = None, list(held)
-            if origin is not None:
-                partial += 1
-                known = b"".join([b"0" if value is UNCHANGED else b"1" for value in values])
-                values = [None if value is UNCHANGED else value for value in values]
-            self._limits.apply(values, key)
-            for place, base_type in self._arrays:
-                if isinstance(array := values[place], bytes):
-                    values[place] = as_json(array.decode(), base_type).encode()
-            write(csv_row([*values, b"%d" % xid, b"U", known, number, *(origin or nothing)]))
+        values: list[Value] = []
+        try:
+            for key, row in self._pending.items():
+                if row is None:
+                    values = [None] * self._width
+                    for place, value in zip(self._key, key, strict=True):
+                        values[place] = value
+                    line = csv_row([*values, b"0", b"D", None, number, *nothing])
+                else:
+                    held, xid, origin, _ = row
+                    known, values = None, list(held)
+                    if origin is not None:
+                        partial += 1
+                        known = b"".join([b"0" if value is UNCHANGED else b"1" for value in values])
+                        values = [None if value is UNCHANGED else value for value in values]
+                    self._limits.apply(values, key)
+                    for place, base_type in self._arrays:
+                        if isinstance(array := values[place], bytes):
+                            values[place] = as_json(array.decode(), base_type).encode()
+                    line = csv_row([*values, b"%d" % xid, b"U", known, number, *(origin or nothing)])
+                line.decode()
+                write(line)
+        except UnicodeDecodeError as error:
+            raise NotUtf8Error(csv_row(values)) from error
         written = Part(self._truncated, partial)
         self._pending.clear()
         self.bytes, self._truncated = 0, False

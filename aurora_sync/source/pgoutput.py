@@ -27,6 +27,7 @@ from struct import Struct
 from typing import NamedTuple, TypeVar
 
 from aurora_sync.errors import DefectError
+from aurora_sync.source.decoding import shown
 
 T = TypeVar("T")
 
@@ -128,7 +129,7 @@ def relation(data: bytes) -> Relation:
     for _ in range(count):
         ends = data.index(b"\0", at + 1)
         type_oid, typmod = _ATTRIBUTE.unpack_from(data, ends + 1)
-        attributes.append(Attribute(data[at + 1 : ends].decode(), type_oid, typmod, bool(data[at] & 1)))
+        attributes.append(Attribute(shown(data[at + 1 : ends]), type_oid, typmod, bool(data[at] & 1)))
         at = ends + 1 + _ATTRIBUTE.size
     return Relation(oid, identity, tuple(attributes))
 

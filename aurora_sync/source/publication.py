@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection
 
+from aurora_sync.source.decoding import UNDECODABLE, shown
+
 _SERVER = """
 SELECT current_setting('server_version_num')::int / 10000, current_setting('wal_level'), pg_is_in_recovery(),
        current_setting('max_replication_slots')::int - (SELECT count(*) FROM pg_replication_slots),
@@ -28,6 +30,11 @@ SELECT prrelid, (to_jsonb(r) ->> 'prqual') IS NOT NULL OR (to_jsonb(r) ->> 'prat
   FROM pg_publication_rel r JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE prpubid = %s
 """
+
+_PARTS_AS_BYTES = _PARTS.replace(
+    "n.nspname, c.relname",
+    "convert_to(n.nspname, getdatabaseencoding()), convert_to(c.relname, getdatabaseencoding())",
+)
 
 _LEAVES = """
 WITH RECURSIVE tree(root, oid) AS (
@@ -107,8 +114,12 @@ def publication(connection: Connection, name: str) -> Publication | None:
         if found is None:
             return None
         oid, all_tables, via_root, all_operations = found
-        cursor.execute(_PARTS, (oid,))
-        parts = cursor.fetchall()
+        try:
+            cursor.execute(_PARTS, (oid,))
+            parts = cursor.fetchall()
+        except UNDECODABLE:  # the name of another table, perhaps
+            cursor.execute(_PARTS_AS_BYTES, (oid,))
+            parts = [(table, filtered, *(shown(bytes(name)) for name in names)) for table, filtered, *names in cursor]
     return Publication(
         all_tables,
         via_root,

@@ -393,7 +393,8 @@ class Reading:
             return table.oid, table.triggers, table.trigger_version, *parts
 
         name = self.table.qualified_name
-        now = catalogue.load(self._connection, [(self.table.schema, self.table.name)]).get(name)
+        names = [(self.table.schema, self.table.name)]
+        now = catalogue.load(self._connection, names, notes=self.table.notes).get(name)
         if definition(now) != definition(self.table):
             raise self._changed()
 

@@ -22,6 +22,7 @@ from aurora_sync.errors import DefectError, SourceError
 from aurora_sync.increment import Slot
 from aurora_sync.source import pgoutput
 from aurora_sync.source.connection import connect
+from aurora_sync.source.decoding import UNDECODABLE, said
 
 # A run that uploads or waits for a slow bucket reads nothing meanwhile; one that died should not hold its slot long.
 _SENDER_TIMEOUT = "10min"
@@ -148,7 +149,15 @@ def drain(
     begin, insert, update, delete = pgoutput.BEGIN, pgoutput.INSERT, pgoutput.UPDATE, pgoutput.DELETE
     with _replication(dsn, slot, publication) as cursor:
         while True:
-            message = cursor.read_message()
+            try:
+                message = cursor.read_message()
+            except UNDECODABLE as error:
+                raise SourceError(
+                    f"a row in the log of this slot's tables cannot be sent as UTF-8: {said(error)}",
+                    where=slot,
+                    hint="the log keeps what was written: correct the value, or exclude its column, then drop the slot"
+                    " and make it anew (`aurora-sync cdc teardown`, `cdc setup`); the tables are scanned then",
+                ) from error
             if message is None:
                 if not inside and cursor.wal_end >= target:  # sent everything up to there
                     break
@@ -203,6 +212,9 @@ def _replication(dsn: str, slot: str, publication: str) -> Iterator[Any]:
     with connect(dsn, application_name=f"aurora_sync {slot}", **factory) as connection:
         cursor: Any = connection.cursor()
         cursor.execute(f"SET wal_sender_timeout TO '{_SENDER_TIMEOUT}'")
+        if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
+            # Else one value that is not UTF-8, of whichever table, ends the stream of all (Streamed.write finds it).
+            cursor.execute("SET client_encoding TO SQL_ASCII")
         options = {"proto_version": "1", "publication_names": _quoted(publication)}
         _once_free(lambda: cursor.start_replication(slot_name=slot, options=options, decode=False))
         yield cursor

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import psycopg2
+
 from aurora_sync.errors import SourceError
 from aurora_sync.increment import Watermark
 from aurora_sync.relation import SourceTable
-from aurora_sync.source import catalogue, outbox
+from aurora_sync.source import catalogue, decoding, outbox
 from aurora_sync.source.connection import connect, database_name, describe
 from aurora_sync.source.kafka import Kafka
 from aurora_sync.source.reading import Reading
@@ -60,4 +62,10 @@ class Source:
                     where=f"{schema}.{name}",
                     hint="check table_name and schema in tables.yaml; `aurora-sync check` lists near names",
                 )
-            yield Reading(connection, table, self.kafka)
+            try:
+                yield Reading(connection, table, self.kafka)
+            except (psycopg2.Error, SourceError) as error:
+                if (refused := decoding.of_read(error)) is None:
+                    raise
+                with connect(self.dsn) as another:  # the transaction of the read is aborted
+                    raise decoding.located(another, table, refused) from error

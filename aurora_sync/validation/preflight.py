@@ -28,6 +28,8 @@ def problems(config: TableConfig, table: SourceTable | None, strategy: Strategy)
             "found no such table, view or foreign table that this role may see; check table_name and schema, "
             "upper and lower case included, and GRANT USAGE ON SCHEMA"
         ]
+    if table.undecodable:
+        return [table.undecodable]
     return [
         *_access(table),
         *_unknown_columns(config, table),

@@ -1,0 +1,126 @@
+"""What the server cannot send as UTF-8: bytes of a SQL_ASCII database that are not UTF-8, or characters it lacks.
+
+One such name or value fails the whole statement that reads it. Names are therefore read in halves until the statement
+fails for one table only, and a value is looked for once a read of its table has failed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import psycopg2
+from psycopg2 import errors, sql
+from psycopg2.extensions import connection as Connection
+
+from aurora_sync.errors import SourceError
+from aurora_sync.increment import Column
+from aurora_sync.relation import SourceTable
+
+T = TypeVar("T")
+UNDECODABLE = (errors.CharacterNotInRepertoire, errors.UntranslatableCharacter)
+# Bytes that one column has may be a part of a character that is sound in another: each candidate is tried.
+_CANDIDATES = 20
+_SHOWN_KEY = 200
+# What makes UTF-8 of a column v, which a SQL_ASCII database takes as it is.
+FROM_LATIN1 = "convert_from(convert(convert_to(v, 'SQL_ASCII'), 'LATIN1', 'UTF8'), 'SQL_ASCII')"
+
+
+def shown(name: bytes) -> str:
+    r"""The name, with the bytes that are not UTF-8 as ``\xe9``.
+
+    >>> shown("café".encode()), shown("café".encode("latin-1"))
+    ('café', 'caf\\xe9')
+    """
+    return name.decode(errors="backslashreplace")
+
+
+def is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def readable(
+    connection: Connection, query: str, about: Sequence[T], parameters: Callable[[Sequence[T]], dict[str, Any]]
+) -> tuple[list[tuple[Any, ...]], dict[T, str]]:
+    """The rows that ``query`` has about tables; and what the server says of each whose rows it cannot send.
+
+    Only in autocommit does the second try, with half of the tables, not meet a transaction that is aborted.
+    """
+    with connection.cursor() as cursor:
+        try:
+            cursor.execute(query, parameters(about))
+            return cursor.fetchall(), {}
+        except UNDECODABLE as error:
+            if len(about) == 1:
+                return [], {about[0]: said(error)}
+    rows, faults = readable(connection, query, about[: len(about) // 2], parameters)
+    more_rows, more_faults = readable(connection, query, about[len(about) // 2 :], parameters)
+    return rows + more_rows, faults | more_faults
+
+
+def said(error: psycopg2.Error) -> str:
+    """The server's message, without the context that follows it."""
+    return str(error.diag.message_primary or error).strip()
+
+
+def of_read(error: BaseException) -> psycopg2.Error | None:
+    """The server's refusal to send a value, where that is what failed a read."""
+    cause = error.__cause__ if isinstance(error, SourceError) else error
+    return cause if isinstance(cause, UNDECODABLE) else None
+
+
+def located(connection: Connection, table: SourceTable, error: psycopg2.Error) -> SourceError:
+    """``error`` with the column and the row that has the bytes it names, where a scan finds them: the scan ends where
+    the read did."""
+    found = re.findall(r"0x([0-9a-fA-F]{2})", said(error))
+    what = "a value"
+    try:
+        if found and (place := _find(connection, table, bytes.fromhex("".join(found)))):
+            what = place
+    except psycopg2.Error:
+        pass  # a view that fails, a time limit: the table is named in any case
+    name = sql.Identifier(table.schema, table.name).as_string(connection)
+    hint = "correct the value, or leave its column out under columns: exclude in tables.yaml"
+    if isinstance(error, errors.CharacterNotInRepertoire):
+        hint += f"; a text in LATIN1: UPDATE {name} SET v = {FROM_LATIN1} WHERE ..."  # noqa: S608 - shown, not run
+    return SourceError(f"{what} cannot be sent as UTF-8: {said(error)}", where=table.qualified_name, hint=hint)
+
+
+def _find(connection: Connection, table: SourceTable, part: bytes) -> str:
+    """``column v of the row with id 7``; empty where no value is found."""
+    key = table.primary_key
+    texts = [sql.SQL("convert_to({}::text, getdatabaseencoding())").format(sql.Identifier(c)) for c in key]
+    candidates = sql.SQL(", ").join(map(_raw, table.columns))
+    statement = sql.SQL(
+        "SELECT c.name, c.value, ARRAY[{key}]::bytea[] FROM {table} t, LATERAL (VALUES {values}) c(name, value)"
+        " WHERE position({part} IN c.value) > 0 LIMIT {limit}"
+    ).format(
+        key=sql.SQL(", ").join(texts),
+        table=sql.Identifier(table.schema, table.name),
+        values=candidates,
+        part=sql.Literal(part),
+        limit=sql.Literal(_CANDIDATES),
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        for column, value, row in cursor.fetchall():
+            try:
+                cursor.execute("SELECT convert_from(%s, getdatabaseencoding())", (value,))
+            except UNDECODABLE:
+                if not key:
+                    return f"column {column}"
+                names = f"{', '.join(key)} {', '.join(shown(bytes(part)) for part in row)}"
+                return f"column {column} of the row with {names[:_SHOWN_KEY]}"
+    return ""
+
+
+def _raw(column: Column) -> sql.Composable:
+    """A row of VALUES: the column's name, and its text as the bytes that the database has."""
+    return sql.SQL("({}, convert_to({}::text, getdatabaseencoding()))").format(
+        sql.Literal(column.name), sql.SQL("t.") + sql.Identifier(column.name)
+    )
