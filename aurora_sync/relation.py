@@ -69,6 +69,7 @@ class Outbox:
     complete: bool  # a trigger writes the key of every row of every partition, whoever writes that
     usable: bool  # this role may read it, and take out what was applied
     version: str  # changes when one of its triggers, their function or the outbox itself was made anew or touched
+    watched: bool = True  # triggers of the outbox note what others than a sync take out of it
 
     @property
     def relation(self) -> tuple[str, str]:

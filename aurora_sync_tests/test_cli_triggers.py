@@ -183,7 +183,7 @@ def test_nothing_is_begun_where_one_table_cannot_have_it(
     found = error(capsys, 2, "apply", "t", "u", "w")
     assert "public.u: it has no primary key" in found
     assert "public.w: only a table has row triggers" in found
-    assert len(document(capsys, 1, "plan", "t")["public.t"]["steps"]) == 4
+    assert len(document(capsys, 1, "plan", "t")["public.t"]["steps"]) == 5
 
 
 @pytest.mark.parametrize(

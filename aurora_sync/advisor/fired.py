@@ -20,7 +20,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from aurora_sync.advisor.triggers import COLUMNS_TRIGGER, ROW_TRIGGER, UPDATED, Made
 from aurora_sync.relation import SourceTable
-from aurora_sync.source.outbox import XID
+from aurora_sync.source.outbox import EMPTIED, XID
 
 _LEAVES = """
 WITH RECURSIVE tree(oid) AS (
@@ -233,8 +233,8 @@ def _forget(cursor: Cursor, table: SourceTable) -> None:
 def _written(cursor: Cursor, table: SourceTable) -> int:
     assert table.outbox is not None
     cursor.execute(
-        sql.SQL("SELECT count(*) FROM {} WHERE {} = pg_current_xact_id()").format(
-            sql.Identifier(*table.outbox.relation), sql.Identifier(XID)
+        sql.SQL("SELECT count(*) FROM {} WHERE {} = pg_current_xact_id() AND {} IS NULL").format(
+            sql.Identifier(*table.outbox.relation), sql.Identifier(XID), sql.Identifier(EMPTIED)
         )
     )
     ((rows,),) = cursor.fetchall()

@@ -2,7 +2,8 @@
 
 ============= ======================================================================================================
 outbox        an outbox, and row triggers that write the key of every changed row into it (source/outbox.py); the
-              table itself stays as it is. For ``watermark_type: outbox``
+              table itself stays as it is. Triggers of the outbox note what is taken out of it by hand. For
+              ``watermark_type: outbox``
 audit_columns ``created_at`` and ``updated_at`` and a trigger that sets them, whatever the application writes; rows
               that are there get an ``updated_at`` batch by batch (backfill.py). For ``watermark_type: timestamp``
 ============= ======================================================================================================
@@ -28,11 +29,12 @@ from psycopg2.extensions import connection as Connection
 from aurora_sync.errors import ConfigError, Kind, SourceError
 from aurora_sync.relation import SCHEMA, SourceTable
 from aurora_sync.source.connection import TEXT_SETTINGS
-from aurora_sync.source.outbox import EMPTIED, NOTHING, XID, name_of, needs_settings
+from aurora_sync.source.outbox import EMPTIED, NOTHING, TAMPERED, XID, name_of, needs_settings
 from aurora_sync.strategies.outbox import ambiguous
 from aurora_sync.validation.preflight import possible_key
 
 UPDATED, CREATED = "updated_at", "created_at"
+WATCHES = {"zzz_aurora_sync_deleted": "DELETE", "zzz_aurora_sync_updated": "UPDATE"}  # of the outbox itself
 ROW_TRIGGER, TRUNCATE_TRIGGER, COLUMNS_TRIGGER = "zzz_aurora_sync_row", "zzz_aurora_sync_truncate", "zzz_aurora_sync"
 _MARK = "made by aurora-sync triggers"
 
@@ -83,6 +85,7 @@ class _There:
     outbox: tuple[str, ...] | None  # its key columns
     functions: dict[str, tuple[str, bool]]  # name -> body, and whether it pins more settings than search_path
     triggers: dict[str, tuple[str, ...]]  # on the table itself, with their arguments
+    watches: dict[str, str]  # triggers of the outbox itself, with their pg_trigger.tgenabled
     role: str
     stranger: str  # another role that owns the schema or the outbox, and is no superuser
     granted: bool  # the role that reads may use the outbox
@@ -120,9 +123,9 @@ def removal(connection: Connection, table: SourceTable) -> list[Step]:
         named = f", and what `apply` added: column {' and column '.join(columns)}" if columns else ""
         steps.append(Step(f"drop {', '.join(there.triggers)}{named}", tuple(gone), _ALL_WAIT.format(on)))
     rest: list[sql.Composable] = []
-    rest += [sql.SQL("DROP FUNCTION {}()").format(sql.Identifier(SCHEMA, name)) for name in there.functions]
     if there.outbox:
         rest.append(sql.SQL("DROP TABLE {}").format(sql.Identifier(SCHEMA, there.outbox_name)))
+    rest += [sql.SQL("DROP FUNCTION {}()").format(sql.Identifier(SCHEMA, name)) for name in there.functions]
     if there.schema_is_ours and not there.others:
         rest.append(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(SCHEMA)))
     if rest:
@@ -311,6 +314,8 @@ def _outbox(table: SourceTable, there: _There, reader: str, key: tuple[str, ...]
         undo = (sql.SQL("DROP FUNCTION {}").format(function),)
         # Left to PUBLIC, who cannot name it without USAGE of the schema: whoever attaches a partition must be allowed.
         yield Step(f"create the trigger function {SCHEMA}.{name}", (create,), _CATALOGUE_ONLY, undo)
+    if [there.watches.get(trigger) for trigger in WATCHES] != ["A", "A"]:
+        yield _watch(outbox, function, there)
     if reader not in ("", there.role) and not there.granted:
         role = sql.Identifier(reader)
         grants = (
@@ -341,11 +346,30 @@ def _outbox(table: SourceTable, there: _There, reader: str, key: tuple[str, ...]
         yield Step("create the triggers, for replicated writes as well", tuple(made), lock, tuple(undo_triggers))
 
 
+def _watch(outbox: sql.Identifier, function: sql.Composable, there: _There) -> Step:
+    """A trigger with a transition table is of one event."""
+    create, undo = [], []
+    for trigger, event in WATCHES.items():
+        names = {"trigger": sql.Identifier(trigger), "outbox": outbox, "function": function}
+        if trigger not in there.watches:
+            text = (
+                "CREATE TRIGGER {trigger} AFTER {event} ON {outbox} REFERENCING OLD TABLE AS gone"
+                " FOR EACH STATEMENT EXECUTE FUNCTION {function}"
+            )
+            create.append(sql.SQL(text).format(event=sql.SQL(event), **names))
+            undo.append(sql.SQL("DROP TRIGGER {trigger} ON {outbox}").format(**names))
+        create.append(sql.SQL("ALTER TABLE {outbox} ENABLE ALWAYS TRIGGER {trigger}").format(**names))
+    lock = _WRITERS_WAIT.format(f"{SCHEMA}.{there.outbox_name}")
+    return Step("note what is taken out of the outbox by hand", tuple(create), lock, tuple(undo))
+
+
 def _outbox_body(name: str, key: Sequence[str]) -> str:
     """The text of each value is that of its output function, as COPY prints it: concat() calls that, a cast may not.
 
     A session that fired it before a column of the key got another type has a plan for the type that is gone, and would
     fail until its end. No row is written where that is caught, so that it takes no subtransaction's id.
+
+    Fired by the outbox itself, it lets go what the snapshot saw that the outbox remembers, and notes anything else.
     """
 
     def texts(row: str) -> str:
@@ -361,13 +385,25 @@ def _outbox_body(name: str, key: Sequence[str]) -> str:
     outbox_name = f"{_quoted(SCHEMA)}.{_quoted(name)}"
     columns = ", ".join(map(_quoted, [XID, *key]))
     into = f"INSERT INTO {outbox_name} ({columns})"
+    remembered = (
+        f"(SELECT {_quoted(EMPTIED)} FROM {outbox_name}"
+        f" WHERE {_quoted(EMPTIED)} IS NOT NULL AND {_quoted(XID)} IS NULL LIMIT 1)"
+    )
+    lost = f"{_quoted(EMPTIED)} IS NULL AND pg_visible_in_snapshot({_quoted(XID)}, {remembered}) IS NOT TRUE"
+    tampered = (
+        f"INSERT INTO {outbox_name} ({_quoted(XID)}, {_quoted(EMPTIED)}) VALUES (pg_current_xact_id(), '{TAMPERED}')"
+    )
     return f"""
 DECLARE
     old_key text[] COLLATE "C";
     new_key text[] COLLATE "C";
 BEGIN
-    IF TG_OP = 'TRUNCATE' THEN
-        INSERT INTO {outbox_name} ({_quoted(XID)}) VALUES (pg_current_xact_id());
+    IF TG_LEVEL = 'STATEMENT' THEN
+        IF TG_OP = 'TRUNCATE' THEN
+            INSERT INTO {outbox_name} ({_quoted(XID)}) VALUES (pg_current_xact_id());
+        ELSIF EXISTS (SELECT FROM gone WHERE TG_OP = 'UPDATE' OR {lost}) THEN
+            {tampered};
+        END IF;
         RETURN NULL;
     END IF;
     BEGIN
@@ -482,10 +518,15 @@ def _look(connection: Connection, table: SourceTable, reader: str) -> _There:
             | {"mark": _MARK, "reader": reader},
         )
         ((exists, ours, others, key, role, stranger, granted),) = cursor.fetchall()
+        cursor.execute(_WATCHES, (SCHEMA, outbox, list(WATCHES)))
+        watches = dict(cursor.fetchall())
         cursor.execute(_FUNCTIONS, (SCHEMA, names))
         functions = {name: (body, pinned) for name, body, pinned in cursor.fetchall()}
     triggers = {name: tuple(a for a in arguments.split("\\000") if a) for name, (_, arguments) in found.items()}
-    return _There(outbox, audit, exists, ours, others, key and tuple(key), functions, triggers, role, stranger, granted)
+    outbox_key = key and tuple(key)
+    return _There(
+        outbox, audit, exists, ours, others, outbox_key, functions, triggers, watches, role, stranger, granted
+    )
 
 
 _THERE = """
@@ -506,6 +547,12 @@ SELECT n.oid IS NOT NULL, coalesce(obj_description(n.oid, 'pg_namespace') = %(ma
   LEFT JOIN pg_roles r ON r.rolname = %(reader)s
 """
 
+_WATCHES = """
+SELECT g.tgname, g.tgenabled::text
+  FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = %s AND c.relname = %s AND g.tgname = ANY(%s)
+"""
+
 _FUNCTIONS = """
 SELECT p.proname, p.prosrc, coalesce(cardinality(p.proconfig) > 1, false)
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
@@ -518,9 +565,11 @@ SELECT g.tgname, p.proname, encode(g.tgargs, 'escape') FROM pg_trigger g JOIN pg
  WHERE g.tgrelid = %s AND n.nspname = %s ORDER BY g.tgname
 """
 
+# The triggers of an outbox itself are those of the table that it belongs to.
 _FUNCTIONS_OF_OTHERS = """
 SELECT p.proname FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace
  WHERE n.nspname = %s AND g.tgrelid <> %s AND g.tgparentid = 0
+   AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = g.tgrelid AND c.relnamespace = n.oid)
 """
 
 

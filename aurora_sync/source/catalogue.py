@@ -150,7 +150,8 @@ SELECT r.root, t.tgname, t.tgtype & 2 <> 0, t.tgtype & 1 <> 0,
 """
 
 # A trigger of ours fires after every row that is written (tgtype 29), with a function of our schema that has the name
-# of the outbox. What is taken out of an outbox leaves its file as it is.
+# of the outbox. What is taken out of an outbox leaves its file as it is; triggers of the outbox, after every DELETE (8)
+# and UPDATE (16), watch that.
 _OUTBOXES = """
 WITH RECURSIVE tree(root, oid) AS (
     SELECT oid, oid FROM unnest(%(oids)s::oid[]) oid
@@ -159,10 +160,13 @@ WITH RECURSIVE tree(root, oid) AS (
     SELECT g.oid, g.xmin, g.tgrelid, g.tgenabled = 'A' AND g.tgqual IS NULL
                                      AND cardinality(g.tgattr::int2[]) = 0 AS always,
            p.oid AS function, p.xmin AS function_xmin, cardinality(p.proconfig) > 1 AS has_settings,
-           n.oid AS schema, o.oid AS outbox, o.relname, o.relfilenode
+           n.oid AS schema, o.oid AS outbox, o.relname, o.relfilenode, w.events, w.version
       FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid
       JOIN pg_namespace n ON n.oid = p.pronamespace AND n.nspname = %(schema)s
       JOIN pg_class o ON o.relnamespace = n.oid AND o.relname = p.proname AND o.relkind = 'r'
+      CROSS JOIN LATERAL (SELECT bit_or(t.tgtype) FILTER (WHERE t.tgenabled = 'A') AS events,
+                                 string_agg(concat_ws(':', t.oid, t.xmin), ',' ORDER BY t.oid) AS version
+                            FROM pg_trigger t WHERE t.tgrelid = o.oid AND t.tgfoid = p.oid) w
      WHERE g.tgtype = 29
 )
 SELECT t.root, min(f.relname::text),
@@ -174,8 +178,9 @@ SELECT t.root, min(f.relname::text),
                           AND has_table_privilege(f.outbox, 'INSERT') AND has_table_privilege(f.outbox, 'UPDATE')
                           AND has_table_privilege(f.outbox, 'DELETE') END),
        bool_and(coalesce(f.has_settings, false)),
-       md5(string_agg(concat_ws(':', f.oid, f.xmin, f.function, f.function_xmin, f.outbox, f.relfilenode), ','
-                      ORDER BY f.oid))
+       md5(string_agg(concat_ws(':', f.oid, f.xmin, f.function, f.function_xmin, f.outbox, f.relfilenode, f.version),
+                      ',' ORDER BY f.oid)),
+       bool_and(coalesce(f.events = 24, false))
   FROM tree t JOIN pg_class c ON c.oid = t.oid AND c.relkind <> 'p' LEFT JOIN fired f ON f.tgrelid = t.oid
  GROUP BY t.root HAVING count(f.oid) > 0
 """
@@ -319,8 +324,9 @@ def _without_columns(schema: str, name: str, oid: int, kind: str, why: str) -> S
 
 
 def _outbox(columns: tuple[Column, ...], found: list[tuple[Any, ...]]) -> Outbox | None:
-    for name, key, fires, usable, has_settings, version in found:
-        return Outbox(name, tuple(key), fires and (has_settings or not needs_settings(columns, key)), usable, version)
+    for name, key, fires, usable, has_settings, version, watched in found:
+        complete = fires and (has_settings or not needs_settings(columns, key))
+        return Outbox(name, tuple(key), complete, usable, version, watched)
     return None
 
 

@@ -6,8 +6,11 @@ One table of the schema ``aurora_sync`` for each table that is synced, without a
 a column for each of the  the key of a row that was written, as text: what COPY prints. All NULL: TRUNCATE
 key, of the same name
 ``aurora_sync_xid``       the transaction that wrote it
-``aurora_sync_emptied``   of one row, which has nothing else: what this snapshot saw may have been taken out
+``aurora_sync_emptied``   of one row, which has nothing else: what this snapshot saw may have been taken out. With a
+                          transaction, :data:`TAMPERED`: it took out, or changed, keys that are not among those
 ========================= ============================================================================================
+
+Triggers of the outbox itself see to the last: whoever deletes from it, what was taken out is what it remembers.
 
 Keys are text so that nothing which the application does to a column can make the trigger fail: an integer key that
 becomes a bigint, say (correctness.md, section 4).
@@ -29,6 +32,8 @@ XID = "aurora_sync_xid"
 EMPTIED = "aurora_sync_emptied"
 # What a snapshot that saw nothing looks like.
 NOTHING = "1:1:"
+# One that no target's snapshot includes.
+TAMPERED = "4611686018427387903:4611686018427387903:"
 # The output of these depends on no setting of the session; the trigger function pins the settings for others.
 PLAIN = {"int2", "int4", "int8", "text", "varchar", "bpchar", "uuid", "numeric", "bool"}
 # Keys taken out in one transaction: what its locks hold up is short, and vacuum may come in between.
@@ -101,12 +106,12 @@ def emptied(connection: Connection, outbox: Outbox) -> str | None:
     """What was taken out, as the caller's snapshot sees it; None where the outbox does not say."""
     with connection.cursor() as cursor:
         cursor.execute(
-            sql.SQL("SELECT {0}::text FROM {1} WHERE {0} IS NOT NULL").format(
-                sql.Identifier(EMPTIED), sql.Identifier(*outbox.relation)
+            sql.SQL("SELECT {0}::text, {1} IS NULL FROM {2} WHERE {0} IS NOT NULL").format(
+                sql.Identifier(EMPTIED), sql.Identifier(XID), sql.Identifier(*outbox.relation)
             )
         )
         found = cursor.fetchall()
-    return found[0][0] if len(found) == 1 else None
+    return found[0][0] if len(found) == 1 and found[0][1] else None
 
 
 def acknowledge(connection: Connection, outbox: Outbox, snapshot: str) -> int:
@@ -130,12 +135,14 @@ def acknowledge(connection: Connection, outbox: Outbox, snapshot: str) -> int:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('aurora_sync'), hashtext(%s))", (outbox.name,))
         cursor.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
         ((newest,),) = cursor.fetchall()
-        cursor.execute(sql.SQL("SELECT {emptied}::text FROM {outbox} WHERE {emptied} IS NOT NULL").format(**names))
+        # What has a transaction was left by one that tampered: it goes with the keys that this snapshot saw.
+        remembered = sql.SQL("{emptied} IS NOT NULL AND {xid} IS NULL").format(**names)
+        cursor.execute(sql.SQL("SELECT {emptied}::text FROM {outbox} WHERE ").format(**names) + remembered)
         found = [Visible.parse(text) for (text,) in cursor.fetchall()]
         # One that is ahead of this server was remembered by another, of which this one is a copy.
         is_other = len(found) != 1 or found[0].xmax > newest
         if is_other or Visible.parse(snapshot).includes(found[0]):
-            cursor.execute(sql.SQL("DELETE FROM {outbox} WHERE {emptied} IS NOT NULL").format(**names))
+            cursor.execute(sql.SQL("DELETE FROM {outbox} WHERE ").format(**names) + remembered)
             cursor.execute(sql.SQL("INSERT INTO {outbox} ({emptied}) VALUES ({snapshot})").format(**names))
         cursor.execute("COMMIT")
         taken = 0

@@ -71,6 +71,8 @@ def certify(
         rests_on["files"] = f"folder {value['folder']}, every file in the ledger{upto}"
     elif "snapshot" in value:
         rests_on["outbox"] = f"triggers {value['outbox']}, every key that snapshot {value['snapshot']} sees"
+        if plan.outbox and not plan.outbox.watched:
+            rests_on["outbox"] += "; nothing notes what others take out of it: `aurora-sync triggers apply` does"
     if value.get("fence"):
         rests_on["fence"] = str(value["fence"])
     if plan.method == clock.METHOD:
