@@ -98,9 +98,11 @@ class RivalRunError(WarehouseError):
 
 
 class TargetChangedError(WarehouseError):
-    """The target or its log is not as the last run left it: dropped, restored, or edited by hand."""
+    """The target or its log is not as the last run left it: dropped, restored, or edited by hand. Or it cannot stay so:
+    the columns ``as_text`` hold what only text can, which is to be read of all rows."""
 
     default_kind = Kind.TRANSIENT
+    as_text: frozenset[str] = frozenset()
 
 
 class GuardError(AuroraSyncError):

@@ -27,6 +27,7 @@ class Wish:
     allow_deletes: bool = False
     verify: bool = False
     because: str = ""  # why the run reads the whole table, when it was not asked to
+    as_text: frozenset[str] = frozenset()  # arrays that are read as the text which PostgreSQL prints
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wi
     stored = (
         None if wish.full or (due and not key) else state.watermark
     )  # rows without a key are compared by reading them
+    columns = schema.read_as_text(columns, state.watermark, at, wish.as_text)
     columns, changes = _schema_changes(config, columns, key, state.watermark, at, reading, wish)
     renamed = schema.table_renamed(config, state, at)
     changes = dataclasses.replace(changes, findings=renamed + changes.findings)
@@ -163,7 +165,7 @@ def _schema_changes(
     if mode == "ignore":
         columns = schema.still_synced(stored, columns, at)
     changes = schema.compare(
-        stored,
+        schema.known_as_text(stored, wish.as_text),
         columns,
         key,
         at,

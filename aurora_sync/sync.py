@@ -72,11 +72,15 @@ def run(
         try:
             return _increment(config, places, state, hinted, wish, on_progress, taken)
         except (RivalRunError, TargetChangedError) as error:
-            if hinted is None and (wish.full or isinstance(error, RivalRunError)):
+            as_text = wish.as_text | getattr(error, "as_text", frozenset())
+            if hinted is None and isinstance(error, RivalRunError):
+                raise
+            if hinted is None and wish.full and as_text == wish.as_text:
                 raise
             logger.warning("%s: starting again from the sync log: %s", config.qualified_name, error)
             if hinted is None:
-                wish = dataclasses.replace(wish, full=True, because=f"{error.what}: reading the whole table again")
+                because = wish.because if wish.full else f"{error.what}: reading the whole table again"
+                wish = dataclasses.replace(wish, full=True, because=because, as_text=as_text)
         state, hinted = read_state(config, places, trust_hint=False)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from psycopg2 import sql
@@ -43,18 +43,22 @@ class Limits:
 
     def apply(self, values: list[Any], key: Sequence[Any]) -> None:
         """Replace what is too long, as the policy of its column says. Raises GuardError where it must not be."""
+        refused: dict[str, str] = {}
         for place, column in self._watched:
             value = values[place]
             if value is None or len(value) <= MAX_VALUE_BYTES:
                 continue
             example = f"{len(value):,} bytes of {', '.join(part.decode() for part in key)}"
             if column.policy not in ("null", "clamp"):
-                raise _too_long(column, example, self._table)
+                refused[column.name] = example
+                continue
             self._sizes.setdefault(place, []).append(example)
             values[place] = None
             if column.policy == "clamp":
                 text = value.decode()
                 values[place] = text[: MAX_VALUE_BYTES // (1 if len(text) == len(value) else 4)].encode()
+        if refused:
+            raise _too_long(refused, self._table)
 
     @property
     def adjusted(self) -> tuple[Adjusted, ...]:
@@ -86,6 +90,9 @@ def find(
         if may_be_long(column) and (column.policy in ("null", "clamp") or longest_row > MAX_VALUE_BYTES)
     ]
     found = [_found(connection, table, column, key, where) for column in watched]
+    refused = {a.column: ", ".join(a.examples) for a in found if a.values and a.policy not in ("null", "clamp")}
+    if refused:
+        raise _too_long(refused, table.qualified_name)
     return tuple(adjusted for adjusted in found if adjusted.values)
 
 
@@ -103,17 +110,19 @@ def _found(
         cursor.execute(sql.SQL("{} ORDER BY 3, 2 LIMIT {}").format(statement, sql.Literal(EXAMPLES)))
         rows = cursor.fetchall()
     examples = tuple(f"{size:,} bytes{' of ' + key if key else ''}" for _, size, key in rows)
-    if rows and column.policy not in ("null", "clamp"):
-        raise _too_long(column, ", ".join(examples), table.qualified_name)
     return Adjusted(column.name, column.policy, rows[0][0] if rows else 0, examples)
 
 
-def _too_long(column: Column, examples: str, table: str) -> GuardError:
+def _too_long(examples: Mapping[str, str], table: str) -> GuardError:
+    named = "; ".join(
+        f"column {name} holds values longer than the {MAX_VALUE_BYTES:,} bytes that the warehouse takes: {found}"
+        for name, found in examples.items()
+    )
+    policies = ", ".join(f"{name}: null" for name in examples)
     return GuardError(
-        f"column {column.name} holds values longer than the {MAX_VALUE_BYTES:,} bytes that the warehouse takes:"
-        f" {examples}",
+        named,
         where=table,
-        hint=f"in tables.yaml column_types: {{{column.name}: null}} leaves them out, and clamp cuts a text",
+        hint=f"in tables.yaml column_types: {{{policies}}} leaves them out, and clamp cuts a text",
     )
 
 

@@ -22,7 +22,7 @@ Columns are told apart by their numbers (pg_attribute.attnum), in another table 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from aurora_sync.config.tables import TableConfig, fold
@@ -75,6 +75,27 @@ def still_synced(stored: Watermark, columns: Sequence[Column], at: Observation) 
     identity = _identity(stored, at)
     known = {identity(column) for column in stored.columns}
     return tuple(column for column in columns if identity(column) in known)
+
+
+def read_as_text(
+    columns: Sequence[Column], stored: Watermark | None, at: Observation, wanted: Collection[str]
+) -> tuple[Column, ...]:
+    """The columns, with policy ``text`` for those arrays that are ``wanted`` so, or were read so before: under
+    ``exact`` one that became text stays text until its type changes."""
+    identity = _identity(stored, at) if stored else by_name
+    texts = {(identity(c), c.type_name) for c in stored.columns if c.policy == "text"} if stored else set()
+    return tuple(
+        replace(c, policy="text")
+        if c.is_array and c.policy == "exact" and (c.name in wanted or (identity(c), c.type_name) in texts)
+        else c
+        for c in columns
+    )
+
+
+def known_as_text(stored: Watermark, wanted: Collection[str]) -> Watermark:
+    """The watermark as if it had known them so: that they become text is no change of the configuration."""
+    known = tuple(replace(c, policy="text") if c.name in wanted else c for c in stored.columns)
+    return replace(stored, columns=known)
 
 
 def compare(

@@ -7,7 +7,7 @@ after it the run sequence has moved, and the same manifest applied again finds i
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from time import monotonic
@@ -362,25 +362,28 @@ def _assert_staged(
             where=manifest.table,
             hint="the target is untouched; row-level security or an export cut short would do this",
         )
-    for column, nulls in zip(layout.key, counts, strict=False):
-        if nulls:
-            raise GuardError(
-                f"{nulls} rows have no value in {column.name} of the merge key, and would be lost",
-                where=manifest.table,
-                hint="choose a primary_key whose columns are never NULL",
-            )
+    if empty := [f"{n} rows have no value in {c.name}" for c, n in zip(layout.key, counts, strict=False) if n]:
+        raise GuardError(
+            f"{' and '.join(empty)} of the merge key, and would be lost",
+            where=manifest.table,
+            hint="choose a primary_key whose columns are never NULL",
+        )
     typed = [column for column in layout.columns if column.misfit]
     misfits = {
         column: int(number)
         for column, number in zip(typed, counts[len(layout.key) :], strict=True)
         if number or _misfits_older_rows(session, column, manifest)
     }
-    adjusted = tuple(_adjusted(session, layout, column, number, manifest) for column, number in misfits.items())
-    layout = layout.widened([column.name for column in misfits if column.rule.policy == "exact"])
+    examples = {column: _examples(session, layout, column) for column in misfits}
+    _refuse_misfits(misfits, examples, manifest)
+    adjusted = tuple(Adjusted(c.source.name, c.rule.policy, number, examples[c]) for c, number in misfits.items())
+    wide = [column for column in misfits if column.rule.policy == "exact"]
+    ddl.refuse_json((column.source for column in wide), manifest.table)
+    layout = layout.widened([column.name for column in wide])
     if layout.key and (duplicates := session.query(merge.duplicate_keys(layout))):
-        examples = "; ".join(f"{', '.join(map(str, key))} ({count} rows)" for *key, count in duplicates)
+        repeated = "; ".join(f"{', '.join(map(str, key))} ({count} rows)" for *key, count in duplicates)
         raise GuardError(
-            f"the merge key ({', '.join(manifest.key)}) is not unique, rows would be lost: {examples}",
+            f"the merge key ({', '.join(manifest.key)}) is not unique, rows would be lost: {repeated}",
             where=manifest.table,
             hint="choose a primary_key that tells all rows apart",
         )
@@ -393,21 +396,31 @@ def _misfits_older_rows(session: Session, column: TargetColumn, manifest: Manife
     return text is not None and session.query(merge.misfits(column), (text,)) != [(0,)]
 
 
-def _adjusted(session: Session, layout: Layout, column: TargetColumn, number: int, manifest: Manifest) -> Adjusted:
-    """Raises GuardError where the column's policy is that the run fails."""
-    name, policy = column.source.name, column.rule.policy
-    examples = tuple(
+def _examples(session: Session, layout: Layout, column: TargetColumn) -> tuple[str, ...]:
+    return tuple(
         f"{value!r}{' of ' + ', '.join(map(str, key)) if key else ''}"
         for *key, value in session.query(merge.example_misfits(layout, column, EXAMPLES))
     )
-    if policy == "fail":
-        found = f"{number} values of column {name}" if number else f"what older rows hold in the new column {name}"
+
+
+def _refuse_misfits(
+    misfits: Mapping[TargetColumn, int], examples: Mapping[TargetColumn, tuple[str, ...]], manifest: Manifest
+) -> None:
+    """Raise GuardError where the policy of a column is that the run fails."""
+    found = []
+    failing = [column for column in misfits if column.rule.policy == "fail"]
+    for column in failing:
+        name, number = column.source.name, misfits[column]
+        what = f"{number} values of column {name}" if number else f"what older rows hold in the new column {name}"
+        values = ", ".join(examples[column]) or repr(manifest.fill[name])
+        found.append(f"{what}: {column.rule.target} cannot hold {values}")
+    if found:
+        exact = ", ".join(f"{column.source.name}: exact" for column in failing)
         raise GuardError(
-            f"{found}: {column.rule.target} cannot hold {', '.join(examples) or repr(manifest.fill[name])}",
+            "; ".join(found),
             where=manifest.table,
-            hint=f"in tables.yaml choose another policy, such as column_types: {{{name}: exact}}",
+            hint=f"in tables.yaml choose another policy, such as column_types: {{{exact}}}",
         )
-    return Adjusted(name, policy, number, examples)
 
 
 def _guard_deletes(config: TableConfig, layout: Layout, manifest: Manifest, removed: int, present: int) -> None:

@@ -7,11 +7,11 @@ plain unquoted names. All DDL runs before the transaction of the merge, because 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from aurora_sync.config.tables import TableConfig, fold
-from aurora_sync.errors import ConfigError
+from aurora_sync.errors import ConfigError, TargetChangedError
 from aurora_sync.increment import Column, Disposition, Evolution, Manifest
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.types import TEXT, TypeRule, type_rule, widened
@@ -183,6 +183,8 @@ def layout(config: TableConfig, manifest: Manifest, log_schema: str, existing: d
     columns = {
         column.name: TargetColumn(column, _rule(column, existing, manifest.evolution)) for column in manifest.columns
     }
+    natural = {name: type_rule(column.source) for name, column in columns.items()}
+    refuse_json((c.source for n, c in columns.items() if c.rule.is_text and not natural[n].is_text), manifest.table)
     changes = manifest.disposition is Disposition.CHANGES
     ours = (*ADDED_TYPES, *(change_fields(len(manifest.key)) if changes else ()))
     ours += tuple(HISTORY_TYPES) if config.history else ()
@@ -216,6 +218,17 @@ def _rule(column: Column, existing: dict[str, str], evolution: Evolution) -> Typ
         return rule
     was_widened = existing.get(fold(column.name)) == "VARCHAR" and not rule.is_text and rule.policy == "exact"
     return widened(column) if was_widened else rule
+
+
+def refuse_json(columns: Iterable[Column], table: str) -> None:
+    """Raise TargetChangedError where an array was read as JSON, and its column of the target is text: the text that
+    PostgreSQL prints is at the source only."""
+    if names := [column.name for column in columns if column.is_array and column.policy != "text"]:
+        error = TargetChangedError(
+            f"these columns hold arrays that an ARRAY cannot, and become text: {', '.join(names)}", where=table
+        )
+        error.as_text = frozenset(names)
+        raise error
 
 
 def create_schema(name: str) -> str:

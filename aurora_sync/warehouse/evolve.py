@@ -14,7 +14,7 @@ import re
 
 from aurora_sync.config.tables import fold
 from aurora_sync.errors import TargetChangedError, WarehouseError
-from aurora_sync.increment import Action, Disposition, Finding, Manifest
+from aurora_sync.increment import Action, Column, Disposition, Finding, Manifest
 from aurora_sync.warehouse import ddl
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.ddl import ADDED_TYPES, JSON_TYPES, RUN_SEQ, Layout, TargetColumn, identifier, literal
@@ -61,10 +61,25 @@ def adapt_target(
         if name in existing:
             session.query(f"COMMENT ON COLUMN {layout.target.sql}.{identifier(name)} IS {literal(DROPPED)}")
     changes: list[Finding] = []
+    refused: list[WarehouseError] = []
+    as_json: list[Column] = []
     for column in layout.columns:
-        if column.name in existing and not _holds(existing[column.name], column.rule.target):
+        if column.name not in existing or _holds(existing[column.name], column.rule.target):
+            continue
+        try:
             layout, change = _convert(session, layout, column, existing, manifest)
             changes += change
+        except WarehouseError as error:
+            if isinstance(error, TargetChangedError):
+                as_json.append(column.source)
+            elif error.kind.retry:
+                raise
+            else:
+                refused.append(error)
+    if refused:
+        what = "; ".join(error.what for error in refused)
+        raise WarehouseError(what, where=manifest.table, hint=refused[0].hint) from refused[0]
+    ddl.refuse_json(as_json, manifest.table)
     return layout, tuple(changes)
 
 
@@ -126,6 +141,7 @@ def _convert(
                 where=manifest.table,
                 hint="drop or rename the target and sync again to load it in full",
             ) from error
+        ddl.refuse_json([column.source], manifest.table)
         layout = layout.widened([column.name])
         wide = next(c for c in layout.columns if c.name == column.name)
         if _holds(was, wide.rule.target):

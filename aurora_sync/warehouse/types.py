@@ -200,7 +200,7 @@ as_text = TypeRule(TEXT, note="exact text")
 
 def widened(column: Column) -> TypeRule:
     """The rule of a column that holds a value which its natural type cannot."""
-    return replace(as_text, form="" if column.is_array else "text")  # of an array the text is JSON
+    return as_text
 
 
 def type_key(column: Column) -> str:

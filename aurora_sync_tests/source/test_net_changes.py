@@ -167,3 +167,7 @@ def test_value_too_long_for_a_warehouse(monkeypatch: pytest.MonkeyPatch, policy:
     strict.insert((b"1", b"x", b"y" * 101), 7, 10)
     with pytest.raises(GuardError, match=r"column doc holds values longer than .*: 101 bytes of 1"):
         rows_of(strict)
+    both = net()
+    both.insert((b"1", b"x" * 102, b"y" * 101), 7, 10)
+    with pytest.raises(GuardError, match=r"102 bytes of 1; column doc holds values longer than .*: 101 bytes of 1"):
+        rows_of(both)

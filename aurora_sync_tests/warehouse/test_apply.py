@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from aurora_sync.config.tables import DeleteGuard, TableConfig
-from aurora_sync.errors import ConfigError, DefectError, GuardError, Kind, RivalRunError, WarehouseError
+from aurora_sync.errors import (
+    ConfigError,
+    DefectError,
+    GuardError,
+    Kind,
+    RivalRunError,
+    TargetChangedError,
+    WarehouseError,
+)
 from aurora_sync.increment import Applied, Disposition, Manifest
 from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.apply import apply
@@ -205,6 +214,14 @@ class TestRefusals:
         table.replace(("1", "a", "5"))
         self.refused(table, table.manifest([(None, "a", "5")], UPSERT), GuardError, "1 rows have no value in ID")
 
+    def test_two_columns_of_a_key_that_are_null_are_both_named(
+        self, session: Session, folder: Folder, orders: TableConfig
+    ) -> None:
+        table = Table(session, folder, orders, (column("id", "int8"), column("part", "int8")), key=("id", "part"))
+        table.replace(("1", "1", "5"))
+        manifest = table.manifest([(None, "1", "5"), ("1", None, "5")], UPSERT)
+        self.refused(table, manifest, GuardError, "1 rows have no value in ID and 1 rows have no value in PART of")
+
     def test_an_export_shorter_than_the_sources_count(self, table: Table) -> None:
         table.replace(("1", "a", "5"))
         manifest = table.manifest([("1", "a", "5")], REPLACE, source_rows=2)
@@ -238,6 +255,35 @@ class TestRefusals:
         manifest = table.manifest([("2", "0044-03-15 BC", "5"), ("3", "infinity", "5"), ("4", None, "5")], UPSERT)
         text = r"orders: 2 values of column born: DATE cannot hold '0044-03-15 BC' of 2, 'infinity' of 3 \(.*exact\}"
         self.refused(table, manifest, GuardError, text)
+
+    def test_two_columns_that_cannot_hold_a_value_are_both_named(
+        self, session: Session, folder: Folder, orders: TableConfig
+    ) -> None:
+        columns = (column("id", "int8"), *(column(name, "date", policy="fail") for name in ("born", "died")))
+        table = Table(session, folder, orders, columns)
+        table.replace(("1", "2024-02-29", "2024-02-29", "5"))
+        manifest = table.manifest([("2", "infinity", "-infinity", "5")], UPSERT)
+        text = (
+            r"of column born: .* 'infinity' of 2; 1 values of column died: .*column_types: {born: exact, died: exact}"
+        )
+        self.refused(table, manifest, GuardError, text)
+
+    def test_two_columns_that_do_not_convert_are_both_named(self, table: Table) -> None:
+        table.columns = (column("id", "int8"), column("name", "text"), column("other", "text"))
+        table.replace(("1", "a", "b", "5"))
+        table.columns = (column("id", "int8"), *(column(name, "int4", policy="fail") for name in ("name", "other")))
+        self.refused(
+            table, table.manifest([("1", "7", "8", "5")], UPSERT), WarehouseError, "column NAME .*column OTHER "
+        )
+
+    def test_two_arrays_that_become_text_are_both_named(
+        self, session: Session, folder: Folder, orders: TableConfig
+    ) -> None:
+        arrays = [replace(column(name, "_int4"), type_category="A") for name in ("a", "b")]
+        table = Table(session, folder, orders, (column("id", "int8"), *arrays))
+        table.replace(("1", "[1]", "[2]", "5"))
+        manifest = table.manifest([("2", "[0:1]={7,8}", "[0:1]={7,8}", "5")], UPSERT)
+        self.refused(table, manifest, TargetChangedError, "and become text: a, b")
 
     def test_a_table_that_was_not_made_by_us(self, table: Table) -> None:
         table.session.query('CREATE SCHEMA IF NOT EXISTS "PUBLIC"')

@@ -91,3 +91,17 @@ def test_policy_of_types_that_cannot_be_cut(world: World, monkeypatch: pytest.Mo
     receipt = world.sync(config(column_types={"v": "null"}))
     assert world.query('SELECT "ID" FROM "PUBLIC"."T" WHERE "V" IS NOT NULL') == []
     assert receipt.adjusted[0].values == 1
+
+
+def test_every_column_that_is_too_long_or_was_changed_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_values, "MAX_VALUE_BYTES", 1000)
+    world.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, v text, w text, d date, e date)",
+        "INSERT INTO t VALUES (1, repeat('x', 1001), repeat('y', 1002), 'infinity', '-infinity')",
+    )
+    with pytest.raises(GuardError, match=r"column v holds .* 1,001 bytes of 1; column w .*: {v: null, w: null}"):
+        world.sync(config())
+    for policy, became in (("null", "became NULL"), ("clamp", "were clamped")):
+        receipt = world.sync(config(column_types=dict.fromkeys("vwde", policy)), full=True)
+        named = [warning for warning in receipt.warnings if became in warning]
+        assert [name for name in "vwde" if any(f"column {name}" in warning for warning in named)] == list("vwde")
