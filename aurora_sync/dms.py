@@ -113,7 +113,7 @@ def files_or_scan(config: TableConfig, plan: Plan, state: State) -> tuple[list[F
     """The files of the table; or none, and why the table must be scanned. Raises ConfigError where it was not loaded
     yet."""
     watermark = _watermark(plan)
-    why = why_scan(position_in(config, watermark), watermark, plan.verdict.findings, plan.at.token.columns)
+    why = why_scan(position_in(config, watermark), watermark, plan.verdict.findings, plan.at.token)
     why = why or why_due(config, state)
     if not why and state.watermark and watermark is None:
         why = "what the target has is of no use any more"

@@ -127,8 +127,9 @@ SELECT c.oid, c.relfilenode, string_agg(t.attached, ',' ORDER BY t.attached)
 
 # What else than the row decides what a value prints as, of every type that the columns' types are made of: domains,
 # arrays, composite types and ranges. Labels of enums, attributes of composite types, and all names that a reg* type may
-# print, as one digest for each type. And the versions of the columns, attributes and labels, which an ALTER and another
-# that takes it back change: a stream has the texts of the moment.
+# print, as one digest for each type. And the versions of the columns, attributes and labels, and of the rows that have
+# such names, which an ALTER and another that takes it back change: a stream has the texts of the moment. Superusers
+# alone see the versions of roles, whose names a regrole prints (strategies/base.py).
 _NAMES = """
 WITH RECURSIVE used(oid) AS (
     SELECT atttypid FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped
@@ -139,11 +140,40 @@ WITH RECURSIVE used(oid) AS (
         UNION ALL SELECT atttypid FROM pg_attribute
                    WHERE attrelid = t.typrelid AND attnum > 0 AND NOT attisdropped) part(oid)
 )
+, reg(name) AS (
+    SELECT t.typname FROM used JOIN pg_type t ON t.oid = used.oid
+     WHERE t.typnamespace = 'pg_catalog'::regnamespace AND t.typtype = 'b' AND t.typname LIKE 'reg%%'
+)
 SELECT 'columns', '', md5(string_agg(concat_ws(' ', owner, part, version), ',' ORDER BY owner, part)) FROM (
     SELECT attrelid, attnum::bigint, xmin FROM pg_attribute WHERE attnum > 0 AND attrelid IN (
         SELECT %s::oid UNION ALL SELECT t.typrelid FROM used JOIN pg_type t ON t.oid = used.oid AND t.typtype = 'c')
     UNION ALL
     SELECT enumtypid, e.oid::bigint, e.xmin FROM used JOIN pg_enum e ON e.enumtypid = used.oid
+    UNION ALL
+    SELECT n.tableoid, n.oid::bigint, n.xmin FROM pg_namespace n
+     WHERE n.nspname NOT LIKE 'pg\\_t%%' AND EXISTS (SELECT FROM reg WHERE name <> 'regrole')
+    UNION ALL
+    SELECT c.tableoid, c.oid::bigint, c.xmin FROM pg_class c
+     WHERE c.relpersistence <> 't' AND EXISTS (SELECT FROM reg WHERE name = 'regclass')
+    UNION ALL
+    SELECT p.tableoid, p.oid::bigint, p.xmin FROM pg_proc p
+     WHERE EXISTS (SELECT FROM reg WHERE name IN ('regproc', 'regprocedure'))
+    UNION ALL
+    SELECT o.tableoid, o.oid::bigint, o.xmin FROM pg_operator o
+     WHERE EXISTS (SELECT FROM reg WHERE name IN ('regoper', 'regoperator'))
+    UNION ALL
+    SELECT y.tableoid, y.oid::bigint, y.xmin FROM pg_type y JOIN pg_namespace n ON n.oid = y.typnamespace
+     WHERE n.nspname NOT LIKE 'pg\\_t%%'
+       AND EXISTS (SELECT FROM reg WHERE name IN ('regtype', 'regprocedure', 'regoperator'))
+    UNION ALL
+    SELECT x.tableoid, x.oid::bigint, x.xmin FROM pg_ts_config x
+     WHERE EXISTS (SELECT FROM reg WHERE name = 'regconfig')
+    UNION ALL
+    SELECT x.tableoid, x.oid::bigint, x.xmin FROM pg_ts_dict x
+     WHERE EXISTS (SELECT FROM reg WHERE name = 'regdictionary')
+    UNION ALL
+    SELECT x.tableoid, x.oid::bigint, x.xmin FROM pg_collation x
+     WHERE EXISTS (SELECT FROM reg WHERE name = 'regcollation')
 ) row(owner, part, version)
 UNION ALL
 SELECT 'label', e.oid::text, e.enumlabel FROM used JOIN pg_enum e ON e.enumtypid = used.oid
@@ -156,10 +186,14 @@ SELECT 'type', t.oid::text, CASE
     WHEN t.typname = 'regclass' THEN (
         SELECT md5(string_agg(format('%%s %%s %%s', c.oid, c.relname, n.nspname), ',' ORDER BY c.oid))
           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relpersistence <> 't')
-    WHEN t.typname IN ('regproc', 'regprocedure') THEN (
+    WHEN t.typname = 'regprocedure' THEN (
+        SELECT md5(string_agg(format('%%s %%s', p.oid, p.oid::regprocedure), ',' ORDER BY p.oid)) FROM pg_proc p)
+    WHEN t.typname = 'regoperator' THEN (
+        SELECT md5(string_agg(format('%%s %%s', o.oid, o.oid::regoperator), ',' ORDER BY o.oid)) FROM pg_operator o)
+    WHEN t.typname = 'regproc' THEN (
         SELECT md5(string_agg(format('%%s %%s %%s', p.oid, p.proname, n.nspname), ',' ORDER BY p.oid))
           FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace)
-    WHEN t.typname IN ('regoper', 'regoperator') THEN (
+    WHEN t.typname = 'regoper' THEN (
         SELECT md5(string_agg(format('%%s %%s %%s', o.oid, o.oprname, n.nspname), ',' ORDER BY o.oid))
           FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace)
     WHEN t.typname = 'regtype' THEN (

@@ -13,12 +13,17 @@ from dataclasses import dataclass, replace
 from psycopg2 import sql
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.increment import Disposition, Watermark
+from aurora_sync.increment import Disposition, Token, Watermark
 from aurora_sync.relation import Fence, Observation, Outbox, SourceTable
 from aurora_sync.strategies import horizon
 
 # Why a table is scanned whose changes come from elsewhere, when the versions of its columns are others.
 ALTERED = "a column, or the type of one, was altered since the last run"
+ROLES = (
+    "a column has names of roles (regrole), which a stream brings as they were when the row was written; nothing that"
+    " this role may read says whether a role was renamed and renamed back"
+)
+_REGROLE = "4096"  # the oid of the type, in every database
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,13 @@ class Since:
     def with_new_members(self, where: sql.Composable, at: Observation) -> sql.Composable:
         """``where``, and every row of partitions that the watermark does not know."""
         return horizon.or_new_members(where, horizon.new_members(self.watermark.token.members, at))
+
+
+def outdated(then: Token, now: Token) -> str:
+    """Why the texts that others list may not be those which the columns print now; empty where they are."""
+    if then.columns != now.columns:
+        return ALTERED
+    return ROLES if _REGROLE in (now.types or {}) else ""
 
 
 class Strategy(ABC):

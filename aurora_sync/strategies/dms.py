@@ -13,7 +13,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.dms_columns import BEFORE, OP, SEQUENCE, TIMESTAMP
 from aurora_sync.increment import Finding, Snapshot, Token, Watermark
 from aurora_sync.relation import Observation, SourceTable
-from aurora_sync.strategies.base import ALTERED, ReadPlan, Since, Strategy, not_a_heap, scan
+from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap, outdated, scan
 
 # What files go on over. TRUNCATE is no change that a task sends.
 _GO_ON = {"long transaction", "restart", "table renamed"}
@@ -123,14 +123,14 @@ def folder_of(config: TableConfig) -> str:
 
 
 def why_scan(
-    position: FilesPosition | None, watermark: Watermark | None, findings: tuple[Finding, ...], columns: str
+    position: FilesPosition | None, watermark: Watermark | None, findings: tuple[Finding, ...], token: Token
 ) -> str:
     """Why the files alone do not bring the target up to date; empty where they do. ``watermark`` is None where there is
-    nothing to go on from: the files then begin with a full load. ``columns`` are the token's of today."""
+    nothing to go on from: the files then begin with a full load. ``token`` is that of today."""
     if position and position.rescan:
         return position.rescan
     if watermark and watermark.strategy != Dms.name:
         return "no files were taken yet"
-    if watermark and watermark.token.columns != columns:
-        return ALTERED
+    if watermark and (why := outdated(watermark.token, token)):
+        return why
     return next((found.text for found in findings if found.event not in _GO_ON), "")

@@ -18,7 +18,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import DefectError
 from aurora_sync.increment import Finding, Watermark
 from aurora_sync.relation import Observation, SourceTable, StreamFence
-from aurora_sync.strategies.base import ALTERED, ReadPlan, Since, Strategy, not_a_heap, scan
+from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap, outdated, scan
 
 _IDS = 2**32
 # What a stream goes on over. What a partition gets by INSERT is one of its changes.
@@ -157,9 +157,9 @@ class Streaming(Strategy):
             open_ = ", ".join(map(str, position.blind))
             return f"transactions were open when the table was published, or a type was altered: {open_}"
         assert watermark  # else there was no position
-        if watermark.token.columns != at.token.columns:
-            # ALTER ... TYPE ... USING changes every row, and no stream brings that; the type may be the same again.
-            return ALTERED
+        # ALTER ... TYPE ... USING changes every row, and no stream brings that; the type may be the same again.
+        if why := outdated(watermark.token, at.token):
+            return why
         # Then TRUNCATE, which is one of the stream's changes, VACUUM FULL and CLUSTER are what replaces the files of a
         # plain table, and SET UNLOGGED, which a publication that names the table does not allow.
         streamed = _STREAMED if table.kind == "p" or fence.all_tables else _STREAMED | {"files replaced"}

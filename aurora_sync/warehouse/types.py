@@ -126,7 +126,7 @@ AS_TEXT: dict[str, str] = {
     **dict.fromkeys(("xid", "xid8", "cid", "tid", "pg_lsn", "pg_snapshot", "txid_snapshot"), "system value"),
     **dict.fromkeys(
         ("regclass", "regtype", "regproc", "regprocedure", "regrole", "regnamespace"),
-        "the name when the row was read; a rename shows once the row is written",
+        "the name of today: a rename is a read of the whole table",
     ),
     **dict.fromkeys(("int4range", "int8range", "numrange", "tsrange", "tstzrange", "daterange"), "range"),
     **dict.fromkeys(("int4multirange", "int8multirange", "nummultirange"), "multirange"),

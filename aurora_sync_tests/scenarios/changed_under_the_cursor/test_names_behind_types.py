@@ -15,6 +15,7 @@ TYPES = [
     "CREATE TABLE named (id int)",
     "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
     "CREATE TYPE odd AS ENUM ('a')",
+    "CREATE FUNCTION g(odd) RETURNS int LANGUAGE sql AS 'SELECT 1'",
 ]
 DROP_CITY = "ALTER TYPE place DROP ATTRIBUTE city"
 CASES = [
@@ -25,8 +26,9 @@ CASES = [
     ("address", "ROW('s1', ROW('s2', 'c')::place)::addr", DROP_CITY),
     ("regclass", "'named'", "ALTER TABLE named RENAME TO renamed"),
     ("regclass[]", "ARRAY['named'::regclass]", "ALTER TABLE named RENAME TO renamed"),
-    ("regproc", "'f'", "ALTER FUNCTION f() RENAME TO g"),
+    ("regproc", "'f'", "ALTER FUNCTION f() RENAME TO h"),
     ("regtype", "'odd'", "ALTER TYPE odd RENAME TO even"),
+    ("regprocedure", "'g(odd)'", "ALTER TYPE odd RENAME TO even"),
     ("regnamespace", "'public'::regnamespace", "ALTER SCHEMA public RENAME TO other"),
 ]
 
