@@ -5,6 +5,7 @@
     look at every table as a sync does ─► scan those that the stream cannot serve (sync.py)
         ─► mark the log ─► drain the slot to the mark, net changes by table ─► S3, a manifest each
         ─► one warehouse transaction for all tables ─► tell the slot what is safe
+        ─► scan those of whose changes one could not be read
 
 The order carries the promise. Each table is looked at in a snapshot *before* the mark, so what that snapshot saw lies
 before the mark, and the watermark may name it. A position moves only inside the transaction that merges its changes;
@@ -104,16 +105,23 @@ def _run(
         else:
             scans.append((config, found))
     failed: list[AuroraSyncError] = []
-    for config, why in scans:
-        try:
-            receipt = scan(config, full=config.qualified_name in changed)
-        except AuroraSyncError as error:
-            failed.append(error)
-            continue
-        on_receipt(scanned(receipt, why))
-    for receipt in _stream(members, places, may_confirm=not scans) if members else ():
-        on_receipt(receipt)
-    failed += [member.fault for member in members if member.fault]
+
+    def scan_all(tables: Sequence[tuple[TableConfig, str]]) -> None:
+        for config, why in tables:
+            try:
+                receipt = scan(config, full=config.qualified_name in changed)
+            except AuroraSyncError as error:
+                failed.append(error)
+            else:
+                on_receipt(scanned(receipt, why))
+
+    scan_all(scans)
+    if members:
+        receipts, unreadable = _stream(members, places, may_confirm=not scans)
+        for receipt in receipts:
+            on_receipt(receipt)
+        scan_all(unreadable)
+        failed += [member.fault for member in members if member.fault]
     if failed:
         for other in failed[1:]:
             failed[0].add_note(str(other))
@@ -142,7 +150,10 @@ def _look(config: TableConfig, places: Places, trust_hint: bool) -> _Member | st
     )
 
 
-def _stream(members: Sequence[_Member], places: Places, *, may_confirm: bool) -> list[Receipt]:
+def _stream(
+    members: Sequence[_Member], places: Places, *, may_confirm: bool
+) -> tuple[list[Receipt], list[tuple[TableConfig, str]]]:
+    """Apply the changes of all members but those that must be scanned, which it returns, each with the reason."""
     name, dsn = members[0].config.slot_name, places.source.dsn
     watch = Stopwatch()
     with ExitStack() as attempts:
@@ -160,6 +171,8 @@ def _stream(members: Sequence[_Member], places: Places, *, may_confirm: bool) ->
                 mark, undecided = slot.mark(connection)
             feeds = {member.plan.at.token.table_oid: member.feed for member in members}
             drained = slot.drain(dsn, name, name, mark, feeds, among=undecided, on_bytes=spill)
+            unreadable = [(member.config, member.feed.rescan) for member in members if member.feed.rescan]
+            members = [member for member in members if not member.feed.rescan]
             moved = [
                 member
                 for member in members
@@ -173,13 +186,15 @@ def _stream(members: Sequence[_Member], places: Places, *, may_confirm: bool) ->
         for member in moved:
             member.commit(places)
         applied = apply_streamed(moved, places, f"aurora_sync slot {name}")
-    found, warnings = _confirm(members, moved, places, drained, may_confirm)
+    if not members:
+        return [], unreadable
+    found, warnings = _confirm(members, moved, places, drained, may_confirm and not unreadable)
     receipts = [
         member.receipt(applied.get(member.load_id), places, watch, warnings, drained.oldest)
         for member in members
         if not member.fault
     ]
-    return [dataclasses.replace(receipt, slot=found) for receipt in receipts]
+    return [dataclasses.replace(receipt, slot=found) for receipt in receipts], unreadable
 
 
 def _confirm(

@@ -1,10 +1,13 @@
-"""One table's end of a change stream: its messages, as net changes in the columns that the run planned with."""
+"""One table's end of a change stream: its messages, as net changes in the columns that the run planned with.
+
+A change that was logged while the table had another definition cannot be read with those columns. It stays in the log
+as it is, so no later run could read it either: the table must be scanned.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from aurora_sync.errors import Kind, SourceError
 from aurora_sync.increment import Column
 from aurora_sync.source.change_log import ChangeLog
 from aurora_sync.source.net_changes import NetChanges
@@ -29,7 +32,7 @@ class TableFeed:
         self.changes = NetChanges(table, columns, key)
         self.log: ChangeLog | None = None
         self.number = 0  # of changes so far
-        self._table = table
+        self.rescan = ""  # why the table must be scanned: a change cannot be read
         self._names = [column.name for column in columns]
         self._key = list(key)
         self._types = types
@@ -41,7 +44,7 @@ class TableFeed:
 
     def begins(self, began: Begin) -> bool:
         self._xid = began.xid
-        if self._has(began.commit_lsn, began.xid):
+        if self.rescan or self._has(began.commit_lsn, began.xid):
             return False
         if self.log:
             self.log.begins(began.commit_lsn, began.xid, began.committed_at)
@@ -55,6 +58,9 @@ class TableFeed:
             self._places = None if places == list(range(len(sent))) else places
 
     def insert(self, data: bytes) -> None:
+        if self._fault:
+            self._give_up()
+            return
         values = self._arranged(row(data, 6)[0])
         self.number += 1
         self.changes.insert(values, self._xid, len(data) + self._overhead)
@@ -62,6 +68,9 @@ class TableFeed:
             self.log.insert(values)
 
     def update(self, data: bytes) -> None:
+        if self._fault:
+            self._give_up()
+            return
         self.number += 1
         if data[5] == NEW:
             values = self._arranged(row(data, 6)[0])
@@ -79,6 +88,9 @@ class TableFeed:
             self.log.update(values, key if key != self.changes.key_of(values) else None)
 
     def delete(self, data: bytes) -> None:
+        if self._fault:
+            self._give_up()
+            return
         self.number += 1
         values = self._arranged(row(data, 6)[0])
         self.changes.delete(self.changes.key_of(values))
@@ -91,14 +103,10 @@ class TableFeed:
         if self.log:
             self.log.truncate()
 
+    def _give_up(self) -> None:
+        self.rescan = f"the stream has changes from when the table had another definition: {self._fault}"
+
     def _arranged(self, values: list[Value]) -> Values:
-        if self._fault:
-            raise SourceError(
-                f"the table's definition changed while the stream was read: {self._fault}",
-                where=self._table,
-                hint="run again",
-                kind=Kind.TRANSIENT,
-            )
         if self._places is None:
             return tuple(values)
         return tuple([values[place] for place in self._places])
