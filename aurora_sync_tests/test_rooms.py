@@ -12,7 +12,7 @@ ROOT = Path(aurora_sync.__file__).parent
 LEVELS = [
     {"buckets", "errors", "dms_columns", "plpgsql"},
     {"increment", "errors", "stopwatch"},
-    {"relation"},
+    {"relation", "keys"},
     {"config"},
     {"strategies", "source", "stage", "warehouse"},
     {

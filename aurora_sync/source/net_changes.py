@@ -2,7 +2,8 @@
 
 Changes come in the order of their commits. A row is replaced by its newest version; where the stream does not repeat
 a value that is stored out of line (TOAST), the older version's, or that of the target row which it was made of
-(correctness.md, section 8.1: compaction).
+(correctness.md, section 8.1: compaction). Rows are told apart by their keys' texts, of which equal ones are made one
+(keys.py).
 
 ==================================== =========================================================================
 change                               what is left of it
@@ -22,6 +23,7 @@ from operator import itemgetter
 
 from aurora_sync.errors import DefectError
 from aurora_sync.increment import Adjusted, Column, Part
+from aurora_sync.keys import has_two_zeros
 from aurora_sync.source.arrays import as_json
 from aurora_sync.source.long_values import Limits
 from aurora_sync.source.pgoutput import UNCHANGED, Value, Values
@@ -51,7 +53,9 @@ class NetChanges:
         self._key = [names.index(name) for name in key]
         only = self._key[0]
         # A slice, so that the key of one column is a tuple too.
-        self.key_of: Callable[[Values], Values] = itemgetter(*(self._key if key[1:] else [slice(only, only + 1)]))
+        texts_of: Callable[[Values], Values] = itemgetter(*(self._key if key[1:] else [slice(only, only + 1)]))
+        self._zeros = [place for place, name in enumerate(key) if has_two_zeros(columns[names.index(name)])]
+        self.key_of = (lambda values: self.one_key(texts_of(values))) if self._zeros else texts_of
         self._arrays = [(n, c.base_type) for n, c in enumerate(columns) if c.is_array and c.policy != "text"]
         self._limits = Limits(table, columns)
         self._pending: dict[Values, _Row | None] = {}  # None: gone
@@ -65,6 +69,12 @@ class NetChanges:
         """Values that were too long for a warehouse, and what their policy made of them, of all that was written."""
         return self._limits.adjusted
 
+    def one_key(self, texts: Values) -> Values:
+        """The key with these texts: the same for all that are equal in the warehouse."""
+        if not self._zeros:
+            return texts
+        return tuple(b"0" if text == b"-0" and n in self._zeros else text for n, text in enumerate(texts))
+
     def insert(self, values: Values, xid: int, size: int) -> None:
         self._put(self.key_of(values), (values, xid, None, size))
 
@@ -72,6 +82,7 @@ class NetChanges:
         """``former`` is the key that the row had before, where the stream says it: it does so when the key changed,
         or is itself stored out of line."""
         if former is not None:
+            former = self.one_key(former)
             values = self._with_key(values, former)
         key = self.key_of(values)
         source = key if former is None else former

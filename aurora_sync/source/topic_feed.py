@@ -119,14 +119,15 @@ class TopicFeed:
         """A change of the key is applied with its second half, the INSERT, which says the former key."""
         if event.successor is not None:
             return
-        values, former = event.after, event.former
+        values, former = event.after, event.former and self.changes.one_key(event.former)
         if event.operation is Operation.UPDATE and values and event.before is not None:
             values = _filled(values, event.before)
             former = self.changes.key_of(event.before)
         row = values or event.before
         assert row is not None
         key = self.changes.key_of(row)
-        if not self._is_news(key, former, lsn, message, event.place):
+        moved = event.former is not None or former not in (None, key)  # its message may lie in another partition
+        if not self._is_news(key, former, lsn, message, event.place, moved=moved):
             return
         size = len(message.value or b"") + self._overhead
         if event.operation is Operation.DELETE:
@@ -143,7 +144,9 @@ class TopicFeed:
         except DefectError as error:  # what made the row again has not come, or never will
             self.rescan = error.what
 
-    def _is_news(self, key: Values, former: Values | None, lsn: int, message: Message, place: Place) -> bool:
+    def _is_news(
+        self, key: Values, former: Values | None, lsn: int, message: Message, place: Place, *, moved: bool
+    ) -> bool:
         """Whether a change is to be applied, and note it. A row has no two changes with one LSN."""
         keys = {key, former or key}
         for each in keys:
@@ -153,7 +156,7 @@ class TopicFeed:
                 return False
         if lsn <= max(self._lsns.get(key, (0, 0))[0], self._truncated):
             return False
-        stray = len(keys) > 1 or self.order.is_astray(message.partition, message.key)
+        stray = moved or self.order.is_astray(message.partition, message.key)
         if not self._in_order(message, place, stray=stray, applied=self._before):
             return False
         self._lsns |= dict.fromkeys(keys, (lsn, message.partition))

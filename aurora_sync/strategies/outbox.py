@@ -19,6 +19,7 @@ from psycopg2 import sql
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import DefectError
 from aurora_sync.increment import Disposition, Watermark
+from aurora_sync.keys import FLOATS
 from aurora_sync.relation import Fence, Observation, Outbox, OutboxFence, SourceTable, Visible
 from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap, scan
 
@@ -80,7 +81,7 @@ def ambiguous(table: SourceTable, key: Collection[str]) -> list[str]:
         f"{column.name} of the merge key is {column.type_name}: a trigger would write down its text, which does"
         " not tell all values apart; use watermark_type: xmin"
         for column in table.columns
-        if column.name in key and column.base_type in ("float4", "float8")
+        if column.name in key and column.base_type in FLOATS
     ]
 
 

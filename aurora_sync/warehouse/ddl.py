@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from aurora_sync.config.tables import TableConfig, fold
 from aurora_sync.errors import ConfigError, TargetChangedError
 from aurora_sync.increment import Column, Disposition, Evolution, Manifest
+from aurora_sync.keys import ONE_ZERO
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.types import TEXT, TypeRule, type_rule, widened
 
@@ -116,6 +117,10 @@ class TargetColumn:
     def value(self) -> str:
         """The typed value, out of the staging table ``s``."""
         return self.rule.cast.format(self.staged)
+
+    def key_text(self, text: str) -> str:
+        """SQL that makes one text of all which the target's column holds equal (keys.py)."""
+        return ONE_ZERO.format(text) if self.rule.target == "FLOAT" else text
 
     @property
     def misfit(self) -> str:

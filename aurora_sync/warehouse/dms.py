@@ -2,7 +2,7 @@
 
 The raw table has the files' rows as text, under the names of the source's columns. Rows of a full load have no change
 sequence, and come before all others. An update of the key is a delete of the old and an upsert of the new one, by the
-columns that have the old key.
+columns that have the old key. Keys are compared by texts of which equal ones were made one (keys.py).
 
 Where the log did not repeat values (TOAST), a net row takes each column from the newest change of its key that has it;
 what none has is left to the target. A change of the key that lacks values begins a new part, for it takes them from the
@@ -97,7 +97,7 @@ def count_partial(layout: Layout) -> str:
 
 def stage_whole(layout: Layout) -> str:
     """Net changes of rows that all have all values: the last one of each key."""
-    key = ", ".join(column.sql for column in layout.key)
+    key = ", ".join(_keys(layout))
     values = [_text(column, f"e.{column.sql}") for column in layout.columns]
     nothing = ["NULL"] * len(layout.key)
     selected = [*values, "'0'", "CASE WHEN e._DMS_OP = 'D' THEN 'D' ELSE 'U' END", "NULL", "'0'", *nothing]
@@ -109,7 +109,7 @@ def stage_whole(layout: Layout) -> str:
 
 def stage_partial(layout: Layout) -> str:
     """Net changes of rows some of which lack values."""
-    key = ", ".join(column.sql for column in layout.key)
+    key = ", ".join(_keys(layout))
     order = "ORDER BY e._DMS_SEQ, e._DMS_HALF ROWS UNBOUNDED PRECEDING"
     parted = f"SELECT e.*, SUM(e._DMS_BEGINS) OVER ({order}) AS _DMS_PART FROM ({_events(layout)}) AS e"
     count = f"SUM(CASE WHEN e._DMS_OP <> 'U' THEN 1 ELSE 0 END) OVER (PARTITION BY e._DMS_PART, {key} {order})"
@@ -117,21 +117,9 @@ def stage_partial(layout: Layout) -> str:
     newest = (
         f"SELECT e.* FROM ({grouped}) AS e QUALIFY e._DMS_GRP = MAX(e._DMS_GRP) OVER (PARTITION BY e._DMS_PART, {key})"
     )
-    in_key = {column.name for column in layout.key}
-    values, known = [], []
-    for column in layout.columns:
-        if column.name in in_key:
-            values.append(_text(column, f"n.{column.sql}"))
-            known.append("'1'")
-            continue
-        values.append(
-            _text(
-                column,
-                f"CASE WHEN SUBSTR(n.{column.sql}, {_DIGITS + 1}, 1) = '1' THEN"
-                f" SUBSTR(n.{column.sql}, {_DIGITS + 2}) END",
-            )
-        )
-        known.append(f"CASE WHEN n.{column.sql} IS NULL THEN '0' ELSE '1' END")
+    unpacked = "CASE WHEN SUBSTR(n.{0}, {1}, 1) = '1' THEN SUBSTR(n.{0}, {2}) END"
+    values = [_text(c, unpacked.format(c.sql, _DIGITS + 1, _DIGITS + 2)) for c in layout.columns]
+    known = [f"CASE WHEN n.{column.sql} IS NULL THEN '0' ELSE '1' END" for column in layout.columns]
     mask = f"CASE WHEN n._DMS_OP = 'D' THEN NULL ELSE NULLIF({merge.joined(known)}, '{'1' * len(known)}') END"
     origin = [f"CASE WHEN n._DMS_OP <> 'D' THEN n._DMS_FROM_{place} END" for place in range(len(layout.key))]
     operation = "CASE WHEN n._DMS_OP = 'D' THEN 'D' ELSE 'U' END"
@@ -140,12 +128,11 @@ def stage_partial(layout: Layout) -> str:
         f"MAX(CASE WHEN e.{c.sql} {_IS_UNCHANGED} THEN NULL WHEN e.{c.sql} IS NULL THEN e._DMS_SEQ || '0'"
         f" ELSE e._DMS_SEQ || '1' || e.{c.sql} END) AS {c.sql}"
         for c in layout.columns
-        if c.name not in in_key
     ]
     last = f"SUBSTR(MAX(e._DMS_SEQ || CAST(e._DMS_HALF AS VARCHAR) || e._DMS_OP), {_DIGITS + 2}) AS _DMS_OP"
     froms = [
-        f"COALESCE(MAX(CASE WHEN e._DMS_HARD = 1 THEN e._DMS_FORMER_{place} END), e.{column.sql}) AS _DMS_FROM_{place}"
-        for place, column in enumerate(layout.key)
+        f"COALESCE(MAX(CASE WHEN e._DMS_HARD = 1 THEN e._DMS_FORMER_{place} END), e.{name}) AS _DMS_FROM_{place}"
+        for place, name in enumerate(_keys(layout))
     ]
     columns = ", ".join(["e._DMS_PART", key, *packed, last, *froms])
     net = f"SELECT {columns} FROM ({newest}) AS e GROUP BY e._DMS_PART, {key}"
@@ -162,9 +149,9 @@ def _events(layout: Layout) -> str:
     """Each row, behind the delete of the old key where an update changed it."""
     raw, key = raw_table(layout).sql, layout.key
     former = [f"r.{identifier(BEFORE + column.source.name)}" for column in key]
-    differs = " OR ".join(
-        f"{old} IS DISTINCT FROM r.{identifier(column.source.name)}" for old, column in zip(former, key, strict=True)
-    )
+    old_keys = [column.key_text(old) for column, old in zip(key, former, strict=True)]
+    new_keys = [column.key_text(f"r.{_raw(column)}") for column in key]
+    differs = " OR ".join(f"{old} IS DISTINCT FROM {new}" for old, new in zip(old_keys, new_keys, strict=True))
     moved = f"r.{_OP} = 'U' AND {' AND '.join(f'{old} IS NOT NULL' for old in former)} AND ({differs})"
     lacks = " OR ".join(f"r.{identifier(c.source.name)} {_IS_UNCHANGED}" for c in layout.columns)
     sequence = f"COALESCE(NULLIF(r.{_SEQ}, ''), '{_NO_SEQ}') AS _DMS_SEQ"
@@ -173,6 +160,7 @@ def _events(layout: Layout) -> str:
     hard = f"CASE WHEN {moved} AND ({lacks}) THEN 1 ELSE 0 END"
     row = [
         *columns,
+        *(f"{text} AS {name}" for text, name in zip(new_keys, _keys(layout), strict=True)),
         *olds,
         f"r.{_OP} AS _DMS_OP",
         sequence,
@@ -182,10 +170,16 @@ def _events(layout: Layout) -> str:
     ]
     by_name = {column.name: old for column, old in zip(key, former, strict=True)}
     gone = [f"{by_name.get(column.name, 'NULL')} AS {column.sql}" for column in layout.columns]
+    gone += [f"{text} AS {name}" for text, name in zip(old_keys, _keys(layout), strict=True)]
     half = [*gone, *olds, "'D' AS _DMS_OP", sequence, "0 AS _DMS_HALF", "0 AS _DMS_HARD", f"{hard} AS _DMS_BEGINS"]
     rows = f"SELECT {', '.join(row)} FROM {raw} AS r"
     deletes = f"SELECT {', '.join(half)} FROM {raw} AS r WHERE {moved}"
     return f"{rows} UNION ALL {deletes}"
+
+
+def _keys(layout: Layout) -> list[str]:
+    """The columns of an event by which rows are told apart."""
+    return [f"_DMS_KEY_{place}" for place in range(len(layout.key))]
 
 
 def _text(column: TargetColumn, value: str) -> str:

@@ -171,3 +171,14 @@ def test_value_too_long_for_a_warehouse(monkeypatch: pytest.MonkeyPatch, policy:
     both.insert((b"1", b"x" * 102, b"y" * 101), 7, 10)
     with pytest.raises(GuardError, match=r"102 bytes of 1; column doc holds values longer than .*: 101 bytes of 1"):
         rows_of(both)
+
+
+def test_zero_and_minus_zero_are_one_key_of_a_float_and_two_of_a_text() -> None:
+    value = Column("v", 2, "integer", "int4")
+    for policy, left in (("exact", [["-0", "2", "U"]]), ("text", [["0", None, "D"], ["-0", "2", "U"]])):
+        key = Column("id", 1, "double precision", "float8", policy=policy)
+        changes = NetChanges("public.t", (key, value), ["id"])
+        changes.insert((b"0", b"1"), 1, 0)
+        changes.update((b"-0", b"2"), 1, 0, (b"0",))
+        rows, _ = rows_of(changes)
+        assert [[id_, v, operation] for id_, v, _, operation, *_ in rows] == left

@@ -14,7 +14,7 @@ from aurora_sync.config.tables import PLACEHOLDER, Connector
 from aurora_sync.errors import ConfigError
 from aurora_sync.increment import Column
 from aurora_sync.source.debezium_values import Modes
-from aurora_sync.source.partitions import Order
+from aurora_sync.source.partitions import Order, murmur2
 from aurora_sync.source.topic import Message
 from aurora_sync.source.topic_feed import TopicFeed
 from aurora_sync_tests.source.test_net_changes import apply, rows_of
@@ -184,3 +184,17 @@ def test_changes_that_come_again_end_in_the_same_rows(history: list[list[Message
     for each in [each for change in sent for each in change]:
         again.take(each)
     assert applied(START, again) == applied(START, once)
+
+
+def test_a_change_of_the_key_between_equal_texts_is_one_row_and_astray() -> None:
+    """Kafka hashes the texts of 0 and -0, so that the two messages may lie in two partitions."""
+    columns = (Column("id", 1, "double precision", "float8"), *COLUMNS[1:])
+    taken = TopicFeed("public", "t", columns, ["id"], MODES, lambda *_: False)
+    inserted = message("c", 10, after=(-0.0, "zero", UNCHANGED), headers={"__debezium.oldkey": 0.0})
+    assert inserted.key
+    partition = murmur2(inserted.key) % 2
+    taken.begin(Order(partitions=2, used=2))
+    taken.take(replace(inserted, partition=partition))
+    rows, _ = rows_of(taken.changes)
+    assert [(id_, operation, origin) for id_, *_, operation, _, _, origin in rows] == [("-0", "U", "0")]
+    assert taken.order.strays.keys() == {partition}
