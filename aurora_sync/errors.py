@@ -15,7 +15,11 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
+
+# Without a condition. What a hint says to wait for, or to do first, it says of every run.
+_RUN_AGAIN = re.compile(r"(?:^|[;:,] )(?:or )?run again(?=$|\. )")
 
 
 class Kind(Enum):
@@ -47,6 +51,16 @@ class AuroraSyncError(Exception):
         self.hint = hint
         self.kind = kind or self.default_kind
         super().__init__(str(self))
+
+    def lasts(self) -> None:
+        """Take "run again" out of the hint: further runs ended in an error as well.
+
+        >>> error = AuroraSyncError("x", hint="the server ended, failed over or was cut off; run again")
+        >>> error.lasts()
+        >>> error.hint
+        'the server ended, failed over or was cut off'
+        """
+        self.hint = _RUN_AGAIN.sub("", self.hint)
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what

@@ -38,8 +38,8 @@ def retrying(
     """``call()``, again after an error whose kind says that trying again may help, up to ``attempts`` times.
 
     Safe for whatever may be killed and run again, as every sync may. Raises any other error at once, and the last
-    one with a note how often it was tried. ``seconds_left`` says how long the caller may still run: no further
-    try begins when too little would remain after the pause.
+    one with a note how often it was tried, and without the advice to run again. ``seconds_left`` says how long the
+    caller may still run: no further try begins when too little would remain after the pause.
     """
     for attempt in range(1, attempts + 1):
         try:
@@ -50,6 +50,8 @@ def retrying(
             if not error.kind.retry or attempt == attempts or hurried:
                 if error.kind.retry:
                     times = "once" if attempt == 1 else f"{attempt} times"
+                    if attempt > 1:
+                        error.lasts()
                     error.add_note(f"tried {times}" + (", and there is no time for more" if hurried else ""))
                 raise
             logger.warning("trying again in %.1f s (%d of %d tries failed): %s", pause, attempt, attempts, error)

@@ -102,6 +102,26 @@ def test_last_error_says_how_often_it_was_tried() -> None:
     assert (call.count, raised.value.__notes__) == (4, ["tried 4 times"])
 
 
+@pytest.mark.parametrize(
+    ("hint", "left"),
+    [
+        ("run again", ""),
+        ("the server ended; run again", "the server ended"),
+        ("check bootstrap.servers, or run again", "check bootstrap.servers"),
+        ("nothing is lost: run again. Should this repeat, drop it", "nothing is lost. Should this repeat, drop it"),
+        ("run again when it has caught up", "run again when it has caught up"),
+        ("make room on the disk, then run again", "make room on the disk, then run again"),
+    ],
+)
+def test_what_failed_in_every_try_is_not_told_to_run_again(hint: str, left: str) -> None:
+    for tries, expected in ((1, hint), (2, left)):
+        error = SourceError("lost", hint=hint, kind=Kind.TRANSIENT)
+        with pytest.raises(SourceError) as raised:
+            retrying(Calls(*[error] * 4), attempts=tries, sleep=lambda _: None)
+        assert raised.value.hint == expected
+        assert str(raised.value) == (f"lost ({expected})" if expected else "lost")
+
+
 def test_no_try_begins_that_there_is_no_time_for() -> None:
     error = SourceError("lost", kind=Kind.TRANSIENT)
     left = iter([300.0, 61.0])
@@ -246,6 +266,7 @@ def test_lambda_tries_again_while_there_is_time(
         ("08000", True),
         ("08006", True),
         ("57P04", False),  # the database was dropped
+        ("42P07", False),  # it exists already
         ("28P01", False),
         ("28000", False),
         ("42501", False),
@@ -263,7 +284,9 @@ def test_sqlstates_of_the_source(dsn: str, sqlstate: str, again: bool) -> None:
     finally:
         connection.close()
     assert raised.value.pgcode == sqlstate
-    assert translate(raised.value, where="t").kind.retry is again
+    found = translate(raised.value, where="t")
+    assert found.kind.retry is again
+    assert again or not found.hint.endswith("run again")
 
 
 @pytest.mark.parametrize(

@@ -169,8 +169,11 @@ def table_asset(
     return sync_table
 
 
-def failure(error: AuroraSyncError) -> dg.Failure:
-    """What happened, where and what to do next, as the UI shows it; retried by kind."""
+def failure(error: AuroraSyncError, attempts_before: int = 0) -> dg.Failure:
+    """What happened, where and what to do next, as the UI shows it; retried by kind. No step that failed before is
+    told to run again."""
+    if attempts_before:
+        error.lasts()
     shown = {"where": error.where, "hint": error.hint, "kind": error.kind.value}
     return dg.Failure(
         description=str(error),

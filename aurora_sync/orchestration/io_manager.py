@@ -45,7 +45,7 @@ class AuroraSyncIOManager(dg.IOManager):
                     on_progress=_logged(context),
                 )
             except AuroraSyncError as error:
-                raise failure(error) from error
+                raise failure(error, context.step_context.previous_attempt_count) from error
         receipt = obj.receipt
         for warning in receipt.warnings:
             context.log.warning(warning)

@@ -65,7 +65,7 @@ def slot_assets(
                 if dg.AssetCheckKey(key, result.check_name or "") in context.selected_asset_check_keys:
                     yield result
         if error is not None:
-            raise assets.failure(error) from error
+            raise assets.failure(error, context.retry_number) from error
 
     return sync_slot
 

@@ -55,7 +55,7 @@ _ENCODING = (
     "the database holds bytes that cannot be sent as UTF-8: correct the name or the value, in a session whose"
     " client_encoding is theirs"
 )
-_MADE_TWICE = "somebody else made it at the same time; run again"
+_MADE_TWICE = "if another run made it at the same time, run again; else drop or rename what has the name"
 # What to do next, by SQLSTATE or the beginning of one.
 _HINTS = {
     "08": _LOST,
@@ -77,10 +77,12 @@ _HINTS = {
     "53200": "the server is short of memory; run again, or read fewer tables at a time",
     "53300": _CONNECTIONS,
     "53400": "raise the limit that is named for this role, or read a table rather than a view that sorts",
-    "55006": "another run uses it, or one was killed a moment ago; run again when it has ended",
+    "55006": "another session uses it, of another run or of another program: see pg_replication_slots and"
+    " pg_stat_activity; run again when it has ended, or name another slot in tables.yaml",
     "55P03": "another session holds the table in ACCESS EXCLUSIVE mode; run again when it has ended",
     "57014": "somebody cancelled it (pg_cancel_backend), or a time limit did: max_snapshot_minutes (tables.yaml) for a"
     " read, the statement_timeout of this role before it begins; raise that, or read less",
+    "57P04": "the database was dropped: check the name of the database in AURORA_DSN",
     "57": _LOST,
     "58": "the server could not reach its files; see its log, then run again",
 }

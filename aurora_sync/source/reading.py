@@ -436,7 +436,7 @@ class Reading:
         return SourceError(
             "the table's definition changed while the read began",
             where=self.table.qualified_name,
-            hint="run again",
+            hint="another session alters it: run again when its ALTER, CREATE or DROP has ended",
             kind=Kind.TRANSIENT,
         )
 

@@ -80,7 +80,7 @@ def judge(stored: Watermark | None, at: Observation, covers: str, changes: Schem
     """
     if stored is None:
         return Verdict(None, (*_evolved(changes), *_long_transaction(at)))
-    if at.token.in_recovery and at.snapshot.xmax < stored.snapshot.xmax:
+    if _lags(stored, at):
         raise SourceError(
             f"this reader has not yet replayed what the last run saw (transaction {at.snapshot.xmax},"
             f" the last run read up to {stored.snapshot.xmax})",
@@ -110,6 +110,14 @@ def canaries(stored: Watermark | None, at: Observation, exported: Sequence[Canar
     kept |= {canary.key: canary for canary in exported}
     newest = horizon.newest(at.snapshot)
     return tuple(sorted(kept.values(), key=lambda c: (horizon.age(raw=c.xmin, newest=newest), c.key))[:CANARIES])
+
+
+def _lags(stored: Watermark, at: Observation) -> bool:
+    """Whether a reader is behind the watermark, and will catch up. One of another system, or of a timeline that began
+    after the watermark, is the reader of a restored or promoted database, and never will."""
+    then, now = stored.token, at.token
+    same = then.system_identifier == now.system_identifier and then.timeline >= now.timeline
+    return now.in_recovery and same and at.snapshot.xmax < stored.snapshot.xmax
 
 
 def _evolved(changes: SchemaChanges) -> tuple[Finding, ...]:

@@ -52,8 +52,14 @@ def test_error_that_may_pass_is_tried_again_until_it_did(
 def test_error_that_does_not_pass_ends_after_the_last_attempt(
     build: Build, receipts: Queue, instance: dg.DagsterInstance
 ) -> None:
-    receipts += [TRANSIENT[0]] * (1 + assets.RETRIES.max_retries)
-    assert not run(build(TABLES), instance, raise_on_error=False).success
+    hint = "the server ended; run again"
+    receipts += [SourceError("lost", hint=hint, kind=Kind.TRANSIENT) for _ in range(1 + assets.RETRIES.max_retries)]
+    result = run(build(TABLES), instance, raise_on_error=False)
+    assert not result.success
+    failure = result.failure_data_for_node("public__customers")
+    assert failure
+    assert failure.user_failure_data
+    assert failure.user_failure_data.description == "lost (the server ended)"  # nobody is told to run it again
 
 
 @pytest.mark.parametrize("error", FINAL, ids=name)

@@ -165,6 +165,16 @@ def test_reader_that_lags_behind_the_watermark_is_refused() -> None:
     assert verdict(at(1, xmin=1000, xmax=1100, token={"in_recovery": True})).since is not None
 
 
+@pytest.mark.parametrize(
+    ("token", "reason"),
+    [({"system_identifier": "8"}, "another database system"), ({"timeline": 9}, "another timeline")],
+)
+def test_reader_of_a_restored_database_is_read_whole_and_does_not_wait_to_catch_up(token: Any, reason: str) -> None:
+    found = verdict(at(1, xmin=900, xmax=1099, token={"in_recovery": True, **token}))
+    assert found.since is None
+    assert reason in found.findings[0].text
+
+
 def covered(strategy: str = "xmin", **keys: Any) -> str:
     return covers(config(strategy, **keys), strategy_for(strategy))
 

@@ -6,7 +6,7 @@ import pytest
 
 from aurora_sync.errors import ConfigError, Kind, SourceError
 from aurora_sync.increment import Token
-from aurora_sync.source import reading
+from aurora_sync.source import reading, slot
 from aurora_sync_tests.scenarios.logical.conftest import Streamed
 from aurora_sync_tests.scenarios.world import config
 
@@ -410,3 +410,19 @@ def test_a_type_that_is_altered_while_writers_are_looked_up_begins_the_read_anew
     else:  # behind the snapshot: the next run sees it
         streamed.one(table)
     assert streamed.one(table).certificate.level.value == "certified"
+
+
+def test_a_slot_that_another_program_reads_is_named_with_what_to_do(
+    streamed: Streamed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may read for ever: to run again is no answer by itself."""
+    world, table = streamed.world, streamed.table()
+    world.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    streamed.setup(table)
+    streamed.one(table)
+    monkeypatch.setattr(slot, "_RELEASE_SECONDS", 0.0)
+    with (
+        slot._replication(world.dsn, streamed.name, streamed.name),
+        pytest.raises(SourceError, match=r"is active for PID \d+.*pg_replication_slots.*another slot in tables\.yaml"),
+    ):
+        streamed.one(table)
