@@ -241,7 +241,8 @@ class Decoder:
             raise ConfigError(
                 f"an event lacks the key of the row that it changes: {names}",
                 where=self._where,
-                hint="ALTER TABLE ... REPLICA IDENTITY FULL, or let primary_key in tables.yaml be the replica identity",
+                hint="ALTER TABLE ... REPLICA IDENTITY FULL, or let primary_key in tables.yaml be the replica identity;"
+                " then `aurora-sync reconcile` scans the table, and the event is passed over",
             )
         return key
 
@@ -254,7 +255,7 @@ class Decoder:
                     "the event does not have this column",
                     where=f"{self._where}.{name}",
                     hint="set include.unknown.datatypes=true; see column.include.list and field.name.adjustment.mode;"
-                    " or the event is older than the column, then reseed the table",
+                    " or the event is older than the column, then `aurora-sync reconcile` scans the table",
                 )
             values.append(self._values[place].read(row[name], fields.get(name, {}), updated=updated))
         return tuple(values)

@@ -77,7 +77,8 @@ SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint, clo
 
 # What makes the table a part of the publication, and what names its rows there, by the versions of the catalogue's
 # rows: ALTER PUBLICATION ... SET and back leaves the same values in another version. A publication of all tables has no
-# entry for one, and lets it be UNLOGGED for a while.
+# entry for one, and lets it be UNLOGGED for a while. A slot says with each change by which columns its row was named; a
+# topic does not, so there any index that may have been the replica identity meanwhile belongs to it.
 _SLOT = """
 WITH RECURSIVE tree(oid) AS (
     SELECT %(oid)s::oid UNION SELECT i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
@@ -85,7 +86,8 @@ WITH RECURSIVE tree(oid) AS (
     SELECT md5(string_agg(concat_ws(' ', c.oid, c.relreplident, i.indexrelid, i.xmin), ','
                           ORDER BY c.oid, i.indexrelid))
       FROM tree t JOIN pg_class c ON c.oid = t.oid AND c.relkind <> 'p'
-      LEFT JOIN pg_index i ON i.indrelid = c.oid AND (i.indisprimary OR i.indisreplident)
+      LEFT JOIN pg_index i ON i.indrelid = c.oid
+                          AND (i.indisprimary OR i.indisreplident OR i.indisunique AND %(topic)s)
 )
 SELECT (SELECT confirmed_flush_lsn - '0/0'::pg_lsn FROM pg_replication_slots
          WHERE slot_name = %(name)s AND database = current_database() AND wal_status <> 'lost'),
@@ -383,7 +385,7 @@ class Reading:
     def _stream(self, cursor: Any, fence: Fence) -> StreamFence:
         """As it is before the snapshot. Raises SourceError where nothing publishes the table, or no slot sends what is
         published: unless it is a topic that is read, which others fill."""
-        cursor.execute(_SLOT, {"name": fence.name, "oid": self.table.oid})
+        cursor.execute(_SLOT, {"name": fence.name, "oid": self.table.oid, "topic": bool(fence.topic)})
         ((confirmed, member, all_tables),) = cursor.fetchall()
         if member is None or (confirmed is None and not fence.topic):
             missing = f"publication {fence.name} does not have the table"

@@ -225,3 +225,31 @@ def test_the_sensor_sees_how_far_the_topics_go(connected: Connected) -> None:
     assert before.keys() == after.keys() == {"public.t"}
     assert before != after == stream_marks(connected.places.source, [table])
     assert stream_marks(world.places.source, [config("t", "xmin")]) == {}
+
+
+def test_changes_that_named_their_rows_by_another_index_are_left_to_a_scan(connected: Connected) -> None:
+    """Events have the columns of the replica identity only: the key of a deleted row is 0, which may be another row,
+    and that of an updated one is not known."""
+    world, table = connected.world, connected.table()
+    world.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, v int, n int NOT NULL UNIQUE)",
+        "INSERT INTO t SELECT g, 0, g FROM generate_series(0, 5) g",
+    )
+    connected.setup(table)
+    connected.run(table)
+    connected.start(table)
+    world.execute("UPDATE t SET v = 1 WHERE id = 5")
+    assert connected.synced(table).method.startswith("topic")
+    world.execute(
+        "ALTER TABLE t REPLICA IDENTITY USING INDEX t_n_key",
+        "UPDATE t SET id = 10 WHERE id = 1",
+        "DELETE FROM t WHERE id = 2",
+        "ALTER TABLE t REPLICA IDENTITY DEFAULT",
+    )
+    connected.catch_up()
+    assert connected.run(table).method == "horizon scan"
+    world.assert_equal(table)
+    world.execute("UPDATE t SET v = 2 WHERE id = 3", "DELETE FROM t WHERE id = 4")
+    connected.catch_up()
+    assert connected.run(table).method.startswith("topic")
+    world.assert_equal(table)
