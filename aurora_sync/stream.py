@@ -64,9 +64,9 @@ def run(
 ) -> None:
     """Bring the targets of all tables of one slot up to a commit that comes after this call began.
 
-    ``on_receipt`` is given one receipt for each table. Raises ConfigError when the source is not prepared, and
-    whatever sync.run raises of a table that is scanned, once all others have had their receipts. ``allow_deletes``
-    lifts the delete guard of a scan; a stream has none, for it names what was deleted.
+    ``on_receipt`` is given one receipt for each table. Raises ConfigError when the source is not prepared; and what is
+    wrong with one table, or sync.run raises of a table that is scanned, once all others have had their receipts.
+    ``allow_deletes`` lifts the delete guard of a scan; a stream has none, for it names what was deleted.
     """
     _assert_slot(configs, places)
     scan = partial(sync.run, places=places, allow_deletes=allow_deletes, on_progress=on_progress)
@@ -97,14 +97,20 @@ def _run(
 ) -> None:
     members: list[_Member] = []
     scans: list[tuple[TableConfig, str]] = []
+    failed: list[AuroraSyncError] = []
     for config in configs:
         target_changed = config.qualified_name in changed
-        found = "its target was changed" if target_changed else _look(config, places, trust_hint)
+        try:
+            found = "its target was changed" if target_changed else _look(config, places, trust_hint)
+        except AuroraSyncError as error:
+            if error.kind.retry:
+                raise
+            failed.append(error)  # a person must mend this table, and the others do not wait for that
+            continue
         if isinstance(found, _Member):
             members.append(found)
         else:
             scans.append((config, found))
-    failed: list[AuroraSyncError] = []
 
     def scan_all(tables: Sequence[tuple[TableConfig, str]]) -> None:
         for config, why in tables:
@@ -117,7 +123,7 @@ def _run(
 
     scan_all(scans)
     if members:
-        receipts, unreadable = _stream(members, places, may_confirm=not scans)
+        receipts, unreadable = _stream(members, places, may_confirm=not (scans or failed))
         for receipt in receipts:
             on_receipt(receipt)
         scan_all(unreadable)

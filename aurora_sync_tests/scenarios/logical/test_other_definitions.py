@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aurora_sync import streamed as shared
-from aurora_sync.errors import GuardError
+from aurora_sync.errors import AuroraSyncError, GuardError
 from aurora_sync.source import slot
 from aurora_sync_tests.scenarios.logical.conftest import Streamed
 
@@ -123,3 +123,14 @@ def test_a_scan_that_is_refused_leaves_the_other_tables_applied(streamed: Stream
     assert after.confirmed == before.confirmed
     streamed.run(table, other, allow_deletes=True)
     world.assert_equal(table)
+
+
+def test_a_table_that_a_person_must_mend_holds_up_no_other(streamed: Streamed) -> None:
+    start(streamed)
+    world, frozen, other = streamed.world, streamed.table(schema_changes="freeze"), streamed.table("u")
+    world.execute("ALTER TABLE t ADD w int", "INSERT INTO t VALUES (6, 6, 6, 6)", "INSERT INTO u VALUES (1)")
+    with pytest.raises(AuroraSyncError, match="freeze"):
+        streamed.run(frozen, other)
+    world.assert_equal(other)
+    streamed.run(streamed.table(), other)
+    world.assert_equal(streamed.table())
