@@ -21,7 +21,7 @@ from aurora_sync.increment import Slot
 from aurora_sync.places import Places
 from aurora_sync.project import all_tables
 from aurora_sync.source import publication, slot
-from aurora_sync.source.connection import connect
+from aurora_sync.source.connection import connect, write
 from aurora_sync.strategies.debezium import topic
 
 Command = Callable[[argparse.Namespace, Settings, Places], int]
@@ -116,9 +116,8 @@ def _teardown(arguments: argparse.Namespace, settings: Settings, places: Places)
             if not arguments.json:
                 print("\n".join([f"slot {name}", *_lines(steps, connection)] if steps else [f"slot {name}: gone"]))
             if arguments.apply:
-                cursor.execute("SET default_transaction_read_only TO off")
                 for statement in [step.statement for step in steps if step.statement]:
-                    cursor.execute(statement)
+                    write(cursor, statement)
     _print_json_if(arguments, found)
     if not arguments.json and not arguments.apply:
         print("\nNothing was changed; --apply runs these statements.")

@@ -29,7 +29,7 @@ from aurora_sync.cli import main as aurora_sync
 from aurora_sync.config.tables import Advisor
 from aurora_sync.embedded.stack import Stack
 from aurora_sync.source import catalogue
-from aurora_sync.source.connection import connect
+from aurora_sync.source.connection import PinnedCursor, connect
 
 COLUMNS = ", ".join(f"c{n} text" for n in range(15))
 KEYS = (
@@ -41,7 +41,7 @@ KEYS = (
 )
 
 
-class Counting(psycopg2.extensions.cursor):
+class Counting(PinnedCursor):
     queries = 0
 
     def execute(self, *arguments: Any) -> None:
@@ -83,7 +83,6 @@ def main() -> None:
 
 def assess(dsn: str) -> None:
     with connect(dsn, cursor_factory=Counting) as connection:
-        Counting.queries -= 1  # the settings of the session, which every connection pins
         recommend(collect(connection, catalogue.existing(connection)), Advisor())
 
 

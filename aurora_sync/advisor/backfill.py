@@ -17,6 +17,7 @@ from psycopg2.extensions import connection as Connection
 from aurora_sync.advisor.triggers import UPDATED
 from aurora_sync.errors import Kind, SourceError
 from aurora_sync.relation import SourceTable
+from aurora_sync.source.connection import write
 
 _LEAVES = """
 WITH RECURSIVE tree(oid) AS (
@@ -52,7 +53,6 @@ def backfill(
     """
     done = 0
     with connection.cursor() as cursor:
-        cursor.execute("SET default_transaction_read_only TO off")
         cursor.execute(_LEAVES, (table.oid,))
         for schema, name, pages, rows in cursor.fetchall():
             relation, step = sql.Identifier(schema, name), _pages(pages, rows, batch_rows)
@@ -61,7 +61,7 @@ def backfill(
                 left, kept, before = False, 0, done
                 for first in range(0, pages, step):
                     began = time.monotonic()
-                    cursor.execute(_batch(relation, first, first + step))
+                    write(cursor, _batch(relation, first, first + step))
                     ((found, free, filled),) = cursor.fetchall()
                     left, done, kept = left or filled < found, done + filled, kept + free - filled
                     yield Progress(f"{schema}.{name}", min(first + step, pages), pages, done)

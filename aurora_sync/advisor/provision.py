@@ -19,7 +19,7 @@ from aurora_sync.errors import ConfigError
 from aurora_sync.increment import Slot
 from aurora_sync.relation import SourceTable
 from aurora_sync.source import catalogue, publication, slot
-from aurora_sync.source.connection import connect
+from aurora_sync.source.connection import connect, write
 from aurora_sync.source.publication import Leaf, Publication, Server
 from aurora_sync.source.role_settings import ROLE_SETTINGS, has_settings, role_exists
 from aurora_sync.strategies import strategy_for
@@ -86,10 +86,8 @@ def apply(dsn: str, configs: Sequence[TableConfig], *, timeout: str) -> list[Ste
         if by_hand := [f"{step.what}: {step.because}" for step in found.steps if step.statement is None]:
             raise ConfigError(by_hand, where=f"replication slot {found.slot_name}")
         with connection.cursor() as cursor:
-            cursor.execute("SET default_transaction_read_only TO off")
-            cursor.execute("SELECT set_config('statement_timeout', %s, false)", (timeout,))
             for statement in [step.statement for step in found.steps if step.statement]:
-                cursor.execute(statement)
+                write(cursor, statement, statement_timeout=timeout)
         return list(found.steps)
 
 

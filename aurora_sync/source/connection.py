@@ -1,4 +1,9 @@
-"""Connections to the source, with every session setting that could change a value's text pinned."""
+"""Connections to the source, with every setting that could change a value's text pinned.
+
+The settings hold for one transaction, never for the session. A transaction pooler may run each transaction in another
+session, and gives that session to other clients afterwards: they must find it as they left it, and we must not depend
+on what they left in it. A replication connection is an exception: its session is nobody else's.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,10 @@ from typing import Any
 
 import psycopg2
 from psycopg2 import sql
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.extras import LogicalReplicationConnection
 
 from aurora_sync.errors import Kind, SourceError
 
@@ -24,14 +32,12 @@ TEXT_SETTINGS = {
     "bytea_output": "hex",
 }
 # The rest keeps a forgotten session from hurting the source.
-_SESSION = {
+_PINNED = {
     "client_encoding": ENCODING,
     **TEXT_SETTINGS,
     "search_path": "",  # nothing of the source's schemas can shadow a function or type that we name
     "row_security": "off",  # a policy that would silently filter rows becomes an error
     "synchronize_seqscans": "off",  # rows come in heap order, so an unchanged table exports the same bytes
-    "default_transaction_read_only": "on",
-    "default_transaction_isolation": "read committed",  # SERIALIZABLE would make the application's transactions fail
     "lock_timeout": "60s",  # behind an ALTER TABLE we would queue, and readers of the table behind us
 }
 
@@ -46,10 +52,13 @@ _REFUSED_AT_CONNECT = (
     "but SSL was required",
     "certificate verify failed",
 )
-_FULL_AT_CONNECT = ("too many", "connection slots")
+_FULL_AT_CONNECT = ("too many", "connection slots", "max_wal_senders")
+# PgBouncer's word for it.
+_POOLED_AT_CONNECT = ("unsupported startup parameter",)
 
 _LOST = "the server ended, failed over or was cut off; run again"
 _CONNECTIONS = "raise the connection limit of the role, the database or the server, or run fewer syncs at a time"
+_NOT_A_POOLER = "give {} the server itself, not a connection pooler"
 _GONE = "the table or a part of it was dropped or renamed: check table_name and schema in tables.yaml"
 _ENCODING = (
     "the database holds bytes that cannot be sent as UTF-8: correct the name or the value, in a session whose"
@@ -88,6 +97,35 @@ _HINTS = {
 }
 
 
+class PinnedCursor(Cursor):
+    """Runs each statement in a transaction that is READ COMMITTED and READ ONLY and has the pinned settings.
+
+    In autocommit one message carries the settings and the statement, which the server runs as one transaction. Where
+    the statement is BEGIN, the settings hold until COMMIT, and the modes that BEGIN names replace these: no SET takes a
+    snapshot.
+    """
+
+    def execute(self, query: str | sql.Composable, vars: Any = None) -> None:  # type: ignore[override]
+        super().execute(self._pinned(query), vars)
+
+    def copy_expert(self, query: str | sql.Composable, file: Any, size: int = 8192) -> None:  # type: ignore[override]
+        super().copy_expert(self._pinned(query), file, size)
+
+    def _pinned(self, query: str | sql.Composable) -> str:
+        text = query if isinstance(query, str) else query.as_string(self)
+        if self.connection.get_transaction_status() != TRANSACTION_STATUS_IDLE:
+            return text
+        # SERIALIZABLE would make the application's transactions fail.
+        return f"SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY; {_settings('LOCAL')};\n{text}"
+
+
+def write(cursor: Cursor, statement: str | sql.Composable, *, statement_timeout: str | None = None) -> None:
+    """Run a statement that writes, in a transaction of its own. All others are read-only."""
+    limit = [sql.SQL("SET LOCAL statement_timeout TO {}").format(sql.Literal(statement_timeout))]
+    parts = [sql.SQL("SET TRANSACTION READ WRITE"), *(limit if statement_timeout else [])]
+    cursor.execute(sql.SQL("; ").join([*parts, sql.SQL(statement) if isinstance(statement, str) else statement]))
+
+
 @contextmanager
 def connect(
     dsn: str, *, variable: str = "AURORA_DSN", application_name: str = "aurora_sync", **more: Any
@@ -97,36 +135,57 @@ def connect(
 
     Every psycopg2 error raised inside surfaces as :class:`SourceError` with its kind.
     """
-    options: dict[str, Any] = {
-        "application_name": application_name,
-        "client_encoding": ENCODING,
-        "keepalives_idle": 30,
-        **more,
-    }
+    options = {"application_name": application_name, "cursor_factory": PinnedCursor, **more}
+    with _opened(dsn, variable, options) as connection:
+        connection.autocommit = True
+        yield connection
+
+
+@contextmanager
+def connect_for_replication(dsn: str, *, application_name: str = "aurora_sync") -> Iterator[Connection]:
+    """A logical replication connection with pinned settings, closed at the end. Raises SourceError, as
+    :func:`connect`; it is never transient where a connection pooler answers in place of the server."""
+    options = {"application_name": application_name, "connection_factory": LogicalReplicationConnection}
+    with _opened(dsn, "AURORA_DSN", options) as connection, connection.cursor() as cursor:
+        try:
+            cursor.execute("IDENTIFY_SYSTEM")  # before any SET: this may be the session of others
+        except psycopg2.errors.SyntaxError as error:
+            raise SourceError(
+                "asked for a replication connection, and got an ordinary one",
+                where=describe(dsn),
+                hint=_NOT_A_POOLER.format("AURORA_DSN"),
+            ) from error
+        cursor.execute(_settings("SESSION"))
+        yield connection
+
+
+@contextmanager
+def _opened(dsn: str, variable: str, options: dict[str, Any]) -> Iterator[Connection]:
+    options = {"client_encoding": ENCODING, "keepalives_idle": 30, **options}
     if "connect_timeout" not in psycopg2.extensions.parse_dsn(dsn):
         options["connect_timeout"] = 10
     try:
         connection = psycopg2.connect(dsn, **options)
     except psycopg2.OperationalError as error:
-        text = _one_line(error)
-        refused = any(phrase in text for phrase in _REFUSED_AT_CONNECT)
-        full = any(phrase in text for phrase in _FULL_AT_CONNECT)
-        raise SourceError(
-            f"cannot connect to PostgreSQL: {text}",
-            where=describe(dsn),
-            hint=_CONNECTIONS if full else f"check host, port, user, password and database in {variable}",
-            kind=Kind.REFUSED if refused else Kind.TRANSIENT,
-        ) from error
+        raise _at_connect(error, dsn, variable) from error
     try:
-        if "connection_factory" not in more:  # a replication connection is in autocommit, and does not know the word
-            connection.autocommit = True
-        with connection.cursor() as cursor:
-            pin(cursor)
         yield connection
     except psycopg2.Error as error:
         raise translate(error, where=describe(dsn)) from error
     finally:
         connection.close()
+
+
+def _at_connect(error: psycopg2.OperationalError, dsn: str, variable: str) -> SourceError:
+    text = _one_line(error)
+    hint, kind = f"check host, port, user, password and database in {variable}", Kind.TRANSIENT
+    if any(phrase in text for phrase in _POOLED_AT_CONNECT):
+        hint, kind = _NOT_A_POOLER.format(variable), Kind.REFUSED
+    elif any(phrase in text for phrase in _FULL_AT_CONNECT):
+        hint = _CONNECTIONS
+    elif any(phrase in text for phrase in _REFUSED_AT_CONNECT):
+        kind = Kind.REFUSED
+    return SourceError(f"cannot connect to PostgreSQL: {text}", where=describe(dsn), hint=hint, kind=kind)
 
 
 def control_data(connection: Connection) -> tuple[str, int]:
@@ -143,12 +202,8 @@ def control_data(connection: Connection) -> tuple[str, int]:
     return system_identifier, timeline
 
 
-def pin(cursor: psycopg2.extensions.cursor) -> None:
-    """Pin the settings of this session. SET takes no snapshot, so an open transaction still has none."""
-    settings = [
-        sql.SQL("SET {} TO {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in _SESSION.items()
-    ]
-    cursor.execute(sql.SQL("; ").join(settings))
+def _settings(scope: str) -> str:
+    return "; ".join(f"SET {scope} {name} TO '{value}'" for name, value in _PINNED.items())
 
 
 def describe(dsn: str) -> str:

@@ -118,8 +118,7 @@ def acknowledge(connection: Connection, outbox: Outbox, snapshot: str) -> int:
     """Take out what the snapshot saw, which is in the warehouse. Returns how many keys that were.
 
     First the outbox remembers the snapshot, unless it remembers a later one of this server: a target that has not seen
-    what is about to be taken out will know. Safe to kill anywhere, and to call again. Each transaction says what it is:
-    behind a transaction pooler the session's settings may be those of another.
+    what is about to be taken out will know. Safe to kill anywhere, and to call again.
     """
     names = {
         "outbox": sql.Identifier(*outbox.relation),

@@ -23,7 +23,7 @@ from aurora_sync.increment import Adjusted, Canary, Column, Snapshot, Token
 from aurora_sync.relation import ClockOffset, Fence, Observation, Outbox, OutboxFence, SourceTable, StreamFence
 from aurora_sync.source import catalogue, long_values, sums
 from aurora_sync.source.canary import read_back
-from aurora_sync.source.connection import control_data, pin
+from aurora_sync.source.connection import control_data
 from aurora_sync.source.copy_out import Progress, Sink, copy_rows, count_rows, select_statement
 from aurora_sync.source.kafka import Kafka
 from aurora_sync.source.outbox import changes_statement, emptied
@@ -241,10 +241,10 @@ class Reading:
         before = self._before_snapshot(fence)
         system_identifier, timeline = control_data(self._connection)
         with self._connection.cursor() as cursor:
-            for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
-                cursor.execute("SELECT set_config(%s, %s, false)", (limit, f"{max_minutes}min"))
             cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            pin(cursor)  # once more: behind a transaction pooler this is another session than before
+            for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
+                # Not by set_config: a SELECT takes the snapshot.
+                cursor.execute(f"SET LOCAL {limit} TO '{max_minutes:d}min'")
             if self.table.kind in "rpv":  # the kinds that LOCK TABLE takes
                 cursor.execute(
                     sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(

@@ -15,13 +15,13 @@ from datetime import datetime
 from typing import Any, Protocol
 
 import psycopg2.errors
-from psycopg2 import extras
+from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 from aurora_sync.errors import DefectError, SourceError
 from aurora_sync.increment import Slot
 from aurora_sync.source import pgoutput
-from aurora_sync.source.connection import connect
+from aurora_sync.source.connection import connect, connect_for_replication, write
 from aurora_sync.source.decoding import UNDECODABLE, said
 
 # A run that uploads or waits for a slow bucket reads nothing meanwhile; one that died should not hold its slot long.
@@ -63,8 +63,7 @@ def mark(connection: Connection) -> tuple[int, frozenset[int]]:
     """An LSN that lies behind every commit that any session sees by now, and is flushed; and the transactions that
     are in progress once it is, 32 bits each: of those, some may be committed in the log already, and seen by nobody."""
     with connection.cursor() as cursor:
-        cursor.execute("SET synchronous_commit TO local")
-        cursor.execute(_MARK)
+        cursor.execute(f"SET LOCAL synchronous_commit TO local; {_MARK}")
         (target,) = cursor.fetchall()[0]
     return int(target), in_progress(connection)
 
@@ -78,8 +77,8 @@ def in_progress(connection: Connection) -> frozenset[int]:
 def create(dsn: str, name: str, *, timeout: str) -> None:
     """Waits for all transactions that run now, up to ``timeout`` such as ``60s``."""
     with connect(dsn) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT set_config('statement_timeout', %s, false)", (timeout,))
-        cursor.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (name,))
+        create = sql.SQL("SELECT pg_create_logical_replication_slot({}, 'pgoutput')").format(sql.Literal(name))
+        write(cursor, create, statement_timeout=timeout)
 
 
 def drop(connection: Connection, name: str) -> None:
@@ -208,8 +207,7 @@ def drain(
 @contextmanager
 def _replication(dsn: str, slot: str, publication: str) -> Iterator[Any]:
     """A cursor that streams the slot from where its reader confirmed it."""
-    factory: dict[str, Any] = {"connection_factory": extras.LogicalReplicationConnection}
-    with connect(dsn, application_name=f"aurora_sync {slot}", **factory) as connection:
+    with connect_for_replication(dsn, application_name=f"aurora_sync {slot}") as connection:
         cursor: Any = connection.cursor()
         cursor.execute(f"SET wal_sender_timeout TO '{_SENDER_TIMEOUT}'")
         if connection.info.parameter_status("server_encoding") == "SQL_ASCII":

@@ -10,6 +10,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.orchestration import change_sensor
 from aurora_sync.orchestration.assets import asset_key
 from aurora_sync.orchestration.change_sensor import FORCED_HOURS, GROUP, RETRY_SECONDS, read_marks, tick
+from aurora_sync.source.connection import PinnedCursor
 from aurora_sync_tests.orchestration.conftest import Execute, run
 
 HOUR = 3600.0
@@ -242,14 +243,13 @@ def test_idle_tick_over_1000_tables_is_one_query(
     }
     statements: list[str] = []
 
-    class Counting(psycopg2.extensions.cursor):
+    class Counting(PinnedCursor):
         def execute(self, query: Any, vars: Any = None) -> None:
-            if isinstance(query, str):  # the session's settings are composed, with names and values
-                statements.append(query)
+            statements.append(query)
             super().execute(query, vars)
 
     connect = psycopg2.connect
-    monkeypatch.setattr(psycopg2, "connect", lambda *a, **k: connect(*a, cursor_factory=Counting, **k))
+    monkeypatch.setattr(psycopg2, "connect", lambda *a, **k: connect(*a, **k | {"cursor_factory": Counting}))
     result = tick(instance, "test", tables, settled, read_marks(dsn, tables), 60.0)
     assert len(statements) == 1
     assert not result.run_requests

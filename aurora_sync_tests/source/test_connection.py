@@ -69,6 +69,20 @@ def test_session_cannot_write(dsn: str) -> None:
         opened.cursor().execute("CREATE TABLE public.t (a int)")
 
 
+def test_transaction_has_the_settings_and_its_own_modes_and_no_snapshot_yet(dsn: str, odd_role: str) -> None:
+    execute(dsn, "CREATE TABLE t (a int)")
+    settings = ("transaction_isolation", "transaction_read_only", "TimeZone", "search_path")
+    shown = ", ".join(f"current_setting('{name}')" for name in settings)
+    with connect(odd_role) as opened, opened.cursor() as cursor:
+        cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ WRITE")
+        execute(dsn, "INSERT INTO t VALUES (1)")
+        cursor.execute(f"SELECT {shown}, (SELECT count(*) FROM public.t)")
+        assert cursor.fetchall() == [("repeatable read", "off", "UTC", '""', 1)]
+        cursor.execute("ROLLBACK")
+        cursor.execute(f"SELECT {shown}")
+        assert cursor.fetchall() == [("read committed", "on", "UTC", '""')]
+
+
 @pytest.mark.parametrize(
     ("change", "kind", "words"),
     [
@@ -119,7 +133,7 @@ def test_table_that_is_not_there_is_named(dsn: str) -> None:
 
 
 def test_statement_that_takes_too_long_is_cancelled(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(connection._SESSION, "statement_timeout", "20ms")
+    monkeypatch.setitem(connection._PINNED, "statement_timeout", "20ms")
     with pytest.raises(SourceError, match="max_snapshot_minutes") as raised, connect(dsn) as opened:
         opened.cursor().execute("SELECT pg_sleep(5)")
     assert raised.value.kind is Kind.REFUSED

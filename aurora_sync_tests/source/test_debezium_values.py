@@ -12,7 +12,7 @@ import pytest
 
 from aurora_sync.errors import ConfigError
 from aurora_sync.increment import Column
-from aurora_sync.source.connection import connect
+from aurora_sync.source.connection import connect, write
 from aurora_sync.source.debezium_values import BinaryMode, Field, Modes, TimeMode, Values
 from aurora_sync.source.pgoutput import UNCHANGED
 from aurora_sync.source.spelling import float4_text, float8_text, hstore_text, interval_text, ranges_in_utc
@@ -283,8 +283,7 @@ def test_hstore_and_ranges_are_spelled_as_postgresql_does(dsn: str) -> None:
         '("0044-03-15 05:53:28+05:53:28 BC",infinity)',
     ]
     with connect(dsn) as connection, connection.cursor() as cursor:
-        cursor.execute("SET default_transaction_read_only = off")
-        cursor.execute("CREATE EXTENSION hstore SCHEMA public")
+        write(cursor, "CREATE EXTENSION hstore SCHEMA public")
         cursor.execute("SELECT public.hstore(%s, %s)::text", (list(pairs), list(pairs.values())))
         assert hstore_text(pairs) == next(cursor)[0]
         cursor.execute("SELECT x::tstzrange::text FROM unnest(%s) x", (zones,))

@@ -227,7 +227,7 @@ def test_statement_timeout_of_the_role_before_the_read_is_named(ordeal: Ordeal, 
 
 
 def test_table_that_stays_locked_is_worth_another_try(ordeal: Ordeal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(connection._SESSION, "lock_timeout", "100ms")
+    monkeypatch.setitem(connection._PINNED, "lock_timeout", "100ms")
     ordeal.begin()
     ordeal.meet(locked(ordeal.world, "t"), SourceError, Kind.TRANSIENT, "lock timeout", "ACCESS EXCLUSIVE")
 

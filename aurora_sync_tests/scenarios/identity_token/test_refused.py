@@ -34,7 +34,7 @@ def preflights(patch: pytest.MonkeyPatch) -> None:
 
 
 def row_security_off(patch: pytest.MonkeyPatch) -> None:
-    patch.setitem(connection._SESSION, "row_security", "on")
+    patch.setitem(connection._PINNED, "row_security", "on")
 
 
 @pytest.fixture

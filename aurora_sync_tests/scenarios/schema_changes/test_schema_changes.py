@@ -173,8 +173,7 @@ CHANGES = [
 
 def source(world: World, query: str) -> list[tuple[Any, ...]]:
     with connect(world.dsn) as connection, connection.cursor() as cursor:
-        cursor.execute("SET search_path = public")
-        cursor.execute(query)
+        cursor.execute(f"SET LOCAL search_path = public; {query}")
         return cursor.fetchall()
 
 
