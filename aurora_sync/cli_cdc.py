@@ -61,7 +61,7 @@ def _setup(arguments: argparse.Namespace, settings: Settings, places: Places) ->
     found = {}
     for name, tables in _slots(arguments, settings, places).items():
         with connect(places.source.dsn) as connection:
-            survey = provision.survey(connection, tables)
+            survey = provision.survey(connection, tables, stream_from=places.source.dsn)
             _show(arguments, connection, name, survey, "everything is there")
             shown = [_document(step, connection) for step in survey.steps]
         if arguments.apply and shown:
@@ -80,7 +80,7 @@ def _status(arguments: argparse.Namespace, settings: Settings, places: Places) -
     found: dict[str, Any] = {}
     with connect(places.source.dsn) as connection:
         for name, tables in _slots(arguments, settings, places).items():
-            survey = provision.survey(connection, tables)
+            survey = provision.survey(connection, tables, stream_from=places.source.dsn)
             survey = dataclasses.replace(survey, notes=survey.notes + _compacted(places, tables))
             found[name] = {
                 "slot": survey.slot and vars(survey.slot),

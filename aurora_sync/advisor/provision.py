@@ -15,11 +15,11 @@ from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 from aurora_sync.config.tables import SLOTS, Connector, TableConfig, WatermarkType
-from aurora_sync.errors import ConfigError
+from aurora_sync.errors import ConfigError, SourceError
 from aurora_sync.increment import Slot
 from aurora_sync.relation import SourceTable
 from aurora_sync.source import catalogue, publication, slot
-from aurora_sync.source.connection import connect, write
+from aurora_sync.source.connection import connect, connect_for_replication, write
 from aurora_sync.source.publication import Leaf, Publication, Server
 from aurora_sync.source.role_settings import ROLE_SETTINGS, has_settings, role_exists
 from aurora_sync.strategies import strategy_for
@@ -55,8 +55,9 @@ class Survey:
             )
 
 
-def survey(connection: Connection, configs: Sequence[TableConfig]) -> Survey:
-    """What the tables of one slot still need. Reads the catalogue only."""
+def survey(connection: Connection, configs: Sequence[TableConfig], *, stream_from: str | None = None) -> Survey:
+    """What the tables of one slot still need. Reads the catalogue only, and tries a replication connection where
+    ``stream_from``, a DSN, is given."""
     name = configs[0].slot_name
     described = catalogue.load(connection, [(config.schema_, config.table_name) for config in configs])
     server, published = publication.server(connection), publication.publication(connection, name)
@@ -66,6 +67,7 @@ def survey(connection: Connection, configs: Sequence[TableConfig]) -> Survey:
     leaves, ancestors = publication.leaves(connection, oids), publication.ancestors(connection, oids)
     steps = [
         *_server(server, found),
+        *_replication(server, found, configs, stream_from),
         *(step for config in configs for step in _table(config, tables[config.qualified_name], leaves)),
         *_under_another_name([table for table in tables.values() if table], published, ancestors),
         *_connectors(connection, configs),
@@ -82,7 +84,7 @@ def apply(dsn: str, configs: Sequence[TableConfig], *, timeout: str) -> list[Ste
     Raises ConfigError for what only a person can do, before anything was changed, and SourceError.
     """
     with connect(dsn) as connection:
-        found = survey(connection, configs)
+        found = survey(connection, configs, stream_from=dsn)
         if by_hand := [f"{step.what}: {step.because}" for step in found.steps if step.statement is None]:
             raise ConfigError(by_hand, where=f"replication slot {found.slot_name}")
         with connection.cursor() as cursor:
@@ -127,6 +129,20 @@ def _server(server: Server, found: Slot | None) -> Iterator[Step]:
         yield Step(f"{grant} {server.role}", None, "this role may not use replication slots")
     if found is None and server.free_slots < 1:
         yield Step("raise max_replication_slots", None, "all slots of the server are taken")
+
+
+def _replication(server: Server, found: Slot | None, configs: Sequence[TableConfig], dsn: str | None) -> Iterator[Step]:
+    """A connection pooler passes everything but the stream itself. Debezium's connector has a connection of its own."""
+    streams = any(config.watermark_type is WatermarkType.logical for config in configs)
+    if dsn is None or not streams or [*_server(server, found)]:
+        return
+    try:
+        with connect_for_replication(dsn):
+            pass
+    except SourceError as error:
+        if error.kind.retry:
+            raise
+        yield Step("make a replication connection possible", None, f"{error.what} ({error.hint})")
 
 
 def _table(config: TableConfig, table: SourceTable | None, leaves: dict[int, list[Leaf]]) -> Iterator[Step]:

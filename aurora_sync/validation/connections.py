@@ -70,7 +70,7 @@ def _streams(tables: list[TableConfig], source: Source) -> Iterator[str]:
 
 def _provisioned(tables: list[TableConfig], source: Source) -> None:
     with connect(source.dsn) as connection:
-        found = survey(connection, tables)
+        found = survey(connection, tables, stream_from=source.dsn)
     found.assert_ready()
 
 

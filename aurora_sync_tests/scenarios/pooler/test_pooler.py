@@ -98,6 +98,19 @@ def test_statement_after_a_failed_one_leaves_nothing_in_the_pool(pooled: str) ->
     assert left_in_the_session(pooled) == {}
 
 
+def test_change_stream_through_a_pooler_is_a_finding_before_anything_is_made(
+    dsn: str, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("check", strategy="logical") == 1
+    assert "give AURORA_DSN the server itself" in capsys.readouterr().err
+    assert command("cdc", "setup", strategy="logical") == 1
+    assert "unsupported startup parameter: replication" in capsys.readouterr().out
+    assert command("cdc", "setup", "--apply", strategy="logical") == 2
+    with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_publication")
+        assert cursor.fetchall() == [(0,)]
+
+
 def test_change_stream_through_a_pooler_is_refused_and_not_tried_again(pooled: str) -> None:
     with pytest.raises(SourceError, match="unsupported startup parameter: replication") as raised:
         slot.drain(pooled, "any", "any", 1, {})
