@@ -19,6 +19,7 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import LogicalReplicationConnection
 
 from aurora_sync.errors import Kind, SourceError
+from aurora_sync.source import tls
 
 # Asked for at connect, because psycopg2 chooses its codec then: with a SET afterwards the server sends UTF-8, and the
 # driver reads it by the encoding of the database, the role or PGCLIENTENCODING.
@@ -50,7 +51,7 @@ _REFUSED_AT_CONNECT = (
     "does not exist",
     "is not permitted",
     "but SSL was required",
-    "certificate verify failed",
+    *(_NO_TRUST := ("certificate verify failed", "does not match host name", "root certificate file")),
 )
 _FULL_AT_CONNECT = ("too many", "connection slots", "max_wal_senders")
 # PgBouncer's word for it.
@@ -169,6 +170,7 @@ def _opened(dsn: str, variable: str, options: dict[str, Any]) -> Iterator[Connec
     except psycopg2.OperationalError as error:
         raise _at_connect(error, dsn, variable) from error
     try:
+        tls.warn(connection, describe(dsn), variable)
         yield connection
     except psycopg2.Error as error:
         raise translate(error, where=describe(dsn)) from error
@@ -185,6 +187,8 @@ def _at_connect(error: psycopg2.OperationalError, dsn: str, variable: str) -> So
         hint = _CONNECTIONS
     elif any(phrase in text for phrase in _REFUSED_AT_CONNECT):
         kind = Kind.REFUSED
+        if any(phrase in text for phrase in _NO_TRUST):
+            hint = f"give {variable} host as the server's certificate names it, and its authority as sslrootcert"
     return SourceError(f"cannot connect to PostgreSQL: {text}", where=describe(dsn), hint=hint, kind=kind)
 
 

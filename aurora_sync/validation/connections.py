@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from aurora_sync import dms_files
 from aurora_sync.advisor.provision import survey
 from aurora_sync.config.tables import SLOTS, TableConfig, WatermarkType
-from aurora_sync.errors import AuroraSyncError
+from aurora_sync.errors import AuroraSyncError, Kind, SourceError
+from aurora_sync.source import tls
 from aurora_sync.source.connection import connect
 from aurora_sync.source.source import Source
 from aurora_sync.stage.store import Store
@@ -49,6 +50,7 @@ def _tables(tables: Callable[[], list[TableConfig]], source: Source) -> Iterator
             near = difflib.get_close_matches(config.qualified_name, names, n=1) if table is None else []
             yield f"{config.qualified_name}: {problem}" + (f"; did you mean {near[0]}?" if near else "")
 
+    yield from _attempt(lambda: _assert_verified(source))
     yield from _streams(fitting, source)
 
 
@@ -66,6 +68,12 @@ def _streams(tables: list[TableConfig], source: Source) -> Iterator[str]:
     for table in tables:
         if table.watermark_type is WatermarkType.dms:
             yield from _attempt(lambda table=table: dms_files.of_table(table))  # type: ignore[misc]
+
+
+def _assert_verified(source: Source) -> None:
+    with connect(source.dsn) as connection:
+        if problem := tls.problem(connection):
+            raise SourceError(problem, where=source.describe(), kind=Kind.USER)
 
 
 def _provisioned(tables: list[TableConfig], source: Source) -> None:
