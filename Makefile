@@ -12,14 +12,15 @@ BIN := $(VENV)/bin
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /' | awk -F' - ' '{printf "make %-10s %s\n", $$1, $$2}'
 
-$(BIN)/uv:
+$(VENV)/.build: requirements-build.lock
 	@test -n "$(PYTHON)" || { echo "aurora_sync needs Python 3.11 or newer, and found none on the PATH; name one with make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment (on Debian and Ubuntu the package python3-venv is missing)"; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-build.lock
+	@touch $@
 
-$(VENV)/.run: $(BIN)/uv requirements.lock pyproject.toml
+$(VENV)/.run: $(VENV)/.build requirements.lock pyproject.toml
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements.lock
-	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps -e .
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
@@ -52,12 +53,13 @@ soak: $(VENV)/.dev  ## random writers and catalogue moves against every strategy
 lint: $(VENV)/.dev  ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	--extra embedded --extra ui --extra frames pyproject.toml
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade
+PACKAGES := --extra embedded --extra ui --extra frames pyproject.toml
 
-lock: $(BIN)/uv  ## resolve the dependencies anew
-	@$(LOCK) --upgrade --group dev -o requirements-dev.lock
-	@$(LOCK) --upgrade -c requirements-dev.lock -o requirements.lock
+lock: $(VENV)/.build  ## resolve the dependencies anew, those of the build too
+	@$(LOCK) $(PACKAGES) --group dev -o requirements-dev.lock
+	@$(LOCK) $(PACKAGES) -c requirements-dev.lock -o requirements.lock
+	@$(LOCK) --group build -c requirements-dev.lock -o requirements-build.lock
 
 clean:  ## stop the embedded stack and remove its data
 	@if [ -x $(BIN)/aurora-sync ]; then $(BIN)/aurora-sync clean; else rm -rf .aurora_sync; fi
