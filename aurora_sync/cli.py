@@ -29,6 +29,7 @@ from aurora_sync.config.settings import Settings
 from aurora_sync.config.tables import TableConfig, duration
 from aurora_sync.embedded.environment import local_settings
 from aurora_sync.errors import AuroraSyncError, ConfigError
+from aurora_sync.foreign_text import printable
 from aurora_sync.increment import Receipt
 from aurora_sync.places import Places
 from aurora_sync.preview import Comparison, Preview, preview
@@ -144,7 +145,8 @@ def _status(arguments: argparse.Namespace, settings: Settings, places: Places) -
         )
         for row in rows:
             if row["certificate"] and row["certificate"]["level"] != "certified":
-                print(f"\n{row['table']} is {row['certificate']['level']}: {row['certificate']['text']}")
+                print()
+                print(printable(f"{row['table']} is {row['certificate']['level']}: {row['certificate']['text']}"))
     return 0
 
 
@@ -155,7 +157,7 @@ def _check(arguments: argparse.Namespace, settings: Settings, places: Places) ->
     if arguments.json:
         _print_json({"ok": not problems, "problems": problems})
     elif problems:
-        print("\n".join(problems), file=sys.stderr)
+        print("\n".join(map(printable, problems)), file=sys.stderr)
     else:
         print(
             f"{settings.tables}, {places.source.describe()}, {settings.stage} and"
@@ -166,7 +168,7 @@ def _check(arguments: argparse.Namespace, settings: Settings, places: Places) ->
 
 def _gc(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
     older_than = gc.age_limit((entry.table for entry in load(settings.tables).tables), arguments.older_than)
-    show = print if arguments.dry_run and not arguments.json else gc.logger.info
+    show = _print_line if arguments.dry_run and not arguments.json else gc.logger.info
     heaps = retrying(lambda: gc.collect(places, older_than=older_than, dry_run=arguments.dry_run, on_found=show))
     if arguments.json:
         _print_json({"dry_run": arguments.dry_run, "collected": [dataclasses.asdict(heap) for heap in heaps]})
@@ -226,7 +228,7 @@ def _with_places(command: Callable[[argparse.Namespace, Settings, Places], int])
 def _report(error: AuroraSyncError, arguments: argparse.Namespace, where: str = "") -> None:
     if arguments.debug:
         traceback.print_exception(error)
-    text = "\n".join([str(error), *getattr(error, "__notes__", ())])
+    text, where = "\n".join([str(error), *map(printable, getattr(error, "__notes__", ()))]), printable(where)
     print(f"error: {text if where in text else f'{where}: {text}'}", file=sys.stderr)
 
 
@@ -234,7 +236,7 @@ class _Progress:
     """One line that is rewritten on a terminal; a line every few seconds elsewhere."""
 
     def __init__(self, table: str, *, quiet: bool) -> None:
-        self._table = table
+        self._table = printable(table)
         self._quiet = quiet
         self._open = False
 
@@ -271,7 +273,8 @@ def _preview_text(each: Preview) -> str:
     ]
     lines += [f"  found        {finding.event} ({finding.action.value}): {finding.text}" for finding in found]
     texts = {finding.text for finding in found}
-    return "\n".join(lines + [f"  warning      {warning}" for warning in each.warnings if warning not in texts])
+    lines += [f"  warning      {warning}" for warning in each.warnings if warning not in texts]
+    return "\n".join(map(printable, lines))
 
 
 def _comparison_text(each: Comparison) -> str:
@@ -342,11 +345,15 @@ def _age(text: str) -> timedelta:
 
 
 def _aligned(head: list[str], rows: Iterable[list[str]]) -> str:
-    table = [head, *rows]
+    table = [head, *([printable(cell) for cell in row] for row in rows)]
     widths = [max(len(row[place]) for row in table) for place in range(len(head))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
     )
+
+
+def _print_line(text: str) -> None:
+    print(printable(text))
 
 
 def _print_json(value: Any) -> None:

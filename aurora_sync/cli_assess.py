@@ -19,10 +19,11 @@ from aurora_sync.advisor.notes import notes
 from aurora_sync.advisor.page import as_html
 from aurora_sync.advisor.prove import Proof, may_prove, prove
 from aurora_sync.advisor.recommend import Recommendation, recommend
-from aurora_sync.config.loader import expand, load, printable
+from aurora_sync.config.loader import expand, load
 from aurora_sync.config.settings import source_of
 from aurora_sync.config.tables import Advisor
 from aurora_sync.errors import ConfigError, SourceError
+from aurora_sync.foreign_text import printable
 from aurora_sync.source import catalogue
 from aurora_sync.source.connection import connect
 

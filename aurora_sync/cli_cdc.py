@@ -17,6 +17,7 @@ from aurora_sync.batch import Batch
 from aurora_sync.config.settings import Settings
 from aurora_sync.config.tables import SLOTS, WatermarkType
 from aurora_sync.errors import ConfigError
+from aurora_sync.foreign_text import printable
 from aurora_sync.increment import Slot
 from aurora_sync.places import Places
 from aurora_sync.project import all_tables
@@ -114,7 +115,8 @@ def _teardown(arguments: argparse.Namespace, settings: Settings, places: Places)
             steps = provision.teardown(name, slot.look(connection, name), publication.publication(connection, name))
             found[name] = {"steps": [_document(step, connection) for step in steps], "applied": bool(arguments.apply)}
             if not arguments.json:
-                print("\n".join([f"slot {name}", *_lines(steps, connection)] if steps else [f"slot {name}: gone"]))
+                lines = [f"slot {name}", *_lines(steps, connection)] if steps else [f"slot {name}: gone"]
+                print("\n".join(map(printable, lines)))
             if arguments.apply:
                 for statement in [step.statement for step in steps if step.statement]:
                     write(cursor, statement)
@@ -167,10 +169,10 @@ def _slots(arguments: argparse.Namespace, settings: Settings, places: Places) ->
 def _show(arguments: argparse.Namespace, connection: Connection, name: str, survey: Survey, well: str) -> None:
     if arguments.json:
         return
-    print(f"slot {name}: {', '.join(survey.tables)}")
-    print("\n".join(_lines(survey.steps, connection) if survey.steps else [f"  {well}"]))
-    for note in survey.notes:
-        print(f"  note: {note}")
+    lines = [f"slot {name}: {', '.join(survey.tables)}"]
+    lines += _lines(survey.steps, connection) if survey.steps else [f"  {well}"]
+    lines += [f"  note: {note}" for note in survey.notes]
+    print("\n".join(map(printable, lines)))
 
 
 def _lines(steps: Iterable[Step], connection: Connection) -> list[str]:

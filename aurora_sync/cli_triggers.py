@@ -23,6 +23,7 @@ from aurora_sync.config.loader import expand, load
 from aurora_sync.config.settings import owner_of, source_of
 from aurora_sync.config.tables import TableConfig, WatermarkType
 from aurora_sync.errors import ConfigError
+from aurora_sync.foreign_text import printable
 from aurora_sync.relation import SourceTable
 from aurora_sync.source import catalogue
 from aurora_sync.source.connection import connect
@@ -96,7 +97,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     if arguments.json:
         _print_json(found)
     else:
-        print("\n\n".join("\n".join(_shown(name, each)) for name, each in found.items()))
+        print("\n\n".join("\n".join(map(printable, _shown(name, each))) for name, each in found.items()))
     missing = any(each["steps"] or each["backfill_rows"] for each in found.values())
     if missing and not arguments.json:
         print("\nNothing was changed; `aurora-sync triggers apply` runs these statements.")
@@ -133,8 +134,8 @@ def _verify(arguments: argparse.Namespace) -> int:
                 )
             found[table.qualified_name] = {made: list(trials(connection, table, made)) for made in kinds}
             for made, each in found[table.qualified_name].items():
-                _say(arguments, "\n".join([f"{table.qualified_name}: {made}", *map(_trial_text, each)]))
-    _say(arguments, "\nAll of it was rolled back.")
+                _say(arguments, f"{table.qualified_name}: {made}", *map(_trial_text, each))
+    _say(arguments, "", "All of it was rolled back.")
     if arguments.json:
         _print_json({n: {made: list(map(vars, each)) for made, each in kinds.items()} for n, kinds in found.items()})
     return 1 if any(t.fired is False for kinds in found.values() for each in kinds.values() for t in each) else 0
@@ -151,9 +152,9 @@ def _remove(arguments: argparse.Namespace) -> int:
                 continue
             found[name] = _document(connection, None, steps)
             if not arguments.json:
-                print("\n".join(_shown(name, found[name])))
+                print("\n".join(map(printable, _shown(name, found[name]))))
     if arguments.dry_run:
-        _say(arguments, "\nNothing was changed.")
+        _say(arguments, "", "Nothing was changed.")
     if arguments.json:
         _print_json(found)
     return 0
@@ -217,7 +218,8 @@ def _run(
 ) -> list[dict[str, Any]]:
     def wait(step: Step, attempt: int) -> None:
         tried = f"attempt {attempt} of {arguments.attempts}"
-        print(f"{name}: {step.what}: no lock within {arguments.lock_timeout}, {tried}", file=sys.stderr, flush=True)
+        text = f"{name}: {step.what}: no lock within {arguments.lock_timeout}, {tried}"
+        print(printable(text), file=sys.stderr, flush=True)
 
     done: list[dict[str, Any]] = []
     for each in triggers.apply(
@@ -237,7 +239,8 @@ def _backfill(arguments: argparse.Namespace, connection: Connection, table: Sour
         done = progress.pages == progress.of
         if not arguments.json and (done or time.monotonic() - said > _SAY_EVERY):
             said, share = time.monotonic(), progress.pages / max(progress.of, 1)
-            print(f"  backfill {progress.leaf}: {share:4.0%}, {rows:,} rows", file=sys.stderr, flush=True)
+            text = f"  backfill {progress.leaf}: {share:4.0%}, {rows:,} rows"
+            print(printable(text), file=sys.stderr, flush=True)
     return rows
 
 
@@ -281,9 +284,9 @@ def _trial_text(trial: Trial) -> str:
     return f"  {said:12}  {trial.what}, by {trial.by}" + (f": {trial.why}" if trial.why else "")
 
 
-def _say(arguments: argparse.Namespace, text: str) -> None:
+def _say(arguments: argparse.Namespace, *lines: str) -> None:
     if not arguments.json:
-        print(text, flush=True)
+        print("\n".join(map(printable, lines)), flush=True)
 
 
 def _print_json(value: Any) -> None:

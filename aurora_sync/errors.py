@@ -18,6 +18,8 @@ from __future__ import annotations
 import re
 from enum import Enum
 
+from aurora_sync.foreign_text import printable
+
 # Without a condition. What a hint says to wait for, or to do first, it says of every run.
 _RUN_AGAIN = re.compile(r"(?:^|[;:,] )(?:or )?run again(?=$|\. )")
 
@@ -40,16 +42,20 @@ class AuroraSyncError(Exception):
     """One paragraph for a person: what happened, where, and what to do next.
 
     ``what`` states what was expected and what was found, ``where`` names the table, file and line or
-    object, ``hint`` the next step. ``kind`` decides retries.
+    object, ``hint`` the next step. ``kind`` decides retries. ``values`` is what the error knows of rows, such as a
+    key or the whole message of a server: it is shown only after :meth:`show_values`, and not in another process.
     """
 
     default_kind = Kind.DEFECT
 
-    def __init__(self, what: str, *, where: str = "", hint: str = "", kind: Kind | None = None) -> None:
+    def __init__(
+        self, what: str, *, where: str = "", hint: str = "", kind: Kind | None = None, values: str = ""
+    ) -> None:
         self.what = what
         self.where = where
         self.hint = hint
         self.kind = kind or self.default_kind
+        self.values = values
         super().__init__(str(self))
 
     def lasts(self) -> None:
@@ -63,8 +69,18 @@ class AuroraSyncError(Exception):
         self.hint = _RUN_AGAIN.sub("", self.hint)
 
     def __str__(self) -> str:
-        text = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{text} ({self.hint})" if self.hint else text
+        what = "\n".join(map(printable, self._paragraphs()))
+        text = f"{printable(self.where)}: {what}" if self.where else what
+        return f"{text} ({printable(self.hint)})" if self.hint else text
+
+    def _paragraphs(self) -> list[str]:
+        return [self.what]
+
+    def show_values(self) -> None:
+        """Show what the error knows of rows: its table has show_values."""
+        if self.values:
+            self.what, self.values = f"{self.what}: {self.values}", ""
+            self.args = (str(self),)
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.what, self.where, self.hint, self.kind)
@@ -88,9 +104,13 @@ class ConfigError(AuroraSyncError):
         where: str = "",
         hint: str = "",
         kind: Kind | None = None,
+        values: str = "",
     ) -> None:
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
-        super().__init__("\n".join(self.problems), where=where, hint=hint, kind=kind)
+        self.problems = [printable(problem) for problem in ([problems] if isinstance(problems, str) else problems)]
+        super().__init__("\n".join(self.problems), where=where, hint=hint, kind=kind, values=values)
+
+    def _paragraphs(self) -> list[str]:
+        return self.what.split("\n")
 
 
 class SourceError(AuroraSyncError):

@@ -18,12 +18,12 @@ is lost, the next run reads them again.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from aurora_sync import foreign_text
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import ConfigError
 from aurora_sync.places import Places
@@ -33,7 +33,7 @@ from aurora_sync.stage.store import Store
 from aurora_sync.warehouse import ddl
 from aurora_sync.warehouse.ddl import TableName
 
-logger = logging.getLogger(__name__)
+logger = foreign_text.logger(__name__)
 
 # A run may hold its snapshot for max_snapshot_minutes, two hours by default, and then wait for a warehouse;
 # Snowflake ends any statement after two days by default. What is older than that is dead.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from aurora_sync.foreign_text import printable
 from aurora_sync.increment import Receipt, Verification
 
 
@@ -18,7 +19,7 @@ def receipt_lines(receipt: Receipt) -> list[str]:
         )
     if receipt.verification:
         lines += verification(receipt.verification)
-    return lines
+    return [printable(line) for line in lines]
 
 
 def verification(found: Verification) -> Iterator[str]:

@@ -6,15 +6,15 @@ this (orchestration/assets.py): its retries show in the UI and wait without hold
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from aurora_sync import foreign_text
 from aurora_sync.errors import AuroraSyncError
 
-logger = logging.getLogger(__name__)
+logger = foreign_text.logger(__name__)
 Result = TypeVar("Result")
 
 # About 1, 4 and 16 s between four tries: the first outlasts a lost connection or a throttled request, all of them

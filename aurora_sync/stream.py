@@ -17,13 +17,12 @@ meanwhile would not see it, and still find it in the stream.
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
-from aurora_sync import streamed, sync
+from aurora_sync import foreign_text, streamed, sync
 from aurora_sync.advisor.provision import survey
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import AuroraSyncError, SourceError
@@ -39,7 +38,7 @@ from aurora_sync.stopwatch import Stopwatch
 from aurora_sync.strategies.logical import SlotPosition
 from aurora_sync.streamed import Streamed, apply_streamed, scanned, starting_again, where_to_stream_from
 
-logger = logging.getLogger(__name__)
+logger = foreign_text.logger(__name__)
 
 # How far, in bytes of WAL, a table without changes stays behind before its position is written for its own sake: the
 # slot can forget nothing that it has not passed, and what is kept is read again in every run.

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
-from aurora_sync import sync
+from aurora_sync import foreign_text, sync
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import RivalRunError, SourceError, TargetChangedError
 from aurora_sync.increment import Adjusted, Applied, Disposition, Manifest, Part, Receipt, State, TakenFile
@@ -33,7 +32,7 @@ from aurora_sync.strategies.certificate import certify
 from aurora_sync.strategies.streaming import Streaming
 from aurora_sync.warehouse.apply import Increment, apply_all
 
-logger = logging.getLogger(__name__)
+logger = foreign_text.logger(__name__)
 T = TypeVar("T")
 
 

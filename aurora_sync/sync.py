@@ -17,11 +17,11 @@ committed watermark and ends at the same target.
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
+from aurora_sync import foreign_text
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import DefectError, RivalRunError, SourceError, StageError, TargetChangedError
 from aurora_sync.increment import Action, Disposition, Manifest, Part, Receipt, State, TakenFile
@@ -40,7 +40,7 @@ from aurora_sync.validation.verify import verify as prove
 from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.apply import apply
 
-logger = logging.getLogger(__name__)
+logger = foreign_text.logger(__name__)
 
 # How long an idle table may go on from the hint alone. After that its sync log is read again, so that a target
 # that was restored or edited by hand is noticed; each such look may start a warehouse, billed for a minute.

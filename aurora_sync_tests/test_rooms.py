@@ -10,7 +10,7 @@ import aurora_sync
 
 ROOT = Path(aurora_sync.__file__).parent
 LEVELS = [
-    {"buckets", "errors", "dms_columns", "plpgsql"},
+    {"buckets", "dms_columns", "foreign_text", "plpgsql"},
     {"increment", "errors", "stopwatch"},
     {"relation", "keys"},
     {"config"},

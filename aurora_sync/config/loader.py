@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 from aurora_sync.config.document import Document, KeyPath, parse, quote, read
 from aurora_sync.config.tables import SLOTS, Advisor, TableConfig, TableOptions, TablesFile, literal
 from aurora_sync.errors import ConfigError
+from aurora_sync.foreign_text import printable
 
 M = TypeVar("M", bound=BaseModel)
 Problem = tuple[int | None, str]  # the line, and the rest of the sentence
@@ -360,15 +361,6 @@ def _legible(text: str) -> str:
     if len(text) > LONGEST_PROBLEM:
         text = f"{text[: LONGEST_PROBLEM // 2]} ... {text[-LONGEST_PROBLEM // 2 :]}"
     return printable(text)
-
-
-def printable(text: str) -> str:
-    r"""Without what a terminal would obey.
-
-    >>> print(printable("a\x1b[31mb\n"))
-    a\x1b[31mb\n
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _dotted(path: Iterable[str | int]) -> str:

@@ -7,7 +7,6 @@ constant and a slow bucket slows the COPY down.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -17,13 +16,14 @@ from typing import Self, TypeVar
 
 import zstandard
 
+from aurora_sync import foreign_text
 from aurora_sync.errors import DefectError, StageError
 from aurora_sync.increment import Manifest, StagedFile, State
 from aurora_sync.stage import layout
 from aurora_sync.stage.manifest import Hint
 from aurora_sync.stage.store import Store
 
-logger = logging.getLogger(__name__)
+logger = foreign_text.logger(__name__)
 Result = TypeVar("Result")
 
 # Snowflake asks for files of 100 to 250 MB: one thread loads one file, and every file has a fixed cost.

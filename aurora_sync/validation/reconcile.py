@@ -14,10 +14,10 @@ What this cannot see: a row that somebody edited in the target without touching 
 from __future__ import annotations
 
 import dataclasses
-import logging
 
 from psycopg2 import sql
 
+from aurora_sync import foreign_text
 from aurora_sync.buckets import Buckets
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.increment import Manifest, Repair
@@ -30,7 +30,7 @@ from aurora_sync.warehouse import sums
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.ddl import Layout
 
-logger = logging.getLogger(__name__)
+logger = foreign_text.logger(__name__)
 
 
 class Reconciliation:

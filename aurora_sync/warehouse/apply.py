@@ -6,12 +6,12 @@ after it the run sequence has moved, and the same manifest applied again finds i
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from time import monotonic
 
+from aurora_sync import foreign_text
 from aurora_sync.config.tables import TableConfig, fold
 from aurora_sync.errors import DefectError, GuardError, Kind, RivalRunError, TargetChangedError, WarehouseError
 from aurora_sync.increment import Adjusted, Applied, Disposition, Finding, Left, Manifest, Watermark
@@ -20,7 +20,7 @@ from aurora_sync.warehouse.base import Objects, Session
 from aurora_sync.warehouse.ddl import Layout, TableName, TargetColumn
 from aurora_sync.warehouse.sync_log import Count, Entry
 
-_log = logging.getLogger(__name__)
+_log = foreign_text.logger(__name__)
 
 # Of the values of a column that do not fit its type, this many are shown.
 EXAMPLES = 3

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import logging
 import random
 import re
 import tempfile
@@ -25,12 +24,13 @@ import duckdb
 import sqlglot
 from sqlglot import exp
 
+from aurora_sync import foreign_text
 from aurora_sync.errors import Kind, WarehouseError
 from aurora_sync.increment import Manifest, TakenFile
 from aurora_sync.warehouse.base import Folder, Objects, Row, Session, Warehouse
 from aurora_sync.warehouse.ddl import identifier
 
-_log = logging.getLogger(__name__)
+_log = foreign_text.logger(__name__)
 
 # A session of another run holds the file for as long as its load and merge take.
 LOCK_WAIT_SECONDS = 120.0

@@ -7,20 +7,20 @@ that reaches a Dagster library. It is imported when a session is opened and not 
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from aurora_sync import foreign_text
 from aurora_sync.config.tables import fold
 from aurora_sync.errors import ConfigError, Kind, WarehouseError
 from aurora_sync.increment import Manifest, TakenFile
 from aurora_sync.warehouse.base import Folder, Objects, Row, Session, Warehouse
 from aurora_sync.warehouse.ddl import identifier, literal
 
-_log = logging.getLogger(__name__)
+_log = foreign_text.logger(__name__)
 
 FILES_PER_COPY = 1000  # Snowflake's limit for FILES
 

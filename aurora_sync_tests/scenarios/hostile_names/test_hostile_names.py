@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -150,3 +151,37 @@ def test_every_statement_takes_any_name_and_value(
 def _literal(name: str, special: str = "*?[") -> str:
     """As a pattern that stands for itself."""
     return "".join(f"[{character}]" if character in special else character for character in name)
+
+
+def test_names_do_not_move_the_cursor_of_a_terminal(
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whatever is printed or logged of a table, a column and an application of such names, errors and all."""
+    name = "t\n  equal: 9 rows\x1b[2J\u202e\x9b"
+    names = {"t": sql.Identifier(name), "v": sql.Identifier("v\r\x1b]0;x\x07")}
+    monkeypatch.setattr("aurora_sync.strategies.identity.LONG_TRANSACTION", timedelta(0))
+    entry = {"table_name": _literal(name, "*?[."), "watermark_type": "xmin"}
+    (tmp_path / "tables.yaml").write_text(yaml.safe_dump({"tables": [entry]}), encoding="utf-8")
+    monkeypatch.setenv("AURORA_DSN", world.dsn)
+    monkeypatch.setenv("AURORA_SYNC_WAREHOUSE", f"duckdb:{world.warehouse_path}")
+    monkeypatch.setenv("AURORA_SYNC_TABLES", str(tmp_path / "tables.yaml"))
+    with world.session() as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute(sql.SQL("CREATE TABLE {t} (id int PRIMARY KEY, {v} int)").format(**names))
+        cursor.execute(sql.SQL("INSERT INTO {t} VALUES (1, 1)").format(**names))
+        with world.open_transaction("SET application_name = E'a\\nb'", "CREATE TABLE other (id int)"):
+            for command in ("plan", "sync", "verify", "status", "check"):
+                assert main([command]) == 0, command
+        cursor.execute(sql.SQL("ALTER TABLE {t} DROP CONSTRAINT {k}").format(k=sql.Identifier(f"{name}_pkey"), **names))
+        for command in ("sync", "check"):
+            assert main([command]) == 1, command
+    printed = capsys.readouterr()
+    shown = "t\\n  equal: 9 rows\\x1b[2J\\u202e\\x9b"
+    for text in (printed.out, printed.err, caplog.text):
+        assert all(line.isprintable() for line in text.split("\n")), text
+        assert not any(line.startswith("  equal: 9") for line in text.split("\n"))
+        assert shown in text
