@@ -16,6 +16,7 @@ from aurora_sync.advisor.recommend import Recommendation, misfits, name_of, reco
 from aurora_sync.advisor.rules import BASE
 from aurora_sync.config.tables import Advisor, TableConfig, WatermarkType
 from aurora_sync.errors import AuroraSyncError
+from aurora_sync.foreign_text import markdown, markdown_list, markdown_table
 from aurora_sync.orchestration import assets
 from aurora_sync.orchestration.resources import Connections
 from aurora_sync.source import catalogue
@@ -47,7 +48,7 @@ def assessment_asset(
                 dg.AssetCheckSpec(
                     check,
                     asset=key,
-                    description=f"{name_of(table)} still fits what is known of {table.qualified_name}.",
+                    description=markdown(f"{name_of(table)} still fits what is known of {table.qualified_name}."),
                 )
                 for check, table in checked.items()
             ),
@@ -76,7 +77,7 @@ def assessment_asset(
                 check_name=check,
                 passed=not why,
                 severity=dg.AssetCheckSeverity.WARN,
-                description=_verdict(table, found.get(table.qualified_name), why),
+                description=markdown(_verdict(table, found.get(table.qualified_name), why)),
             )
 
     return assess_tables
@@ -120,7 +121,7 @@ def _shown(
     unit = " a day" if evidence.days else ""
     numbered = ["size", "rows", f"inserted{unit}", "updated", "deleted"]
     head = ["table", "has", "fits", "better, and what it needs", *numbered]
-    rows = [head, ["---"] * len(head)]
+    rows = []
     for table in sorted(tables, key=lambda t: (not unfit[t.qualified_name], t.qualified_name)):
         each, why = found.get(table.qualified_name), unfit[table.qualified_name]
         numbers = [""] * 5
@@ -137,14 +138,10 @@ def _shown(
         "tables": len(tables),
         "tables_that_do_not_fit": sum(bool(why) for why in unfit.values()),
         "tables_without_an_entry": len(missing),
-        "matrix": dg.MetadataValue.md("\n".join("| " + " | ".join(map(_cell, row)) + " |" for row in rows)),
+        "matrix": dg.MetadataValue.md(markdown_table(head, rows)),
     }
     if missing:
-        shown["without_an_entry"] = dg.MetadataValue.md("\n".join(f"- {_cell(name)}" for name in missing))
+        shown["without_an_entry"] = dg.MetadataValue.md(markdown_list(missing))
     if evidence.days_to_wraparound is not None:
         shown["days_to_wraparound"] = round(evidence.days_to_wraparound)
     return shown | {name.replace(" ", "_"): text for name, text in evidence.facts.items()}
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())

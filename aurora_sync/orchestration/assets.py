@@ -12,6 +12,7 @@ import dagster as dg
 
 from aurora_sync.config.tables import Freshness, TableConfig
 from aurora_sync.errors import AuroraSyncError
+from aurora_sync.foreign_text import markdown, markdown_code, printable
 from aurora_sync.increment import Receipt
 from aurora_sync.orchestration import checks, compat, metadata
 from aurora_sync.relation import SourceTable
@@ -124,9 +125,9 @@ def attributes(
 ) -> Attributes:
     """``source`` None: the catalogue was out of reach, so no comment and columns."""
     strategy = table.watermark_type.value
-    synced = f"`{table.qualified_name}` of {database}, synced by {strategy}."
+    synced = f"{markdown_code(table.qualified_name)} of {markdown(database)}, synced by {strategy}."
     return {
-        "description": f"{source.comment}\n\n{synced}" if source and source.comment else synced,
+        "description": f"{markdown(source.comment)}\n\n{synced}" if source and source.comment else synced,
         "deps": [source_key(table, database)],
         "code_version": code_version(table),
         "freshness_policy": freshness_policy(table.freshness),
@@ -177,7 +178,7 @@ def failure(error: AuroraSyncError, attempts_before: int = 0) -> dg.Failure:
     shown = {"where": error.where, "hint": error.hint, "kind": error.kind.value}
     return dg.Failure(
         description=str(error),
-        metadata={name: text for name, text in shown.items() if text},
+        metadata={name: printable(text) for name, text in shown.items() if text},
         allow_retries=error.kind.retry,
     )
 
@@ -198,7 +199,7 @@ def source_spec(table: TableConfig, database: str, source: SourceTable | None) -
     """The source table, which this project reads and never makes."""
     return dg.AssetSpec(
         source_key(table, database),
-        description=source.comment if source else None,
+        description=markdown(source.comment) if source and source.comment else None,
         group_name=f"aurora_{name(database)}",
         kinds={"postgres"},
     )

@@ -20,6 +20,7 @@ from typing import Any
 import dagster as dg
 
 from aurora_sync.config.tables import SLOTS, Check, RowCountCheck, SlotCheck, TableConfig
+from aurora_sync.foreign_text import markdown
 from aurora_sync.increment import Disposition, Level, Receipt, Verification
 from aurora_sync.orchestration import compat, metadata
 
@@ -44,7 +45,8 @@ _DESCRIPTIONS = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """``passed`` None: this run has nothing to judge by, the last verdict stands."""
+    """``passed`` None: this run has nothing to judge by, the last verdict stands. ``text`` becomes the description of a
+    check, which is Markdown: a verdict of a run before has been escaped then."""
 
     passed: bool | None
     text: str
@@ -82,6 +84,7 @@ def results(
         if verdict.passed is None:
             verdict = _carried(dg.AssetCheckKey(key, name), verdict.text, receipt, instance)
         else:
+            verdict = replace(verdict, text=markdown(verdict.text))
             verdict.numbers["judged_at_run_sequence"] = receipt.run_sequence
         if name == "row_count":
             if verification is None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Sequence
 
 import dagster as dg
 from psycopg2.extensions import make_dsn
 
+from aurora_sync import foreign_text
 from aurora_sync.batch import batches, slot_of
 from aurora_sync.config.loader import SyncConfig, expand
 from aurora_sync.config.settings import Settings
@@ -22,7 +22,7 @@ from aurora_sync.orchestration.slot_assets import slot_assets
 from aurora_sync.relation import SourceTable
 from aurora_sync.source.source import Source
 
-logger = logging.getLogger(__name__)
+logger = foreign_text.logger(__name__)
 
 # Definitions load in every process of Dagster. A source that does not answer by then costs them their
 # descriptions and no more.

@@ -11,6 +11,7 @@ import dagster as dg
 
 from aurora_sync import batch
 from aurora_sync.errors import AuroraSyncError
+from aurora_sync.foreign_text import printable
 from aurora_sync.orchestration import compat, metadata
 from aurora_sync.orchestration.assets import TARGET, Increment, failure
 from aurora_sync.orchestration.resources import Connections
@@ -48,7 +49,7 @@ class AuroraSyncIOManager(dg.IOManager):
                 raise failure(error, context.step_context.previous_attempt_count) from error
         receipt = obj.receipt
         for warning in receipt.warnings:
-            context.log.warning(warning)
+            context.log.warning(printable(warning))
         context.add_output_metadata(metadata.of_receipt(receipt))
         version = metadata.data_version(context.step_context.instance, context.asset_key, receipt)
         compat.set_data_version(context, version)

@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from aurora_sync.foreign_text import markdown, markdown_list, markdown_table
 from aurora_sync.increment import Column, Finding, Receipt, Snapshot, Watermark
 from aurora_sync.orchestration import compat
 
@@ -40,8 +41,8 @@ def of_receipt(receipt: Receipt) -> dict[str, Any]:
     if receipt.manifest_uri is not None:
         metadata["dagster/uri"] = receipt.manifest_uri
     if receipt.certificate.findings:
-        rows = [f"| {found.event} | {found.action.value} | {found.text} |" for found in receipt.certificate.findings]
-        metadata["findings"] = dg.MetadataValue.md("\n".join(["| event | action | |", "|---|---|---|", *rows]))
+        findings = [(found.event, found.action.value, found.text) for found in receipt.certificate.findings]
+        metadata["findings"] = dg.MetadataValue.md(markdown_table(["event", "action", ""], findings))
     if receipt.slot is not None:
         metadata |= {"slot_retained_bytes": receipt.slot.retained_bytes, "slot_lag_bytes": receipt.slot.lag_bytes}
         metadata["slot_wal_status"] = receipt.slot.wal_status
@@ -56,18 +57,18 @@ def of_receipt(receipt: Receipt) -> dict[str, Any]:
         metadata |= {f"reconcile_{name}": number for name, number in vars(receipt.repair).items()}
     metadata["values_adjusted"] = sum(adjusted.values for adjusted in receipt.adjusted)
     if receipt.adjusted:
-        rows = [f"| {a.column} | {a.policy} | {a.values:,} | {', '.join(a.examples)} |" for a in receipt.adjusted]
-        table = ["| column | policy | values | such as |", "|---|---|---|---|", *rows]
-        metadata["adjusted"] = dg.MetadataValue.md("\n".join(table))
+        adjusted = [(a.column, a.policy, f"{a.values:,}", ", ".join(a.examples)) for a in receipt.adjusted]
+        table = markdown_table(["column", "policy", "values", "such as"], adjusted)
+        metadata["adjusted"] = dg.MetadataValue.md(table)
     if receipt.warnings:
-        metadata["warnings"] = dg.MetadataValue.md("\n".join(f"- {warning}" for warning in receipt.warnings))
+        metadata["warnings"] = dg.MetadataValue.md(markdown_list(receipt.warnings))
     return metadata
 
 
 def schema_changes(changes: Iterable[Finding]) -> dg.MetadataValue:
     """What changed, with before and after."""
-    rows = [f"| {c.event} | {c.action.value} | {c.before or '-'} | {c.after or '-'} |" for c in changes]
-    return dg.MetadataValue.md("\n".join(["| change | action | before | after |", "|---|---|---|---|", *rows]))
+    rows = [(c.event, c.action.value, c.before or "none", c.after or "none") for c in changes]
+    return dg.MetadataValue.md(markdown_table(["change", "action", "before", "after"], rows))
 
 
 def column_schema(columns: Iterable[Column], key: Iterable[str]) -> dg.TableSchema:
@@ -78,7 +79,7 @@ def column_schema(columns: Iterable[Column], key: Iterable[str]) -> dg.TableSche
             dg.TableColumn(
                 column.name,
                 type=column.type_name,
-                description=column.comment,
+                description=column.comment and markdown(column.comment),
                 constraints=dg.TableColumnConstraints(
                     nullable=not column.not_null, other=["merge key"] if column.name in in_key else []
                 ),

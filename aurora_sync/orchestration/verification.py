@@ -13,6 +13,7 @@ from pydantic import Field
 from aurora_sync import report, sync
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import AuroraSyncError
+from aurora_sync.foreign_text import markdown, markdown_block, markdown_table, printable
 from aurora_sync.increment import Verification
 from aurora_sync.orchestration import assets, checks
 from aurora_sync.orchestration.assets import report_sync
@@ -54,7 +55,7 @@ def group_asset(
                 receipt = retrying(lambda table=table: sync.run(table, places, verify=True))  # type: ignore[misc]
             except AuroraSyncError as error:  # the others are verified all the same
                 errors[table.qualified_name] = str(error)
-                context.log.error(f"{table.qualified_name} was not verified: {error}")
+                context.log.error(printable(f"{table.qualified_name} was not verified: {error}"))
                 continue
             found[table.qualified_name] = checks.proved(receipt)
             report_sync(context.instance, table, receipt, None)
@@ -67,7 +68,7 @@ def group_asset(
         yield dg.AssetCheckResult(
             check_name="equal",
             passed=not different and not errors,
-            description=_sentence(found, different, errors),
+            description=markdown(_sentence(found, different, errors)),
         )
         if errors:
             raise dg.Failure(_sentence(found, different, errors), metadata=errors, allow_retries=False)
@@ -76,22 +77,28 @@ def group_asset(
 
 
 def _shown(found: Mapping[str, Verification], errors: Mapping[str, str], verdicts: Mapping[str, Any]) -> dict[str, Any]:
-    rows = ["| table | verdict | rows of the source | of the target | as of (UTC) | by |", "|---|---|---|---|---|---|"]
-    rows += [
-        f"| {name} | {'equal' if one.equal else checks.difference(checks.as_verdict(one))} | {one.source_rows:,}"
-        f" | {one.target_rows:,} | {one.as_of:%Y-%m-%d %H:%M:%S} | {one.method} |"
+    head = ["table", "verdict", "rows of the source", "of the target", "as of (UTC)", "by"]
+    rows = [
+        [
+            name,
+            "equal" if one.equal else checks.difference(checks.as_verdict(one)),
+            f"{one.source_rows:,}",
+            f"{one.target_rows:,}",
+            f"{one.as_of:%Y-%m-%d %H:%M:%S}",
+            one.method,
+        ]
         for name, one in found.items()
     ]
-    rows += [f"| {name} | not verified: {error} | | | | |" for name, error in errors.items()]
+    rows += [[name, f"not verified: {error}", "", "", "", ""] for name, error in errors.items()]
     shown: dict[str, Any] = {
         "tables": len(found) + len(errors),
         "tables_equal": sum(verification.equal for verification in found.values()),
         "rows_compared": sum(verification.source_rows for verification in found.values()),
         "rows_differing": sum(one.missing + one.different + one.ghosts for one in found.values()),
-        "tables_verified": dg.MetadataValue.md("\n".join(rows)),
+        "tables_verified": dg.MetadataValue.md(markdown_table(head, rows)),
     }
     if lines := [line for name, one in found.items() if not one.equal for line in (name, *report.verification(one))]:
-        shown["differing_rows"] = dg.MetadataValue.md("\n".join(["```", *lines, "```"]))
+        shown["differing_rows"] = dg.MetadataValue.md(markdown_block(lines))
     return shown | {checks.VERDICTS: dg.MetadataValue.json(dict(verdicts))}
 
 
