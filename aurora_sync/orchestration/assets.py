@@ -21,8 +21,9 @@ from aurora_sync.strategies import strategy_for
 STRATEGY_TAG = "aurora_sync/strategy"
 TARGET = "aurora_sync/target"  # schema and table in the warehouse, for load_input
 
-# An error that may pass by itself (errors.Kind.retry) is tried again after about 10, 20 and 40 seconds: a
-# failover of Aurora takes 30 to 60. Every other error stops at the first attempt (io_manager.py).
+# An error that may pass by itself (errors.Kind.retry) is tried again after about 10, 30 and 70 seconds, which is what
+# (2 ** n - 1) * delay makes: a failover of Aurora takes 30 to 60. Every other error stops at the first attempt
+# (io_manager.py).
 RETRIES = dg.RetryPolicy(max_retries=3, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import dagster as dg
 import pytest
 
@@ -15,7 +17,7 @@ from aurora_sync.errors import (
 )
 from aurora_sync.increment import Receipt
 from aurora_sync.orchestration import assets
-from aurora_sync.orchestration.assets import Increment, SyncOptions
+from aurora_sync.orchestration.assets import RETRIES, Increment, SyncOptions
 from aurora_sync_tests.orchestration.conftest import TABLES, Build, run
 from aurora_sync_tests.orchestration.receipts import receipt
 
@@ -109,3 +111,12 @@ def test_receipt_of_an_increment_is_written_once(build: Build) -> None:
     increment.receipt = receipt()
     with pytest.raises(RuntimeError, match="applied already"):
         increment.receipt = receipt()
+
+
+def test_documentation_names_the_pauses_of_the_retry_policy() -> None:
+    policy = dg.RetryPolicy(max_retries=3, delay=10, backoff=dg.Backoff.EXPONENTIAL)
+    assert dg.RetryPolicy(3, policy.delay, policy.backoff, dg.Jitter.PLUS_MINUS) == RETRIES
+    pauses = [policy.calculate_delay(attempt) for attempt in range(1, RETRIES.max_retries + 1)]
+    said = "about {:.0f}, {:.0f} and {:.0f} seconds".format(*pauses)
+    for file in (Path(assets.__file__), Path(assets.__file__).parents[2] / "docs" / "deployment.md"):
+        assert said in file.read_text(encoding="utf-8").replace("# ", ""), said
