@@ -246,8 +246,9 @@ def _checked(table: _Table, session: Session, layout: Layout, of_load: int) -> t
     ((null, no_operation, no_sequence, oldest, newest),) = session.query(statements.survey(layout))
     if null is not None:
         raise ConfigError(
-            f"the DMS task writes {null!r} for NULL, which a text may be too; expected {NULL!r}",
+            f"the DMS task does not write {NULL!r} for NULL, but a text that a value may be too",
             where=table.config.qualified_name,
+            values=repr(null),
             hint=f"set CsvNullValue of the endpoint's S3Settings to {NULL}, as `aurora-sync cdc dms` prints it, and"
             " load the table again",
         )

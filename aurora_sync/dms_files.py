@@ -117,7 +117,8 @@ def lacking(store: Store, file: File, columns: Iterable[str], old_keys: Iterable
     names = next(csv.reader([head.decode("utf-8", "replace").partition("\n")[0].rstrip("\r")]), [])
     if problems := _other_settings(names, old_keys if file.load is None else ()):
         raise ConfigError(
-            [f"{problem}; its first line is {', '.join(names)[:200]!r}" for problem in problems],
+            [f"{problem}, as its first line shows" for problem in problems],
+            values=f"{', '.join(names)[:200]!r}",
             where=store.uri(file.stored.key),
             hint="set up endpoint and task as `aurora-sync cdc dms` prints them, and load the table again",
         )

@@ -16,6 +16,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 
 from aurora_sync.foreign_text import printable
@@ -145,3 +147,14 @@ class GuardError(AuroraSyncError):
 
 class DefectError(AuroraSyncError):
     default_kind = Kind.DEFECT
+
+
+@contextmanager
+def values_shown(show: bool) -> Iterator[None]:
+    """Errors that are raised inside show what they know of rows, if ``show``: the table has show_values."""
+    try:
+        yield
+    except AuroraSyncError as error:
+        if show:
+            error.show_values()
+        raise

@@ -16,6 +16,9 @@ _MARKS = re.compile(r"[\\`*\[\]{}<>#|~&!$]|(?<![^\W_])_|_(?![^\W_])")
 _LEADING = re.compile(r"^([-+=]|\d+(?=[.)]))")
 # Renderers make links of these without any mark around them; a backslash does not stop all of them.
 _AUTOLINKS = re.compile(r"(?i)(?<=[a-z])(?=://)|(?<=www)(?=\.)|(?=@)|(?<=mailto)(?=:)|(?<=xmpp)(?=:)")
+# Quotation marks of the languages that servers speak.
+_QUOTE = "[\"'\u00ab\u00bb\u2018-\u201f\u2039\u203a]"
+_QUOTATION = re.compile(f"{_QUOTE}.*{_QUOTE}", re.DOTALL)
 _WORD_JOINER = "\N{WORD JOINER}"  # has no width
 
 
@@ -34,6 +37,16 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """Return a text of several lines, such as a statement, with each line made printable."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+def without_quotations(message: str) -> str:
+    """Return a server's message without what it quotes, from the first quotation mark to the last: a value may have
+    quotation marks itself.
+
+    >>> without_quotations('invalid input syntax for type integer: "x"')
+    'invalid input syntax for type integer: "..."'
+    """
+    return _QUOTATION.sub('"..."', message)
 
 
 def markdown(text: str) -> str:

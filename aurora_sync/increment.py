@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -27,6 +28,8 @@ from typing import Any
 
 from aurora_sync.buckets import Buckets
 
+# In place of a value, where the table has not show_values.
+HIDDEN = "(hidden)"
 # The longest text that a VARCHAR of Snowflake holds; every backend keeps to it, so that what a trial took a laptop
 # for runs in production as well.
 MAX_VALUE_BYTES = 128 * 2**20
@@ -361,19 +364,33 @@ class Manifest:
         return json.dumps(_plain(self), indent=1)
 
 
+def find_rows(table: str, xmins: Sequence[int]) -> str:
+    """Return a statement for the source that finds the rows of these transactions, which are 32 bits each; empty where
+    there are none, as in a view. ``table`` is its name in SQL."""
+    if not xmins:
+        return ""
+    listed = ", ".join(f"'{xmin}'" for xmin in xmins)
+    return f"SELECT ctid, * FROM {table} WHERE xmin::text IN ({listed})"  # noqa: S608
+
+
 @dataclass(frozen=True)
 class Adjusted:
-    """Values of one column that its policy, null or clamp, changed on the way; with some of them as they were, each
-    behind its row's merge key."""
+    """Values of one column that its policy, null or clamp, changed on the way. ``find`` is a statement for the source
+    that finds some of the rows; ``examples`` are values as they were, each behind its row's merge key, where the table
+    has show_values."""
 
     column: str  # as the source spells it
     policy: str
     values: int
-    examples: tuple[str, ...]
+    examples: tuple[str, ...] = ()
+    find: str = ""
 
     def __str__(self) -> str:
         became = {"null": "became NULL", "clamp": "were clamped"}[self.policy]
-        return f"{self.values:,} values of column {self.column} {became}, such as {', '.join(self.examples)}"
+        text = f"{self.values:,} values of column {self.column} {became}"
+        if self.examples:
+            return f"{text}, such as {', '.join(self.examples)}"
+        return f"{text}; {f'to find them: {self.find}' if self.find else 'show_values: true in tables.yaml shows some'}"
 
 
 @dataclass(frozen=True)
@@ -422,9 +439,18 @@ class RowDifference:
     """One row that is not the same on both sides: each value of its key and of the columns that differ, as (source,
     target). A row that only one side has is None on the other."""
 
-    key: tuple[str, ...]  # empty where rows are told apart by their content
+    key: tuple[str, ...]  # empty where rows are told apart by their content, and without show_values
     source: dict[str, str | None] | None
     target: dict[str, str | None] | None
+    find: str = ""  # a statement that finds the row, where it has an xmin
+
+    def without_values(self) -> RowDifference:
+        """Keep the names of the columns alone."""
+
+        def hidden(side: dict[str, str | None] | None) -> dict[str, str | None] | None:
+            return None if side is None else dict.fromkeys(side, HIDDEN)
+
+        return dataclasses.replace(self, key=(), source=hidden(self.source), target=hidden(self.target))
 
 
 @dataclass(frozen=True)
@@ -517,7 +543,10 @@ class Receipt:
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return dict(_plain(self))
+        """Without the canaries of the watermarks, which hold keys of rows; the manifest has them."""
+        marks = (self.watermark_before, self.watermark_after)
+        before, after = (mark and dataclasses.replace(mark, canaries=()) for mark in marks)
+        return dict(_plain(self)) | {"watermark_before": _plain(before), "watermark_after": _plain(after)}
 
 
 def _plain(value: Any) -> Any:

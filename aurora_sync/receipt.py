@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.increment import Applied, Manifest, Receipt, Repair, State, Verification
+from aurora_sync.increment import Adjusted, Applied, Manifest, Receipt, Repair, State, Verification
 from aurora_sync.plan import Plan
 from aurora_sync.stopwatch import Stopwatch
+
+
+def with_adjusted(
+    config: TableConfig, applied: Applied, before: tuple[Adjusted, ...]
+) -> tuple[Applied, tuple[str, ...]]:
+    """What was applied, with the values that were adjusted ``before`` they came to the warehouse; and the warnings of
+    it. Values themselves are in it with show_values only."""
+    adjusted = before + applied.adjusted
+    if not config.show_values:
+        adjusted = tuple(dataclasses.replace(each, examples=()) for each in adjusted)
+    applied = dataclasses.replace(applied, adjusted=adjusted)
+    return applied, (*map(str, adjusted), *(change.text for change in applied.changes))
 
 
 def receipt_of(

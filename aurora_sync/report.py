@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from aurora_sync.foreign_text import printable
-from aurora_sync.increment import Receipt, Verification
+from aurora_sync.increment import HIDDEN, Receipt, RowDifference, Verification
 
 
 def receipt_lines(receipt: Receipt) -> list[str]:
@@ -32,11 +32,22 @@ def verification(found: Verification) -> Iterator[str]:
         f"  DIFFERENT: {found.missing:,} rows missing in the target, {found.different:,} different, {found.ghosts:,}"
         f" that only the target has, {moment}"
     )
+    hidden = any(HIDDEN in (row.source or row.target or {}).values() for row in found.examples)
     for row in found.examples:
-        yield f"  {', '.join(row.key) or 'a row'}"
+        yield f"  {', '.join(row.key) or 'a row'}" + (f": {row.find}" if hidden and row.find else "")
+        if hidden:
+            yield f"    {_side(row)}: {', '.join(row.source or row.target or ())}"
+            continue
         for name in row.source or row.target or ():
             source, target = (side.get(name) if side else "(no row)" for side in (row.source, row.target))
             yield f"    {name:<20} source {_shown(source)}   target {_shown(target)}"
+
+
+def _side(row: RowDifference) -> str:
+    """What is to be said of the columns of a row whose values are hidden."""
+    if row.source and row.target:
+        return "differs in the columns"
+    return "only in the source, with the columns" if row.source else "only in the target, with the columns"
 
 
 def _shown(value: str | None) -> str:

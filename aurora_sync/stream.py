@@ -25,7 +25,7 @@ from functools import partial
 from aurora_sync import foreign_text, streamed, sync
 from aurora_sync.advisor.provision import survey
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.errors import AuroraSyncError, SourceError
+from aurora_sync.errors import AuroraSyncError, SourceError, values_shown
 from aurora_sync.increment import Receipt, Slot
 from aurora_sync.places import Places
 from aurora_sync.plan import Wish, plan_increment
@@ -67,10 +67,11 @@ def run(
     wrong with one table, or sync.run raises of a table that is scanned, once all others have had their receipts.
     ``allow_deletes`` lifts the delete guard of a scan; a stream has none, for it names what was deleted.
     """
-    _assert_slot(configs, places)
-    scan = partial(sync.run, places=places, allow_deletes=allow_deletes, on_progress=on_progress)
-    once = partial(_run, configs, places, on_receipt, scan)
-    starting_again(once, f"slot {configs[0].slot_name}")
+    with values_shown(all(config.show_values for config in configs)):
+        _assert_slot(configs, places)
+        scan = partial(sync.run, places=places, allow_deletes=allow_deletes, on_progress=on_progress)
+        once = partial(_run, configs, places, on_receipt, scan)
+        starting_again(once, f"slot {configs[0].slot_name}")
 
 
 def _assert_slot(configs: Sequence[TableConfig], places: Places) -> None:

@@ -15,11 +15,11 @@ from typing import Any, Protocol, TypeVar
 
 from aurora_sync import foreign_text, sync
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.errors import RivalRunError, SourceError, TargetChangedError
+from aurora_sync.errors import RivalRunError, SourceError, TargetChangedError, values_shown
 from aurora_sync.increment import Adjusted, Applied, Disposition, Manifest, Part, Receipt, State, TakenFile
 from aurora_sync.places import Places
 from aurora_sync.plan import Plan, why_due
-from aurora_sync.receipt import receipt_of
+from aurora_sync.receipt import receipt_of, with_adjusted
 from aurora_sync.relation import SourceTable
 from aurora_sync.source.decoding import is_utf8, shown
 from aurora_sync.source.net_changes import NetChanges, NotUtf8Error
@@ -105,8 +105,8 @@ class Member:
         """Leaves a hint as well. ``oldest`` is when the first change that was not in the target was committed."""
         config, plan, manifest, state = self.config, self.plan, self.manifest, self.state
         if applied and manifest:
-            applied = dataclasses.replace(applied, adjusted=self.adjusted + applied.adjusted)
-            warnings += tuple(map(str, applied.adjusted)) + tuple(change.text for change in applied.changes)
+            applied, more = with_adjusted(config, applied, self.adjusted)
+            warnings += more
             state = State(
                 applied.run_sequence,
                 manifest.watermark_after,
@@ -242,7 +242,8 @@ def follow(
             done = scanned(sync.run(config, places, full=full, taken=lying(), **options), done)
         on_receipt(done)
 
-    starting_again(once, config.qualified_name)
+    with values_shown(config.show_values):
+        starting_again(once, config.qualified_name)
 
 
 def scanned(receipt: Receipt, why: str) -> Receipt:

@@ -23,11 +23,11 @@ from datetime import UTC, datetime, timedelta
 
 from aurora_sync import foreign_text
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.errors import DefectError, RivalRunError, SourceError, StageError, TargetChangedError
+from aurora_sync.errors import DefectError, RivalRunError, SourceError, StageError, TargetChangedError, values_shown
 from aurora_sync.increment import Action, Disposition, Manifest, Part, Receipt, State, TakenFile
 from aurora_sync.places import Places
 from aurora_sync.plan import Plan, Wish, plan_increment
-from aurora_sync.receipt import receipt_of
+from aurora_sync.receipt import receipt_of, with_adjusted
 from aurora_sync.relation import SourceTable
 from aurora_sync.source import canary, outbox
 from aurora_sync.source.copy_out import Progress
@@ -66,8 +66,18 @@ def run(
     anything moved when table and configuration do not fit, GuardError when going on would remove too much,
     RivalRunError when another run committed first; the target and its watermark are then as they were.
     """
-    state, hinted = read_state(config, places, trust_hint=not (full or reconcile or verify))
-    wish = Wish(full, reconcile, allow_deletes, verify)
+    with values_shown(config.show_values):
+        return _run(config, places, Wish(full, reconcile, allow_deletes, verify), on_progress, taken)
+
+
+def _run(
+    config: TableConfig,
+    places: Places,
+    wish: Wish,
+    on_progress: Callable[[Progress], None] | None,
+    taken: tuple[TakenFile, ...],
+) -> Receipt:
+    state, hinted = read_state(config, places, trust_hint=not (wish.full or wish.reconcile or wish.verify))
     while True:
         try:
             return _increment(config, places, state, hinted, wish, on_progress, taken)
@@ -174,10 +184,8 @@ def _increment(
         state = dataclasses.replace(state, idle_runs=state.idle_runs + 1)
     warnings = plan.warnings + (reconciliation.warnings if reconciliation else ())
     if applied:
-        applied = dataclasses.replace(applied, adjusted=shortened + applied.adjusted)
-        warnings += tuple(map(str, applied.adjusted)) + tuple(change.text for change in applied.changes)
-    if applied:
-        warnings += _acknowledge(places, reading.table, state)
+        applied, more = with_adjusted(config, applied, shortened)
+        warnings += more + _acknowledge(places, reading.table, state)
     if applied or hinted is None or (config.reconcile and config.reconcile.every):
         warnings += leave_hint(config, places, state, uri, None if applied else hinted)
     repair = reconciliation.repair if reconciliation else None

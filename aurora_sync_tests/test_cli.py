@@ -185,7 +185,8 @@ def test_deleted_row_is_shown_by_verify_and_removed_by_reconcile(
     assert main(["verify", "customers"]) == 1
     printed = capsys.readouterr().out
     assert "DIFFERENT: 0 rows missing in the target, 0 different, 1 that only the target has" in printed
-    assert "source '(no row)'   target '7'" in printed
+    assert '  a row: SELECT * FROM "LEGACY"."CUSTOMERS" WHERE "_SRC_XMIN" = ' in printed
+    assert "    only in the target, with the columns: CUSTOMER_ID, " in printed
 
     (receipt,) = run_json(capsys, "reconcile", "customers")["receipts"]
     assert (receipt["deleted"], receipt["repair"]["ghosts"]) == (1, 1)

@@ -20,6 +20,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from aurora_sync.advisor.triggers import COLUMNS_TRIGGER, ROW_TRIGGER, UPDATED, Made
 from aurora_sync.relation import SourceTable
+from aurora_sync.source.connection import without_values
 from aurora_sync.source.outbox import EMPTIED, XID
 
 _LEAVES = """
@@ -186,7 +187,9 @@ class _Leaf:
             code = error.pgcode or ""
             if code.startswith(_OURS) or not code:
                 raise
-            return Trial(what, by, None, " ".join(str(error).split()))
+            # What a trigger of the application says is why; what a constraint says repeats the row.
+            why = error.diag.message_primary or "" if code.startswith("P0") else without_values(error)
+            return Trial(what, by, None, " ".join(why.split()))
 
     def _forget(self) -> None:
         if self.made is Made.outbox:

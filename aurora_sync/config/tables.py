@@ -400,6 +400,11 @@ class TableOptions(_Model):
         "there, marked. freeze: the run fails with the difference. ignore: new columns are left out, and a run "
         "fails where the target cannot be written without a change.",
     )
+    show_values: bool = Field(
+        False,
+        description="Whether messages, receipts and metadata may hold keys and values of rows that do not fit their "
+        "type, repeat a key, or differ. Without it they say columns, numbers, and how to find the rows.",
+    )
     max_snapshot_minutes: int = Field(
         120,
         ge=1,
@@ -506,6 +511,11 @@ class TableConfig(TableOptions):
     def qualified_name(self) -> str:
         """``schema.table`` of the source: the name of the table everywhere in this project."""
         return f"{self.schema_}.{self.table_name}"
+
+    @property
+    def sql(self) -> str:
+        """The source table as a statement names it."""
+        return ".".join('"' + name.replace('"', '""') + '"' for name in (self.schema_, self.table_name))
 
     @property
     def target(self) -> tuple[str, str]:

@@ -20,6 +20,8 @@ from psycopg2.extras import LogicalReplicationConnection
 
 from aurora_sync.errors import Kind, SourceError
 from aurora_sync.source import tls
+from aurora_sync.foreign_text import without_quotations
+from aurora_sync.source.privileges import missing_privilege
 
 # Asked for at connect, because psycopg2 chooses its codec then: with a SET afterwards the server sends UTF-8, and the
 # driver reads it by the encoding of the database, the role or PGCLIENTENCODING.
@@ -76,7 +78,6 @@ _HINTS = {
     "25P03": "a read may hold its snapshot for max_snapshot_minutes (tables.yaml); raise it, or read less",
     "3F000": _GONE,
     "40": "run again",
-    "42501": "grant SELECT on the table and USAGE on its schema to this role",
     "42P01": _GONE,
     "42703": _GONE,
     "42710": _MADE_TWICE,
@@ -96,6 +97,17 @@ _HINTS = {
     "57": _LOST,
     "58": "the server could not reach its files; see its log, then run again",
 }
+# Under this a standby cancels what its replay cannot wait for, with SQLSTATE 40001 or as the end of the connection.
+_CONFLICT = "conflict with recovery"
+_CONFLICT_HINT = (
+    "the standby had to remove rows that the read still needs, and will again: set hot_standby_feedback = on there, or"
+    " raise its max_standby_streaming_delay above the duration of a read; or let AURORA_DSN name the writer"
+)
+# SQLSTATE classes whose messages repeat values of rows, in quotation marks: data and constraints.
+_REPEAT_VALUES = ("21", "22", "23")
+# What a function of somebody raises may say anything, under any SQLSTATE.
+_RAISED = ("P0", "38", "39")
+_SHOW = "show_values: true in tables.yaml shows the value"
 
 
 class PinnedCursor(Cursor):
@@ -173,7 +185,7 @@ def _opened(dsn: str, variable: str, options: dict[str, Any]) -> Iterator[Connec
         tls.warn(connection, describe(dsn), variable)
         yield connection
     except psycopg2.Error as error:
-        raise translate(error, where=describe(dsn)) from error
+        raise translate(error, where=describe(dsn)) from None
     finally:
         connection.close()
 
@@ -222,22 +234,62 @@ def database_name(dsn: str) -> str:
 
 
 def translate(error: psycopg2.Error, *, where: str) -> SourceError:
-    """The SourceError for a psycopg2 error: who can mend it, and what to do next."""
+    """The SourceError for a psycopg2 error: who can mend it, and what to do next. What the server says of the values of
+    a row is shown with show_values only, so raise it ``from None``."""
     code = error.pgcode or ""
     # A connection that breaks in the middle of a COPY is a DatabaseError itself: libpq has no message for it.
     lost = not code and (
         isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) or type(error) is psycopg2.DatabaseError
     )
+    conflict = _CONFLICT in str(error)
     if lost:
-        return SourceError(f"the connection was lost: {_one_line(error)}", where=where, hint=_LOST, kind=Kind.TRANSIENT)
-    hints = [_HINTS[code[:length]] for length in range(5, 1, -1) if code[:length] in _HINTS]
-    what = f"{_one_line(error)} (SQLSTATE {code or 'none'})"
+        hint = _CONFLICT_HINT if conflict else _LOST
+        return SourceError(f"the connection was lost: {_one_line(error)}", where=where, hint=hint, kind=Kind.TRANSIENT)
+    said = without_values(error)
+    what = f"{said} (SQLSTATE {code or 'none'})"
+    hint = _CONFLICT_HINT if conflict and not code.startswith("57") else _hint(error, code)
+    full = _one_line(error)
     return SourceError(
         f"the read was cancelled: {what}" if code == "57014" else what,
         where=where,
-        hint=hints[0] if hints else "see the log of the server",
+        hint=hint,
         kind=Kind.TRANSIENT if code.startswith(_TRANSIENT) else Kind.REFUSED,
+        values="" if full == said else full,
     )
+
+
+def _hint(error: psycopg2.Error, code: str) -> str:
+    if code == "42501":
+        return missing_privilege(error.diag.message_primary or "")
+    hints = [_HINTS[code[:length]] for length in range(5, 1, -1) if code[:length] in _HINTS]
+    hint = hints[0] if hints else "see the log of the server"
+    return f"{hint}; {_SHOW}" if code.startswith(_REPEAT_VALUES) or _is_raised(error, code) else hint
+
+
+def _is_raised(error: psycopg2.Error, code: str) -> bool:
+    return code.startswith(_RAISED) or error.diag.source_function == "exec_stmt_raise"
+
+
+def without_values(error: psycopg2.Error) -> str:
+    """The server's message and its details, without values of rows."""
+    code, diag = error.pgcode or "", error.diag
+    if _is_raised(error, code):
+        return "a function of the source raised an error"
+    said = " ".join((diag.message_primary or str(error)).split())
+    if not code.startswith(_REPEAT_VALUES):
+        return " ".join(part for part in (said, _labelled("DETAIL", diag.message_detail)) if part)
+    named = {
+        "table": diag.table_name,
+        "column": diag.column_name,
+        "constraint": diag.constraint_name,
+        "type": diag.datatype_name,
+    }
+    names = ", ".join(f"{kind} {name}" for kind, name in named.items() if name)
+    return without_quotations(said) + (f", {names}" if names else "")
+
+
+def _labelled(label: str, text: str | None) -> str:
+    return f"{label}: {' '.join(text.split())}" if text else ""
 
 
 def _one_line(error: psycopg2.Error) -> str:

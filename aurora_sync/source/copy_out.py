@@ -97,7 +97,7 @@ def copy_rows(
         try:
             cursor.copy_expert(sql.SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(statement), _File(write))
         except psycopg2.Error as error:
-            raise translate(error, where=table.qualified_name) from error
+            raise translate(error, where=table.qualified_name) from None
         except BaseException:
             # The server still sends: a ROLLBACK would first read the rest of the table.
             connection.cancel()
@@ -113,7 +113,7 @@ def count_rows(connection: Connection, table: SourceTable, where: sql.Composable
             cursor.execute(statement)
             (count,) = cursor.fetchall()[0]
         except psycopg2.Error as error:
-            raise translate(error, where=table.qualified_name) from error
+            raise translate(error, where=table.qualified_name) from None
     return int(count)
 
 

@@ -137,22 +137,23 @@ class Decoder:
             return None, {}
         try:
             parsed = json.loads(document)
-        except ValueError as error:
+        except ValueError:
             raise SourceError(
-                f"a message is no JSON: {document[:60]!r}",
+                f"a message of {len(document):,} bytes is no JSON",
                 where=self._where,
                 hint="set key.converter and value.converter to org.apache.kafka.connect.json.JsonConverter",
-            ) from error
+                values=repr(document[:60]),
+            ) from None
         schema: Field = {}
         if isinstance(parsed, dict) and parsed.keys() == {"schema", "payload"}:
             parsed, schema = parsed["payload"], parsed["schema"] or {}
         if parsed is not None and not isinstance(parsed, dict):
-            raise self._foreign(f"a message that is no record: {document[:60]!r}")
+            raise self._foreign("a message that is no record", repr(document[:60]))
         return parsed, schema
 
     def _operation(self, op: object) -> Operation:
         if op not in _OPERATIONS:
-            raise self._foreign(f"an event with the operation {op!r}")
+            raise self._foreign("an event with an unknown operation", repr(op))
         return Operation(op)
 
     def _flattened(self, payload: Mapping[str, Any]) -> tuple[dict[str, Any], object]:
@@ -266,13 +267,14 @@ class Decoder:
             raise self._foreign("a change without source.lsn")
         return None if lsn is None else int(lsn)
 
-    def _foreign(self, what: str) -> SourceError:
+    def _foreign(self, what: str, values: str = "") -> SourceError:
         return SourceError(
             f"found {what}",
             where=self._where,
             hint="give this table its own topic, without transforms; partitions come as their root when the publication"
             " has publish_via_partition_root = true",
             kind=Kind.REFUSED,
+            values=values,
         )
 
 

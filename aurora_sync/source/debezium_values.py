@@ -140,15 +140,17 @@ class Values:
         try:
             text = self._array(value, field) if self._element else self._scalar(self._column.base_type, value, field)
         except (ValueError, ArithmeticError, binascii.Error, TypeError, KeyError) as error:
-            self._refuse(f"{value!r:.200} is no value of type {self._column.type_name}: {error}", "")
+            said = f": {error}" if str(error).startswith("expected ") else ""  # others may repeat the value
+            what = f"found a value that is none of type {self._column.type_name}{said}"
+            self._refuse(what, "", f"{value!r:.200}: {error}")
         if text is None:
             self._check_null(updated, _is_enum(field))
             return None
         return text.encode()
 
-    def _refuse(self, what: str, hint: str) -> NoReturn:
+    def _refuse(self, what: str, hint: str, values: str = "") -> NoReturn:
         hint = hint or "see that the modes given here are those of the connector"
-        raise ConfigError(what, where=self._where, hint=hint)
+        raise ConfigError(what, where=self._where, hint=hint, values=values) from None
 
     def _is_unchanged(self, value: object) -> bool:
         if isinstance(value, str):
@@ -200,7 +202,8 @@ class Values:
         if not isinstance(value, list):
             raise TypeError("expected a list")
         if any(isinstance(item, str) and _JAVA_OBJECT.fullmatch(item) for item in value):
-            self._refuse(f"an array of more than one dimension came: {value!r:.200}", "leave the column out")
+            what = "an array of more than one dimension came"
+            self._refuse(what, "leave the column out", f"{value!r:.200}")
         element = "enum" if is_enum else self._element
         return "{" + ",".join([array_element(self._scalar(element, item, items)) for item in value]) + "}"
 

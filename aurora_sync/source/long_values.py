@@ -110,18 +110,24 @@ def _found(
         cursor.execute(sql.SQL("{} ORDER BY 3, 2 LIMIT {}").format(statement, sql.Literal(EXAMPLES)))
         rows = cursor.fetchall()
     examples = tuple(f"{size:,} bytes{' of ' + key if key else ''}" for _, size, key in rows)
-    return Adjusted(column.name, column.policy, rows[0][0] if rows else 0, examples)
+    find = ""
+    if rows:
+        name = sql.Identifier(table.schema, table.name)
+        form = "SELECT ctid, {0} FROM {1} WHERE {0} > {2}" if table.is_heap else "SELECT {0} FROM {1} WHERE {0} > {2}"
+        find = sql.SQL(form).format(_size(column), name, sql.Literal(MAX_VALUE_BYTES)).as_string(connection)
+    return Adjusted(column.name, column.policy, rows[0][0] if rows else 0, examples, find)
 
 
 def _too_long(examples: Mapping[str, str], table: str) -> GuardError:
     named = "; ".join(
-        f"column {name} holds values longer than the {MAX_VALUE_BYTES:,} bytes that the warehouse takes: {found}"
-        for name, found in examples.items()
+        f"column {name} holds values longer than the {MAX_VALUE_BYTES:,} bytes that the warehouse takes"
+        for name in examples
     )
     policies = ", ".join(f"{name}: null" for name in examples)
     return GuardError(
         named,
         where=table,
+        values="; ".join(f"{name}: {found}" for name, found in examples.items()),
         hint=f"in tables.yaml column_types: {{{policies}}} leaves them out, and clamp cuts a text",
     )
 

@@ -88,7 +88,7 @@ class NetChanges:
         source = key if former is None else former
         before = self._pending.get(source)
         if before is None and source in self._pending:
-            raise DefectError(f"the stream updates a row that it deleted before: {source}", where=self._table)
+            raise DefectError("the stream updates a row that it deleted before", where=self._table, values=str(source))
         origin = None
         if UNCHANGED in values:
             origin = source

@@ -125,7 +125,7 @@ def _sums(
             cursor.execute(statement)
             return {int(label): tuple(map(int, sums)) for label, *sums in cursor.fetchall()}
         except psycopg2.Error as error:
-            raise translate(error, where=table.qualified_name) from error
+            raise translate(error, where=table.qualified_name) from None
 
 
 def _digits(text: sql.Composable) -> sql.Composable:

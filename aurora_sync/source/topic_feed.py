@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from aurora_sync.errors import DefectError
+from aurora_sync.errors import ConfigError, DefectError, SourceError
 from aurora_sync.increment import Column
 from aurora_sync.source.debezium import Decoder, Event, Operation
 from aurora_sync.source.debezium_values import Modes
@@ -70,7 +70,11 @@ class TopicFeed:
 
     def saw(self, message: Message) -> Event:
         """Decode a message, and know what it was when the next one comes."""
-        event = self._decoder.decode(message.key, message.value, message.headers)
+        try:
+            event = self._decoder.decode(message.key, message.value, message.headers)
+        except (ConfigError, SourceError) as error:
+            error.where = f"{error.where}, partition {message.partition}, offset {message.offset}"
+            raise
         self._deletes.pop(message.partition, None)
         if event.operation is Operation.DELETE:
             self._deletes[message.partition] = message.key

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from aurora_sync.buckets import Buckets
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import RivalRunError
-from aurora_sync.increment import Disposition, Evolution, Manifest, RowDifference, Verification
+from aurora_sync.increment import Disposition, Evolution, Manifest, RowDifference, Verification, find_rows
 from aurora_sync.places import Places
 from aurora_sync.plan import Plan
 from aurora_sync.source.reading import Reading
@@ -45,7 +45,9 @@ def verify(
                 where=config.qualified_name,
                 hint="verify again",
             )
-    return found
+    if config.show_values:
+        return found
+    return replace(found, examples=tuple(example.without_values() for example in found.examples))
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class _Sides:
             missing=int(missing),
             ghosts=int(ghosts),
             different=int(different),
-            examples=tuple(_example(layout, row) for row in examples),
+            examples=tuple(_example(self.config, layout, row) for row in examples),
         )
 
     def _layout(self, manifest: Manifest) -> Layout:
@@ -126,9 +128,9 @@ def _staging_table(session: Session, layout: Layout) -> Iterator[None]:
         session.query(ddl.drop_table(layout.staging))
 
 
-def _example(layout: Layout, row: Row) -> RowDifference:
-    """Out of: whether each side has the row, then each column's value in the source and in the target."""
-    in_source, in_target, *values = row
+def _example(config: TableConfig, layout: Layout, row: Row) -> RowDifference:
+    """Out of: whether each side has the row, its xmin there, then each column's value in source and target."""
+    in_source, in_target, source_xmin, target_xmin, *values = row
     names = [column.name for column in layout.columns]
     pairs = list(zip(values[::2], values[1::2], strict=True))
     keys = {column.name for column in layout.key}
@@ -142,7 +144,16 @@ def _example(layout: Layout, row: Row) -> RowDifference:
         key=key,
         source={name: _text(pair[0]) for name, pair in shown.items()} if in_source else None,
         target={name: _text(pair[1]) for name, pair in shown.items()} if in_target else None,
+        find=_find(config, source_xmin) if in_source else _find_in_target(layout, target_xmin),
     )
+
+
+def _find(config: TableConfig, xmin: object) -> str:
+    return find_rows(config.sql, [int(str(xmin))] if xmin else [])
+
+
+def _find_in_target(layout: Layout, xmin: object) -> str:
+    return f'SELECT * FROM {layout.target.sql} WHERE "{ddl.SRC_XMIN}" = {xmin}' if xmin else ""  # noqa: S608
 
 
 def _text(value: object) -> str | None:

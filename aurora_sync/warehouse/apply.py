@@ -14,10 +14,10 @@ from time import monotonic
 from aurora_sync import foreign_text
 from aurora_sync.config.tables import TableConfig, fold
 from aurora_sync.errors import DefectError, GuardError, Kind, RivalRunError, TargetChangedError, WarehouseError
-from aurora_sync.increment import Adjusted, Applied, Disposition, Finding, Left, Manifest, Watermark
+from aurora_sync.increment import Adjusted, Applied, Disposition, Finding, Left, Manifest, Watermark, find_rows
 from aurora_sync.warehouse import changes, ddl, evolve, history, merge, sums, sync_log
 from aurora_sync.warehouse.base import Objects, Session
-from aurora_sync.warehouse.ddl import Layout, TableName, TargetColumn
+from aurora_sync.warehouse.ddl import Layout, TableName, TargetColumn, identifier
 from aurora_sync.warehouse.sync_log import Count, Entry
 
 _log = foreign_text.logger(__name__)
@@ -140,7 +140,7 @@ def _prepare(session: Session, p: _Prepared, objects: Objects, log_schema: str) 
     """Stage the rows and make the target ready for them: all that is DDL, which in Snowflake commits."""
     session.query(ddl.create_staging(p.layout))
     loaded = session.load(p.layout.staging.sql, p.manifest, objects)
-    p.layout, p.adjusted = _assert_staged(session, p.layout, p.manifest, loaded)
+    p.layout, p.adjusted = _assert_staged(session, p, loaded)
     if p.existing:
         p.layout, p.changes = evolve.adapt_target(session, p.layout, p.existing, p.manifest)
         if evolve.left_behind(p.existing, p.manifest):
@@ -152,7 +152,7 @@ def _prepare(session: Session, p: _Prepared, objects: Objects, log_schema: str) 
     if p.increment.complete:
         staged, p.manifest = p.manifest.rows, p.increment.complete(session, p.layout)
         loaded += p.manifest.rows - staged
-        p.layout, p.adjusted = _assert_staged(session, p.layout, p.manifest, loaded)
+        p.layout, p.adjusted = _assert_staged(session, p, loaded)
         if p.existing:
             p.layout, more = evolve.adapt_target(session, p.layout, p.existing, p.manifest)
             p.changes += more
@@ -341,11 +341,10 @@ def _refuse_foreign(session: Session, layout: Layout, manifest: Manifest, log_sc
         )
 
 
-def _assert_staged(
-    session: Session, layout: Layout, manifest: Manifest, loaded: int
-) -> tuple[Layout, tuple[Adjusted, ...]]:
+def _assert_staged(session: Session, p: _Prepared, loaded: int) -> tuple[Layout, tuple[Adjusted, ...]]:
     """What was staged is what was exported, and has a key. Returns the layout whose types hold all of it, and the
     values that will be others in the target."""
+    layout, manifest, config = p.layout, p.manifest, p.increment.config
     if not layout.key and manifest.disposition in (Disposition.UPSERT, Disposition.CHANGES):
         raise DefectError(f"{manifest.disposition.name} needs a merge key", where=manifest.table)
     ((rows, *counts),) = session.query(merge.count_staged(layout))
@@ -374,18 +373,20 @@ def _assert_staged(
         for column, number in zip(typed, counts[len(layout.key) :], strict=True)
         if number or _misfits_older_rows(session, column, manifest)
     }
-    examples = {column: _examples(session, layout, column) for column in misfits}
+    examples = {column: _examples(session, p, column) for column in misfits}
     _refuse_misfits(misfits, examples, manifest)
-    adjusted = tuple(Adjusted(c.source.name, c.rule.policy, number, examples[c]) for c, number in misfits.items())
+    adjusted = tuple(Adjusted(c.source.name, c.rule.policy, number, *examples[c]) for c, number in misfits.items())
     wide = [column for column in misfits if column.rule.policy == "exact"]
     ddl.refuse_json((column.source for column in wide), manifest.table)
     layout = layout.widened([column.name for column in wide])
     if layout.key and (duplicates := session.query(merge.duplicate_keys(layout))):
-        repeated = "; ".join(f"{', '.join(map(str, key))} ({count} rows)" for *key, count in duplicates)
+        named = ", ".join(identifier(name) for name in manifest.key)
+        find = f"SELECT {named}, count(*) FROM {config.sql} GROUP BY {named} HAVING count(*) > 1"  # noqa: S608
         raise GuardError(
-            f"the merge key ({', '.join(manifest.key)}) is not unique, rows would be lost: {repeated}",
+            f"the merge key ({', '.join(manifest.key)}) is not unique, rows would be lost",
             where=manifest.table,
-            hint="choose a primary_key that tells all rows apart",
+            hint=f"choose a primary_key that tells all rows apart; to find those that it does not: {find}",
+            values="; ".join(f"{', '.join(map(str, key))} ({count} rows)" for *key, count in duplicates),
         )
     return layout, tuple(found for found in adjusted if found.policy != "exact")
 
@@ -396,30 +397,35 @@ def _misfits_older_rows(session: Session, column: TargetColumn, manifest: Manife
     return text is not None and session.query(merge.misfits(column), (text,)) != [(0,)]
 
 
-def _examples(session: Session, layout: Layout, column: TargetColumn) -> tuple[str, ...]:
-    return tuple(
-        f"{value!r}{' of ' + ', '.join(map(str, key)) if key else ''}"
-        for *key, value in session.query(merge.example_misfits(layout, column, EXAMPLES))
-    )
+def _examples(session: Session, p: _Prepared, column: TargetColumn) -> tuple[tuple[str, ...], str]:
+    """Some values that do not fit, and a statement that finds their rows."""
+    rows = session.query(merge.example_misfits(p.layout, column, EXAMPLES))
+    examples = tuple(f"{value!r}{' of ' + ', '.join(map(str, key)) if key else ''}" for _, *key, value in rows)
+    return examples, find_rows(p.increment.config.sql, sorted({int(xmin or 0) for xmin, *_ in rows} - {0}))
 
 
 def _refuse_misfits(
-    misfits: Mapping[TargetColumn, int], examples: Mapping[TargetColumn, tuple[str, ...]], manifest: Manifest
+    misfits: Mapping[TargetColumn, int],
+    examples: Mapping[TargetColumn, tuple[tuple[str, ...], str]],
+    manifest: Manifest,
 ) -> None:
     """Raise GuardError where the policy of a column is that the run fails."""
-    found = []
+    found, values, finds = [], [], []
     failing = [column for column in misfits if column.rule.policy == "fail"]
     for column in failing:
-        name, number = column.source.name, misfits[column]
+        name, number, (some, find) = column.source.name, misfits[column], examples[column]
         what = f"{number} values of column {name}" if number else f"what older rows hold in the new column {name}"
-        values = ", ".join(examples[column]) or repr(manifest.fill[name])
-        found.append(f"{what}: {column.rule.target} cannot hold {values}")
+        found.append(f"{what}: {column.rule.target} cannot hold {'them' if number else 'it'}")
+        values.append(", ".join(some) or repr(manifest.fill[name]))
+        finds += [find] if find else []
     if found:
         exact = ", ".join(f"{column.source.name}: exact" for column in failing)
         raise GuardError(
             "; ".join(found),
             where=manifest.table,
-            hint=f"in tables.yaml choose another policy, such as column_types: {{{exact}}}",
+            hint=f"in tables.yaml choose another policy, such as column_types: {{{exact}}}"
+            + (f"; to find the rows: {'; '.join(dict.fromkeys(finds))}" if finds else ""),
+            values="; ".join(values),
         )
 
 

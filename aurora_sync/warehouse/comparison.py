@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from aurora_sync.buckets import Buckets
 from aurora_sync.warehouse import sums
-from aurora_sync.warehouse.ddl import ROW_MD5, ROW_NO, Layout, identifier
-from aurora_sync.warehouse.merge import PRESENT, row_md5
+from aurora_sync.warehouse.ddl import ROW_MD5, ROW_NO, SRC_XMIN, Layout, identifier
+from aurora_sync.warehouse.merge import PRESENT, row_md5, xmin
 
 
 def count(layout: Layout, among: Buckets | None) -> str:
@@ -20,11 +20,12 @@ def count(layout: Layout, among: Buckets | None) -> str:
 
 
 def examples(layout: Layout, among: Buckets | None, most: int) -> str:
-    """The first rows that differ: whether each side has them, then each column of the source and of the target."""
+    """The first rows that differ: whether each side has them, its xmin there, then each column of the source and of the
+    target."""
     values = ", ".join(f"{side}.{column.sql}" for column in layout.columns for side in ("s", "t"))
     order = ", ".join(f"COALESCE(s.{identifier(name)}, t.{identifier(name)})" for name in layout.match)
     return (
-        f"SELECT S_IS, T_IS, {values} FROM {_both(layout, among)}"
+        f"SELECT S_IS, T_IS, S_XMIN, T_XMIN, {values} FROM {_both(layout, among)}"
         f" WHERE S_IS IS NULL OR T_IS IS NULL OR {_differs(layout)} ORDER BY {order} LIMIT {most}"
     )
 
@@ -36,9 +37,9 @@ def _differs(layout: Layout) -> str:
 def _both(layout: Layout, among: Buckets | None) -> str:
     """Rows of the same key beside each other; without a key, rows of the same content, each as often as it is there."""
     on = " AND ".join(f"s.{identifier(name)} = t.{identifier(name)}" for name in layout.match)
-    values = [f"{column.value} AS {column.sql}" for column in layout.columns]
+    values = [f"{column.value} AS {column.sql}" for column in layout.columns] + [f"{xmin()} AS S_XMIN"]
     staged = f"SELECT {', '.join(values)}, TRUE AS S_IS FROM {layout.staging.sql} AS s"
-    names = [column.sql for column in layout.columns]
+    names = [*(column.sql for column in layout.columns), f'"{SRC_XMIN}" AS T_XMIN']
     here = [PRESENT] if layout.marks else []
     if among and (condition := sums.within(sums.number(layout), among)):
         here.append(condition)

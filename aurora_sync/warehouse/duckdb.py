@@ -70,6 +70,11 @@ _READ_EVEN_CSV = (
 _CSV_ERROR = "Invalid Input Error: CSV Error"
 _DAMAGED = ("Data corruption", "match checksum", _CSV_ERROR)
 _FULL = ("No space left", "Could not write")
+# These are about our statements, and have no values in them but for the statement itself.
+_NAMES_ONLY = (
+    *(duckdb.CatalogException, duckdb.BinderException, duckdb.ParserException),
+    *(duckdb.PermissionException, duckdb.OutOfMemoryException, duckdb.DependencyException),
+)
 # What DuckDB says of files, and what a person does about it.
 _HINTS = {
     **dict.fromkeys(_FULL, "make room on the disk of the file and on that of temporary files, then run again"),
@@ -138,7 +143,7 @@ class DuckDBSession(Session):
         try:
             return self._connection.sql(to_duckdb(statement)).to_arrow_reader()
         except duckdb.Error as error:
-            raise _error(error, self._where) from error
+            raise _error(error, self._where) from None
 
     def load(self, staging_table: str, manifest: Manifest, objects: Objects) -> int:
         fields = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(manifest.fields))
@@ -193,7 +198,7 @@ class DuckDBSession(Session):
         try:
             return self._connection.execute(statement, list(parameters)).fetchall()
         except duckdb.Error as error:
-            raise _error(error, self._where) from error
+            raise _error(error, self._where) from None
 
 
 class DuckDBWarehouse(Warehouse):
@@ -277,13 +282,15 @@ def _reading(file: TakenFile) -> Iterator[None]:
             where=file.key,
             hint="nothing of this run was taken; run again when the file is whole, or have it written again",
             kind=Kind.REFUSED,
-        ) from error
+            values=error.values,
+        ) from None
 
 
 def _error(error: duckdb.Error, where: str, doing: str = "") -> WarehouseError:
     """Only errors of files, such as a COMMIT that cannot be written, are known by their text: others may repeat a
-    value, which may say anything."""
-    text = " ".join(str(error).partition("Original Line:")[0].split())  # no values in the log
+    value, which may say anything. Values are shown with show_values only, so raise it ``from None``."""
+    full = " ".join(str(error).split())
+    text = _without_values(error)
     of_files = isinstance(error, duckdb.IOException | duckdb.TransactionException) or text.startswith(_CSV_ERROR)
     said = next((said for said in _HINTS if of_files and said in text), None)
     # Another session changed the same row, the disk may have room by then, the object may come whole.
@@ -293,4 +300,16 @@ def _error(error: duckdb.Error, where: str, doing: str = "") -> WarehouseError:
         where=where,
         hint=_HINTS[said] if said else "",
         kind=Kind.TRANSIENT if transient else Kind.REFUSED,
+        values="" if text == full else full,
     )
+
+
+def _without_values(error: duckdb.Error) -> str:
+    """What names files and columns stays; of what is about a value, the first line without the value."""
+    text = " ".join(str(error).partition("Original Line:")[0].split())
+    if text.startswith(_CSV_ERROR) or isinstance(error, duckdb.IOException | duckdb.TransactionException):
+        return text
+    if isinstance(error, _NAMES_ONLY):
+        return " ".join(str(error).partition("\nLINE ")[0].split())  # which repeats the statement
+    text = str(error).partition("\n")[0]
+    return re.sub(r"(?<![A-Za-z0-9_])[-+]?[0-9][0-9.eE+-]*", "...", foreign_text.without_quotations(text))

@@ -232,8 +232,8 @@ def count_staged(layout: Layout) -> str:
 
 
 def example_misfits(layout: Layout, column: TargetColumn, most: int) -> str:
-    """Of staged rows whose value does not fit: the key, as text, then how the value begins."""
-    shown = ", ".join((*(key.staged for key in layout.key), f"SUBSTR({column.staged}, 1, 80)"))
+    """Of staged rows whose value does not fit: the xmin, the key, as text, then how the value begins."""
+    shown = ", ".join((xmin(), *(key.staged for key in layout.key), f"SUBSTR({column.staged}, 1, 80)"))
     order = ", ".join((*(key.staged for key in layout.key), column.staged))
     return f"SELECT {shown} FROM {layout.staging.sql} AS s WHERE {column.misfit} ORDER BY {order} LIMIT {most}"
 

@@ -7,6 +7,7 @@ that reaches a Dagster library. It is imported when a session is opened and not 
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -75,6 +76,10 @@ _TRANSIENT = {
     630,  # the statement reached its time limit
     2002,  # the object exists already: a rival made it between our look and our CREATE
 }
+
+
+# Errors of these numbers repeat a value.
+_ABOUT_VALUES = range(100_000, 101_000)
 
 
 def copy_into(staging_table: str, stage: str, path: str, files: Sequence[str]) -> str:
@@ -162,8 +167,10 @@ class SnowflakeSession(Session):
                 results = [dict(zip(labels, row, strict=True)) for row in cursor.fetchall()]
             missed = len(batch) - sum(result.get("status") == "LOADED" for result in results)
             if missed:
+                shown = [{name: said for name, said in each.items() if name != "first_error"} for each in results[:3]]
                 raise WarehouseError(
-                    f"COPY INTO loaded all but {missed} of {len(batch)} files: {results[:3]}",
+                    f"COPY INTO loaded all but {missed} of {len(batch)} files: {shown}",
+                    values=str(results[:3]),
                     where=f"@{where}",
                     hint="the stage's URL must be the one that the objects are written under",
                 )
@@ -183,7 +190,7 @@ class SnowflakeSession(Session):
                 cursor.execute(statement, tuple(parameters) or None)
                 yield cursor
         except Error as error:
-            raise warehouse_error(error, self._warehouse.describe()) from error
+            raise warehouse_error(error, self._warehouse.describe()) from None
 
 
 def warehouse_error(error: Any, where: str) -> WarehouseError:
@@ -198,12 +205,22 @@ def warehouse_error(error: Any, where: str) -> WarehouseError:
     refused = refused or type(error) is errors.DatabaseError or errno in (290403, 290404)
     transient = not refused or errno in _TRANSIENT or (error.sqlstate or "").startswith(("40", "57014"))
     hint = _HINTS.get(errno, "")
+    full = " ".join(f"{error.msg or error}".split())
+    said = _without_values(f"{error.msg or error}") if errno in _ABOUT_VALUES else full
     return WarehouseError(
-        f"{error.msg or error}",
+        said,
         where=where,
         hint="" if transient else hint,
         kind=Kind.TRANSIENT if transient else Kind.REFUSED,
+        values="" if said == full else full,
     )
+
+
+def _without_values(message: str) -> str:
+    """The first line says what is wrong with a value, and a later one in which file and line it is."""
+    place = re.search(r"File '[^']*', line \d+(, character \d+)?", message)
+    first = foreign_text.without_quotations(message.partition("File '")[0].partition("\n")[0]).strip()
+    return f"{first}, {place[0]}" if place else first
 
 
 @dataclass(frozen=True)
@@ -268,7 +285,7 @@ class SnowflakeWarehouse(Warehouse):
             try:
                 connection = stack.enter_context(self._resource(query_tag).get_connection())
             except Error as error:
-                raise warehouse_error(error, self.describe()) from error
+                raise warehouse_error(error, self.describe()) from None
             except (ValueError, TypeError, OSError) as error:
                 raise WarehouseError(
                     f"the private key cannot be read: {error}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,6 +17,8 @@ from aurora_sync.increment import Column
 from aurora_sync.source.debezium import Decoder, Event, Operation
 from aurora_sync.source.debezium_values import Modes
 from aurora_sync.source.pgoutput import UNCHANGED
+from aurora_sync.source.topic import Message
+from aurora_sync.source.topic_feed import TopicFeed
 
 SAMPLES = json.loads(Path(__file__).with_name("debezium_events.json").read_text(encoding="utf-8"))["samples"]
 MODES = Modes(time="adaptive", pinned_session=True, plain_arrays=True, conversion_fails=True, infinite_intervals=False)
@@ -203,12 +206,12 @@ def test_what_says_nothing_of_the_table_is_ignored(value: bytes | None) -> None:
     ("value", "said"),
     [
         (b"\x00\x00\x00\x00\x01avro", "no JSON.*JsonConverter"),
-        (b"[1]", "no record"),
-        (envelope("x"), "operation 'x'"),
+        (b"[1]", r"no record.*\[1\]"),
+        (envelope("x"), "unknown operation.*'x'"),
         (envelope("c"), "INSERT without a row"),
         (envelope("c", after={"id": 1}), r"s\.t\.v: the event does not have this column"),
-        (envelope("c", after={"id": "1", "v": "x"}), "'1' is no value of type int4"),
-        (envelope("c", after={"id": 1, "v": 5}), "5 is no value of type text"),
+        (envelope("c", after={"id": "1", "v": "x"}), "none of type int4.*'1': expected an integer"),
+        (envelope("c", after={"id": 1, "v": 5}), "none of type text.*5: expected a text"),
         (envelope("c", after={"id": 1, "v": "__debezium_unavailable_value"}), "placeholder"),
         (envelope("c", source={"schema": "s", "table": "other", "lsn": 1}), r"event of table s\.other"),
         (envelope("c", source={"connector": "mysql", "table": "t"}), "connector for mysql"),
@@ -217,5 +220,29 @@ def test_what_says_nothing_of_the_table_is_ignored(value: bytes | None) -> None:
     ],
 )
 def test_what_is_no_event_of_the_table_is_refused(value: bytes, said: str) -> None:
-    with pytest.raises(AuroraSyncError, match=said):
+    with pytest.raises(AuroraSyncError) as raised:
         PLAIN.decode(None, value)
+    raised.value.show_values()
+    assert re.search(said, str(raised.value))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"SECRET-7f3a",
+        b'["SECRET-7f3a"]',
+        envelope("SECRET-7f3a"),
+        envelope("c", after={"id": "SECRET-7f3a", "v": "x"}),
+        envelope("c", after={"id": 1, "v": ["SECRET-7f3a"]}),
+    ],
+)
+def test_a_message_that_cannot_be_read_is_named_by_its_place_and_not_repeated(value: bytes) -> None:
+    feed = TopicFeed("s", "t", [column("id", "int4"), column("v", "text")], ["id"], MODES, lambda *_: False)
+    with pytest.raises(AuroraSyncError, match=r"^s\.t.*, partition 3, offset 41: ") as raised:
+        feed.take(Message(3, 41, None, value, (), None))
+    error: BaseException | None = raised.value
+    while error is not None:
+        assert "SECRET" not in f"{error} {error!r}"
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    raised.value.show_values()
+    assert "SECRET-7f3a" in str(raised.value)

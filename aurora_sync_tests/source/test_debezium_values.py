@@ -164,8 +164,12 @@ def test_what_cannot_be_exact_is_refused_with_what_to_set(
     ],
 )
 def test_what_is_no_such_value_is_refused(type_: str, value: object, modifier: int) -> None:
-    with pytest.raises(ConfigError, match=r"s\.t\.c: .* is no value of type"):
+    with pytest.raises(ConfigError, match=r"s\.t\.c: found a value that is none of type") as raised:
         read(type_, value, modifier=modifier)
+    assert f"{value!r:.200}" not in str(raised.value).replace("'isostring'", "")
+    raised.value.show_values()
+    assert f"{value!r:.200}" in str(raised.value)
+    assert raised.value.__suppress_context__
 
 
 @pytest.mark.parametrize(

@@ -165,12 +165,14 @@ def test_value_too_long_for_a_warehouse(monkeypatch: pytest.MonkeyPatch, policy:
     assert (adjusted.column, adjusted.values, adjusted.examples) == ("doc", 1, ("102 bytes of 1",))
     strict = net()
     strict.insert((b"1", b"x", b"y" * 101), 7, 10)
-    with pytest.raises(GuardError, match=r"column doc holds values longer than .*: 101 bytes of 1"):
+    with pytest.raises(GuardError, match="column doc holds values longer than") as raised:
         rows_of(strict)
+    assert raised.value.values == "doc: 101 bytes of 1"
     both = net()
     both.insert((b"1", b"x" * 102, b"y" * 101), 7, 10)
-    with pytest.raises(GuardError, match=r"102 bytes of 1; column doc holds values longer than .*: 101 bytes of 1"):
+    with pytest.raises(GuardError, match="takes; column doc holds values longer than") as raised:
         rows_of(both)
+    assert raised.value.values.endswith("102 bytes of 1; doc: 101 bytes of 1")
 
 
 def test_zero_and_minus_zero_are_one_key_of_a_float_and_two_of_a_text() -> None:

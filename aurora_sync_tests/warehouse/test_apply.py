@@ -179,10 +179,19 @@ class TestWithoutAKey:
 class TestRefusals:
     """Nothing is lost, rounded or removed without a word: the target is as before."""
 
-    def refused(self, table: Table, manifest: Manifest, error: type[Exception], text: str, **options: Any) -> None:
+    def refused(
+        self,
+        table: Table,
+        manifest: Manifest,
+        error: type[Exception],
+        text: str,
+        values: str = "",
+        **options: Any,
+    ) -> None:
         before = table.rows("*"), sync_log.read_state(table.session, table.config)
-        with pytest.raises(error, match=text):
+        with pytest.raises(error, match=text) as raised:
             table.apply(manifest, **options)
+        assert values in getattr(raised.value, "values", "")
         assert (table.rows("*"), sync_log.read_state(table.session, table.config)) == before
         assert not [name for name in tables(table.session) if name.startswith("STAGING")]
 
@@ -208,7 +217,7 @@ class TestRefusals:
     def test_a_key_that_is_not_unique(self, table: Table) -> None:
         table.replace(("1", "a", "5"))
         manifest = table.manifest([("7", "a", "5"), ("7", "b", "5"), ("8", "c", "5")], UPSERT)
-        self.refused(table, manifest, GuardError, r"merge key \(id\) is not unique.*: 7 \(2 rows\)")
+        self.refused(table, manifest, GuardError, r"merge key \(id\) is not unique.* HAVING count", "7 (2 rows)")
 
     def test_a_key_that_is_null(self, table: Table) -> None:
         table.replace(("1", "a", "5"))
@@ -253,8 +262,8 @@ class TestRefusals:
         table = Table(session, folder, orders, columns)
         table.replace(("1", "2024-02-29", "5"))
         manifest = table.manifest([("2", "0044-03-15 BC", "5"), ("3", "infinity", "5"), ("4", None, "5")], UPSERT)
-        text = r"orders: 2 values of column born: DATE cannot hold '0044-03-15 BC' of 2, 'infinity' of 3 \(.*exact\}"
-        self.refused(table, manifest, GuardError, text)
+        text = r"orders: 2 values of column born: DATE cannot hold them \(.*exact\}.*SELECT ctid, \* FROM "
+        self.refused(table, manifest, GuardError, text, "'0044-03-15 BC' of 2, 'infinity' of 3")
 
     def test_two_columns_that_cannot_hold_a_value_are_both_named(
         self, session: Session, folder: Folder, orders: TableConfig
@@ -263,10 +272,8 @@ class TestRefusals:
         table = Table(session, folder, orders, columns)
         table.replace(("1", "2024-02-29", "2024-02-29", "5"))
         manifest = table.manifest([("2", "infinity", "-infinity", "5")], UPSERT)
-        text = (
-            r"of column born: .* 'infinity' of 2; 1 values of column died: .*column_types: {born: exact, died: exact}"
-        )
-        self.refused(table, manifest, GuardError, text)
+        text = r"of column born: .*; 1 values of column died: .*column_types: {born: exact, died: exact}"
+        self.refused(table, manifest, GuardError, text, "'infinity' of 2; '-infinity' of 2")
 
     def test_two_columns_that_do_not_convert_are_both_named(self, table: Table) -> None:
         table.columns = (column("id", "int8"), column("name", "text"), column("other", "text"))

@@ -426,8 +426,9 @@ def test_a_task_that_writes_null_as_a_text_is_refused(
         run(table, world)  # a scan: the full load is not copied
         world.execute("INSERT INTO t VALUES (2, 'y', NULL, NULL)")
         task.write()
-    with pytest.raises(ConfigError, match=f"{re.escape(repr(null))} for NULL.*CsvNullValue of the endpoint"):
+    with pytest.raises(ConfigError, match=r"for NULL.*CsvNullValue of the endpoint") as raised:
         run(table, world)
+    assert raised.value.values == repr(null)
     if cdc_path:
         assert world.query("SELECT COUNT(*) FROM PUBLIC.T") == [(1,)]
 
@@ -439,7 +440,7 @@ def test_a_null_is_seen_in_a_full_load_without_old_keys(world: World, task_of: M
     rows = [["I", "1", None, "d", "2026-01-01 00:00:00", None]]
     body = task._csv([[name for name in task.header if not name.startswith("dms_before_")], *rows])
     task.store.put_new(f"{task.store.prefix}public/t/LOAD00000001.csv", body)
-    with pytest.raises(ConfigError, match=r"'NULL' for NULL.*CsvNullValue"):
+    with pytest.raises(ConfigError, match=r"for NULL.*CsvNullValue"):
         run(table_of(task), world)
 
 

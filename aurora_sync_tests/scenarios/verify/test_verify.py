@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aurora_sync.increment import Verification
+from aurora_sync.increment import HIDDEN, Verification
 from aurora_sync_tests.scenarios.world import World, config
 
 COLUMNS = """
@@ -83,7 +83,7 @@ def test_what_was_edited_in_the_target_is_found_and_shown(
     make(world)
     assert verified(world).equal
     world.query(edit)
-    found = verified(world)
+    found = verified(world, show_values=True)
     assert (found.missing, found.different, found.ghosts) == counts
     assert len(found.examples) == sum(counts)
     for example in found.examples:
@@ -94,12 +94,16 @@ def test_first_differing_rows_are_shown_side_by_side(world: World) -> None:
     make(world)
     verified(world)
     world.query('UPDATE "PUBLIC"."T" SET "T" = \'edited\' WHERE "ID" BETWEEN 201 AND 220')
-    found = verified(world)
+    found = verified(world, show_values=True)
     assert found.different == 20
     first = found.examples[0]
     assert (first.key, first.target) == (("201",), {"ID": "201", "T": "edited"})
     assert first.source is not None
     assert first.source["T"].startswith("Größe")  # type: ignore[union-attr]
+    assert 201 in [row[1] for row in world.execute(first.find)]
+    hidden = verified(world).examples[0]
+    assert (hidden.key, hidden.source, hidden.target) == ((), *[{"ID": HIDDEN, "T": HIDDEN}] * 2)
+    assert hidden.find == first.find
 
 
 def test_values_without_a_common_text_are_compared_one_by_one(world: World) -> None:

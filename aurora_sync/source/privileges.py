@@ -1,0 +1,49 @@
+"""What mends a lack of privileges (SQLSTATE 42501), by what the server named."""
+
+from __future__ import annotations
+
+import re
+
+_TO = "to this role"
+_MISSING = {
+    r"permission denied for (?:(?:foreign )?table|(?:materialized )?view) (?P<name>.+)": (
+        f"GRANT SELECT ON {{name}} {_TO}"
+    ),
+    r"permission denied for sequence (?P<name>.+)": f"GRANT SELECT ON SEQUENCE {{name}} {_TO}",
+    r"permission denied for schema (?P<name>.+)": f"GRANT USAGE ON SCHEMA {{name}} {_TO}",
+    r"permission denied for (?P<kind>function|procedure|aggregate|routine) (?P<name>.+)": (
+        f"GRANT EXECUTE ON {{kind}} {{name}} {_TO}, with the types of its arguments where several have that name"
+    ),
+    r"permission denied for (?P<kind>type|domain|language|foreign server) (?P<name>.+)": (
+        f"GRANT USAGE ON {{kind}} {{name}} {_TO}"
+    ),
+    r"permission denied for database (?P<name>.+)": (
+        f"GRANT CONNECT ON DATABASE {{name}} {_TO}; CREATE as well, where it makes a publication or a schema"
+    ),
+    r"permission denied to .*replication.*|must be superuser or replication role.*": (
+        "ALTER ROLE ... REPLICATION; on RDS and Aurora GRANT rds_replication to it"
+    ),
+    r"must be owner of .+": "connect as its owner, or make this role the owner: ALTER ... OWNER TO",
+    r"query would be affected by row-level security policy for table (?P<name>.+)": (
+        "a policy of {name} would hide rows from this role: ALTER ROLE ... BYPASSRLS, or let this role own the table;"
+        " where a view reads it, that goes for the owner of the view"
+    ),
+}
+_PLAIN = re.compile(r'[a-z_][a-z0-9_$]*|".*"')
+
+
+def missing_privilege(said: str) -> str:
+    """The statement or the step that makes the server do what it refused with this message.
+
+    >>> missing_privilege("permission denied for schema Sales")
+    'GRANT USAGE ON SCHEMA "Sales" to this role'
+    """
+    for pattern, hint in _MISSING.items():
+        if found := re.fullmatch(pattern, said, re.DOTALL):
+            named = found.groupdict()
+            return hint.format(name=_quoted(named.get("name", "")), kind=named.get("kind", "").upper())
+    return "give this role what the server names"
+
+
+def _quoted(name: str) -> str:
+    return name if _PLAIN.fullmatch(name) else '"' + name.replace('"', '""') + '"'
