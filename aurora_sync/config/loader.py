@@ -17,7 +17,18 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from aurora_sync.config.document import Document, KeyPath, parse, quote, read
-from aurora_sync.config.tables import SLOTS, Advisor, TableConfig, TableOptions, TablesFile, literal
+from aurora_sync.config.tables import (
+    ALLOWS,
+    NEEDS,
+    SLOTS,
+    STRATEGY_KEYS,
+    Advisor,
+    Defaults,
+    TableConfig,
+    TablesFile,
+    WatermarkType,
+    literal,
+)
 from aurora_sync.errors import ConfigError
 from aurora_sync.foreign_text import printable
 
@@ -177,6 +188,7 @@ class _Reading:
         self.problems: list[Problem] = []
         self.labels: dict[int, str] = {}  # what messages call the n-th entry
         self.named: dict[tuple[str, str], int] = {}
+        self.wrong_defaults: frozenset[str | int] = frozenset()
 
     def problem(self, path: KeyPath, text: str, line: int | None = None) -> None:
         match path:
@@ -218,8 +230,10 @@ class _Reading:
         """The defaults without the keys that are wrong, which are reported here and nowhere else."""
         if own is None:
             return {}
-        _, wrong = self.validate(TableOptions, own, ("defaults",))
-        return {key: value for key, value in own.items() if key not in wrong} if isinstance(own, dict) else {}
+        _, self.wrong_defaults = self.validate(Defaults, own, ("defaults",))
+        if not isinstance(own, dict):
+            return {}
+        return {key: value for key, value in own.items() if key not in self.wrong_defaults}
 
     def advisor(self) -> Advisor:
         own = self.document.value.get("advisor") if isinstance(self.document.value, dict) else None
@@ -232,7 +246,7 @@ class _Reading:
             self.problem(path, f"found {_found(own)}; allowed: a mapping, such as - table_name: orders")
             return None
         before = len(self.problems)
-        merged = _merge(defaults, own)
+        merged = _merge(_belonging(defaults, own), own)
         glob = self.name(index, own, merged)
         if glob and own.get("target_table") is not None:
             self.problem(
@@ -242,7 +256,10 @@ class _Reading:
             )
         if not glob and own.get("exclude"):
             self.problem((*path, "exclude"), f"found {own['exclude']!r}; it belongs to a glob, and table_name is none")
-        table, _ = self.validate(TableConfig, merged, path)
+        # What a wrong default leaves open is no problem of the table's.
+        unknown = self.wrong_defaults - own.keys()
+        excused = frozenset(STRATEGY_KEYS) if "watermark_type" in unknown else unknown
+        table, _ = self.validate(TableConfig, merged, path, excused)
         return Entry(table, self.document.line(path), glob) if table and len(self.problems) == before else None
 
     def name(self, index: int, own: dict[str, Any], merged: dict[str, Any]) -> bool:
@@ -274,8 +291,11 @@ class _Reading:
             self.problem(path, f"has an entry already{f' in line {line}' if line else ''}")
         return glob
 
-    def validate(self, model: type[M], value: Any, path: KeyPath) -> tuple[M | None, frozenset[str | int]]:
-        """The model, or None and the keys that are wrong, after reporting everything wrong with them.
+    def validate(
+        self, model: type[M], value: Any, path: KeyPath, excused: frozenset[str | int] = frozenset()
+    ) -> tuple[M | None, frozenset[str | int]]:
+        """The model, or None and the keys that are wrong, after reporting everything wrong with them; but that
+        ``excused`` keys are missing, or do not go with others.
 
         Whether keys fit together is judged only where every key is right by itself, so the right ones are
         looked at once more without the others.
@@ -294,7 +314,7 @@ class _Reading:
         for detail in details:
             if detail["type"] == "contradiction":
                 for key, text in detail["ctx"]["by_key"]:
-                    if key not in wrong:
+                    if key not in wrong | excused:
                         self.problem((*path, key), text)
             else:
                 where = tuple(part for part in detail["loc"] if part != "[key]")
@@ -307,7 +327,7 @@ class _Reading:
         found = f"found {_found(value)}"
         match detail["type"]:
             case "extra_forbidden":
-                if model is TableOptions and where[0] in _keys(TableConfig):
+                if model is Defaults and where[0] in _keys(TableConfig):
                     return "belongs to the entry of a table, it cannot be a default"
                 return _unknown(str(where[-1]), _keys(_inner(model, where[:-1])))
             case "missing":
@@ -379,6 +399,15 @@ def _merge(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any
         if isinstance(defaults[key], dict) and isinstance(own[key], dict):
             merged[key] = _merge(defaults[key], own[key])
     return merged
+
+
+def _belonging(defaults: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults without what belongs to another watermark_type than the entry's."""
+    kind = own.get("watermark_type", defaults.get("watermark_type", WatermarkType.timestamp))
+    if kind not in list(WatermarkType):
+        return defaults
+    belonging = NEEDS[WatermarkType(kind)] + ALLOWS[WatermarkType(kind)]
+    return {key: value for key, value in defaults.items() if key not in STRATEGY_KEYS or key in belonging}
 
 
 def _keys(model: type[BaseModel]) -> set[str]:

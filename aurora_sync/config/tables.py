@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    create_model,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
@@ -354,7 +355,7 @@ class Connector(_Model):
 
 
 class TableOptions(_Model):
-    """Everything that can also stand under ``defaults:``."""
+    """What tables have in common; Defaults adds what they may have in common of their strategy."""
 
     schema_: Name = Field(
         "public", alias="schema", description="Schema of the source table; default: public. Globs allowed."
@@ -413,33 +414,11 @@ class TableOptions(_Model):
     )
 
 
-def _for_each_type(schema: dict[str, Any]) -> None:
-    """Add NEEDS and ALLOWS to the JSON Schema, as one ``if``/``then`` for each watermark_type."""
-    unset = {"enum": [None, False]}
-    schema["allOf"] = [
-        {
-            "if": {"properties": {"watermark_type": {"const": kind.value}}}
-            | ({} if kind is WatermarkType.timestamp else {"required": ["watermark_type"]}),
-            "then": {
-                "required": list(NEEDS[kind]),
-                "properties": {
-                    key: {"not": unset} if key in NEEDS[kind] else unset
-                    for key in STRATEGY_KEYS
-                    if key not in ALLOWS[kind]
-                },
-            },
-        }
-        for kind in WatermarkType
-    ]
-
-
 class TableConfig(TableOptions):
     """One table of the source, after defaults are merged in and globs are expanded.
 
     In the file an entry may stand for many tables: ``table_name`` is then a glob.
     """
-
-    model_config = ConfigDict(json_schema_extra=_for_each_type)
 
     table_name: Name = Field(
         description="Name or glob (audit_*), optionally schema.name. Exactly as PostgreSQL stores it, upper "
@@ -560,6 +539,53 @@ class TableConfig(TableOptions):
             yield "watermark_cols", f"found {self.watermark_cols!r}; allowed: every column once"
 
 
+# What defaults may say of the strategy: what tables can have in common. A table with a key refuses append_only.
+DEFAULT_KEYS = ("watermark_type", *(key for key in STRATEGY_KEYS if key != "append_only"))
+if TYPE_CHECKING:
+    Defaults = TableOptions
+else:
+    Defaults = create_model(
+        "Defaults",
+        __base__=TableOptions,
+        __doc__="What the tables have in common.",
+        **{name: (TableConfig.model_fields[name].annotation, TableConfig.model_fields[name]) for name in DEFAULT_KEYS},
+    )
+
+
+def _of_each_type(*, alone: bool) -> list[dict[str, Any]]:
+    """NEEDS and ALLOWS for an entry, as one ``if``/``then`` for each watermark_type. An entry that is not ``alone`` may
+    have its type, and what that needs, from defaults."""
+    unset = {"enum": [None, False]}
+    rules = []
+    for kind in WatermarkType:
+        optional = alone and kind is WatermarkType.timestamp
+        allowed = NEEDS[kind] + ALLOWS[kind]
+        properties: dict[str, Any] = {key: unset for key in STRATEGY_KEYS if key not in allowed}
+        if alone:
+            properties |= {key: {"not": unset} for key in NEEDS[kind]}
+        rules.append(
+            {
+                "if": {"properties": {"watermark_type": {"const": kind.value}}}
+                | ({} if optional else {"required": ["watermark_type"]}),
+                "then": {"properties": properties} | ({"required": list(NEEDS[kind])} if alone else {}),
+            }
+        )
+    return rules
+
+
+def _whole_file(schema: dict[str, Any]) -> None:
+    """Add to the JSON Schema what holds of defaults and tables together."""
+    _freshness_is_whole(schema)
+    given = {"required": ["defaults"], "properties": {"defaults": {"anyOf": [{"required": [k]} for k in DEFAULT_KEYS]}}}
+    schema["allOf"].append(
+        {
+            "if": given,
+            "then": {"properties": {"tables": {"items": {"allOf": _of_each_type(alone=False)}}}},
+            "else": {"properties": {"tables": {"items": {"allOf": _of_each_type(alone=True)}}}},
+        }
+    )
+
+
 def _freshness_is_whole(schema: dict[str, Any]) -> None:
     """Add to the JSON Schema that only a default may leave a table's freshness without fail_after."""
     whole = {"properties": {"freshness": {"if": {"type": "object"}, "then": {"required": ["fail_after"]}}}}
@@ -598,15 +624,15 @@ class Advisor(_Model):
 class TablesFile(_Model):
     """tables.yaml: the tables to sync, and what they have in common."""
 
-    model_config = ConfigDict(json_schema_extra=_freshness_is_whole)
+    model_config = ConfigDict(json_schema_extra=_whole_file)
 
     schema_ref: str | None = Field(
         None, alias="$schema", description="The JSON Schema of this file, for editors; not read here."
     )
-    defaults: TableOptions | None = Field(
+    defaults: Defaults | None = Field(
         None,
         description="For all tables. A mapping in a table's entry is merged into its default key by key, "
-        "anything else replaces it.",
+        "anything else replaces it. Defaults that do not belong to a table's watermark_type do not hold for it.",
     )
     advisor: Advisor = Field(default_factory=Advisor, description="What `aurora-sync assess` may propose.")
     tables: list[TableConfig] = Field(min_length=1, description="One entry for each table, or for a glob.")

@@ -19,6 +19,9 @@ from aurora_sync.strategies.debezium import topic
 from aurora_sync.validation import preflight
 from aurora_sync.warehouse.base import Warehouse
 
+# Of the tables that have the same problem.
+_NAMED = 5
+
 
 def problems(tables: Callable[[], list[TableConfig]], source: Source, store: Store, warehouse: Warehouse) -> list[str]:
     """Every problem of configuration, source, bucket and warehouse, a full sentence each; empty when all is well.
@@ -42,14 +45,17 @@ def _tables(tables: Callable[[], list[TableConfig]], source: Source) -> Iterator
         return
     names = [f"{schema}.{name}" for schema, name in existing]
     fitting = []
+    told: dict[str, list[str]] = {}  # by problem, which all tables may have from defaults
     for config in configured:
         table = described.get(config.qualified_name)
         found = preflight.problems(config, table, strategy_for(config.watermark_type.value))
         fitting += [] if found else [config]
         for problem in found:
             near = difflib.get_close_matches(config.qualified_name, names, n=1) if table is None else []
-            yield f"{config.qualified_name}: {problem}" + (f"; did you mean {near[0]}?" if near else "")
-
+            told.setdefault(problem + (f"; did you mean {near[0]}?" if near else ""), []).append(config.qualified_name)
+    for problem, tables_of_it in told.items():
+        more = f" and {len(tables_of_it) - _NAMED:,} more" if len(tables_of_it) > _NAMED else ""
+        yield f"{', '.join(tables_of_it[:_NAMED])}{more}: {problem}"
     yield from _attempt(lambda: _assert_verified(source))
     yield from _streams(fitting, source)
 

@@ -260,9 +260,34 @@ def test_keys_that_are_wrong_or_do_not_go_together_are_refused_with_the_reason(
 
 
 def test_a_key_of_tables_under_defaults_is_told_where_it_belongs(tables_yaml: Path) -> None:
-    text = "defaults: {watermark_type: xmin}\ntables: [{table_name: t, watermark_type: xmin}]"
+    text = "defaults: {append_only: true}\ntables: [{table_name: t, watermark_type: xmin}]"
     assert problems(tables_yaml, text) == [
-        "1: defaults: watermark_type: belongs to the entry of a table, it cannot be a default"
+        "1: defaults: append_only: belongs to the entry of a table, it cannot be a default"
+    ]
+
+
+def test_tables_have_their_strategy_in_common_but_for_those_that_say_another(tables_yaml: Path) -> None:
+    text = """\
+defaults: {watermark_type: timestamp, watermark_col: updated_at, watermark_set_by: database, slot: cdc}
+tables:
+  - table_name: a
+  - {table_name: b, watermark_col: changed}
+  - {table_name: c, watermark_type: xmin}
+  - {table_name: d, watermark_type: integer, watermark_col: id}
+  - {table_name: e, watermark_type: logical}
+"""
+    tables_yaml.write_text(text, encoding="utf-8")
+    found = [entry.table for entry in load(tables_yaml).tables]
+    assert [(t.watermark_type, t.watermark_col, t.watermark_set_by, t.slot) for t in found] == [
+        ("timestamp", "updated_at", "database", None),
+        ("timestamp", "changed", "database", None),
+        ("xmin", None, None, None),
+        ("integer", "id", "database", None),
+        ("logical", None, None, "cdc"),
+    ]
+    wrong = "defaults: {watermark_type: timestamp}\ntables: [{table_name: t, lookback: 5, watermark_col: c}]"
+    assert problems(tables_yaml, wrong) == [
+        "2: table public.t: lookback: found 5; it belongs to watermark_type integer, this is timestamp"
     ]
 
 
@@ -271,6 +296,13 @@ def test_a_wrong_default_is_reported_once_and_not_for_every_table(tables_yaml: P
         f"- {{table_name: t{n}, watermark_type: xmin}}\n" for n in range(5)
     )
     assert problems(tables_yaml, text) == ["1: defaults: deletes: found 'maybe'; allowed: hard, soft"]
+
+
+@pytest.mark.parametrize("default", ["watermark_type: xmni", "watermark_type: timestamp, watermark_col: 5"])
+def test_what_a_wrong_default_leaves_open_is_no_problem_of_the_tables(tables_yaml: Path, default: str) -> None:
+    text = f"defaults: {{{default}}}\ntables: [{{table_name: a}}, {{table_name: b, watermark_col: c}}]"
+    (found,) = problems(tables_yaml, text)
+    assert found.startswith("1: defaults: watermark_")
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,11 @@ def test_editor_and_loader_refuse_the_same_entries(entry: dict[str, Any]) -> Non
     [
         ({"defaults": {"schema": "s", "freshness": "1d"}, "tables": VALID[4:5]}, True),
         ({"defaults": None, "tables": VALID[4:5]}, True),
-        ({"defaults": {"watermark_type": "xmin"}, "tables": VALID[4:5]}, False),
+        ({"defaults": {"watermark_type": "xmin"}, "tables": [{"table_name": "t"}]}, True),
+        ({"defaults": {"watermark_col": "c"}, "tables": [{"table_name": "t"}, VALID[4]]}, True),
+        ({"defaults": {"watermark_col": "c"}, "tables": [VALID[4] | {"watermark_col": "c"}]}, False),
+        ({"defaults": {"append_only": True}, "tables": VALID[4:5]}, False),
+        ({"defaults": {"watermark_type": "xmni"}, "tables": VALID[4:5]}, False),
         ({"tables": []}, False),
         ({"tables": VALID[4]}, False),
         ({"defaults": {}}, False),
