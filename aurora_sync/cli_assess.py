@@ -74,7 +74,7 @@ def assess(arguments: argparse.Namespace) -> int:
         verdict = "it lacks or contradicts:" if lines else "it fits"
         said += [f"{arguments.write} is there already, and was not changed; {verdict}", *lines]
     elif arguments.write:
-        said.append(_written(arguments.write, found, evidence, limits))
+        said += _written(arguments.write, found, evidence, limits)
     if arguments.json:
         print(json.dumps(_document(evidence, found, remarks, proofs) | {"said": said}, indent=1, default=str))
     else:
@@ -204,13 +204,23 @@ def _written_page(
         yield f"{arguments.html} was written"
 
 
-def _written(path: Path, found: Sequence[Recommendation], evidence: Evidence, limits: Advisor) -> str:
-    count = sum(each.now is not None for each in found)
-    if not count:
-        return f"{path} was not written: no table can be synced as things are"
-    _write(path, proposal.as_yaml(found, evidence, limits), "x")
-    load(path)
-    return f"{path} was written: {count:,} of {len(found):,} tables"
+def _written(path: Path, found: Sequence[Recommendation], evidence: Evidence, limits: Advisor) -> Iterator[str]:
+    left_out = [each for each in found if each.now is None]
+    if len(left_out) == len(found):
+        yield f"{path} was not written: no table can be synced as things are"
+    else:
+        _write(path, proposal.as_yaml(found, evidence, limits), "x")
+        load(path)
+        yield f"{path} was written: {len(found) - len(left_out):,} of {len(found):,} tables"
+    yield from (f"left out: {each.name}: {_why_not(each)}" for each in left_out)
+
+
+def _why_not(each: Recommendation) -> str:
+    """What the best strategy needs first, or why there is none."""
+    if each.best:
+        return f"{each.best.name} would do, and needs {'; '.join(each.best.needs)}"
+    refused = {option.name: option.why for option in each.options}
+    return refused.get("full_snapshot") or next(iter(refused.values()), "no strategy can sync it")
 
 
 def _write(path: Path, text: str, mode: str) -> None:

@@ -97,10 +97,11 @@ _HINTS = {
     "57": _LOST,
     "58": "the server could not reach its files; see its log, then run again",
 }
-# Under this a standby cancels what its replay cannot wait for, with SQLSTATE 40001 or as the end of the connection.
+# With this a standby cancels what its replay cannot wait for, SQLSTATE 40001. Of a session that is idle in its
+# transaction it ends the connection, and the client may not hear why.
 _CONFLICT = "conflict with recovery"
 _CONFLICT_HINT = (
-    "the standby had to remove rows that the read still needs, and will again: set hot_standby_feedback = on there, or"
+    "its replay removes rows that a read still needs, and cancels the read: set hot_standby_feedback = on there, or"
     " raise its max_standby_streaming_delay above the duration of a read; or let AURORA_DSN name the writer"
 )
 # SQLSTATE classes whose messages repeat values of rows, in quotation marks: data and constraints.
@@ -243,7 +244,7 @@ def translate(error: psycopg2.Error, *, where: str) -> SourceError:
     )
     conflict = _CONFLICT in str(error)
     if lost:
-        hint = _CONFLICT_HINT if conflict else _LOST
+        hint = _CONFLICT_HINT if conflict else f"{_LOST}; if it is a standby: {_CONFLICT_HINT}"
         return SourceError(f"the connection was lost: {_one_line(error)}", where=where, hint=hint, kind=Kind.TRANSIENT)
     said = without_values(error)
     what = f"{said} (SQLSTATE {code or 'none'})"

@@ -145,9 +145,8 @@ def compare(
         text = f"labels of its enums were renamed: {before} to {after}"
         findings.append(_reseed("enum renamed", text, before, after))
     types_then, types_now = stored.token.types or {}, at.token.types or {} if identity is by_number else {}
-    if any(types_now.get(oid, text) != text for oid, text in types_then.items()):
-        text = "the attributes of a composite type, or names that a reg* type prints, changed"
-        findings.append(_reseed("type changed", text, "", ""))
+    if changed := [text for oid, text in types_then.items() if types_now.get(oid, text) != text]:
+        findings.append(_reseed("type changed", _changed_types(changed, columns), "", ""))
     added = [column for place, column in now.items() if place not in then]
     backfill = _fillable(stored, at, added, key, older)
     filled = {column.name: column for column in backfill}
@@ -167,6 +166,25 @@ def compare(
             rekeyed=rekeyed or swapped,
         ),
     )
+
+
+def _changed_types(before: Sequence[str], columns: Sequence[Column]) -> str:
+    """What changed besides the rows, of types with these descriptions in the token: the attributes of a composite type,
+    or the digest of the names that a reg* type prints; with the columns that can have it."""
+    composite = any(not text or " " in text for text in before)
+    reg = any(text and " " not in text for text in before)
+    of_composite = [c for c in columns if c.type_category in ("C", "A", "R") and not c.base_type.startswith("_reg")]
+    of_reg = [c for c in columns if c.base_type.lstrip("_").startswith("reg")]
+    parts = []
+    if composite:
+        parts.append(f"the attributes of a composite type changed{_listed(of_composite)}")
+    if reg:
+        parts.append(f"names that a reg* type prints changed{_listed(of_reg)}")
+    return "; ".join(parts)
+
+
+def _listed(columns: Sequence[Column]) -> str:
+    return f" (column {', '.join(f'{c.name} {c.type_name}' for c in columns)})" if columns else ""
 
 
 def table_renamed(config: TableConfig, state: State, at: Observation) -> tuple[Finding, ...]:

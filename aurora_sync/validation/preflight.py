@@ -149,6 +149,9 @@ def _left_out(config: TableConfig, table: SourceTable) -> Iterable[str]:
                 yield f"columns: {name} is left out, and it belongs to the {role}; include it"
 
 
+_KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
+
+
 def _key(config: TableConfig, table: SourceTable) -> Iterable[str]:
     key, full = merge_key(config, table), config.watermark_type is WatermarkType.full_snapshot
     if table.inherits:
@@ -166,9 +169,12 @@ def _key(config: TableConfig, table: SourceTable) -> Iterable[str]:
         if not full and not config.append_only:
             primary = next((index for index in table.indexes if index.primary), None)
             why = f"its primary key cannot serve: {_faults(primary, table)[0]}" if primary else "it has no primary key"
+            if table.kind not in "rp":
+                why = f"{_KINDS.get(table.kind, 'it')} has no primary key"
+            appended = ", or xmin with append_only: true where rows are only ever inserted" if table.is_heap else ""
             yield (
                 f"found no merge key, {why}; watermark_type {config.watermark_type.value} needs one: {_offer(table)}, "
-                "or use full_snapshot, or xmin with append_only: true where rows are only ever inserted"
+                f"or use full_snapshot{appended}"
             )
     elif table.kind in "rp" and all(table.column(name) for name in key):
         backing = [index for index in table.indexes if index.unique and set(index.columns) == set(key)]
@@ -195,6 +201,8 @@ def _faults(index: Index, table: SourceTable) -> list[str]:
 def _offer(table: SourceTable) -> str:
     if columns := possible_key(table):
         return f"primary_key: [{', '.join(columns)}] would do"
+    if table.kind not in "rp":
+        return "name columns under primary_key that are never NULL and tell all rows apart"
     return "it needs a unique index that is neither partial nor deferrable, on columns that are NOT NULL"
 
 

@@ -14,6 +14,7 @@ What this cannot see: a row that somebody edited in the target without touching 
 from __future__ import annotations
 
 import dataclasses
+import shlex
 
 from psycopg2 import sql
 
@@ -72,7 +73,7 @@ class Reconciliation:
         """A restart of the server is no reason to stop a table whose deletes nobody looked for so far."""
         self.warnings = (
             f"{ghosts:,} rows of the target are not in the source, more than delete_guard allows, and were left; to"
-            " remove them run aurora-sync reconcile with --allow-deletes",
+            f" remove them run `aurora-sync reconcile --allow-deletes {shlex.quote(self._config.qualified_name)}`",
         )
         seen = tuple(change for change in self.manifest.certificate.changes if change != "deletes")
         certificate = dataclasses.replace(self.manifest.certificate, changes=seen)

@@ -6,6 +6,7 @@ after it the run sequence has moved, and the same manifest applied again finds i
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -435,15 +436,22 @@ def _guard_deletes(config: TableConfig, layout: Layout, manifest: Manifest, remo
         raise GuardError(
             f"the source is empty and would empty {layout.target}, which has {present} rows",
             where=manifest.table,
-            hint="rolled back; if the source is empty on purpose, run once with deletes allowed",
+            hint=f"rolled back; if the source is empty on purpose, {_allowing(manifest)}",
         )
     if removed > allowed:
         raise GuardError(
             f"{removed} of the {present} rows of {layout.target} would be removed, {allowed} are allowed",
             where=manifest.table,
-            hint="rolled back; if they were deleted on purpose, run once with deletes allowed,"
-            " or raise delete_guard in tables.yaml",
+            hint=f"rolled back; if they were deleted on purpose, {_allowing(manifest)}, or raise delete_guard"
+            " (max_rows, max_share) in tables.yaml",
         )
+
+
+def _allowing(manifest: Manifest) -> str:
+    """How a person lets one run delete as much as it finds."""
+    command = "reconcile" if manifest.repaired else "sync"
+    table = shlex.quote(manifest.table)
+    return f"run `aurora-sync {command} --allow-deletes {table}` once (in Dagster: allow_deletes in the launchpad)"
 
 
 def _what_became_of_it(

@@ -203,6 +203,17 @@ def test_a_table_without_a_key_needs_full_snapshot_or_append_only(watermark: dic
     assert "or use full_snapshot, or xmin with append_only: true" in found
 
 
+@pytest.mark.parametrize("watermark", [{"watermark_type": "integer", "watermark_col": "id"}, {}])
+@pytest.mark.parametrize("kind", ["v", "m", "f"])
+def test_what_is_no_table_is_told_of_no_append_only_and_of_no_index(watermark: dict[str, Any], kind: str) -> None:
+    """Only rows with an xmin can be appended, and a view has no index."""
+    found = " ".join(problems(replace(table(key=None, kind=kind), member_kinds=(kind,)), **watermark))
+    assert "name columns under primary_key that are never NULL" in found
+    assert "or use full_snapshot" in found
+    assert "append_only" not in found
+    assert "unique index" not in found
+
+
 @pytest.mark.parametrize(
     ("source", "keys"), [(table(), {}), (table(key=None, indexes=(index("id"),)), {"primary_key": "id"})]
 )

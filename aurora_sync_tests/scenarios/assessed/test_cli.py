@@ -29,6 +29,9 @@ def test_it_writes_a_valid_file_once_and_then_tells_the_difference(
     assert main(["assess", "--write", str(path), "--html", str(tmp_path / "page.html")]) == 0
     out = capsys.readouterr().out
     assert "new.yaml was written: 43 of 46 tables" in out
+    left_out = [line for line in out.splitlines() if line.startswith("left out: ")]
+    assert len(left_out) == 3
+    assert "left out: public.secret: this role may not SELECT from it; needed: SELECT on the whole table" in out
     assert len(load(path).tables) == 43
     page = (tmp_path / "page.html").read_text()
     assert page.count("<details>") == 46

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import psycopg2
 import pytest
 
 from aurora_sync.embedded.stack import Stack
+from aurora_sync.errors import SourceError
 from aurora_sync.source import connection
 from aurora_sync_tests.fixtures.source_database import fresh_database
 from aurora_sync_tests.scenarios.world import World, config
@@ -72,3 +74,34 @@ def test_default_of_an_added_column_is_misread_where_the_encoding_is_set_afterwa
     latin1.sync(table)
     with pytest.raises(AssertionError, match="stale"):
         latin1.assert_equal(table)
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "WIN1252"])
+@pytest.mark.parametrize("kind", ["table", "partitioned", "view"])
+def test_bytes_that_are_no_text_are_named_by_column_and_row(
+    stack: Stack, stage_url: str, warehouse_path: Path, store_environment: dict[str, str], encoding: str, kind: str
+) -> None:
+    bad = "convert_from('\\xff', 'SQL_ASCII')" if encoding == "SQL_ASCII" else "convert_from('\\x81', 'WIN1252')"
+    with fresh_database(stack.superuser_dsn(), encoding=encoding) as dsn:
+        world = World(dsn, stage_url, warehouse_path)
+        parts = " PARTITION BY RANGE (id)" if kind == "partitioned" else ""
+        world.execute(f"CREATE TABLE t (id int PRIMARY KEY, a text, b text){parts}")
+        if parts:
+            world.execute(*(f"CREATE TABLE t{n} PARTITION OF t FOR VALUES FROM ({n}) TO ({n + 500})" for n in (0, 500)))
+        world.execute(
+            "INSERT INTO t SELECT n, repeat('x', 100), repeat('y', 100) FROM generate_series(0, 999) n",
+            f"UPDATE t SET b = {bad} WHERE id = 777",
+            "CREATE VIEW v AS TABLE t",
+        )
+        table = config("v", "full_snapshot") if kind == "view" else config("t")
+        with pytest.raises(SourceError, match=r"column b holds bytes that are no text") as raised:
+            world.sync(table)
+        if kind == "view":
+            assert "mend the value in the tables behind it, or exclude the column" in raised.value.hint
+            return
+        found = re.search(r"in the row at ctid \(\d+,\d+\): .*SQLSTATE 22", raised.value.what)
+        statement = re.search(r"mend the row \((SELECT .*)\), or", raised.value.hint)
+        assert found
+        assert statement
+        assert (777,) in world.execute(statement[1])
+        assert world.sync(config("t", columns={"exclude": ["b"]})).inserted == 1000

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
@@ -19,12 +21,13 @@ from aurora_sync.embedded.stack import Stack
 from aurora_sync.errors import ConfigError, SourceError
 from aurora_sync.increment import Action
 from aurora_sync.source import connection
+from aurora_sync.source.reading import Reading
 from aurora_sync.strategies import horizon, identity
 from aurora_sync.validation import preflight
 from aurora_sync_tests.fixtures.private_server import PrivateServer
 from aurora_sync_tests.scenarios.identity_token import twins as guards
 from aurora_sync_tests.scenarios.identity_token.twins import PARTITIONED, TABLE, Twins, each_strategy
-from aurora_sync_tests.scenarios.world import World
+from aurora_sync_tests.scenarios.world import World, config
 
 LONG_TRANSACTION = ("long transaction", Action.GO_ON)
 
@@ -199,3 +202,45 @@ def test_reader_that_lags_behind_the_watermark_is_refused_until_it_has_caught_up
     replayed(mortal_server, standby)
     reader.sync(twins.config("guarded"))
     assert twins.difference("guarded") == ""
+
+
+@pytest.mark.parametrize("reading", [True, False], ids=["reading", "idle in transaction"])
+def test_read_that_a_standby_cancels_is_told_what_makes_the_standby_wait(
+    mortal_server: PrivateServer,
+    standby: PrivateServer,
+    stage_url: str,
+    tmp_path: Path,
+    store_environment: object,
+    monkeypatch: pytest.MonkeyPatch,
+    reading: bool,
+) -> None:
+    """The writer removes rows that the open snapshot of a run still sees, and the standby waits for nobody."""
+    mortal_server.execute("CREATE VIEW slow AS SELECT id, pg_sleep(600)::text AS v FROM t")
+    standby.execute("ALTER SYSTEM SET max_standby_streaming_delay = 0", "SELECT pg_reload_conf()")
+    replayed(mortal_server, standby)
+    reader = World(standby.dsn(), stage_url, tmp_path / "warehouse.duckdb")
+    copy = Reading.copy
+
+    def remove_rows() -> None:
+        sleeping = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        while reading and standby.execute(sleeping) == [(False,)]:
+            time.sleep(0.02)
+        mortal_server.execute("DELETE FROM t", "VACUUM t", "INSERT INTO t (v) VALUES ('new')")
+        replayed(mortal_server, standby)
+
+    def copy_late(own: Reading, *arguments: Any, **options: Any) -> int:
+        remover.start()
+        if not reading:
+            remover.join()
+        return copy(own, *arguments, **options)
+
+    remover = threading.Thread(target=remove_rows)
+    monkeypatch.setattr(Reading, "copy", copy_late)
+    with pytest.raises(SourceError) as raised:
+        reader.sync(config("slow", watermark_type="full_snapshot"))
+    remover.join()
+    assert ("conflict with recovery" in raised.value.what) is reading
+    for words in ("hot_standby_feedback = on", "max_standby_streaming_delay", "let AURORA_DSN name the writer"):
+        assert words in raised.value.hint
+    assert ("run again" in raised.value.hint) is not reading
+    assert raised.value.kind.retry
