@@ -168,10 +168,11 @@ class Streamed(Member):
         key = ", ".join(f"{name} {shown(named[name])}" for name in self.plan.key)
         found = ", ".join(name for name, value in named.items() if not is_utf8(value))
         return SourceError(
-            f"column {found} of the row with {key} has bytes that are not UTF-8",
+            f"a value of column {found} has bytes that are not UTF-8",
             where=self.config.qualified_name,
-            hint="correct the value and run again; where the log still has it, as an older change of the history or of"
-            " a key, `aurora-sync sync --full` goes on behind it",
+            hint="correct the value and run again (show_values: true in tables.yaml shows the key of its row); where"
+            " the log still has it, as an older change of the history or of a key, `aurora-sync sync --full` goes on",
+            values=key,
         )
 
     def close(self, places: Places, attempts: ExitStack) -> None:

@@ -11,10 +11,9 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
-from aurora_sync.errors import SourceError
 from aurora_sync.increment import Column
 from aurora_sync.relation import SourceTable
-from aurora_sync.source import bad_bytes, long_values
+from aurora_sync.source import long_values
 from aurora_sync.source.arrays import AS_IN_JSON, FLOATS
 from aurora_sync.source.connection import translate
 
@@ -77,7 +76,7 @@ def copy_out(
 ) -> int:
     """Write the rows that ``where`` selects to the sink, in the caller's open transaction. Returns how many."""
     statement = select_statement(table, columns, where)
-    return copy_rows(connection, table, statement, sink, progress=progress, columns=columns)
+    return copy_rows(connection, table, statement, sink, progress=progress)
 
 
 def copy_rows(
@@ -87,9 +86,8 @@ def copy_rows(
     sink: Sink,
     *,
     progress: Callable[[Progress], None] | None = None,
-    columns: Sequence[Column] = (),
 ) -> int:
-    """The same of what a SELECT gives, whatever it reads. ``columns`` are those that it reads of the table.
+    """The same of what a SELECT gives, whatever it reads.
 
     The format is PostgreSQL's CSV: NULL is an empty field without quotes, the empty string is ``""``, and
     values have the text that the session's settings give them. Raises SourceError when the server fails;
@@ -100,31 +98,12 @@ def copy_rows(
         try:
             cursor.copy_expert(sql.SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(statement), _File(write))
         except psycopg2.Error as error:
-            raise _located(error, connection, table, columns) from None
+            raise translate(error, where=table.qualified_name) from None
         except BaseException:
             # The server still sends: a ROLLBACK would first read the rest of the table.
             connection.cancel()
             raise
         return cursor.rowcount
-
-
-def _located(
-    error: psycopg2.Error, connection: Connection, table: SourceTable, columns: Sequence[Column]
-) -> SourceError:
-    """The SourceError; of bytes that are no text with their place, which the server does not name."""
-    translated = translate(error, where=table.qualified_name)
-    place = bad_bytes.locate(connection, table, columns) if error.pgcode in bad_bytes.CODES else None
-    if place is None:
-        return translated
-    row = f", in the row at ctid {place.ctid}" if place.ctid else ""
-    mend = f"mend the row ({place.find})" if place.find else "mend the value in the tables behind it"
-    return SourceError(
-        f"column {place.column} holds bytes that are no text{row}: {translated.what}",
-        where=table.qualified_name,
-        hint=f"{mend}, or exclude the column under columns: in tables.yaml",
-        kind=translated.kind,
-        values=translated.values,
-    )
 
 
 def count_rows(connection: Connection, table: SourceTable, where: sql.Composable | None) -> int:

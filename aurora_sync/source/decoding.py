@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import psycopg2
@@ -70,7 +71,7 @@ def said(error: psycopg2.Error) -> str:
 
 def of_read(error: BaseException) -> psycopg2.Error | None:
     """The server's refusal to send a value, where that is what failed a read."""
-    cause = error.__cause__ if isinstance(error, SourceError) else error
+    cause = error.__context__ if isinstance(error, SourceError) else error
     return cause if isinstance(cause, UNDECODABLE) else None
 
 
@@ -78,29 +79,42 @@ def located(connection: Connection, table: SourceTable, error: psycopg2.Error) -
     """``error`` with the column and the row that has the bytes it names, where a scan finds them: the scan ends where
     the read did."""
     found = re.findall(r"0x([0-9a-fA-F]{2})", said(error))
-    what = "a value"
+    place = _Place()
     try:
-        if found and (place := _find(connection, table, bytes.fromhex("".join(found)))):
-            what = place
+        if found:
+            place = _find(connection, table, bytes.fromhex("".join(found))) or place
     except psycopg2.Error:
         pass  # a view that fails, a time limit: the table is named in any case
     name = sql.Identifier(table.schema, table.name).as_string(connection)
-    hint = "correct the value, or leave its column out under columns: exclude in tables.yaml"
+    what = f"a value of column {place.column}" if place.column else "a value"
+    hint = f"the row: {place.statement}; " if place.statement else ""
+    hint += "correct the value, or leave its column out under columns: exclude in tables.yaml"
     if isinstance(error, errors.CharacterNotInRepertoire):
         hint += f"; a text in LATIN1: UPDATE {name} SET v = {FROM_LATIN1} WHERE ..."  # noqa: S608 - shown, not run
-    return SourceError(f"{what} cannot be sent as UTF-8: {said(error)}", where=table.qualified_name, hint=hint)
+    text = f"{what} cannot be sent as UTF-8: {said(error)}"
+    return SourceError(text, where=table.qualified_name, hint=hint, values=place.key)
 
 
-def _find(connection: Connection, table: SourceTable, part: bytes) -> str:
-    """``column v of the row with id 7``; empty where no value is found."""
+@dataclass(frozen=True)
+class _Place:
+    """Where a value is. ``statement`` shows its row, ``key`` has the values of the primary key."""
+
+    column: str = ""
+    statement: str = ""
+    key: str = ""
+
+
+def _find(connection: Connection, table: SourceTable, part: bytes) -> _Place | None:
     key = table.primary_key
     texts = [sql.SQL("convert_to({}::text, getdatabaseencoding())").format(sql.Identifier(c)) for c in key]
     candidates = sql.SQL(", ").join(map(_raw, table.columns))
     statement = sql.SQL(
-        "SELECT c.name, c.value, ARRAY[{key}]::bytea[] FROM {table} t, LATERAL (VALUES {values}) c(name, value)"
+        "SELECT c.name, c.value, ARRAY[{key}]::bytea[], {place}"
+        " FROM {table} t, LATERAL (VALUES {values}) c(name, value)"
         " WHERE position({part} IN c.value) > 0 LIMIT {limit}"
     ).format(
         key=sql.SQL(", ").join(texts),
+        place=sql.SQL("t.tableoid::regclass::text, t.ctid::text" if table.is_heap else "'', ''"),
         table=sql.Identifier(table.schema, table.name),
         values=candidates,
         part=sql.Literal(part),
@@ -108,15 +122,15 @@ def _find(connection: Connection, table: SourceTable, part: bytes) -> str:
     )
     with connection.cursor() as cursor:
         cursor.execute(statement)
-        for column, value, row in cursor.fetchall():
+        for column, value, row, relation, ctid in cursor.fetchall():
             try:
                 cursor.execute("SELECT convert_from(%s, getdatabaseencoding())", (value,))
             except UNDECODABLE:
-                if not key:
-                    return f"column {column}"
-                names = f"{', '.join(key)} {', '.join(shown(bytes(part)) for part in row)}"
-                return f"column {column} of the row with {names[:_SHOWN_KEY]}"
-    return ""
+                names = sql.SQL(", ").join(map(sql.Identifier, key)) if key else sql.SQL("ctid")
+                query = sql.SQL("SELECT {} FROM {} WHERE ctid = {}").format(names, sql.SQL(relation), sql.Literal(ctid))
+                values = f"{', '.join(key)} {', '.join(shown(bytes(part)) for part in row)}" if key else ""
+                return _Place(column, query.as_string(connection) if ctid else "", values[:_SHOWN_KEY])
+    return None
 
 
 def _raw(column: Column) -> sql.Composable:

@@ -309,7 +309,7 @@ class Reading:
             statement = changes_statement(self.table, outbox, columns)
         else:
             statement = select_statement(self.table, columns, where)
-        return copy_rows(self._connection, self.table, statement, sink, progress=progress, columns=columns)
+        return copy_rows(self._connection, self.table, statement, sink, progress=progress)
 
     def held_by_older_rows(self, added: Sequence[Column], members: Mapping[str, int]) -> list[Column]:
         """What rows older than these columns hold, as ``missing`` of each; without the columns of which partitions,

@@ -76,10 +76,11 @@ def test_one_value_fails_its_table_by_column_and_key_until_it_is_corrected(sql_a
     sql_ascii.assert_equal(table)
     before = sql_ascii.target_rows(table)
     raw(sql_ascii, b"INSERT INTO t (v) VALUES ('No\xebl'), ('Zo\xc3\xab')")
-    with pytest.raises(
-        SourceError, match=r"^public\.t: column v of the row with id 3 cannot be sent as UTF-8"
-    ) as error:
+    with pytest.raises(SourceError, match=r"^public\.t: a value of column v cannot be sent as UTF-8") as error:
         sql_ascii.sync(table)
+    assert error.value.values == "id 3"
+    statement = error.value.hint.partition("the row: ")[2].partition(";")[0]
+    assert sql_ascii.execute(statement) == [(3,)]
     assert FROM_LATIN1 in error.value.hint
     assert sql_ascii.target_rows(table) == before
     sql_ascii.execute(f"UPDATE t SET v = {FROM_LATIN1} WHERE id = 3")
@@ -95,7 +96,7 @@ def test_a_value_that_no_run_has_read_fails_reconcile_and_verify_by_its_name(sql
     sql_ascii.sync(table)
     raw(sql_ascii, b"UPDATE t SET v = 'No\xebl' WHERE id = 1")
     for option in ("reconcile", "verify"):
-        with pytest.raises(SourceError, match=r"^public\.t: column v of the row with id 1 "):
+        with pytest.raises(SourceError, match=r"^public\.t: a value of column v "):
             sql_ascii.sync(table, **{option: True})
 
 
@@ -122,10 +123,9 @@ def test_one_value_in_a_stream_holds_up_its_table_alone(sql_ascii: World, slot_n
     column = "tags" if b"tags" in bad else "v"
     for _ in range(2):  # the slot keeps what the table lacks
         receipts: list[Receipt] = []
-        with pytest.raises(
-            SourceError, match=rf"^public\.t: column {column} of the row with id 3 has bytes that are not"
-        ):
+        with pytest.raises(SourceError, match=rf"^public\.t: a value of column {column} has bytes that") as error:
             stream.run(tables, sql_ascii.places, receipts.append)
+        assert error.value.values == "id 3"
         assert [receipt.table for receipt in receipts] == ["public.other"]
         sql_ascii.assert_equal(tables[1])
     sql_ascii.execute("UPDATE t SET v = 'Noël', tags = '{Noël}' WHERE id = 3")
@@ -265,6 +265,6 @@ def test_characters_that_utf8_lacks_are_named_as_well(
             b"INSERT INTO \"%b\" VALUES (2, '%b')" % (good.encode("euc_jp" if encoding == "EUC_JP" else "cp1251"), bad),
             encoding=encoding,
         )
-        with pytest.raises(SourceError, match=f"column {good} of the row with id 2 cannot be sent as UTF-8"):
+        with pytest.raises(SourceError, match=f"a value of column {good} cannot be sent as UTF-8"):
             world.sync(table)
         assert len(world.places.source.existing()) == 2
