@@ -50,7 +50,8 @@ def run(
     environment: Mapping[str, str] | None = None,
     account: Account | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run to the end, as ``account``, out of reach of the terminal and of the caller's PG* and AWS_*."""
+    """Run to the end, as ``account``, out of reach of the terminal and of the caller's PG* and AWS_*. What it, and what
+    it starts, writes is its owner's only."""
     return subprocess.run(
         command,
         cwd=directory,
@@ -63,6 +64,7 @@ def run(
         user=account.uid if account else None,
         group=account.gid if account else None,
         extra_groups=[] if account else None,
+        umask=0o077,
         start_new_session=True,
     )
 

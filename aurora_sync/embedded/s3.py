@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import importlib.metadata
+import ipaddress
 import json
 import time
 from dataclasses import dataclass
@@ -13,6 +15,11 @@ import boto3
 import psutil  # type: ignore[import-untyped]
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from aurora_sync.embedded.process import find, is_alive, launch, tail
 from aurora_sync.errors import Kind, StageError
@@ -23,6 +30,10 @@ PORTS = ("s3", "master", "volume", "filer", "admin")
 GRPC_OFFSET = 10000
 # Without limits the server grows to 1.5 GB resident; with these to 155 MB, at half the speed.
 MEMORY_LIMITS = {"GOMEMLIMIT": "300MiB", "GOGC": "50"}
+# Only S3 itself asks for credentials. Whoever reached the other ports could read, write and delete every object there:
+# they accept, over HTTP and gRPC, the certificate that is in the server's own folder, and no other.
+_HTTP = ("master", "volume", "filer", "admin", "client")
+_GRPC = (*_HTTP, "s3", "worker")
 READY_SECONDS = 60
 # The server lists buckets before it finds the data of objects: only reading one of an earlier run shows
 # that it does. The size rules out that the object is kept with its name instead of among the data.
@@ -53,7 +64,7 @@ class S3Server:
         if self.process():
             return
         self.home.mkdir(mode=0o700, exist_ok=True)
-        self.data.mkdir(exist_ok=True)
+        self.data.mkdir(mode=0o700, exist_ok=True)
         identity = {
             "name": "aurora-sync",
             "credentials": [{"accessKey": self.access_key, "secretKey": self.secret_key}],
@@ -62,8 +73,11 @@ class S3Server:
         for old in self.home.glob("weed.*"):
             old.unlink()  # a start adds log files of its own and removes none
         credentials = self.home / "credentials.json"
-        credentials.touch(mode=0o600)
-        credentials.write_text(json.dumps({"identities": [identity]}), encoding="utf-8")
+        _write_secret(credentials, json.dumps({"identities": [identity]}).encode())
+        certificate, key = _certificate()
+        _write_secret(self.home / "certificate.pem", certificate)
+        _write_secret(self.home / "key.pem", key)
+        _write_secret(self.home / "security.toml", _security().encode())  # read from the current folder
         command = [str(_wheel_program()), f"-logdir={self.home}", "mini"]
         command += [f"-dir={self.data}", f"-s3.config={credentials}"]
         command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.preStopSeconds=0"]
@@ -108,6 +122,38 @@ def remove_sockets(base_port: int) -> None:
     for offset in range(len(PORTS)):
         for socket in Path("/tmp").glob(f"seaweedfs-*-grpc-{base_port + GRPC_OFFSET + offset}.sock"):
             socket.unlink(missing_ok=True)
+
+
+def _write_secret(path: Path, content: bytes) -> None:
+    path.touch(mode=0o600)
+    path.write_bytes(content)
+
+
+def _certificate() -> tuple[bytes, bytes]:
+    """Make a certificate that signs itself, for both ends of a connection, and its private key, as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "aurora-sync")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        # A day back, for a clock that is set back; it is made anew at each start, and a server may run for years.
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=36500))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return certificate.public_bytes(Encoding.PEM), private
+
+
+def _security() -> str:
+    """Return the server's security.toml: every part shows the certificate, and accepts no other (mutual TLS)."""
+    pair = 'cert = "certificate.pem"\nkey = "key.pem"\n'
+    trusted = 'ca = "certificate.pem"\n'
+    sections = [f"[grpc]\n{trusted}"]
+    sections += [f"[grpc.{part}]\n{pair}" for part in _GRPC]
+    sections += [f"[https.{part}]\n{pair}{trusted}" + ("enabled = true\n" * (part == "client")) for part in _HTTP]
+    return "\n".join(sections)
 
 
 def _wheel_program() -> Path:

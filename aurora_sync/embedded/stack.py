@@ -6,6 +6,8 @@
     <directory>/postgres/, s3/    data and log of each server (postgres/ elsewhere: see Stack.start)
     <directory>/warehouse.duckdb  the warehouse
     <directory>/lock, in-use      flock: one starter or stopper at a time; held shared by every user
+
+All files are readable by their owner only: this user, or the account that PostgreSQL runs as.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ DATABASE = "legacy"
 ROLE = "aurora_sync"
 POSTGRES_OFFSET = len(s3.PORTS)
 OFFSETS = [POSTGRES_OFFSET] + [offset + more for offset in range(len(s3.PORTS)) for more in (0, s3.GRPC_OFFSET)]
+# For the data of a PostgreSQL that runs as another user, who cannot enter the stack's directory. Survives a reboot.
+ELSEWHERE = Path("/var/tmp")
 # A fast shutdown of PostgreSQL writes a checkpoint first; SeaweedFS takes about two seconds.
 STOP_SECONDS = 60
 
@@ -70,13 +74,14 @@ class Stack:
         self._state: State | None = None
         self._in_use: IO[bytes] | None = None
         self._previous_handler: Any = None
+        self._previous_umask: int | None = None
 
     def start(self) -> None:
         """Both servers run, with role, database and bucket, when it returns. Idempotent.
 
         Servers of this stack that still run are used as they are; those that died are started again on
-        their data. As root PostgreSQL runs as ``nobody``, and where that user cannot enter ``directory``
-        its files lie in a folder below /var/tmp that the state file names.
+        their data. As root PostgreSQL runs as ``nobody``, who cannot enter ``directory``: its files lie in a
+        folder below /var/tmp that the state file names.
         """
         try:
             with self._alone():
@@ -142,6 +147,8 @@ class Stack:
         main = threading.current_thread() is threading.main_thread()
         if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             self._previous_handler = signal.signal(signal.SIGTERM, _exit_on_signal)
+        # DuckDB makes and removes files beside the warehouse while this program uses it.
+        self._previous_umask = os.umask(0o077)
         self.start()
         return self
 
@@ -149,6 +156,9 @@ class Stack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        if self._previous_umask is not None:
+            os.umask(self._previous_umask)
+            self._previous_umask = None
         if self._previous_handler is not None:
             signal.signal(signal.SIGTERM, self._previous_handler)
             self._previous_handler = None
@@ -158,8 +168,7 @@ class Stack:
         """Under the lock of the directory, made where it is missing. What follows here runs under it."""
         path = self.directory / "lock"
         while True:
-            # As root: nobody must be able to pass through to its files.
-            self.directory.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with path.open("wb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 # Removed while we waited: the lock that counts is the new file's.
@@ -176,6 +185,8 @@ class Stack:
             secret_key=secrets.token_urlsafe(30),
         )
         self._choose_place(state)
+        if self.warehouse.exists():
+            self.warehouse.chmod(0o600)  # older releases made it with the umask of the program
         server, objects = self._postgres(state), self._objects(state)
         none_runs = server.process() is None and objects.process() is None
         if none_runs and not all(is_free(state.base_port + offset) for offset in OFFSETS):
@@ -189,12 +200,15 @@ class Stack:
         objects.make_bucket(BUCKET, state.base_port)
 
     def _choose_place(self, state: State) -> None:
+        """Choose where PostgreSQL's files lie. Older releases had them in the directory as root, too: there they stay,
+        and the directory may be passed through, as it was."""
         account = Account.for_postgres()
-        if account is None or account.reaches(self.directory) or (self.directory / "postgres").exists():
+        if account is None or (self.directory / "postgres").exists():
             return
         if state.elsewhere is None or not Path(state.elsewhere).exists():
-            state.elsewhere = tempfile.mkdtemp(prefix="aurora_sync-", dir="/var/tmp")
-            Path(state.elsewhere).chmod(0o711)
+            state.elsewhere = tempfile.mkdtemp(prefix="aurora_sync-", dir=ELSEWHERE)
+            account.own(Path(state.elsewhere))
+        self.directory.chmod(0o700)
 
     def _postgres(self, state: State) -> PostgresServer:
         return PostgresServer(Path(state.elsewhere or self.directory) / "postgres", self._given_programs)

