@@ -184,6 +184,7 @@ class OutboxFence:
 
     snapshot: str
     emptied: str | None  # what this snapshot saw may have been taken out; None: nobody knows what was
+    forged: bool = False  # the snapshot sees an entry that its triggers cannot have written
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,9 @@ def test_owner_makes_what_the_reader_may_use(
 ) -> None:
     tables.write_text(OUTBOX)
     reader, _ = roles
-    assert f'GRANT SELECT, INSERT, UPDATE, DELETE ON "aurora_sync"."public.t" TO "{reader}";' in said(capsys, 1, "plan")
+    ours = '"aurora_sync_emptied"'
+    granted = f'GRANT SELECT, DELETE, INSERT ({ours}), UPDATE ({ours}) ON "aurora_sync"."public.t" TO "{reader}";'
+    assert granted in said(capsys, 1, "plan")
     said(capsys, 0, "apply")
     said(capsys, 0, "plan")
     text = said(capsys, 0, "verify")
@@ -157,6 +159,14 @@ def test_owner_makes_what_the_reader_may_use(
     assert "this role may not read and empty its outbox: `aurora-sync triggers plan`" in capsys.readouterr().err
     said(capsys, 0, "apply")
     assert main(["sync"]) == 0
+    execute(dsn, f'GRANT INSERT, UPDATE ON aurora_sync."public.t" TO {reader}')  # as older releases did
+    assert main(["sync"]) == 0
+    assert granted in said(capsys, 1, "plan")
+    said(capsys, 0, "apply")
+    said(capsys, 0, "plan")
+    for forged in ("INSERT INTO {} (id) VALUES ('7')", "UPDATE {} SET id = '7'"):
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            execute(make_dsn(dsn, user=reader, password="x"), forged.format('aurora_sync."public.t"'))
     monkeypatch.delenv("AURORA_OWNER_DSN")
     found = error(capsys, 1, "remove", "t")
     assert "must be owner of relation t" in found

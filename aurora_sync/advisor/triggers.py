@@ -88,7 +88,7 @@ class _There:
     watches: dict[str, str]  # triggers of the outbox itself, with their pg_trigger.tgenabled
     role: str
     stranger: str  # another role that owns the schema or the outbox, and is no superuser
-    granted: bool  # the role that reads may use the outbox
+    granted: bool  # the role that reads may use the outbox, and was not given more than it needs
 
 
 def plan(
@@ -318,9 +318,13 @@ def _outbox(table: SourceTable, there: _There, reader: str, key: tuple[str, ...]
         yield _watch(outbox, function, there)
     if reader not in ("", there.role) and not there.granted:
         role = sql.Identifier(reader)
+        # Not the keys: who reads the outbox could make the sync read and delete other rows than were written.
         grants = (
             sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, role),
-            sql.SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON {} TO {}").format(outbox, role),
+            sql.SQL("REVOKE ALL ON {} FROM {}").format(outbox, role),
+            sql.SQL("GRANT SELECT, DELETE, INSERT ({0}), UPDATE ({0}) ON {1} TO {2}").format(
+                sql.Identifier(EMPTIED), outbox, role
+            ),
         )
         revoke = (sql.SQL("REVOKE ALL ON {} FROM {}").format(outbox, role),)
         yield Step(f"let role {reader} read and empty it", grants, _CATALOGUE_ONLY, revoke)
@@ -385,10 +389,8 @@ def _outbox_body(name: str, key: Sequence[str]) -> str:
     outbox_name = f"{_quoted(SCHEMA)}.{_quoted(name)}"
     columns = ", ".join(map(_quoted, [XID, *key]))
     into = f"INSERT INTO {outbox_name} ({columns})"
-    remembered = (
-        f"(SELECT {_quoted(EMPTIED)} FROM {outbox_name}"
-        f" WHERE {_quoted(EMPTIED)} IS NOT NULL AND {_quoted(XID)} IS NULL LIMIT 1)"
-    )
+    memory = f"{_quoted(EMPTIED)} IS NOT NULL AND {_quoted(XID)} IS NULL"
+    remembered = f"(SELECT {_quoted(EMPTIED)} FROM {outbox_name} WHERE {memory} LIMIT 1)"
     lost = f"{_quoted(EMPTIED)} IS NULL AND pg_visible_in_snapshot({_quoted(XID)}, {remembered}) IS NOT TRUE"
     tampered = (
         f"INSERT INTO {outbox_name} ({_quoted(XID)}, {_quoted(EMPTIED)}) VALUES (pg_current_xact_id(), '{TAMPERED}')"
@@ -401,7 +403,7 @@ BEGIN
     IF TG_LEVEL = 'STATEMENT' THEN
         IF TG_OP = 'TRUNCATE' THEN
             INSERT INTO {outbox_name} ({_quoted(XID)}) VALUES (pg_current_xact_id());
-        ELSIF EXISTS (SELECT FROM gone WHERE TG_OP = 'UPDATE' OR {lost}) THEN
+        ELSIF EXISTS (SELECT FROM gone WHERE TG_OP = 'UPDATE' AND NOT ({memory}) OR {lost}) THEN
             {tampered};
         END IF;
         RETURN NULL;
@@ -540,8 +542,11 @@ SELECT n.oid IS NOT NULL, coalesce(obj_description(n.oid, 'pg_namespace') = %(ma
        coalesce((SELECT rolname FROM pg_roles WHERE oid IN (n.nspowner, o.relowner) AND NOT rolsuper
                     AND rolname <> current_user LIMIT 1), ''),
        coalesce(o.oid IS NOT NULL AND r.oid IS NOT NULL AND has_schema_privilege(r.oid, n.oid, 'USAGE')
-                AND has_table_privilege(r.oid, o.oid, 'SELECT') AND has_table_privilege(r.oid, o.oid, 'INSERT')
-                AND has_table_privilege(r.oid, o.oid, 'UPDATE') AND has_table_privilege(r.oid, o.oid, 'DELETE'), false)
+                AND has_table_privilege(r.oid, o.oid, 'SELECT') AND has_table_privilege(r.oid, o.oid, 'DELETE')
+                AND has_any_column_privilege(r.oid, o.oid, 'INSERT')
+                AND has_any_column_privilege(r.oid, o.oid, 'UPDATE')
+                AND NOT EXISTS (SELECT FROM aclexplode(o.relacl) a
+                                 WHERE a.grantee = r.oid AND a.privilege_type IN ('INSERT', 'UPDATE')), false)
   FROM (SELECT) one LEFT JOIN pg_namespace n ON n.nspname = %(schema)s
   LEFT JOIN pg_class o ON o.relnamespace = n.oid AND o.relname = %(outbox)s AND o.relkind = 'r'
   LEFT JOIN pg_roles r ON r.rolname = %(reader)s

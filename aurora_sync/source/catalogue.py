@@ -175,8 +175,9 @@ SELECT t.root, min(f.relname::text),
        bool_and(coalesce(f.always, false)) AND count(DISTINCT f.outbox) = 1,
        bool_and(CASE WHEN f.oid IS NULL THEN true
                      ELSE has_schema_privilege(f.schema, 'USAGE') AND has_table_privilege(f.outbox, 'SELECT')
-                          AND has_table_privilege(f.outbox, 'INSERT') AND has_table_privilege(f.outbox, 'UPDATE')
-                          AND has_table_privilege(f.outbox, 'DELETE') END),
+                          AND has_table_privilege(f.outbox, 'DELETE')
+                          AND has_any_column_privilege(f.outbox, 'INSERT')
+                          AND has_any_column_privilege(f.outbox, 'UPDATE') END),
        bool_and(coalesce(f.has_settings, false)),
        md5(string_agg(concat_ws(':', f.oid, f.xmin, f.function, f.function_xmin, f.outbox, f.relfilenode, f.version),
                       ',' ORDER BY f.oid)),

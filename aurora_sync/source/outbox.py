@@ -21,11 +21,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Sequence
 
+import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 from aurora_sync.increment import Column
 from aurora_sync.relation import Outbox, SourceTable, Visible
+from aurora_sync.source import blockers
 from aurora_sync.source.copy_out import value
 
 XID = "aurora_sync_xid"
@@ -114,8 +116,41 @@ def emptied(connection: Connection, outbox: Outbox) -> str | None:
     return found[0][0] if len(found) == 1 and found[0][1] else None
 
 
+def is_forged(connection: Connection, table: SourceTable, outbox: Outbox) -> bool:
+    """Whether the caller's snapshot sees an entry that the triggers cannot have written: its key is not the text of a
+    value of the key's type, or its transaction is not one that this snapshot sees. In a transaction.
+
+    Such an entry could not be read, or would name another row than its text says: 07 of an integer key is the row 7,
+    which has another text, and would count as gone.
+    """
+    types = {column.name: sql.SQL(column.type_name) for column in table.columns}
+    keys = [(sql.Identifier(name), types[name]) for name in outbox.key]
+    equal = sql.SQL('concat(o.{0}::{1}) COLLATE pg_catalog."C" = o.{0}')
+    query = sql.SQL(
+        "SELECT EXISTS (SELECT FROM {outbox} o WHERE {emptied} IS NULL AND NOT coalesce("
+        "pg_visible_in_snapshot({xid}, pg_current_snapshot()) AND (({truncated}) OR ({same})), false))"
+    ).format(
+        outbox=sql.Identifier(*outbox.relation),
+        emptied=sql.Identifier(EMPTIED),
+        xid=sql.Identifier(XID),
+        truncated=sql.SQL(" AND ").join(sql.SQL("o.{} IS NULL").format(key) for key, _ in keys),
+        same=sql.SQL(" AND ").join(equal.format(key, type_) for key, type_ in keys),
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("SAVEPOINT entries")
+        try:
+            cursor.execute(query)
+            ((found,),) = cursor.fetchall()
+        except (psycopg2.DataError, psycopg2.IntegrityError, psycopg2.ProgrammingError):  # no value of its type
+            cursor.execute("ROLLBACK TO SAVEPOINT entries")
+            found = True
+        cursor.execute("RELEASE SAVEPOINT entries")
+    return bool(found)
+
+
 def acknowledge(connection: Connection, outbox: Outbox, snapshot: str) -> int:
-    """Take out what the snapshot saw, which is in the warehouse. Returns how many keys that were.
+    """Take out what the snapshot saw, which is in the warehouse, and what no trigger can have written
+    (:func:`is_forged`). Returns how many keys that were.
 
     First the outbox remembers the snapshot, unless it remembers a later one of this server: a target that has not seen
     what is about to be taken out will know. Safe to kill anywhere, and to call again.
@@ -127,30 +162,54 @@ def acknowledge(connection: Connection, outbox: Outbox, snapshot: str) -> int:
         "snapshot": sql.Literal(snapshot),  # not a parameter: a name may have a percent sign
         "batch": sql.Literal(BATCH),
     }
-    begin = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE"
+    try:
+        _remember(connection, names, snapshot)
+        return _take_out(connection, names)
+    except psycopg2.errors.LockNotAvailable as error:
+        with connection.cursor() as cursor:
+            cursor.execute("ROLLBACK")
+            cursor.execute("SELECT to_regclass(%s)::oid", (sql.Identifier(*outbox.relation).as_string(connection),))
+            ((oid,),) = cursor.fetchall()
+        held = blockers.of_relation(connection, oid, blockers.AGAINST_WRITERS)
+        held = held or blockers.of_row(connection, outbox.relation, EMPTIED)
+        raise blockers.blocked(error, f"outbox {'.'.join(outbox.relation)}", held) from error
+
+
+_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE"
+
+
+def _remember(connection: Connection, names: dict[str, sql.Composable], snapshot: str) -> None:
+    # What has a transaction was left by one that tampered: it goes with the keys that this snapshot saw.
+    remembered = sql.SQL("{emptied} IS NOT NULL AND {xid} IS NULL").format(**names)
+    names = names | {"remembered": remembered}
     with connection.cursor() as cursor:
-        cursor.execute(begin)
-        # Two at once would both find that nothing is remembered.
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('aurora_sync'), hashtext(%s))", (outbox.name,))
+        cursor.execute(_BEGIN)
+        # Of two at once, the second waits for the row, and finds what the first remembered. Only who may write to the
+        # outbox can lock a row of it. Where none is there both add one, which the next run finds and makes one of.
+        cursor.execute(sql.SQL("SELECT {emptied}::text FROM {outbox} WHERE {remembered} FOR UPDATE").format(**names))
+        found = [Visible.parse(text) for (text,) in cursor.fetchall()]
         cursor.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
         ((newest,),) = cursor.fetchall()
-        # What has a transaction was left by one that tampered: it goes with the keys that this snapshot saw.
-        remembered = sql.SQL("{emptied} IS NOT NULL AND {xid} IS NULL").format(**names)
-        cursor.execute(sql.SQL("SELECT {emptied}::text FROM {outbox} WHERE ").format(**names) + remembered)
-        found = [Visible.parse(text) for (text,) in cursor.fetchall()]
-        # One that is ahead of this server was remembered by another, of which this one is a copy.
-        is_other = len(found) != 1 or found[0].xmax > newest
-        if is_other or Visible.parse(snapshot).includes(found[0]):
-            cursor.execute(sql.SQL("DELETE FROM {outbox} WHERE ").format(**names) + remembered)
+        if len(found) != 1:
+            cursor.execute(sql.SQL("DELETE FROM {outbox} WHERE {remembered}").format(**names))
             cursor.execute(sql.SQL("INSERT INTO {outbox} ({emptied}) VALUES ({snapshot})").format(**names))
+        # One that is ahead of this server was remembered by another, of which this one is a copy.
+        elif found[0].xmax > newest or Visible.parse(snapshot).includes(found[0]):
+            cursor.execute(sql.SQL("UPDATE {outbox} SET {emptied} = {snapshot} WHERE {remembered}").format(**names))
         cursor.execute("COMMIT")
-        taken = 0
+
+
+def _take_out(connection: Connection, names: dict[str, sql.Composable]) -> int:
+    taken = 0
+    with connection.cursor() as cursor:
         while True:
-            cursor.execute(begin)
+            cursor.execute(_BEGIN)
             cursor.execute(
                 sql.SQL(
                     "DELETE FROM {outbox} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {outbox}"
-                    " WHERE pg_visible_in_snapshot({xid}, {snapshot}::pg_snapshot) LIMIT {batch}))"
+                    " WHERE (pg_visible_in_snapshot({xid}, {snapshot}::pg_snapshot)"
+                    " OR {emptied} IS NULL AND pg_visible_in_snapshot({xid}, pg_current_snapshot()) IS NOT TRUE)"
+                    " LIMIT {batch}))"
                 ).format(**names)
             )
             deleted = cursor.rowcount

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg2.errors
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
@@ -21,12 +22,12 @@ from aurora_sync.buckets import Buckets, Sums
 from aurora_sync.errors import Kind, SourceError
 from aurora_sync.increment import Adjusted, Canary, Column, Snapshot, Token
 from aurora_sync.relation import ClockOffset, Fence, Observation, Outbox, OutboxFence, SourceTable, StreamFence
-from aurora_sync.source import catalogue, long_values, sums
+from aurora_sync.source import blockers, catalogue, long_values, sums
 from aurora_sync.source.canary import read_back
 from aurora_sync.source.connection import control_data
 from aurora_sync.source.copy_out import Progress, Sink, copy_rows, count_rows, select_statement
 from aurora_sync.source.kafka import Kafka
-from aurora_sync.source.outbox import changes_statement, emptied
+from aurora_sync.source.outbox import changes_statement, emptied, is_forged
 
 # Transactions of this database that may have taken a clock value already. Walsenders and workers of other
 # databases have another datname; a session that hides its start shows up in the second number. A procedure that
@@ -246,11 +247,7 @@ class Reading:
                 # Not by set_config: a SELECT takes the snapshot.
                 cursor.execute(f"SET LOCAL {limit} TO '{max_minutes:d}min'")
             if self.table.kind in "rpv":  # the kinds that LOCK TABLE takes
-                cursor.execute(
-                    sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(
-                        sql.Identifier(self.table.schema, self.table.name)
-                    )
-                )
+                self._lock(cursor)
             asked = datetime.now(UTC)
             xmin, xmax, now, major, database_oid, started, in_recovery, counters_since = _one(cursor, _SNAPSHOT)
             offset = ClockOffset.of(asked, now, datetime.now(UTC))
@@ -264,7 +261,11 @@ class Reading:
                 )
             if fence and fence.kind == "outbox" and self.table.outbox:
                 (snapshot,) = _one(cursor, "SELECT pg_current_snapshot()::text")
-                before["outbox"] = OutboxFence(snapshot, emptied(self._connection, self.table.outbox))
+                before["outbox"] = OutboxFence(
+                    snapshot,
+                    emptied(self._connection, self.table.outbox),
+                    forged=is_forged(self._connection, self.table, self.table.outbox),
+                )
         self._assert_unchanged()
         if columns_before not in (None, _columns(names)):
             raise self._changed()
@@ -289,6 +290,15 @@ class Reading:
             offset=offset,
             **before,
         )
+
+    def _lock(self, cursor: Any) -> None:
+        """Lock the table against what is not transactional. Raises SourceError, transient, that names who holds it."""
+        name = sql.Identifier(self.table.schema, self.table.name)
+        try:
+            cursor.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(name))
+        except psycopg2.errors.LockNotAvailable as error:
+            held = blockers.of_relation(self._connection, self.table.oid, blockers.AGAINST_READERS)
+            raise blockers.blocked(error, self.table.qualified_name, held) from error
 
     def recall(self, columns: Sequence[Column], key: Sequence[str], canaries: Sequence[Canary]) -> tuple[Canary, ...]:
         """Those of the canaries that are still there, as they are now. ``columns`` are the ones they were made of."""

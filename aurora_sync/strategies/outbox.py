@@ -111,6 +111,11 @@ def _why_scan(outbox: Outbox, since: Since, at: Observation) -> str:
             "it was emptied of more than the target has: another deployment empties it too, or the source or the target"
             " was restored"
         )
+    if fence.forged:
+        return (
+            "an entry of it was not written by its triggers: who may INSERT into"
+            f" {'.'.join(outbox.relation)} beside the table's triggers? The entry is taken out after this run"
+        )
     return since.only_scan
 
 

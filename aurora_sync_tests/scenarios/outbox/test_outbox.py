@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
+import psycopg2
 import pytest
+from psycopg2.extensions import make_dsn
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import ConfigError, GuardError, Kind, SourceError
 from aurora_sync.increment import Receipt, Watermark
-from aurora_sync.relation import SourceTable
+from aurora_sync.relation import Outbox, SourceTable
+from aurora_sync.source import connection, outbox
 from aurora_sync.source.source import Source
 from aurora_sync_tests.scenarios.world import World, config
 
@@ -444,3 +450,108 @@ def test_outbox_is_emptied_without_predicate_locks_where_they_are_the_default(wo
         locks = "SELECT DISTINCT relation::regclass::text FROM pg_locks WHERE mode = 'SIReadLock'"
         assert world.execute(locks) == [("t",)]
     assert waiting(world) == 0
+
+
+@pytest.fixture
+def stranger(world: World) -> Iterator[str]:
+    """The dsn of a login without any right on the outbox."""
+    role = f"stranger_{uuid.uuid4().hex[:8]}"
+    world.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+    yield make_dsn(world.dsn, user=role, password="x", application_name="psql")
+    world.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+def test_advisory_lock_of_a_stranger_holds_up_no_run(world: World, stranger: str) -> None:
+    """Any login can take any advisory lock, and can guess from which text ours would be made."""
+    synced(world)
+    world.execute("UPDATE t SET v = 'changed' WHERE id = 1")
+    with closing(psycopg2.connect(stranger)) as held, held.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(hashtext('aurora_sync'), hashtext('public.t'))")
+        for mode in ("ACCESS SHARE", "SHARE UPDATE EXCLUSIVE"):
+            held.commit()
+            with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+                cursor.execute(f"LOCK TABLE {OUTBOX} IN {mode} MODE")
+            held.rollback()
+        assert by_outbox(world).warnings == ()
+        assert waiting(world) == 0
+
+
+@pytest.mark.parametrize(
+    ("lock", "named"),
+    [
+        (f"LOCK TABLE {OUTBOX} IN EXCLUSIVE MODE", "with EXCLUSIVE mode"),
+        (f"SELECT FROM {OUTBOX} WHERE aurora_sync_emptied IS NOT NULL FOR UPDATE", "with a lock of the row"),
+    ],
+)
+def test_session_that_holds_up_the_outbox_is_named(
+    world: World, monkeypatch: pytest.MonkeyPatch, lock: str, named: str
+) -> None:
+    monkeypatch.setitem(connection._SESSION, "lock_timeout", "100ms")
+    synced(world)
+    world.execute("UPDATE t SET v = 'changed' WHERE id = 1")
+    with world.open_transaction("SET application_name TO 'a person'", lock) as held:
+        (warning,) = by_outbox(world).warnings
+        assert "outbox aurora_sync.public.t: canceling statement due to lock timeout" in warning
+        assert f"session {held.info.backend_pid} of {held.info.user} (a person), {named}, held it" in warning
+    by_outbox(world)
+    assert waiting(world) == 0
+
+
+def acknowledged(world: World, of: Outbox, snapshot: str) -> int:
+    with connection.connect(world.dsn) as reader:
+        return outbox.acknowledge(reader, of, snapshot)
+
+
+def test_two_runs_that_empty_it_at_once_remember_the_later_snapshot(world: World) -> None:
+    synced(world)
+    source = world.places.source
+    table = source.catalogue([("public", "t")])["public.t"]
+    assert table.outbox
+    remembered = f"SELECT aurora_sync_emptied::text FROM {OUTBOX} WHERE aurora_sync_emptied IS NOT NULL"
+    with world.open_transaction() as first, first.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {OUTBOX} SET aurora_sync_emptied = pg_current_snapshot()"
+            " WHERE aurora_sync_emptied IS NOT NULL RETURNING aurora_sync_emptied::text"
+        )
+        ((later,),) = cursor.fetchall()
+        with ThreadPoolExecutor(1) as pool:
+            second = pool.submit(acknowledged, world, table.outbox, "1:1:")
+            while not world.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"):
+                assert not second.done()
+            first.commit()
+            second.result()
+    assert world.execute(remembered) == [(later,)]
+
+
+FORGED = {
+    "no number": "'seven', pg_current_xact_id()",
+    "another text of a number": "'07', pg_current_xact_id()",
+    "too great": f"'{2**40}', pg_current_xact_id()",
+    "no transaction": "'7', NULL",
+    "a transaction to come": "'7', '9000000000000000'",
+}
+
+
+@pytest.mark.parametrize("kind", FORGED)
+def test_entry_that_no_trigger_wrote_leads_to_a_scan_and_is_taken_out(world: World, stranger: str, kind: str) -> None:
+    """Somebody was given INSERT on the outbox."""
+    synced(world)
+    role = psycopg2.extensions.parse_dsn(stranger)["user"]
+    world.execute(f"GRANT USAGE ON SCHEMA aurora_sync TO {role}", f"GRANT INSERT ON {OUTBOX} TO {role}")
+    with closing(psycopg2.connect(stranger)) as forger, forger, forger.cursor() as cursor:
+        cursor.execute(f"INSERT INTO {OUTBOX} (id, aurora_sync_xid) VALUES ({FORGED[kind]})")
+    world.execute("DELETE FROM t WHERE id = 3", "INSERT INTO t VALUES (30, 'new')")
+    receipt = world.sync(T)
+    why = "an entry of it was not written by its triggers: who may INSERT into aurora_sync.public.t"
+    assert why in " ".join(receipt.warnings)
+    world.assert_equal(T)
+    assert waiting(world) == 0
+    if "transaction" in kind:  # that it went is noted: no snapshot had seen it
+        world.sync(T)
+    assert not by_outbox(world).changed
+
+
+def test_half_a_key_leads_to_a_scan(world: World) -> None:
+    synced(world, "CREATE TABLE t (id int, b text, v text, PRIMARY KEY (id, b))", "INSERT INTO t VALUES (1, 'b', 'v')")
+    world.execute(f"INSERT INTO {OUTBOX} (id, aurora_sync_xid) VALUES ('1', pg_current_xact_id())")
+    by_scan(world, "an entry of it was not written by its triggers")
