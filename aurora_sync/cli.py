@@ -121,12 +121,19 @@ def _run_batch(each: Batch, places: Places, arguments: argparse.Namespace, show:
 
 
 def _plan(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
-    previews = [preview(table, places) for table in select_tables(settings, places.source, arguments.tables)]
+    previews: list[Preview] = []
+    failed: list[dict[str, str]] = []
+    for table in select_tables(settings, places.source, arguments.tables):
+        try:
+            previews.append(preview(table, places))
+        except AuroraSyncError as error:
+            _report(error, arguments, where=table.qualified_name)
+            failed.append({"table": table.qualified_name, "error": str(error), "kind": error.kind.value})
     if arguments.json:
-        _print_json([dataclasses.asdict(each) for each in previews])
-    else:
+        _print_json([*map(dataclasses.asdict, previews), *failed])
+    elif previews:
         print("\n\n".join(_preview_text(each) for each in previews))
-    return 0
+    return 1 if failed else 0
 
 
 def _status(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:

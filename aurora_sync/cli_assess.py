@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import psycopg2
+from psycopg2.extensions import connection as Connection
 from pydantic import ValidationError
 
 from aurora_sync.advisor import proposal
@@ -25,7 +28,7 @@ from aurora_sync.config.tables import Advisor
 from aurora_sync.errors import ConfigError, SourceError
 from aurora_sync.foreign_text import printable
 from aurora_sync.source import catalogue
-from aurora_sync.source.connection import connect
+from aurora_sync.source.connection import connect, translate
 
 # How many tables are explained without being asked for.
 _EXPLAINED = 3
@@ -65,8 +68,7 @@ def assess(arguments: argparse.Namespace) -> int:
             wanted |= {(table.schema_, table.table_name) for table in configured}  # a partition, too
         evidence = collect(connection, sorted(wanted))
         found = recommend(evidence, limits)
-        proofs = {each.name: list(_proofs(connection, each)) for each in found} if arguments.prove else {}
-    proofs = {name: each for name, each in proofs.items() if each}
+        proofs, unproved = _proved(connection, found) if arguments.prove else ({}, False)
     remarks = {each.name: list(notes(each.table)) for each in found}
     said = list(_written_page(arguments, found, evidence, remarks, proofs))
     if configured is not None:
@@ -80,7 +82,7 @@ def assess(arguments: argparse.Namespace) -> int:
     else:
         lines = [*_lines(arguments, evidence, found, remarks, proofs), *(["", *said] if said else [])]
         print("\n".join(map(printable, lines)))
-    return 1 if any(proof.lies for each in proofs.values() for proof in each) else 0
+    return 1 if unproved or any(proof.lies for each in proofs.values() for proof in each) else 0
 
 
 def _limits(arguments: argparse.Namespace, known: Advisor) -> Advisor:
@@ -95,7 +97,23 @@ def _limits(arguments: argparse.Namespace, known: Advisor) -> Advisor:
         ) from error
 
 
-def _proofs(connection: Any, each: Recommendation) -> Iterator[Proof]:
+def _proved(connection: Connection, found: Sequence[Recommendation]) -> tuple[dict[str, list[Proof]], bool]:
+    """The proofs of each table that has some, and whether a table could not be read, which is printed."""
+    proofs: dict[str, list[Proof]] = {}
+    failed = False
+    for each in found:
+        try:
+            if of_table := list(_proofs(connection, each)):
+                proofs[each.name] = of_table
+        except psycopg2.Error as error:
+            if connection.closed:
+                raise
+            failed = True
+            print(f"error: {printable(str(translate(error, where=each.name)))}", file=sys.stderr, flush=True)
+    return proofs, failed
+
+
+def _proofs(connection: Connection, each: Recommendation) -> Iterator[Proof]:
     """Of every column that an option would go by."""
     table = each.table.table
     columns = {o.config.watermark_col for o in each.options if o.name == "timestamp"}

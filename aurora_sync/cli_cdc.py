@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,7 +17,7 @@ from aurora_sync.advisor.provision import Step, Survey
 from aurora_sync.batch import Batch
 from aurora_sync.config.settings import Settings
 from aurora_sync.config.tables import SLOTS, WatermarkType
-from aurora_sync.errors import ConfigError
+from aurora_sync.errors import AuroraSyncError, ConfigError
 from aurora_sync.foreign_text import printable
 from aurora_sync.increment import Slot
 from aurora_sync.places import Places
@@ -59,28 +60,33 @@ def add_to(parser: argparse.ArgumentParser, with_places: Callable[[Command], Any
 
 
 def _setup(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
-    found = {}
-    for name, tables in _slots(arguments, settings, places).items():
+    found: dict[str, Any] = {}
+
+    def make(name: str, tables: Batch) -> None:
         with connect(places.source.dsn) as connection:
             survey = provision.survey(connection, tables, stream_from=places.source.dsn)
             _show(arguments, connection, name, survey, "everything is there")
             shown = [_document(step, connection) for step in survey.steps]
+        found[name] = {"steps": shown, "notes": list(survey.notes), "applied": False}
         if arguments.apply and shown:
             done = provision.apply(places.source.dsn, tables, timeout=arguments.timeout)
             if not arguments.json:
                 print(f"  done: {len(done)} statements")
-        found[name] = {"steps": shown, "notes": list(survey.notes), "applied": bool(arguments.apply)}
-    _print_json_if(arguments, found)
+        found[name]["applied"] = bool(arguments.apply)
+
+    failed = _each(_slots(arguments, settings, places), make)
+    _print_json_if(arguments, _with_errors(found, failed))
     missing = any(slot_found["steps"] and not slot_found["applied"] for slot_found in found.values())
-    if missing and not arguments.json:
+    if missing and not arguments.json and not arguments.apply:
         print("\nNothing was changed; --apply runs these statements.")
-    return 1 if missing else 0
+    return 1 if missing or failed else 0
 
 
 def _status(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
     found: dict[str, Any] = {}
-    with connect(places.source.dsn) as connection:
-        for name, tables in _slots(arguments, settings, places).items():
+
+    def look(name: str, tables: Batch) -> None:
+        with connect(places.source.dsn) as connection:
             survey = provision.survey(connection, tables, stream_from=places.source.dsn)
             survey = dataclasses.replace(survey, notes=survey.notes + _compacted(places, tables))
             found[name] = {
@@ -90,8 +96,27 @@ def _status(arguments: argparse.Namespace, settings: Settings, places: Places) -
                 "notes": list(survey.notes),
             }
             _show(arguments, connection, name, survey, _state(survey.slot))
-    _print_json_if(arguments, found)
-    return 1 if any(each["missing"] for each in found.values()) else 0
+
+    failed = _each(_slots(arguments, settings, places), look)
+    _print_json_if(arguments, _with_errors(found, failed))
+    return 1 if failed or any(each["missing"] for each in found.values()) else 0
+
+
+def _each(slots: dict[str, Batch], work: Callable[[str, Batch], None]) -> dict[str, AuroraSyncError]:
+    """Do the work for each slot. Returns, and prints, the error of each that it failed for; the others are done."""
+    failed: dict[str, AuroraSyncError] = {}
+    for name, tables in slots.items():
+        try:
+            work(name, tables)
+        except AuroraSyncError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            failed[name] = error
+    return failed
+
+
+def _with_errors(found: dict[str, Any], failed: dict[str, AuroraSyncError]) -> dict[str, Any]:
+    said = {name: {"error": str(error), "error_kind": error.kind.value} for name, error in failed.items()}
+    return {name: found.get(name, {}) | said.get(name, {}) for name in {**found, **said}}
 
 
 def _compacted(places: Places, tables: Batch) -> tuple[str, ...]:

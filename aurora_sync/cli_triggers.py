@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from aurora_sync.advisor import triggers
@@ -22,13 +23,15 @@ from aurora_sync.advisor.triggers import Made, Step
 from aurora_sync.config.loader import expand, load
 from aurora_sync.config.settings import owner_of, source_of
 from aurora_sync.config.tables import TableConfig, WatermarkType
-from aurora_sync.errors import ConfigError
+from aurora_sync.errors import AuroraSyncError, ConfigError
 from aurora_sync.foreign_text import printable
 from aurora_sync.relation import SourceTable
 from aurora_sync.source import catalogue
-from aurora_sync.source.connection import connect
+from aurora_sync.source.connection import connect, translate
 
 Command = Callable[[argparse.Namespace], int]
+# What is done for one table; the text is the role that reads.
+Work = Callable[[Connection, str, SourceTable, TableConfig | None], None]
 
 _SAY_EVERY = 2.0  # seconds
 _THEN = {
@@ -84,80 +87,119 @@ def add_to(parser: argparse.ArgumentParser, locally: Callable[[Command], Command
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    with _connected() as (connection, reader):
-        found = {}
-        for table, made, steps in _planned(arguments, connection, reader):
-            held = list(triggers.in_use(connection, table)) if steps else []
-            unfilled = triggers.unfilled(connection, table, made)
-            found[table.qualified_name] = _document(connection, made, steps) | {
-                "backfill_rows": unfilled,
-                "warnings": triggers.warnings(connection, table, made) if steps or unfilled else [],
-                "in_use": held,
-            }
+    made = Made(arguments.kind)
+    found: dict[str, Any] = {}
+
+    def look(connection: Connection, reader: str, table: SourceTable, config: TableConfig | None) -> None:
+        steps = _steps(connection, reader, table, config, made)
+        held = list(triggers.in_use(connection, table)) if steps else []
+        unfilled = triggers.unfilled(connection, table, made)
+        found[table.qualified_name] = _document(connection, made, steps) | {
+            "backfill_rows": unfilled,
+            "warnings": triggers.warnings(connection, table, made) if steps or unfilled else [],
+            "in_use": held,
+        }
+
+    failed = _each(arguments, look)
     if arguments.json:
-        _print_json(found)
-    else:
+        _print_json(found | failed)
+    elif found:
         print("\n\n".join("\n".join(map(printable, _shown(name, each))) for name, each in found.items()))
     missing = any(each["steps"] or each["backfill_rows"] for each in found.values())
     if missing and not arguments.json:
         print("\nNothing was changed; `aurora-sync triggers apply` runs these statements.")
-    return 1 if missing else 0
+    return 1 if missing or failed else 0
 
 
 def _apply(arguments: argparse.Namespace) -> int:
+    made = Made(arguments.kind)
     found: dict[str, Any] = {}
-    with _connected() as (connection, reader):
-        list(_planned(arguments, connection, reader))  # nothing is begun where one of the tables cannot have it
-        for table, made, steps in _planned(arguments, connection, reader):
-            name = table.qualified_name
-            _say(arguments, name if steps else f"{name}: nothing is missing")
-            found[name] = {"kind": made, "steps": _run(arguments, connection, name, steps), "backfilled": 0}
-            if triggers.unfilled(connection, table, made):
-                found[name]["backfilled"] = _backfill(arguments, connection, table)
-                found[name]["steps"] += _run(arguments, connection, name, [triggers.filled(table)])
-            _say(arguments, f"  next: `aurora-sync triggers verify {name}`; in tables.yaml {_THEN[made]}")
+
+    def make(connection: Connection, reader: str, table: SourceTable, config: TableConfig | None) -> None:
+        name = table.qualified_name
+        steps = _steps(connection, reader, table, config, made)
+        _say(arguments, name if steps else f"{name}: nothing is missing")
+        found[name] = {"kind": made, "steps": _run(arguments, connection, name, steps), "backfilled": 0}
+        if triggers.unfilled(connection, table, made):
+            found[name]["backfilled"] = _backfill(arguments, connection, table)
+            found[name]["steps"] += _run(arguments, connection, name, [triggers.filled(table)])
+        _say(arguments, f"  next: `aurora-sync triggers verify {name}`; in tables.yaml {_THEN[made]}")
+
+    failed = _each(arguments, make)
     if arguments.json:
-        _print_json(found)
-    return 0
+        _print_json(found | failed)
+    return 1 if failed else 0
 
 
 def _verify(arguments: argparse.Namespace) -> int:
     found: dict[str, dict[Made, list[Trial]]] = {}
-    with _connected() as (connection, _):
-        for table, _ in _chosen(arguments, connection):
-            kinds = triggers.there(connection, table)
-            if not kinds:
-                raise ConfigError(
-                    "no triggers of ours are on it",
-                    where=table.qualified_name,
-                    hint="`aurora-sync triggers plan` shows what it lacks",
-                )
-            found[table.qualified_name] = {made: list(trials(connection, table, made)) for made in kinds}
-            for made, each in found[table.qualified_name].items():
-                _say(arguments, f"{table.qualified_name}: {made}", *map(_trial_text, each))
+
+    def attempt(connection: Connection, _reader: str, table: SourceTable, _config: TableConfig | None) -> None:
+        name, kinds = table.qualified_name, triggers.there(connection, table)
+        if not kinds:
+            raise ConfigError(
+                "no triggers of ours are on it", where=name, hint="`aurora-sync triggers plan` shows what it lacks"
+            )
+        found[name] = {made: list(trials(connection, table, made)) for made in kinds}
+        for made, each in found[name].items():
+            _say(arguments, f"{name}: {made}", *map(_trial_text, each))
+
+    failed = _each(arguments, attempt)
     _say(arguments, "", "All of it was rolled back.")
     if arguments.json:
-        _print_json({n: {made: list(map(vars, each)) for made, each in kinds.items()} for n, kinds in found.items()})
-    return 1 if any(t.fired is False for kinds in found.values() for each in kinds.values() for t in each) else 0
+        tried = {n: {made: list(map(vars, each)) for made, each in kinds.items()} for n, kinds in found.items()}
+        _print_json(tried | failed)
+    silent = any(t.fired is False for kinds in found.values() for each in kinds.values() for t in each)
+    return 1 if silent or failed else 0
 
 
 def _remove(arguments: argparse.Namespace) -> int:
     found: dict[str, Any] = {}
-    with _connected() as (connection, _):
-        for table, _ in _chosen(arguments, connection):
-            name, steps = table.qualified_name, triggers.removal(connection, table)
-            if not arguments.dry_run:
-                _say(arguments, name if steps else f"{name}: nothing of ours is there")
-                found[name] = {"steps": _run(arguments, connection, name, steps)}
-                continue
-            found[name] = _document(connection, None, steps)
-            if not arguments.json:
-                print("\n".join(map(printable, _shown(name, found[name]))))
+
+    def remove(connection: Connection, _reader: str, table: SourceTable, _config: TableConfig | None) -> None:
+        name, steps = table.qualified_name, triggers.removal(connection, table)
+        if not arguments.dry_run:
+            _say(arguments, name if steps else f"{name}: nothing of ours is there")
+            found[name] = {"steps": _run(arguments, connection, name, steps)}
+            return
+        found[name] = _document(connection, None, steps)
+        if not arguments.json:
+            print("\n".join(map(printable, _shown(name, found[name]))))
+
+    failed = _each(arguments, remove)
     if arguments.dry_run:
         _say(arguments, "", "Nothing was changed.")
     if arguments.json:
-        _print_json(found)
-    return 0
+        _print_json(found | failed)
+    return 1 if failed else 0
+
+
+def _each(arguments: argparse.Namespace, work: Work) -> dict[str, dict[str, str]]:
+    """Do the work for each chosen table, when its turn comes: tables share a schema. Returns, and prints, the error of
+    each table that it failed for; the others are done all the same."""
+    failed: dict[str, dict[str, str]] = {}
+    with _connected() as (connection, reader):
+        for name, table, config in _chosen(arguments, connection):
+            try:
+                if table is None:
+                    raise ConfigError(f"the database has no table {name}")
+                work(connection, reader, table, config)
+            except (AuroraSyncError, psycopg2.Error) as error:
+                if connection.closed:
+                    raise
+                said = error if isinstance(error, AuroraSyncError) else translate(error, where=name)
+                print(f"error: {said}", file=sys.stderr, flush=True)
+                failed[name] = {"error": str(said), "error_kind": said.kind.value}
+                with connection.cursor() as cursor:
+                    cursor.execute("ROLLBACK")
+    return failed
+
+
+def _steps(
+    connection: Connection, reader: str, table: SourceTable, config: TableConfig | None, made: Made
+) -> list[Step]:
+    key = config.primary_key if config else None
+    return triggers.plan(connection, table, made, reader=reader, key=key)
 
 
 @contextmanager
@@ -173,8 +215,10 @@ def _connected() -> Iterator[tuple[Connection, str]]:
         yield connection, reader
 
 
-def _chosen(arguments: argparse.Namespace, connection: Connection) -> list[tuple[SourceTable, TableConfig | None]]:
-    """Each with its entry of tables.yaml. Raises ConfigError."""
+def _chosen(
+    arguments: argparse.Namespace, connection: Connection
+) -> list[tuple[str, SourceTable | None, TableConfig | None]]:
+    """Each by name, None where the database has no such table, with its entry of tables.yaml. Raises ConfigError."""
     path = Path(os.environ.get("AURORA_SYNC_TABLES") or "tables.yaml")
     existing = catalogue.existing(connection)
     configured = {}
@@ -189,28 +233,7 @@ def _chosen(arguments: argparse.Namespace, connection: Connection) -> list[tuple
         if not names:
             raise ConfigError("no table has watermark_type: outbox", where=str(path), hint="name tables to make it for")
     described = catalogue.load(connection, names)
-    if missing := [f"{schema}.{name}" for schema, name in names if f"{schema}.{name}" not in described]:
-        raise ConfigError([f"the database has no table {name}" for name in missing])
-    return [(described[f"{schema}.{name}"], configured.get((schema, name))) for schema, name in names]
-
-
-def _planned(
-    arguments: argparse.Namespace, connection: Connection, reader: str
-) -> Iterator[tuple[SourceTable, Made, list[Step]]]:
-    """Each table when its turn comes: tables share a schema. Raises ConfigError in the end, with all that cannot."""
-    made = Made(arguments.kind)
-    problems: list[str] = []
-    for table, config in _chosen(arguments, connection):
-        try:
-            yield (
-                table,
-                made,
-                triggers.plan(connection, table, made, reader=reader, key=config.primary_key if config else None),
-            )
-        except ConfigError as error:
-            problems.append(str(error))
-    if problems:
-        raise ConfigError(problems)
+    return [(name, described.get(name), configured.get(pair)) for pair in names for name in [".".join(pair)]]
 
 
 def _run(

@@ -102,6 +102,7 @@ class SourceTable:
     outbox: Outbox | None = None
     notes: bool = True  # its comments and the texts of its triggers could be decoded
     undecodable: str = ""  # why its name or its columns are not known
+    unpopulated: tuple[str, ...] = ()  # materialized views that reading it reads, and that were never filled
 
     @property
     def qualified_name(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -186,14 +187,38 @@ def test_login_of_the_owner_that_is_wrong(
     assert "geheim" not in found
 
 
-def test_nothing_is_begun_where_one_table_cannot_have_it(
+def test_tables_that_cannot_have_it_keep_it_from_no_other(
     tables: Path, dsn: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    execute(dsn, "CREATE TABLE u (v text)", "CREATE VIEW w AS SELECT 1")
-    found = error(capsys, 2, "apply", "t", "u", "w")
-    assert "public.u: it has no primary key" in found
-    assert "public.w: only a table has row triggers" in found
-    assert len(document(capsys, 1, "plan", "t")["public.t"]["steps"]) == 5
+    execute(dsn, "CREATE TABLE a (v text)", "CREATE VIEW w AS SELECT 1", "CREATE TABLE z (id int PRIMARY KEY)")
+    assert main(["triggers", "plan", "a", "t", "w"]) == 1
+    printed = capsys.readouterr()
+    assert "error: public.a: it has no primary key" in printed.err
+    assert "error: public.w: only a table has row triggers" in printed.err
+    assert 'CREATE TABLE "aurora_sync"."public.t"' in printed.out
+    done = document(capsys, 1, "apply", "a", "t", "w", "z")
+    assert [len(done[name]["steps"]) for name in ("public.t", "public.z")] == [5, 4]
+    assert "it has no primary key" in done["public.a"]["error"]
+    assert said(capsys, 0, "plan", "t", "z").count("nothing is missing") == 2
+    assert "public.a: no triggers of ours are on it" in error(capsys, 1, "verify", "a", "t")
+    tables.write_text("tables: [{table_name: gone, watermark_type: outbox}, {table_name: t, watermark_type: outbox}]")
+    assert main(["triggers", "plan"]) == 1
+    printed = capsys.readouterr()
+    assert (printed.err, printed.out) == (
+        "error: the database has no table public.gone\n",
+        "public.t: outbox\n  nothing is missing\n",
+    )
+
+
+def test_table_whose_lock_is_not_to_be_had_keeps_the_triggers_from_no_other(
+    tables: Path, dsn: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    execute(dsn, "CREATE TABLE z (id int PRIMARY KEY)")
+    with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE t SET v = 'open'")
+        found = document(capsys, 1, "apply", "t", "z", "--lock-timeout", "50ms", "--attempts", "1")
+    assert "no lock in 1 attempts of 50ms" in found["public.t"]["error"]
+    assert "nothing is missing" in said(capsys, 0, "plan", "z")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +227,6 @@ def test_nothing_is_begun_where_one_table_cannot_have_it(
         (["plan"], "no table has watermark_type: outbox (name tables to make it for)"),
         (["apply", "--kind=audit_columns"], "audit columns are for tables that you name"),
         (["plan", "missing"], "the database has no table 'missing' that this role may see"),
-        (["verify", "t"], "public.t: no triggers of ours are on it"),
     ],
 )
 def test_what_names_no_table_or_one_without_triggers(

@@ -41,6 +41,13 @@ WITH RECURSIVE wanted AS (
 ), tree(root, oid) AS (
     SELECT oid, oid FROM wanted
     UNION SELECT t.root, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
+), reads AS (
+    SELECT oid AS root, oid, relkind FROM wanted WHERE relkind IN ('v', 'm')
+    UNION
+    SELECT r.root, c.oid, c.relkind FROM reads r JOIN pg_rewrite rule ON rule.ev_class = r.oid AND r.relkind = 'v'
+      JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = rule.oid
+                      AND d.refclassid = 'pg_class'::regclass
+      JOIN pg_class c ON c.oid = d.refobjid AND c.relkind IN ('v', 'm')
 ), leaves AS (
     SELECT t.root, array_agg(c.relkind::text) AS kinds, sum(greatest(c.reltuples, 0)) AS rows,
            sum(c.relpages::bigint) * current_setting('block_size')::bigint AS bytes,
@@ -57,7 +64,10 @@ SELECT w.oid, w.nspname, w.relname, w.relkind::text, coalesce(l.kinds, '{}'),
        has_schema_privilege(w.relnamespace, 'USAGE') AND has_table_privilege(w.oid, 'SELECT'),
        (SELECT coalesce(md5(string_agg(concat_ws(':', g.oid, g.xmin, p.oid, p.xmin), ',' ORDER BY g.oid)), '')
           FROM tree t JOIN pg_trigger g ON g.tgrelid = t.oid JOIN pg_proc p ON p.oid = g.tgfoid
-         WHERE t.root = w.oid)
+         WHERE t.root = w.oid),
+       ARRAY(SELECT format('%%I.%%I', n.nspname, c.relname) FROM reads r
+               JOIN pg_class c ON c.oid = r.oid AND c.relkind = 'm' AND NOT c.relispopulated
+               JOIN pg_namespace n ON n.oid = c.relnamespace WHERE r.root = w.oid ORDER BY 1)
   FROM wanted w LEFT JOIN leaves l ON l.root = w.oid
 """
 
@@ -264,9 +274,8 @@ def _table(
     *,
     notes: bool,
 ) -> SourceTable:
-    oid, schema, name, kind, kinds, comment, rows, size, secured, inherits, subscribed, unlogged, select, touched = (
-        relation
-    )
+    oid, schema, name, kind, kinds, comment, rows, size, secured, inherits, subscribed, *rest = relation
+    unlogged, select, touched, unpopulated = rest
     described = tuple(Column(*column[:-1]) for column in columns)
     made = {column.name: column for column in described}
     return SourceTable(
@@ -294,6 +303,7 @@ def _table(
         triggers=tuple(Trigger(*trigger) for trigger in triggers),
         trigger_version=touched,
         outbox=_outbox(described, outboxes),
+        unpopulated=tuple(unpopulated),
         notes=notes,
     )
 

@@ -117,6 +117,9 @@ def _access(table: SourceTable) -> Iterable[str]:
             "this role may not SELECT from it; needed: SELECT on the whole table, grants on single columns are not "
             "enough; GRANT SELECT ON it, and GRANT USAGE ON SCHEMA"
         )
+    for name in table.unpopulated:
+        it = "it" if table.kind == "m" else f"it reads {name}, which"
+        yield f"{it} was never filled (WITH NO DATA), and cannot be read; run REFRESH MATERIALIZED VIEW {name}"
 
 
 def _unknown_columns(config: TableConfig, table: SourceTable) -> Iterable[str]:

@@ -486,7 +486,7 @@ def test_advisory_lock_of_a_stranger_holds_up_no_run(world: World, stranger: str
 def test_session_that_holds_up_the_outbox_is_named(
     world: World, monkeypatch: pytest.MonkeyPatch, lock: str, named: str
 ) -> None:
-    monkeypatch.setitem(connection._SESSION, "lock_timeout", "100ms")
+    monkeypatch.setitem(connection._PINNED, "lock_timeout", "100ms")
     synced(world)
     world.execute("UPDATE t SET v = 'changed' WHERE id = 1")
     with world.open_transaction("SET application_name TO 'a person'", lock) as held:
