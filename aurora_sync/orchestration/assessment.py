@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
+import psycopg2
+from psycopg2.extensions import connection as Connection
 
 from aurora_sync.advisor.cost import human_bytes
 from aurora_sync.advisor.evidence import Evidence, collect
@@ -19,8 +21,9 @@ from aurora_sync.errors import AuroraSyncError
 from aurora_sync.foreign_text import markdown, markdown_list, markdown_table
 from aurora_sync.orchestration import assets
 from aurora_sync.orchestration.resources import Connections
+from aurora_sync.relation import SourceTable
 from aurora_sync.source import catalogue
-from aurora_sync.source.connection import connect
+from aurora_sync.source.connection import connect, translate
 
 # Of transaction ids, if nothing were frozen any more: what is left of them on most servers lasts for months.
 WRAPAROUND_DAYS = 7
@@ -102,9 +105,19 @@ def _assess(
                 continue
             column, source = table.watermark_columns[0], each.table.table
             if may_prove(source, column):
-                proof = prove(connection, source, column, table.primary_key or source.primary_key or (column,))
-                unfit[name] += [proof.text] if proof.lies else []
+                unfit[name] += _lies(connection, source, column, table.primary_key or source.primary_key or (column,))
     return evidence, found, unfit
+
+
+def _lies(connection: Connection, table: SourceTable, column: str, key: Sequence[str]) -> list[str]:
+    """What a proof says against the column; or why there is none, which concerns this table alone."""
+    try:
+        proof = prove(connection, table, column, key)
+    except psycopg2.Error as error:
+        if connection.closed:
+            raise
+        return [f"the rows could not be read: {translate(error, where=table.qualified_name)}"]
+    return [proof.text] if proof.lies else []
 
 
 def _verdict(table: TableConfig, found: Recommendation | None, why: Sequence[str]) -> str:

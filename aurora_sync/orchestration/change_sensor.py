@@ -39,8 +39,6 @@ RETRY_SECONDS, RETRY_SECONDS_MAX = 60.0, 3600.0
 # A requested run that Dagster does not know after this was deleted, or never launched.
 LOST_SECONDS = 600.0
 
-_SENT = (WatermarkType.debezium, WatermarkType.dms)
-
 # Everything that a committed change moves: the counters of every leaf, its file (TRUNCATE, rewrites, REFRESH), its
 # columns, and the start of the server, at which the counters may have been lost.
 _MARKS = """
@@ -84,6 +82,13 @@ def stream_marks(source: Source, tables: Sequence[TableConfig]) -> dict[str, str
     return marks
 
 
+def _looked_at_together(tables: Sequence[TableConfig]) -> list[list[TableConfig]]:
+    """The topics, which share a connection; and the files of each table by themselves, whose names may be wrong."""
+    topics = [table for table in tables if table.watermark_type is WatermarkType.debezium]
+    files = [[table] for table in tables if table.watermark_type is WatermarkType.dms]
+    return [topics, *files] if topics else files
+
+
 def read_marks(dsn: str, tables: Sequence[TableConfig]) -> dict[str, str]:
     """A mark for every table that exists; empty where counters tell nothing: of views, of foreign tables, and of
     everything on a reader, which counts its own work only."""
@@ -107,12 +112,12 @@ def change_sensor(tables: Sequence[TableConfig], connections: Connections, name:
         memory = from_cursor(context.cursor)
         source = connections.places().source
         marks = read_marks(source.dsn, tables)
-        try:
-            marks |= stream_marks(source, tables)
-        except AuroraSyncError as error:
-            context.log.warning("changes that come by topics or files cannot be seen: %s", error)
-            sent = {table.qualified_name for table in tables if table.watermark_type in _SENT}
-            marks |= {name: memory[name].mark for name in sent & memory.keys()}
+        for group in _looked_at_together(tables):
+            try:
+                marks |= stream_marks(source, group)
+            except AuroraSyncError as error:
+                context.log.warning("changes that come by topics or files cannot be seen: %s", error)
+                marks |= {t.qualified_name: memory[t.qualified_name].mark for t in group if t.qualified_name in memory}
         if unseen := sum(not mark for mark in marks.values()):
             context.log.warning(
                 "changes of %d tables cannot be seen (views, foreign tables, or AURORA_DSN names a reader): they are"

@@ -107,6 +107,17 @@ def test_composite_is_judged_and_what_cannot_be_proved_stops_nothing(
     assert "updatd_at" in verdict(instance, "public__numbers")[1]
 
 
+def test_table_whose_rows_cannot_be_read_stops_no_assessment(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, execute: Execute, build: Build
+) -> None:
+    fails = "timestamptz GENERATED ALWAYS AS (to_timestamp(1 / id)) VIRTUAL"
+    execute(f"CREATE TABLE broken (id int PRIMARY KEY, updated_at {fails}); INSERT INTO broken VALUES (0)")
+    broken = "  - {table_name: broken, watermark_type: timestamp, watermark_col: updated_at}\n"
+    assess(build(f"advisor: {{prove: true}}\n{TABLES}{broken}"), instance)
+    assert "the rows could not be read: public.broken: division by zero" in verdict(instance, "public__broken")[1]
+    assert verdict(instance, "public__moments") == (True, "timestamp fits")
+
+
 def test_transaction_ids_that_run_out(
     definitions: dg.Definitions, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:

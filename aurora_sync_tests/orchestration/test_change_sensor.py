@@ -10,6 +10,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.orchestration import change_sensor
 from aurora_sync.orchestration.assets import asset_key
 from aurora_sync.orchestration.change_sensor import FORCED_HOURS, GROUP, RETRY_SECONDS, read_marks, tick
+from aurora_sync.orchestration.resources import Connections
 from aurora_sync.source.connection import PinnedCursor
 from aurora_sync_tests.orchestration.conftest import Execute, run
 
@@ -229,6 +230,18 @@ def test_view_has_no_mark_and_a_missing_table_is_missing(execute: Execute, marks
     execute("CREATE VIEW v AS SELECT 1 AS id")
     assert marks("v") == ""
     assert marks("nothing") == "gone"
+
+
+def test_files_that_cannot_be_looked_at_hide_those_of_no_other_table(
+    execute: Execute, settings: None, stage_url: str, instance: dg.DagsterInstance
+) -> None:
+    execute("CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY)")
+    places = {"a": "s3://no-such-bucket-here/x", "b": f"{stage_url}/dms"}
+    tables = [config(name, watermark_type="dms", files=files) for name, files in places.items()]
+    sensor = change_sensor.change_sensor(tables, Connections(), "test")
+    result = sensor.evaluate_tick(dg.build_sensor_context(instance=instance))
+    memory = change_sensor.from_cursor(result.cursor)
+    assert [memory[f"public.{name}"].mark.startswith("files") for name in places] == [False, True]
 
 
 def test_idle_tick_over_1000_tables_is_one_query(
