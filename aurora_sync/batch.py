@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 
 from aurora_sync import dms, stream, sync, topic
 from aurora_sync.config.tables import TableConfig, WatermarkType
-from aurora_sync.increment import Receipt
+from aurora_sync.errors import TargetChangedError, values_shown
+from aurora_sync.increment import Receipt, Verification
 from aurora_sync.places import Places
 from aurora_sync.source.copy_out import Progress
+from aurora_sync.validation.verify import not_compared
 
 Batch = tuple[TableConfig, ...]
 
@@ -68,3 +70,32 @@ def run_one(
     receipts: list[Receipt] = []
     run((config,), places, receipts.append, allow_deletes=allow_deletes, on_progress=on_progress)
     return receipts[-1]
+
+
+def verify(config: TableConfig, places: Places, *, on_progress: Callable[[Progress], None] | None = None) -> Receipt:
+    """Compare one table with its source, by content, behind the strategy's own increment: it repairs nothing. Raises
+    NotComparedError where more than that increment would be needed."""
+    with values_shown(config.show_values):
+        try:
+            if config.watermark_type is WatermarkType.logical:
+                return stream.verify(config, places)
+            if config.watermark_type is WatermarkType.debezium:
+                return topic.verify(config, places)
+            if config.watermark_type is WatermarkType.dms:
+                return dms.verify(config, places)
+            return sync.verify(config, places, on_progress=on_progress)
+        except TargetChangedError as error:
+            raise not_compared(config, error.what) from error
+
+
+def repair(
+    config: TableConfig,
+    places: Places,
+    found: Verification | None,
+    *,
+    allow_deletes: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Receipt:
+    """Put right what a verification found; None where it could not compare."""
+    full = found is not None and found.same_version > 0
+    return sync.run(config, places, full=full, reconcile=not full, allow_deletes=allow_deletes, on_progress=on_progress)

@@ -28,7 +28,7 @@ from aurora_sync.config.schema import json_schema
 from aurora_sync.config.settings import Settings
 from aurora_sync.config.tables import TableConfig, duration
 from aurora_sync.embedded.environment import local_settings
-from aurora_sync.errors import AuroraSyncError, ConfigError
+from aurora_sync.errors import AuroraSyncError, ConfigError, NotComparedError
 from aurora_sync.foreign_text import printable
 from aurora_sync.increment import Receipt
 from aurora_sync.places import Places
@@ -66,11 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _sync(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
-    receipts: dict[str, Receipt] = {}  # by target
+    receipts: dict[tuple[str, str], Receipt] = {}  # by target, and the step of a verification that repairs
     failed: list[dict[str, str]] = []
 
-    def show(receipt: Receipt) -> None:
-        receipts[receipt.target] = receipt
+    def show(receipt: Receipt, step: str = "") -> None:
+        receipts[receipt.target, step] = receipt
         if not arguments.json:
             print("\n".join(receipt_lines(receipt)), flush=True)
 
@@ -82,17 +82,20 @@ def _sync(arguments: argparse.Namespace, settings: Settings, places: Places) -> 
             failed.append({"table": names, "error": str(error), "kind": error.kind.value})
     if arguments.json:
         _print_json({"receipts": [receipt.to_json() for receipt in receipts.values()], "failed": failed})
-    unequal = [each for each in receipts.values() if each.verification and not each.verification.equal]
+    last = {receipt.target: receipt.verification for receipt in receipts.values()}
+    unequal = [found for found in last.values() if found and not found.equal]
     return 1 if failed or unequal else 0
 
 
 def _batches(
-    arguments: argparse.Namespace, settings: Settings, places: Places, show: Callable[[Receipt], None]
+    arguments: argparse.Namespace, settings: Settings, places: Places, show: Callable[..., None]
 ) -> list[tuple[str, Callable[[], None]]]:
-    """What is to be run, with the names of its tables. Those that are scanned anyway are so one by one."""
+    """What is to be run, with the names of its tables. Those that are scanned anyway, or verified, are so one by
+    one."""
     if arguments.full or arguments.reconcile or arguments.verify:
+        one = _verify_table if arguments.verify else _scan_table
         chosen = select_tables(settings, places.source, arguments.tables)
-        return [(table.qualified_name, partial(_scan_table, table, places, arguments, show)) for table in chosen]
+        return [(table.qualified_name, partial(one, table, places, arguments, show)) for table in chosen]
     return [
         (", ".join(table.qualified_name for table in each), partial(_run_batch, each, places, arguments, show))
         for each in select_batches(settings, places.source, arguments.tables)
@@ -108,11 +111,33 @@ def _scan_table(
             places,
             full=arguments.full,
             reconcile=arguments.reconcile,
-            verify=arguments.verify,
             allow_deletes=arguments.allow_deletes,
             on_progress=progress,
         )
     show(receipt)
+
+
+def _verify_table(table: TableConfig, places: Places, arguments: argparse.Namespace, show: Callable[..., None]) -> None:
+    with _Progress(table.qualified_name, quiet=arguments.json) as progress:
+        found = None
+        try:
+            receipt = batch.verify(table, places, on_progress=progress)
+        except NotComparedError as error:
+            if not arguments.repair:
+                raise
+            print(f"{error.where}: {error.what}", file=sys.stderr)
+        else:
+            progress.clear()
+            show(receipt)
+            found = receipt.verification
+            assert found
+            if found.equal or not arguments.repair:
+                return
+        repaired = batch.repair(table, places, found, allow_deletes=arguments.allow_deletes, on_progress=progress)
+        progress.clear()
+        show(repaired, "repair")
+        again = batch.verify(table, places, on_progress=progress)
+    show(again, "verified again")
 
 
 def _run_batch(each: Batch, places: Places, arguments: argparse.Namespace, show: Callable[[Receipt], None]) -> None:
@@ -389,11 +414,13 @@ def _parser() -> argparse.ArgumentParser:
     sync.add_argument("--full", action="store_true", help="read whole tables, whatever the watermarks say")
     text = "bring targets up to date, compare them with the source, and repair what differs"
     reconcile = command("reconcile", _with_places(_sync), text, tables=True)
-    text = "bring targets up to date, and prove by content that they are equal to the source"
+    text = "compare targets with the source, by content, behind the strategy's own increment; repairs nothing"
     verify = command("verify", _with_places(_sync), text, tables=True)
     for added in (sync, reconcile, verify):
         added.add_argument("--allow-deletes", action="store_true", help="lift the delete guard for this run")
         added.set_defaults(reconcile=added is reconcile, verify=added is verify)
+    text = "reconcile, or read in full, what differs or cannot be compared, and compare again"
+    verify.add_argument("--repair", action="store_true", help=text)
     for added in (reconcile, verify):
         added.set_defaults(full=False)
     command("plan", _with_places(_plan), "show what a sync would read, and touch nothing", tables=True)

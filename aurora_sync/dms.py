@@ -30,12 +30,13 @@ from aurora_sync.dms_files import File
 from aurora_sync.errors import ConfigError, Kind, SourceError
 from aurora_sync.increment import Consumed, Manifest, Part, Receipt, State, TakenFile, Watermark
 from aurora_sync.places import Places
-from aurora_sync.plan import Plan, Wish, plan_increment, why_due
+from aurora_sync.plan import Plan, Wish, plan_increment
 from aurora_sync.source.copy_out import Progress
 from aurora_sync.stage.store import Store
 from aurora_sync.stopwatch import Stopwatch
 from aurora_sync.strategies.dms import FilesPosition, folder_of, position_after_scan, position_in, why_scan
-from aurora_sync.streamed import Member, follow, plan_of_stream
+from aurora_sync.streamed import Member, compared, follow, plan_of_stream
+from aurora_sync.validation.verify import not_compared, state_as_found
 from aurora_sync.warehouse import dms as statements
 from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.apply import Increment, apply_all
@@ -80,21 +81,47 @@ def run(
     follow(config, places, on_receipt, _look, _take, lying=lying, allow_deletes=allow_deletes, on_progress=on_progress)
 
 
+def verify(config: TableConfig, places: Places) -> Receipt:
+    """Apply the files of the task, and nothing else, and compare the target with a snapshot of the source from the
+    moment before they were listed.
+
+    Raises NotComparedError where a run would scan the table instead, and where one run does not take all files.
+    """
+    state = state_as_found(config, places)
+    with places.source.reading(config.schema_, config.table_name) as reading:
+        plan = plan_increment(config, reading, state, Wish(verify=True))
+        table = _table(config, state, None, plan, dms_files.fields(reading.table))
+        if isinstance(table, str):
+            raise not_compared(config, table)
+        receipt = _take(table, places)
+        if receipt.consumed and receipt.consumed.behind:
+            raise not_compared(config, f"{receipt.consumed.behind:,} files are left for the next runs")
+        if table.plan.read.doubts:
+            raise not_compared(config, "; ".join(table.plan.read.doubts))
+        return compared(table, places, reading, receipt)
+
+
 def _look(config: TableConfig, places: Places, trust_hint: bool) -> _Table | str:
     """The table with its files, or why it must be scanned; that never by a hint alone."""
     state, hinted = sync.read_state(config, places, trust_hint=trust_hint)
     with places.source.reading(config.schema_, config.table_name) as reading:
         plan, fields = plan_increment(config, reading, state, Wish()), dms_files.fields(reading.table)
+    found = _table(config, state, hinted, plan, fields)
+    return _look(config, places, False) if hinted and isinstance(found, str) else found
+
+
+def _table(config: TableConfig, state: State, hinted: datetime | None, plan: Plan, fields: list[str]) -> _Table | str:
     watermark = _watermark(plan)
     position = position_in(config, watermark)
     files, why = files_or_scan(config, plan, state)
     if why:
-        return _look(config, places, False) if hinted else why
+        return why
     return _Table(
         config=config,
         state=state,
         hinted=hinted,
         plan=plan,
+        as_found=plan.verifies,
         store=Store.from_url(config.files or ""),
         files=files,
         fields=fields,
@@ -114,7 +141,7 @@ def files_or_scan(config: TableConfig, plan: Plan, state: State) -> tuple[list[F
     yet."""
     watermark = _watermark(plan)
     why = why_scan(position_in(config, watermark), watermark, plan.verdict.findings, plan.at.token)
-    why = why or why_due(config, state)
+    why = why or plan.due
     if not why and state.watermark and watermark is None:
         why = "what the target has is of no use any more"
     files = [] if why else dms_files.of_table(config)
@@ -155,6 +182,7 @@ def _take(table: _Table, places: Places) -> Receipt:
         table.manifest_of(prefix=table.prefix),
         table.plan.strategy.name,
         partial(_copy, table, places),
+        as_found=table.as_found,
     )
     with places.warehouse.session(query_tag=f"aurora_sync {config.qualified_name} {table.load_id}") as session:
         (applied,) = apply_all(session, [increment], places.stage.store, log_schema=places.log_schema)

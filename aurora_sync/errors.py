@@ -9,6 +9,7 @@
     ├── WarehouseError       Snowflake or DuckDB refused or failed                    by kind
     │   ├── RivalRunError    another run of the table committed first                 retried from the log
     │   └── TargetChangedError  the target is not as the log left it                  answered by a full read
+    ├── NotComparedError     verify would have to scan or repair before it compares     never retried
     ├── GuardError           going on would lose or remove data; a person decides     never retried
     └── DefectError          an invariant of ours does not hold: a bug                never retried
 """
@@ -139,6 +140,13 @@ class TargetChangedError(WarehouseError):
 
     default_kind = Kind.TRANSIENT
     as_text: frozenset[str] = frozenset()
+
+
+class NotComparedError(AuroraSyncError):
+    """Only a scan, a reconcile or a full read could bring the target up to date: these repair what a verification is to
+    find."""
+
+    default_kind = Kind.REFUSED
 
 
 class GuardError(AuroraSyncError):

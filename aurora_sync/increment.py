@@ -469,6 +469,9 @@ class Verification:
     different: int = 0
     ghosts: int = 0  # rows that only the target has
     examples: tuple[RowDifference, ...] = ()
+    same_version: int = 0  # different rows that have the version (xmin) of the source's row: a reconcile passes them
+    repair: str = "reconcile"  # the command of aurora-sync that repairs what differs
+    caveat: str = ""  # what else than a fault may be among the differences
 
     @property
     def equal(self) -> bool:
@@ -539,6 +542,7 @@ class Receipt:
     consumed: Consumed | None = None  # of a topic
     waited_seconds: float | None = None  # since the oldest change of a stream was committed
     repair: Repair | None = None  # what a reconcile found and did; None where there was none
+    because: str = ""  # why more was read than the strategy's own increment
     seconds: dict[str, float] = field(default_factory=dict)  # plan, export, load, reconcile, merge, total
     warnings: tuple[str, ...] = ()
 

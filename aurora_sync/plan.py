@@ -7,7 +7,17 @@ from dataclasses import dataclass
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import ConfigError
-from aurora_sync.increment import Canary, Certificate, Column, Disposition, Evolution, Reconciled, State, Watermark
+from aurora_sync.increment import (
+    Action,
+    Canary,
+    Certificate,
+    Column,
+    Disposition,
+    Evolution,
+    Reconciled,
+    State,
+    Watermark,
+)
 from aurora_sync.relation import Observation
 from aurora_sync.source.reading import Reading
 from aurora_sync.strategies import schema, strategy_for
@@ -32,7 +42,8 @@ class Wish:
 
 @dataclass(frozen=True)
 class Plan:
-    """``reconcile`` says whether the target is to be compared with the source in this run's snapshot."""
+    """``due`` says why a reconcile is wished or due, ``reconcile`` whether the target is to be compared with the
+    source, and repaired, in this run's snapshot."""
 
     strategy: Strategy
     columns: tuple[Column, ...]
@@ -40,7 +51,9 @@ class Plan:
     at: Observation
     verdict: Verdict
     read: ReadPlan
+    due: str
     reconcile: bool
+    verifies: bool  # and repairs nothing
     insist: bool  # a reconcile that a person, the schedule or a TRUNCATE asks for: more deletes than allowed fail it
     certificate: Certificate
     watermark: Watermark  # once the increment is applied; its canaries are known after the export
@@ -49,7 +62,18 @@ class Plan:
     @property
     def warnings(self) -> tuple[str, ...]:
         found = tuple(finding.text for finding in self.verdict.findings)
-        return found + self.read.warnings + tuple(f"not certified: {doubt}" for doubt in self.read.doubts)
+        return (
+            found
+            + self.read.reasons
+            + self.read.warnings
+            + tuple(f"not certified: {doubt}" for doubt in self.read.doubts)
+        )
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why more is read than the strategy's own increment; all of them are among the warnings."""
+        reseeds = tuple(found.text for found in self.verdict.findings if found.action is Action.RESEED)
+        return (() if self.strategy.reads_whole else reseeds) + self.read.reasons
 
     def after(self, canaries: tuple[Canary, ...]) -> Watermark:
         return dataclasses.replace(self.watermark, canaries=canaries)
@@ -64,7 +88,9 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wi
     columns, key = preflight.selected_columns(config, table), preflight.merge_key(config, table)
     at = reading.observe(strategy.fence(config), max_minutes=config.max_snapshot_minutes)
 
-    due = "a reconcile was asked for" if wish.reconcile else why_due(config, state)
+    due = "" if wish.verify else why_due(config, state)
+    if wish.reconcile:
+        due = "a reconcile was asked for"
     stored = (
         None if wish.full or (due and not key) else state.watermark
     )  # rows without a key are compared by reading them
@@ -82,7 +108,7 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wi
     if state.watermark is None and state.run_sequence:
         text = f"the target is not as it was left: {state.edited}; reading the whole table again"
     if text or state.edited:
-        read = read.warned(text or state.edited)
+        read = read.because(text or state.edited)
     value = strategy.advance(config, table, verdict.since, at)
     compared = reconcile or read.where is None
     inherited = verdict.since.watermark.doubts if verdict.since else ()
@@ -96,7 +122,9 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wi
         at=at,
         verdict=verdict,
         read=read,
+        due=due,
         reconcile=reconcile,
+        verifies=wish.verify,
         insist=(bool(due) and not state.edited) or verdict.rows_are_gone or strategy.sees_deletes,
         certificate=certify(config, strategy, read, at, verdict.findings, value, reconciled=last, now=compared),
         watermark=Watermark(

@@ -68,11 +68,11 @@ def preview(config: TableConfig, places: Places) -> Preview:
             if position:
                 plan, estimate, statement = plan_of_stream(config, plan, state, position), None, position.statement
             else:
-                plan = dataclasses.replace(plan, read=plan.read.warned(f"scanned, not streamed: {why}"))
+                plan = dataclasses.replace(plan, read=plan.read.because(f"scanned, not streamed: {why}"))
         if isinstance(plan.strategy, Dms):
             _, why = files_or_scan(config, plan, state)
             if why:
-                plan = dataclasses.replace(plan, read=plan.read.warned(f"scanned, not streamed: {why}"))
+                plan = dataclasses.replace(plan, read=plan.read.because(f"scanned, not streamed: {why}"))
             else:
                 plan, estimate = plan_of_files(config, plan, state), None
                 statement = f"{plan.read.method} that the ledger does not have"

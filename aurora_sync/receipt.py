@@ -65,6 +65,7 @@ def receipt_of(
         schema_changes=tuple(found for found in plan.verdict.findings if found.is_schema_change)
         + (applied.changes if applied else ()),
         repair=repair,
+        because="; ".join(plan.reasons),
         verification=verification,
         seconds=watch.seconds | (applied.seconds if applied else {}) | {"total": watch.total()},
         warnings=warnings,

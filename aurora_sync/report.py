@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from aurora_sync.foreign_text import printable
@@ -9,8 +10,11 @@ from aurora_sync.increment import HIDDEN, Receipt, RowDifference, Verification
 
 
 def receipt_lines(receipt: Receipt) -> list[str]:
-    """The line of the run, and what was reconciled and verified behind it."""
+    """The line of the run, why it read more than the strategy's own increment, and what was reconciled and verified
+    behind it."""
     lines = [receipt_line(receipt)]
+    if receipt.because:
+        lines.append(f"  {receipt.because}")
     if repair := receipt.repair:
         lines.append(
             f"  reconciled: {repair.buckets_compared:,} buckets compared, {repair.buckets_differing:,} differed;"
@@ -32,6 +36,8 @@ def verification(found: Verification) -> Iterator[str]:
         f"  DIFFERENT: {found.missing:,} rows missing in the target, {found.different:,} different, {found.ghosts:,}"
         f" that only the target has, {moment}"
     )
+    if found.caveat:
+        yield f"  {found.caveat}"
     hidden = any(HIDDEN in (row.source or row.target or {}).values() for row in found.examples)
     for row in found.examples:
         yield f"  {', '.join(row.key) or 'a row'}" + (f": {row.find}" if hidden and row.find else "")
@@ -41,6 +47,18 @@ def verification(found: Verification) -> Iterator[str]:
         for name in row.source or row.target or ():
             source, target = (side.get(name) if side else "(no row)" for side in (row.source, row.target))
             yield f"    {name:<20} source {_shown(source)}   target {_shown(target)}"
+    yield f"  {remedy(found)}"
+
+
+def remedy(found: Verification) -> str:
+    """The command that repairs what differs, and why not a cheaper one."""
+    table = shlex.quote(found.table)
+    if found.same_version:
+        return (
+            f"to repair: aurora-sync {found.repair} {table}; {found.same_version:,} of the different rows have"
+            " the version of the source's row, and a reconcile takes them for equal"
+        )
+    return f"to repair: aurora-sync {found.repair} {table}, or aurora-sync verify --repair {table}"
 
 
 def _side(row: RowDifference) -> str:

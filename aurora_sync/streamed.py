@@ -18,11 +18,12 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import RivalRunError, SourceError, TargetChangedError, values_shown
 from aurora_sync.increment import Adjusted, Applied, Disposition, Manifest, Part, Receipt, State, TakenFile
 from aurora_sync.places import Places
-from aurora_sync.plan import Plan, why_due
+from aurora_sync.plan import Plan
 from aurora_sync.receipt import receipt_of, with_adjusted
 from aurora_sync.relation import SourceTable
 from aurora_sync.source.decoding import is_utf8, shown
 from aurora_sync.source.net_changes import NetChanges, NotUtf8Error
+from aurora_sync.source.reading import Reading
 from aurora_sync.stage.layout import new_load_id
 from aurora_sync.stage.writer import Attempt
 from aurora_sync.stopwatch import Stopwatch
@@ -30,6 +31,7 @@ from aurora_sync.strategies import identity, streaming
 from aurora_sync.strategies.base import ReadPlan
 from aurora_sync.strategies.certificate import certify
 from aurora_sync.strategies.streaming import Streaming
+from aurora_sync.validation.verify import verify
 from aurora_sync.warehouse.apply import Increment, apply_all
 
 logger = foreign_text.logger(__name__)
@@ -63,6 +65,7 @@ class Member:
     state: State
     hinted: datetime | None
     plan: Plan
+    as_found: bool = False  # to be compared, whatever rows its target holds
     load_id: str = field(default_factory=new_load_id)
     manifest: Manifest | None = None
     uri: str | None = None
@@ -117,7 +120,8 @@ class Member:
             )
         else:
             state = dataclasses.replace(state, idle_runs=state.idle_runs + 1)
-        if applied or self.hinted is None or (config.reconcile and config.reconcile.every):
+        every = config.reconcile and config.reconcile.every
+        if not self.as_found and (applied or self.hinted is None or every):
             warnings += sync.leave_hint(config, places, state, self.uri, None if applied else self.hinted)
         manifest = manifest or self.manifest_of()
         receipt = receipt_of(config, plan, manifest, state, applied, None, None, self.uri, watch, warnings)
@@ -201,6 +205,13 @@ class Streamed(Member):
         return self.attempt
 
 
+def compared(member: Member, places: Places, reading: Reading, receipt: Receipt) -> Receipt:
+    """The receipt of a member whose changes are applied, with its target compared in the snapshot of ``reading``."""
+    manifest = member.manifest or member.manifest_of()
+    found = verify(member.config, places, reading, member.plan, manifest, receipt.run_sequence)
+    return dataclasses.replace(receipt, verification=found)
+
+
 def starting_again(once: Callable[[set[str], bool], None], what: str) -> None:
     """Call ``once`` until no rival run and no changed target is in its way: twice at most for each table.
 
@@ -249,7 +260,10 @@ def follow(
 
 def scanned(receipt: Receipt, why: str) -> Receipt:
     """The receipt of a scan that took the place of the stream."""
-    return dataclasses.replace(receipt, warnings=(f"scanned, not streamed: {why}", *receipt.warnings))
+    text = f"scanned, not streamed: {why}"
+    more = receipt.because if receipt.because not in why else ""
+    because = "; ".join(filter(None, (text, more)))
+    return dataclasses.replace(receipt, because=because, warnings=(text, *receipt.warnings))
 
 
 def where_to_stream_from(
@@ -259,7 +273,7 @@ def where_to_stream_from(
     strategy, since = plan.strategy, plan.verdict.since.watermark if plan.verdict.since else None
     assert isinstance(strategy, Streaming)
     why = strategy.why_scan(config, table, since, plan.verdict.findings, plan.at)
-    why = why or why_due(config, state)
+    why = why or plan.due
     return (None, why) if why else (strategy.position_in(since), "")
 
 
@@ -289,7 +303,11 @@ def plan_of_stream(config: TableConfig, plan: Plan, state: State, position: Posi
 
 def apply_streamed(moved: Sequence[Streamed], places: Places, query_tag: str) -> dict[str, Applied]:
     """All or none, in one transaction. By load id."""
-    increments = [Increment(each.config, each.manifest, each.plan.strategy.name) for each in moved if each.manifest]
+    increments = [
+        Increment(each.config, each.manifest, each.plan.strategy.name, as_found=each.as_found)
+        for each in moved
+        if each.manifest
+    ]
     if not increments:
         return {}
     with places.warehouse.session(query_tag=query_tag) as session:

@@ -36,6 +36,7 @@ from aurora_sync.stage.layout import new_load_id
 from aurora_sync.stopwatch import Stopwatch
 from aurora_sync.strategies import identity
 from aurora_sync.validation.reconcile import Reconciliation
+from aurora_sync.validation.verify import assert_comparable, state_as_found
 from aurora_sync.validation.verify import verify as prove
 from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.apply import apply
@@ -54,20 +55,19 @@ def run(
     allow_deletes: bool = False,
     full: bool = False,
     reconcile: bool = False,
-    verify: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
     taken: tuple[TakenFile, ...] = (),
 ) -> Receipt:
     """Bring one table's target up to a snapshot of its source taken after this call began.
 
-    ``full`` reads the whole table whatever the watermark says; ``reconcile`` compares the target with the source
-    and repairs it; ``verify`` proves afterwards that both are equal, or says in what they differ; ``allow_deletes``
-    lifts the delete guard; ``taken`` are files of others whose changes the snapshot has. Raises ConfigError before
-    anything moved when table and configuration do not fit, GuardError when going on would remove too much,
-    RivalRunError when another run committed first; the target and its watermark are then as they were.
+    ``full`` reads the whole table whatever the watermark says; ``reconcile`` compares the target with the source and
+    repairs it; ``allow_deletes`` lifts the delete guard; ``taken`` are files of others whose changes the snapshot has.
+    Raises ConfigError before anything moved when table and configuration do not fit, GuardError when going on would
+    remove too much, RivalRunError when another run committed first; the target and its watermark are then as they
+    were.
     """
     with values_shown(config.show_values):
-        return _run(config, places, Wish(full, reconcile, allow_deletes, verify), on_progress, taken)
+        return _run(config, places, Wish(full, reconcile, allow_deletes), on_progress, taken)
 
 
 def _run(
@@ -77,7 +77,7 @@ def _run(
     on_progress: Callable[[Progress], None] | None,
     taken: tuple[TakenFile, ...],
 ) -> Receipt:
-    state, hinted = read_state(config, places, trust_hint=not (wish.full or wish.reconcile or wish.verify))
+    state, hinted = read_state(config, places, trust_hint=not (wish.full or wish.reconcile))
     while True:
         try:
             return _increment(config, places, state, hinted, wish, on_progress, taken)
@@ -92,6 +92,15 @@ def _run(
                 because = wish.because if wish.full else f"{error.what}: reading the whole table again"
                 wish = dataclasses.replace(wish, full=True, because=because, as_text=as_text)
         state, hinted = read_state(config, places, trust_hint=False)
+
+
+def verify(config: TableConfig, places: Places, *, on_progress: Callable[[Progress], None] | None = None) -> Receipt:
+    """Apply the increment of a run, and nothing else, and compare source and target in its snapshot, by content.
+
+    Raises NotComparedError where a run would scan, reconcile or read the whole table instead.
+    """
+    state = state_as_found(config, places)
+    return _increment(config, places, state, None, Wish(verify=True), on_progress, ())
 
 
 def read_state(config: TableConfig, places: Places, *, trust_hint: bool) -> tuple[State, datetime | None]:
@@ -118,17 +127,24 @@ def _increment(
         reading = source.enter_context(places.source.reading(config.schema_, config.table_name, load_id=load_id))
         with watch.phase("plan"):
             plan = plan_increment(config, reading, state, wish)
-        for warning in plan.warnings:
+        if wish.verify:
+            assert_comparable(config, plan)
+        nothing = wish.verify and plan.strategy.reads_whole  # would be left to differ
+        for warning in (text for text in plan.warnings if text not in plan.reasons):
             logger.warning("%s: %s", config.qualified_name, warning)
         with watch.phase("export"):
-            rows = reading.copy(plan.columns, plan.read.where, attempt, on_progress, outbox=plan.read.outbox)
+            rows = (
+                0
+                if nothing
+                else reading.copy(plan.columns, plan.read.where, attempt, on_progress, outbox=plan.read.outbox)
+            )
             attempt.close()
             if rows != sum(file.rows for file in attempt.files):
                 raise DefectError(
                     f"PostgreSQL sent {rows} rows, and the files hold {sum(f.rows for f in attempt.files)}"
                 )
             shortened = reading.long_values(plan.columns, plan.key, plan.read.where, longest_row=attempt.longest)
-            idle = _idle(state, plan, rows, wish)
+            idle = nothing or _idle(state, plan, rows, wish)
             source_rows = None if idle or plan.reconcile else _count(config, state, reading, plan)
         ending = outbox.live_row_ending(plan.read.outbox) if plan.read.outbox else b""
         newest = canary.pick(attempt.tail, plan.columns, plan.key, plan.at.snapshot, identity.CANARIES, ending=ending)
@@ -168,6 +184,7 @@ def _increment(
                     log_schema=places.log_schema,
                     allow_deletes=wish.allow_deletes,
                     complete=reconciliation,
+                    as_found=wish.verify,
                 )
         if reconciliation:
             manifest, uri = reconciliation.manifest, reconciliation.uri
@@ -186,7 +203,7 @@ def _increment(
     if applied:
         applied, more = with_adjusted(config, applied, shortened)
         warnings += more + _acknowledge(places, reading.table, state)
-    if applied or hinted is None or (config.reconcile and config.reconcile.every):
+    if not wish.verify and (applied or hinted is None or (config.reconcile and config.reconcile.every)):
         warnings += leave_hint(config, places, state, uri, None if applied else hinted)
     repair = reconciliation.repair if reconciliation else None
     return receipt_of(config, plan, manifest, state, applied, repair, verification, uri, watch, warnings)

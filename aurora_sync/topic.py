@@ -17,13 +17,15 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
 
 from aurora_sync import streamed, sync
 from aurora_sync.config.tables import Connector, TableConfig
-from aurora_sync.errors import SourceError
-from aurora_sync.increment import Consumed, Receipt, Slot, Token
+from aurora_sync.errors import Kind, SourceError
+from aurora_sync.increment import Consumed, Receipt, Slot, State, Token
 from aurora_sync.places import Places
-from aurora_sync.plan import Wish, plan_increment
+from aurora_sync.plan import Plan, Wish, plan_increment
+from aurora_sync.relation import SourceTable
 from aurora_sync.source import publication, slot
 from aurora_sync.source.connection import connect
 from aurora_sync.source.copy_out import Progress
@@ -34,7 +36,9 @@ from aurora_sync.source.topic import Gap, Topic
 from aurora_sync.source.topic_feed import TopicFeed
 from aurora_sync.stopwatch import Stopwatch
 from aurora_sync.strategies.debezium import TopicPosition
-from aurora_sync.streamed import Streamed, apply_streamed, follow, where_to_stream_from
+from aurora_sync.strategies.streaming import Seen
+from aurora_sync.streamed import Streamed, apply_streamed, compared, follow, where_to_stream_from
+from aurora_sync.validation.verify import not_compared, state_as_found
 
 # Between two looks at how much is held.
 _EVERY_MESSAGES = 1000
@@ -59,14 +63,41 @@ def run(
     follow(config, places, on_receipt, _look, _read, allow_deletes=allow_deletes, on_progress=on_progress)
 
 
+def verify(config: TableConfig, places: Places) -> Receipt:
+    """Apply what the topic has of the transactions that one snapshot of the source sees, and nothing else, and compare
+    the target with that snapshot. A partition is read up to the first change of another transaction.
+
+    Raises NotComparedError where a run would scan the table instead.
+    """
+    state = state_as_found(config, places)
+    with places.source.reading(config.schema_, config.table_name) as reading:
+        plan = plan_increment(config, reading, state, Wish(verify=True))
+        table = _table(config, places, state, None, plan, reading.table)
+        if isinstance(table, str):
+            raise not_compared(config, table)
+        assert plan.at.stream
+        table.feed.sees = Seen(plan.at.snapshot.xmax, plan.at.stream.in_progress).holds
+        receipt = _read(table, places)
+        if isinstance(receipt, str):
+            raise not_compared(config, receipt)
+        return compared(table, places, reading, receipt)
+
+
 def _look(config: TableConfig, places: Places, trust_hint: bool) -> _Table | str:
     """The table as its topic finds it, or why it must be scanned; that never by a hint alone."""
     state, hinted = sync.read_state(config, places, trust_hint=trust_hint)
     with places.source.reading(config.schema_, config.table_name) as reading:
         plan = plan_increment(config, reading, state, Wish())
-    position, why = where_to_stream_from(config, reading.table, plan, state)
+    found = _table(config, places, state, hinted, plan, reading.table)
+    return _look(config, places, False) if hinted and isinstance(found, str) else found
+
+
+def _table(
+    config: TableConfig, places: Places, state: State, hinted: datetime | None, plan: Plan, source: SourceTable
+) -> _Table | str:
+    position, why = where_to_stream_from(config, source, plan, state)
     if position is None:
-        return _look(config, places, False) if hinted else why
+        return why
     assert isinstance(position, TopicPosition)
     modes = _modes(config.connector or Connector(), places, plan.at.token)
     feed = TopicFeed(config.schema_, config.table_name, plan.columns, plan.key, modes, position.has)
@@ -75,6 +106,7 @@ def _look(config: TableConfig, places: Places, trust_hint: bool) -> _Table | str
         state=state,
         hinted=hinted,
         plan=plan,
+        as_found=plan.verifies,
         position=position,
         changes=feed.changes,
         feed=feed,
@@ -112,7 +144,14 @@ def _read(table: _Table, places: Places) -> Receipt | str:
                         feed.written()
                 if why := feed.behind or _gone(position, topic.gaps, places, relies=feed.relies):
                     return why
-                reached = topic.reached
+                if feed.overtaken:
+                    raise SourceError(
+                        "a transaction that ended in the log before another was seen after it",
+                        where=table.config.qualified_name,
+                        hint="verify again",
+                        kind=Kind.TRANSIENT,
+                    )
+                reached = topic.reached | feed.stopped
                 behind = topic.behind(reached)
             if not topic.extents:
                 warnings = (f"there is no topic {position.topic} yet; check topic_prefix, and the connector's state",)

@@ -176,7 +176,7 @@ def test_the_core_loads_neither_dagster_nor_a_warehouse_client() -> None:
 def test_deleted_row_is_shown_by_verify_and_removed_by_reconcile(
     capsys: pytest.CaptureFixture[str], legacy_dsn: str
 ) -> None:
-    assert main(["sync", "customers"]) == 0
+    assert main(["sync", "customers", "orders"]) == 0
     connection = psycopg2.connect(legacy_dsn)
     with connection, connection.cursor() as cursor:
         cursor.execute("DELETE FROM legacy.customers WHERE customer_id = 7")

@@ -26,7 +26,7 @@ from aurora_sync.config.settings import Settings
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.embedded.stack import Stack
 from aurora_sync.places import Places
-from aurora_sync.sync import run
+from aurora_sync.sync import run, verify
 
 # The same rows under a key that is its own number, and under one whose number is 15 digits of an MD5.
 KEYS = {"integer": "id bigint PRIMARY KEY", "text": "id text PRIMARY KEY"}
@@ -71,7 +71,7 @@ def measure(places: Places, kind: str, rows: int, pairs: int) -> dict[str, str]:
             "full sync": lambda: run(table, places, full=True),
             "run with nothing new": lambda: run(table, places),
             "reconcile": lambda: run(table, places, reconcile=True),
-            "verify": lambda: run(table, places, verify=True),
+            "verify": lambda: verify(table, places),
         }
         seconds: dict[str, list[float]] = {name: [] for name in sides}
         for _ in range(pairs):
@@ -106,7 +106,7 @@ def corrupt_and_repair(places: Places, table: TableConfig, rows: int) -> str:
         )
     repair = run(table, places, reconcile=True).repair
     assert repair is not None
-    verification = run(table, places, verify=True).verification
+    verification = verify(table, places).verification
     assert verification is not None
     return (
         f"{repair.lost} lost, {repair.stale} stale, {repair.ghosts} ghosts; {repair.rows_moved:,} of {rows:,} rows"

@@ -241,7 +241,7 @@ def last_verdicts(instance: dg.DagsterInstance, verification: dg.AssetKey) -> di
 
 
 def proved(receipt: Receipt) -> Verification:
-    assert receipt.verification is not None, "a run with verify=True proves or fails"
+    assert receipt.verification is not None, "a verification compares or fails"
     return receipt.verification
 
 

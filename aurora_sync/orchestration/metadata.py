@@ -38,6 +38,8 @@ def of_receipt(receipt: Receipt) -> dict[str, Any]:
         "watermark_after": dg.MetadataValue.json(watermark(receipt.watermark_after)),
         "snapshot": dg.MetadataValue.json(snapshot(receipt.watermark_after.snapshot)),
     }
+    if receipt.because:
+        metadata["read_more_because"] = receipt.because
     if receipt.manifest_uri is not None:
         metadata["dagster/uri"] = receipt.manifest_uri
     if receipt.certificate.findings:

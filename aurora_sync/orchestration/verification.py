@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from aurora_sync import report, sync
+from aurora_sync import batch, report
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.foreign_text import markdown, markdown_block, markdown_table, printable
@@ -30,8 +30,8 @@ class VerifyOptions(dg.Config):
 def group_asset(
     group: str, tables: Sequence[TableConfig], connections: Connections, *, database: str, warehouse: str, name: str
 ) -> dg.AssetsDefinition:
-    """The asset ``<name>/<group>/verification``. Its run is a sync of each table, with the comparison behind it: of
-    the sync it reports what the table's own asset would."""
+    """The asset ``<name>/<group>/verification``. Its run applies the increment of each table and compares behind it: of
+    the increment it reports what the table's own asset would."""
     key = assets.verification_key(group, name)
     by_name = {table.qualified_name: table for table in tables}
 
@@ -52,7 +52,7 @@ def group_asset(
         places, found, errors = connections.places(), dict[str, Verification](), dict[str, str]()
         for table in (by_name[chosen] for chosen in config.tables or by_name):
             try:
-                receipt = retrying(lambda table=table: sync.run(table, places, verify=True))  # type: ignore[misc]
+                receipt = retrying(lambda table=table: batch.verify(table, places))  # type: ignore[misc]
             except AuroraSyncError as error:  # the others are verified all the same
                 errors[table.qualified_name] = str(error)
                 context.log.error(printable(f"{table.qualified_name} was not verified: {error}"))

@@ -30,10 +30,11 @@ _REGROLE = "4096"  # the oid of the type, in every database
 class ReadPlan:
     """Which rows to read (``where`` None: all), what they mean, and how sure that is.
 
-    ``method`` says in words how the rows are found; ``warnings`` why a faster method was not used or what
-    the chosen one cannot see. ``doubts`` say what the read rests on without proof, and what would prove it: with
-    one, the increment is not certified. ``bound`` says up to what the rows are complete, where that is not the
-    snapshot. ``renews``: the watermark is stored even if nothing changed, for the next run need not scan then.
+    ``method`` says in words how the rows are found; ``warnings`` what it cannot see, or rests on. ``reasons`` say why
+    another method was taken than the strategy's own, a slower one: they are printed with each run. ``doubts`` say what
+    the read rests on without proof, and what would prove it: with one, the increment is not certified. ``bound`` says
+    up to what the rows are complete, where that is not the snapshot. ``renews``: the watermark is stored even if
+    nothing changed, for the next run need not scan then.
     """
 
     where: sql.Composable | None
@@ -46,8 +47,10 @@ class ReadPlan:
     renews: bool = False
     outbox: Outbox | None = None  # whose keys are read, those of rows that are gone as well: disposition CHANGES
 
-    def warned(self, text: str) -> ReadPlan:
-        return replace(self, warnings=(text, *self.warnings))
+    reasons: tuple[str, ...] = ()
+
+    def because(self, reason: str) -> ReadPlan:
+        return replace(self, reasons=(reason, *self.reasons))
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class Strategy(ABC):
     sees_updates: bool
     sees_deletes: bool
     keeps_xmin: bool = True  # each row of the target has the xmin of its source row
+    reads_whole: bool = False  # its own increment is the whole table
     version: int = 1  # raised when it reads a table differently than before: part of the asset's code version
 
     @abstractmethod
@@ -120,7 +124,7 @@ def or_null(bound: sql.Composable, name: str, table: SourceTable) -> sql.Composa
 
 
 def scanning(objections: tuple[str, ...]) -> tuple[str, ...]:
-    """The warnings of a run that falls back from its fence to the horizon."""
+    """The reasons of a run that falls back from its fence to the horizon."""
     return tuple(f"scanning by the horizon: {objection}" for objection in objections)
 
 

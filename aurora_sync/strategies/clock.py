@@ -58,15 +58,16 @@ def plan(config: TableConfig, name: str, table: SourceTable, since: Since | None
     remarks = _remarks(config, name, table, at)
     if since is None:
         return ReadPlan(None, Disposition.REPLACE, "whole table", objections + remarks)
-    fence = _passed(name, table, since, at)
-    if objections or fence is None:
+    unusable = objections or _unusable(name, table, since, at)
+    if unusable:
         return ReadPlan(
             since.horizon_scan(at),
             Disposition.UPSERT,
             "horizon scan",
-            scanning(objections or _stepped(since, at)),
+            reasons=scanning(unusable),
             renews=advance(config, name, table, since, at)["fence"] is not None,
         )
+    fence = datetime.fromisoformat(since.watermark.value["fence"])
     where = since.with_new_members(_not_before(fence, name, table), at)
     return ReadPlan(where, Disposition.UPSERT, METHOD, remarks, doubts=doubts(config, name, table))
 
@@ -116,19 +117,25 @@ def _not_before(fence: datetime, name: str, table: SourceTable) -> sql.Composabl
 
 def _passed(name: str, table: SourceTable, since: Since, at: Observation) -> datetime | None:
     """The fence of the stored watermark, or None when it may not be used."""
-    value = since.watermark.value
-    if since.restarted or value.get("column") != name or not value.get("fence"):
-        return None
-    token = since.watermark.token
+    return None if _unusable(name, table, since, at) else datetime.fromisoformat(since.watermark.value["fence"])
+
+
+def _unusable(name: str, table: SourceTable, since: Since, at: Observation) -> tuple[str, ...]:
+    """Why the fence of the stored watermark may not be used, in words; empty where it may."""
+    value, token = since.watermark.value, since.watermark.token
+    if since.restarted:
+        return ("the server was restarted since the last run",)
+    if value.get("column") != name or not value.get("fence"):
+        return (f"the last run left no fence of {name}",)
     if value["triggers"] != table.trigger_version or token.rewritten(at.token) or token.reattached(at.token):
         # Rows may have been written without the trigger: it was off or replaced, a rewrite passed it by, or a
         # partition was detached.
-        return None
+        return ("triggers, files or partitions of the table are not those of the last run",)
     if at.snapshot.taken_at < since.watermark.snapshot.taken_at:
-        return None  # the clock was set back by more than the time between two runs
-    if _offset_of(since) is None or _stepped(since, at):
-        return None
-    return datetime.fromisoformat(value["fence"])
+        return ("the clock of the source was set back since the last run",)
+    if _offset_of(since) is None:
+        return ("the watermark is of an earlier release, which did not compare the clocks",)
+    return _stepped(since, at)
 
 
 def _offset_of(since: Since) -> ClockOffset | None:

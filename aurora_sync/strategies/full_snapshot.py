@@ -16,6 +16,7 @@ class FullSnapshot(Strategy):
     name = "full_snapshot"
     sees_updates = True
     sees_deletes = True
+    reads_whole = True
 
     def problems(self, config: TableConfig, table: SourceTable) -> list[str]:
         return []

@@ -36,6 +36,7 @@ _TYPES = ("int2", "int4", "int8")
 
 # Dropping an undecided fence only delays the watermark; a busy table decides one within a few runs.
 _MOST_PENDING = 50
+_UNDECIDED = "transactions that wrote the table when the last runs looked may not have ended before they read it"
 
 
 class Integer(Strategy):
@@ -83,7 +84,13 @@ class Integer(Strategy):
                 " lookback out (the table is then scanned) or a reconcile would certify it"
             )
             return ReadPlan(where, Disposition.UPSERT, "lookback", objections, doubts=(doubt,))
-        return ReadPlan(since.horizon_scan(at), Disposition.UPSERT, "horizon scan", scanning(objections) + remarks)
+        return ReadPlan(
+            since.horizon_scan(at),
+            Disposition.UPSERT,
+            "horizon scan",
+            remarks,
+            reasons=scanning(objections or (_unusable(config, table, since, at) or _UNDECIDED,)),
+        )
 
     def advance(
         self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation
@@ -122,17 +129,27 @@ def _standing(
     config: TableConfig, table: SourceTable, since: Since | None, at: Observation
 ) -> tuple[int | None, list[Any]]:
     """The stored fence, None when none is decided yet or it may not be used, and the fences still pending."""
-    if since is None or since.restarted or since.watermark.strategy != Integer.name:
+    if since is None or _unusable(config, table, since, at):
         return None, []
-    value: dict[str, Any] = since.watermark.value
-    fence, pending = value["fence"], value["pending"]
+    return since.watermark.value["fence"], since.watermark.value["pending"]
+
+
+def _unusable(config: TableConfig, table: SourceTable, since: Since, at: Observation) -> str:
+    """Why the stored fence may not be used, in words; empty where it may, or is not decided yet."""
+    if since.restarted:
+        return "the server was restarted since the last run"
+    if since.watermark.strategy != Integer.name:
+        return f"the last run used the strategy {since.watermark.strategy}"
     if not _same_numbers(config, table, since, at):
-        return None, []
+        return "column, sequence, files or partitions of the table are not those of the last run"
+    fence, pending = since.watermark.value["fence"], since.watermark.value["pending"]
     reached = max([high for high, _ in pending], default=fence)
     newest = at.sequence_last_value if at.sequence_last_value is not None else at.high_water
-    if newest is None or (reached is not None and newest < reached):
-        return None, []  # the sequence was set back: its numbers come a second time
-    return fence, pending
+    if newest is None:
+        return "the table is empty"
+    if reached is not None and newest < reached:
+        return "the numbers were set back since the last run, and come a second time"
+    return ""
 
 
 def _same_numbers(config: TableConfig, table: SourceTable, since: Since, at: Observation) -> bool:

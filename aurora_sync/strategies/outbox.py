@@ -62,7 +62,7 @@ class ByOutbox(Strategy):
         if since is None:
             return scan(since, at)
         if why := _why_scan(outbox, since, at):
-            return scan(since, at).warned(f"scanned, and the outbox not used: {why}")
+            return scan(since, at).because(f"scanned, and the outbox not used: {why}")
         return ReadPlan(named(table, outbox), Disposition.CHANGES, "outbox", outbox=outbox)
 
     def advance(

@@ -40,10 +40,10 @@ class Xmin(Strategy):
         upper = horizon.decided_before(at.snapshot)
         doubt = _would_repeat(since, at) if since else ""
         if since is None or doubt:
-            warnings = (f"reading it whole: {doubt}",) if doubt else ()
+            reasons = (f"reading it whole: {doubt}",) if doubt else ()
             if _ids_were_used_up(at):  # then old rows may look undecided; all are taken, and no window follows
-                return ReadPlan(None, Disposition.REPLACE, "whole table", warnings)
-            return ReadPlan(upper, Disposition.REPLACE, "whole table", warnings, scope=upper)
+                return ReadPlan(None, Disposition.REPLACE, "whole table", reasons=reasons)
+            return ReadPlan(upper, Disposition.REPLACE, "whole table", reasons=reasons, scope=upper)
         lower = horizon.written_since(since.watermark.snapshot.xmin, at.snapshot)
         window = sql.SQL("{} AND {}").format(lower, upper)
         return ReadPlan(window, Disposition.APPEND, "horizon window", scope=upper)

@@ -1,21 +1,32 @@
 """Prove that source and target are equal by content, as of one snapshot; or show the first rows that are not.
 
-Runs behind an increment, in its snapshot, and moves no data that is equal: both sides sum a digest of every row over
-buckets of the key, and only rows of buckets that differ are read and compared one by one, typed, in the
-warehouse. These are compared one by one in full, because the two sides have no text in common for them: floats, jsonb,
-arrays, columns whose policy changes values, and tables without a merge key.
+Runs behind the strategy's own increment, in its snapshot. Where a scan, a reconcile or a full read would take the
+place of that, nothing is compared: they repair what a verification is to find (decision 12). Data that is equal is not
+moved: both sides sum a digest of every row over buckets of the key, and only rows of buckets that differ are read and
+compared one by one, typed, in the warehouse. These are compared one by one in full, because the two sides have no text
+in common for them: floats, jsonb, arrays, columns whose policy changes values, and tables without a merge key.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from aurora_sync.buckets import Buckets
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.errors import RivalRunError
-from aurora_sync.increment import Disposition, Evolution, Manifest, RowDifference, Verification, find_rows
+from aurora_sync.errors import NotComparedError, RivalRunError
+from aurora_sync.increment import (
+    Action,
+    Disposition,
+    Evolution,
+    Manifest,
+    RowDifference,
+    State,
+    Verification,
+    find_rows,
+)
 from aurora_sync.places import Places
 from aurora_sync.plan import Plan
 from aurora_sync.source.reading import Reading
@@ -36,6 +47,14 @@ def verify(
 
     Raises RivalRunError when another run was applied meanwhile: then the two are not of one moment.
     """
+    caveat = ""
+    if plan.strategy.reads_whole and manifest.watermark_before:
+        caveat = (
+            f"what was changed at the source since {manifest.watermark_before.snapshot.taken_at:%Y-%m-%d %H:%M:%S} UTC"
+            " is among them: the increment of this strategy is a full read, which a verification does not do"
+        )
+    elif plan.read.bound:
+        caveat = f"what is not yet part of that is among them: {plan.read.bound}"
     with places.warehouse.session(query_tag=f"aurora_sync verify {config.qualified_name}") as session:
         found = _Sides(session, config, places, reading, plan, manifest).compare(run_sequence)
         now = sync_log.read_state(session, config, log_schema=places.log_schema)
@@ -45,9 +64,52 @@ def verify(
                 where=config.qualified_name,
                 hint="verify again",
             )
+    if not found.equal:
+        found = replace(found, repair=_repair(found, plan), caveat=caveat)
     if config.show_values:
         return found
     return replace(found, examples=tuple(example.without_values() for example in found.examples))
+
+
+def state_as_found(config: TableConfig, places: Places) -> State:
+    """The state to verify from. Raises NotComparedError where there is none."""
+    with places.warehouse.session(query_tag=f"aurora_sync verify {config.qualified_name}") as session:
+        state = sync_log.read_state(session, config, log_schema=places.log_schema, as_found=True)
+    if not state.run_sequence:
+        raise not_compared(config, "it was never synced")
+    if state.watermark is None:
+        raise not_compared(config, state.edited)
+    return state
+
+
+def assert_comparable(config: TableConfig, plan: Plan) -> None:
+    """Raises NotComparedError where the increment is not the strategy's own. For those that read the table itself."""
+    findings = plan.verdict.findings
+    if plan.strategy.reads_whole:
+        reasons = [found.text for found in findings if found.is_schema_change]
+    elif plan.reconcile or plan.read.disposition is Disposition.REPLACE:
+        reasons = [found.text for found in findings if found.action is not Action.GO_ON]
+        reasons += [reason for reason in plan.reasons if reason not in reasons]
+    else:
+        return
+    if reasons or not plan.strategy.reads_whole:
+        raise not_compared(config, "; ".join(reasons))
+
+
+def not_compared(config: TableConfig, why: str) -> NotComparedError:
+    command = f"aurora-sync sync {shlex.quote(config.qualified_name)}"
+    return NotComparedError(
+        f"cannot be compared: {why}",
+        where=config.qualified_name,
+        hint=f"`{command}` reads what is needed, and repairs; then verify again",
+    )
+
+
+def _repair(found: Verification, plan: Plan) -> str:
+    """The command that repairs what differs: the cheapest that does."""
+    if plan.strategy.reads_whole:
+        return "sync"
+    return "sync --full" if found.same_version else "reconcile"
 
 
 @dataclass(frozen=True)
@@ -77,6 +139,10 @@ class _Sides:
             found = self._row_by_row(found, names, sides.buckets)
         if unlike and found.equal:
             found = self._row_by_row(found, [*self.plan.key, *unlike])
+            if (
+                not self.plan.strategy.keeps_xmin and not self.plan.strategy.reads_whole
+            ):  # then a reconcile goes by the sums, which are equal
+                found = replace(found, same_version=found.different)
         return replace(found, source_rows=sides.source_rows, target_rows=sides.target_rows)
 
     def _row_by_row(self, found: Verification, names: Sequence[str], among: Buckets | None = None) -> Verification:
@@ -98,7 +164,7 @@ class _Sides:
         try:
             with _staging_table(self.session, layout):
                 self.session.load(layout.staging.sql, staged, stage.store)
-                ((in_target, missing, ghosts, different),) = self.session.query(comparison.count(layout, among))
+                ((in_target, missing, ghosts, different, same),) = self.session.query(comparison.count(layout, among))
                 examples = self.session.query(comparison.examples(layout, among, EXAMPLES))
         finally:
             stage.store.delete([attempt.prefix + file.name for file in attempt.files])
@@ -110,8 +176,14 @@ class _Sides:
             missing=int(missing),
             ghosts=int(ghosts),
             different=int(different),
+            same_version=int(same) if self.plan.key and self._by_version else 0,
             examples=tuple(_example(self.config, layout, row) for row in examples),
         )
+
+    @property
+    def _by_version(self) -> bool:
+        """Whether a repair finds rows by their versions."""
+        return self.plan.strategy.keeps_xmin and not self.plan.strategy.reads_whole
 
     def _layout(self, manifest: Manifest) -> Layout:
         """Of the target as it is now: what was to change in it has changed."""

@@ -39,6 +39,7 @@ class Increment:
     manifest: Manifest
     strategy: str
     complete: Complete | None = None
+    as_found: bool = False  # whatever rows the target holds: it is going to be compared
 
 
 @dataclass
@@ -64,14 +65,16 @@ def apply(
     log_schema: str = sync_log.SCHEMA,
     allow_deletes: bool = False,
     complete: Complete | None = None,
+    as_found: bool = False,
 ) -> Applied:
     """Make the manifest's rows part of the target, durably, exactly once; and what ``complete`` adds to them.
 
     Raises RivalRunError when another run was applied since ``manifest.expected_sequence``, GuardError when
     rows would be lost or removed (the target is then as before), ConfigError and WarehouseError otherwise.
-    ``allow_deletes`` switches off the delete guard, not the other assertions.
+    ``allow_deletes`` switches off the delete guard, not the other assertions. With ``as_found`` the rows of the target
+    need not be as they were left; the next run finds that as this one did.
     """
-    increment = Increment(config, manifest, strategy, complete)
+    increment = Increment(config, manifest, strategy, complete, as_found)
     (applied,) = apply_all(session, [increment], objects, log_schema=log_schema, allow_deletes=allow_deletes)
     return applied
 
@@ -174,8 +177,9 @@ def _transact(session: Session, p: _Prepared, log_schema: str, allow_deletes: bo
     now = datetime.now(UTC)
     written = (sequence, sync_log.as_text(now))
     before = _count(session, layout)
+    last = None
     if manifest.disposition is not Disposition.REPLACE:
-        _assert_as_it_was_left(session, p, log_schema, before)
+        last = _assert_as_it_was_left(session, p, log_schema, before)
     for name, text in manifest.fill.items():
         session.modify(merge.fill(layout, fold(name)), (text, *written, text))
     deleted = recorded = 0
@@ -228,6 +232,7 @@ def _transact(session: Session, p: _Prepared, log_schema: str, allow_deletes: bo
             where=manifest.table,
             hint="rolled back; if its merge key was changed, drop the target and sync again",
         )
+    recorded_as = sync_log.as_if_not_edited(last, before, after) if increment.as_found and last else after
     entry = Entry(
         source_table=manifest.table,
         target=layout.target.sql,
@@ -236,12 +241,12 @@ def _transact(session: Session, p: _Prepared, log_schema: str, allow_deletes: bo
         applied_at=now,
         strategy=increment.strategy,
         disposition=manifest.disposition.value,
-        watermark=replace(manifest.watermark_after, left=Left(_written_columns(p), after.sums)).to_json(),
+        watermark=replace(manifest.watermark_after, left=Left(_written_columns(p), recorded_as.sums)).to_json(),
         staged_rows=manifest.rows,
         inserted=inserted,
         updated=changed - inserted,
         deleted=deleted,
-        target_rows=after.present,
+        target_rows=recorded_as.present,
         source_rows=manifest.source_rows,
         manifest_prefix=manifest.prefix,
         snapshot_xmin=manifest.watermark_after.snapshot.xmin,
@@ -250,7 +255,7 @@ def _transact(session: Session, p: _Prepared, log_schema: str, allow_deletes: bo
     )
     sync_log.record(session, entry, log_schema)
     sync_log.record_taken(session, layout.target, sequence, manifest.taken, log_schema)
-    return entry
+    return replace(entry, target_rows=after.present)
 
 
 def _record_missing(session: Session, layout: Layout, manifest: Manifest, written: tuple[int, str]) -> int:
@@ -298,14 +303,17 @@ def _written_columns(p: _Prepared) -> dict[str, str]:
     return {name: p.existing.get(name) or evolve.as_reported(type_) for name, type_ in p.layout.types.items()}
 
 
-def _assert_as_it_was_left(session: Session, p: _Prepared, log_schema: str, now: Count) -> None:
-    """An increment only makes sense on top of what the run before it left, and from where the log says that it is."""
+def _assert_as_it_was_left(session: Session, p: _Prepared, log_schema: str, now: Count) -> Entry | None:
+    """An increment only makes sense on top of what the run before it left, and from where the log says that it is.
+    Returns what the log says of that run."""
     target, manifest = p.layout.target, p.manifest
     if manifest.expected_sequence == 0 and not now.present:
-        return
+        return None
     entry = sync_log.find(session, target, manifest.expected_sequence, log_schema)
     if entry is None or entry.load_id != manifest.expected_load_id:
         changed = f"the sync log has nothing of run {manifest.expected_sequence}, and {target} has {now.present} rows"
+    elif p.increment.as_found:
+        changed = sync_log.columns_changed(entry, p.found)
     else:
         changed = sync_log.difference(entry, p.found, now)
         compared = p.increment.complete and manifest.disposition is Disposition.UPSERT  # by reconcile.py
@@ -325,6 +333,7 @@ def _assert_as_it_was_left(session: Session, p: _Prepared, log_schema: str, now:
             where=str(target),
             hint="nothing of this run was applied and nothing is lost: run again",
         )
+    return entry
 
 
 def _count(session: Session, layout: Layout) -> Count:

@@ -11,11 +11,14 @@ from aurora_sync.warehouse.merge import PRESENT, row_md5, xmin
 
 
 def count(layout: Layout, among: Buckets | None) -> str:
-    """Rows of the target, rows that it lacks, rows that only it has, rows that differ."""
+    """Rows of the target, rows that it lacks, rows that only it has, rows that differ, and those of them that have the
+    version of the source's row."""
+    differs = _differs(layout)
     return (
         "SELECT COUNT(CASE WHEN T_IS THEN 1 END), COUNT(CASE WHEN T_IS IS NULL THEN 1 END),"
         " COUNT(CASE WHEN S_IS IS NULL THEN 1 END),"
-        f" COUNT(CASE WHEN S_IS AND T_IS AND ({_differs(layout)}) THEN 1 END) FROM {_both(layout, among)}"
+        f" COUNT(CASE WHEN S_IS AND T_IS AND ({differs}) THEN 1 END),"
+        f" COUNT(CASE WHEN S_IS AND T_IS AND S_XMIN = T_XMIN AND ({differs}) THEN 1 END) FROM {_both(layout, among)}"
     )
 
 

@@ -234,11 +234,29 @@ def count_present(session: Session, target: TableName, columns: Collection[str])
     return count(session, target, marks=DELETED in columns).present
 
 
+def as_if_not_edited(entry: Entry, before: Count, after: Count) -> Count:
+    """What the log is to say of a target that is not as the run of ``entry`` left it, once a run has changed ``before``
+    to ``after``: the next run then finds the edit as this one did."""
+    left = Watermark.from_json(entry.watermark).left
+    were = left.sums if left else before.sums
+    numbers = zip(*(text.split("/") for text in (were, before.sums, after.sums)), strict=True)
+    return Count(
+        after.rows,
+        entry.target_rows + after.present - before.present,
+        "/".join(str(int(was) + int(now) - int(then)) for was, then, now in numbers),
+    )
+
+
 def difference(entry: Entry, columns: Mapping[str, str], now: Count) -> str:
     """In what a target is not as the run of ``entry`` left it, so that only reading it again helps; in words, and empty
     where nothing is seen."""
     if entry.target_rows != now.present:
         return f"run {entry.run_sequence} left {entry.target_rows} rows, and now there are {now.present}"
+    return columns_changed(entry, columns)
+
+
+def columns_changed(entry: Entry, columns: Mapping[str, str]) -> str:
+    """Which column of a target is not as the run of ``entry`` left it, in words; empty where all are."""
     left = Watermark.from_json(entry.watermark).left
     if left is None:
         return ""
@@ -257,12 +275,13 @@ def edited(entry: Entry, now: Count) -> str:
     return f"the target holds as many rows as run {entry.run_sequence} left, and not the same: it was edited by hand"
 
 
-def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA) -> State:
+def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA, *, as_found: bool = False) -> State:
     """The state to resume from. Writes nothing.
 
     Without a watermark where the target is gone, or is not as the log says that it was left (it was restored, or
-    edited by hand): the run is then a full one, and the run sequence goes on. Raises WarehouseError
-    when a newer release wrote the watermark.
+    edited by hand): the run is then a full one, and the run sequence goes on. ``as_found`` keeps the watermark of one
+    that lacks no column: whoever compares the target wants its rows as they are. Raises WarehouseError when a newer
+    release wrote the watermark.
     """
     target = target_name(config)
     found = columns_of(session, target, _log(log_schema))
@@ -285,7 +304,7 @@ def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA) 
             changed = f"{target} has no column {', '.join(sorted(lacking))}"
         else:
             now = count(session, target, marks=DELETED in columns)
-            changed = difference(entry, columns, now)
+            changed = columns_changed(entry, columns) if as_found else difference(entry, columns, now)
         if changed:
             return State(entry.run_sequence, None, entry.load_id, source_table=entry.source_table, edited=changed)
         watermark = replace(watermark, left=None)
@@ -303,5 +322,5 @@ def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA) 
         entry.applied_at,
         Certificate.reconciled_in(entry.certificate),
         source_table=entry.source_table,
-        edited=edited(entry, now),
+        edited=difference(entry, columns, now) or edited(entry, now),
     )

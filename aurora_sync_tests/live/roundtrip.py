@@ -14,7 +14,7 @@ from psycopg2 import sql
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.increment import Level
 from aurora_sync.places import Places
-from aurora_sync.sync import run
+from aurora_sync.sync import run, verify
 from aurora_sync.warehouse.ddl import target_name
 
 TABLES = """
@@ -102,7 +102,7 @@ def roundtrip(places: Places, *, without: Collection[str] = ()) -> None:
         for config in configs:
             last = run(config, places, reconcile=True)
             assert last.certificate.level is Level.CERTIFIED
-            found = run(config, places, verify=True).verification
+            found = verify(config, places).verification
             assert found is not None
             assert found.equal, found
 

@@ -9,7 +9,7 @@ from typing import Any
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.places import Places
 from aurora_sync.source.connection import connect
-from aurora_sync.sync import run
+from aurora_sync.sync import run, verify
 from aurora_sync.warehouse.ddl import target_name
 from aurora_sync_tests.live.roundtrip import execute, scratch
 from aurora_sync_tests.scenarios.type_matrix.cases import CASES, Case
@@ -36,7 +36,7 @@ def type_matrix(places: Places, *, without: tuple[str, ...] = (), more: tuple[Ca
         changed = [change.text for change in receipt.schema_changes]
         assert len(changed) == sum(bool(case.unfit) for case in cases), changed
         _assert_arrived(connection, places, config, cases)
-        found = run(config, places, verify=True).verification
+        found = verify(config, places).verification
         assert found is not None
         assert found.equal, found.examples
 

@@ -56,6 +56,7 @@ def definitions(customers: None, execute: Execute, build: Build) -> dg.Definitio
 
 
 def test_all_tables_of_a_group_are_proved_equal(definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:
+    run(definitions, instance)
     assert verify(definitions, instance).success
     found = shown(instance)
     assert {name: found[name] for name in ("tables", "tables_equal", "rows_compared", "rows_differing")} == {
@@ -69,12 +70,16 @@ def test_all_tables_of_a_group_are_proved_equal(definitions: dg.Definitions, ins
     assert (equal.passed, equal.description) == (True, "2 tables are equal to their sources")
 
 
-def test_its_sync_is_reported_as_that_of_the_tables(definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:
+def test_its_increment_is_reported_as_that_of_the_tables(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, execute: Execute
+) -> None:
     """Else a table had changed without a materialization, and its checks would look un-evaluated."""
+    run(definitions, instance)
+    execute("INSERT INTO orders VALUES (3, 30), (4, 40)")
     verify(definitions, instance)
     table = last_materialization(instance, ORDERS)
     assert table is not None
-    assert (table.metadata["rows_inserted"].value, (table.tags or {})["dagster/data_version"]) == (2, "1")
+    assert (table.metadata["rows_inserted"].value, (table.tags or {})["dagster/data_version"]) == (2, "2")
     for name in ("row_count", "watermark", "merge_key", "certificate"):
         assert check(instance, ORDERS, name).passed
     assert str(check(instance, ORDERS, "row_count").metadata["last_verified"].value).startswith("equal at run")
@@ -114,9 +119,55 @@ def test_last_verdict_is_carried_by_each_row_count_check_until_another(
     assert str(found.metadata["last_verified"].value).startswith("equal")
 
 
+@pytest.mark.parametrize(
+    ("edit", "shown_as"),
+    [
+        ('DELETE FROM "PUBLIC"."ORDERS" WHERE "ID" = 2', "1 missing, 0 different, 0 surplus rows"),
+        ('UPDATE "PUBLIC"."ORDERS" SET "TOTAL" = 21 WHERE "ID" = 2', "0 missing, 1 different, 0 surplus rows"),
+        (
+            'INSERT INTO "PUBLIC"."ORDERS" ("ID", "TOTAL", "_SRC_XMIN", "_RUN_SEQ") VALUES (9, 9, 9, 1)',
+            "0 missing, 0 different, 1 surplus rows",
+        ),
+    ],
+)
+def test_rows_that_were_edited_by_hand_are_found_each_time_and_not_repaired(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, execute: Execute, edit: str, shown_as: str
+) -> None:
+    run(definitions, instance)
+    tamper(edit)
+    for total in (1, 2):
+        execute(f"UPDATE orders SET total = {total} WHERE id = 1")
+        assert verify(definitions, instance).success
+        assert shown_as in shown(instance)["tables_verified"]
+        assert "to repair: aurora-sync " in shown(instance)["differing_rows"]
+        assert not check(instance, VERIFICATION, "equal").passed
+
+
+def test_table_that_was_never_synced_cannot_be_compared(
+    definitions: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    assert not verify(definitions, instance).success
+    assert "not verified: public.orders: cannot be compared: it was never synced" in shown(instance)["tables_verified"]
+    assert not check(instance, VERIFICATION, "equal").passed
+    assert last_materialization(instance, ORDERS) is None
+
+
+def test_scan_in_place_of_the_strategys_own_read_is_in_the_metadata(
+    instance: dg.DagsterInstance, build: Build, execute: Execute
+) -> None:
+    execute("CREATE TABLE orders (id int PRIMARY KEY, at timestamptz DEFAULT now()); INSERT INTO orders VALUES (1)")
+    definitions = build("tables:\n  - {table_name: orders, watermark_type: timestamp, watermark_col: at}\n")
+    for _ in range(2):
+        run(definitions, instance, asset_selection=[ORDERS])
+    found = last_materialization(instance, ORDERS)
+    assert found
+    assert str(found.metadata["read_more_because"].value).startswith("scanning by the horizon: no BEFORE INSERT")
+
+
 def test_verdicts_of_other_tables_outlive_a_verification_of_some(
     definitions: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
+    run(definitions, instance)
     verify(definitions, instance)
     verify(definitions, instance, tables=["public.customers"])
     assert shown(instance)["tables"] == 1
@@ -126,6 +177,7 @@ def test_verdicts_of_other_tables_outlive_a_verification_of_some(
 def test_table_that_cannot_be_verified_fails_the_run_after_the_others_were(
     definitions: dg.Definitions, instance: dg.DagsterInstance, execute: Execute
 ) -> None:
+    run(definitions, instance)
     execute("DROP TABLE customers")
     result = verify(definitions, instance)
     assert not result.success
@@ -144,14 +196,15 @@ def test_what_passes_by_itself_is_tried_again(
 ) -> None:
     from aurora_sync import retries, sync
 
-    original, failures = sync.run, [SourceError("connection reset", kind=Kind.TRANSIENT)]
+    run(definitions, instance)
+    original, failures = sync.verify, [SourceError("connection reset", kind=Kind.TRANSIENT)]
 
     def flaky(*arguments: Any, **options: Any) -> Any:
         if failures:
             raise failures.pop()
         return original(*arguments, **options)
 
-    monkeypatch.setattr(sync, "run", flaky)
+    monkeypatch.setattr(sync, "verify", flaky)
     monkeypatch.setattr(retries, "FIRST_PAUSE", 0.0)
     assert verify(definitions, instance).success
     assert shown(instance)["tables_equal"] == 2

@@ -113,7 +113,7 @@ def test_unqualified_name_that_may_mean_another_function_is_not_trusted() -> Non
 
 
 def test_trigger_that_is_not_read_is_named() -> None:
-    (warning,) = plan(after(at()), at(1), touched("PERFORM f(); NEW.at := now();")).warnings
+    (warning,) = plan(after(at()), at(1), touched("PERFORM f(); NEW.at := now();")).reasons
     assert "trigger touch may set it to something else" in warning
 
 
@@ -200,7 +200,7 @@ def test_declared_by_the_user() -> None:
 def test_what_hides_an_open_transaction_is_an_objection(moment: dict[str, Any], objection: str) -> None:
     found = plan(after(at()), at(1, **moment))
     assert found.method == "horizon scan"
-    assert objection in found.warnings[0]
+    assert objection in found.reasons[0]
     assert fence(at(**moment)) is None
 
 
@@ -239,7 +239,7 @@ def test_step_of_a_clock_between_two_runs_is_scanned_around_and_named() -> None:
     stepped = ClockOffset(-300.0, -299.99)
     found = plan(after(at()), at(7, offset=stepped))
     assert found.method == "horizon scan"
-    assert "was +0.0 s from the runner's at the run before, and is -300.0 s now" in found.warnings[0]
+    assert "was +0.0 s from the runner's at the run before, and is -300.0 s now" in found.reasons[0]
     assert (
         plan(after(at(), at(7, offset=stepped, offset_at_fence=stepped)), at(9, offset=stepped)).method == "clock fence"
     )

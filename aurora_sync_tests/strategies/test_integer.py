@@ -159,7 +159,7 @@ def test_precondition_that_does_not_hold_is_named_and_scanned_around(
 ) -> None:
     found = plan(after(seen(10)), seen(12, **moment), source)
     assert found.method == "horizon scan"
-    assert objection in found.warnings[0]
+    assert objection in found.reasons[0]
     assert STRATEGY.advance(CONFIG, source, None, seen(12, **moment))["fence"] is None
 
 
@@ -190,7 +190,7 @@ def test_numbers_of_a_sequence_that_was_restarted_are_scanned_for_and_its_fences
 
 def test_numbers_of_the_application_are_scanned_for() -> None:
     found = plan(after(seen(10)), seen(12), watermark_set_by="application")
-    assert (found.method, "made by the application" in found.warnings[0]) == ("horizon scan", True)
+    assert (found.method, "made by the application" in found.reasons[0]) == ("horizon scan", True)
 
 
 def test_numbers_declared_as_the_databases_are_trusted_with_a_remark() -> None:

@@ -48,12 +48,12 @@ def test_rows_are_those_that_the_outbox_names() -> None:
 def test_scan_where_the_outbox_does_not_tell_all(before: Since, now: Any, why: str) -> None:
     found = STRATEGY.plan(CONFIG, TABLE, before, now)
     assert found.disposition is Disposition.UPSERT
-    assert why in found.warnings[0]
+    assert why in found.reasons[0]
 
 
 def test_scan_where_triggers_were_made_anew() -> None:
     anew = replace(TABLE, outbox=replace(OUTBOX, version="v2"))
-    assert "made anew" in STRATEGY.plan(CONFIG, anew, after(), seen()).warnings[0]
+    assert "made anew" in STRATEGY.plan(CONFIG, anew, after(), seen()).reasons[0]
 
 
 def test_nothing_is_remembered_of_a_reader() -> None:

@@ -56,7 +56,7 @@ def test_first_append_reads_what_is_decided() -> None:
 def test_append_that_could_repeat_a_row_reads_the_table_whole(standing: Since, now: dict[str, Any], doubt: str) -> None:
     found = STRATEGY.plan(APPEND, TABLE, standing, at(1, **({"xmin": 1200, "xmax": 1300} | now)))
     assert found.disposition is Disposition.REPLACE
-    assert doubt in found.warnings[0]
+    assert doubt in found.reasons[0]
 
 
 def test_first_append_of_a_long_used_server_takes_every_row() -> None:

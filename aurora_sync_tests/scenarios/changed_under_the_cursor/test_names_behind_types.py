@@ -51,7 +51,7 @@ def test_row_that_prints_anew_is_read(
     monkeypatch.setattr(schema, "compare", lambda *_, **__: schema.UNCHANGED)
     monkeypatch.setattr("aurora_sync.strategies.identity._other_history", lambda *_: False)
     world.sync(unguarded)
-    found = world.sync(unguarded, verify=True).verification
+    found = world.verify(unguarded).verification
     assert found is not None
     assert not found.equal
 
