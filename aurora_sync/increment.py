@@ -111,6 +111,8 @@ class Token:
     types: dict[str, str] | None = None
     # Leaf oid -> versions of the catalogue rows that make it a part of the table; None: an earlier release wrote this.
     attached: dict[str, str] | None = None
+    # Oid -> name: tables that had this table's name before it, and that a connector may still send under it.
+    former: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_named(self) -> bool:

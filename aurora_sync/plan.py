@@ -86,7 +86,8 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wi
     if problems := preflight.problems(config, table, strategy):
         raise ConfigError(problems, where=config.qualified_name)
     columns, key = preflight.selected_columns(config, table), preflight.merge_key(config, table)
-    at = reading.observe(strategy.fence(config), max_minutes=config.max_snapshot_minutes)
+    token = state.watermark.token if state.watermark else None
+    at = reading.observe(strategy.fence(config), max_minutes=config.max_snapshot_minutes, last=token)
 
     due = "" if wish.verify else why_due(config, state)
     if wish.reconcile:

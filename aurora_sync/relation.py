@@ -149,6 +149,7 @@ class StreamFence:
     lost: bool = False  # the slot, or what it should still have
     all_tables: bool = False  # the publication's; such a table may have been UNLOGGED meanwhile
     extents: Mapping[int, tuple[int, int]] = field(default_factory=dict)  # of a topic's partitions, before the snapshot
+    former: dict[str, str] = field(default_factory=dict)  # oid -> name: published tables that had this table's name
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,20 @@ SELECT (SELECT confirmed_flush_lsn - '0/0'::pg_lsn FROM pg_replication_slots
          WHERE p.pubname = %(name)s AND (p.puballtables OR r.oid IS NOT NULL)),
        EXISTS (SELECT FROM pg_publication WHERE pubname = %(name)s AND puballtables)
 """
+# What goes by a table's name loses its changes while it has another: RENAME and SET SCHEMA make a new version of the
+# row of its type, and leave that row alone otherwise.
+_NAMED = """
+SELECT concat_ws(':', t.xmin, n.xmin)
+  FROM pg_class c JOIN pg_type t ON t.oid = c.reltype JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = %s
+"""
+# Tables that had this table's name when they were published, and may still be sent under it.
+_FORMER = """
+SELECT c.oid::text, format('%%s.%%s', n.nspname, c.relname)
+  FROM pg_publication p, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE p.pubname = %s AND c.oid = ANY(%s::oid[]) AND c.oid <> %s
+   AND (p.puballtables OR EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = c.oid))
+ ORDER BY 2
+"""
 
 # A transaction that has written holds its own id, and until it is visible the lock on what it wrote.
 _WRITERS = """
@@ -232,14 +246,15 @@ class Reading:
         self.table = table
         self._kafka = kafka
 
-    def observe(self, fence: Fence | None, *, max_minutes: int) -> Observation:
-        """The source as of now; afterwards a REPEATABLE READ transaction is open and its snapshot fixed.
+    def observe(self, fence: Fence | None, *, max_minutes: int, last: Token | None = None) -> Observation:
+        """The source as of now; afterwards a REPEATABLE READ transaction is open and its snapshot fixed. ``last`` is
+        the token of the run before.
 
         Raises SourceError, transient, when the table's definition changed between the catalogue and the lock.
         """
         streamed = fence is not None and fence.kind == "stream"
         columns_before = _columns(self._names()) if streamed else None  # before the writers are looked up
-        before = self._before_snapshot(fence)
+        before = self._before_snapshot(fence, last)
         system_identifier, timeline = control_data(self._connection)
         with self._connection.cursor() as cursor:
             cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -286,6 +301,7 @@ class Reading:
                 types={oid: name for kind, oid, name in names if kind == "type"},
                 columns=_columns(names),
                 attributes=max((column.attnum for column in self.table.columns), default=0),
+                former=before["stream"].former if "stream" in before else {},
             ),
             offset=offset,
             **before,
@@ -360,11 +376,11 @@ class Reading:
             ((plan,),) = _one(cursor, sql.SQL("EXPLAIN (FORMAT JSON) {}").format(statement))
         return statement.as_string(self._connection), int(plan["Plan"]["Plan Rows"])
 
-    def _before_snapshot(self, fence: Fence | None) -> dict[str, Any]:
+    def _before_snapshot(self, fence: Fence | None, last: Token | None) -> dict[str, Any]:
         found: dict[str, Any] = {}
         with self._connection.cursor() as cursor:
             if fence and fence.kind == "stream":
-                found["stream"] = self._stream(cursor, fence)
+                found["stream"] = self._stream(cursor, fence, last)
             if fence and fence.kind == "locks":
                 column = sql.Identifier(fence.name)
                 table = sql.Identifier(self.table.schema, self.table.name)
@@ -392,7 +408,7 @@ class Reading:
         cursor.execute(_MEMBERS, {"oid": self.table.oid})
         return [self.table.oid, *(oid for oid, *_ in cursor.fetchall())]
 
-    def _stream(self, cursor: Any, fence: Fence) -> StreamFence:
+    def _stream(self, cursor: Any, fence: Fence, last: Token | None) -> StreamFence:
         """As it is before the snapshot. Raises SourceError where nothing publishes the table, or no slot sends what is
         published: unless it is a topic that is read, which others fill."""
         cursor.execute(_SLOT, {"name": fence.name, "oid": self.table.oid, "topic": bool(fence.topic)})
@@ -406,8 +422,13 @@ class Reading:
             )
         cursor.execute(_WRITERS, (self._relations(cursor),))
         writers = tuple(xid for (xid,) in cursor.fetchall())
-        extents = {}
+        extents, former = {}, dict[str, str]()
         if fence.topic:
+            (named,) = _one(cursor, _NAMED, (self.table.oid,))
+            member = f"{member}:{named}"
+            known = [str(last.table_oid), *last.former] if last else []
+            cursor.execute(_FORMER, (fence.name, [int(oid) for oid in known], self.table.oid))
+            former = dict(cursor.fetchall())
             with self._kafka.topic(fence.topic) as topic:
                 extents = {number: (extent.low, extent.high) for number, extent in topic.extents.items()}
         return StreamFence(
@@ -419,6 +440,7 @@ class Reading:
             lost=confirmed is None,
             extents=extents,
             all_tables=all_tables,
+            former=former,
         )
 
     def wire_types(self) -> dict[str, tuple[int, int]]:

@@ -101,6 +101,13 @@ class Debezium(Streaming):
         offsets = before.offsets if before else {number: low for number, (low, _) in fence.extents.items()}
         # Until a new slot was seen by a scan, what is committed goes by without a message.
         rescan = f"the connector's slot {config.slot_name} is lost" if fence.lost else ""
+        if fence.former:
+            # The connector knows tables by oid, and learns no new name that is not in its table.include.list.
+            names = ", ".join(fence.former.values())
+            rescan = rescan or (
+                f"{names} had the name of this table, and until a restart the connector sends its changes as this"
+                f" table's: drop it, or ALTER PUBLICATION {config.slot_name} DROP TABLE {names}"
+            )
         return TopicPosition(
             topic=topic(config), offsets=offsets if fence.in_progress else ends, ends=ends, rescan=rescan, **shared
         )
