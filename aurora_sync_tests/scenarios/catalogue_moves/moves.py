@@ -20,6 +20,7 @@ Move = Callable[[Place], Iterator[None]]
 ANY: list[Move] = []
 OF_PARTITIONS: list[Move] = []
 OF_STREAMS: list[Move] = []
+OF_CONNECTORS: list[Move] = []
 OF_TARGETS: list[Move] = []
 INNOCENT: list[Move] = []
 
@@ -126,7 +127,12 @@ def swapped_by_rename_and_back(p: Place) -> Iterator[None]:
     yield
     if not p.partitioned:
         p.write(3, away)
+        if p.dice.random() < 0.5:
+            yield
     p.sql(f"ALTER TABLE t RENAME TO {other}; ALTER TABLE {away} RENAME TO t")
+    if p.slot:
+        yield
+        p.sql(f"ALTER PUBLICATION {p.slot} DROP TABLE {other}")
 
 
 @_to(ANY)
@@ -455,6 +461,24 @@ def publication_without_root(p: Place) -> Iterator[None]:
     p.write(3)
     p.sql(f"ALTER PUBLICATION {p.slot} SET (publish_via_partition_root = true)")
     yield from ()
+
+
+# Connectors of others
+
+
+@_to(OF_CONNECTORS)
+def slot_lost(p: Place) -> Iterator[None]:
+    """The run in between is what tells: a slot that was dropped and made anew between two runs looks like the old one
+    (docs/change-streams.md)."""
+    assert p.connector
+    p.sql(f"SELECT pg_drop_replication_slot('{p.slot}')")
+    p.write(3)
+    yield
+    with suppress(Refused):
+        p.write(3)
+    p.connector.start_anew()
+    with suppress(Refused):
+        p.write(1)
 
 
 # The target, by hand. An UPDATE that leaves our columns as they are is not among them: nothing cheap shows it

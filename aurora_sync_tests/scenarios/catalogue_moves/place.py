@@ -11,6 +11,7 @@ from typing import Any
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
+from aurora_sync_tests.scenarios.debezium.model import ModelConnector
 from aurora_sync_tests.scenarios.world import World
 
 PARTS = 3
@@ -58,6 +59,7 @@ class Place:
     dice: random.Random
     partitioned: bool
     slot: str = ""
+    connector: ModelConnector | None = None
     target: str = '"PUBLIC"."T"'
     names: int = 0
     values: int = 0

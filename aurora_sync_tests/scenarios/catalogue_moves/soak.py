@@ -1,6 +1,7 @@
 """Trials of catalogue moves for as long as told, on servers of their own:
 
-``python -m aurora_sync_tests.scenarios.catalogue_moves.soak --seconds 600 [--seed 7] [--reduced] [--results FILE]``
+``python -m aurora_sync_tests.scenarios.catalogue_moves.soak --seconds 600 [--seed 7] [--reduced]
+[--strategies xmin dms] [--results FILE]``
 
 Fails when a certificate was false; with ``--reduced``, when none was. ``--results`` appends one line of JSON for each
 trial.
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,21 +28,22 @@ from aurora_sync.embedded.stack import BUCKET
 from aurora_sync.increment import Level
 from aurora_sync_tests.fixtures.local_stack import switch_autovacuum_off, throwaway_stack
 from aurora_sync_tests.fixtures.source_database import fresh_database
-from aurora_sync_tests.scenarios.catalogue_moves.trial import STRATEGIES, Trial, trial
+from aurora_sync_tests.scenarios.catalogue_moves.subject import STRATEGIES
+from aurora_sync_tests.scenarios.catalogue_moves.trial import Trial, trial
 from aurora_sync_tests.scenarios.world import World
 
 LEVELS = [*(level.value for level in Level), "error"]
 
 
-def soak(seconds: float, seed: int, *, reduced: bool, results: Path | None) -> str | None:
-    """Trials of all strategies with the seeds ``seed``, ``seed + 1``, ...; returns why they failed, or None."""
-    tally: dict[str, Counter[str]] = {name: Counter() for name in STRATEGIES}
+def soak(seconds: float, seed: int, strategies: Sequence[str], *, reduced: bool, results: Path | None) -> str | None:
+    """Trials of each strategy with the seeds ``seed``, ``seed + 1``, ...; returns why they failed, or None."""
+    tally: dict[str, Counter[str]] = {name: Counter() for name in strategies}
     deadline = time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as folder, throwaway_stack() as stack:
         switch_autovacuum_off(stack.superuser_dsn())
         os.environ.update(stack.environment())
         while time.monotonic() < deadline:
-            for strategy in STRATEGIES:
+            for strategy in strategies:
                 warehouse = Path(folder) / f"{strategy}-{seed}.duckdb"
                 with fresh_database(stack.superuser_dsn()) as dsn:
                     world = World(dsn, f"s3://{BUCKET}/{strategy}-{seed}", warehouse)
@@ -92,10 +95,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--reduced", action="store_true", help="witnesses that see less, which must be found wrong")
+    parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES), help="default: all")
     parser.add_argument("--results", type=Path, help="append one line of JSON for each trial")
     arguments = parser.parse_args()
     logging.getLogger("aurora_sync").setLevel(logging.CRITICAL)
-    failure = soak(arguments.seconds, arguments.seed, reduced=arguments.reduced, results=arguments.results)
+    failure = soak(
+        arguments.seconds,
+        arguments.seed,
+        arguments.strategies,
+        reduced=arguments.reduced,
+        results=arguments.results,
+    )
     sys.exit(f"FAILED: {failure}" if failure else 0)
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from aurora_sync_tests.scenarios.catalogue_moves import moves
 from aurora_sync_tests.scenarios.catalogue_moves.moves import Move
-from aurora_sync_tests.scenarios.catalogue_moves.trial import BOUNDED_BY_OTHERS, STRATEGIES, grammar, trial
+from aurora_sync_tests.scenarios.catalogue_moves.subject import BOUNDED_BY_OTHERS, STRATEGIES
+from aurora_sync_tests.scenarios.catalogue_moves.trial import grammar, trial
 from aurora_sync_tests.scenarios.world import World, config
 
 

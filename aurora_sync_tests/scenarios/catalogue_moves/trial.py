@@ -8,7 +8,6 @@ snapshot; what a stream brought, with the source as it stands, where nothing was
 from __future__ import annotations
 
 import random
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,14 +18,10 @@ from unittest import mock
 
 import psycopg2
 
-from aurora_sync import dms, stream, sync
-from aurora_sync.advisor import provision, triggers
-from aurora_sync.advisor.triggers import Made
 from aurora_sync.config.tables import TableConfig, fold
 from aurora_sync.errors import AuroraSyncError
-from aurora_sync.increment import Level, Receipt
-from aurora_sync.source import catalogue, reading, slot
-from aurora_sync.source.connection import connect
+from aurora_sync.increment import Level
+from aurora_sync.source import reading
 from aurora_sync.source.reading import Reading
 from aurora_sync.strategies import clock
 from aurora_sync.strategies import dms as dms_strategy
@@ -36,26 +31,12 @@ from aurora_sync.warehouse.duckdb import DuckDBWarehouse
 from aurora_sync_tests.scenarios.catalogue_moves import moves
 from aurora_sync_tests.scenarios.catalogue_moves.moves import Move
 from aurora_sync_tests.scenarios.catalogue_moves.place import Place, Refused
-from aurora_sync_tests.scenarios.dms_files.task import Task
+from aurora_sync_tests.scenarios.catalogue_moves.subject import BOUNDED_BY_OTHERS, PUBLISHED, STREAMS, Subject
 from aurora_sync_tests.scenarios.random_writers.replicas import Difference
-from aurora_sync_tests.scenarios.world import World, config
+from aurora_sync_tests.scenarios.world import World
 
 # Without the minutes that a clock fence goes back by, which would cover all of a trial.
 MARGIN = timedelta(milliseconds=50)
-
-STRATEGIES: dict[str, dict[str, Any]] = {
-    "full_snapshot": {},
-    "xmin": {},
-    "timestamp": {"watermark_col": "updated_at"},
-    "composite": {"watermark_cols": ["updated_at", "id"]},
-    "integer": {"watermark_col": "id", "reconcile": {"every": 3}},
-    "outbox": {},
-    "logical": {},
-    "dms": {},
-}
-STREAMS = {"logical", "dms"}
-# Of these a certificate is bounded by what others have sent, and here they have sent everything.
-BOUNDED_BY_OTHERS = {"dms"}
 
 Rows = dict[tuple[str, ...], Counter[tuple[str | None, ...]]]  # by key
 
@@ -84,61 +65,6 @@ class Trial:
 
     def count(self, level: str) -> int:
         return sum(run.level == level for run in self.runs)
-
-
-class Subject:
-    """A table under one strategy."""
-
-    def __init__(self, place: Place, strategy: str) -> None:
-        self.place, self.world, self.strategy = place, place.world, strategy
-        self.task: Task | None = None
-        self.lags = False  # the task, behind what is committed
-        keys = dict(STRATEGIES[strategy])
-        if strategy == "logical":
-            place.slot = keys["slot"] = f"moves_{uuid.uuid4().hex[:12]}"
-        if strategy == "dms":
-            self.task = Task(self.world, "t", ["id", "part", "v", "cents", "m", "a", "updated_at"], ["id", "part"])
-            keys["files"] = self.task.folder
-        self.config: TableConfig = config("t", strategy, **keys)
-
-    def prepare(self) -> None:
-        """What a person does once, and again when a run asks for it."""
-        if self.strategy == "outbox":
-            key = self.config.schema_, self.config.table_name
-            with connect(self.world.dsn) as connection:
-                table = catalogue.load(connection, [key])[self.config.qualified_name]
-                steps = triggers.plan(connection, table, Made.outbox, reader="", key=self.config.primary_key)
-                list(triggers.apply(connection, steps))
-        elif self.strategy == "logical":
-            provision.apply(self.world.dsn, [self.config], timeout="30s")
-        elif self.task and not self.task.changes:
-            # A task follows a table by its name.
-            self.world.execute(
-                f"CREATE PUBLICATION {self.task.name} FOR ALL TABLES WITH (publish_via_partition_root = true)"
-            )
-            slot.create(self.world.dsn, self.task.name, timeout="30s")
-            self.task.load()
-
-    def run(self) -> Receipt:
-        receipts: list[Receipt] = []
-        if self.strategy == "logical":
-            stream.run([self.config], self.world.places, receipts.append, allow_deletes=True)
-        elif self.task:
-            self.lags = self.place.dice.random() < 0.2
-            if not self.lags:
-                self.task.write()
-            dms.run(self.config, self.world.places, receipts.append, allow_deletes=True)
-        else:
-            receipts.append(sync.run(self.config, self.world.places, allow_deletes=True))
-        return receipts[-1]
-
-    def close(self) -> None:
-        if self.task:
-            self.task.stop()
-        if self.place.slot:
-            with connect(self.world.dsn) as connection:
-                if slot.look(connection, self.place.slot):
-                    slot.drop(connection, self.place.slot)
 
 
 def trial(
@@ -229,8 +155,10 @@ def grammar(strategy: str, *, partitioned: bool, often: int = 1) -> list[Move]:
         # whose detach waits.
         ended = {moves.detached_concurrently} if strategy in STREAMS else set()
         found += [move for move in moves.OF_PARTITIONS if move not in ended] * often
-    if strategy == "logical":
+    if strategy in PUBLISHED:
         found += moves.OF_STREAMS * often
+    if strategy == "debezium":
+        found += moves.OF_CONNECTORS * often
     return found
 
 
@@ -270,7 +198,7 @@ def _checked(subject: Subject, at_once: _AtOnce | None, going: tuple[str, ...]) 
     world = subject.world
     seen: list[tuple[list[str], Rows]] = []
     subject.place.done.append("-- RUN")
-    with _observed(at_once, seen):
+    with _observed(at_once, seen, subject.excluded):
         try:
             receipt = subject.run()
         except AuroraSyncError as error:
@@ -282,9 +210,9 @@ def _checked(subject: Subject, at_once: _AtOnce | None, going: tuple[str, ...]) 
     subject.place.done.append(f"-- {receipt.method}, {certificate.level.value}: {', '.join(certificate.changes)}")
     truth = seen[-1]
     if subject.strategy in STREAMS:
-        if at_once or (subject.lags and receipt.method.startswith("files")):
+        if at_once or (subject.lags and receipt.method.startswith(("files", "topic"))):
             return Run(certificate.level.value, certificate.text, moves=going)
-        truth = _source(world)
+        truth = _source(world, subject.excluded)
     found = _compare(_target(world, subject.config), truth)
     wrong = found.of(*certificate.changes) if claims else []
     false = f"{found.missing=} {found.stale=} {found.ghosts=}" if wrong else ""
@@ -292,7 +220,7 @@ def _checked(subject: Subject, at_once: _AtOnce | None, going: tuple[str, ...]) 
 
 
 @contextmanager
-def _observed(at_once: _AtOnce | None, seen: list[tuple[list[str], Rows]]) -> Iterator[None]:
+def _observed(at_once: _AtOnce | None, seen: list[tuple[list[str], Rows]], excluded: frozenset[str]) -> Iterator[None]:
     """Keeps what each snapshot of a run sees, and has its moves come before and behind it."""
     observe = Reading.observe
 
@@ -302,7 +230,7 @@ def _observed(at_once: _AtOnce | None, seen: list[tuple[list[str], Rows]]) -> It
         if now:
             now.before()
         at = observe(self, *arguments, **keywords)
-        seen.append(_rows_of(self._connection))
+        seen.append(_rows_of(self._connection, excluded))
         if now:
             now.after()
         return at
@@ -341,15 +269,15 @@ def _reduced() -> Iterator[None]:
         yield
 
 
-def _source(world: World) -> tuple[list[str], Rows]:
+def _source(world: World, excluded: frozenset[str]) -> tuple[list[str], Rows]:
     with world.session() as connection:
-        return _rows_of(connection)
+        return _rows_of(connection, excluded)
 
 
-def _rows_of(connection: Any) -> tuple[list[str], Rows]:
+def _rows_of(connection: Any, excluded: frozenset[str]) -> tuple[list[str], Rows]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT * FROM public.t LIMIT 0")
-        names = [column.name for column in cursor.description]
+        names = [column.name for column in cursor.description if column.name not in excluded]
         cursor.execute(f"SELECT id::text, part::text, {', '.join(f'{_quoted(n)}::text' for n in names)} FROM public.t")
         return [n for n in names if n != "updated_at"], _keyed(cursor.fetchall(), names)
 

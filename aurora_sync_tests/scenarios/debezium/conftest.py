@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
 from psycopg2.extensions import parse_dsn
 
 from aurora_sync import topic
@@ -28,6 +27,7 @@ from aurora_sync.source import slot
 from aurora_sync.source.connection import connect
 from aurora_sync.source.kafka import Kafka
 from aurora_sync.source.source import Source
+from aurora_sync_tests.scenarios.debezium.model import cluster
 from aurora_sync_tests.scenarios.world import World, config
 
 ROOT = Path(__file__).parents[3]
@@ -46,15 +46,6 @@ def servers() -> Iterator[str]:
 def other_servers() -> Iterator[str]:
     with cluster() as address:
         yield address
-
-
-@contextmanager
-def cluster() -> Iterator[str]:
-    """The address of a cluster that lives as long as its producer."""
-    producer = Producer({"test.mock.num.brokers": 1})
-    (broker,) = producer.list_topics(timeout=60).brokers.values()
-    yield f"{broker.host}:{broker.port}"
-    producer.flush()
 
 
 class Bridge:

@@ -1,0 +1,119 @@
+"""A table under one strategy: what a person sets up for it, and how a run brings its target up to date."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+from psycopg2.extensions import parse_dsn
+
+from aurora_sync import dms, stream, sync, topic
+from aurora_sync.advisor import provision, triggers
+from aurora_sync.advisor.triggers import Made
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.increment import Receipt
+from aurora_sync.source import catalogue, slot
+from aurora_sync.source.connection import connect
+from aurora_sync.source.kafka import Kafka
+from aurora_sync.source.source import Source
+from aurora_sync_tests.scenarios.catalogue_moves.place import Place
+from aurora_sync_tests.scenarios.debezium.model import ModelConnector, cluster
+from aurora_sync_tests.scenarios.dms_files.task import Task
+from aurora_sync_tests.scenarios.world import config
+
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "full_snapshot": {},
+    "xmin": {},
+    "timestamp": {"watermark_col": "updated_at"},
+    "composite": {"watermark_cols": ["updated_at", "id"]},
+    "integer": {"watermark_col": "id", "reconcile": {"every": 3}},
+    "outbox": {},
+    "logical": {},
+    # What Debezium does not know, such as a composite type, is refused.
+    "debezium": {"columns": {"exclude": ["a"]}},
+    "dms": {},
+}
+STREAMS = {"logical", "debezium", "dms"}
+PUBLISHED = {"logical", "debezium"}  # `cdc setup` makes a publication and a slot for them
+# Of these a certificate is bounded by what others have sent, and here they have sent everything.
+BOUNDED_BY_OTHERS = {"debezium", "dms"}
+# How often others send nothing before a run, and how often a connector was restarted before it sends, and is killed
+# before it has stored how far it was.
+_LAGS, _RESTARTED, _KILLED = 0.2, 0.3, 0.15
+
+
+class Subject:
+    """A table under one strategy."""
+
+    def __init__(self, place: Place, strategy: str) -> None:
+        self.place, self.world, self.strategy = place, place.world, strategy
+        self.task: Task | None = None
+        self.lags = False  # the task, or the connector, behind what is committed
+        self._end = ExitStack()
+        keys = dict(STRATEGIES[strategy])
+        if strategy in PUBLISHED:
+            place.slot = keys["slot"] = f"moves_{uuid.uuid4().hex[:12]}"
+        if strategy == "debezium":
+            servers = self._end.enter_context(cluster())
+            place.connector = ModelConnector(self.world, servers, place.slot, publication=place.slot)
+            self.world.places = replace(self.world.places, source=Source(self.world.dsn, Kafka(servers)))
+            role = {"role": parse_dsn(self.world.dsn)["user"]}
+            keys |= {"topic_prefix": place.slot, "connector": role}
+        if strategy == "dms":
+            self.task = Task(self.world, "t", ["id", "part", "v", "cents", "m", "a", "updated_at"], ["id", "part"])
+            keys["files"] = self.task.folder
+        self.config: TableConfig = config("t", strategy, **keys)
+        self.excluded = frozenset(self.config.columns.exclude)
+
+    def prepare(self) -> None:
+        """What a person does once, and again when a run asks for it."""
+        if self.strategy == "outbox":
+            key = self.config.schema_, self.config.table_name
+            with connect(self.world.dsn) as connection:
+                table = catalogue.load(connection, [key])[self.config.qualified_name]
+                steps = triggers.plan(connection, table, Made.outbox, reader="", key=self.config.primary_key)
+                list(triggers.apply(connection, steps))
+        elif self.strategy in PUBLISHED:
+            provision.apply(self.world.dsn, [self.config], timeout="30s")
+        elif self.task and not self.task.changes:
+            # A task follows a table by its name.
+            self.world.execute(
+                f"CREATE PUBLICATION {self.task.name} FOR ALL TABLES WITH (publish_via_partition_root = true)"
+            )
+            slot.create(self.world.dsn, self.task.name, timeout="30s")
+            self.task.load()
+
+    def run(self) -> Receipt:
+        receipts: list[Receipt] = []
+        if self.strategy == "logical":
+            stream.run([self.config], self.world.places, receipts.append, allow_deletes=True)
+        elif connector := self.place.connector:
+            self._send(connector)
+            topic.run(self.config, self.world.places, receipts.append, allow_deletes=True)
+        elif self.task:
+            self.lags = self.place.dice.random() < _LAGS
+            if not self.lags:
+                self.task.write()
+            dms.run(self.config, self.world.places, receipts.append, allow_deletes=True)
+        else:
+            receipts.append(sync.run(self.config, self.world.places, allow_deletes=True))
+        return receipts[-1]
+
+    def _send(self, connector: ModelConnector) -> None:
+        dice = self.place.dice
+        self.lags = dice.random() < _LAGS
+        if dice.random() < _RESTARTED:
+            connector.known.clear()
+        if not self.lags:
+            connector.send(remember=dice.random() > _KILLED)
+
+    def close(self) -> None:
+        if self.task:
+            self.task.stop()
+        if self.place.slot:
+            with connect(self.world.dsn) as connection:
+                if slot.look(connection, self.place.slot):
+                    slot.drop(connection, self.place.slot)
+        self._end.close()
