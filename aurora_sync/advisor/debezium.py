@@ -88,6 +88,8 @@ def connector(tables: Sequence[TableConfig], source: Source, *, schemas: bool = 
         "heartbeat.action.query": "SELECT pg_logical_emit_message(false, 'aurora_sync', '')",
         **_TOPICS,
     }
+    # the default sends a column's default where the row has NULL
+    config["value.converter.replace.null.with.default"] = "false"
     for part in ("key", "value", "header"):
         config |= {f"{part}.converter": _CONVERTER, f"{part}.converter.schemas.enable": schema_switch}
     return {"name": first.topic_prefix, "config": config}

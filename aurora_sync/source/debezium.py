@@ -88,6 +88,7 @@ class Decoder:
         self._names = [column.name for column in columns]
         self._values = [Values(self._where, column, modes) for column in columns]
         self._key = [self._names.index(name) for name in key]
+        self._defaulted = [column.name for column in columns if column.default is not None and not column.not_null]
 
     def decode(self, key: bytes | None, value: bytes | None, headers: Headers = ()) -> Event:
         """What one message says.
@@ -113,6 +114,8 @@ class Decoder:
         of = (source.get("schema", self._schema), source.get("table"))
         if of != (self._schema, self._table):
             raise self._foreign(f"an event of table {of[0]}.{of[1]}")
+        if operation in (Operation.INSERT, Operation.UPDATE):
+            self._check_nulls(source)
         names = dict(headers)
         row_schemas = {name: schema if flat else _by_name(schema).get(name, {}) for name in ("before", "after")}
         former = self._header_key(names, _OLD_KEY) if op == "c" else None
@@ -130,6 +133,11 @@ class Decoder:
             committed_at=_time(source),
             snapshot=operation is Operation.READ or str(source.get("snapshot", "false")) not in ("false", "None"),
         )
+
+    def deletes(self, value: bytes | None) -> bool:
+        """Whether a message is a DELETE, whatever it holds besides."""
+        payload, _ = self._unpacked(value)
+        return payload is not None and payload.get("op", payload.get(f"{_PREFIX}op")) == Operation.DELETE.value
 
     def _unpacked(self, document: bytes | None) -> tuple[dict[str, Any] | None, Field]:
         """The payload of a message, and its schema where it has one."""
@@ -182,7 +190,23 @@ class Decoder:
                 hint="set delete.tombstone.handling.mode=rewrite and add.fields=op,source.schema,source.table,"
                 "source.lsn,source.txId,source.sequence,source.ts_us on the transform, or remove it",
             )
-        return {name: value for name, value in found.items() if value is not None}, payload[f"{_PREFIX}op"]
+        known = {name: value for name, value in found.items() if value is not None}
+        if any(payload.get(name, "") is None for name in (f"{_PREFIX}source_snapshot", f"{_PREFIX}snapshot")):
+            known["snapshot"] = None
+        return known, payload[f"{_PREFIX}op"]
+
+    def _check_nulls(self, source: Mapping[str, Any]) -> None:
+        """Refuse columns whose NULL comes as their default. ``source.snapshot`` shows it: its default is ``false``, and
+        a change leaves it NULL."""
+        if not self._defaulted or source.get("snapshot", "false") is None:
+            return
+        raise ConfigError(
+            "the event may have the default of this column where the row has NULL",
+            where=f"{self._where}.{self._defaulted[0]}",
+            hint="set value.converter.replace.null.with.default=false on the connector"
+            + (", and add source.snapshot to add.fields" if self._modes.flattened else "")
+            + "; then read the table again by `aurora-sync sync --full`",
+        )
 
     def _after(self, row: Mapping[str, Any] | None, schema: Field, operation: Operation, *, moved: bool) -> Row | None:
         if operation in (Operation.DELETE, Operation.TRUNCATE):

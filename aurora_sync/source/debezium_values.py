@@ -21,6 +21,8 @@ any array                         subscripts that do not begin at 1 are lost, in
                                   Java object: the user says that there are none (``Modes.plain_arrays``)
 float, bytea, interval            come changed under settings of Debezium's own session: ``Modes.pinned_session``
 interval, PostgreSQL 17 and later infinity comes as zero: zero is refused (``Modes.infinite_intervals``)
+NULL, where the column may be     comes as the default of the column, unless the converter is told not to do so:
+NULL and has a default            see debezium.py
 composite types, reg*, ranges     their text depends on settings of Debezium's session
 made by users
 lines, boxes, paths, ...          come as Java prints them

@@ -77,21 +77,26 @@ class TopicFeed:
         self.order = order  # of what is pending as well
         self._before = order.copy()
 
-    def saw(self, message: Message) -> Event:
-        """Decode a message, and know what it was when the next one comes."""
+    def saw(self, message: Message) -> None:
+        """Know what a message was when the next one comes. Its values are not read: it is one that was dealt with."""
+        self._note(message, deletes=self._decoder.deletes(message.value))
+
+    def _note(self, message: Message, *, deletes: bool) -> None:
+        self._deletes.pop(message.partition, None)
+        if deletes:
+            self._deletes[message.partition] = message.key
+
+    def _decoded(self, message: Message) -> Event:
         try:
-            event = self._decoder.decode(message.key, message.value, message.headers)
+            return self._decoder.decode(message.key, message.value, message.headers)
         except (ConfigError, SourceError) as error:
             error.where = f"{error.where}, partition {message.partition}, offset {message.offset}"
             raise
-        self._deletes.pop(message.partition, None)
-        if event.operation is Operation.DELETE:
-            self._deletes[message.partition] = message.key
-        return event
 
     def take(self, message: Message) -> None:
         deleted = self._deletes.get(message.partition)
-        event = self.saw(message)
+        event = self._decoded(message)
+        self._note(message, deletes=event.operation is Operation.DELETE)
         if event.xid and not self.sees(event.xid):
             self.stopped.setdefault(message.partition, message.offset)
             return

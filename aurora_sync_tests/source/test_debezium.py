@@ -165,6 +165,17 @@ def test_flattened_events_are_read_only_where_nothing_is_truncated() -> None:
     assert all(e.lsn and e.xid and e.committed_at for e in events)
 
 
+def test_flattened_events_show_whether_a_null_is_sent_as_the_default() -> None:
+    columns = [column("id", "int4"), replace(column("v", "text"), default="'x'::text")]
+    decoder = Decoder("s", "t", columns, ["id"], Modes(flattened=True))
+    event = {"id": 1, "v": None, "__op": "c", "__deleted": "false", "__table": "t", "__lsn": 5, "__schema": "s"}
+    shown = decoder.decode(None, json.dumps(event | {"__source_snapshot": None}).encode())
+    assert shown.after == (b"1", None)
+    for unknown in (event, event | {"v": "x", "__source_snapshot": "false"}):
+        with pytest.raises(ConfigError, match=r"s\.t\.v: .*source\.snapshot to add\.fields"):
+            decoder.decode(None, json.dumps(unknown).encode())
+
+
 def test_flattened_events_that_lost_what_is_needed_are_refused() -> None:
     decoder = Decoder("s", "t", [column("id", "int4")], ["id"], Modes(flattened=True))
     with pytest.raises(ConfigError, match=r"add\.fields=op"):

@@ -213,6 +213,42 @@ def test_what_was_committed_while_the_slot_was_gone_is_scanned(connected: Connec
     world.assert_verified(table)
 
 
+WITH_DEFAULTS = (
+    "CREATE TABLE t (id int PRIMARY KEY, v text DEFAULT 'x', n int DEFAULT 5, at timestamptz DEFAULT now(),"
+    " must int NOT NULL DEFAULT 9)"
+)
+
+
+def test_a_null_is_no_default(connected: Connected) -> None:
+    world, table = connected.world, connected.table()
+    world.execute(WITH_DEFAULTS, "INSERT INTO t VALUES (1)")
+    connected.setup(table)
+    connected.run(table)
+    connected.start(table)
+    world.execute("INSERT INTO t VALUES (2, NULL, NULL, NULL)", "UPDATE t SET v = NULL, n = NULL WHERE id = 1")
+    assert connected.synced(table).method.startswith("topic")
+    world.assert_equal(table)
+
+
+def test_a_connector_that_sends_defaults_for_nulls_is_refused(connected: Connected) -> None:
+    """As Kafka's converter does unless it is told not to: nothing in the event tells the two apart."""
+    world, table = connected.world, connected.table()
+    world.execute(WITH_DEFAULTS, "INSERT INTO t VALUES (1)")
+    connected.setup(table)
+    connected.run(table)
+    connected.start(table, **{"value.converter.replace.null.with.default": "true"})
+    world.execute("INSERT INTO t VALUES (2, NULL, NULL, NULL)")
+    with pytest.raises(ConfigError, match=r"public\.t\.v\b.*replace\.null\.with\.default=false"):
+        connected.synced(table)
+    connected.stop()
+    connected.start(table)
+    connected.catch_up()
+    world.sync(table, full=True)
+    world.execute("UPDATE t SET v = NULL WHERE id = 1")
+    assert connected.synced(table).method.startswith("topic")
+    world.assert_equal(table)
+
+
 def test_what_was_written_under_another_name_is_scanned(connected: Connected) -> None:
     """A connector that is started meanwhile does not know the table by that name."""
     world, table = connected.world, connected.table()
