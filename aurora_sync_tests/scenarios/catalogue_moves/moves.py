@@ -18,6 +18,7 @@ from aurora_sync_tests.scenarios.catalogue_moves.place import LONG_AGO, Place, R
 Move = Callable[[Place], Iterator[None]]
 
 ANY: list[Move] = []
+OF_PLAIN_TABLES: list[Move] = []
 OF_PARTITIONS: list[Move] = []
 OF_STREAMS: list[Move] = []
 OF_CONNECTORS: list[Move] = []
@@ -312,6 +313,38 @@ def attribute_replaced(p: Place) -> Iterator[None]:
     """The same name and type, and what rows held in it is gone."""
     p.sql("ALTER TYPE addr DROP ATTRIBUTE city CASCADE", "ALTER TYPE addr ADD ATTRIBUTE city text CASCADE")
     yield from ()
+
+
+# Tables that are not partitioned
+
+
+@_to(OF_PLAIN_TABLES)
+def inherited(p: Place) -> Iterator[None]:
+    """Its rows are the table's, and no key covers them; when it is gone, so are they."""
+    child = p.new_name("child")
+    p.sql(f"CREATE TABLE {child} () INHERITS (t)")
+    _write_alone(p, child, 0)
+    if p.dice.random() < 0.5:
+        yield
+        _write_alone(p, child, 0)
+    p.sql(f"DROP TABLE {child}")
+
+
+@_to(OF_PLAIN_TABLES)
+def child_let_go_and_taken_back(p: Place) -> Iterator[None]:
+    child = p.new_name("child")
+    p.sql(f"CREATE TABLE {child} (LIKE t INCLUDING ALL EXCLUDING IDENTITY)")
+    _write_alone(p, child, 0)
+    p.sql(f"ALTER TABLE {child} INHERIT t")
+    if p.dice.random() < 0.7:
+        yield
+    p.sql(f"ALTER TABLE {child} NO INHERIT t")
+    _write_alone(p, child, 0)
+    if p.dice.random() < 0.5:
+        yield
+    p.sql(f"ALTER TABLE {child} INHERIT t")
+    yield
+    p.sql(f"ALTER TABLE {child} NO INHERIT t")
 
 
 # Partitions

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -23,8 +23,10 @@ from aurora_sync.errors import AuroraSyncError
 from aurora_sync.increment import Level
 from aurora_sync.source import reading
 from aurora_sync.source.reading import Reading
+from aurora_sync.stage.writer import Stage
 from aurora_sync.strategies import clock
 from aurora_sync.strategies import dms as dms_strategy
+from aurora_sync.warehouse import apply as applying
 from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.ddl import existing_columns, identifier, target_name
 from aurora_sync.warehouse.duckdb import DuckDBWarehouse
@@ -88,8 +90,8 @@ def trial(
     going: list[tuple[str, Iterator[None]]] = []
     turn = iter(only)
 
-    def move() -> None:
-        chosen = next(turn, None) if only else dice.choice(fitting)
+    def move(among: Sequence[Move] = fitting) -> None:
+        chosen = next(turn, None) if only else dice.choice(among)
         if chosen:
             name = chosen.__name__
             place.done.append(f"-- {name}")
@@ -150,6 +152,8 @@ def trial(
 def grammar(strategy: str, *, partitioned: bool, often: int = 1) -> list[Move]:
     """The moves that fit, those of partitions and streams so ``often``."""
     found = [*moves.ANY, *moves.INNOCENT, *moves.OF_TARGETS]
+    if not partitioned:
+        found += moves.OF_PLAIN_TABLES
     if partitioned:
         # The walsender of PostgreSQL 18 ends in a segmentation fault when it decodes what was written to a partition
         # whose detach waits.
@@ -173,24 +177,36 @@ class _AtOnce:
 
     before: Callable[[], None]
     after: Callable[[], None]
+    staged: Callable[[], None]
+    committed: Callable[[], None]
+    edits: bool  # the target, behind the commit: what the run left is not there any more
 
 
-def _at_once(place: Place, move: Callable[[], None]) -> _AtOnce:
-    moment = place.dice.choice(["before the snapshot", "behind the snapshot", "both"])
+def _at_once(place: Place, move: Callable[..., None]) -> _AtOnce:
+    around = ["before the snapshot", "behind the snapshot", "both"]
+    moment = place.dice.choice([*around, *around, "before the merge", "behind the commit"])
 
     def before() -> None:
-        if moment != "behind the snapshot":
+        if moment in ("before the snapshot", "both"):
             place.done.append("-- in a run, before its snapshot:")
             move()
 
     def after() -> None:
-        if moment != "before the snapshot":
+        if moment in ("behind the snapshot", "both"):
             place.done.append("-- in a run, behind its snapshot:")
             _written(place)
             if place.slot:
                 move()
 
-    return _AtOnce(before, after)
+    def edit(when: str) -> Callable[[], None]:
+        def edited() -> None:
+            if moment == when:
+                place.done.append(f"-- in a run, {when}:")
+                move(moves.OF_TARGETS)
+
+        return edited
+
+    return _AtOnce(before, after, edit("before the merge"), edit("behind the commit"), moment == "behind the commit")
 
 
 def _checked(subject: Subject, at_once: _AtOnce | None, going: tuple[str, ...]) -> Run:
@@ -209,6 +225,8 @@ def _checked(subject: Subject, at_once: _AtOnce | None, going: tuple[str, ...]) 
     claims = claims or (subject.strategy in BOUNDED_BY_OTHERS and certificate.level is Level.BOUNDED)
     subject.place.done.append(f"-- {receipt.method}, {certificate.level.value}: {', '.join(certificate.changes)}")
     truth = seen[-1]
+    if at_once and at_once.edits:
+        return Run(certificate.level.value, certificate.text, moves=going)
     if subject.strategy in STREAMS:
         if at_once or (subject.lags and receipt.method.startswith(("files", "topic"))):
             return Run(certificate.level.value, certificate.text, moves=going)
@@ -222,11 +240,16 @@ def _checked(subject: Subject, at_once: _AtOnce | None, going: tuple[str, ...]) 
 @contextmanager
 def _observed(at_once: _AtOnce | None, seen: list[tuple[list[str], Rows]], excluded: frozenset[str]) -> Iterator[None]:
     """Keeps what each snapshot of a run sees, and has its moves come before and behind it."""
-    observe = Reading.observe
+    observe, commit, drop_staging = Reading.observe, Stage.commit, applying._drop_staging
+    waiting = {"snapshot", "merge", "end"} if at_once else set()  # moments that have not come yet
+
+    def comes(moment: str) -> _AtOnce | None:
+        now = at_once if moment in waiting else None
+        waiting.discard(moment)
+        return now
 
     def observed(self: Reading, *arguments: Any, **keywords: Any) -> Any:
-        nonlocal at_once
-        now, at_once = at_once, None
+        now = comes("snapshot")
         if now:
             now.before()
         at = observe(self, *arguments, **keywords)
@@ -235,7 +258,21 @@ def _observed(at_once: _AtOnce | None, seen: list[tuple[list[str], Rows]], exclu
             now.after()
         return at
 
-    with mock.patch.object(Reading, "observe", observed):
+    def committed(self: Stage, *arguments: Any, **keywords: Any) -> Any:
+        if now := comes("merge"):
+            now.staged()
+        return commit(self, *arguments, **keywords)
+
+    def dropped(*arguments: Any, **keywords: Any) -> Any:
+        if now := comes("end"):
+            now.committed()
+        return drop_staging(*arguments, **keywords)
+
+    with (
+        mock.patch.object(Reading, "observe", observed),
+        mock.patch.object(Stage, "commit", committed),
+        mock.patch.object(applying, "_drop_staging", dropped),
+    ):
         yield
 
 

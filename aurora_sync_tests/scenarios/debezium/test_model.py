@@ -81,7 +81,7 @@ OF_PARTITIONS: dict[str, list[str]] = {
 
 
 @pytest.mark.parametrize("history", [*HISTORIES, *OF_PARTITIONS])
-@pytest.mark.parametrize("published", ["the table", "all tables"])
+@pytest.mark.parametrize("published", ["the table", pytest.param("all tables", marks=pytest.mark.long)])
 def test_the_model_sends_what_the_engine_sends(connected: Connected, history: str, published: str) -> None:
     world, name = connected.world, connected.name
     partitions = "PARTITION BY LIST (part)" if history in OF_PARTITIONS else ""
