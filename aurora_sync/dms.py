@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
-from aurora_sync import dms_files, sync
+from aurora_sync import dms_files, hints
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.dms_columns import BEFORE, NULL, OP, SEQUENCE
 from aurora_sync.dms_files import File
@@ -103,7 +103,7 @@ def verify(config: TableConfig, places: Places) -> Receipt:
 
 def _look(config: TableConfig, places: Places, trust_hint: bool) -> _Table | str:
     """The table with its files, or why it must be scanned; that never by a hint alone."""
-    state, hinted = sync.read_state(config, places, trust_hint=trust_hint)
+    state, hinted = hints.read_state(config, places, trust_hint=trust_hint)
     with places.source.reading(config.schema_, config.table_name) as reading:
         plan, fields = plan_increment(config, reading, state, Wish()), dms_files.fields(reading.table)
     found = _table(config, state, hinted, plan, fields)

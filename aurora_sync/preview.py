@@ -10,6 +10,7 @@ from datetime import datetime
 from aurora_sync import buckets
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.dms import files_or_scan, plan_of_files
+from aurora_sync.hints import read_state
 from aurora_sync.increment import Certificate, State
 from aurora_sync.places import Places
 from aurora_sync.plan import Plan, Wish, plan_increment, runs_until_reconcile
@@ -17,7 +18,6 @@ from aurora_sync.source.reading import Reading
 from aurora_sync.strategies.dms import Dms
 from aurora_sync.strategies.streaming import Streaming
 from aurora_sync.streamed import plan_of_stream, where_to_stream_from
-from aurora_sync.sync import read_state
 
 
 @dataclass(frozen=True)

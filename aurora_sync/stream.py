@@ -22,7 +22,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
-from aurora_sync import foreign_text, streamed, sync
+from aurora_sync import foreign_text, hints, streamed, sync
 from aurora_sync.advisor.provision import survey
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import AuroraSyncError, SourceError, values_shown
@@ -186,7 +186,7 @@ def _run(
 
 def _look(config: TableConfig, places: Places, trust_hint: bool) -> _Member | str:
     """The table as a member of the batch, or why it must be scanned; that never by a hint alone."""
-    state, hinted = sync.read_state(config, places, trust_hint=trust_hint)
+    state, hinted = hints.read_state(config, places, trust_hint=trust_hint)
     with places.source.reading(config.schema_, config.table_name) as reading:
         plan = plan_increment(config, reading, state, Wish())
         types = reading.wire_types()

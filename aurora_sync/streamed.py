@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
-from aurora_sync import foreign_text, sync
+from aurora_sync import foreign_text, hints, sync
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import RivalRunError, SourceError, TargetChangedError, values_shown
 from aurora_sync.increment import Adjusted, Applied, Disposition, Manifest, Part, Receipt, State, TakenFile
@@ -122,7 +122,7 @@ class Member:
             state = dataclasses.replace(state, idle_runs=state.idle_runs + 1)
         every = config.reconcile and config.reconcile.every
         if not self.as_found and (applied or self.hinted is None or every):
-            warnings += sync.leave_hint(config, places, state, self.uri, None if applied else self.hinted)
+            warnings += hints.leave_hint(config, places, state, self.uri, None if applied else self.hinted)
         manifest = manifest or self.manifest_of()
         receipt = receipt_of(config, plan, manifest, state, applied, None, None, self.uri, watch, warnings)
         if oldest is None:

@@ -19,11 +19,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from aurora_sync import foreign_text
+from aurora_sync import foreign_text, hints
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.errors import DefectError, RivalRunError, SourceError, StageError, TargetChangedError, values_shown
+from aurora_sync.errors import DefectError, RivalRunError, SourceError, TargetChangedError, values_shown
 from aurora_sync.increment import Action, Disposition, Manifest, Part, Receipt, State, TakenFile
 from aurora_sync.places import Places
 from aurora_sync.plan import Plan, Wish, plan_increment
@@ -38,14 +38,9 @@ from aurora_sync.strategies import identity
 from aurora_sync.validation.reconcile import Reconciliation
 from aurora_sync.validation.verify import assert_comparable, state_as_found
 from aurora_sync.validation.verify import verify as prove
-from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.apply import apply
 
 logger = foreign_text.logger(__name__)
-
-# How long an idle table may go on from the hint alone. After that its sync log is read again, so that a target
-# that was restored or edited by hand is noticed; each such look may start a warehouse, billed for a minute.
-HEARTBEAT = timedelta(hours=1)
 
 
 def run(
@@ -77,7 +72,7 @@ def _run(
     on_progress: Callable[[Progress], None] | None,
     taken: tuple[TakenFile, ...],
 ) -> Receipt:
-    state, hinted = read_state(config, places, trust_hint=not (wish.full or wish.reconcile))
+    state, hinted = hints.read_state(config, places, trust_hint=not (wish.full or wish.reconcile))
     while True:
         try:
             return _increment(config, places, state, hinted, wish, on_progress, taken)
@@ -91,7 +86,7 @@ def _run(
             if hinted is None:
                 because = wish.because if wish.full else f"{error.what}: reading the whole table again"
                 wish = dataclasses.replace(wish, full=True, because=because, as_text=as_text)
-        state, hinted = read_state(config, places, trust_hint=False)
+        state, hinted = hints.read_state(config, places, trust_hint=False)
 
 
 def verify(config: TableConfig, places: Places, *, on_progress: Callable[[Progress], None] | None = None) -> Receipt:
@@ -101,15 +96,6 @@ def verify(config: TableConfig, places: Places, *, on_progress: Callable[[Progre
     """
     state = state_as_found(config, places)
     return _increment(config, places, state, None, Wish(verify=True), on_progress, ())
-
-
-def read_state(config: TableConfig, places: Places, *, trust_hint: bool) -> tuple[State, datetime | None]:
-    """Where the table's target stands; and, if only a hint says so, since when. Reads, and changes nothing."""
-    hint = places.stage.hint(_hint_name(config)) if trust_hint and places.warehouse.metered else None
-    if hint and abs(datetime.now(UTC) - hint.confirmed_at) < HEARTBEAT:
-        return hint.state, hint.confirmed_at
-    with places.warehouse.session(query_tag=f"aurora_sync {config.qualified_name}") as session:
-        return sync_log.read_state(session, config, log_schema=places.log_schema), None
 
 
 def _increment(
@@ -204,29 +190,9 @@ def _increment(
         applied, more = with_adjusted(config, applied, shortened)
         warnings += more + _acknowledge(places, reading.table, state)
     if not wish.verify and (applied or hinted is None or (config.reconcile and config.reconcile.every)):
-        warnings += leave_hint(config, places, state, uri, None if applied else hinted)
+        warnings += hints.leave_hint(config, places, state, uri, None if applied else hinted)
     repair = reconciliation.repair if reconciliation else None
     return receipt_of(config, plan, manifest, state, applied, repair, verification, uri, watch, warnings)
-
-
-def _hint_name(config: TableConfig) -> str:
-    """Hints belong to a target: two entries of tables.yaml may sync one table into two."""
-    return f"{config.qualified_name} to {'.'.join(config.target)}"
-
-
-def leave_hint(
-    config: TableConfig, places: Places, state: State, uri: str | None, hinted: datetime | None
-) -> tuple[str, ...]:
-    """Leave a hint for the next run, where it would use one. The increment is applied whatever becomes of it: a failure
-    is a warning."""
-    if not places.warehouse.metered:
-        return ()
-    try:
-        places.stage.confirm(_hint_name(config), state, uri, since=hinted)
-    except StageError as error:
-        logger.warning("%s: no hint was left: %s", config.qualified_name, error)
-        return (f"no hint was left for the next run: {error}",)
-    return ()
 
 
 def _acknowledge(places: Places, table: SourceTable, state: State) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 
-from aurora_sync import streamed, sync
+from aurora_sync import hints, streamed
 from aurora_sync.config.tables import Connector, TableConfig
 from aurora_sync.errors import Kind, SourceError
 from aurora_sync.increment import Consumed, Receipt, Slot, State, Token
@@ -85,7 +85,7 @@ def verify(config: TableConfig, places: Places) -> Receipt:
 
 def _look(config: TableConfig, places: Places, trust_hint: bool) -> _Table | str:
     """The table as its topic finds it, or why it must be scanned; that never by a hint alone."""
-    state, hinted = sync.read_state(config, places, trust_hint=trust_hint)
+    state, hinted = hints.read_state(config, places, trust_hint=trust_hint)
     with places.source.reading(config.schema_, config.table_name) as reading:
         plan = plan_increment(config, reading, state, Wish())
     found = _table(config, places, state, hinted, plan, reading.table)

@@ -32,6 +32,7 @@ LEVELS = [
         "report",
         "validation",
         "gc",
+        "hints",
         "retries",
     },
     {"orchestration", "embedded", "cli", "cli_assess", "cli_cdc", "cli_triggers", "lambda_handler", "definitions"},

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from aurora_sync import sync
+from aurora_sync import hints, sync
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.source.reading import Reading
 from aurora_sync.stage import writer
@@ -82,7 +82,7 @@ def after_commit() -> None:
 # In the order in which a run passes them; from here on the increment is committed:
 COMMITTED = ("after_commit", "before_the_hint", "after_the_hint")
 POINTS: dict[str, Callable[[], None]] = {
-    "after_the_state_was_read": lambda: after(sync, "read_state"),
+    "after_the_state_was_read": lambda: after(hints, "read_state"),
     "after_the_snapshot": lambda: after(Reading, "observe"),
     "in_mid_copy": in_mid_copy,
     "after_the_objects": lambda: after(Attempt, "close"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from aurora_sync import sync
+from aurora_sync import hints
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.increment import State
 from aurora_sync.plan import Wish, plan_increment
@@ -88,7 +88,7 @@ def test_run_in_which_every_row_changed_changes_every_row(world: World, strategy
 def test_log_is_read_again_when_the_hint_is_an_hour_old(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     table = _synced(world)
     sessions = world.warehouse.sessions
-    monkeypatch.setattr(sync, "HEARTBEAT", timedelta(0))
+    monkeypatch.setattr(hints, "HEARTBEAT", timedelta(0))
     world.sync(table)
     assert world.warehouse.sessions == sessions + 1
 
@@ -131,7 +131,7 @@ def test_hint_with_the_right_sequence_of_another_history_loses_no_row(world: Wor
 def test_hint_with_another_watermark_than_the_log_loses_no_row(world: World) -> None:
     """Somebody edited it: its sequence and its load id are right."""
     table = _synced(world)
-    state, _ = sync.read_state(table, world.places, trust_hint=False)
+    state, _ = hints.read_state(table, world.places, trust_hint=False)
     world.execute(INSERT)
     with world.places.source.reading("public", "t") as reading:
         ahead = plan_increment(table, reading, State(0, None), Wish()).watermark
@@ -223,7 +223,7 @@ def _synced(world: World) -> TableConfig:
 
 
 def _hint(world: World, table: TableConfig, state: State) -> None:
-    world.places.stage.confirm(sync._hint_name(table), state, None)
+    world.places.stage.confirm(hints._hint_name(table), state, None)
 
 
 @pytest.mark.closes_warehouse
