@@ -155,6 +155,14 @@ def runs_until_reconcile(config: TableConfig, state: State) -> int | None:
     return max(0, config.reconcile.every - (state.run_sequence - last + state.idle_runs + 1))
 
 
+def source_count(config: TableConfig, state: State, reading: Reading, plan: Plan) -> int | None:
+    """What the target should hold afterwards, counted in the same snapshot, at every k-th run as configured."""
+    check = config.checks.row_count
+    if not check.enabled or (state.run_sequence + 1) % check.every:
+        return None
+    return reading.count(plan.read.scope)
+
+
 def _judged(
     config: TableConfig,
     strategy: Strategy,

@@ -26,12 +26,11 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import DefectError, RivalRunError, SourceError, TargetChangedError, values_shown
 from aurora_sync.increment import Action, Disposition, Manifest, Part, Receipt, State, TakenFile
 from aurora_sync.places import Places
-from aurora_sync.plan import Plan, Wish, plan_increment
+from aurora_sync.plan import Plan, Wish, plan_increment, source_count
 from aurora_sync.receipt import receipt_of, with_adjusted
 from aurora_sync.relation import SourceTable
 from aurora_sync.source import canary, outbox
 from aurora_sync.source.copy_out import Progress
-from aurora_sync.source.reading import Reading
 from aurora_sync.stage.layout import new_load_id
 from aurora_sync.stopwatch import Stopwatch
 from aurora_sync.strategies import identity
@@ -131,7 +130,7 @@ def _increment(
                 )
             shortened = reading.long_values(plan.columns, plan.key, plan.read.where, longest_row=attempt.longest)
             idle = nothing or _idle(state, plan, rows, wish)
-            source_rows = None if idle or plan.reconcile else _count(config, state, reading, plan)
+            source_rows = None if idle or plan.reconcile else source_count(config, state, reading, plan)
         ending = outbox.live_row_ending(plan.read.outbox) if plan.read.outbox else b""
         newest = canary.pick(attempt.tail, plan.columns, plan.key, plan.at.snapshot, identity.CANARIES, ending=ending)
         manifest = Manifest(
@@ -204,14 +203,6 @@ def _acknowledge(places: Places, table: SourceTable, state: State) -> tuple[str,
         logger.warning("%s: its outbox was not emptied: %s", table.qualified_name, error)
         return (f"the outbox was not emptied, and what is in it is read again: {error}",)
     return ()
-
-
-def _count(config: TableConfig, state: State, reading: Reading, plan: Plan) -> int | None:
-    """What the target should hold afterwards, counted in the same snapshot, at every k-th run as configured."""
-    check = config.checks.row_count
-    if not check.enabled or (state.run_sequence + 1) % check.every:
-        return None
-    return reading.count(plan.read.scope)
 
 
 def _idle(state: State, plan: Plan, rows: int, wish: Wish) -> bool:

@@ -22,7 +22,7 @@ NODE = VERIFICATION.to_python_identifier()
 TWO = """\
 tables:
   - {table_name: customers, watermark_type: xmin, verify: '0 5 * * 0'}
-  - {table_name: orders, watermark_type: xmin}
+  - {table_name: orders, watermark_type: xmin, show_values: true}
 """
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 
@@ -153,7 +153,7 @@ def test_table_that_was_never_synced_cannot_be_compared(
 
 
 def test_scan_in_place_of_the_strategys_own_read_is_in_the_metadata(
-    instance: dg.DagsterInstance, build: Build, execute: Execute
+    customers: None, instance: dg.DagsterInstance, build: Build, execute: Execute
 ) -> None:
     execute("CREATE TABLE orders (id int PRIMARY KEY, at timestamptz DEFAULT now()); INSERT INTO orders VALUES (1)")
     definitions = build("tables:\n  - {table_name: orders, watermark_type: timestamp, watermark_col: at}\n")
