@@ -106,6 +106,7 @@ class Token:
     attributes: int = 0  # the largest column number: a column added later has a larger one
     # Versions of the catalogue rows of its columns and of their types; empty: an earlier release wrote this.
     columns: str = ""
+    named: str = ""  # versions of the catalogue rows that name it; empty: an earlier release wrote this
     # pg_type oid -> what besides the row decides what a value prints as: attributes of a composite type, names behind a
     # reg* type; None: an earlier release wrote this.
     types: dict[str, str] | None = None
@@ -173,6 +174,10 @@ class Left:
     sums: str
 
 
+# Strategies whose watermarks of earlier releases may lag: these did not write it.
+_SENT_BY_OTHERS = ("debezium", "dms")
+
+
 @dataclass(frozen=True)
 class Watermark:
     """What a strategy must remember to resume. ``value`` belongs to the strategy alone.
@@ -181,7 +186,8 @@ class Watermark:
     of any other. ``columns`` are those that were read, and ``covers`` names what they were read for: when it
     changes, the watermark no longer describes the target and the table is read in full. ``left`` is in the sync log
     alone, and only where this release wrote it. ``doubts`` are those of the runs since the last reconcile or full read:
-    what they may have missed, no later read from the horizon finds.
+    what they may have missed, no later read from the horizon finds. ``lags``: the target has what others had sent by
+    then, which may be less than the snapshot saw, or older; a read from the horizon alone does not find that either.
     """
 
     strategy: str
@@ -193,6 +199,7 @@ class Watermark:
     columns: tuple[KnownColumn, ...] = ()
     left: Left | None = None
     doubts: tuple[str, ...] = ()
+    lags: bool = False
     version: int = 1
 
     def to_json(self) -> str:
@@ -217,6 +224,7 @@ class Watermark:
             columns=tuple(KnownColumn(**column) for column in document["columns"]),
             left=Left(**document["left"]) if document.get("left") else None,
             doubts=tuple(document.get("doubts", ())),
+            lags=document.get("lags", document["strategy"] in _SENT_BY_OTHERS),
         )
 
 

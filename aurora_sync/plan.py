@@ -26,6 +26,7 @@ from aurora_sync.strategies.certificate import certify
 from aurora_sync.strategies.identity import Verdict, covers, judge
 from aurora_sync.strategies.schema import UNCHANGED, SchemaChanges
 from aurora_sync.validation import preflight
+from aurora_sync.warehouse.types import type_rule
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,16 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wi
     if due and verdict.since:
         verdict = dataclasses.replace(verdict, since=dataclasses.replace(verdict.since, only_scan=due))
     read = strategy.plan(config, table, verdict.since, at)
+    lags = verdict.since is not None and verdict.since.watermark.lags
+    inherited = verdict.since.watermark.doubts if verdict.since else ()
+    uncompared = _uncompared(strategy, columns) if wish.reconcile or state.edited or lags or inherited else ()
+    if uncompared and read.disposition is Disposition.UPSERT:
+        read = ReadPlan(None, Disposition.REPLACE, "whole table").because(
+            f"reading the whole table: sums do not compare {', '.join(uncompared)}"
+        )
     # What sees deletes elsewhere would miss those that a scan passes over.
-    reconcile = (bool(due) or verdict.reconcile or strategy.sees_deletes) and read.disposition is Disposition.UPSERT
+    reconcile = bool(due) or lags or verdict.reconcile or strategy.sees_deletes
+    reconcile = reconcile and read.disposition is Disposition.UPSERT
     text = wish.because
     if state.watermark is None and state.run_sequence:
         text = f"the target is not as it was left: {state.edited}; reading the whole table again"
@@ -112,7 +121,6 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wi
         read = read.because(text or state.edited)
     value = strategy.advance(config, table, verdict.since, at)
     compared = reconcile or read.where is None
-    inherited = verdict.since.watermark.doubts if verdict.since else ()
     doubts = () if compared else tuple(dict.fromkeys((*inherited, *read.doubts)))
     read = dataclasses.replace(read, doubts=doubts)
     last = Reconciled(state.run_sequence + 1, at.snapshot.taken_at) if compared else state.reconciled
@@ -139,6 +147,12 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, wish: Wi
         ),
         evolution=changes.evolution,
     )
+
+
+def _uncompared(strategy: Strategy, columns: tuple[Column, ...]) -> tuple[str, ...]:
+    """Columns in which a reconcile finds no difference. It sums versions where the target has them, else contents, and
+    source and warehouse print these in different forms."""
+    return () if strategy.keeps_xmin else tuple(column.name for column in columns if not type_rule(column).form)
 
 
 def why_due(config: TableConfig, state: State) -> str:

@@ -297,7 +297,7 @@ def plan_of_stream(config: TableConfig, plan: Plan, state: State, position: Posi
             reconciled=state.reconciled,
             now=False,
         ),
-        watermark=dataclasses.replace(plan.watermark, value=value),
+        watermark=dataclasses.replace(plan.watermark, value=value, lags=bool(position.bound)),
     )
 
 

@@ -98,12 +98,6 @@ SELECT (SELECT confirmed_flush_lsn - '0/0'::pg_lsn FROM pg_replication_slots
          WHERE p.pubname = %(name)s AND (p.puballtables OR r.oid IS NOT NULL)),
        EXISTS (SELECT FROM pg_publication WHERE pubname = %(name)s AND puballtables)
 """
-# What goes by a table's name loses its changes while it has another: RENAME and SET SCHEMA make a new version of the
-# row of its type, and leave that row alone otherwise.
-_NAMED = """
-SELECT concat_ws(':', t.xmin, n.xmin)
-  FROM pg_class c JOIN pg_type t ON t.oid = c.reltype JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = %s
-"""
 # Tables that had this table's name when they were published, and may still be sent under it.
 _FORMER = """
 SELECT c.oid::text, format('%%s.%%s', n.nspname, c.relname)
@@ -146,7 +140,9 @@ SELECT c.oid, c.relfilenode, string_agg(t.attached, ',' ORDER BY t.attached)
 # arrays, composite types and ranges. Labels of enums, attributes of composite types, and all names that a reg* type may
 # print, as one digest for each type. And the versions of the columns, attributes and labels, and of the rows that have
 # such names, which an ALTER and another that takes it back change: a stream has the texts of the moment. Superusers
-# alone see the versions of roles, whose names a regrole prints (strategies/base.py).
+# alone see the versions of roles, whose names a regrole prints (strategies/base.py). What goes by a table's name loses
+# its changes while it has another: RENAME and SET SCHEMA make a new version of the row of its type, and leave that row
+# alone otherwise.
 _NAMES = """
 WITH RECURSIVE used(oid) AS (
     SELECT atttypid FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped
@@ -227,6 +223,9 @@ SELECT 'type', t.oid::text, CASE
                   UNION ALL SELECT oid, collname FROM pg_collation) others) END
   FROM used JOIN pg_type t ON t.oid = used.oid
  WHERE t.typnamespace = 'pg_catalog'::regnamespace AND t.typtype = 'b' AND t.typname LIKE 'reg%%'
+UNION ALL
+SELECT 'named', '', concat_ws(':', t.xmin, n.xmin)
+  FROM pg_class c JOIN pg_type t ON t.oid = c.reltype JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = %s
 """
 
 _MISSING = """
@@ -253,8 +252,8 @@ class Reading:
         Raises SourceError, transient, when the table's definition changed between the catalogue and the lock.
         """
         streamed = fence is not None and fence.kind == "stream"
-        columns_before = _columns(self._names()) if streamed else None  # before the writers are looked up
-        before = self._before_snapshot(fence, last)
+        names_before = self._names() if streamed else []  # before the writers are looked up
+        before = self._before_snapshot(fence, last, _version(names_before, "named"))
         system_identifier, timeline = control_data(self._connection)
         with self._connection.cursor() as cursor:
             cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -282,7 +281,7 @@ class Reading:
                     forged=is_forged(self._connection, self.table, self.table.outbox),
                 )
         self._assert_unchanged()
-        if columns_before not in (None, _columns(names)):
+        if streamed and _version(names_before, "columns") != _version(names, "columns"):
             raise self._changed()
         return Observation(
             snapshot=Snapshot(xmin, xmax, now),
@@ -299,7 +298,8 @@ class Reading:
                 counters_since=counters_since,
                 labels={oid: name for kind, oid, name in names if kind == "label"},
                 types={oid: name for kind, oid, name in names if kind == "type"},
-                columns=_columns(names),
+                columns=_version(names, "columns"),
+                named=_version(names, "named"),
                 attributes=max((column.attnum for column in self.table.columns), default=0),
                 former=before["stream"].former if "stream" in before else {},
             ),
@@ -376,11 +376,11 @@ class Reading:
             ((plan,),) = _one(cursor, sql.SQL("EXPLAIN (FORMAT JSON) {}").format(statement))
         return statement.as_string(self._connection), int(plan["Plan"]["Plan Rows"])
 
-    def _before_snapshot(self, fence: Fence | None, last: Token | None) -> dict[str, Any]:
+    def _before_snapshot(self, fence: Fence | None, last: Token | None, named: str) -> dict[str, Any]:
         found: dict[str, Any] = {}
         with self._connection.cursor() as cursor:
             if fence and fence.kind == "stream":
-                found["stream"] = self._stream(cursor, fence, last)
+                found["stream"] = self._stream(cursor, fence, last, named)
             if fence and fence.kind == "locks":
                 column = sql.Identifier(fence.name)
                 table = sql.Identifier(self.table.schema, self.table.name)
@@ -400,7 +400,7 @@ class Reading:
 
     def _names(self) -> list[tuple[str, str, str]]:
         with self._connection.cursor() as cursor:
-            cursor.execute(_NAMES, (self.table.oid, self.table.oid))
+            cursor.execute(_NAMES, (self.table.oid,) * 3)
             return cursor.fetchall()
 
     def _relations(self, cursor: Any) -> list[int]:
@@ -408,7 +408,7 @@ class Reading:
         cursor.execute(_MEMBERS, {"oid": self.table.oid})
         return [self.table.oid, *(oid for oid, *_ in cursor.fetchall())]
 
-    def _stream(self, cursor: Any, fence: Fence, last: Token | None) -> StreamFence:
+    def _stream(self, cursor: Any, fence: Fence, last: Token | None, named: str) -> StreamFence:
         """As it is before the snapshot. Raises SourceError where nothing publishes the table, or no slot sends what is
         published: unless it is a topic that is read, which others fill."""
         cursor.execute(_SLOT, {"name": fence.name, "oid": self.table.oid, "topic": bool(fence.topic)})
@@ -424,7 +424,6 @@ class Reading:
         writers = tuple(xid for (xid,) in cursor.fetchall())
         extents, former = {}, dict[str, str]()
         if fence.topic:
-            (named,) = _one(cursor, _NAMED, (self.table.oid,))
             member = f"{member}:{named}"
             known = [str(last.table_oid), *last.former] if last else []
             cursor.execute(_FORMER, (fence.name, [int(oid) for oid in known], self.table.oid))
@@ -475,9 +474,9 @@ class Reading:
         )
 
 
-def _columns(names: list[tuple[str, str, str]]) -> str:
-    """The versions of the columns, of what :data:`_NAMES` found."""
-    return next((name for kind, _, name in names if kind == "columns"), "") or ""
+def _version(names: list[tuple[str, str, str]], kind: str) -> str:
+    """One of the versions that :data:`_NAMES` found."""
+    return next((name for each, _, name in names if each == kind), "") or ""
 
 
 def _one(cursor: Any, query: Any, parameters: Any = None) -> Any:

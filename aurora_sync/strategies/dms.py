@@ -15,8 +15,8 @@ from aurora_sync.increment import Finding, Snapshot, Token, Watermark
 from aurora_sync.relation import Observation, SourceTable
 from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap, outdated, scan
 
-# What files go on over. TRUNCATE is no change that a task sends.
-_GO_ON = {"long transaction", "restart", "table renamed"}
+# What files go on over. TRUNCATE is no change that a task sends, and a task knows tables by their names.
+_GO_ON = {"long transaction", "restart"}
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,8 @@ class Dms(Strategy):
 
 def _is_altered(then: Token, now: Token) -> bool:
     """Whether something happened to the table that is no change of a row."""
-    return (then.columns, then.members, then.attached) != (now.columns, now.members, now.attached)
+    before, after = ((token.columns, token.named, token.members, token.attached) for token in (then, now))
+    return before != after
 
 
 def position_in(config: TableConfig, watermark: Watermark | None) -> FilesPosition | None:
@@ -133,4 +134,7 @@ def why_scan(
         return "no files were taken yet"
     if watermark and (why := outdated(watermark.token, token)):
         return why
+    if watermark and watermark.token.named != token.named:
+        # A task that was started meanwhile sent nothing of the table.
+        return "the table was renamed, or had another name for a while"
     return next((found.text for found in findings if found.event not in _GO_ON), "")

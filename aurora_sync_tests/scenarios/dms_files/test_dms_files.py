@@ -201,7 +201,7 @@ def test_a_target_that_was_dropped_is_scanned_and_goes_on(
     world.assert_equal(table)
 
 
-def test_a_table_comes_from_xmin_and_goes_back_without_being_read_whole(world: World, task_of: MakeTask) -> None:
+def test_a_table_comes_from_xmin_and_goes_back(world: World, task_of: MakeTask) -> None:
     world.execute(*CREATE)
     before = config("t", "xmin")
     world.sync(before)
@@ -216,7 +216,9 @@ def test_a_table_comes_from_xmin_and_goes_back_without_being_read_whole(world: W
     assert run(table, world).method.startswith("files")
     world.assert_equal(table)
     world.execute("UPDATE t SET v = 'c' WHERE id = 4")
-    assert world.sync(before).rows_exported < 10
+    back = world.sync(before)
+    assert back.method == "horizon scan"
+    assert back.repair  # the task may lag behind the snapshot
     world.assert_equal(table)
 
 
@@ -320,7 +322,7 @@ def test_changes_from_before_an_alter_that_come_after_its_scan_lead_to_another(
     task.write()
     late = run(table, world)
     assert late.certificate.level is (Level.UNCERTIFIED if altered else Level.BOUNDED)
-    assert (world.source_rows(table) != world.target_rows(table)) is altered
+    assert (world.source_rows(table) != world.target_rows(table)) is (altered and "RENAME" not in move)
     if altered:
         again = run(table, world)
         assert "committed before" in again.warnings[0]
@@ -354,6 +356,39 @@ def test_a_transaction_that_was_open_when_a_type_was_altered_leads_to_another_sc
     assert run(table, world).method == "horizon scan"
     found = world.source_rows(table)
     assert found == world.target_rows(table) == {(1, "sad"): 1}
+
+
+@pytest.mark.parametrize("strategy", ["xmin", "dms"])
+@pytest.mark.parametrize("lag", ["before an ALTER", "behind the watermark"])
+@pytest.mark.parametrize("column", ["float8", "text"])
+def test_what_a_task_lags_behind_with_is_found_by_the_next_scan(
+    world: World, task_of: MakeTask, strategy: str, lag: str, column: str
+) -> None:
+    """The snapshot of such a watermark saw more than the target has, and not all columns are compared by sums."""
+    world.execute(
+        f"CREATE TABLE t (id int PRIMARY KEY, n int, v {column})",
+        "INSERT INTO t SELECT g, 0, '0' FROM generate_series(1, 9) g",
+    )
+    task = task_of(columns="id n v")
+    table = table_of(task)
+    task.load()
+    run(table, world)
+    world.execute("UPDATE t SET v = '1' WHERE id = 1")
+    if lag == "before an ALTER":
+        world.execute(f"ALTER TABLE t ALTER v TYPE {column} USING '2'")
+        run(table, world)
+        task.write()
+    else:
+        world.execute("UPDATE t SET n = 1 WHERE id = 2")
+        task.put("20300101-0000000001", [["U", "2", "1", "0", "2", "2030-01-01 00:00:00", "9" * 35]])
+    assert run(table, world).method.startswith("files")
+    assert world.source_rows(table) != world.target_rows(table)
+    world.execute("ALTER TABLE t ADD x int")
+    after = config("t", "xmin")
+    receipt = world.sync(after) if strategy == "xmin" else run(table, world)
+    assert receipt.certificate.level is Level.CERTIFIED
+    assert receipt.method == ("horizon scan" if strategy == "xmin" or column == "text" else "whole table")
+    assert world.source_rows(table) == world.target_rows(table)
 
 
 def test_a_position_of_an_earlier_release_is_read() -> None:

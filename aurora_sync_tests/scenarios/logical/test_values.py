@@ -7,6 +7,9 @@ from aurora_sync_tests.scenarios.logical.conftest import Streamed
 from aurora_sync_tests.scenarios.type_matrix.cases import CASES, Case
 from aurora_sync_tests.scenarios.type_matrix.oracle import assert_arrived
 
+# Tables with names of roles are scanned, never streamed.
+STREAMED = [case for case in CASES if case.type != "regrole"]
+
 
 def stream_rows(streamed: Streamed, cases: list[Case], rows: list[list[str]]) -> None:
     """Each row by an INSERT and an UPDATE that touches nothing, behind an empty scan; then all must have arrived."""
@@ -18,7 +21,8 @@ def stream_rows(streamed: Streamed, cases: list[Case], rows: list[list[str]]) ->
     streamed.one(table)
     for number, row in enumerate(rows):
         world.execute(f"INSERT INTO t VALUES ({number}, {', '.join(row)})")
-    assert streamed.one(table).inserted == len(rows)
+    receipt = streamed.one(table)
+    assert (receipt.method, receipt.inserted) == (f"stream of slot {streamed.name}", len(rows))
     world.execute("UPDATE t SET touched = 1")
     assert streamed.one(table).updated == len(rows)
     texts = ", ".join(
@@ -36,13 +40,13 @@ def stream_rows(streamed: Streamed, cases: list[Case], rows: list[list[str]]) ->
 
 
 def test_values_of_every_type_stream(streamed: Streamed) -> None:
-    most = max(len(case.exact) for case in CASES)
-    rows = [[case.exact[number % len(case.exact)] for case in CASES] for number in range(min(most, 12))]
-    stream_rows(streamed, list(CASES), [*rows, ["NULL"] * len(CASES)])
+    most = max(len(case.exact) for case in STREAMED)
+    rows = [[case.exact[number % len(case.exact)] for case in STREAMED] for number in range(min(most, 12))]
+    stream_rows(streamed, STREAMED, [*rows, ["NULL"] * len(STREAMED)])
 
 
 def test_arrays_of_every_type_stream(streamed: Streamed) -> None:
-    cases = [case for case in CASES if not case.type.endswith("[]")]
+    cases = [case for case in STREAMED if not case.type.endswith("[]")]
     arrays = [f"ARRAY[{', '.join((*case.exact, 'NULL'))}]::{case.type}[]" for case in cases]
     stream_rows(
         streamed,
@@ -52,5 +56,6 @@ def test_arrays_of_every_type_stream(streamed: Streamed) -> None:
 
 
 def test_values_that_do_not_fit_stream(streamed: Streamed) -> None:
-    unfit = [case for case in CASES if case.unfit]
+    """JSON and arrays that become text lead to a whole read: the text of the older values is only at the source."""
+    unfit = [case for case in STREAMED if case.unfit and case.type != "jsonb" and not case.type.endswith("[]")]
     stream_rows(streamed, unfit, [[next(iter(case.unfit)) for case in unfit], ["NULL"] * len(unfit)])
