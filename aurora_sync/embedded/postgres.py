@@ -18,7 +18,7 @@ import psutil  # type: ignore[import-untyped]
 import psycopg2
 from psycopg2 import sql
 
-from aurora_sync.embedded.process import Account, find, is_alive, launch, run, tail
+from aurora_sync.embedded.process import Account, find, is_alive, launch, run, tail, with_log
 from aurora_sync.errors import Kind, SourceError
 
 SUPERUSER = "postgres"
@@ -101,10 +101,10 @@ class PostgresServer:
             if not is_alive(process):
                 said = tail(self.log)
                 if "pre-existing shared memory block" not in said or waited > ORPHANS_SECONDS:
-                    raise SourceError(f"PostgreSQL did not start:\n{said}\n", hint=FULL_DISK_HINT)
+                    raise with_log(SourceError("PostgreSQL did not start", hint=FULL_DISK_HINT), self.log)
                 process = self._launch(port, durable=durable)
             elif waited > READY_SECONDS:
-                raise SourceError(f"PostgreSQL is not ready:\n{tail(self.log)}\n", where=str(self.log))
+                raise with_log(SourceError("PostgreSQL is not ready", where=str(self.log)), self.log)
             time.sleep(0.02)
 
     def _launch(self, port: int, *, durable: bool) -> psutil.Process | None:

@@ -15,8 +15,11 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import psutil  # type: ignore[import-untyped]
+
+Failed = TypeVar("Failed", bound=BaseException)
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,13 @@ def tail(log: Path, lines: int = 15) -> str:
     with log.open(encoding="utf-8", errors="replace") as text:
         said = itertools.takewhile(lambda line: not line.startswith("goroutine "), text)
         return "".join(deque(said, maxlen=lines)).strip()
+
+
+def with_log(error: Failed, log: Path) -> Failed:
+    """The error, with the end of a server's log as its notes, a line each."""
+    for line in tail(log).splitlines():
+        error.add_note(line)
+    return error
 
 
 def is_free(port: int) -> bool:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from aurora_sync.embedded.process import find, is_alive, launch, tail
+from aurora_sync.embedded.process import find, is_alive, launch, with_log
 from aurora_sync.errors import Kind, StageError
 
 REGION = "us-east-1"
@@ -110,10 +110,11 @@ class S3Server:
                 return
             except (BotoCoreError, ClientError) as error:
                 if not is_alive(process) or time.monotonic() > deadline:
-                    raise StageError(
-                        f"the S3 server did not start ({error}):\n{tail(self.log)}\n",
+                    failed = StageError(
+                        f"the S3 server did not start: {error}",
                         hint="is the disk full? the log shows what the server said",
-                    ) from error
+                    )
+                    raise with_log(failed, self.log) from error
                 time.sleep(0.05)
 
 

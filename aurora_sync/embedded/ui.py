@@ -136,8 +136,8 @@ def _end_with_the_guard(ended: int) -> None:
 
 def _at_first_signal(note: Callable[[int], object], *, inherited: bool = True) -> None:
     """Raise SystemExit at the first of the signals that end a program, and ignore all that follow: what is stopped
-    then is stopped as a whole. With ``inherited``, a signal that the program was started to ignore (nohup) stays so;
-    a child would inherit that, and could not be told to end."""
+    then is stopped as a whole. With ``inherited``, SIGHUP (nohup) and SIGINT (a background job) stay ignored where the
+    program was started so; a child would inherit that, and could not be told to end."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         for each in _ENDING:
@@ -146,7 +146,7 @@ def _at_first_signal(note: Callable[[int], object], *, inherited: bool = True) -
         raise SystemExit(128 + number)
 
     for each in _ENDING:
-        if not inherited or signal.getsignal(each) is not signal.SIG_IGN:
+        if each is signal.SIGTERM or not inherited or signal.getsignal(each) is not signal.SIG_IGN:
             signal.signal(each, end)
 
 

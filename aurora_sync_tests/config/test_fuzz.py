@@ -166,6 +166,7 @@ RIGHT: dict[str, Sequence[str]] = {
     "lookback": ["1", "0x10", "1_000", "9223372036854775807", "null"],
     "append_only": ["true", "no"],
     "slot": ["orders_2", "null"],
+    "show_values": ["true", "no"],
     "history": ["true", "no"],
     "topic_prefix": ["shop", "a.b-c_9", "null"],
     "files": ["s3://bucket/folder", "s3://abc", "null"],

@@ -337,8 +337,9 @@ def test_failing_database_server_is_reported_with_its_log(own: Stack) -> None:
     control = own._postgres(own._started()).data / "global" / "pg_control"
     own.stop()
     control.write_bytes(b"\0" * 8192)
-    with pytest.raises(SourceError, match=r"PostgreSQL did not start:\n.*database files are incompatible"):
+    with pytest.raises(SourceError, match="PostgreSQL did not start") as raised:
         own.start()
+    assert "database files are incompatible" in "\n".join(raised.value.__notes__)
     assert running(own) == [False, False]
 
 
@@ -347,8 +348,9 @@ def test_failing_object_server_is_reported_with_its_log(own: Stack) -> None:
     own.stop()
     (own.directory / "s3" / "data" / "filerldb2").rename(own.directory / "aside")
     (own.directory / "s3" / "data" / "filerldb2").touch()
-    with pytest.raises(StageError, match=r"(?s)the S3 server did not start.*filerldb2"):
+    with pytest.raises(StageError, match="the S3 server did not start") as raised:
         own.start()
+    assert "filerldb2" in "\n".join(raised.value.__notes__)
     assert running(own) == [False, False]
 
 

@@ -43,7 +43,7 @@ class Project:
         # A shell without job control starts its background jobs, a test run among them, with SIGINT ignored; and nohup
         # with SIGHUP.
         heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        heard += "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+        heard += "signal.signal(signal.SIGHUP, signal.SIG_DFL)\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         script = f"{heard}from aurora_sync.cli import main; import sys; sys.exit(main(['ui', '--port', '{self.port}']))"
         environment = {name: text for name, text in os.environ.items() if not name.startswith(("AURORA_", "DAGSTER_"))}
         if dsn:

@@ -60,7 +60,7 @@ def test_matrix_and_the_tables_that_no_entry_names(definitions: dg.Definitions, 
     head, _, first, *rest = shown["matrix"].splitlines()
     assert head.startswith("| table | has | fits | better, and what it needs | size |")
     assert "| public.changes |" in first  # what does not fit comes first
-    assert "it needs triggers on the table: `aurora-sync triggers plan public.changes`" in first
+    assert r"it needs triggers on the table: \`aurora-sync triggers plan public.changes\`" in first
     assert [row.split(" | ")[2] for row in rest] == ["yes"] * 3
     assert verdict(instance, "public__customers") == (True, "xmin fits")
     assert verdict(instance, "transaction_ids")[0]

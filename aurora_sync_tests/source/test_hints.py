@@ -9,7 +9,7 @@ import pytest
 from psycopg2.extensions import make_dsn
 
 from aurora_sync.errors import Kind, SourceError
-from aurora_sync.source.connection import connect
+from aurora_sync.source.connection import connect, write
 from aurora_sync.source.privileges import missing_privilege
 from aurora_sync_tests.source.test_catalogue import execute
 
@@ -27,14 +27,12 @@ REFUSED = [
     ("TABLE public.secured", 'a policy of "secured" would hide rows from this role: ALTER ROLE ... BYPASSRLS'),
     ("TABLE public.through", "where a view reads it, that goes for the owner of the view"),
     ("SELECT pg_read_file('x')", "GRANT EXECUTE ON FUNCTION pg_read_file to this role"),
-    ("ALTER SYSTEM SET work_mem = '4MB'", "give this role what the server names"),
 ]
 
 
 def run(dsn: str, statement: str) -> None:
-    with connect(dsn) as opened:
-        opened.cursor().execute("SET default_transaction_read_only TO off; SET search_path TO public")
-        opened.cursor().execute(statement)
+    with connect(dsn) as opened, opened.cursor() as cursor:
+        write(cursor, f"SET LOCAL search_path TO public; {statement}")
 
 
 @pytest.fixture

@@ -131,7 +131,6 @@ def _plan(dsn: str, strategy: str) -> tuple[str, str]:
         at = reading.observe(chosen.fence(replica.config), max_minutes=1)
         plan = chosen.plan(replica.config, reading.table, Since(replica.watermark), at)
     assert plan.disposition is Disposition.UPSERT
-    asked = [
-        grant for grant in ("GRANT pg_read_all_stats", "GRANT SELECT ON SEQUENCE") if grant in " ".join(plan.warnings)
-    ]
+    told = " ".join(plan.reasons + plan.warnings)
+    asked = [grant for grant in ("GRANT pg_read_all_stats", "GRANT SELECT ON SEQUENCE") if grant in told]
     return plan.method, " ".join(asked)

@@ -123,6 +123,8 @@ class Ordeal:
         told = self.capsys.readouterr()
         assert told.out == ""
         assert self.table.qualified_name in told.err or error.where in told.err, told.err
+        if error.kind.retry:
+            error.lasts()  # as the command found, in each of its tries
         assert error.hint in told.err, told.err
         assert (f"tried {ATTEMPTS} times" in told.err) == error.kind.retry, told.err
         assert "Traceback" not in told.err

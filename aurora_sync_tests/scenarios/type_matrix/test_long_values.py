@@ -50,7 +50,7 @@ def test_value_over_the_limit_fails_with_table_column_key_and_size(world: World)
     world.sync(config())
     world.execute("INSERT INTO t VALUES (7, repeat('0123456789', 13500000))")
     with pytest.raises(GuardError, match=r"^public\.t: column v holds values longer .*: 135,000,000 bytes of 7 \("):
-        world.sync(config())
+        world.sync(config(show_values=True))
     assert size(world) == {1: 1}
     world.execute("UPDATE t SET v = 'b' WHERE id = 7")
     world.sync(config())
@@ -68,7 +68,7 @@ def test_policies(world: World, monkeypatch: pytest.MonkeyPatch, type_: str, val
         f"INSERT INTO t VALUES (1, repeat('x', 1000)), (2, {value}), (3, NULL)",
     )
     for policy, expected in (("null", None), ("clamp", clamped)):
-        table = config(column_types={"v": policy})
+        table = config(column_types={"v": policy}, show_values=True)
         receipt = world.sync(table)
         assert size(world) == {1: 1000, 2: expected, 3: None}
         (adjusted,) = receipt.adjusted
@@ -98,8 +98,10 @@ def test_every_column_that_is_too_long_or_was_changed_is_named(world: World, mon
         "CREATE TABLE t (id int PRIMARY KEY, v text, w text, d date, e date)",
         "INSERT INTO t VALUES (1, repeat('x', 1001), repeat('y', 1002), 'infinity', '-infinity')",
     )
-    with pytest.raises(GuardError, match=r"column v holds .* 1,001 bytes of 1; column w .*: {v: null, w: null}"):
-        world.sync(config())
+    with pytest.raises(
+        GuardError, match=r"column v holds .*; column w .*: v: 1,001 bytes of 1; w: .*{v: null, w: null}"
+    ):
+        world.sync(config(show_values=True))
     for policy, became in (("null", "became NULL"), ("clamp", "were clamped")):
         receipt = world.sync(config(column_types=dict.fromkeys("vwde", policy)), full=True)
         named = [warning for warning in receipt.warnings if became in warning]

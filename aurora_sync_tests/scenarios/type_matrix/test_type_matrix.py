@@ -147,7 +147,7 @@ def test_fail_and_null(world: World, subtests: pytest.Subtests) -> None:
     for name, case in zip(columns, UNFIT, strict=True):
         with subtests.test("fail", case=case.type):
             one_fails = dict.fromkeys(columns, "null") | {name: "fail"}
-            values = rf"public\.t: {len(case.unfit)} values of column {name}: .* cannot hold '.*' of 100\b"
+            values = rf"public\.t: {len(case.unfit)} values of column {name}: .* cannot hold them"
             with pytest.raises(GuardError, match=values):
                 world.sync(config(column_types=one_fails))
             assert in_warehouse(world, UNFIT) == before
