@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -454,11 +454,12 @@ class RowDifference:
     target: dict[str, str | None] | None
     find: str = ""  # a statement that finds the row, where it has an xmin
 
-    def without_values(self) -> RowDifference:
-        """Keep the names of the columns alone."""
+    def without_values(self, key: Collection[str]) -> RowDifference:
+        """Keep the names of the columns alone; of a row that both sides have, without those of its key."""
+        alike = key if self.source and self.target else ()
 
         def hidden(side: dict[str, str | None] | None) -> dict[str, str | None] | None:
-            return None if side is None else dict.fromkeys(side, HIDDEN)
+            return None if side is None else {name: HIDDEN for name in side if name not in alike}
 
         return dataclasses.replace(self, key=(), source=hidden(self.source), target=hidden(self.target))
 

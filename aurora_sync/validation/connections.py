@@ -97,5 +97,5 @@ def _attempt(look: Callable[[], object]) -> list[str]:
     try:
         look()
     except AuroraSyncError as error:
-        return [str(error)]
+        return str(error).split("\n")
     return []

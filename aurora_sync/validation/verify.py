@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from aurora_sync.buckets import Buckets
-from aurora_sync.config.tables import TableConfig
+from aurora_sync.config.tables import TableConfig, fold
 from aurora_sync.errors import NotComparedError, RivalRunError
 from aurora_sync.increment import (
     Action,
@@ -68,7 +68,8 @@ def verify(
         found = replace(found, repair=_repair(found, plan), caveat=caveat)
     if config.show_values:
         return found
-    return replace(found, examples=tuple(example.without_values() for example in found.examples))
+    key = {fold(name) for name in plan.key}
+    return replace(found, examples=tuple(example.without_values(key) for example in found.examples))
 
 
 def state_as_found(config: TableConfig, places: Places) -> State:

@@ -66,7 +66,7 @@ CASES = {
     "different": Case(
         (TABLE, ROW),
         {},
-        ("1 different", "differs in the columns: ID, N", 'SELECT ctid, * FROM "public"."t" WHERE xmin::text IN ('),
+        ("1 different", "differs in the columns: N", 'SELECT ctid, * FROM "public"."t" WHERE xmin::text IN ('),
         command="verify",
         tampered=("UPDATE PUBLIC.T SET N = '2002-02-02'",),
     ),
