@@ -112,10 +112,14 @@ def change_sensor(tables: Sequence[TableConfig], connections: Connections, name:
         memory = from_cursor(context.cursor)
         source = connections.places().source
         marks = read_marks(source.dsn, tables)
-        for group in _looked_at_together(tables):
+        groups = _looked_at_together(tables)
+        for group in groups:
             try:
                 marks |= stream_marks(source, group)
             except AuroraSyncError as error:
+                if len(group) > 1 and not error.kind.retry:  # one of them is refused
+                    groups += [[table] for table in group]
+                    continue
                 context.log.warning("changes that come by topics or files cannot be seen: %s", error)
                 marks |= {t.qualified_name: memory[t.qualified_name].mark for t in group if t.qualified_name in memory}
         if unseen := sum(not mark for mark in marks.values()):

@@ -69,11 +69,24 @@ def _streams(tables: list[TableConfig], source: Source) -> Iterator[str]:
     for of_slot in slots.values():
         yield from _attempt(lambda of_slot=of_slot: _provisioned(of_slot, source))  # type: ignore[misc]
     topics = [topic(table) for table in tables if table.watermark_type is WatermarkType.debezium]
-    if topics:
-        yield from _attempt(lambda: source.kafka.ends(topics))
+    yield from _topics(topics, source)
     for table in tables:
         if table.watermark_type is WatermarkType.dms:
             yield from _attempt(lambda table=table: dms_files.of_table(table))  # type: ignore[misc]
+
+
+def _topics(names: list[str], source: Source) -> Iterator[str]:
+    """Look at all over one connection; at each by itself where one of them is refused."""
+    if not names:
+        return
+    try:
+        source.kafka.ends(names)
+    except AuroraSyncError as error:
+        if len(names) == 1 or error.kind.retry:
+            yield from str(error).split("\n")
+            return
+        for name in names:
+            yield from _topics([name], source)
 
 
 def _assert_verified(source: Source) -> None:

@@ -1,5 +1,5 @@
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import dagster as dg
@@ -7,11 +7,14 @@ import psycopg2
 import pytest
 
 from aurora_sync.config.tables import TableConfig
+from aurora_sync.errors import Kind, SourceError
 from aurora_sync.orchestration import change_sensor
 from aurora_sync.orchestration.assets import asset_key
 from aurora_sync.orchestration.change_sensor import FORCED_HOURS, GROUP, RETRY_SECONDS, read_marks, tick
 from aurora_sync.orchestration.resources import Connections
 from aurora_sync.source.connection import PinnedCursor
+from aurora_sync.source.kafka import Kafka
+from aurora_sync.validation import connections
 from aurora_sync_tests.orchestration.conftest import Execute, run
 
 HOUR = 3600.0
@@ -242,6 +245,29 @@ def test_files_that_cannot_be_looked_at_hide_those_of_no_other_table(
     result = sensor.evaluate_tick(dg.build_sensor_context(instance=instance))
     memory = change_sensor.from_cursor(result.cursor)
     assert [memory[f"public.{name}"].mark.startswith("files") for name in places] == [False, True]
+
+
+def test_topic_that_is_refused_hides_no_other_topic(
+    execute: Execute, settings: None, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a broker's access list, which the mock of a broker has not."""
+    execute("CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY)")
+
+    def ends(_: Kafka, names: Sequence[str]) -> dict[str, dict[int, int]]:
+        if "p.public.a" in names:
+            raise SourceError("Topic authorization failed", where="topic p.public.a", kind=Kind.REFUSED)
+        return {name: {0: 7} for name in names}
+
+    monkeypatch.setattr(Kafka, "ends", ends)
+    tables = [config(name, watermark_type="debezium", topic_prefix="p") for name in ("a", "b")]
+    sensor = change_sensor.change_sensor(tables, Connections(), "test")
+    result = sensor.evaluate_tick(dg.build_sensor_context(instance=instance))
+    memory = change_sensor.from_cursor(result.cursor)
+    assert [memory[f"public.{name}"].mark.startswith("topic") for name in "ab"] == [False, True]
+    source = Connections().places().source
+    assert list(connections._topics(["p.public.a", "p.public.b"], source)) == [
+        "topic p.public.a: Topic authorization failed"
+    ]
 
 
 def test_idle_tick_over_1000_tables_is_one_query(

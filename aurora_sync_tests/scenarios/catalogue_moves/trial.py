@@ -90,6 +90,9 @@ def trial(
     going: list[tuple[str, Iterator[None]]] = []
     turn = iter(only)
 
+    # A run looks at its target before its snapshot, and an idle one does not look again.
+    of_source = [each for each in fitting if each not in moves.OF_TARGETS]
+
     def move(among: Sequence[Move] = fitting) -> None:
         chosen = next(turn, None) if only else dice.choice(among)
         if chosen:
@@ -132,7 +135,7 @@ def trial(
                 place.write(4)  # a fence is passed only by a later run
             elif number > 1:
                 between()
-            at_once = _at_once(place, move) if number > 1 and not only and dice.random() < 0.3 else None
+            at_once = _at_once(place, move, of_source) if number > 1 and not only and dice.random() < 0.3 else None
             names = tuple(name for name, _ in going)
             done.runs.append(_checked(subject, at_once, names))
             if done.runs[-1].level == "error":
@@ -182,14 +185,14 @@ class _AtOnce:
     edits: bool  # the target, behind the commit: what the run left is not there any more
 
 
-def _at_once(place: Place, move: Callable[..., None]) -> _AtOnce:
+def _at_once(place: Place, move: Callable[..., None], of_source: list[Move]) -> _AtOnce:
     around = ["before the snapshot", "behind the snapshot", "both"]
     moment = place.dice.choice([*around, *around, "before the merge", "behind the commit"])
 
     def before() -> None:
         if moment in ("before the snapshot", "both"):
             place.done.append("-- in a run, before its snapshot:")
-            move()
+            move(of_source)
 
     def after() -> None:
         if moment in ("behind the snapshot", "both"):
