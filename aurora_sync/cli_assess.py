@@ -119,7 +119,7 @@ def _proofs(connection: Connection, each: Recommendation) -> Iterator[Proof]:
     columns = {o.config.watermark_col for o in each.options if o.name == "timestamp"}
     for column in sorted(filter(None, columns)):
         if may_prove(table, column):
-            yield prove(connection, table, column, each.options[0].config.primary_key or table.primary_key or [column])
+            yield prove(connection, table, column)
 
 
 def _lines(
@@ -139,7 +139,7 @@ def _lines(
         for proof in proofs.get(each.name, ()):
             yield from ("", f"{each.name}: {proof.text}")
             for liar in proof.examples:
-                yield f"  {', '.join(liar.key)}: says {liar.says}, and was written after {liar.others}"
+                yield f"  {liar.place}: says {liar.says}, and was written after {liar.others}"
     if arguments.why or len(found) <= _EXPLAINED:
         for each in found:
             yield from _why(each, remarks[each.name])

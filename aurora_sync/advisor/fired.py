@@ -220,7 +220,7 @@ def _truncated(cursor: Cursor, table: SourceTable, by: str) -> Trial:
             cursor.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier(table.schema, table.name)))
             return Trial(what, by, _written(cursor, table) > 0)
     except (psycopg2.errors.FeatureNotSupported, psycopg2.errors.LockNotAvailable) as error:
-        return Trial(what, by, None, " ".join(str(error).split()))
+        return Trial(what, by, None, without_values(error))
 
 
 def _forget(cursor: Cursor, table: SourceTable) -> None:

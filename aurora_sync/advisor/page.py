@@ -121,8 +121,7 @@ def _reasons(
         if proof.examples:
             yield "<ul>"
             for liar in proof.examples:
-                key = ", ".join(liar.key)
-                yield f"<li>{escape(key)}: says {escape(liar.says)}, written after {escape(liar.others)}</li>"
+                yield f"<li>{escape(liar.place)}: says {escape(liar.says)}, written after {escape(liar.others)}</li>"
             yield "</ul>"
     yield "<ol>"
     for option in each.options:

@@ -7,10 +7,8 @@ cannot be proved by it: a column without a liar may still lie.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
@@ -27,18 +25,19 @@ EXAMPLES = 5
 _QUERY = """
 WITH written AS (
     SELECT ((pg_snapshot_xmax(pg_current_snapshot())::text::bigint - xmin::text::bigint) & 4294967295) AS age,
-           {column}::timestamptz AS says, {key} AS key FROM {table}
+           {column}::timestamptz AS says,
+           tableoid::regclass::text || ' at ctid ' || ctid::text AS place FROM {table}
 ), transactions AS (
     SELECT age, max(least(says, now())) FILTER (WHERE isfinite(says)) AS says FROM written GROUP BY age
 ), behind AS (
     SELECT age, max(says) OVER (ORDER BY age DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS says
       FROM transactions
 ), judged AS (
-    SELECT w.key, w.says, b.says AS others, w.says < b.says - %(margin)s AS lies
+    SELECT w.place, w.says, b.says AS others, w.says < b.says - %(margin)s AS lies
       FROM written w JOIN behind b USING (age)
 )
 SELECT count(*), count(*) FILTER (WHERE lies), count(*) FILTER (WHERE says IS NULL),
-       (array_agg(key ORDER BY says) FILTER (WHERE lies))[1:%(examples)s],
+       (array_agg(place ORDER BY says) FILTER (WHERE lies))[1:%(examples)s],
        (array_agg(says::text ORDER BY says) FILTER (WHERE lies))[1:%(examples)s],
        (array_agg(others::text ORDER BY says) FILTER (WHERE lies))[1:%(examples)s]
   FROM judged
@@ -49,7 +48,7 @@ SELECT count(*), count(*) FILTER (WHERE lies), count(*) FILTER (WHERE says IS NU
 class Liar:
     """A row that was written after ``others``, a time that another row's column had by then."""
 
-    key: tuple[str, ...]
+    place: str  # its key is a value, which is not shown
     says: str
     others: str
 
@@ -83,21 +82,14 @@ def may_prove(table: SourceTable, column: str) -> bool:
     return is_time and table.is_heap and table.select_on_table and not table.row_security
 
 
-def prove(connection: Connection, table: SourceTable, column: str, key: Sequence[str]) -> Proof:
-    """Scans the table, and sorts its transactions. Raises SourceError.
-
-    ``may_prove`` of the column, and ``key`` is what rows are named by in the examples."""
+def prove(connection: Connection, table: SourceTable, column: str) -> Proof:
+    """Scans the table, and sorts its transactions. ``may_prove`` of the column. Raises SourceError."""
     described = table.column(column)
     assert described is not None
     margin = MARGINS[described.base_type]
-    names = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in key)
-    query = sql.SQL(_QUERY).format(
-        column=sql.Identifier(column),
-        key=sql.SQL("ARRAY[{}]::text[]").format(names),
-        table=sql.Identifier(table.schema, table.name),
-    )
+    query = sql.SQL(_QUERY).format(column=sql.Identifier(column), table=sql.Identifier(table.schema, table.name))
     with connection.cursor() as cursor:
         cursor.execute(query, {"margin": margin, "examples": EXAMPLES})
-        ((rows, lies, nulls, keys, says, others),) = cursor.fetchall()
-    examples: list[Any] = list(zip(keys or (), says or (), others or (), strict=True))
-    return Proof(column, rows, lies, nulls, tuple(Liar(tuple(k), s, o) for k, s, o in examples), margin)
+        ((rows, lies, nulls, places, says, others),) = cursor.fetchall()
+    examples = tuple(map(Liar, places or (), says or (), others or ()))
+    return Proof(column, rows, lies, nulls, examples, margin)

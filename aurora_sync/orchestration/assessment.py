@@ -105,14 +105,14 @@ def _assess(
                 continue
             column, source = table.watermark_columns[0], each.table.table
             if may_prove(source, column):
-                unfit[name] += _lies(connection, source, column, table.primary_key or source.primary_key or (column,))
+                unfit[name] += _lies(connection, source, column)
     return evidence, found, unfit
 
 
-def _lies(connection: Connection, table: SourceTable, column: str, key: Sequence[str]) -> list[str]:
+def _lies(connection: Connection, table: SourceTable, column: str) -> list[str]:
     """What a proof says against the column; or why there is none, which concerns this table alone."""
     try:
-        proof = prove(connection, table, column, key)
+        proof = prove(connection, table, column)
     except psycopg2.Error as error:
         if connection.closed:
             raise

@@ -53,7 +53,7 @@ def test_it_explains_one_table_in_words_and_in_json(capsys: pytest.CaptureFixtur
     assert {each["table"] for each in document["tables"]} >= {f"public.{table.name}" for table in TABLES}
 
 
-def test_a_column_that_lies_is_reported_with_the_keys_of_rows(
+def test_a_column_that_lies_is_reported_with_the_places_of_rows(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Rows of many days, each in its own transaction; two were changed later, and the column says nothing of it."""
@@ -73,7 +73,8 @@ def test_a_column_that_lies_is_reported_with_the_keys_of_rows(
     assert main(["assess", "--prove"]) == 1
     out = capsys.readouterr().out
     assert "public.lying: updated_at LIES: 2 of 10 rows were written at least an hour later than it says" in out
-    assert "  3: says " in out
+    ((place,),) = world.execute("SELECT ctid::text FROM lying WHERE id = 3")
+    assert f"  public.lying at ctid {place}: says " in out
     assert "public.honest: updated_at: none of 12 rows shows a lie" in out
 
 
@@ -99,7 +100,7 @@ def test_a_time_without_zone_lies_only_by_more_than_zones_are_apart(
     assert main(["assess", "--prove"]) == 1
     out = capsys.readouterr().out
     assert f"2 of 4 rows were written at least {late} later than it says" in out
-    assert "  3: says -infinity" in out
+    assert "  public.t at ctid (0,3): says -infinity" in out
 
 
 def test_what_a_file_lacks_can_be_pasted_into_it(
