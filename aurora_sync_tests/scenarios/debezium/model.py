@@ -87,8 +87,11 @@ class ModelConnector:
                 self.known.clear()
 
     def start_anew(self) -> None:
-        """With a new slot and without offsets; no copy is made (``snapshot.mode=no_data``)."""
-        slot.create(self.world.dsn, self.name, timeout="30s")
+        """With a new slot, where it has none, and without offsets; no copy is made (``snapshot.mode=no_data``)."""
+        with connect(self.world.dsn) as connection:
+            there = slot.look(connection, self.name)
+        if there is None:
+            slot.create(self.world.dsn, self.name, timeout="30s")
         self._committed = None
         self.known.clear()
 
