@@ -168,10 +168,12 @@ class Evolution:
 @dataclass(frozen=True)
 class Left:
     """What a run left in its target. ``columns`` are those that it wrote, with their types in the words of
-    warehouse/ddl.py; ``sums`` are over our own columns of all rows, as text."""
+    warehouse/ddl.py; ``sums`` are over our own columns of all rows, as text. ``order`` has the columns as they stand in
+    the target: one that was dropped and added again stands at the end. Empty: an earlier release wrote this."""
 
     columns: dict[str, str]
     sums: str
+    order: list[str] = field(default_factory=list)
 
 
 # Strategies whose watermarks of earlier releases may lag: these did not write it.

@@ -224,10 +224,11 @@ def starting_again(once: Callable[[set[str], bool], None], what: str) -> None:
             once(changed, trust_hint)
             return
         except (RivalRunError, TargetChangedError) as error:
-            if not trust_hint and (isinstance(error, RivalRunError) or error.where in changed):
+            rival = isinstance(error, RivalRunError)
+            if error.where in changed or (rival and not trust_hint):
                 raise
             logger.warning("%s: starting again from the sync log: %s", what, error)
-            if not trust_hint:
+            if not rival:  # a look at the target need not show it again: columns may have been added meanwhile
                 changed.add(error.where)
         trust_hint = False
 

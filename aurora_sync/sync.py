@@ -82,7 +82,8 @@ def _run(
             if hinted is None and wish.full and as_text == wish.as_text:
                 raise
             logger.warning("%s: starting again from the sync log: %s", config.qualified_name, error)
-            if hinted is None:
+            if isinstance(error, TargetChangedError):
+                # Another look at the target need not show it again: columns may have been added meanwhile.
                 because = wish.because if wish.full else f"{error.what}: reading the whole table again"
                 wish = dataclasses.replace(wish, full=True, because=because, as_text=as_text)
         state, hinted = hints.read_state(config, places, trust_hint=False)

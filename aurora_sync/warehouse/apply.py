@@ -241,7 +241,7 @@ def _transact(session: Session, p: _Prepared, log_schema: str, allow_deletes: bo
         applied_at=now,
         strategy=increment.strategy,
         disposition=manifest.disposition.value,
-        watermark=replace(manifest.watermark_after, left=Left(_written_columns(p), recorded_as.sums)).to_json(),
+        watermark=replace(manifest.watermark_after, left=_left(session, p, recorded_as.sums)).to_json(),
         staged_rows=manifest.rows,
         inserted=inserted,
         updated=changed - inserted,
@@ -298,9 +298,12 @@ def _apply_changes(session: Session, layout: Layout, manifest: Manifest, written
     return changed, deleted
 
 
-def _written_columns(p: _Prepared) -> dict[str, str]:
-    """Of the target, with their types as they are now."""
-    return {name: p.existing.get(name) or evolve.as_reported(type_) for name, type_ in p.layout.types.items()}
+def _left(session: Session, p: _Prepared, sums_of_rows: str) -> Left:
+    """What this run leaves, for the next one to find."""
+    written = {name: p.existing.get(name) or evolve.as_reported(type_) for name, type_ in p.layout.types.items()}
+    as_found = p.existing == p.found and written.keys() <= p.found.keys()
+    columns = p.found if as_found else ddl.existing_columns(session, p.layout.target)
+    return Left(written, sums_of_rows, [name for name in columns if name in written])
 
 
 def _assert_as_it_was_left(session: Session, p: _Prepared, log_schema: str, now: Count) -> Entry | None:

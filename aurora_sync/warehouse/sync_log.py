@@ -264,6 +264,9 @@ def columns_changed(entry: Entry, columns: Mapping[str, str]) -> str:
         if columns.get(name) != type_ and not {columns.get(name), type_} <= set(JSON_TYPES):
             found = f"is {columns[name]}" if name in columns else "is gone"
             return f"run {entry.run_sequence} left column {name} as {type_}, and now it {found}"
+    order = [name for name in columns if name in left.columns]
+    if left.order and order != left.order:
+        return f"column {order[-1]} was dropped and added again since run {entry.run_sequence}"
     return ""
 
 

@@ -54,6 +54,34 @@ def test_a_dropped_target_whose_next_run_dies_comes_back_whole(synced: World, mo
     synced.assert_equal(CUSTOMERS)
 
 
+def test_a_dropped_column_whose_next_run_dies_comes_back_whole(synced: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run that dies has added the column again, which stands at the end then, with NULL in it."""
+    in_warehouse(synced, 'ALTER TABLE "PUBLIC"."T" DROP COLUMN "V"')
+    real = apply._transact
+    monkeypatch.setattr(apply, "_transact", _die)
+    with pytest.raises(KeyboardInterrupt):
+        synced.sync(CUSTOMERS)
+    monkeypatch.setattr(apply, "_transact", real)
+    receipt = synced.sync(CUSTOMERS)
+    assert "column V was dropped and added again since run 1" in receipt.warnings[0]
+    synced.assert_equal(CUSTOMERS)
+    assert not synced.sync(CUSTOMERS).changed
+
+
+def test_a_column_that_was_dropped_and_added_by_hand_is_filled_again(synced: World) -> None:
+    in_warehouse(synced, 'ALTER TABLE "PUBLIC"."T" DROP COLUMN "V"')
+    in_warehouse(synced, 'ALTER TABLE "PUBLIC"."T" ADD COLUMN "V" VARCHAR')
+    assert synced.sync(CUSTOMERS).method == "whole table"
+    synced.assert_equal(CUSTOMERS)
+    synced.execute("ALTER TABLE t ADD w int DEFAULT 7", "INSERT INTO t VALUES (102, 'newer', 8)")
+    assert synced.sync(CUSTOMERS).method == "horizon scan"
+    synced.execute("ALTER TABLE t RENAME v TO u", "INSERT INTO t VALUES (103, 'newest', 9)")
+    assert synced.sync(CUSTOMERS).method == "horizon scan"
+    synced.execute("INSERT INTO t VALUES (104, 'last', 10)")
+    assert synced.sync(CUSTOMERS).method == "horizon scan"
+    synced.assert_equal(CUSTOMERS)
+
+
 def test_a_log_restored_to_an_earlier_run_is_refused_with_the_remedy_and_nothing_lost(synced: World) -> None:
     synced.sync(CUSTOMERS)
     in_warehouse(synced, 'DELETE FROM "_AURORA_SYNC"."SYNC_LOG" WHERE "RUN_SEQUENCE" = 2')

@@ -88,7 +88,10 @@ class Task:
         """All changes that are committed by now, in files that are cut anywhere, in transactions too."""
         with connect(self.world.dsn) as connection:
             mark, _ = slot.mark(connection)
-            (oid,) = self.world.execute(f"SELECT oid FROM pg_class WHERE relname = {_literal(self.table)}")[0]
+            found = self.world.execute(f"SELECT oid FROM pg_class WHERE relname = {_literal(self.table)}")
+            if not found:  # it has another name just now; the changes wait in the slot
+                return
+            ((oid,),) = found
             reached = slot.drain(self.world.dsn, self.name, self.name, mark, {oid: self}).reached
             slot.advance(connection, self.name, reached)
         while self._pending:

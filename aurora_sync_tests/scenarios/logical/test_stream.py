@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from aurora_sync import stream
+from aurora_sync import streamed as shared
 from aurora_sync.errors import ConfigError, Kind, SourceError
 from aurora_sync.increment import Token
 from aurora_sync.source import reading, slot
@@ -439,3 +443,30 @@ def test_a_slot_that_another_program_reads_is_named_with_what_to_do(
         pytest.raises(SourceError, match=r"is active for PID \d+.*pg_replication_slots.*another slot in tables\.yaml"),
     ):
         streamed.one(table)
+
+
+@pytest.mark.parametrize(
+    "edit", ['DROP COLUMN "V"', 'ALTER COLUMN "N" TYPE VARCHAR USING left("N"::VARCHAR, 1)'], ids=["dropped", "retyped"]
+)
+def test_a_target_that_is_edited_during_a_run_is_read_again(
+    streamed: Streamed, monkeypatch: pytest.MonkeyPatch, edit: str
+) -> None:
+    """The first attempt makes the columns fit before it notices, and the second sees nothing of the edit."""
+    world, table = streamed.world, streamed.table()
+    world.execute("CREATE TABLE t (id int PRIMARY KEY, v text, n int)", "INSERT INTO t VALUES (1, 'a', 10)")
+    streamed.setup(table)
+    streamed.one(table)
+    world.execute("INSERT INTO t VALUES (2, 'b', 20)")
+    apply = shared.apply_streamed
+
+    def edited(*arguments: Any) -> Any:
+        monkeypatch.setattr(stream, "apply_streamed", apply)
+        world.query(f'ALTER TABLE "PUBLIC"."T" {edit}')
+        return apply(*arguments)
+
+    monkeypatch.setattr(stream, "apply_streamed", edited)
+    assert streamed.one(table).method == "whole table"
+    assert world.query('SELECT "ID", "V", CAST("N" AS INTEGER) FROM "PUBLIC"."T" ORDER BY 1') == [
+        (1, "a", 10),
+        (2, "b", 20),
+    ]
