@@ -301,8 +301,9 @@ def _apply_changes(session: Session, layout: Layout, manifest: Manifest, written
 def _left(session: Session, p: _Prepared, sums_of_rows: str) -> Left:
     """What this run leaves, for the next one to find."""
     written = {name: p.existing.get(name) or evolve.as_reported(type_) for name, type_ in p.layout.types.items()}
-    as_found = p.existing == p.found and written.keys() <= p.found.keys()
-    columns = p.found if as_found else ddl.existing_columns(session, p.layout.target)
+    columns = p.found or p.layout.types  # a target that this run made
+    if p.found and not (p.existing == p.found and written.keys() <= p.found.keys()):
+        columns = ddl.existing_columns(session, p.layout.target)
     return Left(written, sums_of_rows, [name for name in columns if name in written])
 
 
