@@ -26,12 +26,6 @@ from aurora_sync.source.topic import Message
 _ROW_BYTES, _VALUE_BYTES = 500, 45
 # Nobody knows which: no scan has come as far.
 _NO_LSN = 2**64
-
-
-def _all(xid: int) -> bool:
-    return True
-
-
 _LONE = (
     "a tombstone came without the delete before it, which says when the row was deleted: set cleanup.policy=delete on"
     " the topic, and remove transforms that drop deletes"
@@ -58,7 +52,7 @@ class TopicFeed:
         self.changes = NetChanges(f"{schema}.{table}", columns, key)
         self.oldest: datetime | None = None  # when the first change was committed that the target did not have
         self.relies = False  # on the row as an earlier message, or the target, has it: values were not repeated
-        self.sees: Callable[[int], bool] = _all  # which transactions are to be applied
+        self.sees: Callable[[int], bool] = lambda _: True  # which transactions are to be applied
         self.stopped: dict[int, int] = {}  # offsets of the first change of another, by partition
         self.overtaken = False  # what is to be applied comes behind one of them
         self.rescan = ""  # why the table must be scanned, where the topic does not say everything in order

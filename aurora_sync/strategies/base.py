@@ -46,7 +46,6 @@ class ReadPlan:
     bound: str = ""
     renews: bool = False
     outbox: Outbox | None = None  # whose keys are read, those of rows that are gone as well: disposition CHANGES
-
     reasons: tuple[str, ...] = ()
 
     def because(self, reason: str) -> ReadPlan:

@@ -41,7 +41,7 @@ def _tables(tables: Callable[[], list[TableConfig]], source: Source) -> Iterator
         existing = source.existing()
         described = source.catalogue((table.schema_, table.table_name) for table in configured)
     except AuroraSyncError as error:
-        yield str(error)
+        yield from _told(error)
         return
     names = [f"{schema}.{name}" for schema, name in existing]
     fitting = []
@@ -83,7 +83,7 @@ def _topics(names: list[str], source: Source) -> Iterator[str]:
         source.kafka.ends(names)
     except AuroraSyncError as error:
         if len(names) == 1 or error.kind.retry:
-            yield from str(error).split("\n")
+            yield from _told(error)
             return
         for name in names:
             yield from _topics([name], source)
@@ -110,5 +110,10 @@ def _attempt(look: Callable[[], object]) -> list[str]:
     try:
         look()
     except AuroraSyncError as error:
-        return str(error).split("\n")
+        return _told(error)
     return []
+
+
+def _told(error: AuroraSyncError) -> list[str]:
+    """The problems of an error, a line each."""
+    return str(error).split("\n")
