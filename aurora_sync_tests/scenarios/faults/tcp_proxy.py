@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 
+from aurora_sync_tests.fixtures.tcp_server import serve
+
 # Little waits in between: a server that is told to stop has not sent everything already.
 BUFFER = 65536
 
@@ -29,12 +31,7 @@ class TcpProxy:
         return int(self.listener.getsockname()[1])
 
     def serve(self) -> None:
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:  # it was closed
-                return
-            threading.Thread(target=self._connect, args=(client,), daemon=True).start()
+        serve(self.listener, self._connect)
 
     @contextmanager
     def doing(self, happens: Callable[[Pair], None], at_byte: int) -> Iterator[None]:

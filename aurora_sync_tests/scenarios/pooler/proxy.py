@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
+from aurora_sync_tests.fixtures.tcp_server import serve
+
 _TLS, _GSS = 80877103, 80877104
 _REPORTED = ("server_version", "client_encoding", "DateStyle", "TimeZone", "integer_datetimes")
 
@@ -42,12 +44,7 @@ class TransactionPooler:
         return int(self.listener.getsockname()[1])
 
     def serve(self) -> None:
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:  # it was closed
-                return
-            threading.Thread(target=self._client, args=(client,), daemon=True).start()
+        serve(self.listener, self._client)
 
     def _client(self, client: socket.socket) -> None:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
