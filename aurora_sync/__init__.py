@@ -1,4 +1,4 @@
-"""Incremental sync of PostgreSQL tables, through S3, into Snowflake. Read :mod:`aurora_sync.sync` first."""
+"""Incremental sync of PostgreSQL tables, through S3, into Snowflake. Read :mod:`aurora_sync.engine.sync` first."""
 
 
 def __getattr__(name: str) -> object:

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 
-from aurora_sync.foreign_text import printable
+from aurora_sync.model.foreign_text import printable
 
 # Without a condition. What a hint says to wait for, or to do first, it says of every run.
 _RUN_AGAIN = re.compile(r"(?:^|[;:,] )(?:or )?run again(?=$|\. )")

@@ -3,7 +3,7 @@
 Handler: ``aurora_sync.lambda_handler.handler``. Settings come from the function's environment, tables.yaml from
 its package (AURORA_SYNC_TABLES). A Lambda ends after 15 minutes: give first loads of large tables to another
 runner; a run that is cut off leaves target and watermark as they were. What may pass by itself is tried again as
-long as there is time (retries.py).
+long as there is time (engine/retries.py).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from functools import partial
 from math import inf
 from typing import Any, Protocol
 
-from aurora_sync import batch
 from aurora_sync.config.settings import Settings
-from aurora_sync.increment import Receipt
-from aurora_sync.places import Places
-from aurora_sync.project import select_batches
-from aurora_sync.retries import retrying
+from aurora_sync.engine import batch
+from aurora_sync.engine.places import Places
+from aurora_sync.engine.retries import retrying
+from aurora_sync.engine.selection import select_batches
+from aurora_sync.model.receipt import Receipt
 
 
 class Context(Protocol):

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from aurora_sync.increment import Certificate, Level
+from aurora_sync.model.certificate import Certificate, Level
 
 CERTIFIED = Certificate(Level.CERTIFIED, ("inserts", "updates"), "every change is in the target")

@@ -40,15 +40,17 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extensions import parse_dsn
 
-from aurora_sync import stream, streamed
-from aurora_sync.advisor import provision
 from aurora_sync.config.settings import Settings
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.increment import Receipt
-from aurora_sync.places import Places
-from aurora_sync.source import catalogue, slot
+from aurora_sync.engine import member as streamed
+from aurora_sync.engine.places import Places
+from aurora_sync.engine.runners import slot as stream
+from aurora_sync.model.receipt import Receipt
+from aurora_sync.provisioning import replication
+from aurora_sync.source import catalogue
 from aurora_sync.source.connection import connect
-from aurora_sync.source.feed import TableFeed
+from aurora_sync.source.logical import slot
+from aurora_sync.source.logical.feed import TableFeed
 
 # The slot that is read, and the publication; the slot that every round begins with a copy of.
 NAME, KEPT = "cdc_bench", "cdc_bench_kept"
@@ -126,7 +128,7 @@ def prepare(places: Places, changes: int) -> tuple[int, int]:
         ):
             cursor.execute(statement)
         connection.commit()
-        provision.apply(places.source.dsn, TABLES, timeout="1min")
+        replication.apply(places.source.dsn, TABLES, timeout="1min")
         stream.run(TABLES, places, [].append)
         cursor.execute("SELECT pg_copy_logical_replication_slot(%s, %s)", (NAME, KEPT))
         cursor.execute("SET synchronous_commit = off")

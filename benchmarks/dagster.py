@@ -23,9 +23,13 @@ sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__fi
 
 import dagster as dg
 
-from aurora_sync import sync
 from aurora_sync.config.loader import expand, load
-from aurora_sync.increment import Certificate, Column, Disposition, Level, Receipt, Snapshot, Token, Watermark
+from aurora_sync.engine import sync
+from aurora_sync.model.certificate import Certificate, Level
+from aurora_sync.model.column import Column
+from aurora_sync.model.manifest import Disposition
+from aurora_sync.model.receipt import Receipt
+from aurora_sync.model.watermark import Snapshot, Token, Watermark
 from aurora_sync.orchestration import change_sensor
 from aurora_sync.orchestration.factory import build_definitions
 from aurora_sync.orchestration.resources import Connections

@@ -28,12 +28,15 @@ from types import SimpleNamespace
 import boto3  # noqa: F401  # loaded before the clock starts, like every other module
 import psycopg2
 
-from aurora_sync.increment import Certificate, Column, Disposition, Level, Manifest, Snapshot, Token, Watermark
-from aurora_sync.relation import SourceTable
+from aurora_sync.model.certificate import Certificate, Level
+from aurora_sync.model.column import Column
+from aurora_sync.model.manifest import Disposition, Manifest
+from aurora_sync.model.relation import SourceTable
+from aurora_sync.model.watermark import Snapshot, Token, Watermark
+from aurora_sync.objects.store import Store
 from aurora_sync.source.connection import connect
 from aurora_sync.source.copy_out import copy_out
 from aurora_sync.stage.layout import new_load_id
-from aurora_sync.stage.store import Store
 from aurora_sync.stage.writer import Stage
 
 # About 170 bytes of CSV a row: keys, times, money, names, some NULLs, a sentence.

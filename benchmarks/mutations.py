@@ -172,8 +172,8 @@ def _failures(report: Path) -> Iterator[tuple[str, str, str]]:
 
 def _node_id(classname: str, name: str) -> str:
     """
-    >>> _node_id("aurora_sync_tests.stage.test_store", "test_it[a]")
-    'aurora_sync_tests/stage/test_store.py::test_it[a]'
+    >>> _node_id("aurora_sync_tests.objects.test_store", "test_it[a]")
+    'aurora_sync_tests/objects/test_store.py::test_it[a]'
     >>> _node_id("aurora_sync_tests.test_it.TestAll", "test_one")
     'aurora_sync_tests/test_it.py::TestAll::test_one'
     """

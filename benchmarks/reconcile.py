@@ -25,8 +25,8 @@ import psycopg2
 from aurora_sync.config.settings import Settings
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.embedded.stack import Stack
-from aurora_sync.places import Places
-from aurora_sync.sync import run, verify
+from aurora_sync.engine.places import Places
+from aurora_sync.engine.sync import run, verify
 
 # The same rows under a key that is its own number, and under one whose number is 15 digits of an MD5.
 KEYS = {"integer": "id bigint PRIMARY KEY", "text": "id text PRIMARY KEY"}

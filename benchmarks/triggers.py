@@ -22,14 +22,18 @@ from pathlib import Path
 
 import psycopg2
 
-from aurora_sync.advisor import triggers
-from aurora_sync.advisor.backfill import backfill
-from aurora_sync.advisor.triggers import Made
 from aurora_sync.embedded.stack import Stack
+from aurora_sync.provisioning import triggers
+from aurora_sync.provisioning.backfill import backfill
+from aurora_sync.provisioning.triggers import TriggerKind
 from aurora_sync.source import catalogue
 from aurora_sync.source.connection import connect
 
-KINDS: dict[str, Made | None] = {"none": None, "outbox": Made.outbox, "audit_columns": Made.audit_columns}
+KINDS: dict[str, TriggerKind | None] = {
+    "none": None,
+    "outbox": TriggerKind.outbox,
+    "audit_columns": TriggerKind.audit_columns,
+}
 ONE = "\\set id random(1, {rows})\nUPDATE bench.{table} SET balance = balance + 1 WHERE id = :id;\n"
 MANY = "UPDATE bench.{table} SET balance = balance + 1 WHERE id BETWEEN {first} AND {first} + 9999"
 
@@ -79,7 +83,7 @@ def make(dsn: str, rows: int) -> tuple[float, float]:
             with connect(dsn) as connection:
                 (table,) = catalogue.load(connection, [("bench", kind)]).values()
                 list(triggers.apply(connection, triggers.plan(connection, table, made, reader="")))
-                if made is Made.audit_columns:
+                if made is TriggerKind.audit_columns:
                     began = time.perf_counter()
                     list(backfill(connection, table, busy=1))
                     filled = time.perf_counter() - began

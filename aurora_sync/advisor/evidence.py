@@ -14,10 +14,11 @@ from typing import Any
 
 from psycopg2.extensions import connection as Connection
 
-from aurora_sync.relation import SourceTable
-from aurora_sync.source import catalogue, publication
+from aurora_sync.model.relation import SourceTable
+from aurora_sync.source import catalogue
 from aurora_sync.source.connection import control_data
-from aurora_sync.source.publication import Server
+from aurora_sync.source.logical import publication
+from aurora_sync.source.logical.publication import Server
 
 # Of all partitions together. What was never vacuumed or analysed has no pages in the catalogue: its files have a size.
 _ACTIVITY = """

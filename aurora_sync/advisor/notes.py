@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from aurora_sync.advisor.cost import human_bytes
 from aurora_sync.advisor.evidence import TableEvidence
-from aurora_sync.increment import Column
+from aurora_sync.model.column import Column
 from aurora_sync.strategies import clock
 from aurora_sync.strategies.integer import out_of_order
 from aurora_sync.warehouse.types import may_misfit

@@ -13,7 +13,7 @@ from datetime import timedelta
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
-from aurora_sync.relation import SourceTable
+from aurora_sync.model.relation import SourceTable
 
 # An honest time is that of its transaction's begin, and a transaction that began before may commit behind it. Without
 # a zone it is the time at the writer, who may be 26 hours away; a date is that of a day which ends later.

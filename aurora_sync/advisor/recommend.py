@@ -11,10 +11,11 @@ from aurora_sync.advisor.cost import Cost, estimate
 from aurora_sync.advisor.evidence import Evidence, TableEvidence
 from aurora_sync.advisor.rules import BASE, DELETES_UNSEEN, GROWN, RULES, UNKNOWN_MIX, Case
 from aurora_sync.config.tables import Advisor, Reconcile, TableConfig, WatermarkType
-from aurora_sync.increment import Column, Level
-from aurora_sync.relation import SourceTable
+from aurora_sync.engine import preflight
+from aurora_sync.model.certificate import Level
+from aurora_sync.model.column import Column
+from aurora_sync.model.relation import SourceTable
 from aurora_sync.strategies import clock, integer, strategy_for
-from aurora_sync.validation import preflight
 
 # Names of columns that say when a row was changed, where nothing else tells.
 _CHANGED = ("updat", "modif", "chang", "mtime", "last_")

@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from aurora_sync.advisor.cost import Cost, human_bytes, rows_were
 from aurora_sync.advisor.evidence import Evidence, TableEvidence
 from aurora_sync.config.tables import Advisor, TableConfig
-from aurora_sync.increment import Column
-from aurora_sync.relation import Outbox, SourceTable
+from aurora_sync.engine import preflight
+from aurora_sync.model.column import Column
+from aurora_sync.model.relation import Outbox, SourceTable
 from aurora_sync.source.outbox import name_of
 from aurora_sync.strategies import strategy_for
 from aurora_sync.strategies.base import Strategy
 from aurora_sync.strategies.clock import kept_by_trigger
 from aurora_sync.strategies.integer import out_of_order, unproven
-from aurora_sync.validation import preflight
 
 MB, GB = 10**6, 10**9
 SMALL, MODERATE, LARGE = 16 * MB, GB, 20 * GB

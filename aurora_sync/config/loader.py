@@ -30,7 +30,7 @@ from aurora_sync.config.tables import (
     literal,
 )
 from aurora_sync.errors import ConfigError
-from aurora_sync.foreign_text import printable
+from aurora_sync.model.foreign_text import printable
 
 M = TypeVar("M", bound=BaseModel)
 Problem = tuple[int | None, str]  # the line, and the rest of the sentence
@@ -39,7 +39,7 @@ LONGEST_PROBLEM = 1_500
 
 
 @dataclass(frozen=True)
-class Entry:
+class TableEntry:
     """One entry of ``tables:``. Of a glob, ``table`` holds the patterns instead of the names."""
 
     table: TableConfig
@@ -64,7 +64,7 @@ class SyncConfig:
     """A valid tables.yaml, in the order of the file."""
 
     path: Path
-    tables: tuple[Entry, ...]
+    tables: tuple[TableEntry, ...]
     advisor: Advisor = field(default_factory=Advisor)
 
     @property
@@ -79,7 +79,7 @@ class SyncConfig:
         return entry.line if entry else None
 
     @cached_property
-    def explicit(self) -> dict[tuple[str, str], Entry]:
+    def explicit(self) -> dict[tuple[str, str], TableEntry]:
         """The entries that name one table, by (schema, name)."""
         return {(e.table.schema_, e.table.table_name): e for e in self.tables if not e.glob}
 
@@ -102,9 +102,9 @@ def expand(config: SyncConfig, existing: Iterable[tuple[str, str]]) -> list[Tabl
     two globs match and all tables that would meet in one target.
     """
     names = sorted(set(existing)) if config.has_globs else []
-    tables: list[tuple[Entry, TableConfig]] = []
+    tables: list[tuple[TableEntry, TableConfig]] = []
     problems: list[Problem] = []
-    taken: dict[tuple[str, str], Entry] = {}
+    taken: dict[tuple[str, str], TableEntry] = {}
     for entry in config.tables:
         if not entry.glob:
             tables.append((entry, entry.table))
@@ -143,10 +143,10 @@ def _refuse(path: Path, problems: list[Problem]) -> None:
         raise ConfigError([_legible(f"{path}:{line}: {text}" if line else f"{path}: {text}") for line, text in ordered])
 
 
-def _conflicts(tables: Iterable[tuple[Entry, TableConfig]]) -> Iterator[Problem]:
-    first: dict[tuple[str, str], tuple[Entry, TableConfig]] = {}
+def _conflicts(tables: Iterable[tuple[TableEntry, TableConfig]]) -> Iterator[Problem]:
+    first: dict[tuple[str, str], tuple[TableEntry, TableConfig]] = {}
     names: dict[str, TableConfig] = {}
-    slots: dict[str, tuple[Entry, TableConfig]] = {}
+    slots: dict[str, tuple[TableEntry, TableConfig]] = {}
     for entry, table in tables:
         for target in table.targets:
             other_entry, other = first.setdefault(target, (entry, table))
@@ -176,7 +176,7 @@ def _conflicts(tables: Iterable[tuple[Entry, TableConfig]]) -> Iterator[Problem]
                 )
 
 
-def _in_line(entry: Entry) -> str:
+def _in_line(entry: TableEntry) -> str:
     return f" in line {entry.line}" if entry.line else ""
 
 
@@ -201,9 +201,9 @@ class _Reading:
         text = ": ".join(part for part in [*where, text] if part)
         self.problems.append((line or self.document.line(path), text))
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[TableEntry]:
         value = self.document.value
-        entries: list[Entry | None] = []
+        entries: list[TableEntry | None] = []
         if isinstance(value, dict):
             for key in sorted(value.keys() - _keys(TablesFile)):
                 self.problem((key,), _unknown(key, _keys(TablesFile)))
@@ -240,7 +240,7 @@ class _Reading:
         found, _ = self.validate(Advisor, {} if own is None else own, ("advisor",))
         return found or Advisor()
 
-    def entry(self, index: int, own: Any, defaults: dict[str, Any]) -> Entry | None:
+    def entry(self, index: int, own: Any, defaults: dict[str, Any]) -> TableEntry | None:
         path = ("tables", index)
         if not isinstance(own, dict):
             self.problem(path, f"found {_found(own)}; allowed: a mapping, such as - table_name: orders")
@@ -260,7 +260,7 @@ class _Reading:
         unknown = self.wrong_defaults - own.keys()
         excused = frozenset(STRATEGY_KEYS) if "watermark_type" in unknown else unknown
         table, _ = self.validate(TableConfig, merged, path, excused)
-        return Entry(table, self.document.line(path), glob) if table and len(self.problems) == before else None
+        return TableEntry(table, self.document.line(path), glob) if table and len(self.problems) == before else None
 
     def name(self, index: int, own: dict[str, Any], merged: dict[str, Any]) -> bool:
         """Put schema and table_name apart and unescaped into ``merged``; whether they are a glob."""

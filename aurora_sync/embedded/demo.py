@@ -13,17 +13,17 @@ from pathlib import Path
 import psycopg2
 from psycopg2 import sql
 
-from aurora_sync import batch
-from aurora_sync.advisor import provision
 from aurora_sync.config.loader import expand, load
 from aurora_sync.config.settings import Settings
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.embedded import legacy
 from aurora_sync.embedded.stack import Stack
 from aurora_sync.embedded.writers import Writers
-from aurora_sync.increment import Receipt
-from aurora_sync.places import Places
-from aurora_sync.report import receipt_line
+from aurora_sync.engine import batch
+from aurora_sync.engine.places import Places
+from aurora_sync.engine.report import receipt_line
+from aurora_sync.model.receipt import Receipt
+from aurora_sync.provisioning import replication
 from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.ddl import existing_columns, target_name
 
@@ -32,7 +32,7 @@ SEED = 1
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TableResult:
     """Rows of a table on both sides, counted when the writers had stopped and the last sync was done."""
 
     table: str
@@ -60,7 +60,7 @@ def demo(directory: Path, *, seconds: float, as_json: bool) -> int:
         places = Places.from_settings(settings)
         made = legacy.create(settings.dsn)
         tables = expand(load(settings.tables), ())
-        for step in provision.apply_all(settings.dsn, tables):
+        for step in replication.apply_all(settings.dsn, tables):
             say(f"  {step.what}: {step.because}")
         say(
             f"Running after {time.monotonic() - began:.1f} s; the legacy database "
@@ -105,11 +105,11 @@ def _sync(tables: list[TableConfig], places: Places, say: Callable[[str], None])
     return receipts
 
 
-def _compare(table: TableConfig, dsn: str, places: Places) -> Comparison:
+def _compare(table: TableConfig, dsn: str, places: Places) -> TableResult:
     with contextlib.closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
         cursor.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table.schema_, table.table_name)))
         ((source,),) = cursor.fetchall()
     with places.warehouse.session() as session:
         target = target_name(table)
         present = sync_log.count_present(session, target, existing_columns(session, target))
-    return Comparison(table.qualified_name, table.watermark_type.value, source, present)
+    return TableResult(table.qualified_name, table.watermark_type.value, source, present)

@@ -46,7 +46,7 @@ STOP_SECONDS = 60
 
 
 @dataclass
-class State:
+class StackState:
     """Written before a server is started with it."""
 
     base_port: int
@@ -71,7 +71,7 @@ class Stack:
         self._given_programs = postgres_bin
         self._durable = durable
         self._state_file = self.directory / "state.json"
-        self._state: State | None = None
+        self._state: StackState | None = None
         self._in_use: IO[bytes] | None = None
         self._previous_handler: Any = None
         self._previous_umask: int | None = None
@@ -177,7 +177,7 @@ class Stack:
                     return
 
     def _start_servers(self) -> None:
-        state = self._load() or State(
+        state = self._load() or StackState(
             base_port=free_block(OFFSETS),
             superuser_password=secrets.token_urlsafe(24),
             password=secrets.token_urlsafe(24),
@@ -199,7 +199,7 @@ class Stack:
         make_role_and_database(self.superuser_dsn(), ROLE, state.password, DATABASE)
         objects.make_bucket(BUCKET, state.base_port)
 
-    def _choose_place(self, state: State) -> None:
+    def _choose_place(self, state: StackState) -> None:
         """Choose where PostgreSQL's files lie. Older releases had them in the directory as root, too: there they stay,
         and the directory may be passed through, as it was."""
         account = Account.for_postgres()
@@ -210,10 +210,10 @@ class Stack:
             account.own(Path(state.elsewhere))
         self.directory.chmod(0o700)
 
-    def _postgres(self, state: State) -> PostgresServer:
+    def _postgres(self, state: StackState) -> PostgresServer:
         return PostgresServer(Path(state.elsewhere or self.directory) / "postgres", self._given_programs)
 
-    def _objects(self, state: State) -> s3.S3Server:
+    def _objects(self, state: StackState) -> s3.S3Server:
         return s3.S3Server(self.directory / "s3", state.access_key, state.secret_key)
 
     def _leave(self) -> None:
@@ -227,7 +227,7 @@ class Stack:
             if state := self._load():
                 self._stop_servers(state, signal.SIGTERM)
 
-    def _stop_servers(self, state: State, objects_signal: signal.Signals) -> None:
+    def _stop_servers(self, state: StackState, objects_signal: signal.Signals) -> None:
         stop(self._postgres(state).process(), signal.SIGINT, STOP_SECONDS)  # a fast shutdown
         stop(self._objects(state).process(), objects_signal, STOP_SECONDS)
         s3.remove_sockets(state.base_port)
@@ -237,11 +237,11 @@ class Stack:
             self._in_use.close()
             self._in_use = None
 
-    def _load(self) -> State | None:
+    def _load(self) -> StackState | None:
         if not self._state_file.exists():
             return None
         try:
-            return State(**json.loads(self._state_file.read_text(encoding="utf-8")))
+            return StackState(**json.loads(self._state_file.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
             raise SourceError(
                 f"the state of the local stack cannot be read ({error})",
@@ -250,14 +250,14 @@ class Stack:
                 kind=Kind.USER,
             ) from error
 
-    def _save(self, state: State) -> None:
+    def _save(self, state: StackState) -> None:
         aside = self._state_file.with_suffix(".new")
         aside.unlink(missing_ok=True)
         aside.touch(mode=0o600)
         aside.write_text(json.dumps(dataclasses.asdict(state), indent=1), encoding="utf-8")
         aside.rename(self._state_file)
 
-    def _started(self) -> State:
+    def _started(self) -> StackState:
         if self._state is None:
             raise SourceError("the local stack is not started", where=str(self.directory), kind=Kind.DEFECT)
         return self._state

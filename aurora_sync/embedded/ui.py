@@ -25,14 +25,14 @@ from typing import IO
 
 import psutil  # type: ignore[import-untyped]
 
-from aurora_sync.advisor import provision
 from aurora_sync.config.settings import Settings
 from aurora_sync.embedded import legacy
 from aurora_sync.embedded.process import is_alive
 from aurora_sync.embedded.stack import Stack
+from aurora_sync.engine.selection import all_tables
 from aurora_sync.errors import ConfigError
-from aurora_sync.project import all_tables
-from aurora_sync.source.source import Source
+from aurora_sync.provisioning import replication
+from aurora_sync.source.database import Source
 
 # A run in the middle of its merge gets this long to end when the UI is closed.
 STOP_SECONDS = 30
@@ -191,5 +191,5 @@ def _source(directory: Path) -> Iterator[None]:
         os.environ.update(stack.environment())
         settings = Settings.from_environment(os.environ)
         legacy.create(settings.dsn)
-        provision.apply_all(settings.dsn, all_tables(settings, Source(settings.dsn)))
+        replication.apply_all(settings.dsn, all_tables(settings, Source(settings.dsn)))
         yield

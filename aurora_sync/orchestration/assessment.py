@@ -18,10 +18,10 @@ from aurora_sync.advisor.recommend import Recommendation, misfits, name_of, reco
 from aurora_sync.advisor.rules import BASE
 from aurora_sync.config.tables import Advisor, TableConfig, WatermarkType
 from aurora_sync.errors import AuroraSyncError
-from aurora_sync.foreign_text import markdown, markdown_list, markdown_table
+from aurora_sync.model.foreign_text import markdown, markdown_list, markdown_table
+from aurora_sync.model.relation import SourceTable
 from aurora_sync.orchestration import assets
 from aurora_sync.orchestration.resources import Connections
-from aurora_sync.relation import SourceTable
 from aurora_sync.source import catalogue
 from aurora_sync.source.connection import connect, translate
 

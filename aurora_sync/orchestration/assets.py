@@ -1,5 +1,5 @@
 """One asset per table of tables.yaml. Its body looks empty because the IO manager does the work: it calls
-:func:`aurora_sync.sync.run`, which is the page to read first."""
+:func:`aurora_sync.engine.sync.run`, which is the page to read first."""
 
 import hashlib
 import re
@@ -12,10 +12,10 @@ import dagster as dg
 
 from aurora_sync.config.tables import Freshness, TableConfig
 from aurora_sync.errors import AuroraSyncError
-from aurora_sync.foreign_text import markdown, markdown_code, printable
-from aurora_sync.increment import Receipt
+from aurora_sync.model.foreign_text import markdown, markdown_code, printable
+from aurora_sync.model.receipt import Receipt
+from aurora_sync.model.relation import SourceTable
 from aurora_sync.orchestration import checks, compat, metadata
-from aurora_sync.relation import SourceTable
 from aurora_sync.strategies import strategy_for
 
 STRATEGY_TAG = "aurora_sync/strategy"

@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 
 import dagster as dg
 
-from aurora_sync import dms_files
 from aurora_sync.config.tables import Freshness, TableConfig, WatermarkType
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.orchestration import compat
@@ -26,7 +25,8 @@ from aurora_sync.orchestration.assets import asset_key
 from aurora_sync.orchestration.metadata import RUN_SEQUENCE
 from aurora_sync.orchestration.resources import Connections
 from aurora_sync.source.connection import connect
-from aurora_sync.source.source import Source
+from aurora_sync.source.database import Source
+from aurora_sync.source.dms import files as dms_files
 from aurora_sync.strategies.debezium import topic
 
 TICK_SECONDS = 30

@@ -20,8 +20,11 @@ from typing import Any
 import dagster as dg
 
 from aurora_sync.config.tables import SLOTS, Check, RowCountCheck, SlotCheck, TableConfig
-from aurora_sync.foreign_text import markdown
-from aurora_sync.increment import Disposition, Level, Receipt, Verification
+from aurora_sync.model.certificate import Level
+from aurora_sync.model.foreign_text import markdown
+from aurora_sync.model.manifest import Disposition
+from aurora_sync.model.receipt import Receipt
+from aurora_sync.model.verification import Verification
 from aurora_sync.orchestration import compat, metadata
 
 COUNTS_AGREE = "counts_agree"  # of a row_count that warns for another reason
@@ -44,7 +47,7 @@ _DESCRIPTIONS = {
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckOutcome:
     """``passed`` None: this run has nothing to judge by, the last verdict stands. ``text`` becomes the description of a
     check, which is Markdown: a verdict of a run before has been escaped then."""
 
@@ -102,42 +105,46 @@ def results(
         )
 
 
-def judge(name: str, check: Check, receipt: Receipt) -> Verdict:
-    if isinstance(check, RowCountCheck):  # counted, or not, in the snapshot that was read: sync.py follows `every`
+def judge(name: str, check: Check, receipt: Receipt) -> CheckOutcome:
+    if isinstance(
+        check, RowCountCheck
+    ):  # counted, or not, in the snapshot that was read: engine/sync.py follows `every`
         return row_count(check, receipt)
     if isinstance(check, SlotCheck):
         return slot(check, receipt)
     if receipt.run_sequence % check.every:
-        return Verdict(None, f"judged at every {check.every}th applied run")
+        return CheckOutcome(None, f"judged at every {check.every}th applied run")
     verdicts = {"watermark": watermark, "merge_key": merge_key, "certificate": certificate, "schema": schema}
     return verdicts[name](receipt)
 
 
-def row_count(check: RowCountCheck, receipt: Receipt) -> Verdict:
+def row_count(check: RowCountCheck, receipt: Receipt) -> CheckOutcome:
     source, target = receipt.source_rows, receipt.target_rows
     if source is None:
-        return Verdict(None, f"counted at every {check.every}th applied run" if receipt.changed else "nothing changed")
+        return CheckOutcome(
+            None, f"counted at every {check.every}th applied run" if receipt.changed else "nothing changed"
+        )
     excess = target - source
     numbers = {"source_rows": source, "target_rows": target, "excess_rows": excess}
     if abs(excess) <= check.tolerance * source:
         near = f", within the tolerance of {check.tolerance:.2%}" if excess else ""
-        return Verdict(True, f"{target:,} rows in the target, {source:,} in the source{near}", ERROR, numbers)
+        return CheckOutcome(True, f"{target:,} rows in the target, {source:,} in the source{near}", ERROR, numbers)
     if excess < 0:
-        return Verdict(False, f"The target lacks {-excess:,} of the source's {source:,} rows", ERROR, numbers)
+        return CheckOutcome(False, f"The target lacks {-excess:,} of the source's {source:,} rows", ERROR, numbers)
     if receipt.sees_deletes:
         text = f"The target holds {excess:,} rows that the source, with {source:,}, does not"
-        return Verdict(False, text, ERROR, numbers)
+        return CheckOutcome(False, text, ERROR, numbers)
     text = (
         f"The target holds {excess:,} rows more than the source's {source:,}: rows deleted at the source,"
         f" which {receipt.strategy} cannot see"
     )
-    return Verdict(False, text, WARN, numbers)
+    return CheckOutcome(False, text, WARN, numbers)
 
 
-def slot(check: SlotCheck, receipt: Receipt) -> Verdict:
+def slot(check: SlotCheck, receipt: Receipt) -> CheckOutcome:
     found = receipt.slot
     if found is None:
-        return Verdict(None, "this run read no slot")
+        return CheckOutcome(None, "this run read no slot")
     kept = found.retained_bytes / 1e9
     text = f"{found.wal_status}; {kept:,.3f} GB of WAL are kept for slot {found.name}"
     numbers: dict[str, Any] = {"slot": found.name, "wal_status": found.wal_status} | {
@@ -153,61 +160,61 @@ def slot(check: SlotCheck, receipt: Receipt) -> Verdict:
             else ("the next run makes it anew, and scans its tables")
         )
         text += f": the server is about to take it away, or has; {then}"
-        return Verdict(False, text, ERROR, numbers)
+        return CheckOutcome(False, text, ERROR, numbers)
     if kept > check.max_retained_gb:
         text += f", more than {check.max_retained_gb:,g} GB: runs are rare, or fail, or a transaction stays open"
-        return Verdict(False, text, WARN, numbers)
-    return Verdict(True, text, ERROR, numbers)
+        return CheckOutcome(False, text, WARN, numbers)
+    return CheckOutcome(True, text, ERROR, numbers)
 
 
-def watermark(receipt: Receipt) -> Verdict:
+def watermark(receipt: Receipt) -> CheckOutcome:
     """By the snapshots, which every strategy records; a full read may start anew, whatever was before."""
     before, after = receipt.watermark_before, receipt.watermark_after.snapshot
     numbers = {"horizon": after.xmin, "lag_seconds": metadata.milliseconds(receipt.watermark_lag_seconds)}
     if before is None:
-        return Verdict(True, f"First watermark: horizon {after.xmin}", ERROR, numbers)
+        return CheckOutcome(True, f"First watermark: horizon {after.xmin}", ERROR, numbers)
     moved = (after.xmin - before.snapshot.xmin, after.xmax - before.snapshot.xmax)
     applied = receipt.inserted + receipt.updated + receipt.deleted
     if receipt.disposition is not Disposition.REPLACE:
         if min(moved) < 0:
             text = f"The watermark went back from transaction {before.snapshot.xmax} to {after.xmax}"
-            return Verdict(False, text, ERROR, numbers)
+            return CheckOutcome(False, text, ERROR, numbers)
         if applied and not any(moved):
             text = f"{applied:,} rows were applied, but the watermark still is at transaction {after.xmax}"
-            return Verdict(False, text, ERROR, numbers)
-    return Verdict(True, f"Horizon {after.xmin}, moved by {moved[0]:,} transactions", ERROR, numbers)
+            return CheckOutcome(False, text, ERROR, numbers)
+    return CheckOutcome(True, f"Horizon {after.xmin}, moved by {moved[0]:,} transactions", ERROR, numbers)
 
 
-def merge_key(receipt: Receipt) -> Verdict:
+def merge_key(receipt: Receipt) -> CheckOutcome:
     """The warehouse refused NULL and doubled keys among the staged rows, or there were no receipt; what is left
     is a key shared with a row of an earlier increment, which makes one row of two."""
     if not receipt.key:
-        return Verdict(True, "No merge key: rows are told apart by their content")
+        return CheckOutcome(True, "No merge key: rows are told apart by their content")
     key = ", ".join(receipt.key)
     numbers = {"merge_key": key, "rows_exported": receipt.rows_exported}
     if receipt.source_rows is not None and receipt.target_rows < receipt.source_rows:
         shared = receipt.source_rows - receipt.target_rows
-        return Verdict(False, f"Up to {shared:,} rows share ({key}) with another row", ERROR, numbers)
-    return Verdict(True, f"({key}) is unique and never null", ERROR, numbers)
+        return CheckOutcome(False, f"Up to {shared:,} rows share ({key}) with another row", ERROR, numbers)
+    return CheckOutcome(True, f"({key}) is unique and never null", ERROR, numbers)
 
 
-def certificate(receipt: Receipt) -> Verdict:
+def certificate(receipt: Receipt) -> CheckOutcome:
     """A warning where the read rests on something that nobody checks: rows may be lost, none is known to be."""
     found = receipt.certificate
     numbers = {"level": found.level.value, "changes": ", ".join(found.changes), **found.rests_on}
     text = f"{found.level.value}: {found.text}"
-    return Verdict(found.level is not Level.UNCERTIFIED, text, WARN, numbers)
+    return CheckOutcome(found.level is not Level.UNCERTIFIED, text, WARN, numbers)
 
 
-def schema(receipt: Receipt) -> Verdict:
+def schema(receipt: Receipt) -> CheckOutcome:
     """A warning in the run that applied a change, so that somebody looks at what reads the target."""
     if not receipt.schema_changes:
-        return Verdict(True, "No column changed since the run before", WARN)
+        return CheckOutcome(True, "No column changed since the run before", WARN)
     shown = {"changes": metadata.schema_changes(receipt.schema_changes)}
-    return Verdict(False, "; ".join(change.text for change in receipt.schema_changes), WARN, shown)
+    return CheckOutcome(False, "; ".join(change.text for change in receipt.schema_changes), WARN, shown)
 
 
-def with_last_verified(verdict: Verdict, last: Mapping[str, Any] | None) -> Verdict:
+def with_last_verified(verdict: CheckOutcome, last: Mapping[str, Any] | None) -> CheckOutcome:
     """The verdict with what ``verify`` found last: a warning where that was a difference. Only another verification
     takes it back: a reconcile goes by transaction ids, and does not see a value that was edited in the target."""
     if last is None:
@@ -219,7 +226,7 @@ def with_last_verified(verdict: Verdict, last: Mapping[str, Any] | None) -> Verd
         return replace(verdict, numbers=numbers)
     numbers = {"verdict": verdict.text, **numbers, COUNTS_AGREE: True}
     found = f"{verdict.text}. But verify found source and target different: {text}. {_REMEDY}"
-    return Verdict(False, found, WARN, numbers)
+    return CheckOutcome(False, found, WARN, numbers)
 
 
 def as_verdict(found: Verification) -> dict[str, Any]:
@@ -245,13 +252,13 @@ def proved(receipt: Receipt) -> Verification:
     return receipt.verification
 
 
-def _carried(key: dg.AssetCheckKey, reason: str, receipt: Receipt, instance: dg.DagsterInstance) -> Verdict:
+def _carried(key: dg.AssetCheckKey, reason: str, receipt: Receipt, instance: dg.DagsterInstance) -> CheckOutcome:
     """The last verdict again, saying so: a declared check without a result fails the step."""
     last = compat.last_verdict(instance, key)
     carried = dict(last.metadata) if last else {}
     agreed = COUNTS_AGREE in carried and carried.pop(COUNTS_AGREE)
     verdict = carried.setdefault("verdict", dg.TextMetadataValue((last.description if last else None) or "none yet"))
-    return Verdict(
+    return CheckOutcome(
         passed=bool(agreed or last is None or last.passed),
         text=f"Not judged at run sequence {receipt.run_sequence}: {reason}. Last verdict: {verdict.value}",
         severity=last.severity if last else WARN,

@@ -8,19 +8,19 @@ from collections.abc import Sequence
 import dagster as dg
 from psycopg2.extensions import make_dsn
 
-from aurora_sync import foreign_text
-from aurora_sync.batch import batches, slot_of
 from aurora_sync.config.loader import SyncConfig, expand
 from aurora_sync.config.settings import Settings
 from aurora_sync.config.tables import TableConfig
+from aurora_sync.engine.batch import batches, slot_of
 from aurora_sync.errors import AuroraSyncError, ConfigError
+from aurora_sync.model import foreign_text
+from aurora_sync.model.relation import SourceTable
 from aurora_sync.orchestration import assessment, assets, automation, housekeeping, verification
 from aurora_sync.orchestration.change_sensor import change_sensor
 from aurora_sync.orchestration.io_manager import AuroraSyncIOManager
 from aurora_sync.orchestration.resources import Connections
 from aurora_sync.orchestration.slot_assets import slot_assets
-from aurora_sync.relation import SourceTable
-from aurora_sync.source.source import Source
+from aurora_sync.source.database import Source
 
 logger = foreign_text.logger(__name__)
 
@@ -28,7 +28,7 @@ logger = foreign_text.logger(__name__)
 # descriptions and no more.
 CONNECT_SECONDS = 3
 # What a worker's forkserver imports once, so that no table's process has to: 20 tables took 64 s without.
-PRELOAD = ["aurora_sync.sync", "aurora_sync.orchestration.factory", "dagster_snowflake"]
+PRELOAD = ["aurora_sync.engine.sync", "aurora_sync.orchestration.factory", "dagster_snowflake"]
 
 
 def build_definitions(

@@ -1,11 +1,11 @@
-"""What killed runs left behind, collected once a week (aurora_sync/gc.py)."""
+"""What killed runs left behind, collected once a week (aurora_sync/engine/gc.py)."""
 
 from collections.abc import Sequence
 
 import dagster as dg
 
-from aurora_sync import gc
 from aurora_sync.config.tables import TableConfig
+from aurora_sync.engine import gc
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.orchestration import assets
 from aurora_sync.orchestration.assets import failure

@@ -9,9 +9,9 @@ from typing import Any
 
 import dagster as dg
 
-from aurora_sync import batch
+from aurora_sync.engine import batch
 from aurora_sync.errors import AuroraSyncError
-from aurora_sync.foreign_text import printable
+from aurora_sync.model.foreign_text import printable
 from aurora_sync.orchestration import compat, metadata
 from aurora_sync.orchestration.assets import TARGET, Increment, failure
 from aurora_sync.orchestration.resources import Connections
@@ -25,7 +25,7 @@ PROGRESS_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class AuroraSyncIOManager(dg.IOManager):
-    """Knows no strategy: :func:`aurora_sync.batch.run_one` picks it by the table's configuration."""
+    """Knows no strategy: :func:`aurora_sync.engine.batch.run_one` picks it by the table's configuration."""
 
     connections: Connections
 

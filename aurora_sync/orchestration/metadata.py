@@ -9,8 +9,11 @@ from typing import Any
 
 import dagster as dg
 
-from aurora_sync.foreign_text import markdown, markdown_list, markdown_table
-from aurora_sync.increment import Column, Finding, Receipt, Snapshot, Watermark
+from aurora_sync.model.certificate import Finding
+from aurora_sync.model.column import Column
+from aurora_sync.model.foreign_text import markdown, markdown_list, markdown_table
+from aurora_sync.model.receipt import Receipt
+from aurora_sync.model.watermark import Snapshot, Watermark
 from aurora_sync.orchestration import compat
 
 RUN_SEQUENCE = "run_sequence"

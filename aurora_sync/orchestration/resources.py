@@ -11,7 +11,7 @@ import dagster as dg
 
 from aurora_sync.config.settings import Settings
 from aurora_sync.embedded.environment import local_settings
-from aurora_sync.places import Places
+from aurora_sync.engine.places import Places
 
 _embedded = ExitStack()  # an embedded stack that this process joined, left when it ends
 atexit.register(_embedded.close)

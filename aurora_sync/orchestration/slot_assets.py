@@ -8,15 +8,15 @@ from functools import partial
 
 import dagster as dg
 
-from aurora_sync import batch, sync
-from aurora_sync.batch import Batch
 from aurora_sync.config.tables import TableConfig
+from aurora_sync.engine import batch, sync
+from aurora_sync.engine.batch import Batch
+from aurora_sync.engine.places import Places
 from aurora_sync.errors import AuroraSyncError
-from aurora_sync.increment import Receipt
+from aurora_sync.model.receipt import Receipt
 from aurora_sync.orchestration import assets, checks
 from aurora_sync.orchestration.assets import Attributes, Increment, SyncOptions
 from aurora_sync.orchestration.resources import Connections
-from aurora_sync.places import Places
 
 
 def slot_assets(

@@ -1,4 +1,4 @@
-"""One asset per group that proves its tables equal to their sources, by content (validation/verify.py).
+"""One asset per group that proves its tables equal to their sources, by content (engine/verify.py).
 
 An asset of its own because a check that is rarely evaluated looks un-evaluated after the next materialization of its
 table. What it found of a table last is carried in that table's row_count check (checks.py).
@@ -10,15 +10,15 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from aurora_sync import batch, report
 from aurora_sync.config.tables import TableConfig
+from aurora_sync.engine import batch, report
+from aurora_sync.engine.retries import retrying
 from aurora_sync.errors import AuroraSyncError
-from aurora_sync.foreign_text import markdown, markdown_block, markdown_table, printable
-from aurora_sync.increment import Verification
+from aurora_sync.model.foreign_text import markdown, markdown_block, markdown_table, printable
+from aurora_sync.model.verification import Verification
 from aurora_sync.orchestration import assets, checks
 from aurora_sync.orchestration.assets import report_sync
 from aurora_sync.orchestration.resources import Connections
-from aurora_sync.retries import retrying
 
 
 class VerifyOptions(dg.Config):

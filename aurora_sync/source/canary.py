@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
-from aurora_sync.increment import Canary, Column, Snapshot
-from aurora_sync.relation import SourceTable
+from aurora_sync.model.column import Column
+from aurora_sync.model.relation import SourceTable
+from aurora_sync.model.watermark import Canary, Snapshot
 from aurora_sync.source.copy_out import value
 
 # One row of PostgreSQL's CSV: a line break inside quotes does not end it.

@@ -10,10 +10,10 @@ from typing import Any
 
 from psycopg2.extensions import connection as Connection
 
-from aurora_sync import plpgsql
 from aurora_sync.errors import ConfigError
-from aurora_sync.increment import Column
-from aurora_sync.relation import SCHEMA, Index, Outbox, Sequence, SourceTable, Trigger
+from aurora_sync.model import plpgsql
+from aurora_sync.model.column import Column
+from aurora_sync.model.relation import SCHEMA, ColumnSequence, Index, Outbox, SourceTable, Trigger
 from aurora_sync.source.decoding import readable, shown
 from aurora_sync.source.outbox import EMPTIED, XID, needs_settings
 
@@ -296,7 +296,7 @@ def _table(
         readable=select or all(column[-1] for column in columns),
         select_on_table=select,
         sequences={
-            column: Sequence(*sequence)
+            column: ColumnSequence(*sequence)
             for column, *sequence in sequences
             if made[column].identity or _NEXTVAL.fullmatch(made[column].default or "")
         },

@@ -19,7 +19,7 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import LogicalReplicationConnection
 
 from aurora_sync.errors import Kind, SourceError
-from aurora_sync.foreign_text import without_quotations
+from aurora_sync.model.foreign_text import without_quotations
 from aurora_sync.source import tls
 from aurora_sync.source.privileges import missing_privilege
 

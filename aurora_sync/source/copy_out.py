@@ -11,8 +11,8 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
-from aurora_sync.increment import Column
-from aurora_sync.relation import SourceTable
+from aurora_sync.model.column import Column
+from aurora_sync.model.relation import SourceTable
 from aurora_sync.source import long_values
 from aurora_sync.source.arrays import AS_IN_JSON, FLOATS
 from aurora_sync.source.connection import translate

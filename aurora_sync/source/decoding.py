@@ -16,8 +16,8 @@ from psycopg2 import errors, sql
 from psycopg2.extensions import connection as Connection
 
 from aurora_sync.errors import SourceError
-from aurora_sync.increment import Column
-from aurora_sync.relation import SourceTable
+from aurora_sync.model.column import Column
+from aurora_sync.model.relation import SourceTable
 
 T = TypeVar("T")
 UNDECODABLE = (errors.CharacterNotInRepertoire, errors.UntranslatableCharacter)

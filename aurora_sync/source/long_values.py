@@ -9,8 +9,9 @@ from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 from aurora_sync.errors import GuardError
-from aurora_sync.increment import MAX_VALUE_BYTES, Adjusted, Column
-from aurora_sync.relation import SourceTable
+from aurora_sync.model.column import MAX_VALUE_BYTES, Column
+from aurora_sync.model.receipt import Adjusted
+from aurora_sync.model.relation import SourceTable
 
 EXAMPLES = 3
 # Of these categories (pg_type.typcategory: numeric, boolean, date, timespan, enum, network) no value is long.

@@ -3,7 +3,7 @@
 Changes come in the order of their commits. A row is replaced by its newest version; where the stream does not repeat
 a value that is stored out of line (TOAST), the older version's, or that of the target row which it was made of
 (correctness.md, section 8.1: compaction). Rows are told apart by their keys' texts, of which equal ones are made one
-(keys.py).
+(model/keys.py).
 
 ==================================== =========================================================================
 change                               what is left of it
@@ -22,11 +22,13 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 
 from aurora_sync.errors import DefectError
-from aurora_sync.increment import Adjusted, Column, Part
-from aurora_sync.keys import has_two_zeros
+from aurora_sync.model.column import Column
+from aurora_sync.model.keys import has_two_zeros
+from aurora_sync.model.manifest import Part
+from aurora_sync.model.receipt import Adjusted
 from aurora_sync.source.arrays import as_json
+from aurora_sync.source.logical.pgoutput import UNCHANGED, Value, Values
 from aurora_sync.source.long_values import Limits
-from aurora_sync.source.pgoutput import UNCHANGED, Value, Values
 
 # Values, transaction id, origin, size. The origin is the key of the target row that has what is UNCHANGED, None if
 # nothing is. Not a NamedTuple: the garbage collector would walk over all of them again and again, which took a quarter

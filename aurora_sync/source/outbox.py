@@ -25,8 +25,9 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
-from aurora_sync.increment import Column
-from aurora_sync.relation import Outbox, SourceTable, Visible
+from aurora_sync.model.column import Column
+from aurora_sync.model.observation import Visible
+from aurora_sync.model.relation import Outbox, SourceTable
 from aurora_sync.source import blockers
 from aurora_sync.source.copy_out import value
 

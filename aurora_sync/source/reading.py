@@ -18,15 +18,18 @@ import psycopg2.errors
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
-from aurora_sync.buckets import Buckets, Sums
 from aurora_sync.errors import Kind, SourceError
-from aurora_sync.increment import Adjusted, Canary, Column, Snapshot, Token
-from aurora_sync.relation import ClockOffset, Fence, Observation, Outbox, OutboxFence, SourceTable, StreamFence
+from aurora_sync.model.buckets import Buckets, Sums
+from aurora_sync.model.column import Column
+from aurora_sync.model.observation import ClockOffset, Fence, Observation, OutboxFence, StreamFence
+from aurora_sync.model.receipt import Adjusted
+from aurora_sync.model.relation import Outbox, SourceTable
+from aurora_sync.model.watermark import Canary, Snapshot, Token
 from aurora_sync.source import blockers, catalogue, long_values, sums
 from aurora_sync.source.canary import read_back
 from aurora_sync.source.connection import control_data
 from aurora_sync.source.copy_out import Progress, Sink, copy_rows, count_rows, select_statement
-from aurora_sync.source.kafka import Kafka
+from aurora_sync.source.debezium.kafka import Kafka
 from aurora_sync.source.outbox import changes_statement, emptied, is_forged
 
 # Transactions of this database that may have taken a clock value already. Walsenders and workers of other

@@ -13,8 +13,8 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
-from aurora_sync.buckets import Buckets, Sums
-from aurora_sync.relation import SourceTable
+from aurora_sync.model.buckets import Buckets, Sums
+from aurora_sync.model.relation import SourceTable
 from aurora_sync.source.connection import translate
 
 _PRINTED = "CASE WHEN {0} IS DISTINCT FROM NULL THEN concat({0}) END"

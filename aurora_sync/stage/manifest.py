@@ -8,23 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from aurora_sync.buckets import Buckets
-from aurora_sync.increment import (
-    Action,
-    Certificate,
-    Column,
-    Disposition,
-    Evolution,
-    Finding,
-    Level,
-    Manifest,
-    Part,
-    Reconciled,
-    StagedFile,
-    State,
-    TakenFile,
-    Watermark,
-)
+from aurora_sync.model.buckets import Buckets
+from aurora_sync.model.certificate import Action, Certificate, Finding, Level, Reconciled
+from aurora_sync.model.column import Column
+from aurora_sync.model.manifest import Disposition, Evolution, Manifest, Part, StagedFile, TakenFile
+from aurora_sync.model.state import State
+from aurora_sync.model.watermark import Watermark
 
 
 @dataclass(frozen=True)

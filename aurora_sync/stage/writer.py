@@ -16,12 +16,13 @@ from typing import Self, TypeVar
 
 import zstandard
 
-from aurora_sync import foreign_text
 from aurora_sync.errors import DefectError, StageError
-from aurora_sync.increment import Manifest, StagedFile, State
+from aurora_sync.model import foreign_text
+from aurora_sync.model.manifest import Manifest, StagedFile
+from aurora_sync.model.state import State
+from aurora_sync.objects.store import Store
 from aurora_sync.stage import layout
 from aurora_sync.stage.manifest import Hint
-from aurora_sync.stage.store import Store
 
 logger = foreign_text.logger(__name__)
 Result = TypeVar("Result")

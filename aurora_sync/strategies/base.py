@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 from psycopg2 import sql
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.increment import Disposition, Token, Watermark
-from aurora_sync.relation import Fence, Observation, Outbox, SourceTable
+from aurora_sync.model.manifest import Disposition
+from aurora_sync.model.observation import Fence, Observation
+from aurora_sync.model.relation import Outbox, SourceTable
+from aurora_sync.model.watermark import Token, Watermark
 from aurora_sync.strategies import horizon
 
 # Why a table is scanned whose changes come from elsewhere, when the versions of its columns are others.

@@ -14,8 +14,8 @@ a full read see all three.
 from __future__ import annotations
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.increment import Certificate, Finding, Level, Reconciled
-from aurora_sync.relation import Observation
+from aurora_sync.model.certificate import Certificate, Finding, Level, Reconciled
+from aurora_sync.model.observation import Observation
 from aurora_sync.strategies import clock
 from aurora_sync.strategies.base import ReadPlan, Strategy
 

@@ -17,10 +17,11 @@ from datetime import datetime, timedelta
 
 from psycopg2 import sql
 
-from aurora_sync import plpgsql
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.increment import Disposition
-from aurora_sync.relation import ClockOffset, Observation, SourceTable
+from aurora_sync.model import plpgsql
+from aurora_sync.model.manifest import Disposition
+from aurora_sync.model.observation import ClockOffset, Observation
+from aurora_sync.model.relation import SourceTable
 from aurora_sync.strategies.base import ReadPlan, Since, or_null, scanning
 
 METHOD = "clock fence"

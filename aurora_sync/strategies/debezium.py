@@ -1,7 +1,8 @@
 """``watermark_type: debezium``: every change, deletes included, out of the topic that Debezium's connector writes.
 
-The topic is read by topic.py, from offsets that stand in the sync log and are those of nobody else; the scan before
-that is in streaming.py. What the slot still holds has not been sent to the topic: the target is as complete as that.
+The topic is read by engine/runners/topic.py, from offsets that stand in the sync log and are those of nobody else; the
+scan before that is in streaming.py. What the slot still holds has not been sent to the topic: the target is as
+complete as that.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.relation import Fence, StreamFence
-from aurora_sync.strategies.streaming import Position, Streaming
+from aurora_sync.model.observation import Fence, StreamFence
+from aurora_sync.strategies.streaming import Streaming, StreamPosition
 
 T = TypeVar("T")
 Sequences = Mapping[int, tuple[int, int]]  # source.sequence of Debezium, by partition
@@ -22,10 +23,10 @@ _BY_PARTITION = ("offsets", "ends", *_SEQUENCES)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TopicPosition(Position):
+class TopicPosition(StreamPosition):
     """The target has every message before ``offsets``, by partition; when it was scanned, the topic went to ``ends``.
-    ``newest`` and ``strays`` are the sequences of what was applied since (source/partitions.py); an earlier release did
-    not write them. ``rescan`` is the gap that was found when it was scanned."""
+    ``newest`` and ``strays`` are the sequences of what was applied since (source/debezium/partitions.py); an earlier
+    release did     not write them. ``rescan`` is the gap that was found when it was scanned."""
 
     topic: str
     offsets: Mapping[int, int] = field(default_factory=dict)
@@ -79,7 +80,7 @@ class Debezium(Streaming):
     def fence(self, config: TableConfig) -> Fence | None:
         return Fence("stream", config.slot_name, topic=topic(config))
 
-    def _goes_on(self, position: Position, config: TableConfig, fence: StreamFence) -> bool:
+    def _goes_on(self, position: StreamPosition, config: TableConfig, fence: StreamFence) -> bool:
         """Retention may have deleted what was not read, and a topic may have been made anew."""
         assert isinstance(position, TopicPosition)
         known = (position.topic, position.slot, position.member) == (topic(config), config.slot_name, fence.member)
@@ -90,11 +91,13 @@ class Debezium(Streaming):
         fresh = all(low == 0 for number, (low, _) in fence.extents.items() if number not in position.offsets)
         return known and within and fresh and not fence.lost
 
-    def _in_doubt(self, position: Position) -> bool:
+    def _in_doubt(self, position: StreamPosition) -> bool:
         """Which of the topic's messages came after the scan is known only by its transaction ids."""
         return True
 
-    def _scanned(self, config: TableConfig, fence: StreamFence, before: Position | None, **shared: Any) -> Position:
+    def _scanned(
+        self, config: TableConfig, fence: StreamFence, before: StreamPosition | None, **shared: Any
+    ) -> StreamPosition:
         """Unless a transaction was open, the scan has everything that was in the topic before it."""
         assert before is None or isinstance(before, TopicPosition)
         ends = {number: high for number, (_, high) in fence.extents.items()}

@@ -1,7 +1,8 @@
 """``watermark_type: dms``: every change, deletes included, out of the files that an AWS DMS task writes to S3.
 
-Files are read by dms.py, each once: the ledger of those that were taken stands beside the sync log. What this strategy
-plans is the scan that comes where the files do not say everything: a reconcile, a load that was repeated, lost files.
+Files are read by engine/runners/files.py, each once: the ledger of those that were taken stands beside the sync log.
+What this strategy plans is the scan that comes where the files do not say everything: a reconcile, a load that was
+repeated, lost files.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.dms_columns import BEFORE, OP, SEQUENCE, TIMESTAMP
-from aurora_sync.increment import Finding, Snapshot, Token, Watermark
-from aurora_sync.relation import Observation, SourceTable
+from aurora_sync.model.certificate import Finding
+from aurora_sync.model.dms_columns import BEFORE, OP, SEQUENCE, TIMESTAMP
+from aurora_sync.model.observation import Observation
+from aurora_sync.model.relation import SourceTable
+from aurora_sync.model.watermark import Snapshot, Token, Watermark
 from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap, outdated, scan
 
 # What files go on over. TRUNCATE is no change that a task sends, and a task knows tables by their names.

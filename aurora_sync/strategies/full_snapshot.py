@@ -7,8 +7,9 @@ becomes the same multiset of rows.
 from __future__ import annotations
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.increment import Disposition
-from aurora_sync.relation import Observation, SourceTable
+from aurora_sync.model.manifest import Disposition
+from aurora_sync.model.observation import Observation
+from aurora_sync.model.relation import SourceTable
 from aurora_sync.strategies.base import ReadPlan, Since, Strategy
 
 

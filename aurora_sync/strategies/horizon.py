@@ -19,8 +19,8 @@ from __future__ import annotations
 
 from psycopg2 import sql
 
-from aurora_sync.increment import Snapshot
-from aurora_sync.relation import Observation
+from aurora_sync.model.observation import Observation
+from aurora_sync.model.watermark import Snapshot
 
 _MASK = 2**32 - 1
 

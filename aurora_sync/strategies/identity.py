@@ -22,7 +22,7 @@ a long transaction or a forgotten prepared one  go on      it holds the horizon:
 older than the watermark, on a reader           refuse     a lagging reader would take the target back
 =============================================== ========== =================================================
 
-Row-level security, foreign tables and missing privileges are refused before, in validation/preflight.py. A
+Row-level security, foreign tables and missing privileges are refused before, in engine/preflight.py. A
 reseed reads the whole table and replaces the target's content in one transaction.
 """
 
@@ -37,11 +37,13 @@ from datetime import timedelta
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import Kind, SourceError
-from aurora_sync.increment import Action, Canary, Column, Finding, Watermark
-from aurora_sync.relation import Observation
+from aurora_sync.model.certificate import Action, Finding
+from aurora_sync.model.column import Column
+from aurora_sync.model.observation import Observation
+from aurora_sync.model.watermark import Canary, Watermark
 from aurora_sync.strategies import horizon
 from aurora_sync.strategies.base import Since, Strategy
-from aurora_sync.strategies.schema import UNCHANGED, SchemaChanges
+from aurora_sync.strategies.schema_changes import UNCHANGED, SchemaChanges
 
 # Shorter ones are the daily business of a database; this long, somebody should know of it.
 LONG_TRANSACTION = timedelta(minutes=10)

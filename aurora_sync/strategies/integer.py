@@ -27,8 +27,9 @@ from typing import Any
 from psycopg2 import sql
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.increment import Disposition
-from aurora_sync.relation import Fence, Observation, Sequence, SourceTable
+from aurora_sync.model.manifest import Disposition
+from aurora_sync.model.observation import Fence, Observation
+from aurora_sync.model.relation import ColumnSequence, SourceTable
 from aurora_sync.strategies import horizon
 from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap, or_null, scanning
 
@@ -191,7 +192,7 @@ def _objections(config: TableConfig, table: SourceTable, at: Observation) -> tup
     return tuple(found)
 
 
-def out_of_order(sequence: Sequence) -> list[str]:
+def out_of_order(sequence: ColumnSequence) -> list[str]:
     """Why numbers of a sequence may come out of their order."""
     found = []
     if sequence.cache > 1:

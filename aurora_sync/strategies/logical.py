@@ -1,6 +1,6 @@
 """``watermark_type: logical``: every change, deletes included, out of a logical replication slot (pgoutput).
 
-The slot is read by stream.py, for all its tables at once; the scan before that is in streaming.py.
+The slot is read by engine/runners/slot.py, for all its tables at once; the scan before that is in streaming.py.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.relation import Fence, StreamFence
-from aurora_sync.strategies.streaming import Position, Streaming
+from aurora_sync.model.observation import Fence, StreamFence
+from aurora_sync.strategies.streaming import Streaming, StreamPosition
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlotPosition(Position):
+class SlotPosition(StreamPosition):
     """The target has every transaction whose commit ended at ``lsn`` or before."""
 
     lsn: int
@@ -46,14 +46,16 @@ class Logical(Streaming):
     def fence(self, config: TableConfig) -> Fence | None:
         return Fence("stream", config.slot_name)
 
-    def _goes_on(self, position: Position, config: TableConfig, fence: StreamFence) -> bool:
+    def _goes_on(self, position: StreamPosition, config: TableConfig, fence: StreamFence) -> bool:
         assert isinstance(position, SlotPosition)
         known = (position.slot, position.member) == (config.slot_name, fence.member)
         return known and fence.confirmed <= position.lsn
 
-    def _in_doubt(self, position: Position) -> bool:
+    def _in_doubt(self, position: StreamPosition) -> bool:
         assert isinstance(position, SlotPosition)
         return position.until > position.lsn
 
-    def _scanned(self, config: TableConfig, fence: StreamFence, before: Position | None, **shared: Any) -> Position:
+    def _scanned(
+        self, config: TableConfig, fence: StreamFence, before: StreamPosition | None, **shared: Any
+    ) -> StreamPosition:
         return SlotPosition(lsn=fence.confirmed, **shared)

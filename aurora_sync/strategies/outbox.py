@@ -18,9 +18,11 @@ from psycopg2 import sql
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import DefectError
-from aurora_sync.increment import Disposition, Watermark
-from aurora_sync.keys import FLOATS
-from aurora_sync.relation import Fence, Observation, Outbox, OutboxFence, SourceTable, Visible
+from aurora_sync.model.keys import FLOATS
+from aurora_sync.model.manifest import Disposition
+from aurora_sync.model.observation import Fence, Observation, OutboxFence, Visible
+from aurora_sync.model.relation import Outbox, SourceTable
+from aurora_sync.model.watermark import Watermark
 from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap, scan
 
 _APPLY = "`aurora-sync triggers plan` shows what is missing, and `apply` makes it"

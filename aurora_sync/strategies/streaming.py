@@ -1,7 +1,7 @@
 """What the strategies that read a stream of changes share: the scan before the stream, and how one hands over to the
 other.
 
-The stream itself is read by stream.py and topic.py. What these strategies plan is the scan that comes before it: the
+The stream itself is read by engine/runners. What these strategies plan is the scan that comes before it: the
 first read of a table, and every later one that the stream cannot serve. A scan is an increment by the horizon, as of
 ``xmin``, with a reconcile for the deletes; it leaves behind which transactions its snapshot had seen, and the stream
 goes on with all others. So nothing is read twice that need not be, nobody holds a slot's snapshot open, and a table may
@@ -16,8 +16,10 @@ from typing import Any, Self
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import DefectError
-from aurora_sync.increment import Finding, Watermark
-from aurora_sync.relation import Observation, SourceTable, StreamFence
+from aurora_sync.model.certificate import Finding
+from aurora_sync.model.observation import Observation, StreamFence
+from aurora_sync.model.relation import SourceTable
+from aurora_sync.model.watermark import Watermark
 from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap, outdated, scan
 
 _IDS = 2**32
@@ -46,7 +48,7 @@ class Seen:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Position:
+class StreamPosition:
     """How far into the stream of a slot a target is, beyond what a subclass says.
 
     After a scan it has every transaction that ended by ``until`` and was seen by the scan's snapshot. ``blind`` are
@@ -98,7 +100,7 @@ class Streaming(Strategy):
     sees_updates = True
     sees_deletes = True
     keeps_xmin = False
-    position: type[Position]
+    position: type[StreamPosition]
 
     def problems(self, config: TableConfig, table: SourceTable) -> list[str]:
         found = not_a_heap(table, "no stream of changes leads from it")
@@ -130,7 +132,7 @@ class Streaming(Strategy):
             blind=tuple(xid for xid in blind if xid in fence.in_progress),
         ).to_value()
 
-    def position_in(self, watermark: Watermark | None) -> Position | None:
+    def position_in(self, watermark: Watermark | None) -> StreamPosition | None:
         """None where another strategy left the watermark."""
         if watermark is None or watermark.strategy != self.name:
             return None
@@ -173,15 +175,17 @@ class Streaming(Strategy):
     stream: str  # what it is called, for a person
 
     @abstractmethod
-    def _goes_on(self, position: Position, config: TableConfig, fence: StreamFence) -> bool:
+    def _goes_on(self, position: StreamPosition, config: TableConfig, fence: StreamFence) -> bool:
         """Whether the stream still has everything that comes after the position."""
 
     @abstractmethod
-    def _in_doubt(self, position: Position) -> bool:
+    def _in_doubt(self, position: StreamPosition) -> bool:
         """Whether the stream has not passed the last scan yet."""
 
     @abstractmethod
-    def _scanned(self, config: TableConfig, fence: StreamFence, before: Position | None, **shared: Any) -> Position:
+    def _scanned(
+        self, config: TableConfig, fence: StreamFence, before: StreamPosition | None, **shared: Any
+    ) -> StreamPosition:
         """The position after a scan; ``before`` None where the stream cannot go on from the last one."""
 
 

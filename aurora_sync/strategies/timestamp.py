@@ -7,7 +7,8 @@ open is in clock.py.
 from __future__ import annotations
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.relation import Fence, Observation, SourceTable
+from aurora_sync.model.observation import Fence, Observation
+from aurora_sync.model.relation import SourceTable
 from aurora_sync.strategies import clock
 from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap
 

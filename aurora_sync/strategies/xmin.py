@@ -12,8 +12,10 @@ from __future__ import annotations
 from psycopg2 import sql
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.increment import Disposition, Watermark
-from aurora_sync.relation import Observation, SourceTable
+from aurora_sync.model.manifest import Disposition
+from aurora_sync.model.observation import Observation
+from aurora_sync.model.relation import SourceTable
+from aurora_sync.model.watermark import Watermark
 from aurora_sync.strategies import horizon
 from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap, scan
 

@@ -12,14 +12,17 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from time import monotonic
 
-from aurora_sync import foreign_text
 from aurora_sync.config.tables import TableConfig, fold
 from aurora_sync.errors import DefectError, GuardError, Kind, RivalRunError, TargetChangedError, WarehouseError
-from aurora_sync.increment import Adjusted, Applied, Disposition, Finding, Left, Manifest, Watermark, find_rows
+from aurora_sync.model import foreign_text
+from aurora_sync.model.certificate import Finding
+from aurora_sync.model.manifest import Disposition, Manifest
+from aurora_sync.model.receipt import Adjusted, Applied, find_rows
+from aurora_sync.model.watermark import Left, Watermark
 from aurora_sync.warehouse import changes, ddl, evolve, history, merge, sums, sync_log
 from aurora_sync.warehouse.base import Objects, Session
 from aurora_sync.warehouse.ddl import Layout, TableName, TargetColumn, identifier
-from aurora_sync.warehouse.sync_log import Count, Entry
+from aurora_sync.warehouse.sync_log import Count, LogEntry
 
 _log = foreign_text.logger(__name__)
 
@@ -27,12 +30,12 @@ _log = foreign_text.logger(__name__)
 EXAMPLES = 3
 
 # Stages, behind the manifest's files, what else belongs to the increment, and returns the manifest with it: what a
-# comparison found to differ (validation/reconcile.py), or files of others (files.py).
+# comparison found to differ (engine/reconcile.py), or files of others (files.py).
 Complete = Callable[[Session, Layout], Manifest]
 
 
 @dataclass(frozen=True)
-class Increment:
+class StagedIncrement:
     """One table's part of what is applied at once."""
 
     config: TableConfig
@@ -46,7 +49,7 @@ class Increment:
 class _Prepared:
     """An increment that is staged, and whose target can take it."""
 
-    increment: Increment
+    increment: StagedIncrement
     layout: Layout
     manifest: Manifest
     existing: dict[str, str]  # columns of the target; none: there is no target yet
@@ -74,14 +77,14 @@ def apply(
     ``allow_deletes`` switches off the delete guard, not the other assertions. With ``as_found`` the rows of the target
     need not be as they were left; the next run finds that as this one did.
     """
-    increment = Increment(config, manifest, strategy, complete, as_found)
+    increment = StagedIncrement(config, manifest, strategy, complete, as_found)
     (applied,) = apply_all(session, [increment], objects, log_schema=log_schema, allow_deletes=allow_deletes)
     return applied
 
 
 def apply_all(
     session: Session,
-    increments: Sequence[Increment],
+    increments: Sequence[StagedIncrement],
     objects: Objects,
     *,
     log_schema: str = sync_log.SCHEMA,
@@ -127,7 +130,7 @@ def apply_all(
     return [done[increment.config.target] for increment in increments]
 
 
-def _staging(session: Session, increment: Increment, log_schema: str) -> _Prepared:
+def _staging(session: Session, increment: StagedIncrement, log_schema: str) -> _Prepared:
     """Where the increment's rows will be staged."""
     config, manifest = increment.config, increment.manifest
     target = ddl.target_name(config)
@@ -164,7 +167,7 @@ def _prepare(session: Session, p: _Prepared, objects: Objects, log_schema: str) 
         ddl.make_target(session, p.layout, p.manifest.table)
 
 
-def _transact(session: Session, p: _Prepared, log_schema: str, allow_deletes: bool) -> Entry:
+def _transact(session: Session, p: _Prepared, log_schema: str, allow_deletes: bool) -> LogEntry:
     increment, layout, manifest, config = p.increment, p.layout, p.manifest, p.increment.config
     sequence = sync_log.advance(
         session,
@@ -233,7 +236,7 @@ def _transact(session: Session, p: _Prepared, log_schema: str, allow_deletes: bo
             hint="rolled back; if its merge key was changed, drop the target and sync again",
         )
     recorded_as = sync_log.as_if_not_edited(last, before, after) if increment.as_found and last else after
-    entry = Entry(
+    entry = LogEntry(
         source_table=manifest.table,
         target=layout.target.sql,
         run_sequence=sequence,
@@ -307,7 +310,7 @@ def _left(session: Session, p: _Prepared, sums_of_rows: str) -> Left:
     return Left(written, sums_of_rows, [name for name in columns if name in written])
 
 
-def _assert_as_it_was_left(session: Session, p: _Prepared, log_schema: str, now: Count) -> Entry | None:
+def _assert_as_it_was_left(session: Session, p: _Prepared, log_schema: str, now: Count) -> LogEntry | None:
     """An increment only makes sense on top of what the run before it left, and from where the log says that it is.
     Returns what the log says of that run."""
     target, manifest = p.layout.target, p.manifest
@@ -469,7 +472,7 @@ def _allowing(manifest: Manifest) -> str:
 
 def _what_became_of_it(
     session: Session, layout: Layout, manifest: Manifest, log_schema: str, error: WarehouseError
-) -> Entry:
+) -> LogEntry:
     """The transaction ended in an error: the log says whether it, or a rival, was committed all the same."""
     try:
         entry = sync_log.find(session, layout.target, manifest.expected_sequence + 1, log_schema)

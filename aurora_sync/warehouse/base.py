@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from aurora_sync.errors import WarehouseError
-from aurora_sync.increment import Manifest, TakenFile
+from aurora_sync.model.manifest import Manifest, TakenFile
 
 Row = tuple[Any, ...]
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from aurora_sync.buckets import Buckets
+from aurora_sync.model.buckets import Buckets
 from aurora_sync.warehouse import sums
 from aurora_sync.warehouse.ddl import ROW_MD5, ROW_NO, SRC_XMIN, Layout, identifier
 from aurora_sync.warehouse.merge import PRESENT, row_md5, xmin

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 
 from aurora_sync.config.tables import TableConfig, fold
 from aurora_sync.errors import ConfigError, TargetChangedError
-from aurora_sync.increment import Column, Disposition, Evolution, Manifest
-from aurora_sync.keys import ONE_ZERO
+from aurora_sync.model.column import Column
+from aurora_sync.model.keys import ONE_ZERO
+from aurora_sync.model.manifest import Disposition, Evolution, Manifest
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.types import TEXT, TypeRule, type_rule, widened
 
@@ -119,7 +120,7 @@ class TargetColumn:
         return self.rule.cast.format(self.staged)
 
     def key_text(self, text: str) -> str:
-        """SQL that makes one text of all which the target's column holds equal (keys.py)."""
+        """SQL that makes one text of all which the target's column holds equal (model/keys.py)."""
         return ONE_ZERO.format(text) if self.rule.target == "FLOAT" else text
 
     @property
@@ -157,7 +158,7 @@ class Layout:
 
     @property
     def key_is_number(self) -> bool:
-        """Whether the key is one integer, and so its own number (buckets.py)."""
+        """Whether the key is one integer, and so its own number (model/buckets.py)."""
         return len(self.key) == 1 and self.key[0].is_integer
 
     @property

@@ -24,9 +24,9 @@ import duckdb
 import sqlglot
 from sqlglot import exp
 
-from aurora_sync import foreign_text
 from aurora_sync.errors import Kind, WarehouseError
-from aurora_sync.increment import Manifest, TakenFile
+from aurora_sync.model import foreign_text
+from aurora_sync.model.manifest import Manifest, TakenFile
 from aurora_sync.warehouse.base import Folder, Objects, Row, Session, Warehouse
 from aurora_sync.warehouse.ddl import identifier
 

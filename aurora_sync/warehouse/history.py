@@ -18,7 +18,7 @@ the columns        in PostgreSQL's text: no change of a type ever touches what i
 from __future__ import annotations
 
 from aurora_sync.errors import Kind, WarehouseError
-from aurora_sync.increment import Manifest
+from aurora_sync.model.manifest import Manifest
 from aurora_sync.warehouse import ddl
 from aurora_sync.warehouse.base import Objects, Session
 from aurora_sync.warehouse.ddl import HISTORY_TYPES, RUN_SEQ, SRC_XMIN, SYNCED_AT, Layout, TableName, identifier

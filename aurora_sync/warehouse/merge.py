@@ -48,7 +48,7 @@ def xmin() -> str:
 
 
 def key_number(layout: Layout) -> str:
-    """The number of a staged row's key (buckets.py), of the text that the source printed."""
+    """The number of a staged row's key (model/buckets.py), of the text that the source printed."""
     if layout.key_is_number:
         return f"CAST({layout.key[0].staged} AS NUMBER(19,0))"
     return digits(joined([f"CAST(LENGTH({key.staged}) AS VARCHAR) || ':' || {key.staged}" for key in layout.key]))

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from aurora_sync.buckets import Buckets, Sums
+from aurora_sync.model.buckets import Buckets, Sums
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.ddl import KEY_NO, SRC_XMIN, Layout
 from aurora_sync.warehouse.merge import PRESENT, counted, digits, joined, key_number, xmin

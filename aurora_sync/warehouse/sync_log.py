@@ -16,7 +16,10 @@ from datetime import UTC, datetime
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import RivalRunError, WarehouseError
-from aurora_sync.increment import Certificate, State, TakenFile, Watermark
+from aurora_sync.model.certificate import Certificate
+from aurora_sync.model.manifest import TakenFile
+from aurora_sync.model.state import State
+from aurora_sync.model.watermark import Watermark
 from aurora_sync.warehouse.base import Row, Session
 from aurora_sync.warehouse.ddl import (
     DELETED,
@@ -38,7 +41,7 @@ _LEDGER_ROWS = 200
 
 
 @dataclass(frozen=True)
-class Entry:
+class LogEntry:
     """One row of the log. The fields are the columns, in this order."""
 
     source_table: str
@@ -67,7 +70,7 @@ _TYPES = {
     "int | None": "NUMBER(20,0)",
     "datetime": "TIMESTAMP_NTZ(6)",
 }
-_COLUMNS = ", ".join(f'"{field.name.upper()}"' for field in fields(Entry))
+_COLUMNS = ", ".join(f'"{field.name.upper()}"' for field in fields(LogEntry))
 
 
 def _log(log_schema: str) -> TableName:
@@ -79,7 +82,7 @@ def _fence(log_schema: str, target: TableName) -> TableName:
 
 
 def create_log(log_schema: str) -> str:
-    columns = ", ".join(f'"{field.name.upper()}" {_TYPES[str(field.type)]}' for field in fields(Entry))
+    columns = ", ".join(f'"{field.name.upper()}" {_TYPES[str(field.type)]}' for field in fields(LogEntry))
     return f"CREATE TABLE IF NOT EXISTS {_log(log_schema).sql} ({columns})"
 
 
@@ -107,7 +110,7 @@ def move_fence(log_schema: str, target: TableName) -> str:
 
 
 def insert_entry(log_schema: str) -> str:
-    return f"INSERT INTO {_log(log_schema).sql} ({_COLUMNS}) VALUES ({', '.join('?' for _ in fields(Entry))})"
+    return f"INSERT INTO {_log(log_schema).sql} ({_COLUMNS}) VALUES ({', '.join('?' for _ in fields(LogEntry))})"
 
 
 def prepare(session: Session, target: TableName, log_schema: str) -> dict[str, str]:
@@ -144,9 +147,9 @@ def advance(
     return expected + 1
 
 
-def record(session: Session, entry: Entry, log_schema: str) -> None:
+def record(session: Session, entry: LogEntry, log_schema: str) -> None:
     values = list(astuple(entry))
-    at = next(i for i, field in enumerate(fields(Entry)) if field.name == "applied_at")
+    at = next(i for i, field in enumerate(fields(LogEntry)) if field.name == "applied_at")
     values[at] = as_text(entry.applied_at)
     session.modify(insert_entry(log_schema), values)
 
@@ -188,14 +191,14 @@ def as_text(moment: datetime) -> str:
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
 
 
-def _entry(row: Row) -> Entry:
-    entry = dict(zip((field.name for field in fields(Entry)), row, strict=True))
-    integers = {field.name for field in fields(Entry) if "int" in str(field.type)}
+def _entry(row: Row) -> LogEntry:
+    entry = dict(zip((field.name for field in fields(LogEntry)), row, strict=True))
+    integers = {field.name for field in fields(LogEntry) if "int" in str(field.type)}
     entry |= {name: None if entry[name] is None else int(entry[name]) for name in integers}
-    return Entry(**{**entry, "applied_at": entry["applied_at"].replace(tzinfo=UTC)})
+    return LogEntry(**{**entry, "applied_at": entry["applied_at"].replace(tzinfo=UTC)})
 
 
-def find(session: Session, target: TableName, run_sequence: int, log_schema: str) -> Entry | None:
+def find(session: Session, target: TableName, run_sequence: int, log_schema: str) -> LogEntry | None:
     """The increment that took this run sequence of the target, if one did."""
     rows = session.query(
         f'SELECT {_COLUMNS} FROM {_log(log_schema).sql} WHERE "TARGET" = ? AND "RUN_SEQUENCE" = ?',
@@ -204,7 +207,7 @@ def find(session: Session, target: TableName, run_sequence: int, log_schema: str
     return _entry(rows[0]) if rows else None
 
 
-def newest(session: Session, log_schema: str = SCHEMA) -> list[Entry]:
+def newest(session: Session, log_schema: str = SCHEMA) -> list[LogEntry]:
     """The newest increment of every target, by name; empty when nothing was ever applied."""
     if not existing_columns(session, _log(log_schema)):
         return []
@@ -234,7 +237,7 @@ def count_present(session: Session, target: TableName, columns: Collection[str])
     return count(session, target, marks=DELETED in columns).present
 
 
-def as_if_not_edited(entry: Entry, before: Count, after: Count) -> Count:
+def as_if_not_edited(entry: LogEntry, before: Count, after: Count) -> Count:
     """What the log is to say of a target that is not as the run of ``entry`` left it, once a run has changed ``before``
     to ``after``: the next run then finds the edit as this one did."""
     left = Watermark.from_json(entry.watermark).left
@@ -247,7 +250,7 @@ def as_if_not_edited(entry: Entry, before: Count, after: Count) -> Count:
     )
 
 
-def difference(entry: Entry, columns: Mapping[str, str], now: Count) -> str:
+def difference(entry: LogEntry, columns: Mapping[str, str], now: Count) -> str:
     """In what a target is not as the run of ``entry`` left it, so that only reading it again helps; in words, and empty
     where nothing is seen."""
     if entry.target_rows != now.present:
@@ -255,7 +258,7 @@ def difference(entry: Entry, columns: Mapping[str, str], now: Count) -> str:
     return columns_changed(entry, columns)
 
 
-def columns_changed(entry: Entry, columns: Mapping[str, str]) -> str:
+def columns_changed(entry: LogEntry, columns: Mapping[str, str]) -> str:
     """Which column of a target is not as the run of ``entry`` left it, in words; empty where all are."""
     left = Watermark.from_json(entry.watermark).left
     if left is None:
@@ -270,7 +273,7 @@ def columns_changed(entry: Entry, columns: Mapping[str, str]) -> str:
     return ""
 
 
-def edited(entry: Entry, now: Count) -> str:
+def edited(entry: LogEntry, now: Count) -> str:
     """Why the target does not hold the rows that the run of ``entry`` left, though as many; empty where it seems to."""
     left = Watermark.from_json(entry.watermark).left
     if left is None or left.sums == now.sums:

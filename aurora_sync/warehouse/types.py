@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from aurora_sync.increment import MAX_VALUE_BYTES, Column
+from aurora_sync.model.column import MAX_VALUE_BYTES, Column
 
 TEXT = f"VARCHAR({MAX_VALUE_BYTES})"
 

@@ -12,9 +12,9 @@ import psycopg2
 from psycopg2 import sql
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.increment import Level
-from aurora_sync.places import Places
-from aurora_sync.sync import run, verify
+from aurora_sync.engine.places import Places
+from aurora_sync.engine.sync import run, verify
+from aurora_sync.model.certificate import Level
 from aurora_sync.warehouse.ddl import target_name
 
 TABLES = """

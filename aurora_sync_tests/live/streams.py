@@ -6,14 +6,14 @@ import dataclasses
 import secrets
 from typing import Any
 
-from aurora_sync import batch
-from aurora_sync.advisor import provision
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.dms_columns import BEFORE, NULL, OP, SEQUENCE, TIMESTAMP, UNCHANGED
-from aurora_sync.increment import Receipt
-from aurora_sync.places import Places
-from aurora_sync.source import slot
+from aurora_sync.engine import batch
+from aurora_sync.engine.places import Places
+from aurora_sync.model.dms_columns import BEFORE, NULL, OP, SEQUENCE, TIMESTAMP, UNCHANGED
+from aurora_sync.model.receipt import Receipt
+from aurora_sync.provisioning import replication
 from aurora_sync.source.connection import connect
+from aurora_sync.source.logical import slot
 from aurora_sync.warehouse.ddl import target_name
 from aurora_sync_tests.live.roundtrip import execute, scratch
 
@@ -41,7 +41,7 @@ def slot_stream(places: Places) -> None:
     with scratch(places, [config], name) as connection:
         execute(connection, TABLE)
         try:
-            provision.apply(places.source.dsn, [config], timeout="60s")
+            replication.apply(places.source.dsn, [config], timeout="60s")
             assert _run(config, places).inserted == 20
             for change in CHANGES:
                 execute(connection, change)

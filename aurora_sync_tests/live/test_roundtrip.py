@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from aurora_sync.config.settings import Settings
-from aurora_sync.places import Places
+from aurora_sync.engine.places import Places
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
 from aurora_sync_tests.fixtures.fakesnow_server import FakeSnowflake

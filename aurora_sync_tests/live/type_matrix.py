@@ -7,9 +7,9 @@ import secrets
 from typing import Any
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.places import Places
+from aurora_sync.engine.places import Places
+from aurora_sync.engine.sync import run, verify
 from aurora_sync.source.connection import connect
-from aurora_sync.sync import run, verify
 from aurora_sync.warehouse.ddl import target_name
 from aurora_sync_tests.live.roundtrip import execute, scratch
 from aurora_sync_tests.scenarios.type_matrix.cases import CASES, Case

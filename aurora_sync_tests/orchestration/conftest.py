@@ -9,9 +9,9 @@ import dagster as dg
 import psycopg2
 import pytest
 
-from aurora_sync import sync
 from aurora_sync.config.loader import load
-from aurora_sync.increment import Receipt
+from aurora_sync.engine import sync
+from aurora_sync.model.receipt import Receipt
 from aurora_sync.orchestration import assets
 from aurora_sync.orchestration.factory import build_definitions
 from aurora_sync.orchestration.resources import Connections

@@ -6,7 +6,10 @@ import dataclasses
 from datetime import UTC, datetime
 from typing import Any
 
-from aurora_sync.increment import Column, Disposition, Receipt, Snapshot, Token, Watermark
+from aurora_sync.model.column import Column
+from aurora_sync.model.manifest import Disposition
+from aurora_sync.model.receipt import Receipt
+from aurora_sync.model.watermark import Snapshot, Token, Watermark
 from aurora_sync_tests.certificates import CERTIFIED
 
 

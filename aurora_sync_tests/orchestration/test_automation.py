@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from aurora_sync.increment import Receipt
+from aurora_sync.model.receipt import Receipt
 from aurora_sync.orchestration.automation import on_new_rows
 from aurora_sync.orchestration.change_sensor import heartbeat
 from aurora_sync_tests.orchestration.conftest import TABLES, Build, run

@@ -7,14 +7,14 @@ import psycopg2
 import pytest
 
 from aurora_sync.config.tables import TableConfig
+from aurora_sync.engine import check as connections
 from aurora_sync.errors import Kind, SourceError
 from aurora_sync.orchestration import change_sensor
 from aurora_sync.orchestration.assets import asset_key
 from aurora_sync.orchestration.change_sensor import FORCED_HOURS, GROUP, RETRY_SECONDS, read_marks, tick
 from aurora_sync.orchestration.resources import Connections
 from aurora_sync.source.connection import PinnedCursor
-from aurora_sync.source.kafka import Kafka
-from aurora_sync.validation import connections
+from aurora_sync.source.debezium.kafka import Kafka
 from aurora_sync_tests.orchestration.conftest import Execute, run
 
 HOUR = 3600.0

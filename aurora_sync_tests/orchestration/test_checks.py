@@ -4,7 +4,9 @@ import dagster as dg
 import pytest
 
 from aurora_sync.config.tables import Check, RowCountCheck
-from aurora_sync.increment import Action, Certificate, Disposition, Finding, Level, Receipt
+from aurora_sync.model.certificate import Action, Certificate, Finding, Level
+from aurora_sync.model.manifest import Disposition
+from aurora_sync.model.receipt import Receipt
 from aurora_sync.orchestration import checks
 from aurora_sync_tests.orchestration.conftest import TABLES, Build, run
 from aurora_sync_tests.orchestration.receipts import receipt, watermark
@@ -162,7 +164,7 @@ def test_blocking_check_stops_what_is_downstream_after_one_attempt(
 
 
 def test_certificate_passes_when_proved_or_bounded_and_warns_when_not() -> None:
-    def judged(level: Level) -> checks.Verdict:
+    def judged(level: Level) -> checks.CheckOutcome:
         return checks.certificate(receipt(certificate=Certificate(level, ("inserts",), "why", {"horizon": "7"})))
 
     assert judged(Level.CERTIFIED).passed

@@ -15,7 +15,7 @@ from aurora_sync.errors import (
     StageError,
     WarehouseError,
 )
-from aurora_sync.increment import Receipt
+from aurora_sync.model.receipt import Receipt
 from aurora_sync.orchestration import assets
 from aurora_sync.orchestration.assets import RETRIES, Increment, SyncOptions
 from aurora_sync_tests.orchestration.conftest import TABLES, Build, run

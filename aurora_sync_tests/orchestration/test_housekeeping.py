@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
+from aurora_sync.objects.store import Store
 from aurora_sync.stage import layout
-from aurora_sync.stage.store import Store
 from aurora_sync_tests.orchestration.conftest import TABLES, Build
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from aurora_sync.advisor import provision
 from aurora_sync.config.tables import SlotCheck, TableConfig
-from aurora_sync.increment import Slot
+from aurora_sync.model.receipt import Slot
 from aurora_sync.orchestration import checks
-from aurora_sync.source import slot
+from aurora_sync.provisioning import replication
 from aurora_sync.source.connection import connect
+from aurora_sync.source.logical import slot
 from aurora_sync_tests.orchestration.conftest import Build, Execute, run
 from aurora_sync_tests.orchestration.receipts import receipt
 
@@ -40,7 +40,7 @@ def tables(settings: None, dsn: str, execute: Execute) -> Iterator[str]:
         TableConfig.model_validate({"table_name": table, "watermark_type": "logical", "slot": name})
         for table in ("parents", "children")
     ]
-    provision.apply(dsn, configs, timeout="30s")
+    replication.apply(dsn, configs, timeout="30s")
     yield TABLES.format(slot=name)
     with connect(dsn) as connection:
         slot.drop(connection, name)
@@ -110,7 +110,7 @@ def test_a_reconcile_is_asked_of_the_step_for_the_tables_that_are_due(
     assert shown(instance, CHILDREN)["method"].startswith("stream of slot")
 
 
-def guard(**changes: Any) -> checks.Verdict:
+def guard(**changes: Any) -> checks.CheckOutcome:
     found = Slot("s", None, 1, "reserved", 10**9, 5, None)
     return checks.slot(SlotCheck(max_retained_gb=2), receipt(slot=Slot(**vars(found) | changes)))
 

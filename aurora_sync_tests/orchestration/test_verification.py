@@ -194,7 +194,7 @@ def test_table_that_cannot_be_verified_fails_the_run_after_the_others_were(
 def test_what_passes_by_itself_is_tried_again(
     definitions: dg.Definitions, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aurora_sync import retries, sync
+    from aurora_sync.engine import retries, sync
 
     run(definitions, instance)
     original, failures = sync.verify, [SourceError("connection reset", kind=Kind.TRANSIENT)]

@@ -13,17 +13,17 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
-from aurora_sync import batch, sync
-from aurora_sync.advisor import triggers
-from aurora_sync.advisor.backfill import backfill
-from aurora_sync.advisor.triggers import Made
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.increment import Receipt
-from aurora_sync.places import Places
+from aurora_sync.engine import batch, sync
+from aurora_sync.engine.places import Places
+from aurora_sync.model.receipt import Receipt
+from aurora_sync.objects.store import Store
+from aurora_sync.provisioning import triggers
+from aurora_sync.provisioning.backfill import backfill
+from aurora_sync.provisioning.triggers import TriggerKind
 from aurora_sync.source import catalogue
 from aurora_sync.source.connection import connect
-from aurora_sync.source.source import Source
-from aurora_sync.stage.store import Store
+from aurora_sync.source.database import Source
 from aurora_sync.stage.writer import Stage
 from aurora_sync.strategies import strategy_for
 from aurora_sync.warehouse.base import Session
@@ -77,14 +77,14 @@ class World:
                     cursor.execute(statement)
                 return cursor.fetchall() if cursor.description else []
 
-    def make(self, config: TableConfig, made: Made = Made.outbox) -> None:
+    def make(self, config: TableConfig, made: TriggerKind = TriggerKind.outbox) -> None:
         """Give the table its triggers, as `aurora-sync triggers apply` does."""
         key = config.schema_, config.table_name
         with connect(self.dsn) as connection:
             table = catalogue.load(connection, [key])[config.qualified_name]
             steps = triggers.plan(connection, table, made, reader="", key=config.primary_key)
             assert list(triggers.apply(connection, steps))
-            if made is Made.audit_columns:
+            if made is TriggerKind.audit_columns:
                 list(backfill(connection, table))
 
     @contextmanager

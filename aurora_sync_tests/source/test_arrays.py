@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg2.extensions import connection as Connection
 
-from aurora_sync.increment import Column
+from aurora_sync.model.column import Column
 from aurora_sync.source.arrays import as_json
 from aurora_sync.source.connection import connect
 from aurora_sync.source.copy_out import value

@@ -8,8 +8,8 @@ import psycopg2
 import pytest
 from psycopg2.extensions import parse_dsn
 
-from aurora_sync.relation import SourceTable
-from aurora_sync.source.source import Source
+from aurora_sync.model.relation import SourceTable
+from aurora_sync.source.database import Source
 
 
 def described(dsn: str, statements: str, name: str = "t", schema: str = "public") -> SourceTable:

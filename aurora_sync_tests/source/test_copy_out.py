@@ -11,7 +11,7 @@ from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 from aurora_sync.errors import Kind, SourceError
-from aurora_sync.relation import SourceTable
+from aurora_sync.model.relation import SourceTable
 from aurora_sync.source import catalogue, copy_out
 from aurora_sync.source.connection import connect
 from aurora_sync.source.copy_out import Progress, count_rows, select_statement

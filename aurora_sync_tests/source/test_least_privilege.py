@@ -10,12 +10,12 @@ import pytest
 from psycopg2.extensions import make_dsn
 
 from aurora_sync.config.tables import TableConfig
+from aurora_sync.engine import preflight
 from aurora_sync.errors import SourceError
-from aurora_sync.increment import Disposition
-from aurora_sync.source.source import Source
+from aurora_sync.model.manifest import Disposition
+from aurora_sync.source.database import Source
 from aurora_sync.strategies import strategy_for
 from aurora_sync.strategies.base import Since
-from aurora_sync.validation import preflight
 from aurora_sync_tests.scenarios.random_writers.replicas import Replica
 from aurora_sync_tests.source.test_catalogue import execute
 

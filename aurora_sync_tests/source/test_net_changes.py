@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aurora_sync.errors import DefectError, GuardError
-from aurora_sync.increment import Column, Part
+from aurora_sync.model.column import Column
+from aurora_sync.model.manifest import Part
 from aurora_sync.source import long_values
+from aurora_sync.source.logical.pgoutput import UNCHANGED
 from aurora_sync.source.net_changes import NetChanges
-from aurora_sync.source.pgoutput import UNCHANGED
 
 COLUMNS = (
     Column("id", 1, "integer", "int4"),

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from psycopg2.extensions import make_dsn
 
-from aurora_sync.cli import main
+from aurora_sync.cli.main import main
 from aurora_sync.embedded.stack import Stack
 from aurora_sync.errors import Kind, SourceError
 from aurora_sync.source import tls

@@ -1,4 +1,4 @@
-"""A store on the real S3 server, and values to write to it."""
+"""Values to write to a stage."""
 
 from __future__ import annotations
 
@@ -6,13 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from aurora_sync.increment import Snapshot, Token, Watermark
-from aurora_sync.stage.store import Store
-
-
-@pytest.fixture
-def store(store_environment: dict[str, str]) -> Store:
-    return Store.from_url(store_environment["AURORA_SYNC_STAGE"])
+from aurora_sync.model.watermark import Snapshot, Token, Watermark
 
 
 @pytest.fixture

@@ -6,7 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from aurora_sync.increment import Column, Disposition, Manifest, StagedFile, State, Watermark
+from aurora_sync.model.column import Column
+from aurora_sync.model.manifest import Disposition, Manifest, StagedFile
+from aurora_sync.model.state import State
+from aurora_sync.model.watermark import Watermark
 from aurora_sync.stage.manifest import Hint, manifest_from_json
 from aurora_sync_tests.certificates import CERTIFIED
 

@@ -5,10 +5,11 @@ import logging
 
 import pytest
 
-from aurora_sync.increment import State, Watermark
+from aurora_sync.model.state import State
+from aurora_sync.model.watermark import Watermark
+from aurora_sync.objects.store import Store
 from aurora_sync.stage import layout
 from aurora_sync.stage.manifest import Hint
-from aurora_sync.stage.store import Store
 from aurora_sync.stage.writer import Stage
 
 TABLE = "public.orders"

@@ -16,10 +16,11 @@ import pytest
 import zstandard
 
 from aurora_sync.errors import Kind, StageError
-from aurora_sync.increment import Disposition, Manifest, Watermark
+from aurora_sync.model.manifest import Disposition, Manifest
+from aurora_sync.model.watermark import Watermark
+from aurora_sync.objects.store import Store
 from aurora_sync.stage import writer
 from aurora_sync.stage.manifest import manifest_from_json
-from aurora_sync.stage.store import Store
 from aurora_sync.stage.writer import Attempt, Stage
 from aurora_sync_tests.certificates import CERTIFIED
 

@@ -10,8 +10,10 @@ from psycopg2 import sql
 from psycopg2.extensions import adapt
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.increment import Column, Snapshot, Token, Watermark
-from aurora_sync.relation import ClockOffset, Observation, Sequence, SourceTable, Trigger
+from aurora_sync.model.column import Column
+from aurora_sync.model.observation import ClockOffset, Observation
+from aurora_sync.model.relation import ColumnSequence, SourceTable, Trigger
+from aurora_sync.model.watermark import Snapshot, Token, Watermark
 from aurora_sync.strategies.base import Since
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -33,7 +35,7 @@ def column(name: str, base_type: str, **values: Any) -> Column:
 
 def identity(**values: Any) -> SourceTable:
     """A table whose id is GENERATED ALWAYS AS IDENTITY."""
-    sequence = Sequence("public.t_id_seq", cache=1, increment=1, cycle=False)
+    sequence = ColumnSequence("public.t_id_seq", cache=1, increment=1, cycle=False)
     defaults = {"sequences": {"id": sequence}}
     return table(column("id", "int8", not_null=True, identity="a"), **(defaults | values))
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from psycopg2 import sql
 
-from aurora_sync.increment import Certificate, Disposition, Level, Reconciled
+from aurora_sync.model.certificate import Certificate, Level, Reconciled
+from aurora_sync.model.manifest import Disposition
 from aurora_sync.strategies import strategy_for
 from aurora_sync.strategies.base import ReadPlan
 from aurora_sync.strategies.certificate import certify

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from aurora_sync.increment import Disposition
-from aurora_sync.relation import ClockOffset, Observation, SourceTable
+from aurora_sync.model.manifest import Disposition
+from aurora_sync.model.observation import ClockOffset, Observation
+from aurora_sync.model.relation import SourceTable
 from aurora_sync.strategies import clock
 from aurora_sync.strategies.base import ReadPlan, Since
 from aurora_sync.strategies.timestamp import Timestamp

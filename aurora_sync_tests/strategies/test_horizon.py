@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg2 import sql
 
-from aurora_sync.increment import Snapshot
+from aurora_sync.model.watermark import Snapshot
 from aurora_sync.strategies import horizon
 from aurora_sync.strategies.base import Since
 from aurora_sync_tests.strategies.observations import NOON, at, rendered, since

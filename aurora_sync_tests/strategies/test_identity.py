@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from aurora_sync.errors import Kind, SourceError
-from aurora_sync.increment import Action, Canary, Watermark
+from aurora_sync.model.certificate import Action
+from aurora_sync.model.watermark import Canary, Watermark
 from aurora_sync.strategies import strategy_for
 from aurora_sync.strategies.identity import CANARIES, Verdict, canaries, covers, judge
 from aurora_sync_tests.strategies.observations import NOON, at, config, watermark

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from aurora_sync.increment import Disposition
-from aurora_sync.relation import Observation, Sequence, SourceTable, Trigger
+from aurora_sync.model.manifest import Disposition
+from aurora_sync.model.observation import Observation
+from aurora_sync.model.relation import ColumnSequence, SourceTable, Trigger
 from aurora_sync.strategies.base import ReadPlan, Since
 from aurora_sync.strategies.integer import _MOST_PENDING, Integer
 from aurora_sync_tests.strategies.observations import at, column, config, identity, rendered, since, table
@@ -134,10 +135,10 @@ def test_new_partition_is_read_whole_beside_the_fence() -> None:
     ("source", "moment", "objection"),
     [
         (table(column("id", "int8")), {}, "no identity and no nextval default"),
-        (identity(sequences={"id": Sequence("s", 20, 1, False)}), {}, "CACHE 20"),
-        (identity(sequences={"id": Sequence("s", 1, -1, False)}), {}, "does not only grow"),
-        (identity(sequences={"id": Sequence("s", 1, 1, True)}), {}, "does not only grow"),
-        (identity(sequences={"id": Sequence("s", 1, 10, False)}), {}, "grows by 10"),
+        (identity(sequences={"id": ColumnSequence("s", 20, 1, False)}), {}, "CACHE 20"),
+        (identity(sequences={"id": ColumnSequence("s", 1, -1, False)}), {}, "does not only grow"),
+        (identity(sequences={"id": ColumnSequence("s", 1, 1, True)}), {}, "does not only grow"),
+        (identity(sequences={"id": ColumnSequence("s", 1, 10, False)}), {}, "grows by 10"),
         (replace(identity(), columns=(column("id", "int8", identity="d"),)), {}, "not GENERATED ALWAYS"),
         (replace(identity(), columns=(column("id", "int8", default="nextval('s')"),)), {}, "not GENERATED ALWAYS"),
         (identity(triggers=(SETS_ID,)), {}, "a trigger of the table may set id"),
@@ -180,7 +181,7 @@ def test_trigger_that_cannot_set_the_number_of_a_new_row_does_no_harm(change: di
 
 def test_numbers_of_a_sequence_that_was_restarted_are_scanned_for_and_its_fences_forgotten() -> None:
     """It has handed out the old numbers again and passed them: nothing else tells."""
-    anew = identity(sequences={"id": Sequence("public.t_id_seq", 1, 1, False, version="anew")})
+    anew = identity(sequences={"id": ColumnSequence("public.t_id_seq", 1, 1, False, version="anew")})
     standing = after(seen(10), seen(20, "3/1"))
     assert plan(standing, seen(30)).method == "lock fence"
     assert plan(standing, seen(30), anew).method == "horizon scan"

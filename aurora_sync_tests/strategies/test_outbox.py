@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from aurora_sync.increment import Disposition
-from aurora_sync.relation import Outbox, OutboxFence, Visible
+from aurora_sync.model.manifest import Disposition
+from aurora_sync.model.observation import OutboxFence, Visible
+from aurora_sync.model.relation import Outbox
 from aurora_sync.strategies.base import Since
 from aurora_sync.strategies.outbox import ByOutbox
 from aurora_sync_tests.strategies.observations import at, column, config, rendered, since, table

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aurora_sync.relation import StreamFence
+from aurora_sync.model.observation import StreamFence
 from aurora_sync.strategies.base import Since
 from aurora_sync.strategies.debezium import Debezium, TopicPosition, topic
 from aurora_sync.strategies.logical import Logical, SlotPosition

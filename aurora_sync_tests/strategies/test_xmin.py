@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aurora_sync.increment import Disposition
+from aurora_sync.model.manifest import Disposition
 from aurora_sync.strategies.base import Since
 from aurora_sync.strategies.xmin import Xmin
 from aurora_sync_tests.strategies.observations import at, column, config, rendered, since, table

@@ -11,16 +11,9 @@ from pathlib import Path
 
 import zstandard
 
-from aurora_sync.increment import (
-    Column,
-    Disposition,
-    Manifest,
-    Part,
-    Snapshot,
-    StagedFile,
-    Token,
-    Watermark,
-)
+from aurora_sync.model.column import Column
+from aurora_sync.model.manifest import Disposition, Manifest, Part, StagedFile
+from aurora_sync.model.watermark import Snapshot, Token, Watermark
 from aurora_sync_tests.certificates import CERTIFIED
 
 _load_ids = itertools.count(1)

@@ -13,10 +13,10 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
-from aurora_sync.buckets import Buckets, Sums
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.increment import Manifest, StagedFile
-from aurora_sync.relation import SourceTable
+from aurora_sync.model.buckets import Buckets, Sums
+from aurora_sync.model.manifest import Manifest, StagedFile
+from aurora_sync.model.relation import SourceTable
 from aurora_sync.source import catalogue, sums
 from aurora_sync.source.connection import connect
 from aurora_sync.source.copy_out import copy_out

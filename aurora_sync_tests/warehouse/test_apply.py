@@ -18,7 +18,8 @@ from aurora_sync.errors import (
     TargetChangedError,
     WarehouseError,
 )
-from aurora_sync.increment import Applied, Disposition, Manifest
+from aurora_sync.model.manifest import Disposition, Manifest
+from aurora_sync.model.receipt import Applied
 from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.apply import apply
 from aurora_sync.warehouse.base import Session, Warehouse
@@ -311,7 +312,9 @@ class TestRefusals:
         other = TableConfig(
             table_name="orders", schema_="archive", target_schema="public", watermark_type="full_snapshot"
         )
-        assert sync_log.read_state(table.session, other).source_table == "public.orders"  # strategies/schema.py refuses
+        assert (
+            sync_log.read_state(table.session, other).source_table == "public.orders"
+        )  # strategies/schema_changes.py refuses
 
     def test_a_column_that_changed_its_type(self, table: Table) -> None:
         table.replace(("1", "a", "5"))
@@ -430,7 +433,7 @@ class TestTheSyncLog:
             *("public.x", "x", 1, "l", datetime(2026, 1, 1, tzinfo=UTC), "xmin", "upsert", "{}"),
             *(0, 0, 0, 0, 0, None, "p/", 2**63 - 2, 2**63 - 1, "{}"),
         )
-        entry = sync_log.Entry(*fields)
+        entry = sync_log.LogEntry(*fields)
         table.replace()
         sync_log.record(table.session, entry, sync_log.SCHEMA)
         assert entry in sync_log.newest(table.session)

@@ -8,9 +8,9 @@ import pytest
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import DefectError, RivalRunError, TargetChangedError
-from aurora_sync.increment import Disposition, Part
+from aurora_sync.model.manifest import Disposition, Part
 from aurora_sync.warehouse import sync_log
-from aurora_sync.warehouse.apply import Increment, apply_all
+from aurora_sync.warehouse.apply import StagedIncrement, apply_all
 from aurora_sync.warehouse.base import Session
 from aurora_sync_tests.warehouse.increments import Folder, column
 from aurora_sync_tests.warehouse.test_apply import Table, counts
@@ -118,9 +118,11 @@ def test_tables_of_one_transaction_are_applied_all_or_none(table: Changing, fold
     other = Changing(table.session, folder, TableConfig(table_name="lines", watermark_type="xmin"), COLUMNS)
     other.replace(("1", "a", "x", "5"))
 
-    def increments() -> list[Increment]:
+    def increments() -> list[StagedIncrement]:
         return [
-            Increment(t.config, t.manifest([upsert("8", "h", "i")], Disposition.CHANGES, parts=(Part(),)), "logical")
+            StagedIncrement(
+                t.config, t.manifest([upsert("8", "h", "i")], Disposition.CHANGES, parts=(Part(),)), "logical"
+            )
             for t in (table, other)
         ]
 

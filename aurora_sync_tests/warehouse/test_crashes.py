@@ -13,7 +13,8 @@ import pytest
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import Kind, RivalRunError, WarehouseError
-from aurora_sync.increment import Applied, Disposition, Manifest
+from aurora_sync.model.manifest import Disposition, Manifest
+from aurora_sync.model.receipt import Applied
 from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.apply import apply
 from aurora_sync.warehouse.base import Objects, Row, Session, Warehouse

@@ -14,8 +14,9 @@ from typing import Literal
 import pytest
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.increment import Disposition, Part
-from aurora_sync.warehouse import ddl, dms, history, merge
+from aurora_sync.model.manifest import Disposition, Part
+from aurora_sync.warehouse import ddl, history, merge
+from aurora_sync.warehouse import raw_files as dms
 from aurora_sync.warehouse.apply import apply
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.duckdb import to_duckdb

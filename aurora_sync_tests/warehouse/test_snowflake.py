@@ -17,7 +17,7 @@ from snowflake.connector import errors
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import ConfigError, Kind, WarehouseError
-from aurora_sync.increment import Disposition
+from aurora_sync.model.manifest import Disposition
 from aurora_sync.warehouse import snowflake, sync_log
 from aurora_sync.warehouse.apply import apply
 from aurora_sync.warehouse.snowflake import SESSION_PARAMETERS, SnowflakeWarehouse, warehouse_error

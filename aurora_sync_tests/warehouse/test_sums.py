@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aurora_sync.buckets import Buckets
+from aurora_sync.model.buckets import Buckets
 from aurora_sync.warehouse.base import Session
 from aurora_sync_tests.warehouse.increments import Folder
 from aurora_sync_tests.warehouse.sides import WHOLE, Sides

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aurora_sync.increment import Column
+from aurora_sync.model.column import Column
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.duckdb import to_duckdb
 from aurora_sync.warehouse.types import AS_TEXT, NATURAL, TEXT, type_rule

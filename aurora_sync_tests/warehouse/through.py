@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from aurora_sync.increment import Manifest, TakenFile
+from aurora_sync.model.manifest import Manifest, TakenFile
 from aurora_sync.warehouse.base import Folder, Objects, Row, Session
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aurora_sync.cli import main
+from aurora_sync.cli.main import main
 from aurora_sync.config.loader import expand, load
 from aurora_sync_tests.scenarios.assessed.legacy_tables import TABLES
 from aurora_sync_tests.scenarios.world import World

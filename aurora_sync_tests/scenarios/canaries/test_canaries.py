@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from aurora_sync.increment import Column, Snapshot
+from aurora_sync.model.column import Column
+from aurora_sync.model.watermark import Snapshot
 from aurora_sync.source import canary
 from aurora_sync_tests.scenarios.world import World, config
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from aurora_sync.embedded.stack import BUCKET
-from aurora_sync.increment import Level
+from aurora_sync.model.certificate import Level
 from aurora_sync_tests.fixtures.local_stack import switch_autovacuum_off, throwaway_stack
 from aurora_sync_tests.fixtures.source_database import fresh_database
 from aurora_sync_tests.scenarios.catalogue_moves.subject import STRATEGIES

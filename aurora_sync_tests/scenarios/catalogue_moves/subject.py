@@ -9,15 +9,19 @@ from typing import Any
 
 from psycopg2.extensions import parse_dsn
 
-from aurora_sync import dms, stream, sync, topic
-from aurora_sync.advisor import provision, triggers
-from aurora_sync.advisor.triggers import Made
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.increment import Receipt
-from aurora_sync.source import catalogue, slot
+from aurora_sync.engine import sync
+from aurora_sync.engine.runners import files as dms
+from aurora_sync.engine.runners import slot as stream
+from aurora_sync.engine.runners import topic
+from aurora_sync.model.receipt import Receipt
+from aurora_sync.provisioning import replication, triggers
+from aurora_sync.provisioning.triggers import TriggerKind
+from aurora_sync.source import catalogue
 from aurora_sync.source.connection import connect
-from aurora_sync.source.kafka import Kafka
-from aurora_sync.source.source import Source
+from aurora_sync.source.database import Source
+from aurora_sync.source.debezium.kafka import Kafka
+from aurora_sync.source.logical import slot
 from aurora_sync_tests.scenarios.catalogue_moves.place import Place
 from aurora_sync_tests.scenarios.debezium.model import ModelConnector, cluster
 from aurora_sync_tests.scenarios.dms_files.task import Task
@@ -73,10 +77,10 @@ class Subject:
             key = self.config.schema_, self.config.table_name
             with connect(self.world.dsn) as connection:
                 table = catalogue.load(connection, [key])[self.config.qualified_name]
-                steps = triggers.plan(connection, table, Made.outbox, reader="", key=self.config.primary_key)
+                steps = triggers.plan(connection, table, TriggerKind.outbox, reader="", key=self.config.primary_key)
                 list(triggers.apply(connection, steps))
         elif self.strategy in PUBLISHED:
-            provision.apply(self.world.dsn, [self.config], timeout="30s")
+            replication.apply(self.world.dsn, [self.config], timeout="30s")
         elif self.task and not self.task.changes:
             # A task follows a table by its name.
             self.world.execute(

@@ -20,7 +20,7 @@ import psycopg2
 
 from aurora_sync.config.tables import TableConfig, fold
 from aurora_sync.errors import AuroraSyncError
-from aurora_sync.increment import Level
+from aurora_sync.model.certificate import Level
 from aurora_sync.source import reading
 from aurora_sync.source.reading import Reading
 from aurora_sync.stage.writer import Stage

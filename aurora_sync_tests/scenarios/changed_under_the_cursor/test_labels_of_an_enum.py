@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from aurora_sync.increment import Disposition
+from aurora_sync.model.manifest import Disposition
 from aurora_sync.strategies import clock
 from aurora_sync_tests.scenarios.world import World, config
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from aurora_sync.increment import Disposition
-from aurora_sync.strategies import schema
+from aurora_sync.model.manifest import Disposition
+from aurora_sync.strategies import schema_changes as schema
 from aurora_sync_tests.scenarios.world import World, config
 
 TYPES = [

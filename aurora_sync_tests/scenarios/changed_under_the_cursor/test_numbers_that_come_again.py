@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aurora_sync.errors import SourceError
-from aurora_sync.increment import Level
+from aurora_sync.model.certificate import Level
 from aurora_sync.strategies import strategy_for
 from aurora_sync_tests.scenarios.world import World, config
 

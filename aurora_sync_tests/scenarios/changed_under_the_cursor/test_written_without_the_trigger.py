@@ -8,7 +8,7 @@ import psycopg2
 import pytest
 
 from aurora_sync.errors import SourceError
-from aurora_sync.increment import Level
+from aurora_sync.model.certificate import Level
 from aurora_sync.strategies import clock, strategy_for
 from aurora_sync_tests.scenarios.world import World, config
 

@@ -18,7 +18,7 @@ import pytest
 from aurora_sync.embedded import postgres
 from aurora_sync.embedded.process import launch
 from aurora_sync.embedded.stack import Stack
-from aurora_sync.increment import Level
+from aurora_sync.model.certificate import Level
 from aurora_sync.source import reading
 from aurora_sync_tests.fixtures.local_stack import scratch
 from aurora_sync_tests.fixtures.private_server import PrivateServer, private_server

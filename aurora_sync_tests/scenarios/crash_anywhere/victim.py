@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from aurora_sync import hints, sync
 from aurora_sync.config.tables import TableConfig
+from aurora_sync.engine import hints, sync
 from aurora_sync.source.reading import Reading
 from aurora_sync.stage import writer
 from aurora_sync.stage.writer import Attempt, Stage

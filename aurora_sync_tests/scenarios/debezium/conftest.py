@@ -17,16 +17,16 @@ from typing import Any
 import pytest
 from psycopg2.extensions import parse_dsn
 
-from aurora_sync import topic
-from aurora_sync.advisor import debezium as advisor
-from aurora_sync.advisor import provision
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.increment import Receipt
-from aurora_sync.places import Places
-from aurora_sync.source import slot
+from aurora_sync.engine.places import Places
+from aurora_sync.engine.runners import topic
+from aurora_sync.model.receipt import Receipt
+from aurora_sync.provisioning import debezium as advisor
+from aurora_sync.provisioning import replication
 from aurora_sync.source.connection import connect
-from aurora_sync.source.kafka import Kafka
-from aurora_sync.source.source import Source
+from aurora_sync.source.database import Source
+from aurora_sync.source.debezium.kafka import Kafka
+from aurora_sync.source.logical import slot
 from aurora_sync_tests.scenarios.debezium.model import cluster
 from aurora_sync_tests.scenarios.world import World, config
 
@@ -126,12 +126,12 @@ class Connected:
         return config(name, "debezium", slot=self.name, topic_prefix=self.name, connector=connector, **keys)
 
     def setup(self, *tables: TableConfig) -> list[str]:
-        return [step.what for step in provision.apply(self.world.dsn, tables, timeout="30s")]
+        return [step.what for step in replication.apply(self.world.dsn, tables, timeout="30s")]
 
     def start(self, *tables: TableConfig, **options: str) -> None:
         """After a stop or a kill the connector continues from the offsets that it had stored."""
         parts = parse_dsn(self.world.dsn)
-        place = advisor.Source(parts["host"], parts["dbname"], int(parts["port"]), sslmode="prefer")
+        place = advisor.ConnectorSource(parts["host"], parts["dbname"], int(parts["port"]), sslmode="prefer")
         made = advisor.connector(tables, place)["config"]
         assert isinstance(made, dict)
         properties = made | {

@@ -20,9 +20,9 @@ from typing import Any
 from confluent_kafka import Producer
 
 from aurora_sync.config.tables import PLACEHOLDER
-from aurora_sync.source import pgoutput, slot
 from aurora_sync.source.connection import connect
-from aurora_sync.source.pgoutput import NEW, OLD, UNCHANGED, Begin, Relation, Value
+from aurora_sync.source.logical import pgoutput, slot
+from aurora_sync.source.logical.pgoutput import NEW, OLD, UNCHANGED, Begin, Relation, Value
 from aurora_sync_tests.scenarios.world import World
 
 Row = dict[str, Any]

@@ -8,11 +8,11 @@ import pytest
 from confluent_kafka import Consumer
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.source import kafka
-from aurora_sync.source.kafka import Kafka
+from aurora_sync.source.debezium import kafka
+from aurora_sync.source.debezium.kafka import Kafka
 from aurora_sync_tests.scenarios.debezium.conftest import Connected
 from aurora_sync_tests.scenarios.debezium.test_partitions import FAR, Write, table, write
-from aurora_sync_tests.source.test_topic_feed import delete, update
+from aurora_sync_tests.source.debezium.test_feed import delete, update
 
 __all__ = ["table", "write"]
 GONE: set[int] = set()  # offsets of partition 0

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from aurora_sync.source import slot
 from aurora_sync.source.connection import connect
+from aurora_sync.source.logical import slot
 from aurora_sync_tests.scenarios.debezium.conftest import Connected
 from aurora_sync_tests.scenarios.debezium.model import Message, ModelConnector
 

@@ -9,10 +9,10 @@ import pytest
 from confluent_kafka import Producer
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.source.partitions import murmur2
-from aurora_sync.source.topic import Message
+from aurora_sync.source.debezium.partitions import murmur2
+from aurora_sync.source.debezium.topic import Message
 from aurora_sync_tests.scenarios.debezium.conftest import Connected
-from aurora_sync_tests.source.test_topic_feed import create, delete, message, move, update
+from aurora_sync_tests.source.debezium.test_feed import create, delete, message, move, update
 
 FAR = 10**12  # no scan has got so far
 PARTITIONS = 4  # of every topic of the mock cluster
@@ -131,8 +131,8 @@ def test_keys_that_stay_in_their_partition_cost_no_scan(
     connected: Connected, table: TableConfig, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though each partition is as far as it happens to be, and changes are staged in parts."""
-    monkeypatch.setattr("aurora_sync.topic._EVERY_MESSAGES", 3)
-    monkeypatch.setattr("aurora_sync.streamed.PENDING_BYTES", 1)
+    monkeypatch.setattr("aurora_sync.engine.runners.topic._EVERY_MESSAGES", 3)
+    monkeypatch.setattr("aurora_sync.engine.member.PENDING_BYTES", 1)
     world = connected.world
     homes = {id_: murmur2(json.dumps({"id": id_}).encode()) % PARTITIONS for id_ in range(1, 21)}
     assert len(set(homes.values())) == PARTITIONS

@@ -8,10 +8,10 @@ import random
 import pytest
 
 from aurora_sync.config.tables import Connector
-from aurora_sync.source.debezium import Decoder, Operation
-from aurora_sync.source.debezium_values import Modes
-from aurora_sync.source.pgoutput import UNCHANGED, Values
-from aurora_sync.source.topic import Topic
+from aurora_sync.source.debezium.events import Decoder, Operation
+from aurora_sync.source.debezium.topic import Topic
+from aurora_sync.source.debezium.values import Modes
+from aurora_sync.source.logical.pgoutput import UNCHANGED, Values
 from aurora_sync.stage.writer import Attempt, Stage
 from aurora_sync.warehouse import apply as applying
 from aurora_sync.warehouse import sync_log
@@ -81,7 +81,7 @@ def test_no_row_is_wrong_whenever_runs_and_connectors_die(
     seed = random.SystemRandom().randrange(10**6)
     print("seed", seed)
     dice, world = random.Random(seed), mortal.world
-    monkeypatch.setattr("aurora_sync.topic._EVERY_MESSAGES", 10)
+    monkeypatch.setattr("aurora_sync.engine.runners.topic._EVERY_MESSAGES", 10)
     monkeypatch.setattr(writers, "KEYS", 100)  # rows change more often in as few transactions
     tables = mortal.table("t"), mortal.table("u")
     world.execute(*writers.TABLES)
@@ -99,7 +99,7 @@ def test_no_row_is_wrong_whenever_runs_and_connectors_die(
         for number, steps in enumerate(rounds):
             done.until(A_ROUND * number, A_ROUND * (number + 1))
             for table, step in zip(tables, steps, strict=True):
-                monkeypatch.setattr("aurora_sync.streamed.PENDING_BYTES", dice.choice(pending))
+                monkeypatch.setattr("aurora_sync.engine.member.PENDING_BYTES", dice.choice(pending))
                 if step is None:
                     mortal.run(table, allow_deletes=True)
                     continue

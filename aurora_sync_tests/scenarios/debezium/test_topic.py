@@ -8,7 +8,7 @@ import pytest
 
 from aurora_sync.errors import ConfigError
 from aurora_sync.orchestration.change_sensor import stream_marks
-from aurora_sync.source.kafka import Kafka
+from aurora_sync.source.debezium.kafka import Kafka
 from aurora_sync_tests.scenarios.debezium.conftest import Connected
 from aurora_sync_tests.scenarios.world import config
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aurora_sync import topic
+from aurora_sync.engine.runners import topic
 from aurora_sync.errors import NotComparedError
 from aurora_sync_tests.scenarios.debezium.conftest import Connected
 

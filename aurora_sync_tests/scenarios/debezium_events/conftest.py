@@ -14,15 +14,15 @@ import psycopg2
 import pytest
 from psycopg2.extensions import parse_dsn
 
-from aurora_sync.advisor import debezium as advisor
-from aurora_sync.advisor import provision
 from aurora_sync.config.tables import Connector, TableConfig, WatermarkType
 from aurora_sync.embedded.stack import Stack
-from aurora_sync.increment import Column
+from aurora_sync.model.column import Column
+from aurora_sync.provisioning import debezium as advisor
+from aurora_sync.provisioning import replication
 from aurora_sync.source.catalogue import load
 from aurora_sync.source.connection import connect
-from aurora_sync.source.debezium import Decoder, Event
-from aurora_sync.source.debezium_values import Modes
+from aurora_sync.source.debezium.events import Decoder, Event
+from aurora_sync.source.debezium.values import Modes
 from aurora_sync_tests.fixtures.source_database import fresh_database
 from aurora_sync_tests.scenarios.debezium_events.tables import HIDDEN, MADE, TOASTED, TYPES
 
@@ -121,14 +121,14 @@ def captured(source: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         cursor.execute("ALTER TABLE shop.whole REPLICA IDENTITY FULL, ALTER v SET STORAGE EXTERNAL")
         configs = {name: _configs(name, tables, parts["user"]) for name in CONFIGURATIONS}
         for listed in configs.values():
-            provision.apply(source, listed, timeout="60s")
+            replication.apply(source, listed, timeout="60s")
         _write(cursor)
     runs = []
     for name, (options, schemas, _) in CONFIGURATIONS.items():
         listed = [
             c for c in configs[name] if c.table_name not in TOASTED or not stops(name, TOASTED[c.table_name].type)
         ]
-        place = advisor.Source(parts["host"], parts["dbname"], int(parts["port"]), sslmode="prefer")
+        place = advisor.ConnectorSource(parts["host"], parts["dbname"], int(parts["port"]), sslmode="prefer")
         document = advisor.connector(listed, place, schemas=schemas)
         config = document["config"]
         assert isinstance(config, dict)

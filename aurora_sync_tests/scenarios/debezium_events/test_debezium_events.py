@@ -8,8 +8,8 @@ import pytest
 
 from aurora_sync.errors import AuroraSyncError, ConfigError
 from aurora_sync.source.connection import connect
-from aurora_sync.source.debezium import Operation
-from aurora_sync.source.pgoutput import UNCHANGED
+from aurora_sync.source.debezium.events import Operation
+from aurora_sync.source.logical.pgoutput import UNCHANGED
 from aurora_sync_tests.scenarios.debezium_events.conftest import CONFIGURATIONS, Captured, stops
 from aurora_sync_tests.scenarios.debezium_events.tables import HIDDEN, REFUSED, TOASTED, TYPES
 

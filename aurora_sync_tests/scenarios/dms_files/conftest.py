@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from aurora_sync import dms
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.increment import Receipt
+from aurora_sync.engine.runners import files as dms
+from aurora_sync.model.receipt import Receipt
 from aurora_sync_tests.scenarios.dms_files.task import Task
 from aurora_sync_tests.scenarios.world import World, config
 

@@ -21,11 +21,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aurora_sync.dms_columns import BEFORE, NULL, OP, SEQUENCE, TIMESTAMP, UNCHANGED
-from aurora_sync.source import pgoutput, slot
+from aurora_sync.model.dms_columns import BEFORE, NULL, OP, SEQUENCE, TIMESTAMP, UNCHANGED
+from aurora_sync.objects.store import Store
 from aurora_sync.source.connection import connect
-from aurora_sync.source.pgoutput import NEW, Begin, Relation, Values
-from aurora_sync.stage.store import Store
+from aurora_sync.source.logical import pgoutput, slot
+from aurora_sync.source.logical.pgoutput import NEW, Begin, Relation, Values
 from aurora_sync_tests.scenarios.world import World
 
 

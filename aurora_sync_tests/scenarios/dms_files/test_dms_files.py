@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from aurora_sync import dms_files
-from aurora_sync.dms_columns import SEQUENCE, TIMESTAMP
+from aurora_sync.engine.preview import preview
 from aurora_sync.errors import AuroraSyncError, ConfigError, Kind, SourceError, StageError
-from aurora_sync.increment import Level
+from aurora_sync.model.certificate import Level
+from aurora_sync.model.dms_columns import SEQUENCE, TIMESTAMP
 from aurora_sync.orchestration.change_sensor import stream_marks
-from aurora_sync.preview import preview
+from aurora_sync.source.dms import files as dms_files
 from aurora_sync.strategies.dms import FilesPosition
 from aurora_sync_tests.scenarios.dms_files.conftest import run, table_of
 from aurora_sync_tests.scenarios.dms_files.task import Task
@@ -225,7 +225,7 @@ def test_a_table_comes_from_xmin_and_goes_back(world: World, task_of: MakeTask) 
 def test_more_files_than_one_increment_takes_are_left_to_the_next(
     world: World, task_of: MakeTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aurora_sync.dms.MOST_FILES", 2)
+    monkeypatch.setattr("aurora_sync.engine.runners.files.MOST_FILES", 2)
     world.execute(*CREATE)
     task = task_of(cuts=1)
     table = table_of(task)

@@ -8,11 +8,12 @@ from collections.abc import Callable
 
 import pytest
 
-from aurora_sync import dms_files
-from aurora_sync.dms_columns import NULL, UNCHANGED
+from aurora_sync.model.dms_columns import NULL, UNCHANGED
+from aurora_sync.source.dms import files as dms_files
 from aurora_sync.stage.writer import Stage
 from aurora_sync.warehouse import apply as applying
-from aurora_sync.warehouse import dms, sync_log
+from aurora_sync.warehouse import raw_files as dms
+from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.duckdb import DuckDBSession
 from aurora_sync_tests.scenarios.dms_files.conftest import run, table_of
 from aurora_sync_tests.scenarios.dms_files.task import Task
@@ -77,7 +78,7 @@ def test_no_row_is_wrong_whenever_runs_die(
     seed = random.SystemRandom().randrange(10**6)
     print("seed", seed)
     dice = random.Random(seed)
-    monkeypatch.setattr("aurora_sync.dms.MOST_FILES", 4)
+    monkeypatch.setattr("aurora_sync.engine.runners.files.MOST_FILES", 4)
     monkeypatch.setattr(writers, "TRUNCATES", False)  # of which a task writes nothing: test_dms_files.py
     world.execute(*writers.TABLES)
     task = task_of("t", "id doc n tags", form=form, cuts=100, dice=dice, cdc_path=cdc_path)

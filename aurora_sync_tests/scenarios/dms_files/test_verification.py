@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aurora_sync.cli import main
+from aurora_sync.cli.main import main
 from aurora_sync.errors import NotComparedError
 from aurora_sync_tests.scenarios.dms_files.conftest import run, table_of
 from aurora_sync_tests.scenarios.dms_files.task import Task

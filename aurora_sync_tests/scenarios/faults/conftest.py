@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from aurora_sync.retries import retrying
+from aurora_sync.engine.retries import retrying
 from aurora_sync_tests.scenarios.faults.http_proxy import HttpProxy, http_proxy
 from aurora_sync_tests.scenarios.faults.ordeal import Ordeal
 from aurora_sync_tests.scenarios.faults.tcp_proxy import TcpProxy, tcp_proxy

@@ -13,14 +13,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from aurora_sync import sync
-from aurora_sync.cli import main
+from aurora_sync.cli.main import main
 from aurora_sync.config.settings import Settings
 from aurora_sync.config.tables import TableConfig
+from aurora_sync.engine import sync
+from aurora_sync.engine.places import Places
+from aurora_sync.engine.retries import ATTEMPTS
 from aurora_sync.errors import AuroraSyncError, ConfigError, Kind
-from aurora_sync.increment import Receipt
-from aurora_sync.places import Places
-from aurora_sync.retries import ATTEMPTS
+from aurora_sync.model.receipt import Receipt
 from aurora_sync.warehouse.ddl import target_name
 from aurora_sync_tests.scenarios.world import World
 

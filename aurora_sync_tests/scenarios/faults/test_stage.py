@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from aurora_sync.errors import AuroraSyncError, Kind, StageError, WarehouseError
-from aurora_sync.stage import store
+from aurora_sync.objects import store
 from aurora_sync.warehouse.duckdb import DuckDBWarehouse
 from aurora_sync_tests.scenarios.faults.http_proxy import Answer, Behaviour, HttpProxy, Request, Upstream
 from aurora_sync_tests.scenarios.faults.ordeal import Fault, Ordeal, environment

@@ -9,10 +9,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from aurora_sync import hints
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.increment import State
-from aurora_sync.plan import Wish, plan_increment
+from aurora_sync.engine import hints
+from aurora_sync.engine.plan import RunOptions, plan_increment
+from aurora_sync.model.state import State
 from aurora_sync.stage.writer import Stage
 from aurora_sync.strategies import clock
 from aurora_sync_tests.scenarios.world import World, config
@@ -110,7 +110,7 @@ def test_hint_ahead_of_the_log_loses_no_row(world: World, sequence: int) -> None
     table = _synced(world)
     world.execute(INSERT)
     with world.places.source.reading("public", "t") as reading:
-        ahead = plan_increment(table, reading, State(0, None), Wish()).watermark
+        ahead = plan_increment(table, reading, State(0, None), RunOptions()).watermark
     world.execute(UPDATE.replace("v || '!'", "'later'") + " WHERE id = 1")
     _hint(world, table, State(sequence, ahead, "of another history", 10, datetime.now(UTC)))
     world.sync(table)
@@ -121,7 +121,7 @@ def test_hint_with_the_right_sequence_of_another_history_loses_no_row(world: Wor
     table = _synced(world)
     world.execute(INSERT)
     with world.places.source.reading("public", "t") as reading:
-        ahead = plan_increment(table, reading, State(0, None), Wish()).watermark
+        ahead = plan_increment(table, reading, State(0, None), RunOptions()).watermark
     world.execute("UPDATE t SET v = 'later' WHERE id = 1")
     _hint(world, table, State(1, ahead, "of another history", 10, datetime.now(UTC)))
     world.sync(table)
@@ -134,7 +134,7 @@ def test_hint_with_another_watermark_than_the_log_loses_no_row(world: World) -> 
     state, _ = hints.read_state(table, world.places, trust_hint=False)
     world.execute(INSERT)
     with world.places.source.reading("public", "t") as reading:
-        ahead = plan_increment(table, reading, State(0, None), Wish()).watermark
+        ahead = plan_increment(table, reading, State(0, None), RunOptions()).watermark
     world.execute("UPDATE t SET v = 'later' WHERE id = 1")
     _hint(world, table, replace(state, watermark=ahead))
     world.sync(table)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from psycopg2 import sql
 
-from aurora_sync.cli import main
+from aurora_sync.cli.main import main
 from aurora_sync.config.tables import TableConfig
 from aurora_sync_tests.scenarios.world import World, config
 

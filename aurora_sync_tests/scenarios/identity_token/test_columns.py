@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from aurora_sync.increment import Action, Disposition
+from aurora_sync.model.certificate import Action
+from aurora_sync.model.manifest import Disposition
 from aurora_sync.strategies import xmin
 from aurora_sync_tests.scenarios.identity_token import twins as guards
 from aurora_sync_tests.scenarios.identity_token.twins import PARTITIONED, STRATEGIES, TABLE, Twins, each_strategy

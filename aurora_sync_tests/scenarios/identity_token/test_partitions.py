@@ -5,10 +5,11 @@ from __future__ import annotations
 import psycopg2
 import pytest
 
+from aurora_sync.engine import preflight
 from aurora_sync.errors import ConfigError
-from aurora_sync.increment import Action, Disposition
+from aurora_sync.model.certificate import Action
+from aurora_sync.model.manifest import Disposition
 from aurora_sync.strategies import xmin
-from aurora_sync.validation import preflight
 from aurora_sync_tests.scenarios.identity_token import twins as guards
 from aurora_sync_tests.scenarios.identity_token.twins import PARTITIONED, STRATEGIES, TABLE, Twins, each_strategy
 from aurora_sync_tests.scenarios.world import World

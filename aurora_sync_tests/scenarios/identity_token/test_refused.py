@@ -18,12 +18,12 @@ from psycopg2.extensions import make_dsn
 
 from aurora_sync.embedded.postgres import PostgresServer
 from aurora_sync.embedded.stack import Stack
+from aurora_sync.engine import preflight
 from aurora_sync.errors import ConfigError, SourceError
-from aurora_sync.increment import Action
+from aurora_sync.model.certificate import Action
 from aurora_sync.source import connection
 from aurora_sync.source.reading import Reading
 from aurora_sync.strategies import horizon, identity
-from aurora_sync.validation import preflight
 from aurora_sync_tests.fixtures.private_server import PrivateServer
 from aurora_sync_tests.scenarios.identity_token import twins as guards
 from aurora_sync_tests.scenarios.identity_token.twins import PARTITIONED, TABLE, Twins, each_strategy

@@ -12,7 +12,8 @@ import pytest
 
 from aurora_sync.embedded.stack import Stack
 from aurora_sync.errors import GuardError
-from aurora_sync.increment import Action, Disposition
+from aurora_sync.model.certificate import Action
+from aurora_sync.model.manifest import Disposition
 from aurora_sync.strategies import horizon
 from aurora_sync_tests.fixtures.private_server import PrivateServer, private_server
 from aurora_sync_tests.scenarios.identity_token import twins as guards

@@ -12,8 +12,11 @@ from psycopg2 import sql
 
 from aurora_sync.config.tables import TableConfig, fold
 from aurora_sync.errors import AuroraSyncError
-from aurora_sync.increment import Action, Receipt, Token
-from aurora_sync.strategies import horizon, identity, schema
+from aurora_sync.model.certificate import Action
+from aurora_sync.model.receipt import Receipt
+from aurora_sync.model.watermark import Token
+from aurora_sync.strategies import horizon, identity
+from aurora_sync.strategies import schema_changes as schema
 from aurora_sync.strategies.base import Since
 from aurora_sync.warehouse.ddl import DELETED, identifier, target_name
 from aurora_sync_tests.scenarios.world import Rows, World, config

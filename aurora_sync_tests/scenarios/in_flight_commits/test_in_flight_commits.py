@@ -14,7 +14,7 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.source.source import Source
+from aurora_sync.source.database import Source
 from aurora_sync.strategies import clock
 from aurora_sync_tests.scenarios.random_writers.replicas import Naive, Replica, naive_replicas
 

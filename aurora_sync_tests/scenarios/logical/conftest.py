@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from aurora_sync import stream
-from aurora_sync.advisor import provision
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.increment import Receipt, Slot
-from aurora_sync.source import slot
+from aurora_sync.engine.runners import slot as stream
+from aurora_sync.model.receipt import Receipt, Slot
+from aurora_sync.provisioning import replication
 from aurora_sync.source.connection import connect
+from aurora_sync.source.logical import slot
 from aurora_sync_tests.scenarios.world import World, config
 
 
@@ -29,7 +29,7 @@ class Streamed:
         return config(name, "logical", slot=self.name, **keys)
 
     def setup(self, *tables: TableConfig) -> list[str]:
-        return [step.what for step in provision.apply(self.world.dsn, tables, timeout="30s")]
+        return [step.what for step in replication.apply(self.world.dsn, tables, timeout="30s")]
 
     def run(self, *tables: TableConfig, **options: Any) -> dict[str, Receipt]:
         receipts: dict[str, Receipt] = {}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from aurora_sync.source import pgoutput, slot
-from aurora_sync.source.pgoutput import NEW, UNCHANGED, Begin, Relation, Value, Values
+from aurora_sync.source.logical import pgoutput, slot
+from aurora_sync.source.logical.pgoutput import NEW, UNCHANGED, Begin, Relation, Value, Values
 
 Rows = dict[Values, Values]
 

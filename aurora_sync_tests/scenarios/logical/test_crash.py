@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from aurora_sync import stream
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.source import slot
+from aurora_sync.engine.runners import slot as stream
+from aurora_sync.source.logical import slot
 from aurora_sync.stage.writer import Attempt, Stage
 from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.duckdb import DuckDBSession

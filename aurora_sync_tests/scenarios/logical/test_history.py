@@ -107,14 +107,14 @@ def test_the_history_played_back_is_the_table_however_often_runs_die(
     seed = random.SystemRandom().randrange(10**6)
     print("seed", seed)
     dice, world, tables = random.Random(seed), streamed.world, (streamed.table("t", history=True), streamed.table("u"))
-    monkeypatch.setattr("aurora_sync.source.slot._EVERY_BYTES", 10_000)
+    monkeypatch.setattr("aurora_sync.source.logical.slot._EVERY_BYTES", 10_000)
     world.execute(*writers.TABLES)
     streamed.setup(*tables)
     with writers.writing(world.dsn, seed) as done:
         for number, step in enumerate(schedule(dice, STEPS, 0, times)):
             assert step
             done.until(A_RUN * number, A_RUN * (number + 1))
-            monkeypatch.setattr("aurora_sync.streamed.PENDING_BYTES", dice.choice(pending))
+            monkeypatch.setattr("aurora_sync.engine.member.PENDING_BYTES", dice.choice(pending))
             owner, name, after = step
             with dying(monkeypatch, owner, name, after=after), contextlib.suppress(Died):
                 streamed.run(*tables, allow_deletes=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from aurora_sync.increment import Level
+from aurora_sync.model.certificate import Level
 from aurora_sync.source import reading
 from aurora_sync_tests.scenarios.logical.conftest import Streamed
 from aurora_sync_tests.scenarios.world import World, config

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from aurora_sync import streamed as shared
+from aurora_sync.engine import member as shared
 from aurora_sync.errors import AuroraSyncError, GuardError
-from aurora_sync.source import slot
+from aurora_sync.source.logical import slot
 from aurora_sync_tests.scenarios.logical.conftest import Streamed
 
 MOVES = {

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from aurora_sync.source import slot
 from aurora_sync.source.connection import connect
+from aurora_sync.source.logical import slot
 from aurora_sync.stage.writer import Attempt, Stage
 from aurora_sync.warehouse import apply as applying
 from aurora_sync.warehouse import sync_log
@@ -87,8 +87,8 @@ def test_no_row_is_wrong_whenever_runs_die(
     seed = random.SystemRandom().randrange(10**6)
     print("seed", seed)
     dice, world = random.Random(seed), streamed.world
-    monkeypatch.setattr("aurora_sync.stream.BEHIND_BYTES", 200_000)
-    monkeypatch.setattr("aurora_sync.source.slot._EVERY_BYTES", 10_000)
+    monkeypatch.setattr("aurora_sync.engine.runners.slot.BEHIND_BYTES", 200_000)
+    monkeypatch.setattr("aurora_sync.source.logical.slot._EVERY_BYTES", 10_000)
     tables = streamed.table("t"), streamed.table("u")
     world.execute(*writers.TABLES)
     streamed.setup(*tables)
@@ -114,7 +114,7 @@ def test_no_row_is_wrong_whenever_runs_die(
     with writers.writing(world.dsn, seed) as done:
         for number, step in enumerate(runs):
             done.until(A_RUN * number, A_RUN * (number + 1))
-            monkeypatch.setattr("aurora_sync.streamed.PENDING_BYTES", dice.choice(pending))
+            monkeypatch.setattr("aurora_sync.engine.member.PENDING_BYTES", dice.choice(pending))
             if step:
                 owner, name, after = step
                 with dying(monkeypatch, owner, name, after=after):

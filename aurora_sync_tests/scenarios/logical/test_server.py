@@ -12,8 +12,8 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from aurora_sync.source import slot
 from aurora_sync.source.connection import connect
+from aurora_sync.source.logical import slot
 from aurora_sync_tests.fixtures.private_server import PrivateServer
 from aurora_sync_tests.scenarios.logical.conftest import Streamed
 from aurora_sync_tests.scenarios.world import World

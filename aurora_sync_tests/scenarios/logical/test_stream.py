@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from aurora_sync import stream
-from aurora_sync import streamed as shared
+from aurora_sync.engine import member as shared
+from aurora_sync.engine.runners import slot as stream
 from aurora_sync.errors import ConfigError, Kind, SourceError
-from aurora_sync.increment import Token
-from aurora_sync.source import reading, slot
+from aurora_sync.model.watermark import Token
+from aurora_sync.source import reading
+from aurora_sync.source.logical import slot
 from aurora_sync_tests.scenarios.logical.conftest import Streamed
 from aurora_sync_tests.scenarios.world import config
 

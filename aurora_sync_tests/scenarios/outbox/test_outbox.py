@@ -15,10 +15,11 @@ from psycopg2.extensions import make_dsn
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import ConfigError, GuardError, Kind, SourceError
-from aurora_sync.increment import Receipt, Watermark
-from aurora_sync.relation import Outbox, SourceTable
+from aurora_sync.model.receipt import Receipt
+from aurora_sync.model.relation import Outbox, SourceTable
+from aurora_sync.model.watermark import Watermark
 from aurora_sync.source import connection, outbox
-from aurora_sync.source.source import Source
+from aurora_sync.source.database import Source
 from aurora_sync_tests.scenarios.world import World, config
 
 T = config("t", "outbox")

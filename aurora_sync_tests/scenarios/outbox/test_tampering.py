@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aurora_sync.increment import Level
+from aurora_sync.model.certificate import Level
 from aurora_sync.source.outbox import NOTHING, TAMPERED
 from aurora_sync_tests.scenarios.outbox.test_outbox import OUTBOX, T, by_outbox, by_scan, synced, waiting
 from aurora_sync_tests.scenarios.world import World

@@ -10,7 +10,7 @@ import pytest
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import RivalRunError
-from aurora_sync.increment import Receipt
+from aurora_sync.model.receipt import Receipt
 from aurora_sync.source.reading import Reading
 from aurora_sync.warehouse import apply, sync_log
 from aurora_sync_tests.scenarios.world import World, config

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from aurora_sync.cli import main
+from aurora_sync.cli.main import main
 from aurora_sync_tests.scenarios.world import World
 
 SECRET = "SECRET-7f3a"
@@ -106,8 +106,8 @@ def test_values_are_printed_and_logged_only_where_they_may_be(
     monkeypatch.setenv("AURORA_DSN", world.dsn)
     monkeypatch.setenv("AURORA_SYNC_WAREHOUSE", f"duckdb:{world.warehouse_path}")
     monkeypatch.setenv("AURORA_SYNC_TABLES", str(tmp_path / "tables.yaml"))
-    monkeypatch.setattr("aurora_sync.retries.ATTEMPTS", 1)
-    monkeypatch.setattr("aurora_sync.retries.FIRST_PAUSE", 0)
+    monkeypatch.setattr("aurora_sync.engine.retries.ATTEMPTS", 1)
+    monkeypatch.setattr("aurora_sync.engine.retries.FIRST_PAUSE", 0)
     said = []
     for options in ([], ["--json"], ["--debug"]):
         if case.tampered:

@@ -10,12 +10,12 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from aurora_sync.cli import main
+from aurora_sync.cli.main import main
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import Kind, SourceError
 from aurora_sync.orchestration.change_sensor import read_marks
-from aurora_sync.source import slot
 from aurora_sync.source.connection import connect
+from aurora_sync.source.logical import slot
 from aurora_sync_tests.scenarios.pooler.conftest import left_in_the_session, through
 from aurora_sync_tests.scenarios.pooler.proxy import transaction_pooler
 

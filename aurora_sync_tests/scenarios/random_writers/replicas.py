@@ -14,11 +14,14 @@ from typing import Any, Protocol
 import psycopg2
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.increment import Disposition, Level, State, Watermark
-from aurora_sync.plan import Wish, plan_increment
+from aurora_sync.engine.plan import RunOptions, plan_increment
+from aurora_sync.model.certificate import Level
+from aurora_sync.model.manifest import Disposition
+from aurora_sync.model.state import State
+from aurora_sync.model.watermark import Watermark
 from aurora_sync.source import canary
+from aurora_sync.source.database import Source
 from aurora_sync.source.outbox import live_row_ending
-from aurora_sync.source.source import Source
 from aurora_sync.strategies import identity, strategy_for
 from aurora_sync.warehouse.ddl import target_name
 from aurora_sync_tests.scenarios.world import World
@@ -109,7 +112,7 @@ class Replica:
     def sync(self) -> None:
         state = State(run_sequence=1 if self.watermark else 0, watermark=self.watermark)
         with self.source.reading(self.config.schema_, self.config.table_name) as reading:
-            plan = plan_increment(self.config, reading, state, Wish())
+            plan = plan_increment(self.config, reading, state, RunOptions())
             lines = Lines()
             copied = reading.copy(plan.columns, plan.read.where, lines, outbox=plan.read.outbox)
             assert copied == len(lines.rows())

@@ -17,7 +17,7 @@ from unittest import mock
 import psycopg2
 
 from aurora_sync.config.tables import TableConfig, WatermarkType
-from aurora_sync.source.source import Source
+from aurora_sync.source.database import Source
 from aurora_sync.strategies import clock
 from aurora_sync_tests.scenarios.random_writers.replicas import (
     Difference,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aurora_sync.errors import GuardError
-from aurora_sync.increment import Level
+from aurora_sync.model.certificate import Level
 from aurora_sync.source import reading
 from aurora_sync_tests.scenarios.world import World, config
 

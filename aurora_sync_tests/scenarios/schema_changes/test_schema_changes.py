@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from aurora_sync.errors import GuardError
-from aurora_sync.increment import Action, Disposition, Receipt
+from aurora_sync.model.certificate import Action
+from aurora_sync.model.manifest import Disposition
+from aurora_sync.model.receipt import Receipt
 from aurora_sync.source.connection import connect
 from aurora_sync_tests.scenarios.world import World, config
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aurora_sync.stage.store import Store
+from aurora_sync.objects.store import Store
 from aurora_sync.warehouse.base import Session
 from aurora_sync_tests.scenarios.world import World
 from aurora_sync_tests.warehouse.through import Killed

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from aurora_sync.config.tables import TableConfig
+from aurora_sync.engine.retries import retrying
 from aurora_sync.errors import Kind, WarehouseError
-from aurora_sync.retries import retrying
 from aurora_sync.warehouse.snowflake import SnowflakeSession
 from aurora_sync_tests.scenarios.world import World, config
 from aurora_sync_tests.warehouse.snowflake_semantics import Connection, Server, SnowflakeLike, operational

@@ -13,14 +13,14 @@ from itertools import islice
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from aurora_sync.advisor import triggers
-from aurora_sync.advisor.backfill import backfill
-from aurora_sync.advisor.fired import Trial, trials
-from aurora_sync.advisor.triggers import Made, Step
-from aurora_sync.cli import main
+from aurora_sync.cli.main import main
 from aurora_sync.embedded.stack import Stack
 from aurora_sync.errors import ConfigError, Kind, SourceError
-from aurora_sync.relation import SourceTable
+from aurora_sync.model.relation import SourceTable
+from aurora_sync.provisioning import triggers
+from aurora_sync.provisioning.backfill import backfill
+from aurora_sync.provisioning.fired import Trial, trials
+from aurora_sync.provisioning.triggers import TriggerKind, TriggerStep
 from aurora_sync.source import catalogue
 from aurora_sync.source.connection import connect
 from aurora_sync_tests.scenarios.world import World, config
@@ -33,7 +33,7 @@ PARTITIONED = [
     "CREATE TABLE t2 PARTITION OF t FOR VALUES FROM (500) TO (2000)",
     ROWS,
 ]
-BOTH = pytest.mark.parametrize("made", list(Made))
+BOTH = pytest.mark.parametrize("made", list(TriggerKind))
 BY_TIME = config("t", "timestamp", watermark_col="updated_at")
 
 
@@ -43,27 +43,27 @@ def described(world: World, name: str = "t") -> Iterator[tuple[Connection, Sourc
         yield connection, catalogue.load(connection, [("public", name)])[f"public.{name}"]
 
 
-def planned(world: World, made: Made, name: str = "t") -> list[Step]:
+def planned(world: World, made: TriggerKind, name: str = "t") -> list[TriggerStep]:
     with described(world, name) as (connection, table):
         return triggers.plan(connection, table, made, reader="")
 
 
-def removal(world: World, name: str = "t") -> list[Step]:
+def removal(world: World, name: str = "t") -> list[TriggerStep]:
     with described(world, name) as (connection, table):
         return triggers.removal(connection, table)
 
 
-def run(world: World, steps: list[Step]) -> None:
+def run(world: World, steps: list[TriggerStep]) -> None:
     with connect(world.dsn) as connection:
         list(triggers.apply(connection, steps))
 
 
-def tried(world: World, made: Made) -> list[Trial]:
+def tried(world: World, made: TriggerKind) -> list[Trial]:
     with described(world) as (connection, table):
         return trials(connection, table, made)
 
 
-def not_fired(world: World, made: Made) -> set[str]:
+def not_fired(world: World, made: TriggerKind) -> set[str]:
     return {f"{trial.what}, {trial.by}" for trial in tried(world, made) if trial.fired is False}
 
 
@@ -76,7 +76,7 @@ def schema_of(world: World, stack: Stack) -> str:
 
 @BOTH
 def test_made_and_removed_under_pgbench(
-    world: World, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], made: Made
+    world: World, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], made: TriggerKind
 ) -> None:
     """No transaction of the application fails, and afterwards the schema is byte for byte what it was."""
     tables = ["pgbench_accounts", "pgbench_tellers", "pgbench_branches"]
@@ -106,7 +106,9 @@ def test_made_and_removed_under_pgbench(
 
 @BOTH
 @pytest.mark.parametrize("statements", [[TABLE, ROWS], PARTITIONED], ids=["plain", "partitioned"])
-def test_killed_between_any_two_steps_it_goes_on(world: World, stack: Stack, made: Made, statements: list[str]) -> None:
+def test_killed_between_any_two_steps_it_goes_on(
+    world: World, stack: Stack, made: TriggerKind, statements: list[str]
+) -> None:
     world.execute(*statements)
     before, steps = schema_of(world, stack), planned(world, made)
     for done in range(len(steps) + 1):
@@ -124,7 +126,7 @@ def test_killed_between_any_two_steps_it_goes_on(world: World, stack: Stack, mad
 
 
 @BOTH
-def test_renamed_table_keeps_its_own(world: World, stack: Stack, made: Made) -> None:
+def test_renamed_table_keeps_its_own(world: World, stack: Stack, made: TriggerKind) -> None:
     """Another that has the name now gets others."""
     renamed = ["ALTER TABLE t RENAME TO was", TABLE, ROWS]
     world.execute(TABLE, ROWS, *renamed)
@@ -136,7 +138,7 @@ def test_renamed_table_keeps_its_own(world: World, stack: Stack, made: Made) -> 
     run(world, planned(world, made))
     assert (planned(world, made), not_fired(world, made)) == ([], set())
     world.execute("UPDATE was SET v = 'w' WHERE id = 1", "UPDATE t SET v = 'w' WHERE id IN (2, 3)")
-    if made is Made.outbox:
+    if made is TriggerKind.outbox:
         outboxes = [
             row
             for (row,) in world.execute(
@@ -157,23 +159,23 @@ def test_lock_that_is_not_to_be_had_holds_nobody_up(world: World) -> None:
     waits: list[int] = []
     with world.open_transaction("UPDATE t SET v = 'open' WHERE id = 1") as writer:
 
-        def others_write(step: Step, attempt: int) -> None:
+        def others_write(step: TriggerStep, attempt: int) -> None:
             world.execute("SET lock_timeout TO '1ms'", "UPDATE t SET v = 'meanwhile' WHERE id = 2")
             waits.append(attempt)
             if len(waits) == 5:
                 writer.commit()
 
         with described(world) as (connection, table):
-            steps = triggers.plan(connection, table, Made.outbox, reader="")
+            steps = triggers.plan(connection, table, TriggerKind.outbox, reader="")
             with pytest.raises(SourceError, match="no lock in 3 attempts of 400ms") as error:
                 list(triggers.apply(connection, steps, lock_timeout="400ms", attempts=3, on_wait=others_write))
             assert error.value.kind is Kind.TRANSIENT
             assert len(list(triggers.in_use(connection, table))) == 1
-            (left,) = triggers.plan(connection, table, Made.outbox, reader="")
+            (left,) = triggers.plan(connection, table, TriggerKind.outbox, reader="")
             (done,) = triggers.apply(connection, [left], lock_timeout="400ms", on_wait=others_write)
     assert waits == [1, 2, 1, 2, 3]
     assert done.attempts == 4
-    assert not not_fired(world, Made.outbox)
+    assert not not_fired(world, TriggerKind.outbox)
 
 
 def test_many_locks_are_waited_for_no_longer_than_one(world: World) -> None:
@@ -184,7 +186,7 @@ def test_many_locks_are_waited_for_no_longer_than_one(world: World) -> None:
         world.open_transaction("UPDATE t2 SET v = 'open' WHERE id = 501") as second,
         described(world) as (connection, table),
     ):
-        steps = triggers.plan(connection, table, Made.outbox, reader="")
+        steps = triggers.plan(connection, table, TriggerKind.outbox, reader="")
         ended = threading.Event()
 
         def give_way() -> None:
@@ -214,7 +216,7 @@ def test_backfill_ends_where_a_trigger_keeps_rows_as_they_are(world: World) -> N
         " $$BEGIN IF OLD.id < 4 THEN RETURN NULL; END IF; RETURN NEW; END$$",
         "CREATE TRIGGER keep BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION keep()",
     )
-    run(world, planned(world, Made.audit_columns))
+    run(world, planned(world, TriggerKind.audit_columns))
     with (
         described(world) as (connection, table),
         pytest.raises(SourceError, match=r"3 rows of public\.t stay without updated_at: a BEFORE UPDATE trigger"),
@@ -225,7 +227,7 @@ def test_backfill_ends_where_a_trigger_keeps_rows_as_they_are(world: World) -> N
 
 def test_backfill_that_was_interrupted_goes_on_and_waits_for_nobody(world: World) -> None:
     world.execute(*PARTITIONED)
-    run(world, planned(world, Made.audit_columns))
+    run(world, planned(world, TriggerKind.audit_columns))
     without = "SELECT count(*) FROM t WHERE updated_at IS NULL"
     with described(world) as (connection, table):
         assert [p.rows > 0 for p in islice(backfill(connection, table, batch_rows=100, busy=1), 1)] == [True]
@@ -245,25 +247,25 @@ def test_backfill_that_was_interrupted_goes_on_and_waits_for_nobody(world: World
 
 def test_verification_finds_what_would_not_fire_and_leaves_nothing(world: World) -> None:
     world.execute(*PARTITIONED)
-    for made in Made:
+    for made in TriggerKind:
         run(world, planned(world, made))
     content = 'SELECT (SELECT json_agg(t ORDER BY id)::text FROM t), (SELECT count(*) FROM aurora_sync."public.t")'
     before = world.execute(content)
     every = {f"{what} of public.{leaf}" for what in ("UPDATE", "INSERT", "COPY") for leaf in ("t1", "t2")}
     by = ("the application", "replication")
-    found = {made: {f"{t.what}, {t.by}": t.fired for t in tried(world, made)} for made in Made}
-    assert found[Made.audit_columns] == {f"{what}, {who}": True for what in every for who in by}
+    found = {made: {f"{t.what}, {t.by}": t.fired for t in tried(world, made)} for made in TriggerKind}
+    assert found[TriggerKind.audit_columns] == {f"{what}, {who}": True for what in every for who in by}
     deletes = {f"DELETE of public.{leaf}" for leaf in ("t1", "t2")} | {"TRUNCATE of public.t"}
-    assert found[Made.outbox] == {f"{what}, {who}": True for what in every | deletes for who in by}
+    assert found[TriggerKind.outbox] == {f"{what}, {who}": True for what in every | deletes for who in by}
     assert world.execute(content) == before
 
     world.execute("ALTER TABLE t2 DISABLE TRIGGER zzz_aurora_sync_row")
     unseen = {f"{what} of public.t2, {who}" for what in ("UPDATE", "DELETE", "INSERT", "COPY") for who in by}
-    assert not_fired(world, Made.outbox) == unseen
+    assert not_fired(world, TriggerKind.outbox) == unseen
     world.execute("ALTER TABLE t2 ENABLE TRIGGER zzz_aurora_sync_row")
-    assert not_fired(world, Made.outbox) == {what for what in unseen if what.endswith("replication")}
+    assert not_fired(world, TriggerKind.outbox) == {what for what in unseen if what.endswith("replication")}
     world.execute("ALTER TABLE t DISABLE TRIGGER zzz_aurora_sync_truncate")
-    assert {what for what in not_fired(world, Made.outbox) if "TRUNCATE" in what} == {
+    assert {what for what in not_fired(world, TriggerKind.outbox) if "TRUNCATE" in what} == {
         f"TRUNCATE of public.t, {who}" for who in by
     }
     world.execute(
@@ -272,30 +274,30 @@ def test_verification_finds_what_would_not_fire_and_leaves_nothing(world: World)
         "CREATE TRIGGER zzzz BEFORE UPDATE ON t1 FOR EACH ROW EXECUTE FUNCTION undo()",
         "UPDATE t1 SET v = v",
     )
-    assert not_fired(world, Made.audit_columns) == {"UPDATE of public.t1, the application"}
+    assert not_fired(world, TriggerKind.audit_columns) == {"UPDATE of public.t1, the application"}
     world.execute("DELETE FROM t1")
-    (empty,) = {trial for trial in tried(world, Made.audit_columns) if trial.fired is None and trial.by == by[0]}
+    (empty,) = {trial for trial in tried(world, TriggerKind.audit_columns) if trial.fired is None and trial.by == by[0]}
     assert empty.why == "no row of it is free to be written; the trigger is there, ENABLE ALWAYS"
 
 
 def test_verification_of_triggers_that_are_off_or_gone(world: World) -> None:
     world.execute("CREATE TABLE t (id int PRIMARY KEY, updated_at timestamptz)", "INSERT INTO t VALUES (1), (2)")
-    for made in Made:
+    for made in TriggerKind:
         run(world, planned(world, made))
     world.execute(
         "ALTER TABLE t DISABLE TRIGGER zzz_aurora_sync",
         "INSERT INTO t (id, updated_at) VALUES (3, '2099-01-01')",
         "DROP TRIGGER zzz_aurora_sync_row ON t",
     )
-    assert len(not_fired(world, Made.audit_columns)) == 6
-    assert [trial.fired for trial in tried(world, Made.outbox)] == [False, False]
+    assert len(not_fired(world, TriggerKind.audit_columns)) == 6
+    assert [trial.fired for trial in tried(world, TriggerKind.outbox)] == [False, False]
 
 
 def test_rows_that_others_hold_are_not_waited_for(world: World) -> None:
     world.execute(TABLE, ROWS)
-    run(world, planned(world, Made.outbox))
+    run(world, planned(world, TriggerKind.outbox))
     with world.open_transaction("UPDATE t SET v = 'held'"):
-        found = tried(world, Made.outbox)
+        found = tried(world, TriggerKind.outbox)
     assert {trial.fired for trial in found} == {None}
 
 
@@ -324,7 +326,7 @@ def test_write_that_the_usual_trigger_does_not_stamp_comes_with_ours(world: Worl
         assert cursor.fetchall() == [(0,)]  # the usual SQL loses it
 
     world.execute("DROP TABLE t", TABLE, ROWS)
-    world.make(BY_TIME, Made.audit_columns)
+    world.make(BY_TIME, TriggerKind.audit_columns)
     world.sync(BY_TIME)
     world.execute(write)
     receipt = world.sync(BY_TIME)
@@ -336,7 +338,7 @@ def test_audit_columns_of_a_table_that_has_one_already(world: World, stack: Stac
     """It is not ours, and stays."""
     world.execute("CREATE TABLE t (id int PRIMARY KEY, updated_at timestamptz)", "INSERT INTO t VALUES (1), (2)")
     before = schema_of(world, stack)
-    world.make(BY_TIME, Made.audit_columns)
+    world.make(BY_TIME, TriggerKind.audit_columns)
     assert world.execute("SELECT count(*) FROM t WHERE updated_at IS NULL") == [(0,)]
     run(world, removal(world))
     assert schema_of(world, stack) == before
@@ -344,7 +346,7 @@ def test_audit_columns_of_a_table_that_has_one_already(world: World, stack: Stac
 
 def test_column_that_something_depends_on_is_not_removed_by_halves(world: World, stack: Stack) -> None:
     world.execute(TABLE, ROWS)
-    world.make(BY_TIME, Made.audit_columns)
+    world.make(BY_TIME, TriggerKind.audit_columns)
     world.execute("CREATE VIEW recent AS SELECT * FROM t WHERE updated_at > now() - interval '1 day'")
     before = schema_of(world, stack)
     with pytest.raises(
@@ -361,7 +363,7 @@ def test_column_that_something_depends_on_is_not_removed_by_halves(world: World,
 @pytest.mark.parametrize("change", ["RENAME updated_at TO modified_at", "DROP created_at"])
 def test_columns_that_are_not_there_any_more_do_not_keep_the_rest(world: World, change: str) -> None:
     world.execute(TABLE, ROWS)
-    run(world, planned(world, Made.audit_columns))
+    run(world, planned(world, TriggerKind.audit_columns))
     world.execute(f"ALTER TABLE t {change}")
     run(world, removal(world))
     world.execute("INSERT INTO t (id) VALUES (2000)")
@@ -374,7 +376,7 @@ def test_schema_that_a_stranger_made_is_not_used(world: World) -> None:
     world.execute(TABLE, f"CREATE ROLE {role}", f"CREATE SCHEMA aurora_sync AUTHORIZATION {role}")
     try:
         with pytest.raises(ConfigError, match=f"belongs to {role}, who could make the trigger do anything as postgres"):
-            planned(world, Made.outbox)
+            planned(world, TriggerKind.outbox)
     finally:
         world.execute(f"DROP OWNED BY {role} CASCADE", f"DROP ROLE {role}")
 
@@ -382,15 +384,15 @@ def test_schema_that_a_stranger_made_is_not_used(world: World) -> None:
 @pytest.mark.parametrize(
     ("statement", "made", "because"),
     [
-        ("CREATE TABLE t (v text)", Made.outbox, "no primary key, and no unique index without NULLs"),
-        ("CREATE VIEW t AS SELECT 1 AS id", Made.outbox, "only a table has row triggers"),
-        ("CREATE VIEW t AS SELECT 1 AS id", Made.audit_columns, "no table: no row triggers"),
-        ("CREATE TABLE t (); CREATE TABLE c () INHERITS (t)", Made.audit_columns, "its children by INHERITS"),
-        ("CREATE TABLE t (id float8 PRIMARY KEY)", Made.outbox, "does not tell all values apart"),
-        ("CREATE TABLE t (updated_at date)", Made.audit_columns, "has a column updated_at of type date"),
+        ("CREATE TABLE t (v text)", TriggerKind.outbox, "no primary key, and no unique index without NULLs"),
+        ("CREATE VIEW t AS SELECT 1 AS id", TriggerKind.outbox, "only a table has row triggers"),
+        ("CREATE VIEW t AS SELECT 1 AS id", TriggerKind.audit_columns, "no table: no row triggers"),
+        ("CREATE TABLE t (); CREATE TABLE c () INHERITS (t)", TriggerKind.audit_columns, "its children by INHERITS"),
+        ("CREATE TABLE t (id float8 PRIMARY KEY)", TriggerKind.outbox, "does not tell all values apart"),
+        ("CREATE TABLE t (updated_at date)", TriggerKind.audit_columns, "has a column updated_at of type date"),
     ],
 )
-def test_table_that_cannot_have_them(world: World, statement: str, made: Made, because: str) -> None:
+def test_table_that_cannot_have_them(world: World, statement: str, made: TriggerKind, because: str) -> None:
     world.execute(statement)
     with pytest.raises(ConfigError, match=because):
         planned(world, made)
@@ -398,7 +400,7 @@ def test_table_that_cannot_have_them(world: World, statement: str, made: Made, b
 
 def test_key_that_changed_since(world: World) -> None:
     world.execute("CREATE TABLE t (id int PRIMARY KEY, other int UNIQUE NOT NULL)")
-    run(world, planned(world, Made.outbox))
+    run(world, planned(world, TriggerKind.outbox))
     world.execute("ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (other)")
     with pytest.raises(ConfigError, match=r"its outbox is of the key \(id\), and the table's is \(other\)"):
-        planned(world, Made.outbox)
+        planned(world, TriggerKind.outbox)

@@ -10,10 +10,10 @@ from typing import Any
 import psycopg2
 import pytest
 
-from aurora_sync.cli import main
-from aurora_sync.source import slot
+from aurora_sync.cli.main import main
 from aurora_sync.source.connection import connect
-from aurora_sync.source.feed import TableFeed
+from aurora_sync.source.logical import slot
+from aurora_sync.source.logical.feed import TableFeed
 from aurora_sync.warehouse.duckdb import DuckDBWarehouse
 
 Configured = Callable[[str], str]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aurora_sync.increment import HIDDEN, Verification
+from aurora_sync.model.verification import HIDDEN, Verification
 from aurora_sync_tests.scenarios.world import World, config
 
 COLUMNS = """

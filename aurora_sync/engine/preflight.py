@@ -1,0 +1,221 @@
+"""What is refused before any data moves: a table, its configuration and a strategy that do not fit together.
+
+Judged from values alone; :mod:`aurora_sync.source` has looked up what the catalogue says.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from aurora_sync.config.tables import TableConfig, WatermarkType, fold, literal
+from aurora_sync.model.column import Column
+from aurora_sync.model.relation import Index, SourceTable
+from aurora_sync.strategies.base import Strategy
+from aurora_sync.warehouse.ddl import ADDED_TYPES
+from aurora_sync.warehouse.types import ALIASES, NAMES, has_nearest, may_misfit, type_key
+
+
+def problems(config: TableConfig, table: SourceTable | None, strategy: Strategy) -> list[str]:
+    """Everything that speaks against syncing the table: what was found, what is needed, what to do instead.
+
+    Empty when nothing does. ``table`` is None when there is no such relation.
+    """
+    if table is None:
+        return [
+            "found no such table, view or foreign table that this role may see; check table_name and schema, "
+            "upper and lower case included, and GRANT USAGE ON SCHEMA"
+        ]
+    if table.undecodable:
+        return [table.undecodable]
+    return [
+        *_access(table),
+        *_unknown_columns(config, table),
+        *_left_out(config, table),
+        *_key(config, table),
+        *_collisions(selected_columns(config, table)),
+        *_policies(config, table),
+        *strategy.problems(config, table),
+    ]
+
+
+def selected_columns(config: TableConfig, table: SourceTable) -> tuple[Column, ...]:
+    """The columns that are synced, in the order of the table, each with its policy."""
+    include, exclude = config.columns.include or ["*"], config.columns.exclude
+    key = merge_key(config, table)
+    return tuple(
+        dataclasses.replace(column, policy=_policy(config, column, key))
+        for column in sorted(table.columns, key=lambda column: column.attnum)
+        if _any_matches(include, column.name) and not _any_matches(exclude, column.name)
+    )
+
+
+def merge_key(config: TableConfig, table: SourceTable) -> tuple[str, ...]:
+    """The columns that decide which target row a source row is; empty: rows are told apart by their content.
+
+    What ``primary_key`` names, or else the table's primary key where that can serve as one.
+    """
+    if config.primary_key:
+        return tuple(config.primary_key)
+    if table.inherits or any(_faults(index, table) for index in table.indexes if index.primary):
+        return ()
+    return table.primary_key
+
+
+def possible_key(table: SourceTable) -> tuple[str, ...]:
+    """The columns of an index that can serve as merge key, the primary key first; empty where there is none."""
+    found = (index for index in table.indexes if index.unique and not _faults(index, table))
+    first = None if table.inherits else next(found, None)
+    return first.columns if first else ()
+
+
+def _policy(config: TableConfig, column: Column, key: tuple[str, ...]) -> str:
+    if column.name in key and (column.is_array or column.base_type == "jsonb"):
+        return "text"  # rows are found by their key's text
+    by_type = {ALIASES.get(name, name): policy for name, policy in config.types.items()}
+    return config.column_types.get(column.name) or by_type.get(type_key(column), "exact")
+
+
+def _policies(config: TableConfig, table: SourceTable) -> Iterable[str]:
+    for name in config.types:
+        if name not in ALIASES and name not in NAMES:
+            near = difflib.get_close_matches(name, [*NAMES, *ALIASES], n=1)
+            yield (
+                f"types: {name} is no type with a policy of its own; "
+                + (f"did you mean {near[0]}?" if near else "name the column under column_types")
+            )
+    key = merge_key(config, table)
+    for column in selected_columns(config, table):
+        named = "column_types" if column.name in config.column_types else "types"
+        if column.policy in ("null", "clamp") and column.name in key and may_misfit(column):
+            yield (
+                f"{named}: {column.name} belongs to the merge key, and rows whose key was changed would be taken for "
+                "one another; allowed: exact, fail, text"
+            )
+        elif column.policy == "clamp" and not has_nearest(column):
+            yield (
+                f"{named}: clamp of {column.name}: of {column.type_name} there is no nearest value; allowed: exact, "
+                "fail, null, text"
+            )
+
+
+def _any_matches(patterns: Iterable[str], name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _access(table: SourceTable) -> Iterable[str]:
+    if table.row_security:
+        yield (
+            "row-level security applies to this role, so it would see only some of the rows and the others would "
+            "count as deleted; connect as a role with BYPASSRLS or as the table's owner"
+        )
+    # xmin, which is read with every row, and LOCK TABLE need SELECT on the table: grants on columns do not do.
+    if not (table.select_on_table if table.kind in "rpv" else table.readable):
+        yield (
+            "this role may not SELECT from it; needed: SELECT on the whole table, grants on single columns are not "
+            "enough; GRANT SELECT ON it, and GRANT USAGE ON SCHEMA"
+        )
+    for name in table.unpopulated:
+        it = "it" if table.kind == "m" else f"it reads {name}, which"
+        yield f"{it} was never filled (WITH NO DATA), and cannot be read; run REFRESH MATERIALIZED VIEW {name}"
+
+
+def _unknown_columns(config: TableConfig, table: SourceTable) -> Iterable[str]:
+    names = [column.name for column in table.columns]
+    chosen = {"columns.include": config.columns.include or [], "columns.exclude": config.columns.exclude}
+    wanted: dict[str, Iterable[str]] = {
+        "watermark_cols" if config.watermark_cols else "watermark_col": config.watermark_columns,
+        "primary_key": config.primary_key or (),
+        "column_types": config.column_types,
+        # A glob may match nothing: the entry of many tables leaves out columns that only some of them have.
+        **{key: [name for pattern in patterns if (name := literal(pattern))] for key, patterns in chosen.items()},
+    }
+    for key, columns in wanted.items():
+        for name in columns:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1)
+                found = f"did you mean {near[0]}?" if near else f"it has {', '.join(names)}"
+                yield f"{key}: the table has no column {name}; {found}"
+
+
+def _left_out(config: TableConfig, table: SourceTable) -> Iterable[str]:
+    selected = {column.name for column in selected_columns(config, table)}
+    if not selected:
+        yield "columns: no column is left to sync; let include or exclude leave one"
+        return
+    needed = {"merge key": merge_key(config, table), "watermark": config.watermark_columns}
+    for role, names in needed.items():
+        for name in names:
+            if table.column(name) and name not in selected:
+                yield f"columns: {name} is left out, and it belongs to the {role}; include it"
+
+
+_KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
+
+
+def _key(config: TableConfig, table: SourceTable) -> Iterable[str]:
+    key, full = merge_key(config, table), config.watermark_type is WatermarkType.full_snapshot
+    if table.inherits:
+        if key or not full:
+            yield (
+                "it has children by INHERITS, whose rows no key of it covers; use watermark_type: full_snapshot "
+                "without primary_key, or sync the children and not this table"
+            )
+    elif key and config.append_only:
+        yield (
+            f"append_only: the table has a merge key ({', '.join(key)}), by which updates are found as well; leave "
+            "append_only out"
+        )
+    elif not key:
+        if not full and not config.append_only:
+            primary = next((index for index in table.indexes if index.primary), None)
+            why = f"its primary key cannot serve: {_faults(primary, table)[0]}" if primary else "it has no primary key"
+            if table.kind not in "rp":
+                why = f"{_KINDS.get(table.kind, 'it')} has no primary key"
+            appended = ", or xmin with append_only: true where rows are only ever inserted" if table.is_heap else ""
+            yield (
+                f"found no merge key, {why}; watermark_type {config.watermark_type.value} needs one: {_offer(table)}, "
+                f"or use full_snapshot{appended}"
+            )
+    elif table.kind in "rp" and all(table.column(name) for name in key):
+        backing = [index for index in table.indexes if index.unique and set(index.columns) == set(key)]
+        named = f"primary_key {', '.join(key)}"
+        if not backing:
+            yield f"{named}: found no unique index on exactly these columns, so they may repeat; {_offer(table)}"
+        elif all(_faults(index, table) for index in backing):
+            yield f"{named}: cannot serve as merge key: {', '.join(_faults(backing[0], table))}; {_offer(table)}"
+
+
+def _faults(index: Index, table: SourceTable) -> list[str]:
+    """Why the columns of a unique index do not tell all rows apart at every moment; empty when they do."""
+    nullable = [c.name for c in table.columns if c.name in index.columns and not c.not_null]
+    found = {
+        "its index covers an expression": "" in index.columns,
+        "its index is partial": index.partial,
+        "its index is invalid (REINDEX it)": not index.valid,
+        "its constraint is deferrable (make it NOT DEFERRABLE)": not index.immediate,
+        f"{', '.join(nullable)} may be NULL (SET NOT NULL)": bool(nullable),
+    }
+    return [fault for fault, holds in found.items() if holds]
+
+
+def _offer(table: SourceTable) -> str:
+    if columns := possible_key(table):
+        return f"primary_key: [{', '.join(columns)}] would do"
+    if table.kind not in "rp":
+        return "name columns under primary_key that are never NULL and tell all rows apart"
+    return "it needs a unique index that is neither partial nor deferrable, on columns that are NOT NULL"
+
+
+def _collisions(columns: Iterable[Column]) -> Iterable[str]:
+    taken = dict.fromkeys(ADDED_TYPES, "a column that is added there")
+    for column in columns:
+        folded = fold(column.name)
+        if folded in taken:
+            yield (
+                f"column {column.name} would be {folded} in the target, and so is {taken[folded]}; leave one of "
+                "them out with columns.exclude, or rename it in a view and sync that"
+            )
+        taken.setdefault(folded, f"column {column.name}")

@@ -1,0 +1,93 @@
+"""Find and repair what a strategy cannot see: deletes, lost rows, stale rows. Called "reconcile".
+
+Once an increment is staged, the target as the merge will leave it and the source's snapshot that the increment
+was read in are the same logical instant: every difference is real (correctness.md, section 6). Both sides sum
+the versions (xmin) of their rows over buckets of the key; only buckets that differ are looked at closer, and what
+is left is read again from the same snapshot, staged beside the increment, and applied in its transaction. In
+those buckets a target row that is not staged is not in the source.
+
+A stream does not say which subtransaction wrote a row: its tables are compared by content.
+
+What this cannot see: a row that somebody edited in the target without touching _SRC_XMIN. That is for verify.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+
+from psycopg2 import sql
+
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.engine.difference import by_content, by_version, comparable
+from aurora_sync.engine.plan import Plan
+from aurora_sync.model import foreign_text
+from aurora_sync.model.buckets import Buckets
+from aurora_sync.model.manifest import Manifest
+from aurora_sync.model.receipt import Repair
+from aurora_sync.source.reading import Reading
+from aurora_sync.source.sums import within
+from aurora_sync.stage.writer import Stage
+from aurora_sync.warehouse import sums
+from aurora_sync.warehouse.base import Session
+from aurora_sync.warehouse.ddl import Layout
+
+logger = foreign_text.logger(__name__)
+
+
+class Reconciliation:
+    """What warehouse/apply.py calls between staging an increment and its transaction; use once.
+
+    Needs a merge key, and the source's snapshot open until it has been called.
+    """
+
+    def __init__(self, config: TableConfig, stage: Stage, reading: Reading, plan: Plan, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.warnings: tuple[str, ...] = ()
+        self._config = config
+        self.uri: str | None = None
+        self.repair: Repair | None = None
+        self._stage, self._reading, self._plan = stage, reading, plan
+
+    def __call__(self, session: Session, layout: Layout) -> Manifest:
+        """Compare, stage what differs, and commit the manifest of it all. Returns that."""
+        strategy = self._plan.strategy
+        compare = by_version if strategy.keeps_xmin or not comparable(layout) else by_content
+        found = compare(session, layout, self._reading, self._plan)
+        lost = stale = 0
+        before = self.manifest.rows
+        if found.buckets:
+            counted = session.query(sums.count_differences(layout, found.buckets))[0]
+            self._stage_rows(session, layout, found.buckets)
+            now = session.query(sums.count_differences(layout, found.buckets))[0]
+            lost, stale = int(now[0]) - int(counted[0]), int(now[1]) - int(counted[1])
+        ghosts = found.target_rows + lost - found.source_rows
+        self.repair = Repair(found.compared, found.differing, self.manifest.rows - before, lost, stale, ghosts)
+        if ghosts > self._config.delete_guard.allowed(found.target_rows) and not self._plan.enforce_guard:
+            self._leave_ghosts(ghosts)
+        else:
+            self.manifest = dataclasses.replace(self.manifest, source_rows=found.source_rows, repaired=found.buckets)
+        self.uri = self._stage.commit(self.manifest)
+        return self.manifest
+
+    def _leave_ghosts(self, ghosts: int) -> None:
+        """A restart of the server is no reason to stop a table whose deletes nobody looked for so far."""
+        self.warnings = (
+            f"{ghosts:,} rows of the target are not in the source, more than delete_guard allows, and were left; to"
+            f" remove them run `aurora-sync reconcile --allow-deletes {shlex.quote(self._config.qualified_name)}`",
+        )
+        seen = tuple(change for change in self.manifest.certificate.changes if change != "deletes")
+        certificate = dataclasses.replace(self.manifest.certificate, changes=seen)
+        self.manifest = dataclasses.replace(self.manifest, certificate=certificate)
+
+    def _stage_rows(self, session: Session, layout: Layout, found: Buckets) -> None:
+        """Every row of these buckets that the increment does not hold already."""
+        table, increment = self._reading.table, self._plan.read.where
+        assert increment is not None  # a whole read needs no repair
+        where = sql.SQL("({}) AND ({}) IS NOT TRUE").format(within(table, self._plan.key, found), increment)
+        with self._stage.more(self.manifest) as attempt:
+            self._reading.copy(self._plan.columns, where, attempt)
+        self._reading.long_values(self._plan.columns, self._plan.key, where, longest_row=attempt.longest)
+        more = dataclasses.replace(self.manifest, files=attempt.files)
+        session.load(layout.staging.sql, more, self._stage.store)
+        self.manifest = dataclasses.replace(self.manifest, files=self.manifest.files + attempt.files)

@@ -1,0 +1,88 @@
+"""Results as text for people; the numbers themselves are in the values."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from aurora_sync.model.foreign_text import printable
+from aurora_sync.model.receipt import Receipt
+from aurora_sync.model.verification import HIDDEN, RowDifference, Verification
+
+
+def receipt_lines(receipt: Receipt) -> list[str]:
+    """The line of the run, why it read more than the strategy's own increment, and what was reconciled and verified
+    behind it."""
+    lines = [receipt_line(receipt)]
+    if receipt.because:
+        lines.append(f"  {receipt.because}")
+    if repair := receipt.repair:
+        lines.append(
+            f"  reconciled: {repair.buckets_compared:,} buckets compared, {repair.buckets_differing:,} differed;"
+            f" {repair.lost:,} lost rows, {repair.stale:,} stale, {repair.ghosts:,} ghosts;"
+            f" {repair.rows_moved:,} rows moved"
+        )
+    if receipt.verification:
+        lines += verification(receipt.verification)
+    return [printable(line) for line in lines]
+
+
+def verification(found: Verification) -> Iterator[str]:
+    """Equal, or in what not: the first rows that differ, source beside target."""
+    moment = f"as of {found.as_of:%Y-%m-%d %H:%M:%S} UTC, by {found.method}"
+    if found.equal:
+        yield f"  equal: {found.source_rows:,} rows, {moment}"
+        return
+    yield (
+        f"  DIFFERENT: {found.missing:,} rows missing in the target, {found.different:,} different, {found.ghosts:,}"
+        f" that only the target has, {moment}"
+    )
+    if found.caveat:
+        yield f"  {found.caveat}"
+    hidden = any(HIDDEN in (row.source or row.target or {}).values() for row in found.examples)
+    for row in found.examples:
+        yield f"  {', '.join(row.key) or 'a row'}" + (f": {row.find}" if hidden and row.find else "")
+        if hidden:
+            yield f"    {_side(row)}: {', '.join(row.source or row.target or ())}"
+            continue
+        for name in row.source or row.target or ():
+            source, target = (side.get(name) if side else "(no row)" for side in (row.source, row.target))
+            yield f"    {name:<20} source {_shown(source)}   target {_shown(target)}"
+    yield f"  {remedy(found)}"
+
+
+def remedy(found: Verification) -> str:
+    """The command that repairs what differs, and why not a cheaper one."""
+    table = shlex.quote(found.table)
+    if found.same_version:
+        return (
+            f"to repair: aurora-sync {found.repair} {table}; {found.same_version:,} of the different rows have"
+            " the version of the source's row, and a reconcile takes them for equal"
+        )
+    return f"to repair: aurora-sync {found.repair} {table}, or aurora-sync verify --repair {table}"
+
+
+def _side(row: RowDifference) -> str:
+    """What is to be said of the columns of a row whose values are hidden."""
+    if row.source and row.target:
+        return "differs in the columns"
+    return "only in the source, with the columns" if row.source else "only in the target, with the columns"
+
+
+def _shown(value: str | None) -> str:
+    text = "NULL" if value is None else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def receipt_line(receipt: Receipt) -> str:
+    """What one run did for one table, in columns: table, run, rows read and how, changes, rows now, seconds."""
+    if receipt.changed:
+        what = f"run {receipt.run_sequence}"
+        changes = f"+{receipt.inserted:,} ~{receipt.updated:,} -{receipt.deleted:,}"
+    else:
+        what, changes = "idle", "nothing new"
+    read = f"{receipt.rows_exported:,} read by {receipt.method}"
+    return (
+        f"{receipt.table:<26} {what:<8} {read:<40} {changes:<22}"
+        f" {receipt.target_rows:>12,} rows  {receipt.seconds['total']:.1f} s"
+    )

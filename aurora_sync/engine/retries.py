@@ -1,0 +1,59 @@
+"""Trying again what may pass by itself, where no orchestrator does.
+
+For the command line, Lambda, and each table of a verification. Elsewhere in Dagster the asset's RetryPolicy does
+this (orchestration/assets.py): its retries show in the UI and wait without holding a worker.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from aurora_sync.errors import AuroraSyncError
+from aurora_sync.model import foreign_text
+
+logger = foreign_text.logger(__name__)
+Result = TypeVar("Result")
+
+# About 1, 4 and 16 s between four tries: the first outlasts a lost connection or a throttled request, all of them
+# together the 20 s in which most Aurora failovers are over, and what lasts longer the next scheduled run meets.
+ATTEMPTS = 4
+FIRST_PAUSE = 1.0
+GROWTH = 4
+# Runs that failed together, at one failover, do not come back together.
+JITTER = 0.5
+# Less than this is no time for a run: one that is cut off has held a snapshot on the source for nothing.
+SHORTEST_RUN = 60.0
+
+
+def retrying(
+    call: Callable[[], Result],
+    *,
+    attempts: int = ATTEMPTS,
+    sleep: Callable[[float], object] = time.sleep,
+    seconds_left: Callable[[], float] | None = None,
+) -> Result:
+    """``call()``, again after an error whose kind says that trying again may help, up to ``attempts`` times.
+
+    Safe for whatever may be killed and run again, as every sync may. Raises any other error at once, and the last
+    one with a note how often it was tried, and without the advice to run again. ``seconds_left`` says how long the
+    caller may still run: no further try begins when too little would remain after the pause.
+    """
+    for attempt in range(1, attempts + 1):
+        try:
+            return call()
+        except AuroraSyncError as error:
+            pause = FIRST_PAUSE * GROWTH ** (attempt - 1) * random.uniform(1 - JITTER, 1 + JITTER)
+            hurried = seconds_left is not None and seconds_left() < pause + SHORTEST_RUN
+            if not error.kind.retry or attempt == attempts or hurried:
+                if error.kind.retry:
+                    times = "once" if attempt == 1 else f"{attempt} times"
+                    if attempt > 1:
+                        error.lasts()
+                    error.add_note(f"tried {times}" + (", and there is no time for more" if hurried else ""))
+                raise
+            logger.warning("trying again in %.1f s (%d of %d tries failed): %s", pause, attempt, attempts, error)
+        sleep(pause)
+    raise ValueError(f"attempts must be at least 1, found {attempts}")

@@ -1,0 +1,246 @@
+"""What a source needs before its changes can be streamed: what is missing, by which statement it is made, and why.
+
+The order is part of the proof (correctness.md, section 8.1): replica identities first, for UPDATE and DELETE on a
+published table without one fail in the application; then the publication, for a slot that is older does not know it;
+then the slot, whose creation waits until every transaction that began before the publication has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
+from aurora_sync.config.tables import Connector, TableConfig, WatermarkType
+from aurora_sync.engine import preflight
+from aurora_sync.errors import ConfigError, SourceError
+from aurora_sync.model.receipt import Slot
+from aurora_sync.model.relation import SourceTable
+from aurora_sync.source import catalogue
+from aurora_sync.source.connection import connect_for_replication
+from aurora_sync.source.debezium.role_settings import ROLE_SETTINGS, has_settings, role_exists
+from aurora_sync.source.logical import publication, slot
+from aurora_sync.source.logical.publication import Leaf, Publication, Server
+from aurora_sync.strategies import strategy_for
+
+
+@dataclass(frozen=True)
+class SetupStep:
+    """``statement`` is None for what only a person can do."""
+
+    what: str
+    statement: sql.Composable | None
+    because: str
+
+
+@dataclass(frozen=True)
+class Survey:
+    """``steps`` are what is missing, in their order; ``notes`` what works, and could be better."""
+
+    slot_name: str
+    slot: Slot | None
+    tables: tuple[str, ...]
+    steps: tuple[SetupStep, ...]
+    notes: tuple[str, ...]
+
+    def assert_ready(self) -> None:
+        """Raises ConfigError with everything that is missing."""
+        if self.steps:
+            raise ConfigError(
+                [f"{step.what}: {step.because}" for step in self.steps],
+                where=f"replication slot {self.slot_name}",
+                hint="`aurora-sync cdc setup` shows the statements, and runs them with --apply",
+            )
+
+
+def survey(connection: Connection, configs: Sequence[TableConfig], *, stream_from: str | None = None) -> Survey:
+    """What the tables of one slot still need. Reads the catalogue only, and tries a replication connection where
+    ``stream_from``, a DSN, is given."""
+    name = configs[0].slot_name
+    described = catalogue.load(connection, [(config.schema_, config.table_name) for config in configs])
+    server, published = publication.server(connection), publication.publication(connection, name)
+    found = slot.look(connection, name)
+    tables = {config.qualified_name: described.get(config.qualified_name) for config in configs}
+    oids = [table.oid for table in tables.values() if table]
+    leaves, ancestors = publication.leaves(connection, oids), publication.ancestors(connection, oids)
+    steps = [
+        *_server(server, found),
+        *_replication(server, found, configs, stream_from),
+        *(step for config in configs for step in _table(config, tables[config.qualified_name], leaves)),
+        *_under_another_name([table for table in tables.values() if table], published, ancestors),
+        *_connectors(connection, configs),
+        *_publication(name, published, [table for table in tables.values() if table]),
+        *_slot(name, found),
+    ]
+    notes = [*_notes(server, leaves), *_unused(name, published, oids)]
+    return Survey(name, found, tuple(tables), tuple(steps), tuple(notes))
+
+
+def _server(server: Server, found: Slot | None) -> Iterator[SetupStep]:
+    if server.in_recovery:
+        yield SetupStep("connect to the writer", None, "AURORA_DSN leads to a reader, which has no slots of its own")
+    if server.wal_level != "logical":
+        how = "rds.logical_replication = 1 in the cluster's parameter group" if server.rds_logical_replication else ""
+        yield SetupStep(
+            f"set {how or 'wal_level = logical'} and restart the server",
+            None,
+            f"wal_level is {server.wal_level}, and nothing can be decoded from it",
+        )
+    if not server.may_replicate:
+        grant = "GRANT rds_replication TO" if server.rds_logical_replication else "ALTER ROLE ... REPLICATION for"
+        yield SetupStep(f"{grant} {server.role}", None, "this role may not use replication slots")
+    if found is None and server.free_slots < 1:
+        yield SetupStep("raise max_replication_slots", None, "all slots of the server are taken")
+
+
+def _replication(
+    server: Server, found: Slot | None, configs: Sequence[TableConfig], dsn: str | None
+) -> Iterator[SetupStep]:
+    """A connection pooler passes everything but the stream itself. Debezium's connector has a connection of its own."""
+    streams = any(config.watermark_type is WatermarkType.logical for config in configs)
+    if dsn is None or not streams or [*_server(server, found)]:
+        return
+    try:
+        with connect_for_replication(dsn):
+            pass
+    except SourceError as error:
+        if error.kind.retry:
+            raise
+        yield SetupStep("make a replication connection possible", None, f"{error.what} ({error.hint})")
+
+
+def _table(config: TableConfig, table: SourceTable | None, leaves: dict[int, list[Leaf]]) -> Iterator[SetupStep]:
+    name = config.qualified_name
+    problems = preflight.problems(config, table, strategy_for(config.watermark_type.value))
+    for problem in problems:
+        yield SetupStep(f"mend {name}", None, problem)
+    if table is None or problems:
+        return
+    if generated := [column.name for column in preflight.selected_columns(config, table) if column.generated]:
+        text = "what a generated column holds is in no stream; or sync the table by xmin"
+        yield SetupStep(f"leave out {', '.join(generated)} of {name} under columns: exclude", None, text)
+    key = frozenset(preflight.merge_key(config, table))
+    for leaf in leaves[table.oid]:
+        if leaf.columns is None or (key and key <= leaf.columns):
+            continue
+        yield _identity(leaf, key)
+
+
+def _under_another_name(
+    tables: Sequence[SourceTable], published: Publication | None, ancestors: dict[int, dict[int, str]]
+) -> Iterator[SetupStep]:
+    """Partitions whose changes come under the name of a table that is published as well."""
+    named = {table.oid for table in tables} | (published.tables.keys() if published else set())
+    for table in tables:
+        above = [n for oid, n in ancestors[table.oid].items() if oid in named or (published and published.all_tables)]
+        if above:
+            yield SetupStep(
+                f"sync {above[-1]} in place of its partition {table.qualified_name}",
+                None,
+                f"the publication has {above[-1]}, and sends the changes of all its partitions under that name",
+            )
+
+
+def _connectors(connection: Connection, configs: Sequence[TableConfig]) -> Iterator[SetupStep]:
+    """Settings of the roles that Debezium logs in as."""
+    of_debezium = [config for config in configs if config.watermark_type is WatermarkType.debezium]
+    for role in sorted({(config.connector or Connector()).role for config in of_debezium}):
+        if not role_exists(connection, role):
+            yield SetupStep(f"create role {role}, with LOGIN and REPLICATION", None, "the connector logs in as it")
+        elif not has_settings(connection, role):
+            where = sql.SQL("ALTER ROLE {} IN DATABASE {} SET ").format(
+                sql.Identifier(role), sql.Identifier(connection.info.dbname)
+            )
+            settings = [
+                where + sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value))
+                for name, value in ROLE_SETTINGS.items()
+            ]
+            because = "what the connector sends of floats, bytea, intervals and times depends on them"
+            yield SetupStep(f"set how role {role} writes values", sql.SQL("; ").join(settings), because)
+
+
+def _identity(leaf: Leaf, key: frozenset[str]) -> SetupStep:
+    shown = f"{leaf.schema}.{leaf.name}"
+    has = ", ".join(sorted(leaf.columns or ())) or "nothing"
+    because = f"its UPDATE and DELETE name a row by {has}, and the merge key is {', '.join(sorted(key))}"
+    index = next((index for index, columns in leaf.indexes.items() if columns == key), None)
+    how = sql.SQL("USING INDEX {}").format(sql.Identifier(index)) if index else sql.SQL("FULL")
+    if index is None:
+        because += "; no unique index has just these columns, so each change then carries the whole old row"
+    statement = sql.SQL("ALTER TABLE {} REPLICA IDENTITY {}").format(sql.Identifier(leaf.schema, leaf.name), how)
+    what = f"set the replica identity of {shown} to {f'index {index}' if index else 'FULL'}"
+    if not leaf.ours:
+        return SetupStep(what, None, f"{because}; only its owner may")
+    return SetupStep(what, statement, because)
+
+
+def _publication(name: str, published: Publication | None, tables: Sequence[SourceTable]) -> Iterator[SetupStep]:
+    identifier = sql.Identifier(name)
+
+    def named(relations: Iterable[tuple[str, str]]) -> sql.Composable:
+        return sql.SQL(", ").join(sql.Identifier(*relation) for relation in relations)
+
+    if published is None:
+        statement = sql.SQL("CREATE PUBLICATION {} FOR TABLE {} WITH (publish_via_partition_root = true)").format(
+            identifier, named((table.schema, table.name) for table in tables)
+        )
+        if tables:
+            yield SetupStep(f"create publication {name}", statement, "it names the tables whose changes are sent")
+        return
+    if not (published.via_root and published.all_operations):
+        options = "publish = 'insert, update, delete, truncate', publish_via_partition_root = true"
+        statement = sql.SQL(f"ALTER PUBLICATION {{}} SET ({options})").format(identifier)
+        yield SetupStep(
+            f"set the options of publication {name}", statement, "changes of every kind, under one name a table"
+        )
+    if published.all_tables:
+        return
+    oids = {table.oid: table for table in tables}
+    for oid in published.filtered & oids.keys():
+        yield SetupStep(
+            f"take the row filter and the column list of {oids[oid].qualified_name} out of publication {name}",
+            None,
+            "rows or columns would be missing",
+        )
+    if missing := [table for oid, table in oids.items() if oid not in published.tables]:
+        statement = sql.SQL("ALTER PUBLICATION {} ADD TABLE {}").format(
+            identifier, named((table.schema, table.name) for table in missing)
+        )
+        names = ", ".join(table.qualified_name for table in missing)
+        yield SetupStep(f"add {names} to publication {name}", statement, "their changes are not sent")
+
+
+def _unused(name: str, published: Publication | None, oids: Sequence[int]) -> Iterator[str]:
+    for oid, relation in (published.tables if published else {}).items():
+        if oid not in oids:
+            shown = f"{name} DROP TABLE {'.'.join(relation)}"
+            yield f"the changes of {'.'.join(relation)} are sent and not used: ALTER PUBLICATION {shown}"
+
+
+def _slot(name: str, found: Slot | None) -> Iterator[SetupStep]:
+    if found and found.lost:
+        drop = sql.SQL("SELECT pg_drop_replication_slot({})").format(sql.Literal(name))
+        yield SetupStep(f"drop replication slot {name}", drop, "the server has thrown away WAL that it still needs")
+    if found is None or found.lost:
+        create = sql.SQL("SELECT pg_create_logical_replication_slot({}, 'pgoutput')").format(sql.Literal(name))
+        yield SetupStep(
+            f"create replication slot {name}", create, "it keeps the changes until they are in the warehouse"
+        )
+
+
+def _notes(server: Server, leaves: dict[int, list[Leaf]]) -> Iterator[str]:
+    if server.rds_logical_wal_cache not in (None, "0"):
+        yield (
+            f"rds.logical_wal_cache is {server.rds_logical_wal_cache}; set it to 0: Aurora versions 14.5, 13.8, 12.12 "
+            "and 11.17 are reported to lose changes with it"
+        )
+    if server.max_slot_wal_keep_size == "-1":
+        yield (
+            "max_slot_wal_keep_size is -1: WAL is kept without limit while nothing reads the slot, until the disk is "
+            "full; with a limit the slot is lost instead, and its tables are scanned"
+        )
+    full = [f"{leaf.schema}.{leaf.name}" for found in leaves.values() for leaf in found if leaf.identity == "f"]
+    if full:
+        yield f"with REPLICA IDENTITY FULL each change carries the whole old row: {', '.join(full)}"

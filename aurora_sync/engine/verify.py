@@ -1,0 +1,228 @@
+"""Prove that source and target are equal by content, as of one snapshot; or show the first rows that are not.
+
+Runs behind the strategy's own increment, in its snapshot. Where a scan, a reconcile or a full read would take the
+place of that, nothing is compared: they repair what a verification is to find (decision 12). Data that is equal is not
+moved: both sides sum a digest of every row over buckets of the key, and only rows of buckets that differ are read and
+compared one by one, typed, in the warehouse. These are compared one by one in full, because the two sides have no text
+in common for them: floats, jsonb, arrays, columns whose policy changes values, and tables without a merge key.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from aurora_sync.config.tables import TableConfig, fold
+from aurora_sync.engine.difference import by_content, comparable
+from aurora_sync.engine.places import Places
+from aurora_sync.engine.plan import Plan
+from aurora_sync.errors import NotComparedError, RivalRunError
+from aurora_sync.model.buckets import Buckets
+from aurora_sync.model.certificate import Action
+from aurora_sync.model.manifest import Disposition, Evolution, Manifest
+from aurora_sync.model.receipt import find_rows
+from aurora_sync.model.state import State
+from aurora_sync.model.verification import RowDifference, Verification
+from aurora_sync.source.reading import Reading
+from aurora_sync.source.sums import within
+from aurora_sync.stage.layout import new_load_id
+from aurora_sync.warehouse import comparison, ddl, sync_log
+from aurora_sync.warehouse.base import Row, Session
+from aurora_sync.warehouse.ddl import Layout
+
+EXAMPLES = 5
+
+
+def verify(
+    config: TableConfig, places: Places, reading: Reading, plan: Plan, manifest: Manifest, run_sequence: int
+) -> Verification:
+    """Compare the target as run ``run_sequence`` left it with the snapshot that is open in ``reading``.
+
+    Raises RivalRunError when another run was applied meanwhile: then the two are not of one moment.
+    """
+    caveat = ""
+    if plan.strategy.reads_whole and manifest.watermark_before:
+        caveat = (
+            f"what was changed at the source since {manifest.watermark_before.snapshot.taken_at:%Y-%m-%d %H:%M:%S} UTC"
+            " is among them: the increment of this strategy is a full read, which a verification does not do"
+        )
+    elif plan.read.bound:
+        caveat = f"what is not yet part of that is among them: {plan.read.bound}"
+    with places.warehouse.session(query_tag=f"aurora_sync verify {config.qualified_name}") as session:
+        found = _Sides(session, config, places, reading, plan, manifest).compare(run_sequence)
+        now = sync_log.read_state(session, config, log_schema=places.log_schema)
+        if now.run_sequence != run_sequence:
+            raise RivalRunError(
+                f"run {now.run_sequence} was applied while run {run_sequence} was verified",
+                where=config.qualified_name,
+                hint="verify again",
+            )
+    if not found.equal:
+        found = replace(found, repair=_repair(found, plan), caveat=caveat)
+    if config.show_values:
+        return found
+    key = {fold(name) for name in plan.key}
+    return replace(found, examples=tuple(example.without_values(key) for example in found.examples))
+
+
+def state_as_found(config: TableConfig, places: Places) -> State:
+    """The state to verify from. Raises NotComparedError where there is none."""
+    with places.warehouse.session(query_tag=f"aurora_sync verify {config.qualified_name}") as session:
+        state = sync_log.read_state(session, config, log_schema=places.log_schema, as_found=True)
+    if not state.run_sequence:
+        raise not_compared(config, "it was never synced")
+    if state.watermark is None:
+        raise not_compared(config, state.edited)
+    return state
+
+
+def assert_comparable(config: TableConfig, plan: Plan) -> None:
+    """Raises NotComparedError where the increment is not the strategy's own. For those that read the table itself."""
+    findings = plan.verdict.findings
+    if plan.strategy.reads_whole:
+        reasons = [found.text for found in findings if found.is_schema_change]
+    elif plan.reconcile or plan.read.disposition is Disposition.REPLACE:
+        reasons = [found.text for found in findings if found.action is not Action.GO_ON]
+        reasons += [reason for reason in plan.reasons if reason not in reasons]
+    else:
+        return
+    if reasons or not plan.strategy.reads_whole:
+        raise not_compared(config, "; ".join(reasons))
+
+
+def not_compared(config: TableConfig, why: str) -> NotComparedError:
+    command = f"aurora-sync sync {shlex.quote(config.qualified_name)}"
+    return NotComparedError(
+        f"cannot be compared: {why}",
+        where=config.qualified_name,
+        hint=f"`{command}` reads what is needed, and repairs; then verify again",
+    )
+
+
+def _repair(found: Verification, plan: Plan) -> str:
+    """The command that repairs what differs: the cheapest that does."""
+    if plan.strategy.reads_whole:
+        return "sync"
+    return "sync --full" if found.same_version else "reconcile"
+
+
+@dataclass(frozen=True)
+class _Sides:
+    session: Session
+    config: TableConfig
+    places: Places
+    reading: Reading
+    plan: Plan
+    manifest: Manifest
+
+    def compare(self, run_sequence: int) -> Verification:
+        layout = self._layout(self.manifest)
+        names, alike = [column.name for column in self.plan.columns], comparable(layout)
+        unlike = [name for name in names if name not in alike]
+        found = Verification(
+            table=self.config.qualified_name,
+            run_sequence=run_sequence,
+            as_of=self.plan.at.snapshot.taken_at,
+            method=f"content sums, and {', '.join(unlike)} of every row" if unlike else "content sums",
+        )
+        if not self.plan.key or not alike:
+            return self._row_by_row(replace(found, method="every row"), names)
+        sides = by_content(self.session, layout, self.reading, self.plan, merged=False)
+        found = replace(found, buckets_compared=sides.compared)
+        if sides.buckets:
+            found = self._row_by_row(found, names, sides.buckets)
+        if unlike and found.equal:
+            found = self._row_by_row(found, [*self.plan.key, *unlike])
+            if (
+                not self.plan.strategy.keeps_xmin and not self.plan.strategy.reads_whole
+            ):  # then a reconcile goes by the sums, which are equal
+                found = replace(found, same_version=found.different)
+        return replace(found, source_rows=sides.source_rows, target_rows=sides.target_rows)
+
+    def _row_by_row(self, found: Verification, names: Sequence[str], among: Buckets | None = None) -> Verification:
+        """Stage these columns of the source's rows and compare them with the target's. Nothing of it remains."""
+        columns = tuple(column for column in self.plan.columns if column.name in names)
+        where = within(self.reading.table, self.plan.key, among) if among else None
+        load_id, stage = new_load_id(), self.places.stage
+        with stage.attempt(found.table, load_id) as attempt:
+            rows = self.reading.copy(columns, where, attempt)
+        staged = replace(
+            self.manifest,
+            load_id=load_id,
+            prefix=attempt.prefix,
+            disposition=Disposition.UPSERT,
+            files=attempt.files,
+            columns=columns,
+        )
+        layout = self._layout(staged)
+        try:
+            with _staging_table(self.session, layout):
+                self.session.load(layout.staging.sql, staged, stage.store)
+                ((in_target, missing, ghosts, different, same),) = self.session.query(comparison.count(layout, among))
+                examples = self.session.query(comparison.examples(layout, among, EXAMPLES))
+        finally:
+            stage.store.delete([attempt.prefix + file.name for file in attempt.files])
+        return replace(
+            found,
+            source_rows=rows,
+            target_rows=int(in_target),
+            rows_moved=found.rows_moved + rows,
+            missing=int(missing),
+            ghosts=int(ghosts),
+            different=int(different),
+            same_version=int(same) if self.plan.key and self._by_version else 0,
+            examples=tuple(_example(self.config, layout, row) for row in examples),
+        )
+
+    @property
+    def _by_version(self) -> bool:
+        """Whether a repair finds rows by their versions."""
+        return self.plan.strategy.keeps_xmin and not self.plan.strategy.reads_whole
+
+    def _layout(self, manifest: Manifest) -> Layout:
+        """Of the target as it is now: what was to change in it has changed."""
+        existing = ddl.existing_columns(self.session, ddl.target_name(self.config))
+        return ddl.layout(self.config, replace(manifest, evolution=Evolution()), self.places.log_schema, existing)
+
+
+@contextmanager
+def _staging_table(session: Session, layout: Layout) -> Iterator[None]:
+    session.query(ddl.create_staging(layout))
+    try:
+        yield
+    finally:
+        session.query(ddl.drop_table(layout.staging))
+
+
+def _example(config: TableConfig, layout: Layout, row: Row) -> RowDifference:
+    """Out of: whether each side has the row, its xmin there, then each column's value in source and target."""
+    in_source, in_target, source_xmin, target_xmin, *values = row
+    names = [column.name for column in layout.columns]
+    pairs = list(zip(values[::2], values[1::2], strict=True))
+    keys = {column.name for column in layout.key}
+    shown = {
+        name: pair
+        for name, pair in zip(names, pairs, strict=True)
+        if name in keys or not (in_source and in_target) or pair[0] != pair[1]
+    }
+    key = tuple(str(pair[0] if in_source else pair[1]) for name, pair in zip(names, pairs, strict=True) if name in keys)
+    return RowDifference(
+        key=key,
+        source={name: _text(pair[0]) for name, pair in shown.items()} if in_source else None,
+        target={name: _text(pair[1]) for name, pair in shown.items()} if in_target else None,
+        find=_find(config, source_xmin) if in_source else _find_in_target(layout, target_xmin),
+    )
+
+
+def _find(config: TableConfig, xmin: object) -> str:
+    return find_rows(config.sql, [int(str(xmin))] if xmin else [])
+
+
+def _find_in_target(layout: Layout, xmin: object) -> str:
+    return f'SELECT * FROM {layout.target.sql} WHERE "{ddl.SRC_XMIN}" = {xmin}' if xmin else ""  # noqa: S608
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,44 @@
+"""A column of a source table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# The longest text that a VARCHAR of Snowflake holds; every backend keeps to it, so that what a trial took a laptop
+# for runs in production as well.
+MAX_VALUE_BYTES = 128 * 2**20
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column as the source's catalogue describes it.
+
+    ``type_name`` is ``format_type()`` (``numeric(10,2)``, ``character varying(20)[]``); ``base_type`` is
+    the ``pg_type.typname`` after unwrapping domains (``numeric``, ``_varchar``), ``base_modifier`` its
+    typmod (-1 when none), ``type_category`` ``pg_type.typcategory`` (``A`` array, ``E`` enum, ...). ``policy`` is not
+    the catalogue's: what becomes of a value that the warehouse's natural type cannot hold (``types`` of tables.yaml).
+    """
+
+    name: str
+    attnum: int
+    type_name: str
+    base_type: str
+    base_modifier: int = -1
+    type_category: str = "S"
+    not_null: bool = False
+    default: str | None = None
+    identity: str = ""  # '' none, 'a' generated always, 'd' by default
+    generated: bool = False
+    comment: str | None = None
+    missing: str | None = None  # what rows older than the column hold, as text; None: NULL
+    policy: str = "exact"
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether a key of this column alone is its own number (model/buckets.py)."""
+        return self.base_type in ("int2", "int4", "int8")
+
+    @property
+    def is_array(self) -> bool:
+        """Of a type that any type has an array of; a box has a notation of its own."""
+        return self.type_category == "A" and self.base_type.startswith("_") and self.base_type != "_box"

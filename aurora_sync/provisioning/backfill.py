@@ -1,0 +1,95 @@
+"""``updated_at`` for the rows that were there before its trigger, batch by batch, while others write.
+
+A batch is a range of pages of one leaf, in a transaction of its own. Rows that somebody has locked are skipped and
+come in a later round: we wait for nobody while we hold locks, so nobody can be chosen as the victim of a deadlock with
+us. What is done shows in the rows themselves, so that an interrupted backfill is simply run again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
+from aurora_sync.errors import Kind, SourceError
+from aurora_sync.model.relation import SourceTable
+from aurora_sync.provisioning.triggers import UPDATED
+from aurora_sync.source.connection import write
+
+_LEAVES = """
+WITH RECURSIVE tree(oid) AS (
+    SELECT %s::oid UNION SELECT i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
+)
+SELECT n.nspname, c.relname, pg_relation_size(c.oid) / current_setting('block_size')::int,
+       greatest(c.reltuples, 0)::bigint
+  FROM tree t JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind <> 'p' ORDER BY 1, 2
+"""
+
+# At the most: narrow rows, all in memory, two cores (benchmarks/triggers.py).
+ROWS_PER_SECOND = 150_000
+# Of a page nobody knows before how many rows it has; this many fit at the most.
+_ROWS_PER_PAGE = 291
+
+
+@dataclass(frozen=True)
+class BackfillProgress:
+    leaf: str
+    pages: int  # done of the leaf in this round
+    of: int
+    rows: int  # that got a value, in all so far
+
+
+def backfill(
+    connection: Connection, table: SourceTable, *, batch_rows: int = 5_000, busy: float = 0.5
+) -> Iterator[BackfillProgress]:
+    """Until no row is without a value. The server works ``busy`` (a share) of the time, and rests for the others.
+
+    ``connection`` is in autocommit. Raises SourceError where a trigger of the table keeps rows as they are, and what
+    psycopg2 raises.
+    """
+    done = 0
+    with connection.cursor() as cursor:
+        cursor.execute(_LEAVES, (table.oid,))
+        for schema, name, pages, rows in cursor.fetchall():
+            relation, step = sql.Identifier(schema, name), _pages(pages, rows, batch_rows)
+            left = True
+            while left:
+                left, kept, before = False, 0, done
+                for first in range(0, pages, step):
+                    began = time.monotonic()
+                    write(cursor, _batch(relation, first, first + step))
+                    ((found, free, filled),) = cursor.fetchall()
+                    left, done, kept = left or filled < found, done + filled, kept + free - filled
+                    yield BackfillProgress(f"{schema}.{name}", min(first + step, pages), pages, done)
+                    if filled:
+                        time.sleep((time.monotonic() - began) * (1 / busy - 1))
+                if kept and done == before:
+                    raise SourceError(
+                        f"{kept:,} rows of {schema}.{name} stay without {UPDATED}: a BEFORE UPDATE trigger of the table"
+                        " leaves them as they are",
+                        hint="disable it for the backfill, and run again; or use --kind outbox",
+                        kind=Kind.REFUSED,
+                    )
+                if left:
+                    time.sleep(0.5)  # whoever holds the rows may be done by then
+
+
+def _pages(pages: int, rows: int, batch_rows: int) -> int:
+    per_page = rows / pages if pages and rows else _ROWS_PER_PAGE
+    return max(1, int(batch_rows / max(per_page, 1)))
+
+
+def _batch(relation: sql.Composable, first: int, behind: int) -> sql.Composed:
+    """How many rows of a range of pages have no value, how many of them nobody has locked, and how many got one. The
+    trigger sets it."""
+    return sql.SQL(
+        "WITH empty AS MATERIALIZED (SELECT ctid FROM ONLY {0} WHERE ctid >= {2}::tid AND ctid < {3}::tid"
+        " AND {1} IS NULL), free AS MATERIALIZED (SELECT ctid FROM ONLY {0} WHERE ctid = ANY(ARRAY(SELECT ctid FROM"
+        " empty)) AND {1} IS NULL FOR NO KEY UPDATE SKIP LOCKED), filled AS (UPDATE ONLY {0} t"
+        " SET {1} = clock_timestamp() FROM free WHERE t.ctid = free.ctid RETURNING 1)"
+        " SELECT (SELECT count(*) FROM empty), (SELECT count(*) FROM free), (SELECT count(*) FROM filled)"
+    ).format(relation, sql.Identifier(UPDATED), sql.Literal(f"({first},0)"), sql.Literal(f"({behind},0)"))

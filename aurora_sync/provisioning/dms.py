@@ -1,0 +1,106 @@
+"""The settings of an AWS DMS task whose files say as much as DMS can say: endpoints, task and table mappings.
+
+From the documentation of DMS; what each is for stands in docs/dms.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.errors import ConfigError
+from aurora_sync.model.dms_columns import BEFORE, NULL, SEQUENCE, TIMESTAMP, UNCHANGED
+
+# In kilobytes. A longer value stops the task.
+LOB_KB = 102_400
+
+
+def settings(tables: Sequence[TableConfig]) -> dict[str, Any]:
+    """For the tables of one folder: ``S3Settings`` of the target endpoint, ``PostgreSQLSettings`` of the source's,
+    ``ReplicationTaskSettings`` and ``TableMappings``, as the API of DMS takes them."""
+    folder, cdc_path = tables[0].files, tables[0].cdc_path
+    if folder is None or any((table.files, table.cdc_path) != (folder, cdc_path) for table in tables):
+        raise ConfigError("the tables of one task have one folder, and one cdc_path")
+    bucket, _, path = folder.removeprefix("s3://").partition("/")
+    return {
+        "S3Settings": {
+            "BucketName": bucket,
+            "BucketFolder": path.strip("/"),
+            "DataFormat": "csv",
+            "CompressionType": "GZIP",
+            "Rfc4180": True,
+            "AddColumnName": cdc_path is None,
+            "IncludeOpForFullLoad": True,
+            "CdcInsertsOnly": False,
+            "CdcInsertsAndUpdates": False,
+            **({"CdcPath": cdc_path} if cdc_path else {"TimestampColumnName": TIMESTAMP}),
+            "UseTaskStartTimeForFullLoadTimestamp": True,
+            "CsvNullValue": NULL,
+            "UseCsvNoSupValue": True,
+            "CsvNoSupValue": UNCHANGED,
+            "PreserveTransactions": cdc_path is not None,
+            "CdcMaxBatchInterval": 60,
+        },
+        "PostgreSQLSettings": {
+            "MapUnboundedNumericAsString": True,
+            "FailTasksOnLobTruncation": True,
+            "HeartbeatEnable": True,
+            "CaptureDdls": False,
+        },
+        "ReplicationTaskSettings": {
+            "TargetMetadata": {
+                "SupportLobs": True,
+                "FullLobMode": False,
+                "LimitedSizeLobMode": True,
+                "LobMaxSize": LOB_KB,
+                "BatchApplyEnabled": False,
+            },
+            "FullLoadSettings": {"TargetTablePrepMode": "DROP_AND_CREATE"},
+            "ErrorBehavior": {
+                "DataErrorPolicy": "STOP_TASK",
+                "DataTruncationErrorPolicy": "STOP_TASK",
+                "TableErrorPolicy": "STOP_TASK",
+                "FailOnTransactionConsistencyBreached": True,
+                "FailOnNoTablesCaptured": True,
+            },
+        },
+        "TableMappings": {"rules": _rules(tables)},
+    }
+
+
+def _rules(tables: Sequence[TableConfig]) -> list[dict[str, Any]]:
+    rules: list[dict[str, Any]] = []
+    for table in tables:
+        locator = {"schema-name": _literal(table.schema_), "table-name": _literal(table.table_name)}
+        rules.append({"rule-type": "selection", "rule-action": "include", "object-locator": locator})
+        column = {"rule-type": "transformation", "rule-target": "column", "object-locator": locator}
+        rules.append(
+            column
+            | {
+                "rule-action": "add-column",
+                "value": SEQUENCE,
+                "expression": "$AR_H_CHANGE_SEQ",
+                "data-type": {"type": "string", "length": 35},
+            }
+        )
+        before = {"column-prefix": BEFORE, "column-suffix": "", "column-filter": "pk-only"}
+        locator_of_all = locator | {"column-name": "%"}
+        rules.append(
+            column
+            | {
+                "object-locator": locator_of_all,
+                "rule-action": "add-before-image-columns",
+                "before-image-def": before,
+            }
+        )
+    return [{"rule-id": str(number), "rule-name": str(number)} | rule for number, rule in enumerate(rules, 1)]
+
+
+def _literal(name: str) -> str:
+    """``%`` and ``_`` stand for others in a locator.
+
+    >>> _literal("order_items")
+    'order[_]items'
+    """
+    return "".join(f"[{letter}]" if letter in "%_[" else letter for letter in name)

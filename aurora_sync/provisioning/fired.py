@@ -1,0 +1,258 @@
+"""Do the triggers fire? Tried out on the table itself, in a transaction that is rolled back.
+
+In every leaf one row is updated, deleted, inserted and copied in again, as the application does it and as replication
+does (``session_replication_role = replica``); at last the table is truncated. Every lock is waited for two seconds at
+the most, and is gone with the transaction; only TRUNCATE takes one that keeps readers out.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg2
+import psycopg2.errors
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
+
+from aurora_sync.model.relation import SourceTable
+from aurora_sync.provisioning.triggers import COLUMNS_TRIGGER, ROW_TRIGGER, UPDATED, TriggerKind
+from aurora_sync.source.connection import without_values
+from aurora_sync.source.outbox import EMPTIED, XID
+
+_LEAVES = """
+WITH RECURSIVE tree(oid) AS (
+    SELECT %s::oid UNION SELECT i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
+)
+SELECT n.nspname, c.relname,
+       EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgname = %s AND g.tgenabled = 'A')
+  FROM tree t JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind <> 'p' ORDER BY 1, 2
+"""
+
+# Children whose rows would go or change with a deleted one: too much to try out.
+_CASCADES = "SELECT EXISTS (SELECT FROM pg_constraint WHERE confrelid = %s AND confdeltype IN ('c', 'n', 'd'))"
+
+# Of no row of any table.
+_OLD = "1957-10-04 19:28:34.271828+00"
+# What no row is to blame for: a name that is wrong, a privilege that is missing, a server that goes down.
+_OURS = ("42", "57", "08", "XX")
+_ROLES = {"origin": "the application", "replica": "replication"}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """``fired`` None: it could not be tried, and ``why`` says for what reason."""
+
+    what: str
+    by: str
+    fired: bool | None
+    why: str = ""
+
+
+def trials(connection: Connection, table: SourceTable, made: TriggerKind) -> list[Trial]:
+    """What was tried, in this order. ``connection`` is in autocommit and may write the table; nothing stays."""
+    if made is TriggerKind.outbox and table.outbox is None:
+        why = "no trigger of the table writes to its outbox"
+        return [Trial("INSERT, UPDATE, DELETE and COPY", by, False, why) for by in _ROLES.values()]
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN READ WRITE")
+        try:
+            cursor.execute("SET LOCAL lock_timeout TO '2s'")
+            return list(_all(cursor, table, made))
+        finally:
+            cursor.execute("ROLLBACK")
+
+
+def _all(cursor: Cursor, table: SourceTable, made: TriggerKind) -> Iterator[Trial]:
+    cursor.execute(_LEAVES, (table.oid, ROW_TRIGGER if made is TriggerKind.outbox else COLUMNS_TRIGGER))
+    leaves = cursor.fetchall()
+    cursor.execute(_CASCADES, (table.oid,))
+    ((cascades,),) = cursor.fetchall()
+    for role, by in _ROLES.items():
+        if why := _become(cursor, role):
+            always = all(always for _, _, always in leaves)
+            says = "that they are" if always else "that one is missing, or not"
+            why = f"{why}; the catalogue says of the triggers {says} ENABLE ALWAYS"
+            yield Trial("INSERT, UPDATE, DELETE and COPY", by, None if always else False, why)
+            continue
+        for schema, name, always in leaves:
+            leaf = _Leaf(cursor, table, made, schema, name)
+            with _undone(cursor):
+                found = list(leaf.trials(by, may_delete=role == "replica" or not cascades, always=always))
+            yield from found
+        if made is TriggerKind.outbox:
+            yield _truncated(cursor, table, by)
+
+
+def _become(cursor: Cursor, role: str) -> str:
+    """Empty, or why not."""
+    cursor.execute("SHOW session_replication_role")
+    if cursor.fetchall() == [(role,)]:
+        return ""
+    try:
+        with _undone(cursor, keep=True):
+            cursor.execute(sql.SQL("SET LOCAL session_replication_role TO {}").format(sql.Identifier(role)))
+    except psycopg2.errors.InsufficientPrivilege:
+        return f"this role may not set session_replication_role to {role}"
+    return ""
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    cursor: Cursor
+    table: SourceTable
+    made: TriggerKind
+    schema: str
+    name: str
+
+    def trials(self, by: str, *, may_delete: bool, always: bool) -> Iterator[Trial]:
+        """On one row, which nobody else can change meanwhile. Of an empty leaf nothing can be tried, and what the
+        catalogue says must do."""
+        names = [c.name for c in self.table.columns if not c.generated]
+        columns, relation = sql.SQL(", ").join(map(sql.Identifier, names)), sql.Identifier(self.schema, self.name)
+        lock = "SELECT ctid::text FROM ONLY {} LIMIT 1 FOR UPDATE SKIP LOCKED"
+        self.cursor.execute(sql.SQL(lock).format(relation))
+        rows = self.cursor.fetchall()
+        if not rows:
+            state = "is there, ENABLE ALWAYS" if always else "is missing, or not ENABLE ALWAYS"
+            why = f"no row of it is free to be written; the trigger {state}"
+            yield Trial(f"rows of {self._shown}", by, None if always else False, why)
+            return
+        row = sql.SQL("ctid = {}::tid").format(sql.Literal(rows[0][0]))
+        touch = sql.SQL("UPDATE ONLY {} SET {} WHERE {}").format(relation, self._assignment, row)
+        delete = sql.SQL("DELETE FROM ONLY {} WHERE {}").format(relation, row)
+        self.cursor.execute(
+            sql.SQL("CREATE TEMP TABLE aurora_sync_trial ON COMMIT DROP AS SELECT {} FROM ONLY {} WHERE {}").format(
+                columns, relation, row
+            )
+        )
+        if self.made is TriggerKind.audit_columns:
+            old = sql.SQL("UPDATE pg_temp.aurora_sync_trial SET {}").format(self._assignment)
+            self.cursor.execute(old)
+        csv = io.StringIO()
+        self.cursor.copy_expert("COPY pg_temp.aurora_sync_trial TO STDOUT (FORMAT csv)", csv)
+        insert = sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT * FROM pg_temp.aurora_sync_trial").format(
+            relation, columns
+        )
+        copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(relation, columns)
+
+        def again(write: Callable[[], object]) -> Callable[[], object]:
+            def delete_and_write() -> None:
+                self.cursor.execute(delete)
+                self._forget()
+                write()
+
+            return delete_and_write
+
+        def copied() -> None:
+            csv.seek(0)
+            self.cursor.copy_expert(copy, csv)
+
+        yield self._trial("UPDATE", by, lambda: self.cursor.execute(touch))
+        if not may_delete:
+            why = "a foreign key would change or delete rows of other tables as well"
+            yield Trial(f"DELETE, INSERT and COPY of {self._shown}", by, None, why)
+            return
+        if self.made is TriggerKind.outbox:
+            yield self._trial("DELETE", by, lambda: self.cursor.execute(delete))
+        yield self._trial("INSERT", by, again(lambda: self.cursor.execute(insert)))
+        yield self._trial("COPY", by, again(copied))
+
+    @property
+    def _shown(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def _assignment(self) -> sql.Composable:
+        if self.made is TriggerKind.audit_columns:
+            return sql.SQL("{} = {}").format(sql.Identifier(UPDATED), sql.Literal(_OLD))
+        written = [c for c in self.table.columns if not c.generated]
+        for column in written:
+            if column.identity != "a":
+                return sql.SQL("{0} = {0}").format(sql.Identifier(column.name))
+        return sql.SQL("{} = DEFAULT").format(sql.Identifier(written[0].name))
+
+    def _trial(self, operation: str, by: str, write: Callable[[], object]) -> Trial:
+        what = f"{operation} of {self._shown}"
+        try:
+            with _undone(self.cursor):
+                self._forget()
+                write()
+                return Trial(what, by, self._fired())
+        except psycopg2.DatabaseError as error:  # of a constraint, or of a trigger of the application
+            code = error.pgcode or ""
+            if code.startswith(_OURS) or not code:
+                raise
+            # What a trigger of the application says is why; what a constraint says repeats the row.
+            why = error.diag.message_primary or "" if code.startswith("P0") else without_values(error)
+            return Trial(what, by, None, " ".join(why.split()))
+
+    def _forget(self) -> None:
+        if self.made is TriggerKind.outbox:
+            _forget(self.cursor, self.table)
+
+    def _fired(self) -> bool:
+        if self.made is TriggerKind.outbox:
+            return _written(self.cursor, self.table) > 0
+        if self.cursor.rowcount != 1:
+            return False
+        relation, key = sql.Identifier(self.schema, self.name), self.table.primary_key
+        names = sql.SQL(", ").join(map(sql.Identifier, key))
+        that = sql.SQL("WHERE ({0}) IN (SELECT {0} FROM pg_temp.aurora_sync_trial)").format(names)
+        self.cursor.execute(
+            sql.SQL(
+                "SELECT coalesce(bool_or({0} >= now()) AND NOT bool_or({0} = {1}), false) FROM ONLY {2} {3}"
+            ).format(sql.Identifier(UPDATED), sql.Literal(_OLD), relation, that if key else sql.SQL(""))
+        )
+        ((fired,),) = self.cursor.fetchall()
+        return bool(fired)
+
+
+def _truncated(cursor: Cursor, table: SourceTable, by: str) -> Trial:
+    what = f"TRUNCATE of {table.qualified_name}"
+    try:
+        with _undone(cursor):
+            _forget(cursor, table)
+            cursor.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier(table.schema, table.name)))
+            return Trial(what, by, _written(cursor, table) > 0)
+    except (psycopg2.errors.FeatureNotSupported, psycopg2.errors.LockNotAvailable) as error:
+        return Trial(what, by, None, without_values(error))
+
+
+def _forget(cursor: Cursor, table: SourceTable) -> None:
+    """What this transaction wrote to the outbox so far."""
+    assert table.outbox is not None
+    cursor.execute(
+        sql.SQL("DELETE FROM {} WHERE {} = pg_current_xact_id()").format(
+            sql.Identifier(*table.outbox.relation), sql.Identifier(XID)
+        )
+    )
+
+
+def _written(cursor: Cursor, table: SourceTable) -> int:
+    assert table.outbox is not None
+    cursor.execute(
+        sql.SQL("SELECT count(*) FROM {} WHERE {} = pg_current_xact_id() AND {} IS NULL").format(
+            sql.Identifier(*table.outbox.relation), sql.Identifier(XID), sql.Identifier(EMPTIED)
+        )
+    )
+    ((rows,),) = cursor.fetchall()
+    return int(rows)
+
+
+@contextmanager
+def _undone(cursor: Cursor, *, keep: bool = False) -> Iterator[None]:
+    """What is done inside does not stay, unless it is to be kept and went well."""
+    cursor.execute("SAVEPOINT trial")
+    try:
+        yield
+    except BaseException:
+        cursor.execute("ROLLBACK TO SAVEPOINT trial; RELEASE SAVEPOINT trial")
+        raise
+    if not keep:
+        cursor.execute("ROLLBACK TO SAVEPOINT trial")
+    cursor.execute("RELEASE SAVEPOINT trial")

@@ -1,0 +1,71 @@
+"""The source database: what it holds, and readings of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import psycopg2
+
+from aurora_sync.errors import SourceError
+from aurora_sync.model.relation import SourceTable
+from aurora_sync.model.watermark import Watermark
+from aurora_sync.source import catalogue, decoding, outbox
+from aurora_sync.source.connection import connect, database_name, describe
+from aurora_sync.source.debezium.kafka import Kafka
+from aurora_sync.source.reading import Reading
+
+
+@dataclass(frozen=True)
+class Source:
+    """A PostgreSQL database by its libpq string or URL, and the brokers that its changes may go to. Making one does no
+    I/O."""
+
+    dsn: str
+    kafka: Kafka = field(default_factory=Kafka)
+
+    def __repr__(self) -> str:
+        return f"Source({self.describe()})"
+
+    def describe(self) -> str:
+        return describe(self.dsn)
+
+    @property
+    def database(self) -> str:
+        return database_name(self.dsn)
+
+    def existing(self) -> list[tuple[str, str]]:
+        """(schema, name) of every relation that can be synced."""
+        with connect(self.dsn) as connection:
+            return catalogue.existing(connection)
+
+    def catalogue(self, names: Iterable[tuple[str, str]]) -> dict[str, SourceTable]:
+        """Those of ``names`` that exist, by ``schema.name``; a fixed number of queries."""
+        with connect(self.dsn) as connection:
+            return catalogue.load(connection, names)
+
+    def acknowledge(self, table: SourceTable, watermark: Watermark) -> None:
+        """The target has everything as of this watermark: what an outbox has of it can go. Raises SourceError."""
+        if table.outbox and "snapshot" in watermark.value:
+            with connect(self.dsn, application_name="aurora_sync outbox") as connection:
+                outbox.acknowledge(connection, table.outbox, str(watermark.value["snapshot"]))
+
+    @contextmanager
+    def reading(self, schema: str, name: str, *, load_id: str = "") -> Iterator[Reading]:
+        """A connection set up to read one table. Raises SourceError when it does not exist."""
+        with connect(self.dsn, application_name=f"aurora_sync {load_id}".strip()) as connection:
+            table = catalogue.load(connection, [(schema, name)]).get(f"{schema}.{name}")
+            if table is None:
+                raise SourceError(
+                    "there is no such table, or this role may not see its schema",
+                    where=f"{schema}.{name}",
+                    hint="check table_name and schema in tables.yaml; `aurora-sync check` lists near names",
+                )
+            try:
+                yield Reading(connection, table, self.kafka)
+            except (psycopg2.Error, SourceError) as error:
+                if (refused := decoding.of_read(error)) is None:
+                    raise
+                with connect(self.dsn) as another:  # the transaction of the read is aborted
+                    raise decoding.located(another, table, refused) from error

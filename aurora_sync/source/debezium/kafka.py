@@ -1,0 +1,77 @@
+"""Where the brokers of Kafka are, and how to get in."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aurora_sync.errors import ConfigError
+from aurora_sync.source.debezium.topic import Quiet, Topic, open_topic, open_topics
+
+# A broker answers at once; one that does not know the request may never do so.
+POLICY_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Kafka:
+    """``properties`` is a file of librdkafka's settings. Making one does no I/O."""
+
+    servers: str = ""
+    properties: Path | None = None
+
+    def topic(self, name: str) -> AbstractContextManager[Topic]:
+        """The topic as it is now. Raises ConfigError where the brokers are not named, or their settings not readable,
+        and what :func:`open_topic` does."""
+        return open_topic(self._settings(), name)
+
+    def ends(self, names: Sequence[str]) -> dict[str, dict[int, int]]:
+        """The offset that comes next, by topic and partition. Raises as :meth:`topic` does."""
+        with open_topics(self._settings(), names) as topics:
+            return {
+                name: {number: extent.high for number, extent in topic.extents.items()}
+                for name, topic in zip(names, topics, strict=True)
+            }
+
+    def cleanup_policies(self, names: Sequence[str]) -> dict[str, str]:
+        """``cleanup.policy`` by topic; without topics that are not there, or whose configuration is not shown to this
+        user. Raises ConfigError as :meth:`topic` does."""
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import (  # type: ignore[attr-defined,unused-ignore]
+            AdminClient,
+            ConfigResource,
+            ResourceType,
+        )
+
+        admin = AdminClient({**self._settings()}, logger=Quiet())
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        found = {}
+        for resource, answer in admin.describe_configs(resources, request_timeout=POLICY_SECONDS).items():
+            with contextlib.suppress(KafkaException):
+                found[resource.name] = str(answer.result()["cleanup.policy"].value)
+        return found
+
+    def _settings(self) -> dict[str, str]:
+        if not self.servers:
+            raise ConfigError(
+                "KAFKA_BOOTSTRAP_SERVERS is not set", hint="name the brokers that Debezium's topics are on"
+            )
+        return self._from_file() | {"bootstrap.servers": self.servers}
+
+    def _from_file(self) -> dict[str, str]:
+        if self.properties is None:
+            return {}
+        try:
+            lines = self.properties.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"the file cannot be read: {error}", where=f"KAFKA_PROPERTIES, {self.properties}"
+            ) from error
+        stripped = [(number, line.strip()) for number, line in enumerate(lines, 1)]
+        pairs = [(number, line.partition("=")) for number, line in stripped if line and not line.startswith("#")]
+        wrong = [number for number, (name, equals, _) in pairs if not (name.strip() and equals)]
+        if wrong:  # the line may hold a password
+            raise ConfigError(f"line {wrong[0]} is not name=value", where=f"KAFKA_PROPERTIES, {self.properties}")
+        return {name.strip(): value.strip() for _, (name, _, value) in pairs}

@@ -1,0 +1,170 @@
+"""The files of an AWS DMS task in S3: which are there, in which order they are taken, and what they say of themselves.
+
+::
+
+    folder/schema/table/LOAD00000001.csv           full load, numbered in hexadecimal
+    folder/schema/table/20141029-1134010000.csv    changes, by the time when they were written
+    folder/cdc_path/20141029-1134010000.csv        where the task preserves transactions: those of all tables, no header
+
+Digits sort before letters: a plain listing has the changes before the load (correctness.md, section 8.2).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import itertools
+import re
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.errors import ConfigError, Kind, SourceError
+from aurora_sync.model.dms_columns import BEFORE, OP, SEQUENCE, TIMESTAMP
+from aurora_sync.model.manifest import TakenFile
+from aurora_sync.model.relation import SourceTable
+from aurora_sync.objects.store import Store, Stored
+
+_NAME = re.compile(r"(?:LOAD(?P<load>[0-9A-Fa-f]{5,})|(?:CDC_TXN_)?\d{8}-?\d{6,})\.(?:csv|parquet)(?:\.gz)?")
+_HEADER_BYTES = 65_536
+# By how much the clocks of S3 and of the source may differ.
+CLOCKS = timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class File:
+    stored: Stored
+    load: int | None  # number within the full load; None: changes
+    name: str
+
+    @property
+    def id(self) -> tuple[str, str]:
+        return self.stored.key, self.stored.etag
+
+    @property
+    def taken(self) -> TakenFile:
+        return TakenFile(self.stored.key, self.stored.etag, self.stored.bytes)
+
+    @property
+    def order(self) -> tuple[bool, int, str]:
+        return self.load is None, self.load or 0, self.name
+
+
+def of_table(config: TableConfig) -> list[File]:
+    """All of its files, in the order in which they are taken. Raises SourceError on a name of another form, and
+    StageError."""
+    store = Store.from_url(config.files or "")
+    return listing(store, config.schema_, config.table_name, config.cdc_path)
+
+
+def listing(store: Store, schema: str, table: str, cdc_path: str | None = None) -> list[File]:
+    """The same of a folder."""
+    files = []
+    folders = [f"{schema}/{table}/", *([f"{cdc_path}/"] if cdc_path else [])]
+    for page in itertools.chain.from_iterable(store.pages(store.prefix + folder) for folder in folders):
+        for stored in page:
+            name = stored.key.rpartition("/")[2]
+            found = _NAME.fullmatch(name)
+            if found:
+                files.append(File(stored, int(found["load"], 16) if found["load"] else None, name))
+            elif name:  # empty: the folder itself, as consoles make it
+                raise SourceError(
+                    f"found {name}, and a DMS task writes LOAD00000001.csv and 20141029-1134010000.csv there",
+                    where=store.uri(stored.key),
+                    hint="let the folder have the files of one task, and nothing else",
+                )
+    return sorted(files, key=lambda file: file.order)
+
+
+def fields(table: SourceTable) -> list[str]:
+    """What a row of a transaction folder has behind operation, table and schema: the table's columns, and what the
+    rules of the task's mapping add to them, in the order of the rules."""
+    key = [BEFORE + column.name for column in table.columns if column.name in table.primary_key]
+    return [column.name for column in table.columns] + [SEQUENCE, *key]
+
+
+def digest(files: Iterable[File]) -> str:
+    """Of the keys and etags: the same as long as nothing comes, changes or goes."""
+    text = "\n".join(sorted("\t".join(file.id) for file in files))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def superseded(files: Sequence[File], scanned_at: datetime | None) -> list[File]:
+    """Those that have nothing new: changes from before the full load, which has what they did and what the task missed
+    while it stood; and everything from before a scan, by the source's clock."""
+    loads = [file.stored.modified for file in files if file.load is not None]
+    return [
+        file
+        for file in files
+        if (loads and file.load is None and file.stored.modified < min(loads))
+        or (scanned_at and file.stored.modified < scanned_at - CLOCKS)
+    ]
+
+
+def lacking(store: Store, file: File, columns: Iterable[str], old_keys: Iterable[str]) -> list[str]:
+    """Which of these columns a CSV file has not. Of Parquet, whose columns stand at its end, none is named.
+
+    ``old_keys`` are the columns that must have the old key in a file of changes. Raises ConfigError where the first
+    line shows that the task has other settings than those that provisioning/dms.py makes.
+    """
+    if ".parquet" in file.name:
+        return []
+    head = store.head(file.stored.key, _HEADER_BYTES)
+    if file.name.endswith(".gz"):
+        head = _unpacked(store, file, head)
+    names = next(csv.reader([head.decode("utf-8", "replace").partition("\n")[0].rstrip("\r")]), [])
+    if problems := _other_settings(names, old_keys if file.load is None else ()):
+        raise ConfigError(
+            [f"{problem}, as its first line shows" for problem in problems],
+            values=f"{', '.join(names)[:200]!r}",
+            where=store.uri(file.stored.key),
+            hint="set up endpoint and task as `aurora-sync cdc dms` prints them, and load the table again",
+        )
+    return [name for name in columns if name not in names]
+
+
+def assert_whole(store: Store, files: Iterable[File]) -> None:
+    """Raises SourceError on a file without a byte: not even an empty table has one."""
+    for file in files:
+        if not file.stored.bytes:
+            raise _not_whole(store, file, "it has 0 bytes")
+
+
+def _unpacked(store: Store, file: File, head: bytes) -> bytes:
+    """The beginning of what a file has, of its first bytes. Raises SourceError where they show that it is cut off."""
+    gzip = zlib.decompressobj(wbits=31)
+    try:
+        unpacked = gzip.decompress(head, _HEADER_BYTES)
+    except zlib.error as error:
+        raise _not_whole(store, file, str(error)) from error
+    if len(head) == file.stored.bytes and not (gzip.eof or gzip.unconsumed_tail):
+        raise _not_whole(store, file, f"its gzip stream does not end within its {file.stored.bytes:,} bytes")
+    return unpacked
+
+
+def _not_whole(store: Store, file: File, what: str) -> SourceError:
+    return SourceError(
+        f"the file is not whole: {what}",
+        where=store.uri(file.stored.key),
+        hint="nothing of this run was taken; run again when the task has written the file, or let the task load the"
+        " table again",
+        kind=Kind.REFUSED,
+    )
+
+
+def _other_settings(names: Sequence[str], old_keys: Iterable[str]) -> list[str]:
+    """The settings that differ, as the names in a file's first line show."""
+    if len(names) == 1 and re.search(rf"\b{OP}\b", names[0]):
+        return ["CsvDelimiter is not ','"]
+    if not {OP, SEQUENCE, TIMESTAMP} & set(names):
+        return ["AddColumnName is not true"]
+    problems = [] if OP in names else ["IncludeOpForFullLoad is not true"]
+    if TIMESTAMP not in names:
+        problems.append(f"TimestampColumnName is not {TIMESTAMP}")
+    if SEQUENCE not in names:
+        problems.append(f"the table mappings have no rule add-column for {SEQUENCE}")
+    if missing := [name for name in old_keys if name not in names]:
+        problems.append(f"the table mappings have no rule add-before-image-columns for {', '.join(missing)}")
+    return problems

@@ -1,0 +1,126 @@
+"""One table's end of a change stream: its messages, as net changes in the columns that the run planned with.
+
+A change that was logged while the table had another definition cannot be read with those columns. It stays in the log
+as it is, so no later run could read it either: the table must be scanned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from aurora_sync.model.column import Column
+from aurora_sync.source.logical.change_log import ChangeLog
+from aurora_sync.source.logical.pgoutput import NEW, OLD, UNCHANGED, Begin, Relation, Value, Values, row
+from aurora_sync.source.net_changes import NetChanges
+
+# What a pending row takes in memory beyond its message, and each value of it.
+_ROW_BYTES, _VALUE_BYTES = 350, 45
+
+
+class TableFeed:
+    """``has(commit_lsn, xid)`` says which transactions the target has already; ``types`` are the oid and modifier of
+    each column's type."""
+
+    def __init__(
+        self,
+        table: str,
+        columns: Sequence[Column],
+        key: Sequence[str],
+        types: Mapping[str, tuple[int, int]],
+        has: Callable[[int, int], bool],
+    ) -> None:
+        self.changes = NetChanges(table, columns, key)
+        self.log: ChangeLog | None = None
+        self.number = 0  # of changes so far
+        self.rescan = ""  # why the table must be scanned: a change cannot be read
+        self._names = [column.name for column in columns]
+        self._key = list(key)
+        self._types = types
+        self._has = has
+        self._xid = 0
+        self._places: list[int] | None = None  # of our columns in the stream's rows; None: the same
+        self._fault = "no Relation message came before its first change"
+        self._overhead = _ROW_BYTES + _VALUE_BYTES * len(columns)
+
+    def begins(self, began: Begin) -> bool:
+        self._xid = began.xid
+        if self.rescan or self._has(began.commit_lsn, began.xid):
+            return False
+        if self.log:
+            self.log.begins(began.commit_lsn, began.xid, began.committed_at)
+        return True
+
+    def relation(self, relation: Relation) -> None:
+        sent = {attribute.name: place for place, attribute in enumerate(relation.attributes)}
+        self._fault = self._difference(relation)
+        if not self._fault:
+            places = [sent[name] for name in self._names]
+            self._places = None if places == list(range(len(sent))) else places
+
+    def insert(self, data: bytes) -> None:
+        if self._fault:
+            self._give_up()
+            return
+        values = self._arranged(row(data, 6)[0])
+        self.number += 1
+        self.changes.insert(values, self._xid, len(data) + self._overhead)
+        if self.log:
+            self.log.insert(values)
+
+    def update(self, data: bytes) -> None:
+        if self._fault:
+            self._give_up()
+            return
+        self.number += 1
+        if data[5] == NEW:
+            values = self._arranged(row(data, 6)[0])
+            self.changes.update(values, self._xid, len(data) + self._overhead)
+            if self.log:
+                self.log.update(values, None)
+            return
+        before, at = row(data, 6)
+        values, former = self._arranged(row(data, at + 1)[0]), self._arranged(before)
+        if data[5] == OLD and UNCHANGED in values:
+            values = tuple(old if new is UNCHANGED else new for new, old in zip(values, former, strict=True))
+        key = self.changes.key_of(former)
+        self.changes.update(values, self._xid, len(data) + self._overhead, key)
+        if self.log:
+            self.log.update(values, key if key != self.changes.key_of(values) else None)
+
+    def delete(self, data: bytes) -> None:
+        if self._fault:
+            self._give_up()
+            return
+        self.number += 1
+        values = self._arranged(row(data, 6)[0])
+        self.changes.delete(self.changes.key_of(values))
+        if self.log:
+            self.log.delete(values)
+
+    def truncate(self) -> None:
+        self.number += 1
+        self.changes.truncate()
+        if self.log:
+            self.log.truncate()
+
+    def _give_up(self) -> None:
+        self.rescan = f"the stream has changes from when the table had another definition: {self._fault}"
+
+    def _arranged(self, values: list[Value]) -> Values:
+        if self._places is None:
+            return tuple(values)
+        return tuple([values[place] for place in self._places])
+
+    def _difference(self, relation: Relation) -> str:
+        """Between the table's columns as the stream has them and as the catalogue had them; empty if there is none
+        that matters: a column that was added is found by the next run."""
+        sent = {attribute.name: attribute for attribute in relation.attributes}
+        for name in self._names:
+            attribute = sent.get(name)
+            if attribute is None:
+                return f"it has no column {name} there"
+            if (attribute.type_oid, attribute.typmod) != self._types[name]:
+                return f"column {name} has another type there"
+        if missing := [name for name in self._key if not sent[name].in_identity]:
+            return f"its replica identity lacks {', '.join(missing)}"
+        return ""

@@ -1,0 +1,240 @@
+"""A logical replication slot: where it stands, draining it, and telling it what is safely applied.
+
+Reading consumes nothing. Only :func:`advance` lets the server forget, and it is called last (correctness.md, section
+8.1: what get_changes consumes is lost with the run that read it).
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import psycopg2.errors
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
+from aurora_sync.errors import DefectError, SourceError
+from aurora_sync.model.receipt import Slot
+from aurora_sync.source.connection import connect, connect_for_replication, write
+from aurora_sync.source.decoding import UNDECODABLE, said
+from aurora_sync.source.logical import pgoutput
+
+# A run that uploads or waits for a slow bucket reads nothing meanwhile; one that died should not hold its slot long.
+_SENDER_TIMEOUT = "10min"
+# How long to wait for the server before asking it how far it is.
+_PATIENCE_SECONDS = 1.0
+_RELEASE_SECONDS = 5.0
+# Of the stream, between two looks at how much of it is held.
+_EVERY_BYTES = 4_000_000
+
+_SLOT = """
+SELECT plugin, active_pid, coalesce(confirmed_flush_lsn, '0/0') - '0/0'::pg_lsn, coalesce(wal_status, 'lost'),
+       coalesce(pg_current_wal_lsn() - restart_lsn, 0), pg_current_wal_lsn() - confirmed_flush_lsn, safe_wal_size,
+       database = current_database()
+  FROM pg_replication_slots WHERE slot_name = %s
+"""
+_MARK = "SELECT pg_logical_emit_message(true, 'aurora_sync', '') - '0/0'::pg_lsn"
+_IN_PROGRESS = "SELECT pg_snapshot_xip(pg_current_snapshot())::text::bigint % 4294967296"
+
+
+def look(connection: Connection, name: str) -> Slot | None:
+    """The slot, or None where there is none. Raises SourceError where another plugin or database has the name."""
+    with connection.cursor() as cursor:
+        cursor.execute(_SLOT, (name,))
+        found = cursor.fetchone()
+    if found is None:
+        return None
+    plugin, pid, confirmed, wal_status, retained, lag, safe, ours = found
+    if plugin != "pgoutput" or not ours:
+        raise SourceError(
+            f"replication slot {name} belongs to " + (f"plugin {plugin}" if ours else "another database"),
+            where=name,
+            hint="name another under slot: in tables.yaml",
+        )
+    return Slot(name, pid, int(confirmed), wal_status, int(retained), int(lag or 0), safe and int(safe))
+
+
+def mark(connection: Connection) -> tuple[int, frozenset[int]]:
+    """An LSN that lies behind every commit that any session sees by now, and is flushed; and the transactions that
+    are in progress once it is, 32 bits each: of those, some may be committed in the log already, and seen by nobody."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL synchronous_commit TO local; {_MARK}")
+        (target,) = cursor.fetchall()[0]
+    return int(target), in_progress(connection)
+
+
+def in_progress(connection: Connection) -> frozenset[int]:
+    with connection.cursor() as cursor:
+        cursor.execute(_IN_PROGRESS)
+        return frozenset(int(xid) for (xid,) in cursor.fetchall())
+
+
+def create(dsn: str, name: str, *, timeout: str) -> None:
+    """Waits for all transactions that run now, up to ``timeout`` such as ``60s``."""
+    with connect(dsn) as connection, connection.cursor() as cursor:
+        create = sql.SQL("SELECT pg_create_logical_replication_slot({}, 'pgoutput')").format(sql.Literal(name))
+        write(cursor, create, statement_timeout=timeout)
+
+
+def drop(connection: Connection, name: str) -> None:
+    with connection.cursor() as cursor:
+        _once_free(lambda: cursor.execute("SELECT pg_drop_replication_slot(%s)", (name,)))
+
+
+def advance(connection: Connection, name: str, lsn: int) -> None:
+    """Everything that ended at ``lsn`` or before is durable at the target. The server may have forgotten it after a
+    crash, and sends again what the reader then has to skip."""
+    with connection.cursor() as cursor:
+        _once_free(lambda: cursor.execute("SELECT pg_replication_slot_advance(%s, '0/0'::pg_lsn + %s)", (name, lsn)))
+
+
+class Feed(Protocol):
+    """One table's end of a stream."""
+
+    def begins(self, began: pgoutput.Begin) -> bool:
+        """Whether a transaction's changes are wanted: the target does not have them yet."""
+        ...
+
+    def relation(self, relation: pgoutput.Relation) -> None: ...
+
+    def insert(self, data: bytes) -> None: ...
+
+    def update(self, data: bytes) -> None: ...
+
+    def delete(self, data: bytes) -> None: ...
+
+    def truncate(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Drained:
+    """``reached``: every transaction that ended there or before has been read. ``commits``: where those of the
+    transactions that were asked for started to commit. ``oldest``: when the first one was committed that was wanted.
+    """
+
+    reached: int
+    commits: dict[int, int]
+    oldest: datetime | None
+    transactions: int
+    messages: int
+
+
+def drain(
+    dsn: str,
+    slot: str,
+    publication: str,
+    target: int,
+    feeds: Mapping[int, Feed],
+    *,
+    among: frozenset[int] = frozenset(),
+    on_bytes: Callable[[], object] = lambda: None,
+) -> Drained:
+    """Hand every change that is committed by ``target`` to the feed of its table, by oid, in whole transactions.
+
+    ``among`` are transactions whose commits are to be reported. ``on_bytes`` is called now and then, when some more of
+    the stream has come.
+    Raises SourceError; transient while another reader has the slot.
+    """
+    by_oid = {oid.to_bytes(4, "big"): feed for oid, feed in feeds.items()}
+    wanted: dict[bytes, Feed] = {}
+    reached, inside, transactions, number, size = 0, False, 0, 0, 0
+    commits: dict[int, int] = {}
+    oldest: datetime | None = None
+    begin, insert, update, delete = pgoutput.BEGIN, pgoutput.INSERT, pgoutput.UPDATE, pgoutput.DELETE
+    with _replication(dsn, slot, publication) as cursor:
+        while True:
+            try:
+                message = cursor.read_message()
+            except UNDECODABLE as error:
+                raise SourceError(
+                    f"a row in the log of this slot's tables cannot be sent as UTF-8: {said(error)}",
+                    where=slot,
+                    hint="the log keeps what was written: correct the value, or exclude its column, then drop the slot"
+                    " and make it anew (`aurora-sync cdc teardown`, `cdc setup`); the tables are scanned then",
+                ) from error
+            if message is None:
+                if not inside and cursor.wal_end >= target:  # sent everything up to there
+                    break
+                _wait(cursor)
+                continue
+            data = message.payload
+            number += 1
+            kind = data[0]
+            if kind == insert:
+                if feed := wanted.get(data[1:5]):
+                    feed.insert(data)
+            elif kind == update:
+                if feed := wanted.get(data[1:5]):
+                    feed.update(data)
+            elif kind == delete:
+                if feed := wanted.get(data[1:5]):
+                    feed.delete(data)
+            elif kind == begin:
+                started = pgoutput.begin(data)
+                wanted = {oid: feed for oid, feed in by_oid.items() if feed.begins(started)}
+                inside = True
+                if wanted and oldest is None:
+                    oldest = started.committed_at
+                if started.xid in among:
+                    commits[started.xid] = started.commit_lsn
+            elif kind == pgoutput.COMMIT:
+                reached, inside = pgoutput.commit(data).end_lsn, False
+                transactions += 1
+                if reached >= target:
+                    break
+            elif kind == pgoutput.RELATION:
+                relation = pgoutput.relation(data)
+                if feed := by_oid.get(relation.oid.to_bytes(4, "big")):
+                    feed.relation(relation)
+            elif kind == pgoutput.TRUNCATE:
+                for oid in pgoutput.truncate(data):
+                    if feed := wanted.get(oid):
+                        feed.truncate()
+            elif kind not in pgoutput.IGNORED:
+                raise DefectError(f"a message of kind {chr(kind)!r} in a stream of protocol version 1", where=slot)
+            size += len(data)
+            if size > _EVERY_BYTES:
+                size = 0
+                on_bytes()
+    return Drained(max(reached, target), commits, oldest, transactions, number)
+
+
+@contextmanager
+def _replication(dsn: str, slot: str, publication: str) -> Iterator[Any]:
+    """A cursor that streams the slot from where its reader confirmed it."""
+    with connect_for_replication(dsn, application_name=f"aurora_sync {slot}") as connection:
+        cursor: Any = connection.cursor()
+        cursor.execute(f"SET wal_sender_timeout TO '{_SENDER_TIMEOUT}'")
+        if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
+            # Else one value that is not UTF-8, of whichever table, ends the stream of all (Streamed.write finds it).
+            cursor.execute("SET client_encoding TO SQL_ASCII")
+        options = {"proto_version": "1", "publication_names": _quoted(publication)}
+        _once_free(lambda: cursor.start_replication(slot_name=slot, options=options, decode=False))
+        yield cursor
+
+
+def _once_free(use: Callable[[], object]) -> None:
+    """The server notices a moment later that the connection which used the slot is closed."""
+    deadline = time.monotonic() + _RELEASE_SECONDS
+    while True:
+        try:
+            use()
+            return
+        except psycopg2.errors.ObjectInUse:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
+
+
+def _wait(cursor: Any) -> None:
+    if not select.select([cursor], [], [], _PATIENCE_SECONDS)[0]:
+        cursor.send_feedback(reply=True, force=True)  # confirms nothing
+
+
+def _quoted(publication: str) -> str:
+    return '"' + publication.replace('"', '""') + '"'

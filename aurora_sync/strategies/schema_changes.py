@@ -1,0 +1,312 @@
+"""What changed in a table's columns since a watermark was taken, and how its target follows.
+
+================================= ========= ==================================================================
+what changed                      action    why
+================================= ========= ==================================================================
+column added                      backfill  older rows hold the default, which the catalogue knows
+column added, default volatile    reseed    the catalogue does not: the values are in the rewritten rows
+or the column generated
+column dropped, or excluded       adapt     the target keeps it with its values, marked in its comment
+column renamed                    adapt     a column has a number that a new name does not change
+column renamed to one in use      reseed    such as two that swap their names
+type changed, values not          adapt     varchar(10) to text, numeric(8,2) to numeric(10,2)
+type changed otherwise            reseed    the rewrite writes every row anew
+merge key changed                 reseed    target rows are found by another key
+policy or generation changed      reseed    rows that nobody wrote are others now
+column no longer excluded         reseed    its values were never read
+not null set or dropped           go on     the target has not null in its merge key alone
+================================= ========= ==================================================================
+
+Columns are told apart by their numbers (pg_attribute.attnum), in another table by their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from aurora_sync.config.tables import TableConfig, fold
+from aurora_sync.errors import ConfigError, GuardError
+from aurora_sync.model.certificate import Action, Finding
+from aurora_sync.model.column import Column
+from aurora_sync.model.manifest import Evolution
+from aurora_sync.model.observation import Observation
+from aurora_sync.model.state import State
+from aurora_sync.model.watermark import KnownColumn, Watermark
+
+# No rewrite between these changes the text of a value.
+_TEXTS = {"text", "varchar"}
+
+
+@dataclass(frozen=True)
+class SchemaChanges:
+    findings: tuple[Finding, ...] = ()
+    backfill: tuple[Column, ...] = ()
+    evolution: Evolution = field(default_factory=Evolution)
+
+    @property
+    def reseed(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.action is Action.RESEED)
+
+    @property
+    def texts_stay(self) -> bool:
+        """Whether a row that nobody wrote since is read as the same CSV row as then."""
+        return not self.reseed and not any(f.event in ("column dropped", "column excluded") for f in self.findings)
+
+
+UNCHANGED = SchemaChanges()
+
+
+def known_columns(columns: Sequence[Column], key: Sequence[str]) -> tuple[KnownColumn, ...]:
+    """What a watermark remembers of the columns that are synced."""
+    return tuple(
+        KnownColumn(
+            attnum=c.attnum,
+            name=c.name,
+            type_name=c.type_name,
+            base_type=c.base_type,
+            not_null=c.not_null,
+            generation=(c.default or "") if c.generated else "",
+            policy=c.policy,
+            key_place=1 + key.index(c.name) if c.name in key else 0,
+        )
+        for c in columns
+    )
+
+
+def still_synced(stored: Watermark, columns: Sequence[Column], at: Observation) -> tuple[Column, ...]:
+    """The columns that the watermark knows: what ``schema_changes: ignore`` goes on with."""
+    identity = _identity(stored, at)
+    known = {identity(column) for column in stored.columns}
+    return tuple(column for column in columns if identity(column) in known)
+
+
+def read_as_text(
+    columns: Sequence[Column], stored: Watermark | None, at: Observation, wanted: Collection[str]
+) -> tuple[Column, ...]:
+    """The columns, with policy ``text`` for those arrays that are ``wanted`` so, or were read so before: under
+    ``exact`` one that became text stays text until its type changes."""
+    identity = _identity(stored, at) if stored else by_name
+    texts = {(identity(c), c.type_name) for c in stored.columns if c.policy == "text"} if stored else set()
+    return tuple(
+        replace(c, policy="text")
+        if c.is_array and c.policy == "exact" and (c.name in wanted or (identity(c), c.type_name) in texts)
+        else c
+        for c in columns
+    )
+
+
+def known_as_text(stored: Watermark, wanted: Collection[str]) -> Watermark:
+    """The watermark as if it had known them so: that they become text is no change of the configuration."""
+    known = tuple(replace(c, policy="text") if c.name in wanted else c for c in stored.columns)
+    return replace(stored, columns=known)
+
+
+def compare(
+    stored: Watermark,
+    columns: Sequence[Column],
+    key: Sequence[str],
+    at: Observation,
+    *,
+    in_source: Sequence[Column],
+    older: Callable[[Sequence[Column]], Sequence[Column]] = tuple,
+) -> SchemaChanges:
+    """The columns of today beside those of the watermark.
+
+    ``in_source`` are all columns of the table, synced or not. ``older`` looks up what rows older than some added
+    columns hold, for tables whose own catalogue entry does not say, and leaves out those of which nothing can be said.
+    """
+    identity = _identity(stored, at)
+    then, now = {identity(c): c for c in stored.columns}, {identity(c): c for c in columns}
+    findings: list[Finding] = []
+    found = {place: _changed(then[place], now[place], stored, at) for place in then.keys() & now.keys()}
+    for place in sorted(found):
+        findings += found[place]
+    renamed = {then[place].name: now[place].name for place in found if then[place].name != now[place].name}
+    renamed = {old: new for old, new in renamed.items() if fold(old) != fold(new)}
+    swapped = False
+    if any(fold(new) in {fold(c.name) for c in stored.columns} for new in renamed.values()):
+        text = f"columns were renamed to names that others had: {', '.join(f'{a} to {b}' for a, b in renamed.items())}"
+        findings.append(_reseed("column renamed", text, ", ".join(renamed), ", ".join(renamed.values())))
+        renamed, swapped = {}, True
+    gone = {place: column for place, column in then.items() if place not in now}
+    there = {identity(column) for column in in_source}
+    for place, column in gone.items():
+        event, what = ("column excluded", "is left out now") if place in there else ("column dropped", "was dropped")
+        text = f"column {column.name} {what}: the target keeps it, marked, with the values it has"
+        findings.append(Finding(event, Action.ADAPT, text, f"{column.name} {column.type_name}", ""))
+    kept = {fold(column.name) for column in columns}
+    dropped = [c.name for c in (*gone.values(), *stored.columns) if fold(c.name) not in kept | set(map(fold, renamed))]
+    key_then = [column.name for column in _by_place(stored.columns)]
+    key_places = [[identity(c) for c in _by_place(side)] for side in (stored.columns, known_columns(columns, key))]
+    rekeyed = key_places[0] != key_places[1]
+    if rekeyed:
+        before, after = ", ".join(key_then) or "none", ", ".join(key) or "none"
+        findings.append(_reseed("merge key", f"the merge key was ({before}) and is ({after})", before, after))
+    labels_then, labels_now = stored.token.labels, at.token.labels if identity is by_number else {}
+    if labels := {a: b for oid, a in labels_then.items() if (b := labels_now.get(oid, a)) != a}:
+        before, after = ", ".join(labels), ", ".join(labels.values())
+        text = f"labels of its enums were renamed: {before} to {after}"
+        findings.append(_reseed("enum renamed", text, before, after))
+    types_then, types_now = stored.token.types or {}, at.token.types or {} if identity is by_number else {}
+    if changed := [text for oid, text in types_then.items() if types_now.get(oid, text) != text]:
+        findings.append(_reseed("type changed", _changed_types(changed, columns), "", ""))
+    added = [column for place, column in now.items() if place not in then]
+    backfill = _fillable(stored, at, added, key, older)
+    filled = {column.name: column for column in backfill}
+    findings += [_added(filled.get(new.name, new), new.name in filled, stored) for new in added]
+    return SchemaChanges(
+        tuple(findings),
+        tuple(backfill),
+        Evolution(
+            renamed=renamed,
+            dropped=tuple(dict.fromkeys(dropped)),
+            retyped=tuple(
+                now[place].name
+                for place, changes in found.items()
+                if any(change.event in ("column type", "policy") for change in changes)
+            ),
+            former_key=tuple(key_then) if rekeyed or swapped else (),
+            rekeyed=rekeyed or swapped,
+        ),
+    )
+
+
+def _changed_types(before: Sequence[str], columns: Sequence[Column]) -> str:
+    """What changed besides the rows, of types with these descriptions in the token: the attributes of a composite type,
+    or the digest of the names that a reg* type prints; with the columns that can have it."""
+    composite = any(not text or " " in text for text in before)
+    reg = any(text and " " not in text for text in before)
+    of_composite = [c for c in columns if c.type_category in ("C", "A", "R") and not c.base_type.startswith("_reg")]
+    of_reg = [c for c in columns if c.base_type.lstrip("_").startswith("reg")]
+    parts = []
+    if composite:
+        parts.append(f"the attributes of a composite type changed{_listed(of_composite)}")
+    if reg:
+        parts.append(f"names that a reg* type prints changed{_listed(of_reg)}")
+    return "; ".join(parts)
+
+
+def _listed(columns: Sequence[Column]) -> str:
+    return f" (column {', '.join(f'{c.name} {c.type_name}' for c in columns)})" if columns else ""
+
+
+def table_renamed(config: TableConfig, state: State, at: Observation) -> tuple[Finding, ...]:
+    """That the target was filled from the same table by another name. Raises ConfigError when it was another table."""
+    then, now = state.source_table, config.qualified_name
+    if then in ("", now):
+        return ()
+    if state.watermark is None or _identity(state.watermark, at) is by_name:
+        raise ConfigError(
+            f"{'.'.join(config.target)} is filled from {then}, and now {now} claims it",
+            where=now,
+            hint="give one of them another target_schema or target_table",
+        )
+    return (Finding("table renamed", Action.GO_ON, f"{then} was renamed to {now}", then, now),)
+
+
+def allowed(changes: SchemaChanges, mode: str, table: str) -> SchemaChanges:
+    """The changes under ``schema_changes`` of tables.yaml. Raises GuardError, with every difference, under freeze; and
+    under ignore for those without which the target cannot be written."""
+    findings = changes.findings
+    if mode == "freeze":
+        refused = [finding for finding in findings if finding.action is not Action.GO_ON]
+    elif mode == "ignore":
+        refused = [f for f in findings if f.event not in ("column dropped", "column excluded", "not null", "policy")]
+        refused = [f for f in refused if f.action is not Action.BACKFILL]
+        findings = tuple(replace(f, action=Action.GO_ON) if f.event == "column dropped" else f for f in findings)
+        changes = replace(changes, findings=findings, evolution=replace(changes.evolution, dropped=()))
+    else:
+        refused = []
+    if refused:
+        raise GuardError(
+            f"its columns changed, and schema_changes is {mode}: {'; '.join(map(_difference, refused))}",
+            where=table,
+            hint="nothing was moved; to let the target follow, sync once with --full, or set schema_changes: apply",
+        )
+    return changes
+
+
+def _identity(stored: Watermark, at: Observation) -> Callable[[Column | KnownColumn], int | str]:
+    """By the number in the same table, by the name in one that was made anew."""
+    then, now = stored.token, at.token
+    same = (then.table_oid, then.database_oid) == (now.table_oid, now.database_oid)
+    same = same and (then.system_identifier == now.system_identifier or then.major < now.major)
+    return by_number if same else by_name
+
+
+def by_number(column: Column | KnownColumn) -> int | str:
+    return column.attnum
+
+
+def by_name(column: Column | KnownColumn) -> int | str:
+    return column.name
+
+
+def _by_place(columns: Iterable[KnownColumn]) -> list[KnownColumn]:
+    return sorted((column for column in columns if column.key_place), key=lambda column: column.key_place)
+
+
+def _reseed(event: str, text: str, before: str, after: str) -> Finding:
+    return Finding(event, Action.RESEED, f"reading the whole table again: {text}", before, after)
+
+
+def _difference(finding: Finding) -> str:
+    return f"{finding.event}: {finding.before or 'none'} -> {finding.after or 'none'}"
+
+
+def _changed(then: KnownColumn, now: Column, stored: Watermark, at: Observation) -> list[Finding]:
+    """Of one column that is still there."""
+    findings = []
+    if then.name != now.name:
+        text = f"column {then.name} was renamed to {now.name}"
+        findings.append(Finding("column renamed", Action.ADAPT, text, then.name, now.name))
+    if then.type_name != now.type_name:
+        text = f"column {now.name} was {then.type_name} and is {now.type_name}"
+        same_text = then.base_type == now.base_type or {then.base_type, now.base_type} <= _TEXTS
+        if same_text and not stored.token.rewritten(at.token):
+            findings.append(Finding("column type", Action.ADAPT, text, then.type_name, now.type_name))
+        else:
+            findings.append(_reseed("column type", text, then.type_name, now.type_name))
+    if then.not_null != now.not_null:
+        before, after = ("not null" if side else "null" for side in (then.not_null, now.not_null))
+        text = f"column {now.name} was {before} and is {after}"
+        findings.append(Finding("not null", Action.GO_ON, text, f"{now.name} {before}", f"{now.name} {after}"))
+    generation = (now.default or "") if now.generated else ""
+    if then.generation != generation:
+        text = f"column {now.name} is generated otherwise"
+        findings.append(_reseed("generated column", text, then.generation, generation))
+    if then.policy != now.policy:
+        text = f"the policy of column {now.name} was {then.policy} and is {now.policy}"
+        findings.append(_reseed("policy", text, f"{now.name} {then.policy}", f"{now.name} {now.policy}"))
+    return findings
+
+
+def _added(column: Column, filled: bool, stored: Watermark) -> Finding:
+    after = f"{column.name} {column.type_name}"
+    if filled:
+        value = "NULL" if column.missing is None else repr(column.missing)
+        text = f"column {column.name} was added: rows that the increment does not hold get {value}"
+        return Finding("column added", Action.BACKFILL, text, "", after)
+    if column.attnum <= stored.token.attributes:
+        return _reseed("column included", f"column {column.name} was not synced so far", "", after)
+    return _reseed(
+        "column added", f"column {column.name} was added, and each row may have a value of its own", "", after
+    )
+
+
+def _fillable(
+    stored: Watermark,
+    at: Observation,
+    added: Sequence[Column],
+    key: Sequence[str],
+    older: Callable[[Sequence[Column]], Sequence[Column]],
+) -> Sequence[Column]:
+    """Those of which the catalogue still tells what older rows hold. A rewrite moves it into the rows, and a generated
+    value stands nowhere; without a key nothing tells which of equal rows in the target are older."""
+    if not key or stored.token.rewritten(at.token):
+        return ()
+    filled = older([c for c in added if not c.generated and c.attnum > stored.token.attributes and c.name not in key])
+    # Of an array the catalogue holds PostgreSQL's notation, and what a policy changes is to be counted.
+    odd = [c for c in filled if c.missing is not None and (c.is_array or c.policy in ("null", "clamp"))]
+    return tuple(column for column in filled if column not in odd)

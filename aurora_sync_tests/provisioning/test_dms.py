@@ -1,0 +1,53 @@
+"""The advised task. Its files' columns are those that are read: scenarios/dms_files writes them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from aurora_sync.config.tables import TableConfig, WatermarkType
+from aurora_sync.errors import ConfigError
+from aurora_sync.model.dms_columns import BEFORE, NULL, SEQUENCE, TIMESTAMP, UNCHANGED
+from aurora_sync.provisioning.dms import settings
+
+
+def table(name: str, files: str = "s3://bucket/some/folder/", cdc_path: str | None = None) -> TableConfig:
+    return TableConfig(table_name=name, watermark_type=WatermarkType.dms, files=files, cdc_path=cdc_path)
+
+
+def test_the_files_say_what_is_relied_on() -> None:
+    found = settings([table("orders")])
+    assert json.loads(json.dumps(found)) == found
+    target = found["S3Settings"]
+    assert (target["BucketName"], target["BucketFolder"]) == ("bucket", "some/folder")
+    assert (target["AddColumnName"], target["IncludeOpForFullLoad"], target["Rfc4180"]) == (True, True, True)
+    assert (target["CsvNullValue"], target["CsvNoSupValue"], target["TimestampColumnName"]) == (
+        NULL,
+        UNCHANGED,
+        TIMESTAMP,
+    )
+    rules = found["TableMappings"]["rules"]
+    assert [rule["rule-action"] for rule in rules] == ["include", "add-column", "add-before-image-columns"]
+    assert rules[1]["value"] == SEQUENCE
+    assert rules[2]["before-image-def"]["column-prefix"] == BEFORE
+    assert found["ReplicationTaskSettings"]["ErrorBehavior"]["DataErrorPolicy"] == "STOP_TASK"
+
+
+def test_a_task_that_preserves_transactions_writes_no_header() -> None:
+    found = settings([table("orders", cdc_path="all/changes")])["S3Settings"]
+    assert (found["PreserveTransactions"], found["CdcPath"], found["AddColumnName"]) == (True, "all/changes", False)
+    assert "TimestampColumnName" not in found
+    with pytest.raises(ConfigError, match="one cdc_path"):
+        settings([table("a"), table("b", cdc_path="all/changes")])
+
+
+def test_names_are_themselves_and_no_patterns() -> None:
+    rules = settings([table("a_b%"), table("c")])["TableMappings"]["rules"]
+    assert rules[0]["object-locator"] == {"schema-name": "public", "table-name": "a[_]b[%]"}
+    assert [rule["rule-id"] for rule in rules] == [str(number) for number in range(1, 7)]
+
+
+def test_tables_of_two_folders_are_two_tasks() -> None:
+    with pytest.raises(ConfigError, match="one folder"):
+        settings([table("a"), table("b", "s3://bucket/other")])
