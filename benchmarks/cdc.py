@@ -42,9 +42,9 @@ from psycopg2.extensions import parse_dsn
 
 from aurora_sync.config.settings import Settings
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.engine import member as streamed
+from aurora_sync.engine import batch
 from aurora_sync.engine.places import Places
-from aurora_sync.engine.runners import slot as stream
+from aurora_sync.engine.runners import member
 from aurora_sync.model.receipt import Receipt
 from aurora_sync.provisioning import replication
 from aurora_sync.source import catalogue
@@ -129,7 +129,7 @@ def prepare(places: Places, changes: int) -> tuple[int, int]:
             cursor.execute(statement)
         connection.commit()
         replication.apply(places.source.dsn, TABLES, timeout="1min")
-        stream.run(TABLES, places, [].append)
+        batch.run(TABLES, places, [].append)
         cursor.execute("SELECT pg_copy_logical_replication_slot(%s, %s)", (NAME, KEPT))
         cursor.execute("SET synchronous_commit = off")
         connection.commit()
@@ -159,7 +159,7 @@ def drain(target: int) -> dict[str, float]:
             feeds[table.oid] = TableFeed(table.qualified_name, table.columns, KEYS[table.name], types, lambda *_: False)
 
     def spill() -> None:
-        while sum(feed.changes.bytes for feed in feeds.values()) > streamed.PENDING_BYTES:
+        while sum(feed.changes.bytes for feed in feeds.values()) > member.PENDING_BYTES:
             max(feeds.values(), key=lambda feed: feed.changes.bytes).changes.write(len, 0)
 
     begin = time.perf_counter()
@@ -172,7 +172,7 @@ def end_to_end(target: int) -> dict[str, float]:
     places = Places.from_settings(Settings.from_environment(os.environ))
     receipts: list[Receipt] = []
     begin = time.perf_counter()
-    stream.run(TABLES, places, receipts.append)
+    batch.run(TABLES, places, receipts.append)
     seconds = time.perf_counter() - begin
     assert all(receipt.method.startswith("stream") for receipt in receipts), receipts
     found = receipts[0].slot

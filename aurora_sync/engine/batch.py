@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from aurora_sync.config.tables import TableConfig, WatermarkType
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine import sync
 from aurora_sync.engine.places import Places
-from aurora_sync.engine.runners import files as dms
-from aurora_sync.engine.runners import slot as stream
-from aurora_sync.engine.runners import topic
+from aurora_sync.engine.runners import runner_of
 from aurora_sync.engine.verify import not_compared
 from aurora_sync.errors import TargetChangedError, values_shown
 from aurora_sync.model.receipt import Receipt
@@ -19,9 +17,9 @@ from aurora_sync.source.copy_out import Progress
 Batch = tuple[TableConfig, ...]
 
 
-def slot_of(config: TableConfig) -> str | None:
-    """The replication slot that brings the table's changes; None where none does."""
-    return config.slot_name if config.watermark_type is WatermarkType.logical else None
+def shared_with(config: TableConfig) -> str | None:
+    """The name of the replication slot whose tables are synced together with this one; None: it is synced by itself."""
+    return runner_of(config).shared_with(config)
 
 
 def batches(chosen: Sequence[TableConfig], tables: Sequence[TableConfig]) -> list[Batch]:
@@ -31,13 +29,13 @@ def batches(chosen: Sequence[TableConfig], tables: Sequence[TableConfig]) -> lis
     for config in chosen:
         if any(config in batch for batch in found):
             continue
-        slot = slot_of(config)
-        found.append(tuple(other for other in tables if slot_of(other) == slot) if slot else (config,))
+        slot = shared_with(config)
+        found.append(tuple(other for other in tables if shared_with(other) == slot) if slot else (config,))
     return found
 
 
 def run(
-    batch: Batch,
+    batch: Sequence[TableConfig],
     places: Places,
     on_receipt: Callable[[Receipt], object],
     *,
@@ -46,15 +44,7 @@ def run(
 ) -> None:
     """Bring the targets of the batch up to date; one receipt for each table that was. Raises as
     :func:`aurora_sync.engine.sync.run` does."""
-    config = batch[0]
-    if config.watermark_type is WatermarkType.logical:
-        stream.run(batch, places, on_receipt, allow_deletes=allow_deletes, on_progress=on_progress)
-    elif config.watermark_type is WatermarkType.debezium:
-        topic.run(config, places, on_receipt, allow_deletes=allow_deletes, on_progress=on_progress)
-    elif config.watermark_type is WatermarkType.dms:
-        dms.run(config, places, on_receipt, allow_deletes=allow_deletes, on_progress=on_progress)
-    else:
-        on_receipt(sync.run(config, places, allow_deletes=allow_deletes, on_progress=on_progress))
+    runner_of(batch[0]).run(batch, places, on_receipt, allow_deletes=allow_deletes, on_progress=on_progress)
 
 
 def run_one(
@@ -81,13 +71,7 @@ def verify(config: TableConfig, places: Places, *, on_progress: Callable[[Progre
     NotComparedError where more than that increment would be needed."""
     with values_shown(config.show_values):
         try:
-            if config.watermark_type is WatermarkType.logical:
-                return stream.verify(config, places)
-            if config.watermark_type is WatermarkType.debezium:
-                return topic.verify(config, places)
-            if config.watermark_type is WatermarkType.dms:
-                return dms.verify(config, places)
-            return sync.verify(config, places, on_progress=on_progress)
+            return runner_of(config).verify(config, places, on_progress=on_progress)
         except TargetChangedError as error:
             raise not_compared(config, error.what) from error
 

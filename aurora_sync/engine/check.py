@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 
-from aurora_sync.config.tables import SLOTS, TableConfig, WatermarkType
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine import preflight
-from aurora_sync.engine.survey import survey
+from aurora_sync.engine.runners import RUNNERS, runner_of
+from aurora_sync.engine.runners.base import problems_of
 from aurora_sync.errors import AuroraSyncError, Kind, SourceError
 from aurora_sync.objects.store import Store
 from aurora_sync.source import tls
 from aurora_sync.source.connection import connect
 from aurora_sync.source.database import Source
-from aurora_sync.source.dms import files as dms_files
-from aurora_sync.strategies import strategy_for
-from aurora_sync.strategies.debezium import topic
+from aurora_sync.strategies import strategy_of
 from aurora_sync.warehouse.base import Warehouse
 
 # Of the tables that have the same problem.
@@ -30,8 +28,8 @@ def problems(tables: Callable[[], list[TableConfig]], source: Source, store: Sto
     """
     return [
         *_tables(tables, source),
-        *_attempt(lambda: store.list(store.prefix, limit=1)),
-        *_attempt(lambda: _connect(warehouse)),
+        *problems_of(lambda: store.list(store.prefix, limit=1)),
+        *problems_of(lambda: _connect(warehouse)),
     ]
 
 
@@ -41,14 +39,14 @@ def _tables(tables: Callable[[], list[TableConfig]], source: Source) -> Iterator
         existing = source.existing()
         described = source.catalogue((table.schema_, table.table_name) for table in configured)
     except AuroraSyncError as error:
-        yield from _told(error)
+        yield from str(error).split("\n")
         return
     names = [f"{schema}.{name}" for schema, name in existing]
     fitting = []
     told: dict[str, list[str]] = {}  # by problem, which all tables may have from defaults
     for config in configured:
         table = described.get(config.qualified_name)
-        found = preflight.problems(config, table, strategy_for(config.watermark_type.value))
+        found = preflight.problems(config, table, strategy_of(config))
         fitting += [] if found else [config]
         for problem in found:
             near = difflib.get_close_matches(config.qualified_name, names, n=1) if table is None else []
@@ -56,37 +54,10 @@ def _tables(tables: Callable[[], list[TableConfig]], source: Source) -> Iterator
     for problem, tables_of_it in told.items():
         more = f" and {len(tables_of_it) - _NAMED:,} more" if len(tables_of_it) > _NAMED else ""
         yield f"{', '.join(tables_of_it[:_NAMED])}{more}: {problem}"
-    yield from _attempt(lambda: _assert_verified(source))
-    yield from _streams(fitting, source)
-
-
-def _streams(tables: list[TableConfig], source: Source) -> Iterator[str]:
-    """Slots, topics and folders of files."""
-    slots = defaultdict[str, list[TableConfig]](list)
-    for table in tables:
-        if table.watermark_type in SLOTS:
-            slots[table.slot_name].append(table)
-    for of_slot in slots.values():
-        yield from _attempt(lambda of_slot=of_slot: _provisioned(of_slot, source))  # type: ignore[misc]
-    topics = [topic(table) for table in tables if table.watermark_type is WatermarkType.debezium]
-    yield from _topics(topics, source)
-    for table in tables:
-        if table.watermark_type is WatermarkType.dms:
-            yield from _attempt(lambda table=table: dms_files.of_table(table))  # type: ignore[misc]
-
-
-def _topics(names: list[str], source: Source) -> Iterator[str]:
-    """Look at all over one connection; at each by itself where one of them is refused."""
-    if not names:
-        return
-    try:
-        source.kafka.ends(names)
-    except AuroraSyncError as error:
-        if len(names) == 1 or error.kind.retry:
-            yield from _told(error)
-            return
-        for name in names:
-            yield from _topics([name], source)
+    yield from problems_of(lambda: _assert_verified(source))
+    for runner in RUNNERS:
+        if own := [config for config in fitting if runner_of(config) is runner]:
+            yield from runner.problems(own, source)
 
 
 def _assert_verified(source: Source) -> None:
@@ -95,25 +66,6 @@ def _assert_verified(source: Source) -> None:
             raise SourceError(problem, where=source.describe(), kind=Kind.USER)
 
 
-def _provisioned(tables: list[TableConfig], source: Source) -> None:
-    with connect(source.dsn) as connection:
-        found = survey(connection, tables, stream_from=source.dsn)
-    found.assert_ready()
-
-
 def _connect(warehouse: Warehouse) -> None:
     with warehouse.session(query_tag="aurora_sync check") as session:
         session.query("SELECT 1")
-
-
-def _attempt(look: Callable[[], object]) -> list[str]:
-    try:
-        look()
-    except AuroraSyncError as error:
-        return _told(error)
-    return []
-
-
-def _told(error: AuroraSyncError) -> list[str]:
-    """The problems of an error, a line each."""
-    return str(error).split("\n")

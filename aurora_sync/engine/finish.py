@@ -1,19 +1,65 @@
-"""The receipt of one run, out of what it planned and what became of it."""
+"""The end of every run: the state that it left, the hint for the next run, the acknowledgement and the receipt."""
 
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.engine.plan import Plan
+from aurora_sync.engine import hints
+from aurora_sync.engine.look import Look
+from aurora_sync.engine.places import Places
 from aurora_sync.engine.stopwatch import Stopwatch
+from aurora_sync.errors import SourceError
+from aurora_sync.model import foreign_text
 from aurora_sync.model.manifest import Manifest
 from aurora_sync.model.receipt import Adjusted, Applied, Receipt, Repair
 from aurora_sync.model.state import State
 from aurora_sync.model.verification import Verification
 
+logger = foreign_text.logger(__name__)
 
-def with_adjusted(
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one table's increment. ``applied`` is None when there was nothing to apply, ``uri`` that of the
+    manifest; ``adjusted`` are values that were changed before they came to the warehouse."""
+
+    manifest: Manifest
+    applied: Applied | None
+    uri: str | None
+    watch: Stopwatch
+    warnings: tuple[str, ...] = ()
+    adjusted: tuple[Adjusted, ...] = ()
+    repair: Repair | None = None
+    verification: Verification | None = None
+
+
+def finish(found: Look, places: Places, outcome: Outcome) -> Receipt:
+    """Tell the source and the next run what the target has, and return the receipt. The increment is applied whatever
+    becomes of that: a failure is a warning."""
+    config, plan, applied, warnings = found.config, found.plan, outcome.applied, outcome.warnings
+    if applied:
+        applied, more = _with_adjusted(config, applied, outcome.adjusted)
+        state = State(
+            applied.run_sequence,
+            outcome.manifest.watermark_after,
+            found.load_id,
+            applied.target_rows,
+            datetime.now(UTC),
+            plan.certificate.reconciled,
+        )
+        warnings += more + _acknowledge(found, places, state)
+    else:
+        state = dataclasses.replace(found.state, idle_runs=found.state.idle_runs + 1)
+    counts_runs = config.reconcile is not None and config.reconcile.every is not None
+    if not plan.verifies and (applied or found.hinted is None or counts_runs):
+        warnings += hints.leave_hint(config, places, state, outcome.uri, None if applied else found.hinted)
+    return _receipt(found, outcome, state, applied, warnings)
+
+
+def _with_adjusted(
     config: TableConfig, applied: Applied, before: tuple[Adjusted, ...]
 ) -> tuple[Applied, tuple[str, ...]]:
     """What was applied, with the values that were adjusted ``before`` they came to the warehouse; and the warnings of
@@ -25,21 +71,24 @@ def with_adjusted(
     return applied, (*map(str, adjusted), *(change.text for change in applied.changes))
 
 
-def receipt_of(
-    config: TableConfig,
-    plan: Plan,
-    manifest: Manifest,
-    state: State,
-    applied: Applied | None,
-    repair: Repair | None,
-    verification: Verification | None,
-    uri: str | None,
-    watch: Stopwatch,
-    warnings: tuple[str, ...],
+def _acknowledge(found: Look, places: Places, state: State) -> tuple[str, ...]:
+    """Tell the source, last of all, what the target has. After a failure the next run reads it again."""
+    assert state.watermark is not None
+    table, snapshot = found.reading.table, found.plan.strategy.acknowledgement(state.watermark.value)
+    try:
+        places.source.acknowledge(table, snapshot)
+    except SourceError as error:
+        logger.warning("%s: its outbox was not emptied: %s", table.qualified_name, error)
+        return (f"the outbox was not emptied, and what is in it is read again: {error}",)
+    return ()
+
+
+def _receipt(
+    found: Look, outcome: Outcome, state: State, applied: Applied | None, warnings: tuple[str, ...]
 ) -> Receipt:
-    """``state`` is where the run left the target; ``applied`` None when there was nothing to apply."""
-    at = plan.at
+    config, plan, at, manifest, watch = found.config, found.plan, found.plan.at, outcome.manifest, outcome.watch
     lag = (at.snapshot.taken_at - at.oldest_writer).total_seconds() if at.oldest_writer else 0.0
+    changes = tuple(finding for finding in plan.verdict.findings if finding.is_schema_change)
     return Receipt(
         table=manifest.table,
         target=".".join(config.target),
@@ -58,18 +107,17 @@ def receipt_of(
         target_rows=state.target_rows,
         watermark_before=manifest.watermark_before,
         watermark_after=manifest.watermark_after,
-        manifest_uri=uri,
+        manifest_uri=outcome.uri,
         columns=manifest.columns,
         key=manifest.key,
         sees_deletes=plan.strategy.sees_deletes,
         watermark_lag_seconds=max(0.0, lag),
         certificate=manifest.certificate,
         adjusted=applied.adjusted if applied else (),
-        schema_changes=tuple(found for found in plan.verdict.findings if found.is_schema_change)
-        + (applied.changes if applied else ()),
-        repair=repair,
+        schema_changes=changes + (applied.changes if applied else ()),
+        repair=outcome.repair,
         because="; ".join(plan.reasons),
-        verification=verification,
+        verification=outcome.verification,
         seconds=watch.seconds | (applied.seconds if applied else {}) | {"total": watch.total()},
         warnings=warnings,
     )

@@ -10,16 +10,18 @@ from aurora_sync.engine import preflight
 from aurora_sync.errors import ConfigError
 from aurora_sync.model.certificate import Action, Certificate, Reconciled
 from aurora_sync.model.column import Column
-from aurora_sync.model.manifest import Disposition, Evolution
+from aurora_sync.model.manifest import Disposition, Evolution, TakenFile
 from aurora_sync.model.observation import Observation
+from aurora_sync.model.relation import SourceTable
 from aurora_sync.model.state import State
 from aurora_sync.model.watermark import Canary, Watermark
 from aurora_sync.source.reading import Reading
 from aurora_sync.strategies import schema_changes as schema
-from aurora_sync.strategies import strategy_for
+from aurora_sync.strategies import strategy_of
 from aurora_sync.strategies.base import ReadPlan, Strategy
 from aurora_sync.strategies.certificate import certify
 from aurora_sync.strategies.identity import Verdict, covers, judge
+from aurora_sync.strategies.position import Position
 from aurora_sync.strategies.schema_changes import UNCHANGED, SchemaChanges
 from aurora_sync.warehouse.types import type_rule
 
@@ -34,6 +36,7 @@ class RunOptions:
     verify: bool = False
     because: str = ""  # why the run reads the whole table, when it was not asked to
     as_text: frozenset[str] = frozenset()  # arrays that are read as the text which PostgreSQL prints
+    taken: tuple[TakenFile, ...] = ()  # files of others whose changes the snapshot has
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,9 @@ class Plan:
         reseeds = tuple(found.text for found in self.verdict.findings if found.action is Action.RESEED)
         return (() if self.strategy.reads_whole else reseeds) + self.read.reasons
 
+    def because(self, reason: str) -> Plan:
+        return dataclasses.replace(self, read=self.read.because(reason))
+
     def after(self, canaries: tuple[Canary, ...]) -> Watermark:
         return dataclasses.replace(self.watermark, canaries=canaries)
 
@@ -80,7 +86,7 @@ class Plan:
 def plan_increment(config: TableConfig, reading: Reading, state: State, options: RunOptions) -> Plan:
     """Open the snapshot and decide what to read and what to remember. Raises ConfigError when table and
     configuration do not fit."""
-    strategy, table = strategy_for(config.watermark_type.value), reading.table
+    strategy, table = strategy_of(config), reading.table
     if problems := preflight.problems(config, table, strategy):
         raise ConfigError(problems, where=config.qualified_name)
     columns, key = preflight.selected_columns(config, table), preflight.merge_key(config, table)
@@ -90,37 +96,23 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, options:
     due = "" if options.verify else why_due(config, state)
     if options.reconcile:
         due = "a reconcile was asked for"
-    stored = (
-        None if options.full or (due and not key) else state.watermark
-    )  # rows without a key are compared by reading them
+    # Rows without a key are compared by reading them.
+    stored = None if options.full or (due and not key) else state.watermark
     columns = schema.read_as_text(columns, state.watermark, at, options.as_text)
     columns, changes = _schema_changes(config, columns, key, state.watermark, at, reading, options)
-    renamed = schema.table_renamed(config, state, at)
-    changes = dataclasses.replace(changes, findings=renamed + changes.findings)
-    verdict, at = _judged(config, strategy, columns, key, stored, changes, at, reading)
+    changes = dataclasses.replace(changes, findings=schema.table_renamed(config, state, at) + changes.findings)
+    verdict, at = _judged(config, columns, key, stored, changes, at, reading)
     if due and verdict.since:
         verdict = dataclasses.replace(verdict, since=dataclasses.replace(verdict.since, only_scan=due))
-    read = strategy.plan(config, table, verdict.since, at)
-    lags = verdict.since is not None and verdict.since.watermark.lags
-    inherited = verdict.since.watermark.doubts if verdict.since else ()
-    uncompared = _uncompared(strategy, columns) if options.reconcile or state.edited or lags or inherited else ()
-    if uncompared and read.disposition is Disposition.UPSERT:
-        read = ReadPlan(None, Disposition.REPLACE, "whole table").because(
-            f"reading the whole table: sums do not compare {', '.join(uncompared)}"
-        )
-    # What sees deletes elsewhere would miss those that a scan passes over.
-    reconcile = bool(due) or lags or verdict.reconcile or strategy.sees_deletes
-    reconcile = reconcile and read.disposition is Disposition.UPSERT
-    text = options.because
-    if state.watermark is None and state.run_sequence:
-        text = f"the target is not as it was left: {state.edited}; reading the whole table again"
-    if text or state.edited:
-        read = read.because(text or state.edited)
+    read, reconcile = _read(config, table, columns, state, options, verdict, at)
+    reconcile = reconcile or (bool(due) and read.disposition is Disposition.UPSERT)
     value = strategy.advance(config, table, verdict.since, at)
     compared = reconcile or read.where is None
+    inherited = verdict.since.watermark.doubts if verdict.since else ()
     doubts = () if compared else tuple(dict.fromkeys((*inherited, *read.doubts)))
     read = dataclasses.replace(read, doubts=doubts)
     last = Reconciled(state.run_sequence + 1, at.snapshot.taken_at) if compared else state.reconciled
+    certificate = certify(config, strategy, read, at, value, reconciled=last, now=compared)
     return Plan(
         strategy=strategy,
         columns=columns,
@@ -132,7 +124,7 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, options:
         reconcile=reconcile,
         verifies=options.verify,
         enforce_guard=(bool(due) and not state.edited) or verdict.rows_are_gone or strategy.sees_deletes,
-        certificate=certify(config, strategy, read, at, verdict.findings, value, reconciled=last, now=compared),
+        certificate=dataclasses.replace(certificate, findings=verdict.findings),
         watermark=Watermark(
             strategy.name,
             value,
@@ -144,6 +136,51 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, options:
         ),
         evolution=changes.evolution,
     )
+
+
+def plan_of_stream(config: TableConfig, plan: Plan, state: State, position: Position) -> Plan:
+    """The plan of a scan as that of a stream which is applied as far as the position. With a gap, of which the next
+    run makes a scan, nothing is certified."""
+    doubts = (position.gap,) if position.gap else ()
+    read = ReadPlan(None, Disposition.CHANGES, position.method, bound=position.bound, doubts=doubts)
+    value = position.to_value()
+    certificate = certify(config, plan.strategy, read, plan.at, value, reconciled=state.reconciled, now=False)
+    return dataclasses.replace(
+        plan,
+        read=read,
+        reconcile=False,
+        certificate=dataclasses.replace(certificate, findings=plan.verdict.findings),
+        watermark=dataclasses.replace(plan.watermark, value=value, lags=bool(position.bound)),
+    )
+
+
+def _read(
+    config: TableConfig,
+    table: SourceTable,
+    columns: tuple[Column, ...],
+    state: State,
+    options: RunOptions,
+    verdict: Verdict,
+    at: Observation,
+) -> tuple[ReadPlan, bool]:
+    """What to read, and whether what was found calls for a comparison of the target with the source."""
+    strategy, since = strategy_of(config), verdict.since
+    read = strategy.plan(config, table, since, at)
+    lags = since is not None and since.watermark.lags
+    doubted = since is not None and bool(since.watermark.doubts)
+    uncompared = _uncompared(strategy, columns) if options.reconcile or state.edited or lags or doubted else ()
+    if uncompared and read.disposition is Disposition.UPSERT:
+        read = ReadPlan(None, Disposition.REPLACE, "whole table").because(
+            f"reading the whole table: sums do not compare {', '.join(uncompared)}"
+        )
+    text = options.because
+    if state.watermark is None and state.run_sequence:
+        text = f"the target is not as it was left: {state.edited}; reading the whole table again"
+    if text or state.edited:
+        read = read.because(text or state.edited)
+    # What sees deletes elsewhere would miss those that a scan passes over.
+    reconcile = lags or verdict.reconcile or strategy.sees_deletes
+    return read, reconcile and read.disposition is Disposition.UPSERT
 
 
 def _uncompared(strategy: Strategy, columns: tuple[Column, ...]) -> tuple[str, ...]:
@@ -176,7 +213,6 @@ def source_count(config: TableConfig, state: State, reading: Reading, plan: Plan
 
 def _judged(
     config: TableConfig,
-    strategy: Strategy,
     columns: tuple[Column, ...],
     key: tuple[str, ...],
     stored: Watermark | None,
@@ -191,7 +227,7 @@ def _judged(
     known = schema.still_synced(stored, columns, at)
     if not changes.evolution.rekeyed:
         at = dataclasses.replace(at, canaries=reading.recall(known, key, stored.canaries))
-    verdict = judge(stored, at, covers(config, strategy), changes)
+    verdict = judge(stored, at, covers(config, strategy_of(config)), changes)
     if not changes.evolution.rekeyed and (known != columns or not changes.texts_stay):
         at = dataclasses.replace(at, canaries=reading.recall(columns, key, stored.canaries))
     return verdict, at

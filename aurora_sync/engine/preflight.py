@@ -10,9 +10,10 @@ import difflib
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
-from aurora_sync.config.tables import TableConfig, WatermarkType, fold, literal
+from aurora_sync.config.tables import TableConfig, fold, literal
 from aurora_sync.model.column import Column
 from aurora_sync.model.relation import Index, SourceTable
+from aurora_sync.strategies import strategy_of
 from aurora_sync.strategies.base import Strategy
 from aurora_sync.warehouse.ddl import ADDED_TYPES
 from aurora_sync.warehouse.types import ALIASES, NAMES, has_nearest, may_misfit, type_key
@@ -156,9 +157,9 @@ _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 
 
 def _key(config: TableConfig, table: SourceTable) -> Iterable[str]:
-    key, full = merge_key(config, table), config.watermark_type is WatermarkType.full_snapshot
+    key, strategy = merge_key(config, table), strategy_of(config)
     if table.inherits:
-        if key or not full:
+        if key or not strategy.reads_whole:
             yield (
                 "it has children by INHERITS, whose rows no key of it covers; use watermark_type: full_snapshot "
                 "without primary_key, or sync the children and not this table"
@@ -169,14 +170,14 @@ def _key(config: TableConfig, table: SourceTable) -> Iterable[str]:
             "append_only out"
         )
     elif not key:
-        if not full and not config.append_only:
+        if not strategy.reads_whole and not config.append_only:
             primary = next((index for index in table.indexes if index.primary), None)
             why = f"its primary key cannot serve: {_faults(primary, table)[0]}" if primary else "it has no primary key"
             if table.kind not in "rp":
                 why = f"{_KINDS.get(table.kind, 'it')} has no primary key"
             appended = ", or xmin with append_only: true where rows are only ever inserted" if table.is_heap else ""
             yield (
-                f"found no merge key, {why}; watermark_type {config.watermark_type.value} needs one: {_offer(table)}, "
+                f"found no merge key, {why}; watermark_type {strategy.name} needs one: {_offer(table)}, "
                 f"or use full_snapshot{appended}"
             )
     elif table.kind in "rp" and all(table.column(name) for name in key):

@@ -3,22 +3,18 @@ would cost, and every warning."""
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from datetime import datetime
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.engine.hints import read_state
-from aurora_sync.engine.member import plan_of_stream, where_to_stream_from
+from aurora_sync.engine.look import looking
 from aurora_sync.engine.places import Places
-from aurora_sync.engine.plan import Plan, RunOptions, plan_increment, runs_until_reconcile
-from aurora_sync.engine.runners.files import files_or_scan, plan_of_files
+from aurora_sync.engine.plan import Plan, RunOptions, runs_until_reconcile
+from aurora_sync.engine.runners import runner_of
 from aurora_sync.model import buckets
 from aurora_sync.model.certificate import Certificate
 from aurora_sync.model.state import State
 from aurora_sync.source.reading import Reading
-from aurora_sync.strategies.dms import Dms
-from aurora_sync.strategies.streaming import Streaming
 
 
 @dataclass(frozen=True)
@@ -59,42 +55,28 @@ def preview(config: TableConfig, places: Places) -> Preview:
 
     Raises what :func:`aurora_sync.engine.sync.run` would raise before it moves data.
     """
-    state, _ = read_state(config, places, trust_hint=True)
-    with places.source.reading(config.schema_, config.table_name) as reading:
-        plan = plan_increment(config, reading, state, RunOptions())
-        estimate: int | None
-        statement, estimate = reading.explain(plan.columns, plan.read.where)
-        if isinstance(plan.strategy, Streaming):
-            position, why = where_to_stream_from(config, reading.table, plan, state)
-            if position:
-                plan, estimate, statement = plan_of_stream(config, plan, state, position), None, position.statement
-            else:
-                plan = dataclasses.replace(plan, read=plan.read.because(f"scanned, not streamed: {why}"))
-        if isinstance(plan.strategy, Dms):
-            _, why = files_or_scan(config, plan, state)
-            if why:
-                plan = dataclasses.replace(plan, read=plan.read.because(f"scanned, not streamed: {why}"))
-            else:
-                plan, estimate = plan_of_files(config, plan, state), None
-                statement = f"{plan.read.method} that the ledger does not have"
+    with looking(config, places, RunOptions(), trust_hint=True) as found:
+        reading, state = found.reading, found.state
+        statement, estimate = reading.explain(found.plan.columns, found.plan.read.where)
+        plan, asked = runner_of(config).preview(found)
         return Preview(
             table=config.qualified_name,
             target=".".join(config.target),
             strategy=plan.strategy.name,
             method=plan.read.method,
             disposition=plan.read.disposition.value,
-            statement=statement,
-            rows_estimate=estimate,
+            statement=asked or statement,
+            rows_estimate=None if asked else estimate,
             rows_in_table=reading.table.row_estimate,
             size_bytes=reading.table.size_bytes,
             run_sequence=state.run_sequence,
             certificate=plan.certificate,
-            reconcile=_comparison(config, reading, state, plan),
+            reconcile=_reconcile(config, reading, state, plan),
             warnings=plan.warnings,
         )
 
 
-def _comparison(config: TableConfig, reading: Reading, state: State, plan: Plan) -> ReconcileEstimate:
+def _reconcile(config: TableConfig, reading: Reading, state: State, plan: Plan) -> ReconcileEstimate:
     rows, span = reading.table.row_estimate, reading.key_span(plan.key) if plan.key else 0
     return ReconcileEstimate(
         in_this_run=plan.reconcile,

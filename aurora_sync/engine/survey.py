@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
-from aurora_sync.config.tables import Connector, TableConfig, WatermarkType
+from aurora_sync.config.tables import Connector, TableConfig
 from aurora_sync.engine import preflight
 from aurora_sync.errors import ConfigError, SourceError
 from aurora_sync.model.receipt import Slot
@@ -23,7 +23,9 @@ from aurora_sync.source.connection import connect_for_replication
 from aurora_sync.source.debezium.role_settings import ROLE_SETTINGS, has_settings, role_exists
 from aurora_sync.source.logical import publication, slot
 from aurora_sync.source.logical.publication import Leaf, Publication, Server
-from aurora_sync.strategies import strategy_for
+from aurora_sync.strategies import strategy_of, tables_of
+from aurora_sync.strategies.debezium import Debezium
+from aurora_sync.strategies.logical import Logical
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def _replication(
     server: Server, found: Slot | None, configs: Sequence[TableConfig], dsn: str | None
 ) -> Iterator[SetupStep]:
     """A connection pooler passes everything but the stream itself. Debezium's connector has a connection of its own."""
-    streams = any(config.watermark_type is WatermarkType.logical for config in configs)
+    streams = bool(tables_of(Logical, configs))
     if dsn is None or not streams or [*_server(server, found)]:
         return
     try:
@@ -113,7 +115,7 @@ def _replication(
 
 def _table(config: TableConfig, table: SourceTable | None, leaves: dict[int, list[Leaf]]) -> Iterator[SetupStep]:
     name = config.qualified_name
-    problems = preflight.problems(config, table, strategy_for(config.watermark_type.value))
+    problems = preflight.problems(config, table, strategy_of(config))
     for problem in problems:
         yield SetupStep(f"mend {name}", None, problem)
     if table is None or problems:
@@ -145,8 +147,7 @@ def _under_another_name(
 
 def _connectors(connection: Connection, configs: Sequence[TableConfig]) -> Iterator[SetupStep]:
     """Settings of the roles that Debezium logs in as."""
-    of_debezium = [config for config in configs if config.watermark_type is WatermarkType.debezium]
-    for role in sorted({(config.connector or Connector()).role for config in of_debezium}):
+    for role in sorted({(config.connector or Connector()).role for config in tables_of(Debezium, configs)}):
         if not role_exists(connection, role):
             yield SetupStep(f"create role {role}, with LOGIN and REPLICATION", None, "the connector logs in as it")
         elif not has_settings(connection, role):

@@ -16,7 +16,7 @@ from aurora_sync.model.foreign_text import markdown, markdown_code, printable
 from aurora_sync.model.receipt import Receipt
 from aurora_sync.model.relation import SourceTable
 from aurora_sync.orchestration import checks, compat, metadata
-from aurora_sync.strategies import strategy_for
+from aurora_sync.strategies import strategy_of
 
 STRATEGY_TAG = "aurora_sync/strategy"
 TARGET = "aurora_sync/target"  # schema and table in the warehouse, for load_input
@@ -209,7 +209,7 @@ def source_spec(table: TableConfig, database: str, source: SourceTable | None) -
 def code_version(table: TableConfig) -> str:
     """Changes with the table's configuration and the strategy's code, so that the UI marks what was synced by
     another. Without defaults: a release that adds a key leaves it as it is."""
-    strategy = strategy_for(table.watermark_type.value)
+    strategy = strategy_of(table)
     described = f"{strategy.version} {table.model_dump_json(exclude_defaults=True)}"
     return hashlib.sha256(described.encode()).hexdigest()[:12]
 

@@ -18,16 +18,15 @@ from dataclasses import dataclass, replace
 
 import dagster as dg
 
-from aurora_sync.config.tables import Freshness, TableConfig, WatermarkType
+from aurora_sync.config.tables import Freshness, TableConfig
+from aurora_sync.engine.runners import RUNNERS, runner_of
+from aurora_sync.engine.runners.base import Runner
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.orchestration import compat
 from aurora_sync.orchestration.assets import asset_key
 from aurora_sync.orchestration.metadata import RUN_SEQUENCE
 from aurora_sync.orchestration.resources import Connections
 from aurora_sync.source.connection import connect
-from aurora_sync.source.database import Source
-from aurora_sync.source.dms import files as dms_files
-from aurora_sync.strategies.debezium import topic
 
 TICK_SECONDS = 30
 # What the counters missed (a crash, a view, a foreign table) is behind by this at the most.
@@ -70,23 +69,13 @@ class Request:
     failures: int = 0  # of its last runs, in a row
 
 
-def stream_marks(source: Source, tables: Sequence[TableConfig]) -> dict[str, str]:
-    """Of the tables that others send: how far their topics go, which files they have. The source's own counters are
-    ahead of them. Raises SourceError, StageError or ConfigError."""
-    topics = {t.qualified_name: topic(t) for t in tables if t.watermark_type is WatermarkType.debezium}
-    ends = source.kafka.ends(list(topics.values())) if topics else {}
-    marks = {name: f"topic {sorted(ends[of].items())}" for name, of in topics.items()}
-    for table in tables:
-        if table.watermark_type is WatermarkType.dms:
-            marks[table.qualified_name] = f"files {dms_files.digest(dms_files.of_table(table))}"
-    return marks
-
-
-def _looked_at_together(tables: Sequence[TableConfig]) -> list[list[TableConfig]]:
-    """The topics, which share a connection; and the files of each table by themselves, whose names may be wrong."""
-    topics = [table for table in tables if table.watermark_type is WatermarkType.debezium]
-    files = [[table] for table in tables if table.watermark_type is WatermarkType.dms]
-    return [topics, *files] if topics else files
+def _looked_at_together(tables: Sequence[TableConfig]) -> list[tuple[Runner, list[TableConfig]]]:
+    """The tables whose changes others send, by what one look shows."""
+    groups: list[tuple[Runner, list[TableConfig]]] = []
+    for runner in RUNNERS:
+        own = [table for table in tables if runner_of(table) is runner]
+        groups += [(runner, own)] if own and runner.marked_together else [(runner, [table]) for table in own]
+    return groups
 
 
 def read_marks(dsn: str, tables: Sequence[TableConfig]) -> dict[str, str]:
@@ -113,12 +102,12 @@ def change_sensor(tables: Sequence[TableConfig], connections: Connections, name:
         source = connections.places().source
         marks = read_marks(source.dsn, tables)
         groups = _looked_at_together(tables)
-        for group in groups:
+        for runner, group in groups:
             try:
-                marks |= stream_marks(source, group)
+                marks |= runner.marks(group, source)
             except AuroraSyncError as error:
                 if len(group) > 1 and not error.kind.retry:  # one of them is refused
-                    groups += [[table] for table in group]
+                    groups += [(runner, [table]) for table in group]
                     continue
                 context.log.warning("changes that come by topics or files cannot be seen: %s", error)
                 marks |= {t.qualified_name: memory[t.qualified_name].mark for t in group if t.qualified_name in memory}

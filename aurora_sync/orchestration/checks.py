@@ -19,13 +19,14 @@ from typing import Any
 
 import dagster as dg
 
-from aurora_sync.config.tables import SLOTS, Check, RowCountCheck, SlotCheck, TableConfig
+from aurora_sync.config.tables import Check, RowCountCheck, SlotCheck, TableConfig
 from aurora_sync.model.certificate import Level
 from aurora_sync.model.foreign_text import markdown
 from aurora_sync.model.manifest import Disposition
 from aurora_sync.model.receipt import Receipt
 from aurora_sync.model.verification import Verification
 from aurora_sync.orchestration import compat, metadata
+from aurora_sync.strategies import strategy_of
 
 COUNTS_AGREE = "counts_agree"  # of a row_count that warns for another reason
 VERDICTS = "verdicts"  # the metadata entry of a verification that is read back
@@ -61,7 +62,7 @@ def enabled(table: TableConfig) -> dict[str, Check]:
     checks: dict[str, Check] = {
         name: getattr(table.checks, {"schema": "schema_"}.get(name, name)) for name in _DESCRIPTIONS
     }
-    if table.watermark_type not in SLOTS:
+    if not strategy_of(table).uses_slot:
         del checks["slot"]
     return {name: check for name, check in checks.items() if check.enabled}
 

@@ -11,7 +11,7 @@ from psycopg2.extensions import make_dsn
 from aurora_sync.config.loader import SyncConfig, expand
 from aurora_sync.config.settings import Settings
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.engine.batch import batches, slot_of
+from aurora_sync.engine.batch import batches, shared_with
 from aurora_sync.errors import AuroraSyncError, ConfigError
 from aurora_sync.model import foreign_text
 from aurora_sync.model.relation import SourceTable
@@ -63,7 +63,7 @@ def build_definitions(
             warehouse=warehouse,
         )
     for batch in batches(tables, tables):
-        if slot_of(batch[0]):
+        if shared_with(batch[0]):
             made = slot_assets(
                 batch, connections, attributes, database=database, io_manager_key=io_manager_key, name=name
             )

@@ -48,7 +48,7 @@ def slot_assets(
     def sync_slot(
         context: dg.AssetExecutionContext, config: SyncOptions
     ) -> Iterator[dg.MaterializeResult[Increment] | dg.AssetCheckResult]:
-        """The work is done by aurora_sync.batch.run; the IO manager reports each table's receipt."""
+        """The work is done by aurora_sync.engine.batch.run; the IO manager reports each table's receipt."""
         asked = [by_key[key] for key in by_key if key in context.selected_asset_keys]
         receipts: dict[str, Receipt] = {}
         error = _run(tables, asked, connections.places(), config, receipts)
@@ -72,7 +72,7 @@ def slot_assets(
 
 def op_name(table: TableConfig, name: str) -> str:
     """Of the step that syncs the table, as a run's config names it."""
-    slot = batch.slot_of(table)
+    slot = batch.shared_with(table)
     return f"{name}_slot_{slot}" if slot else assets.asset_key(table).to_python_identifier()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from psycopg2 import sql
 
-from aurora_sync.config.tables import SLOTS, TableConfig
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine.survey import (
     SetupStep,
     survey,
@@ -16,6 +16,7 @@ from aurora_sync.errors import ConfigError
 from aurora_sync.model.receipt import Slot
 from aurora_sync.source.connection import connect, write
 from aurora_sync.source.logical.publication import Publication
+from aurora_sync.strategies import strategy_of
 
 
 def apply(dsn: str, configs: Sequence[TableConfig], *, timeout: str) -> list[SetupStep]:
@@ -37,7 +38,7 @@ def apply_all(dsn: str, configs: Iterable[TableConfig], *, timeout: str = "1min"
     """The same for the tables of every slot."""
     slots = defaultdict[str, list[TableConfig]](list)
     for config in configs:
-        if config.watermark_type in SLOTS:
+        if strategy_of(config).uses_slot:
             slots[config.slot_name].append(config)
     return [step for tables in slots.values() for step in apply(dsn, tables, timeout=timeout)]
 

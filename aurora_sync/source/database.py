@@ -10,7 +10,6 @@ import psycopg2
 
 from aurora_sync.errors import SourceError
 from aurora_sync.model.relation import SourceTable
-from aurora_sync.model.watermark import Watermark
 from aurora_sync.source import catalogue, decoding, outbox
 from aurora_sync.source.connection import connect, database_name, describe
 from aurora_sync.source.debezium.kafka import Kafka
@@ -45,11 +44,11 @@ class Source:
         with connect(self.dsn) as connection:
             return catalogue.load(connection, names)
 
-    def acknowledge(self, table: SourceTable, watermark: Watermark) -> None:
-        """The target has everything as of this watermark: what an outbox has of it can go. Raises SourceError."""
-        if table.outbox and "snapshot" in watermark.value:
+    def acknowledge(self, table: SourceTable, snapshot: str) -> None:
+        """Take out of the table's outbox what this snapshot saw: the target has it. Raises SourceError."""
+        if table.outbox and snapshot:
             with connect(self.dsn, application_name="aurora_sync outbox") as connection:
-                outbox.acknowledge(connection, table.outbox, str(watermark.value["snapshot"]))
+                outbox.acknowledge(connection, table.outbox, snapshot)
 
     @contextmanager
     def reading(self, schema: str, name: str, *, load_id: str = "") -> Iterator[Reading]:

@@ -8,7 +8,9 @@ order: the fence first, then the snapshot.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from psycopg2 import sql
 
@@ -88,6 +90,7 @@ class Strategy(ABC):
     sees_deletes: bool
     keeps_xmin: bool = True  # each row of the target has the xmin of its source row
     reads_whole: bool = False  # its own increment is the whole table
+    uses_slot: bool = False  # its changes leave the source through a replication slot
     version: int = 1  # raised when it reads a table differently than before: part of the asset's code version
 
     @abstractmethod
@@ -107,6 +110,19 @@ class Strategy(ABC):
         self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation
     ) -> dict[str, object]:
         """``Watermark.value`` once the rows of :meth:`plan` are in the target. Never ahead of the snapshot."""
+
+    def evidence(self, value: Mapping[str, Any], read: ReadPlan, at: Observation) -> dict[str, str]:
+        """What the certificate names of a ``Watermark.value``: what the increment rests on, by its kind."""
+        return {}
+
+    def acknowledgement(self, value: Mapping[str, Any]) -> str:
+        """What the source may forget once the target has this ``Watermark.value``: a snapshot as ``pg_snapshot`` prints
+        it, whose rows are to be taken out of the table's outbox. Empty: nothing."""
+        return ""
+
+    def shown(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        """The parts of a ``Watermark.value`` that a person wants to see. Empty: the horizon says it all."""
+        return {}
 
 
 def scan(since: Since | None, at: Observation) -> ReadPlan:

@@ -13,10 +13,12 @@ a full read see all three.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.model.certificate import Certificate, Finding, Level, Reconciled
+from aurora_sync.model.certificate import Certificate, Level, Reconciled
 from aurora_sync.model.observation import Observation
-from aurora_sync.strategies import clock
 from aurora_sync.strategies.base import ReadPlan, Strategy
 
 
@@ -25,14 +27,13 @@ def certify(
     strategy: Strategy,
     plan: ReadPlan,
     at: Observation,
-    findings: tuple[Finding, ...],
-    value: dict[str, object],
+    value: Mapping[str, Any],
     *,
     reconciled: Reconciled | None,
     now: bool,
 ) -> Certificate:
     """The certificate of an increment read by ``plan``. ``reconciled`` is the last reconcile or full read, this
-    increment's own where ``now``."""
+    increment's own where ``now``; ``value`` is that of the watermark after it."""
     snapshot = at.snapshot
     moment = f"{snapshot.taken_at:%Y-%m-%d %H:%M:%S} UTC"
     seen = {"inserts": True, "updates": strategy.sees_updates or now, "deletes": strategy.sees_deletes or now}
@@ -61,20 +62,5 @@ def certify(
         "token": f"system {at.token.system_identifier or 'not shown'}, timeline {at.token.timeline}, table oid"
         f" {at.token.table_oid}, {len(at.canaries)} canaries as they were left",
     }
-    if "offsets" in value:
-        rests_on["stream"] = f"topic {value['topic']}, every message before {value['offsets']}"
-    elif "slot" in value:
-        rests_on["stream"] = f"replication slot {value['slot']}, every commit before LSN {value['lsn']:X}"
-    elif "folder" in value:
-        newest = value.get("sequence")
-        upto = f", changes up to sequence {newest}" if newest else ""
-        rests_on["files"] = f"folder {value['folder']}, every file in the ledger{upto}"
-    elif "snapshot" in value:
-        rests_on["outbox"] = f"triggers {value['outbox']}, every key that snapshot {value['snapshot']} sees"
-        if plan.outbox and not plan.outbox.watched:
-            rests_on["outbox"] += "; nothing notes what others take out of it: `aurora-sync triggers apply` does"
-    if value.get("fence"):
-        rests_on["fence"] = str(value["fence"])
-    if plan.method == clock.METHOD:
-        rests_on["clocks"] = clock.rests_on(at)
-    return Certificate(level, changes, text, rests_on, findings, reconciled)
+    rests_on |= strategy.evidence(value, plan, at)
+    return Certificate(level, changes, text, rests_on, reconciled=reconciled)

@@ -13,7 +13,9 @@ instead: it finds the same rows, at the price of a sequential scan.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from psycopg2 import sql
 
@@ -235,13 +237,17 @@ def doubts(config: TableConfig, name: str, table: SourceTable) -> tuple[str, ...
     return ()
 
 
-def rests_on(at: Observation) -> str:
-    """What a read by the fence rests on besides the catalogue."""
+def evidence(value: Mapping[str, Any], read: ReadPlan, at: Observation) -> dict[str, str]:
+    """What a read by the fence rests on besides the catalogue: the fence, and the clocks."""
+    found = {"fence": str(value["fence"])} if value.get("fence") else {}
+    if read.method != METHOD:
+        return found
     assert at.offset is not None
-    return (
+    clocks = (
         f"the clocks of source and runner: the source's is {at.offset.most:+,.3f} s from the runner's, and was at the"
         f" run before, within {MOST_STEP.total_seconds():.0f} s; a step there and back in between is not seen"
     )
+    return {**found, "clocks": clocks}
 
 
 def _remarks(config: TableConfig, name: str, table: SourceTable, at: Observation) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.model.observation import Fence, StreamFence
+from aurora_sync.model.observation import Fence, Observation, StreamFence
+from aurora_sync.strategies.base import ReadPlan
 from aurora_sync.strategies.streaming import Streaming, StreamPosition
 
 T = TypeVar("T")
@@ -90,6 +91,11 @@ class Debezium(Streaming):
         )
         fresh = all(low == 0 for number, (low, _) in fence.extents.items() if number not in position.offsets)
         return known and within and fresh and not fence.lost
+
+    def evidence(self, value: Mapping[str, Any], read: ReadPlan, at: Observation) -> dict[str, str]:
+        if not value:
+            return {}
+        return {"stream": f"topic {value['topic']}, every message before {value['offsets']}"}
 
     def _in_doubt(self, position: StreamPosition) -> bool:
         """Which of the topic's messages came after the scan is known only by its transaction ids."""

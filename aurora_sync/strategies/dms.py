@@ -7,6 +7,7 @@ repeated, lost files.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,6 +46,11 @@ class FilesPosition:
     @property
     def method(self) -> str:
         return f"files of {self.folder}"
+
+    @property
+    def statement(self) -> str:
+        """What a run reads."""
+        return f"{self.method} that the ledger does not have"
 
     @property
     def gap(self) -> str:
@@ -100,6 +106,12 @@ class Dms(Strategy):
             value["altered_until"] = at.snapshot.taken_at.isoformat()
             value["altered_xmax"] = at.snapshot.xmax if open_ else 0
         return value
+
+    def evidence(self, value: Mapping[str, Any], read: ReadPlan, at: Observation) -> dict[str, str]:
+        if "folder" not in value:
+            return {}
+        upto = f", changes up to sequence {value['sequence']}" if value.get("sequence") else ""
+        return {"files": f"folder {value['folder']}, every file in the ledger{upto}"}
 
 
 def _is_altered(then: Token, now: Token) -> bool:

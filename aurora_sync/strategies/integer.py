@@ -22,6 +22,7 @@ fence falls back without a gap.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from psycopg2 import sql
@@ -114,6 +115,12 @@ class Integer(Strategy):
             "fence": max([*decided, *([passed] if passed is not None else [])], default=None),
             "pending": undecided[-_MOST_PENDING:],
         }
+
+    def evidence(self, value: Mapping[str, Any], read: ReadPlan, at: Observation) -> dict[str, str]:
+        return {"fence": str(value["fence"])} if value.get("fence") else {}
+
+    def shown(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        return {"fence": value["fence"]} if value.get("fence") else {}
 
 
 def _above(config: TableConfig, table: SourceTable, low: int) -> sql.Composable:

@@ -5,11 +5,13 @@ The slot is read by engine/runners/slot.py, for all its tables at once; the scan
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.model.observation import Fence, StreamFence
+from aurora_sync.model.observation import Fence, Observation, StreamFence
+from aurora_sync.strategies.base import ReadPlan
 from aurora_sync.strategies.streaming import Streaming, StreamPosition
 
 
@@ -50,6 +52,11 @@ class Logical(Streaming):
         assert isinstance(position, SlotPosition)
         known = (position.slot, position.member) == (config.slot_name, fence.member)
         return known and fence.confirmed <= position.lsn
+
+    def evidence(self, value: Mapping[str, Any], read: ReadPlan, at: Observation) -> dict[str, str]:
+        if not value:
+            return {}
+        return {"stream": f"replication slot {value['slot']}, every commit before LSN {value['lsn']:X}"}
 
     def _in_doubt(self, position: StreamPosition) -> bool:
         assert isinstance(position, SlotPosition)

@@ -12,7 +12,8 @@ moment, and one to which happened what no trigger sees: TRUNCATE of a partition,
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from psycopg2 import sql
 
@@ -75,6 +76,17 @@ class ByOutbox(Strategy):
         if at.token.in_recovery:
             return {}
         return {"outbox": _outbox(table).version, "snapshot": _fence(at).snapshot}
+
+    def evidence(self, value: Mapping[str, Any], read: ReadPlan, at: Observation) -> dict[str, str]:
+        if "snapshot" not in value:
+            return {}
+        text = f"triggers {value['outbox']}, every key that snapshot {value['snapshot']} sees"
+        if read.outbox and not read.outbox.watched:
+            text += "; nothing notes what others take out of it: `aurora-sync triggers apply` does"
+        return {"outbox": text}
+
+    def acknowledgement(self, value: Mapping[str, Any]) -> str:
+        return str(value.get("snapshot", ""))
 
 
 def ambiguous(table: SourceTable, key: Collection[str]) -> list[str]:

@@ -22,7 +22,7 @@ Columns are told apart by their numbers (pg_attribute.attnum), in another table 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from aurora_sync.config.tables import TableConfig, fold
@@ -118,39 +118,19 @@ def compare(
     """
     identity = _identity(stored, at)
     then, now = {identity(c): c for c in stored.columns}, {identity(c): c for c in columns}
-    findings: list[Finding] = []
     found = {place: _changed(then[place], now[place], stored, at) for place in then.keys() & now.keys()}
-    for place in sorted(found):
-        findings += found[place]
-    renamed = {then[place].name: now[place].name for place in found if then[place].name != now[place].name}
-    renamed = {old: new for old, new in renamed.items() if fold(old) != fold(new)}
-    swapped = False
-    if any(fold(new) in {fold(c.name) for c in stored.columns} for new in renamed.values()):
-        text = f"columns were renamed to names that others had: {', '.join(f'{a} to {b}' for a, b in renamed.items())}"
-        findings.append(_reseed("column renamed", text, ", ".join(renamed), ", ".join(renamed.values())))
-        renamed, swapped = {}, True
-    gone = {place: column for place, column in then.items() if place not in now}
+    findings = [change for place in sorted(found) for change in found[place]]
+    renamed, swaps = _renamed(stored, [(then[place], now[place]) for place in found])
     there = {identity(column) for column in in_source}
-    for place, column in gone.items():
-        event, what = ("column excluded", "is left out now") if place in there else ("column dropped", "was dropped")
-        text = f"column {column.name} {what}: the target keeps it, marked, with the values it has"
-        findings.append(Finding(event, Action.ADAPT, text, f"{column.name} {column.type_name}", ""))
-    kept = {fold(column.name) for column in columns}
-    dropped = [c.name for c in (*gone.values(), *stored.columns) if fold(c.name) not in kept | set(map(fold, renamed))]
+    gone = [column for place, column in then.items() if place not in now]
+    kept = {fold(column.name) for column in columns} | set(map(fold, renamed))
+    dropped = [column.name for column in (*gone, *stored.columns) if fold(column.name) not in kept]
     key_then = [column.name for column in _by_place(stored.columns)]
-    key_places = [[identity(c) for c in _by_place(side)] for side in (stored.columns, known_columns(columns, key))]
-    rekeyed = key_places[0] != key_places[1]
-    if rekeyed:
-        before, after = ", ".join(key_then) or "none", ", ".join(key) or "none"
-        findings.append(_reseed("merge key", f"the merge key was ({before}) and is ({after})", before, after))
-    labels_then, labels_now = stored.token.labels, at.token.labels if identity is by_number else {}
-    if labels := {a: b for oid, a in labels_then.items() if (b := labels_now.get(oid, a)) != a}:
-        before, after = ", ".join(labels), ", ".join(labels.values())
-        text = f"labels of its enums were renamed: {before} to {after}"
-        findings.append(_reseed("enum renamed", text, before, after))
-    types_then, types_now = stored.token.types or {}, at.token.types or {} if identity is by_number else {}
-    if changed := [text for oid, text in types_then.items() if types_now.get(oid, text) != text]:
-        findings.append(_reseed("type changed", _changed_types(changed, columns), "", ""))
+    before, after = ([identity(c) for c in _by_place(side)] for side in (stored.columns, known_columns(columns, key)))
+    rekeyed = before != after
+    findings += [*swaps, *(_gone(column, excluded=identity(column) in there) for column in gone)]
+    findings += _rekeyed(key_then, key) if rekeyed else ()
+    findings += _types_changed(stored, columns, at) if identity is by_number else ()
     added = [column for place, column in now.items() if place not in then]
     backfill = _fillable(stored, at, added, key, older)
     filled = {column.name: column for column in backfill}
@@ -166,10 +146,45 @@ def compare(
                 for place, changes in found.items()
                 if any(change.event in ("column type", "policy") for change in changes)
             ),
-            former_key=tuple(key_then) if rekeyed or swapped else (),
-            rekeyed=rekeyed or swapped,
+            former_key=tuple(key_then) if rekeyed or swaps else (),
+            rekeyed=rekeyed or bool(swaps),
         ),
     )
+
+
+def _renamed(
+    stored: Watermark, pairs: Iterable[tuple[KnownColumn, Column]]
+) -> tuple[dict[str, str], tuple[Finding, ...]]:
+    """New names by old ones, as the target spells them; none, and a finding, where one has a name that another had."""
+    renamed = {then.name: now.name for then, now in pairs if then.name != now.name}
+    renamed = {old: new for old, new in renamed.items() if fold(old) != fold(new)}
+    if not {fold(new) for new in renamed.values()} & {fold(column.name) for column in stored.columns}:
+        return renamed, ()
+    text = f"columns were renamed to names that others had: {', '.join(f'{a} to {b}' for a, b in renamed.items())}"
+    return {}, (_reseed("column renamed", text, ", ".join(renamed), ", ".join(renamed.values())),)
+
+
+def _gone(column: KnownColumn, *, excluded: bool) -> Finding:
+    event, what = ("column excluded", "is left out now") if excluded else ("column dropped", "was dropped")
+    text = f"column {column.name} {what}: the target keeps it, marked, with the values it has"
+    return Finding(event, Action.ADAPT, text, f"{column.name} {column.type_name}", "")
+
+
+def _rekeyed(then: Sequence[str], now: Sequence[str]) -> tuple[Finding, ...]:
+    before, after = ", ".join(then) or "none", ", ".join(now) or "none"
+    return (_reseed("merge key", f"the merge key was ({before}) and is ({after})", before, after),)
+
+
+def _types_changed(stored: Watermark, columns: Sequence[Column], at: Observation) -> Iterator[Finding]:
+    """What changed besides the rows, and changes the texts of values."""
+    labels_then, labels_now = stored.token.labels, at.token.labels
+    if labels := {a: b for oid, a in labels_then.items() if (b := labels_now.get(oid, a)) != a}:
+        before, after = ", ".join(labels), ", ".join(labels.values())
+        text = f"labels of its enums were renamed: {before} to {after}"
+        yield _reseed("enum renamed", text, before, after)
+    types_then, types_now = stored.token.types or {}, at.token.types or {}
+    if changed := [text for oid, text in types_then.items() if types_now.get(oid, text) != text]:
+        yield _reseed("type changed", _changed_types(changed, columns), "", "")
 
 
 def _changed_types(before: Sequence[str], columns: Sequence[Column]) -> str:

@@ -100,6 +100,7 @@ class Streaming(Strategy):
     sees_updates = True
     sees_deletes = True
     keeps_xmin = False
+    uses_slot = True
     position: type[StreamPosition]
 
     def problems(self, config: TableConfig, table: SourceTable) -> list[str]:

@@ -6,6 +6,9 @@ open is in clock.py.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.model.observation import Fence, Observation
 from aurora_sync.model.relation import SourceTable
@@ -33,6 +36,12 @@ class Timestamp(Strategy):
         self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation
     ) -> dict[str, object]:
         return clock.advance(config, self._column(config), table, since, at)
+
+    def evidence(self, value: Mapping[str, Any], read: ReadPlan, at: Observation) -> dict[str, str]:
+        return clock.evidence(value, read, at)
+
+    def shown(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        return {"fence": value["fence"]} if value.get("fence") else {}
 
     def _column(self, config: TableConfig) -> str:
         return str(config.watermark_col)

@@ -7,7 +7,7 @@ import psycopg2
 import pytest
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.engine import check as connections
+from aurora_sync.engine.runners.topic import _problems_of_topics
 from aurora_sync.errors import Kind, SourceError
 from aurora_sync.orchestration import change_sensor
 from aurora_sync.orchestration.assets import asset_key
@@ -265,7 +265,7 @@ def test_topic_that_is_refused_hides_no_other_topic(
     memory = change_sensor.from_cursor(result.cursor)
     assert [memory[f"public.{name}"].mark.startswith("topic") for name in "ab"] == [False, True]
     source = Connections().places().source
-    assert list(connections._topics(["p.public.a", "p.public.b"], source)) == [
+    assert list(_problems_of_topics(["p.public.a", "p.public.b"], source)) == [
         "topic p.public.a: Topic authorization failed"
     ]
 

@@ -22,7 +22,7 @@ def certificate(
     plan = ReadPlan(WHERE, Disposition.UPSERT, method, **keys.pop("plan", {}))
     reconciled = Reconciled(4, NOON - timedelta(hours=1)) if keys.pop("reconciled", now) else None
     table = config(strategy, **keys)
-    return certify(table, strategy_for(strategy), plan, seen or at(), (), {}, reconciled=reconciled, now=now)
+    return certify(table, strategy_for(strategy), plan, seen or at(), {}, reconciled=reconciled, now=now)
 
 
 def test_provable_read_is_certified_for_the_changes_that_its_strategy_sees() -> None:

@@ -18,26 +18,24 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.engine import hints
-from aurora_sync.engine.member import Member, compared, follow, plan_of_stream
+from aurora_sync.engine.look import Look
 from aurora_sync.engine.places import Places
-from aurora_sync.engine.plan import Plan, RunOptions, plan_increment
+from aurora_sync.engine.runners.base import Scan, StreamRunner, problems_of
+from aurora_sync.engine.runners.member import Member
 from aurora_sync.engine.stopwatch import Stopwatch
-from aurora_sync.engine.verify import not_compared, state_as_found
 from aurora_sync.errors import ConfigError, Kind, SourceError
 from aurora_sync.model.dms_columns import BEFORE, NULL, OP, SEQUENCE
 from aurora_sync.model.manifest import Manifest, Part, TakenFile
 from aurora_sync.model.receipt import Consumed, Receipt
-from aurora_sync.model.state import State
 from aurora_sync.model.watermark import Watermark
 from aurora_sync.objects.store import Store
-from aurora_sync.source.copy_out import Progress
+from aurora_sync.source.database import Source
 from aurora_sync.source.dms import files as dms_files
 from aurora_sync.source.dms.files import File
 from aurora_sync.strategies.dms import FilesPosition, folder_of, position_after_scan, position_in, why_scan
@@ -52,7 +50,7 @@ MOST_FILES, MOST_BYTES = 1000, 20_000_000_000
 
 
 @dataclass(kw_only=True)
-class _Table(Member):
+class _FilesMember(Member):
     store: Store
     files: list[File]
     fields: list[str]  # of a row without a header, behind operation, table and schema
@@ -68,86 +66,61 @@ class _Table(Member):
         return not self.is_new and self.position.digest == dms_files.digest(self.files)
 
 
-def run(
-    config: TableConfig,
-    places: Places,
-    on_receipt: Callable[[Receipt], object],
-    *,
-    allow_deletes: bool = False,
-    on_progress: Callable[[Progress], None] | None = None,
-) -> None:
-    """Bring the target up to the files that were there when this call began. Raises as
-    :func:`aurora_sync.engine.sync.run` does, and SourceError where the files are not such as
-    provisioning/dms.py configures."""
+class FilesRunner(StreamRunner[_FilesMember]):
+    """Raises SourceError where the files are not such as provisioning/dms.py configures."""
 
-    def lying() -> tuple[TakenFile, ...]:
+    marked_together = False
+
+    def position(self, found: Look) -> tuple[FilesPosition | None, str]:
+        _, why = _files_or_scan(found)
+        return (None, why) if why else (_position(found), "")
+
+    def follow(self, found: Look, places: Places) -> _FilesMember | str:
+        files, why = _files_or_scan(found)
+        if why:
+            return why
+        config, watermark = found.config, _watermark(found)
+        position = position_in(config, watermark)
+        return _FilesMember(
+            **vars(found),
+            store=Store.from_url(config.files or ""),
+            files=files,
+            fields=dms_files.fields(found.reading.table),
+            position=_position(found),
+            is_new=position is None,
+            scanned_at=watermark.snapshot.taken_at if watermark and position is None else None,
+        )
+
+    def apply(
+        self, members: Sequence[_FilesMember], places: Places, *, may_forget: bool
+    ) -> tuple[list[Receipt], list[Scan]]:
+        """The ledger says what was taken: the files stay where they lie."""
+        return [_take(member, places) for member in members], []
+
+    def left(self, member: _FilesMember, receipt: Receipt) -> str:
+        if receipt.consumed and receipt.consumed.behind:
+            return f"{receipt.consumed.behind:,} files are left for the next runs"
+        return "; ".join(member.plan.read.doubts)
+
+    def lying(self, config: TableConfig) -> tuple[TakenFile, ...]:
         return tuple(file.taken for file in dms_files.of_table(config))
 
-    follow(config, places, on_receipt, _look, _take, lying=lying, allow_deletes=allow_deletes, on_progress=on_progress)
+    def marks(self, tables: Sequence[TableConfig], source: Source) -> dict[str, str]:
+        """Which files the tables have: the source's own counters are ahead of them."""
+        return {table.qualified_name: f"files {dms_files.digest(dms_files.of_table(table))}" for table in tables}
+
+    def problems(self, tables: Sequence[TableConfig], source: Source) -> Iterator[str]:
+        for table in tables:
+            yield from problems_of(partial(dms_files.of_table, table))
 
 
-def verify(config: TableConfig, places: Places) -> Receipt:
-    """Apply the files of the task, and nothing else, and compare the target with a snapshot of the source from the
-    moment before they were listed.
-
-    Raises NotComparedError where a run would scan the table instead, and where one run does not take all files.
-    """
-    state = state_as_found(config, places)
-    with places.source.reading(config.schema_, config.table_name) as reading:
-        plan = plan_increment(config, reading, state, RunOptions(verify=True))
-        table = _table(config, state, None, plan, dms_files.fields(reading.table))
-        if isinstance(table, str):
-            raise not_compared(config, table)
-        receipt = _take(table, places)
-        if receipt.consumed and receipt.consumed.behind:
-            raise not_compared(config, f"{receipt.consumed.behind:,} files are left for the next runs")
-        if table.plan.read.doubts:
-            raise not_compared(config, "; ".join(table.plan.read.doubts))
-        return compared(table, places, reading, receipt)
-
-
-def _look(config: TableConfig, places: Places, trust_hint: bool) -> _Table | str:
-    """The table with its files, or why it must be scanned; that never by a hint alone."""
-    state, hinted = hints.read_state(config, places, trust_hint=trust_hint)
-    with places.source.reading(config.schema_, config.table_name) as reading:
-        plan, fields = plan_increment(config, reading, state, RunOptions()), dms_files.fields(reading.table)
-    found = _table(config, state, hinted, plan, fields)
-    return _look(config, places, False) if hinted and isinstance(found, str) else found
-
-
-def _table(config: TableConfig, state: State, hinted: datetime | None, plan: Plan, fields: list[str]) -> _Table | str:
-    watermark = _watermark(plan)
-    position = position_in(config, watermark)
-    files, why = files_or_scan(config, plan, state)
-    if why:
-        return why
-    return _Table(
-        config=config,
-        state=state,
-        hinted=hinted,
-        plan=plan,
-        as_found=plan.verifies,
-        store=Store.from_url(config.files or ""),
-        files=files,
-        fields=fields,
-        position=_position(config, plan, state),
-        is_new=position is None,
-        scanned_at=watermark.snapshot.taken_at if watermark and position is None else None,
-    )
-
-
-def plan_of_files(config: TableConfig, plan: Plan, state: State) -> Plan:
-    """The plan of a scan as that of a run that takes files; what they say is not known before it."""
-    return plan_of_stream(config, plan, state, _position(config, plan, state))
-
-
-def files_or_scan(config: TableConfig, plan: Plan, state: State) -> tuple[list[File], str]:
+def _files_or_scan(found: Look) -> tuple[list[File], str]:
     """The files of the table; or none, and why the table must be scanned. Raises ConfigError where it was not loaded
     yet."""
-    watermark = _watermark(plan)
+    config, plan, watermark = found.config, found.plan, _watermark(found)
     why = why_scan(position_in(config, watermark), watermark, plan.verdict.findings, plan.at.token)
     why = why or plan.due
-    if not why and state.watermark and watermark is None:
+    if not why and found.state.watermark and watermark is None:
         why = "what the target has is of no use any more"
     files = [] if why else dms_files.of_table(config)
     if not why and watermark is None and not any(file.load is not None for file in files):
@@ -161,19 +134,20 @@ def files_or_scan(config: TableConfig, plan: Plan, state: State) -> tuple[list[F
     return ([], why) if why else (files, "")
 
 
-def _watermark(plan: Plan) -> Watermark | None:
-    return plan.verdict.since.watermark if plan.verdict.since else None
+def _watermark(found: Look) -> Watermark | None:
+    since = found.plan.verdict.since
+    return since.watermark if since else None
 
 
-def _position(config: TableConfig, plan: Plan, state: State) -> FilesPosition:
-    watermark = _watermark(plan)
+def _position(found: Look) -> FilesPosition:
+    config, watermark = found.config, _watermark(found)
     # A scan before this run has taken the files that lay there.
-    since = state.run_sequence - (watermark is not None)
-    found = position_in(config, watermark) or position_after_scan(config, watermark, since)
-    return found.seen_at(plan.at.snapshot)
+    since = found.state.run_sequence - (watermark is not None)
+    position = position_in(config, watermark) or position_after_scan(config, watermark, since)
+    return position.seen_at(found.plan.at.snapshot)
 
 
-def _take(table: _Table, places: Places) -> Receipt:
+def _take(table: _FilesMember, places: Places) -> Receipt:
     watch, config = Stopwatch(), table.config
     if table.idle:
         table.reach(table.position)
@@ -184,21 +158,21 @@ def _take(table: _Table, places: Places) -> Receipt:
     table.reach(table.position)
     increment = StagedIncrement(
         config,
-        table.manifest_of(prefix=table.prefix),
+        table.manifest(prefix=table.prefix, files=()),
         table.plan.strategy.name,
         partial(_copy, table, places),
-        as_found=table.as_found,
+        as_found=table.plan.verifies,
     )
     with places.warehouse.session(query_tag=f"aurora_sync {config.qualified_name} {table.load_id}") as session:
         (applied,) = apply_all(session, [increment], places.stage.store, log_schema=places.log_schema)
-    manifest = table.manifest
-    assert manifest is not None
+    assert table.staged is not None
+    taken = len(table.staged.taken)
     receipt = table.receipt(applied, places, watch, tuple(table.warnings), table.oldest)
-    left = 0 if FilesPosition(**manifest.watermark_after.value).digest else len(table.files) - len(manifest.taken)
-    return dataclasses.replace(receipt, consumed=Consumed(folder_of(config), len(manifest.taken), left))
+    left = 0 if table.position.digest else len(table.files) - taken
+    return dataclasses.replace(receipt, consumed=Consumed(folder_of(config), taken, left))
 
 
-def _copy(table: _Table, places: Places, session: Session, layout: Layout) -> Manifest:
+def _copy(table: _FilesMember, places: Places, session: Session, layout: Layout) -> Manifest:
     """Stage the net changes of all files that the ledger does not have, and commit the manifest with them."""
     sync_log.prepare_taken(session, places.log_schema)
     ledger = sync_log.taken(session, layout.target, table.position.since, places.log_schema)
@@ -238,19 +212,21 @@ def _copy(table: _Table, places: Places, session: Session, layout: Layout) -> Ma
         table.warnings.append(f"the next run scans the table: {rescan}")
     loads = sum(file.load is not None for file in table.files)
     digest = dms_files.digest(table.files) if len(chosen) == len(new) else ""
-    position = table.position
-    table.reach(FilesPosition(position.folder, position.since, digest, loads, rescan, fields, sequence))
-    table.manifest = table.manifest_of(
+    before = table.position
+    table.position = FilesPosition(before.folder, before.since, digest, loads, rescan, fields, sequence)
+    table.reach(table.position)
+    table.staged = table.manifest(
         prefix=table.prefix,
+        files=(),
         parts=parts,
         net_rows=int(rows),
         taken=tuple(file.taken for file in chosen),
     )
-    table.uri = places.stage.commit(table.manifest)
-    return table.manifest
+    table.uri = places.stage.commit(table.staged)
+    return table.staged
 
 
-def _copy_files(table: _Table, session: Session, layout: Layout, files: list[File]) -> int:
+def _copy_files(table: _FilesMember, session: Session, layout: Layout, files: list[File]) -> int:
     """Into the raw table. Returns how many rows are of a full load."""
     raw, mixed, config = statements.raw_table(layout).sql, statements.mixed_table(layout), table.config
     if config.cdc_path:
@@ -270,7 +246,7 @@ def _copy_files(table: _Table, session: Session, layout: Layout, files: list[Fil
     return of_load
 
 
-def _checked(table: _Table, session: Session, layout: Layout, of_load: int) -> tuple[str, str]:
+def _checked(table: _FilesMember, session: Session, layout: Layout, of_load: int) -> tuple[str, str]:
     """Look at the raw table. Returns the newest change sequence that the target has behind this run, and why the next
     run must scan the table.
 
@@ -323,14 +299,14 @@ def _bounded(files: list[File]) -> list[File]:
     return chosen
 
 
-def _lacking(table: _Table, file: File) -> list[str]:
+def _lacking(table: _FilesMember, file: File) -> list[str]:
     if table.config.cdc_path:
         return []
     old_keys = [BEFORE + name for name in table.plan.key if BEFORE + name in table.fields]
     return dms_files.lacking(table.store, file, [column.name for column in table.plan.columns], old_keys)
 
 
-def _fields(table: _Table, wanted: list[File], loaded: bool) -> str:
+def _fields(table: _FilesMember, wanted: list[File], loaded: bool) -> str:
     """A digest of what rows without a header have. Raises SourceError where that changed since they were last taken:
     which rows have which columns is not to be told, unless a full load, which leads to a scan, is between them."""
     if not table.config.cdc_path:
@@ -346,7 +322,7 @@ def _fields(table: _Table, wanted: list[File], loaded: bool) -> str:
     return fields if wanted or loaded else table.position.fields
 
 
-def _what_files_do_not_say(table: _Table, new: list[File], loaded: bool, ledger: set[tuple[str, str]]) -> str:
+def _what_files_do_not_say(table: _FilesMember, new: list[File], loaded: bool, ledger: set[tuple[str, str]]) -> str:
     """A load that is repeated, or comes after a scan, says nothing of rows that were deleted before it, and a TRUNCATE
     at the source is no change: the task takes the table's files away."""
     if loaded and (table.scanned_at or table.config.cdc_path):

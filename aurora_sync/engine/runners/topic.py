@@ -14,26 +14,23 @@ again.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime
 
 from aurora_sync.config.tables import Connector, TableConfig
-from aurora_sync.engine import hints
-from aurora_sync.engine import member as streamed
-from aurora_sync.engine.member import Streamed, apply_streamed, compared, follow, where_to_stream_from
+from aurora_sync.engine.look import Look
 from aurora_sync.engine.places import Places
-from aurora_sync.engine.plan import Plan, RunOptions, plan_increment
+from aurora_sync.engine.runners import member as members_of
+from aurora_sync.engine.runners.base import Scan, StreamRunner
+from aurora_sync.engine.runners.member import ChangeMember, apply_changes
+from aurora_sync.engine.runners.slot import problems_of_slots
 from aurora_sync.engine.stopwatch import Stopwatch
-from aurora_sync.engine.verify import not_compared, state_as_found
-from aurora_sync.errors import Kind, SourceError
+from aurora_sync.errors import AuroraSyncError, Kind, SourceError
 from aurora_sync.model.receipt import Consumed, Receipt, Slot
-from aurora_sync.model.relation import SourceTable
-from aurora_sync.model.state import State
 from aurora_sync.model.watermark import Token
 from aurora_sync.source.connection import connect
-from aurora_sync.source.copy_out import Progress
+from aurora_sync.source.database import Source
 from aurora_sync.source.debezium.feed import TopicFeed
 from aurora_sync.source.debezium.partitions import Order
 from aurora_sync.source.debezium.role_settings import has_settings
@@ -41,6 +38,7 @@ from aurora_sync.source.debezium.topic import Gap, Topic
 from aurora_sync.source.debezium.values import Modes
 from aurora_sync.source.logical import publication, slot
 from aurora_sync.strategies.debezium import TopicPosition
+from aurora_sync.strategies.debezium import topic as topic_of
 from aurora_sync.strategies.streaming import Seen
 
 # Between two looks at how much is held.
@@ -48,73 +46,65 @@ _EVERY_MESSAGES = 1000
 
 
 @dataclass(kw_only=True)
-class _Table(Streamed):
+class _TopicMember(ChangeMember):
     position: TopicPosition
     feed: TopicFeed
 
 
-def run(
-    config: TableConfig,
-    places: Places,
-    on_receipt: Callable[[Receipt], object],
-    *,
-    allow_deletes: bool = False,
-    on_progress: Callable[[Progress], None] | None = None,
-) -> None:
-    """Bring the target up to what its topic had when this call began. Raises as
-    :func:`aurora_sync.engine.sync.run` does, and
-    ConfigError where an event cannot be read exactly."""
-    follow(config, places, on_receipt, _look, _read, allow_deletes=allow_deletes, on_progress=on_progress)
+class TopicRunner(StreamRunner[_TopicMember]):
+    def follow(self, found: Look, places: Places) -> _TopicMember | str:
+        position, why = self.position(found)
+        if position is None:
+            return why
+        assert isinstance(position, TopicPosition)
+        config, plan = found.config, found.plan
+        modes = _modes(config.connector or Connector(), places, plan.at.token)
+        feed = TopicFeed(config.schema_, config.table_name, plan.columns, plan.key, modes, position.has)
+        return _TopicMember(**vars(found), position=position, changes=feed.changes, feed=feed)
+
+    def limit(self, member: _TopicMember) -> None:
+        """Read a partition up to the first change of a transaction that the snapshot does not see."""
+        at = member.plan.at
+        assert at.stream
+        member.feed.sees = Seen(at.snapshot.xmax, at.stream.in_progress).holds
+
+    def apply(
+        self, members: Sequence[_TopicMember], places: Places, *, may_forget: bool
+    ) -> tuple[list[Receipt], list[Scan]]:
+        """The offsets are nobody's but ours: the topic forgets by its own retention."""
+        receipts: list[Receipt] = []
+        scans: list[Scan] = []
+        for member in members:
+            found = _read(member, places)
+            if isinstance(found, str):
+                scans.append((member.config, found))
+            else:
+                receipts.append(found)
+        return receipts, scans
+
+    def marks(self, tables: Sequence[TableConfig], source: Source) -> dict[str, str]:
+        """How far the topics go: the source's own counters are ahead of them."""
+        topics = {table.qualified_name: topic_of(table) for table in tables}
+        ends = source.kafka.ends(list(topics.values())) if topics else {}
+        return {name: f"topic {sorted(ends[topic].items())}" for name, topic in topics.items()}
+
+    def problems(self, tables: Sequence[TableConfig], source: Source) -> Iterator[str]:
+        yield from problems_of_slots(tables, source)
+        yield from _problems_of_topics([topic_of(table) for table in tables], source)
 
 
-def verify(config: TableConfig, places: Places) -> Receipt:
-    """Apply what the topic has of the transactions that one snapshot of the source sees, and nothing else, and compare
-    the target with that snapshot. A partition is read up to the first change of another transaction.
-
-    Raises NotComparedError where a run would scan the table instead.
-    """
-    state = state_as_found(config, places)
-    with places.source.reading(config.schema_, config.table_name) as reading:
-        plan = plan_increment(config, reading, state, RunOptions(verify=True))
-        table = _table(config, places, state, None, plan, reading.table)
-        if isinstance(table, str):
-            raise not_compared(config, table)
-        assert plan.at.stream
-        table.feed.sees = Seen(plan.at.snapshot.xmax, plan.at.stream.in_progress).holds
-        receipt = _read(table, places)
-        if isinstance(receipt, str):
-            raise not_compared(config, receipt)
-        return compared(table, places, reading, receipt)
-
-
-def _look(config: TableConfig, places: Places, trust_hint: bool) -> _Table | str:
-    """The table as its topic finds it, or why it must be scanned; that never by a hint alone."""
-    state, hinted = hints.read_state(config, places, trust_hint=trust_hint)
-    with places.source.reading(config.schema_, config.table_name) as reading:
-        plan = plan_increment(config, reading, state, RunOptions())
-    found = _table(config, places, state, hinted, plan, reading.table)
-    return _look(config, places, False) if hinted and isinstance(found, str) else found
-
-
-def _table(
-    config: TableConfig, places: Places, state: State, hinted: datetime | None, plan: Plan, source: SourceTable
-) -> _Table | str:
-    position, why = where_to_stream_from(config, source, plan, state)
-    if position is None:
-        return why
-    assert isinstance(position, TopicPosition)
-    modes = _modes(config.connector or Connector(), places, plan.at.token)
-    feed = TopicFeed(config.schema_, config.table_name, plan.columns, plan.key, modes, position.has)
-    return _Table(
-        config=config,
-        state=state,
-        hinted=hinted,
-        plan=plan,
-        as_found=plan.verifies,
-        position=position,
-        changes=feed.changes,
-        feed=feed,
-    )
+def _problems_of_topics(names: list[str], source: Source) -> Iterator[str]:
+    """Look at all over one connection; at each by itself where one of them is refused."""
+    if not names:
+        return
+    try:
+        source.kafka.ends(names)
+    except AuroraSyncError as error:
+        if len(names) == 1 or error.kind.retry:
+            yield from str(error).split("\n")
+            return
+        for name in names:
+            yield from _problems_of_topics([name], source)
 
 
 def _modes(connector: Connector, places: Places, token: Token) -> Modes:
@@ -128,7 +118,7 @@ def _modes(connector: Connector, places: Places, token: Token) -> Modes:
         )
 
 
-def _read(table: _Table, places: Places) -> Receipt | str:
+def _read(table: _TopicMember, places: Places) -> Receipt | str:
     """Apply the topic, or say why the table must be scanned instead: then nothing of the topic is applied."""
     watch = Stopwatch()
     position, feed, warnings = table.position, table.feed, tuple[str, ...]()
@@ -143,7 +133,7 @@ def _read(table: _Table, places: Places) -> Receipt | str:
                     feed.take(message)
                     if feed.rescan:
                         return feed.rescan
-                    if number % _EVERY_MESSAGES == 0 and feed.changes.bytes > streamed.PENDING_BYTES:
+                    if number % _EVERY_MESSAGES == 0 and feed.changes.bytes > members_of.PENDING_BYTES:
                         table.write(places, attempts)
                         feed.written()
                 if why := feed.behind or _gone(position, topic.gaps, places, relies=feed.relies):
@@ -165,7 +155,7 @@ def _read(table: _Table, places: Places) -> Receipt | str:
         table.reach(position.at(reached, feed.order.newest, feed.order.strays))
         if moved:
             table.commit(places)
-        applied = apply_streamed(moved, places, f"aurora_sync {table.config.qualified_name} {table.load_id}")
+        applied = apply_changes(moved, places, f"aurora_sync {table.config.qualified_name} {table.load_id}")
     found, more = _slot(table, places)
     receipt = table.receipt(applied.get(table.load_id), places, watch, warnings + more, feed.oldest)
     consumed = Consumed(position.topic, sum(reached.values()) - sum(position.offsets.values()), behind)
@@ -206,7 +196,7 @@ def _order(position: TopicPosition, topic: Topic) -> Order:
     return Order(newest=position.newest, strays=position.strays).of(len(topic.extents), used, len(position.offsets))
 
 
-def _slot(table: _Table, places: Places) -> tuple[Slot | None, tuple[str, ...]]:
+def _slot(table: _TopicMember, places: Places) -> tuple[Slot | None, tuple[str, ...]]:
     """The connector's. All is applied whatever becomes of the look: a failure is a warning."""
     name = table.config.slot_name
     try:

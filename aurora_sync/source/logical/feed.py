@@ -36,7 +36,7 @@ class TableFeed:
         self._names = [column.name for column in columns]
         self._key = list(key)
         self._types = types
-        self._has = has
+        self.has = has
         self._xid = 0
         self._places: list[int] | None = None  # of our columns in the stream's rows; None: the same
         self._fault = "no Relation message came before its first change"
@@ -44,7 +44,7 @@ class TableFeed:
 
     def begins(self, began: Begin) -> bool:
         self._xid = began.xid
-        if self.rescan or self._has(began.commit_lsn, began.xid):
+        if self.rescan or self.has(began.commit_lsn, began.xid):
             return False
         if self.log:
             self.log.begins(began.commit_lsn, began.xid, began.committed_at)

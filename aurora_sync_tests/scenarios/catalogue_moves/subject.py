@@ -10,10 +10,7 @@ from typing import Any
 from psycopg2.extensions import parse_dsn
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.engine import sync
-from aurora_sync.engine.runners import files as dms
-from aurora_sync.engine.runners import slot as stream
-from aurora_sync.engine.runners import topic
+from aurora_sync.engine import batch
 from aurora_sync.model.receipt import Receipt
 from aurora_sync.provisioning import replication, triggers
 from aurora_sync.provisioning.triggers import TriggerKind
@@ -91,18 +88,13 @@ class Subject:
 
     def run(self) -> Receipt:
         receipts: list[Receipt] = []
-        if self.strategy == "logical":
-            stream.run([self.config], self.world.places, receipts.append, allow_deletes=True)
-        elif connector := self.place.connector:
+        if connector := self.place.connector:
             self._send(connector)
-            topic.run(self.config, self.world.places, receipts.append, allow_deletes=True)
         elif self.task:
             self.lags = self.place.dice.random() < _LAGS
             if not self.lags:
                 self.task.write()
-            dms.run(self.config, self.world.places, receipts.append, allow_deletes=True)
-        else:
-            receipts.append(sync.run(self.config, self.world.places, allow_deletes=True))
+        batch.run([self.config], self.world.places, receipts.append, allow_deletes=True)
         return receipts[-1]
 
     def _send(self, connector: ModelConnector) -> None:

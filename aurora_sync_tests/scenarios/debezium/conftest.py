@@ -18,8 +18,8 @@ import pytest
 from psycopg2.extensions import parse_dsn
 
 from aurora_sync.config.tables import TableConfig
+from aurora_sync.engine import batch
 from aurora_sync.engine.places import Places
-from aurora_sync.engine.runners import topic
 from aurora_sync.model.receipt import Receipt
 from aurora_sync.provisioning import debezium as advisor
 from aurora_sync.provisioning import replication
@@ -188,7 +188,7 @@ class Connected:
 
     def run(self, table: TableConfig, **options: Any) -> Receipt:
         receipts: list[Receipt] = []
-        topic.run(table, self.places, receipts.append, **options)
+        batch.run([table], self.places, receipts.append, **options)
         (receipt,) = receipts
         return receipt
 

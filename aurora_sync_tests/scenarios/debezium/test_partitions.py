@@ -132,7 +132,7 @@ def test_keys_that_stay_in_their_partition_cost_no_scan(
 ) -> None:
     """Though each partition is as far as it happens to be, and changes are staged in parts."""
     monkeypatch.setattr("aurora_sync.engine.runners.topic._EVERY_MESSAGES", 3)
-    monkeypatch.setattr("aurora_sync.engine.member.PENDING_BYTES", 1)
+    monkeypatch.setattr("aurora_sync.engine.runners.member.PENDING_BYTES", 1)
     world = connected.world
     homes = {id_: murmur2(json.dumps({"id": id_}).encode()) % PARTITIONS for id_ in range(1, 21)}
     assert len(set(homes.values())) == PARTITIONS

@@ -99,7 +99,7 @@ def test_no_row_is_wrong_whenever_runs_and_connectors_die(
         for number, steps in enumerate(rounds):
             done.until(A_ROUND * number, A_ROUND * (number + 1))
             for table, step in zip(tables, steps, strict=True):
-                monkeypatch.setattr("aurora_sync.engine.member.PENDING_BYTES", dice.choice(pending))
+                monkeypatch.setattr("aurora_sync.engine.runners.member.PENDING_BYTES", dice.choice(pending))
                 if step is None:
                     mortal.run(table, allow_deletes=True)
                     continue

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from aurora_sync.engine.runners import runner_of
 from aurora_sync.errors import ConfigError
-from aurora_sync.orchestration.change_sensor import stream_marks
 from aurora_sync.source.debezium.kafka import Kafka
 from aurora_sync_tests.scenarios.debezium.conftest import Connected
 from aurora_sync_tests.scenarios.world import config
@@ -304,14 +304,14 @@ def test_the_sensor_sees_how_far_the_topics_go(connected: Connected) -> None:
     world, table = connected.world, connected.table()
     world.execute("CREATE TABLE t (id int PRIMARY KEY)")
     connected.setup(table)
-    before = stream_marks(connected.places.source, [table])
+    before = runner_of(table).marks([table], connected.places.source)
     connected.start(table)
     world.execute("INSERT INTO t VALUES (1)")
     connected.catch_up()
-    after = stream_marks(connected.places.source, [table])
+    after = runner_of(table).marks([table], connected.places.source)
     assert before.keys() == after.keys() == {"public.t"}
-    assert before != after == stream_marks(connected.places.source, [table])
-    assert stream_marks(world.places.source, [config("t", "xmin")]) == {}
+    assert before != after == runner_of(table).marks([table], connected.places.source)
+    assert runner_of(config("t", "xmin")).marks([config("t", "xmin")], world.places.source) == {}
 
 
 def test_changes_that_named_their_rows_by_another_index_are_left_to_a_scan(connected: Connected) -> None:

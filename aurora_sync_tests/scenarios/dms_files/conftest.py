@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.engine.runners import files as dms
+from aurora_sync.engine import batch
 from aurora_sync.model.receipt import Receipt
 from aurora_sync_tests.scenarios.dms_files.task import Task
 from aurora_sync_tests.scenarios.world import World, config
@@ -36,6 +36,6 @@ def table_of(task: Task, **keys: Any) -> TableConfig:
 
 def run(table: TableConfig, world: World, **options: Any) -> Receipt:
     receipts: list[Receipt] = []
-    dms.run(table, world.places, receipts.append, **options)
+    batch.run([table], world.places, receipts.append, **options)
     (receipt,) = receipts
     return receipt

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from aurora_sync.engine.preview import preview
+from aurora_sync.engine.runners import runner_of
 from aurora_sync.errors import AuroraSyncError, ConfigError, Kind, SourceError, StageError
 from aurora_sync.model.certificate import Level
 from aurora_sync.model.dms_columns import SEQUENCE, TIMESTAMP
-from aurora_sync.orchestration.change_sensor import stream_marks
 from aurora_sync.source.dms import files as dms_files
 from aurora_sync.strategies.dms import FilesPosition
 from aurora_sync_tests.scenarios.dms_files.conftest import run, table_of
@@ -540,14 +540,14 @@ def test_the_sensor_sees_which_files_there_are(world: World, task_of: MakeTask) 
     world.execute(*CREATE)
     task = task_of()
     table = table_of(task)
-    seen = [stream_marks(world.places.source, [table])]
+    seen = [runner_of(table).marks([table], world.places.source)]
     task.load()
-    seen.append(stream_marks(world.places.source, [table]))
+    seen.append(runner_of(table).marks([table], world.places.source))
     world.execute("DELETE FROM t WHERE id = 1")
     task.write()
-    seen.append(stream_marks(world.places.source, [table]))
+    seen.append(runner_of(table).marks([table], world.places.source))
     assert len({marks["public.t"] for marks in seen}) == 3
-    assert stream_marks(world.places.source, [table]) == seen[-1]
+    assert runner_of(table).marks([table], world.places.source) == seen[-1]
 
 
 def test_values_arrive_as_postgresql_has_them_where_dms_keeps_them(world: World, task_of: MakeTask) -> None:

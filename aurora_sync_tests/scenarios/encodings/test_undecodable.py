@@ -16,7 +16,7 @@ import pytest
 from aurora_sync.cli.main import main
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.embedded.stack import Stack
-from aurora_sync.engine.runners import slot as stream
+from aurora_sync.engine import batch
 from aurora_sync.errors import ConfigError, SourceError
 from aurora_sync.model.receipt import Receipt
 from aurora_sync.provisioning import replication
@@ -103,7 +103,7 @@ def test_a_value_that_no_run_has_read_fails_reconcile_and_verify_by_its_name(sql
 
 def streamed(world: World, *tables: TableConfig) -> None:
     receipts: list[Receipt] = []
-    stream.run(tables, world.places, receipts.append)
+    batch.run(tables, world.places, receipts.append)
     assert len(receipts) == len(tables)
 
 
@@ -125,7 +125,7 @@ def test_one_value_in_a_stream_holds_up_its_table_alone(sql_ascii: World, slot_n
     for _ in range(2):  # the slot keeps what the table lacks
         receipts: list[Receipt] = []
         with pytest.raises(SourceError, match=rf"^public\.t: a value of column {column} has bytes that") as error:
-            stream.run(tables, sql_ascii.places, receipts.append)
+            batch.run(tables, sql_ascii.places, receipts.append)
         assert error.value.values == "id 3"
         assert [receipt.table for receipt in receipts] == ["public.other"]
         sql_ascii.assert_equal(tables[1])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.engine.runners import slot as stream
+from aurora_sync.engine import batch
 from aurora_sync.model.receipt import Receipt, Slot
 from aurora_sync.provisioning import replication
 from aurora_sync.source.connection import connect
@@ -33,7 +33,7 @@ class Streamed:
 
     def run(self, *tables: TableConfig, **options: Any) -> dict[str, Receipt]:
         receipts: dict[str, Receipt] = {}
-        stream.run(tables, self.world.places, lambda r: receipts.update({r.table: r}), **options)
+        batch.run(tables, self.world.places, lambda r: receipts.update({r.table: r}), **options)
         assert receipts.keys() == {table.qualified_name for table in tables}
         return receipts
 

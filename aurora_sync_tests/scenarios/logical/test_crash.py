@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.engine.runners import slot as stream
+from aurora_sync.engine import batch
 from aurora_sync.source.logical import slot
 from aurora_sync.stage.writer import Attempt, Stage
 from aurora_sync.warehouse import sync_log
@@ -42,7 +42,7 @@ def victim(point: str, tables: tuple[TableConfig, ...], dsn: str, stage: str, pa
     os.environ.update(more)
     places = World(dsn, stage, Path(path)).places
     POINTS[point]()
-    stream.run(tables, places, lambda receipt: None)
+    batch.run(tables, places, lambda receipt: None)
 
 
 @pytest.mark.parametrize("point", POINTS)

@@ -114,7 +114,7 @@ def test_the_history_played_back_is_the_table_however_often_runs_die(
         for number, step in enumerate(schedule(dice, STEPS, 0, times)):
             assert step
             done.until(A_RUN * number, A_RUN * (number + 1))
-            monkeypatch.setattr("aurora_sync.engine.member.PENDING_BYTES", dice.choice(pending))
+            monkeypatch.setattr("aurora_sync.engine.runners.member.PENDING_BYTES", dice.choice(pending))
             owner, name, after = step
             with dying(monkeypatch, owner, name, after=after), contextlib.suppress(Died):
                 streamed.run(*tables, allow_deletes=True)

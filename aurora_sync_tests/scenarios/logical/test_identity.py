@@ -59,7 +59,7 @@ def test_every_replica_identity_is_right_or_made_so(
 def test_a_long_transaction_with_savepoints_goes_through_in_parts(
     streamed: Streamed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aurora_sync.engine.member.PENDING_BYTES", 1_000_000)
+    monkeypatch.setattr("aurora_sync.engine.runners.member.PENDING_BYTES", 1_000_000)
     monkeypatch.setattr("aurora_sync.source.logical.slot._EVERY_BYTES", 100_000)
     world, table = streamed.world, streamed.table()
     world.execute("CREATE TABLE t (id int PRIMARY KEY, v text)", "INSERT INTO t VALUES (0, 'a')")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aurora_sync.engine import member as shared
+from aurora_sync.engine.runners import member as shared
 from aurora_sync.errors import AuroraSyncError, GuardError
 from aurora_sync.source.logical import slot
 from aurora_sync_tests.scenarios.logical.conftest import Streamed

@@ -114,7 +114,7 @@ def test_no_row_is_wrong_whenever_runs_die(
     with writers.writing(world.dsn, seed) as done:
         for number, step in enumerate(runs):
             done.until(A_RUN * number, A_RUN * (number + 1))
-            monkeypatch.setattr("aurora_sync.engine.member.PENDING_BYTES", dice.choice(pending))
+            monkeypatch.setattr("aurora_sync.engine.runners.member.PENDING_BYTES", dice.choice(pending))
             if step:
                 owner, name, after = step
                 with dying(monkeypatch, owner, name, after=after):

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from aurora_sync.engine import member as shared
-from aurora_sync.engine.runners import slot as stream
+from aurora_sync.engine.runners import slot as runner
+from aurora_sync.engine.runners.member import apply_changes
 from aurora_sync.errors import ConfigError, Kind, SourceError
 from aurora_sync.model.watermark import Token
 from aurora_sync.source import reading
@@ -458,14 +458,14 @@ def test_a_target_that_is_edited_during_a_run_is_read_again(
     streamed.setup(table)
     streamed.one(table)
     world.execute("INSERT INTO t VALUES (2, 'b', 20)")
-    apply = shared.apply_streamed
+    apply = apply_changes
 
     def edited(*arguments: Any) -> Any:
-        monkeypatch.setattr(stream, "apply_streamed", apply)
+        monkeypatch.setattr(runner, "apply_changes", apply)
         world.query(f'ALTER TABLE "PUBLIC"."T" {edit}')
         return apply(*arguments)
 
-    monkeypatch.setattr(stream, "apply_streamed", edited)
+    monkeypatch.setattr(runner, "apply_changes", edited)
     assert streamed.one(table).method == "whole table"
     assert world.query('SELECT "ID", "V", CAST("N" AS INTEGER) FROM "PUBLIC"."T" ORDER BY 1') == [
         (1, "a", 10),

@@ -17,7 +17,6 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import ConfigError, GuardError, Kind, SourceError
 from aurora_sync.model.receipt import Receipt
 from aurora_sync.model.relation import Outbox, SourceTable
-from aurora_sync.model.watermark import Watermark
 from aurora_sync.source import connection, outbox
 from aurora_sync.source.database import Source
 from aurora_sync_tests.scenarios.world import World, config
@@ -121,9 +120,9 @@ def test_row_committed_after_the_snapshot_stays_in_the_outbox(world: World, monk
     world.execute("UPDATE t SET v = 'before the snapshot' WHERE id = 1")
     acknowledge = Source.acknowledge
 
-    def write_and_acknowledge(source: Source, table: SourceTable, watermark: Watermark) -> None:
+    def write_and_acknowledge(source: Source, table: SourceTable, snapshot: str) -> None:
         world.execute("UPDATE t SET v = 'after the snapshot' WHERE id = 2")
-        acknowledge(source, table, watermark)
+        acknowledge(source, table, snapshot)
 
     with monkeypatch.context() as patched:
         patched.setattr(Source, "acknowledge", write_and_acknowledge)

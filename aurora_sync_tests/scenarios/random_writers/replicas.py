@@ -134,7 +134,7 @@ class Replica:
                 self.rows[id_] = v
         # Through its JSON form, as a run's watermark reaches the next one.
         self.watermark = Watermark.from_json(after.to_json())
-        self.source.acknowledge(table, self.watermark)
+        self.source.acknowledge(table, plan.strategy.acknowledgement(self.watermark.value))
         self.certified = plan.certificate.level is Level.CERTIFIED
 
     def held(self) -> Truth:

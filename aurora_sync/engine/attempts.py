@@ -1,0 +1,57 @@
+"""A run that is in the way of another, or finds its target changed, starts again: at most once for each of the two."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from aurora_sync.engine.plan import RunOptions
+from aurora_sync.errors import RivalRunError, TargetChangedError
+from aurora_sync.model import foreign_text
+
+logger = foreign_text.logger(__name__)
+T = TypeVar("T")
+
+
+@dataclass
+class Start:
+    """How one attempt of a run starts. ``changed`` has the options for tables whose target the attempt before found to
+    be another than its last run left. ``may_be_stale``: a start from the sync log alone may see a newer state."""
+
+    options: RunOptions
+    trust_hint: bool = True
+    may_be_stale: bool = True
+    changed: dict[str, RunOptions] = field(default_factory=dict)
+
+    def options_of(self, table: str) -> RunOptions:
+        return self.changed.get(table, self.options)
+
+    def next(self, error: RivalRunError | TargetChangedError) -> Start | None:
+        """The start of the attempt that comes after this one ended with ``error``; None when it would end so again."""
+        if isinstance(error, RivalRunError):
+            return dataclasses.replace(self, trust_hint=False, may_be_stale=False) if self.may_be_stale else None
+        table = error.where
+        before = self.options_of(table)
+        as_text = before.as_text | error.as_text
+        if before.full and as_text == before.as_text:
+            return None
+        # Another look at the target need not show it again: columns may have been added meanwhile.
+        because = before.because if before.full else f"{error.what}: reading the whole table again"
+        after = dataclasses.replace(before, full=True, because=because, as_text=as_text)
+        return Start(self.options, trust_hint=False, may_be_stale=False, changed=self.changed | {table: after})
+
+
+def repeated(once: Callable[[Start], T], options: RunOptions, what: str) -> T:
+    """Call ``once`` until no rival run and no changed target is in its way. ``what`` names the run in the log."""
+    start = Start(options, trust_hint=not (options.full or options.reconcile))
+    while True:
+        try:
+            return once(start)
+        except (RivalRunError, TargetChangedError) as error:
+            following = start.next(error)
+            if following is None:
+                raise
+            logger.warning("%s: starting again from the sync log: %s", what, error)
+            start = following

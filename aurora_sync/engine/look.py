@@ -1,0 +1,72 @@
+"""The beginning of every run: where the target stands, a snapshot of the source, and what to do in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.engine import hints
+from aurora_sync.engine.places import Places
+from aurora_sync.engine.plan import Plan, RunOptions, plan_increment
+from aurora_sync.engine.stopwatch import Stopwatch
+from aurora_sync.engine.verify import state_as_found
+from aurora_sync.model.manifest import Manifest
+from aurora_sync.model.state import State
+from aurora_sync.model.watermark import Canary
+from aurora_sync.source.reading import Reading
+from aurora_sync.stage.layout import new_load_id
+from aurora_sync.strategies import identity
+
+
+@dataclass(kw_only=True)
+class Look:
+    """One table as a run found it. ``hinted``: since when only a hint says where the target stands; None where the sync
+    log was read. ``reading`` holds the snapshot, while it is open."""
+
+    config: TableConfig
+    state: State
+    hinted: datetime | None
+    reading: Reading
+    plan: Plan
+    load_id: str
+    watch: Stopwatch = field(default_factory=Stopwatch)
+
+    def manifest(self, newest: tuple[Canary, ...] = (), **what: Any) -> Manifest:
+        """The manifest of this run's increment: ``what`` are its files, and what else is known of it alone."""
+        plan, state = self.plan, self.state
+        return Manifest(
+            **what,
+            table=self.config.qualified_name,
+            load_id=self.load_id,
+            disposition=plan.read.disposition,
+            columns=plan.columns,
+            key=plan.key,
+            watermark_before=state.watermark,
+            watermark_after=plan.after(identity.canaries(state.watermark, plan.at, newest)),
+            expected_sequence=state.run_sequence,
+            expected_load_id=state.load_id,
+            certificate=plan.certificate,
+        )
+
+
+@contextmanager
+def looking(config: TableConfig, places: Places, options: RunOptions, *, trust_hint: bool = False) -> Iterator[Look]:
+    """Look at one table; the snapshot stays open until the end. The state is read before the snapshot is taken, so that
+    a rival run that commits in between is noticed.
+
+    Raises ConfigError where table and configuration do not fit, NotComparedError where ``options`` ask for a
+    verification and there is nothing to verify from.
+    """
+    if options.verify:
+        state, hinted = state_as_found(config, places), None
+    else:
+        state, hinted = hints.read_state(config, places, trust_hint=trust_hint)
+    watch, load_id = Stopwatch(), new_load_id()
+    with places.source.reading(config.schema_, config.table_name, load_id=load_id) as reading:
+        with watch.phase("plan"):
+            plan = plan_increment(config, reading, state, options)
+        yield Look(config=config, state=state, hinted=hinted, reading=reading, plan=plan, load_id=load_id, watch=watch)
