@@ -26,7 +26,7 @@ from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 from aurora_sync.model.column import Column
-from aurora_sync.model.observation import Visible
+from aurora_sync.model.fences import Visible
 from aurora_sync.model.relation import Outbox, SourceTable
 from aurora_sync.source import blockers
 from aurora_sync.source.copy_out import value
@@ -105,53 +105,9 @@ def live_row_ending(outbox: Outbox) -> bytes:
     return b",U,,0" + b"," * len(outbox.key)
 
 
-def emptied(connection: Connection, outbox: Outbox) -> str | None:
-    """What was taken out, as the caller's snapshot sees it; None where the outbox does not say."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            sql.SQL("SELECT {0}::text, {1} IS NULL FROM {2} WHERE {0} IS NOT NULL").format(
-                sql.Identifier(EMPTIED), sql.Identifier(XID), sql.Identifier(*outbox.relation)
-            )
-        )
-        found = cursor.fetchall()
-    return found[0][0] if len(found) == 1 and found[0][1] else None
-
-
-def is_forged(connection: Connection, table: SourceTable, outbox: Outbox) -> bool:
-    """Whether the caller's snapshot sees an entry that the triggers cannot have written: its key is not the text of a
-    value of the key's type, or its transaction is not one that this snapshot sees. In a transaction.
-
-    Such an entry could not be read, or would name another row than its text says: 07 of an integer key is the row 7,
-    which has another text, and would count as gone.
-    """
-    types = {column.name: sql.SQL(column.type_name) for column in table.columns}
-    keys = [(sql.Identifier(name), types[name]) for name in outbox.key]
-    equal = sql.SQL('concat(o.{0}::{1}) COLLATE pg_catalog."C" = o.{0}')
-    query = sql.SQL(
-        "SELECT EXISTS (SELECT FROM {outbox} o WHERE {emptied} IS NULL AND NOT coalesce("
-        "pg_visible_in_snapshot({xid}, pg_current_snapshot()) AND (({truncated}) OR ({same})), false))"
-    ).format(
-        outbox=sql.Identifier(*outbox.relation),
-        emptied=sql.Identifier(EMPTIED),
-        xid=sql.Identifier(XID),
-        truncated=sql.SQL(" AND ").join(sql.SQL("o.{} IS NULL").format(key) for key, _ in keys),
-        same=sql.SQL(" AND ").join(equal.format(key, type_) for key, type_ in keys),
-    )
-    with connection.cursor() as cursor:
-        cursor.execute("SAVEPOINT entries")
-        try:
-            cursor.execute(query)
-            ((found,),) = cursor.fetchall()
-        except (psycopg2.DataError, psycopg2.IntegrityError, psycopg2.ProgrammingError):  # no value of its type
-            cursor.execute("ROLLBACK TO SAVEPOINT entries")
-            found = True
-        cursor.execute("RELEASE SAVEPOINT entries")
-    return bool(found)
-
-
 def acknowledge(connection: Connection, outbox: Outbox, snapshot: str) -> int:
     """Take out what the snapshot saw, which is in the warehouse, and what no trigger can have written
-    (:func:`is_forged`). Returns how many keys that were.
+    (fences/outbox.py). Returns how many keys that were.
 
     First the outbox remembers the snapshot, unless it remembers a later one of this server: a target that has not seen
     what is about to be taken out will know. Safe to kill anywhere, and to call again.

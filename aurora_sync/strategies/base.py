@@ -1,7 +1,7 @@
 """The interface of a strategy: eligibility, what to read, what to remember. Pure functions of values.
 
 A strategy owns no connection, file, warehouse SQL, retry or log. What it needs to know of the source at
-the moment of the read is in :class:`~aurora_sync.relation.Observation`, which the source fills in a fixed
+the moment of the read is in :class:`~aurora_sync.model.observation.Observation`, which the source fills in a fixed
 order: the fence first, then the snapshot.
 """
 
@@ -15,8 +15,9 @@ from typing import Any
 from psycopg2 import sql
 
 from aurora_sync.config.tables import TableConfig
+from aurora_sync.model.fences import FenceRequest
 from aurora_sync.model.manifest import Disposition
-from aurora_sync.model.observation import Fence, Observation
+from aurora_sync.model.observation import Observation
 from aurora_sync.model.relation import Outbox, SourceTable
 from aurora_sync.model.watermark import Token, Watermark
 from aurora_sync.strategies import horizon
@@ -74,6 +75,22 @@ class Since:
         """``where``, and every row of partitions that the watermark does not know."""
         return horizon.or_new_members(where, horizon.new_members(self.watermark.token.members, at))
 
+    def same_files(self, at: Observation) -> bool:
+        """Whether the table's files and partitions are those of the watermark."""
+        then = self.watermark.token
+        return not (then.rewritten(at.token) or then.reattached(at.token))
+
+    def unusable(self, at: Observation, *, missing: str, same: bool, witnesses: str) -> str:
+        """Why the fence that the watermark has may not be used, in words; empty where it may. ``missing`` says that it
+        has none; ``same``: the ``witnesses`` of what sets the column are those of the watermark."""
+        if self.restarted:
+            return "the server was restarted since the last run"
+        if missing:
+            return missing
+        if not (same and self.same_files(at)):
+            return f"{witnesses}, files or partitions of the table are not those of the last run"
+        return ""
+
 
 def outdated(then: Token, now: Token) -> str:
     """Why the texts that others list may not be those which the columns print now; empty where they are."""
@@ -97,8 +114,8 @@ class Strategy(ABC):
     def problems(self, config: TableConfig, table: SourceTable) -> list[str]:
         """Why this strategy cannot run on this table: full sentences; empty when it can."""
 
-    def fence(self, config: TableConfig) -> Fence | None:
-        """What must be looked up before the snapshot is taken."""
+    def fence(self, config: TableConfig) -> FenceRequest | None:
+        """What must be looked at around the snapshot: :meth:`Observation.seen` has the answer."""
         return None
 
     @abstractmethod

@@ -21,8 +21,9 @@ from psycopg2 import sql
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.model import plpgsql
+from aurora_sync.model.fences import ClockFence, ClockOffset
 from aurora_sync.model.manifest import Disposition
-from aurora_sync.model.observation import ClockOffset, Observation
+from aurora_sync.model.observation import Observation
 from aurora_sync.model.relation import SourceTable
 from aurora_sync.strategies.base import ReadPlan, Since, or_null, scanning
 
@@ -82,9 +83,8 @@ def advance(
     step = _undecided_step(since, at)
     if not step and not _objections(config, name, table, at):
         if not at.prepared_transactions:
-            assert at.clock_fence is not None  # looked up for every clock strategy
-            assert at.offset_at_fence is not None
-            fence, offset = at.clock_fence - MARGIN, at.offset_at_fence
+            seen = at.seen(ClockFence)
+            fence, offset = seen.opened - MARGIN, seen.offset
         elif since and (fence := _passed(name, table, since, at)):
             offset = _offset_of(since)  # of the moment when that fence was looked up
     return {
@@ -125,15 +125,17 @@ def _passed(name: str, table: SourceTable, since: Since, at: Observation) -> dat
 
 def _unusable(name: str, table: SourceTable, since: Since, at: Observation) -> tuple[str, ...]:
     """Why the fence of the stored watermark may not be used, in words; empty where it may."""
-    value, token = since.watermark.value, since.watermark.token
-    if since.restarted:
-        return ("the server was restarted since the last run",)
-    if value.get("column") != name or not value.get("fence"):
-        return (f"the last run left no fence of {name}",)
-    if value["triggers"] != table.trigger_version or token.rewritten(at.token) or token.reattached(at.token):
-        # Rows may have been written without the trigger: it was off or replaced, a rewrite passed it by, or a
-        # partition was detached.
-        return ("triggers, files or partitions of the table are not those of the last run",)
+    value = since.watermark.value
+    left = value.get("column") == name and value.get("fence")
+    # Rows may have been written without the trigger: it was off or replaced, a rewrite passed it by, or a partition was
+    # detached.
+    if why := since.unusable(
+        at,
+        missing="" if left else f"the last run left no fence of {name}",
+        same=value.get("triggers") == table.trigger_version,
+        witnesses="triggers",
+    ):
+        return (why,)
     if at.snapshot.taken_at < since.watermark.snapshot.taken_at:
         return ("the clock of the source was set back since the last run",)
     if _offset_of(since) is None:
@@ -150,7 +152,7 @@ def _offset_of(since: Since) -> ClockOffset | None:
 def _stepped(since: Since, at: Observation) -> tuple[str, ...]:
     """In words, that the source's clock or the runner's was set since the fence was looked up."""
     before, now = _offset_of(since), at.offset
-    if before is None or now is None or before.change(now) <= MOST_STEP:
+    if before is None or before.change(now) <= MOST_STEP:
         return ()
     return (
         f"the clock of the source was {before.most:+,.1f} s from the runner's at the run before, and is"
@@ -164,9 +166,9 @@ def _objections(config: TableConfig, name: str, table: SourceTable, at: Observat
     found = []
     if at.token.in_recovery:
         found.append("the source is a reader, which does not show the writer's transactions")
-    if at.hidden_sessions:
+    if hidden := at.seen(ClockFence).hidden_sessions:
         found.append(
-            f"{at.hidden_sessions} sessions do not show when their transaction began"
+            f"{hidden} sessions do not show when their transaction began"
             " (GRANT pg_read_all_stats to this role, and keep track_activities on)"
         )
     if config.watermark_set_by == "application":
@@ -242,7 +244,6 @@ def evidence(value: Mapping[str, Any], read: ReadPlan, at: Observation) -> dict[
     found = {"fence": str(value["fence"])} if value.get("fence") else {}
     if read.method != METHOD:
         return found
-    assert at.offset is not None
     clocks = (
         f"the clocks of source and runner: the source's is {at.offset.most:+,.3f} s from the runner's, and was at the"
         f" run before, within {MOST_STEP.total_seconds():.0f} s; a step there and back in between is not seen"

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.model.observation import Fence, Observation, StreamFence
+from aurora_sync.model.fences import SlotFence, SlotRequest
+from aurora_sync.model.observation import Observation
 from aurora_sync.strategies.base import ReadPlan
 from aurora_sync.strategies.streaming import Streaming, StreamPosition
 
@@ -78,10 +79,10 @@ class Debezium(Streaming):
     stream = "the topic, the slot"
     position = TopicPosition
 
-    def fence(self, config: TableConfig) -> Fence | None:
-        return Fence("stream", config.slot_name, topic=topic(config))
+    def fence(self, config: TableConfig) -> SlotRequest:
+        return SlotRequest(config.slot_name, topic=topic(config))
 
-    def _goes_on(self, position: StreamPosition, config: TableConfig, fence: StreamFence) -> bool:
+    def _goes_on(self, position: StreamPosition, config: TableConfig, fence: SlotFence) -> bool:
         """Retention may have deleted what was not read, and a topic may have been made anew."""
         assert isinstance(position, TopicPosition)
         known = (position.topic, position.slot, position.member) == (topic(config), config.slot_name, fence.member)
@@ -102,7 +103,7 @@ class Debezium(Streaming):
         return True
 
     def _scanned(
-        self, config: TableConfig, fence: StreamFence, before: StreamPosition | None, **shared: Any
+        self, config: TableConfig, fence: SlotFence, before: StreamPosition | None, **shared: Any
     ) -> StreamPosition:
         """Unless a transaction was open, the scan has everything that was in the topic before it."""
         assert before is None or isinstance(before, TopicPosition)

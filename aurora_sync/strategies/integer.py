@@ -28,8 +28,9 @@ from typing import Any
 from psycopg2 import sql
 
 from aurora_sync.config.tables import TableConfig
+from aurora_sync.model.fences import LockFence, LockRequest
 from aurora_sync.model.manifest import Disposition
-from aurora_sync.model.observation import Fence, Observation
+from aurora_sync.model.observation import Observation
 from aurora_sync.model.relation import ColumnSequence, SourceTable
 from aurora_sync.strategies import horizon
 from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap, or_null, scanning
@@ -55,8 +56,8 @@ class Integer(Strategy):
             ]
         return not_a_heap(table, "who may still be writing it cannot be seen from here")
 
-    def fence(self, config: TableConfig) -> Fence | None:
-        return Fence("locks", str(config.watermark_col))
+    def fence(self, config: TableConfig) -> LockRequest:
+        return LockRequest(str(config.watermark_col))
 
     def plan(self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation) -> ReadPlan:
         objections = _objections(config, table, at)
@@ -73,7 +74,7 @@ class Integer(Strategy):
                 doubts=doubts(config),
             )
         reached = since.watermark.value.get("reached")
-        bounded = not since.restarted and _same_numbers(config, table, since, at)
+        bounded = not since.restarted and _same_numbers(config, table, since) and since.same_files(at)
         if objections and config.lookback and bounded and isinstance(reached, int):
             window = sql.SQL("{} AND ({} OR {})").format(
                 _above(config, table, reached - config.lookback),
@@ -97,19 +98,20 @@ class Integer(Strategy):
     def advance(
         self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation
     ) -> dict[str, object]:
+        seen = at.seen(LockFence)
         value: dict[str, object] = {
             "column": config.watermark_col,
             "fence": None,
             "pending": [],
-            "reached": at.high_water,
+            "reached": seen.high_water,
             "sequence": _version(config, table),
         }
-        if _objections(config, table, at) or at.high_water is None:
+        if _objections(config, table, at) or seen.high_water is None:
             return value
         passed, pending = _standing(config, table, since, at)
-        waiting = [*pending, [at.high_water, list(at.lock_holders)]]
-        decided = [high for high, holders in waiting if _gone(holders, at)]
-        undecided = [entry for entry in waiting if not _gone(entry[1], at)]
+        waiting = [*pending, [seen.high_water, list(seen.holders)]]
+        decided = [high for high, holders in waiting if _gone(holders, seen)]
+        undecided = [entry for entry in waiting if not _gone(entry[1], seen)]
         return {
             **value,
             "fence": max([*decided, *([passed] if passed is not None else [])], default=None),
@@ -144,15 +146,18 @@ def _standing(
 
 def _unusable(config: TableConfig, table: SourceTable, since: Since, at: Observation) -> str:
     """Why the stored fence may not be used, in words; empty where it may, or is not decided yet."""
-    if since.restarted:
-        return "the server was restarted since the last run"
-    if since.watermark.strategy != Integer.name:
-        return f"the last run used the strategy {since.watermark.strategy}"
-    if not _same_numbers(config, table, since, at):
-        return "column, sequence, files or partitions of the table are not those of the last run"
+    other = since.watermark.strategy
+    if why := since.unusable(
+        at,
+        missing="" if other == Integer.name else f"the last run used the strategy {other}",
+        same=_same_numbers(config, table, since),
+        witnesses="column, sequence",
+    ):
+        return why
     fence, pending = since.watermark.value["fence"], since.watermark.value["pending"]
     reached = max([high for high, _ in pending], default=fence)
-    newest = at.sequence_last_value if at.sequence_last_value is not None else at.high_water
+    seen = at.seen(LockFence)
+    newest = seen.last_value if seen.last_value is not None else seen.high_water
     if newest is None:
         return "the table is empty"
     if reached is not None and newest < reached:
@@ -160,22 +165,20 @@ def _unusable(config: TableConfig, table: SourceTable, since: Since, at: Observa
     return ""
 
 
-def _same_numbers(config: TableConfig, table: SourceTable, since: Since, at: Observation) -> bool:
-    """Whether the column, its sequence, the table's files and its partitions are those of the watermark. ALTER SEQUENCE
-    RESTART and TRUNCATE RESTART IDENTITY hand out numbers a second time, and a partition that was detached may have
-    got any. setval(), which leaves no trace in the catalogue, is seen (:func:`_standing`) only until the sequence has
-    passed the old numbers again."""
+def _same_numbers(config: TableConfig, table: SourceTable, since: Since) -> bool:
+    """Whether the column and its sequence are those of the watermark; files and partitions have to be as well. ALTER
+    SEQUENCE RESTART and TRUNCATE RESTART IDENTITY hand out numbers a second time, and a partition that was detached may
+    have got any. setval(), which leaves no trace in the catalogue, is seen (:func:`_unusable`) only until the sequence
+    has passed the old numbers again."""
     value: dict[str, Any] = since.watermark.value
-    named = (value.get("column"), value.get("sequence")) == (config.watermark_col, _version(config, table))
-    token = since.watermark.token
-    return named and not (token.rewritten(at.token) or token.reattached(at.token))
+    return (value.get("column"), value.get("sequence")) == (config.watermark_col, _version(config, table))
 
 
-def _gone(holders: list[str], at: Observation) -> bool:
+def _gone(holders: list[str], now: LockFence) -> bool:
     """Whether every transaction of a fence has ended. A prepared one changes its name from 3/45 to -1/xid, so
     while any prepared transaction holds a lock on the table nothing is decided."""
-    prepared = any(holder.startswith("-1/") for holder in at.lock_holders)
-    return not prepared and not set(holders) & set(at.lock_holders)
+    prepared = any(holder.startswith("-1/") for holder in now.holders)
+    return not prepared and not set(holders) & set(now.holders)
 
 
 def _objections(config: TableConfig, table: SourceTable, at: Observation) -> tuple[str, ...]:
@@ -190,7 +193,7 @@ def _objections(config: TableConfig, table: SourceTable, at: Observation) -> tup
         found += unproven(name, table)
     sequence = table.sequences.get(name)
     if sequence is not None:
-        if at.sequence_last_value is None:
+        if at.seen(LockFence).last_value is None:
             found.append(
                 f"whether sequence {sequence.name} was set back cannot be seen"
                 f" (GRANT SELECT ON SEQUENCE {sequence.name} to this role)"

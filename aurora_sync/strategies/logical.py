@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.model.observation import Fence, Observation, StreamFence
+from aurora_sync.model.fences import SlotFence, SlotRequest
+from aurora_sync.model.observation import Observation
 from aurora_sync.strategies.base import ReadPlan
 from aurora_sync.strategies.streaming import Streaming, StreamPosition
 
@@ -45,10 +46,10 @@ class Logical(Streaming):
     stream = "the slot"
     position = SlotPosition
 
-    def fence(self, config: TableConfig) -> Fence | None:
-        return Fence("stream", config.slot_name)
+    def fence(self, config: TableConfig) -> SlotRequest:
+        return SlotRequest(config.slot_name)
 
-    def _goes_on(self, position: StreamPosition, config: TableConfig, fence: StreamFence) -> bool:
+    def _goes_on(self, position: StreamPosition, config: TableConfig, fence: SlotFence) -> bool:
         assert isinstance(position, SlotPosition)
         known = (position.slot, position.member) == (config.slot_name, fence.member)
         return known and fence.confirmed <= position.lsn
@@ -63,6 +64,6 @@ class Logical(Streaming):
         return position.until > position.lsn
 
     def _scanned(
-        self, config: TableConfig, fence: StreamFence, before: StreamPosition | None, **shared: Any
+        self, config: TableConfig, fence: SlotFence, before: StreamPosition | None, **shared: Any
     ) -> StreamPosition:
         return SlotPosition(lsn=fence.confirmed, **shared)

@@ -19,9 +19,10 @@ from psycopg2 import sql
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import DefectError
+from aurora_sync.model.fences import OutboxFence, OutboxRequest, Visible
 from aurora_sync.model.keys import FLOATS
 from aurora_sync.model.manifest import Disposition
-from aurora_sync.model.observation import Fence, Observation, OutboxFence, Visible
+from aurora_sync.model.observation import Observation
 from aurora_sync.model.relation import Outbox, SourceTable
 from aurora_sync.model.watermark import Watermark
 from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap, scan
@@ -57,8 +58,8 @@ class ByOutbox(Strategy):
             found.append(f"this role may not read and empty its outbox: {_APPLY}")
         return found
 
-    def fence(self, config: TableConfig) -> Fence:
-        return Fence("outbox")
+    def fence(self, config: TableConfig) -> OutboxRequest:
+        return OutboxRequest()
 
     def plan(self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation) -> ReadPlan:
         outbox = _outbox(table)
@@ -75,7 +76,7 @@ class ByOutbox(Strategy):
         transactions are in progress."""
         if at.token.in_recovery:
             return {}
-        return {"outbox": _outbox(table).version, "snapshot": _fence(at).snapshot}
+        return {"outbox": _outbox(table).version, "snapshot": at.seen(OutboxFence).snapshot}
 
     def evidence(self, value: Mapping[str, Any], read: ReadPlan, at: Observation) -> dict[str, str]:
         if "snapshot" not in value:
@@ -111,7 +112,7 @@ def named(table: SourceTable, outbox: Outbox) -> sql.Composable:
 
 
 def _why_scan(outbox: Outbox, since: Since, at: Observation) -> str:
-    fence, watermark = _fence(at), since.watermark
+    fence, watermark = at.seen(OutboxFence), since.watermark
     if at.token.in_recovery:
         return "AURORA_DSN leads to a reader, and the outbox can be emptied on the writer only"
     if not _seen(watermark):
@@ -141,9 +142,3 @@ def _outbox(table: SourceTable) -> Outbox:
     if table.outbox is None:
         raise DefectError("the table has no outbox", where=table.qualified_name)
     return table.outbox
-
-
-def _fence(at: Observation) -> OutboxFence:
-    if at.outbox is None:
-        raise DefectError("the outbox was not looked at")
-    return at.outbox

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.errors import DefectError
 from aurora_sync.model.certificate import Finding
-from aurora_sync.model.observation import Observation, StreamFence
+from aurora_sync.model.fences import SlotFence
+from aurora_sync.model.observation import Observation
 from aurora_sync.model.relation import SourceTable
 from aurora_sync.model.watermark import Watermark
 from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap, outdated, scan
@@ -116,7 +116,7 @@ class Streaming(Strategy):
         self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation
     ) -> dict[str, object]:
         """The position after a scan."""
-        fence = _fence(at)
+        fence = at.seen(SlotFence)
         before = self.position_in(since.watermark if since else None)
         goes_on = before is not None and self._goes_on(before, config, fence)
         # No table is altered while a transaction has written it; a type may be.
@@ -149,7 +149,7 @@ class Streaming(Strategy):
     ) -> str:
         """Why the stream cannot bring the target up to date; empty where it can. ``watermark`` is None where the stored
         one was found to be of no use."""
-        fence, position = _fence(at), self.position_in(watermark)
+        fence, position = at.seen(SlotFence), self.position_in(watermark)
         if position is None:
             return "there is no position in the stream yet"
         if not self._goes_on(position, config, fence):
@@ -176,7 +176,7 @@ class Streaming(Strategy):
     stream: str  # what it is called, for a person
 
     @abstractmethod
-    def _goes_on(self, position: StreamPosition, config: TableConfig, fence: StreamFence) -> bool:
+    def _goes_on(self, position: StreamPosition, config: TableConfig, fence: SlotFence) -> bool:
         """Whether the stream still has everything that comes after the position."""
 
     @abstractmethod
@@ -185,12 +185,6 @@ class Streaming(Strategy):
 
     @abstractmethod
     def _scanned(
-        self, config: TableConfig, fence: StreamFence, before: StreamPosition | None, **shared: Any
+        self, config: TableConfig, fence: SlotFence, before: StreamPosition | None, **shared: Any
     ) -> StreamPosition:
         """The position after a scan; ``before`` None where the stream cannot go on from the last one."""
-
-
-def _fence(at: Observation) -> StreamFence:
-    if at.stream is None:
-        raise DefectError("the slot was not looked at before the snapshot")
-    return at.stream

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.model.observation import Fence, Observation
+from aurora_sync.model.fences import ClockRequest
+from aurora_sync.model.observation import Observation
 from aurora_sync.model.relation import SourceTable
 from aurora_sync.strategies import clock
 from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap
@@ -26,8 +27,8 @@ class Timestamp(Strategy):
             table, "when its open transactions began cannot be seen from here"
         )
 
-    def fence(self, config: TableConfig) -> Fence:
-        return Fence("clock", self._column(config))
+    def fence(self, config: TableConfig) -> ClockRequest:
+        return ClockRequest()
 
     def plan(self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation) -> ReadPlan:
         return clock.plan(config, self._column(config), table, since, at)

@@ -11,7 +11,8 @@ from psycopg2.extensions import adapt
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.model.column import Column
-from aurora_sync.model.observation import ClockOffset, Observation
+from aurora_sync.model.fences import ClockFence, ClockOffset
+from aurora_sync.model.observation import Observation
 from aurora_sync.model.relation import ColumnSequence, SourceTable, Trigger
 from aurora_sync.model.watermark import Snapshot, Token, Watermark
 from aurora_sync.strategies.base import Since
@@ -48,10 +49,12 @@ def touched(body: str = "NEW.at := now();", *, base_type: str = "timestamptz", *
     return table(column("at", base_type, not_null=True), triggers=(trigger,), **values)
 
 
-def at(minute: int = 0, *, xmin: int = 1000, xmax: int | None = None, token: Any = None, **values: Any) -> Observation:
-    """The source ``minute`` minutes after noon; nobody else is there."""
+def at(
+    minute: int = 0, *, xmin: int = 1000, xmax: int | None = None, token: Any = None, clock: Any = None, **values: Any
+) -> Observation:
+    """The source ``minute`` minutes after noon; nobody else is there. ``clock``: parts of a clock fence."""
     now = NOON + timedelta(minutes=minute)
-    defaults: dict[str, Any] = {"clock_fence": now, "offset_at_fence": OFFSET, "offset": OFFSET}
+    defaults: dict[str, Any] = {"offset": OFFSET, "fence": replace(ClockFence(now, OFFSET), **(clock or {}))}
     snapshot = Snapshot(xmin, xmin if xmax is None else xmax, now)
     return Observation(snapshot, replace(TOKEN, **(token or {})), **(defaults | values))
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from aurora_sync.model.fences import ClockOffset
 from aurora_sync.model.manifest import Disposition
-from aurora_sync.model.observation import ClockOffset, Observation
+from aurora_sync.model.observation import Observation
 from aurora_sync.model.relation import SourceTable
 from aurora_sync.strategies import clock
 from aurora_sync.strategies.base import ReadPlan, Since
@@ -194,7 +195,7 @@ def test_declared_by_the_user() -> None:
 @pytest.mark.parametrize(
     ("moment", "objection"),
     [
-        ({"hidden_sessions": 3}, "3 sessions do not show when their transaction began"),
+        ({"clock": {"hidden_sessions": 3}}, "3 sessions do not show when their transaction began"),
         ({"token": {"in_recovery": True}}, "reader"),
     ],
 )
@@ -207,8 +208,8 @@ def test_what_hides_an_open_transaction_is_an_objection(moment: dict[str, Any], 
 
 def test_watermark_is_the_oldest_open_transaction_less_the_margin() -> None:
     began = NOON - timedelta(minutes=30)
-    assert fence(at(clock_fence=began)) == began - clock.MARGIN
-    found = plan(after(at(clock_fence=began)), at(1))
+    assert fence(at(clock={"opened": began})) == began - clock.MARGIN
+    found = plan(after(at(clock={"opened": began})), at(1))
     assert (found.method, where(found)) == ("clock fence", "\"at\" >= '2026-06-01T11:29:00+00:00'::timestamptz")
 
 
@@ -242,7 +243,8 @@ def test_step_of_a_clock_between_two_runs_is_scanned_around_and_named() -> None:
     assert found.method == "horizon scan"
     assert "was +0.0 s from the runner's at the run before, and is -300.0 s now" in found.reasons[0]
     assert (
-        plan(after(at(), at(7, offset=stepped, offset_at_fence=stepped)), at(9, offset=stepped)).method == "clock fence"
+        plan(after(at(), at(7, offset=stepped, clock={"offset": stepped})), at(9, offset=stepped)).method
+        == "clock fence"
     )
     forth = plan(after(at()), at(7, offset=ClockOffset(300.0, 300.01)))
     assert forth.method == "horizon scan"
@@ -256,7 +258,7 @@ def test_step_between_the_fence_and_its_snapshot_is_noticed_by_the_next_run() ->
 def test_no_fence_is_taken_while_a_transaction_from_before_the_step_may_be_in_progress() -> None:
     """Its rows have times of the clock as it was set back, below any fence that is looked up now."""
     stepped = ClockOffset(-300.0, -299.99)
-    values: dict[str, Any] = {"offset": stepped, "offset_at_fence": stepped}
+    values: dict[str, Any] = {"offset": stepped, "clock": {"offset": stepped}}
     noticed, still_open = at(7, xmin=1000, xmax=1005, **values), at(8, xmin=1003, xmax=1010, **values)
     assert fence(at(), noticed) is None
     assert fence(at(), noticed, still_open) is None
@@ -274,12 +276,12 @@ def test_step_that_the_margin_covers_is_not_scanned_around() -> None:
 def test_fence_that_stands_still_keeps_the_offset_of_its_own_moment() -> None:
     """Else two steps that are covered one by one add up unseen."""
     once, twice = ClockOffset(-25.0, -25.0), ClockOffset(-50.0, -50.0)
-    prepared = at(1, prepared_transactions=1, offset=once, offset_at_fence=once)
+    prepared = at(1, prepared_transactions=1, offset=once, clock={"offset": once})
     standing = after(at(), prepared)
     assert standing.watermark.value["fence"] is not None
     assert plan(standing, at(2, offset=once)).method == "clock fence"
     assert plan(standing, at(2, offset=twice)).method == "horizon scan"
-    gone = at(2, prepared_transactions=1, offset=twice, offset_at_fence=twice)
+    gone = at(2, prepared_transactions=1, offset=twice, clock={"offset": twice})
     assert after(at(), prepared, gone).watermark.value["fence"] is None
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from aurora_sync.model.fences import LockFence
 from aurora_sync.model.manifest import Disposition
 from aurora_sync.model.observation import Observation
 from aurora_sync.model.relation import ColumnSequence, SourceTable, Trigger
@@ -23,7 +24,7 @@ LEAVES_IT = "BEGIN NEW.other := NEW.id; RETURN NEW; END"
 def seen(high: int | None, *holders: str, last: int | None = -1, **values: Any) -> Observation:
     """A moment with this maximum; the sequence stands there too, unless told otherwise."""
     last = (high or 0) if last == -1 else last
-    return at(high_water=high, lock_holders=holders, sequence_last_value=last, **values)
+    return at(fence=LockFence(high, holders, last), **values)
 
 
 def after(*moments: Observation, source: SourceTable | None = None) -> Since:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from aurora_sync.model.fences import OutboxFence, Visible
 from aurora_sync.model.manifest import Disposition
-from aurora_sync.model.observation import OutboxFence, Visible
 from aurora_sync.model.relation import Outbox
 from aurora_sync.strategies.base import Since
 from aurora_sync.strategies.outbox import ByOutbox
@@ -21,7 +21,7 @@ TABLE = table(column("id", "int8"), outbox=OUTBOX)
 
 
 def seen(snapshot: str = "1000:1000:", emptied: str | None = "900:900:", **token: Any) -> Any:
-    return at(outbox=OutboxFence(snapshot, emptied), token=token)
+    return at(fence=OutboxFence(snapshot, emptied), token=token)
 
 
 def after(snapshot: str = "950:960:955", *, strategy: str = "outbox", **more: Any) -> Since:

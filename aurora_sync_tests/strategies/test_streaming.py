@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aurora_sync.model.observation import StreamFence
+from aurora_sync.model.fences import SlotFence
 from aurora_sync.strategies.base import Since
 from aurora_sync.strategies.debezium import Debezium, TopicPosition, topic
 from aurora_sync.strategies.logical import Logical, SlotPosition
@@ -17,10 +17,10 @@ from aurora_sync_tests.strategies.observations import at, config, table, waterma
 
 TABLE = table()
 LOGICAL, DEBEZIUM = config("logical"), config("debezium", topic_prefix="x")
-FENCE = StreamFence(confirmed=500, member="1", writers=(), in_progress=(), position=900, extents={0: (3, 40)})
+FENCE = SlotFence(confirmed=500, member="1", writers=(), in_progress=(), position=900, extents={0: (3, 40)})
 
 
-def fence(**values: Any) -> StreamFence:
+def fence(**values: Any) -> SlotFence:
     return replace(FENCE, **values)
 
 
@@ -65,7 +65,7 @@ def test_a_slot_that_lacks_something_leads_to_a_scan(
 ) -> None:
     values: dict[str, Any] = {"slot": "aurora_sync", "member": "1", "lsn": 500}
     found = SlotPosition(**values | position)
-    seen = at(stream=fence(**fence_values))
+    seen = at(fence=fence(**fence_values))
     text = Logical().why_scan(LOGICAL, TABLE, watermark("logical", found.to_value(), seen), (), seen)
     assert (why in text) if why else text == ""
 
@@ -91,13 +91,13 @@ def test_a_topic_that_lacks_something_leads_to_a_scan(
 ) -> None:
     values: dict[str, Any] = {"slot": "aurora_sync_debezium", "member": "1", "topic": "x.public.t", "offsets": {0: 30}}
     found = TopicPosition(**values | position)
-    seen = at(stream=fence(**fence_values))
+    seen = at(fence=fence(**fence_values))
     text = Debezium().why_scan(DEBEZIUM, TABLE, watermark("debezium", found.to_value(), seen), (), seen)
     assert (why in text) if why else text == ""
 
 
 def test_a_scan_passes_over_the_topic_unless_a_transaction_was_open() -> None:
-    nobody, somebody = (at(stream=fence(in_progress=open_)) for open_ in ((), (990,)))
+    nobody, somebody = (at(fence=fence(in_progress=open_)) for open_ in ((), (990,)))
     assert Debezium().advance(DEBEZIUM, TABLE, None, nobody)["offsets"] == {"0": 40}
     assert Debezium().advance(DEBEZIUM, TABLE, None, somebody)["offsets"] == {"0": 3}
     before = TopicPosition(
@@ -106,15 +106,15 @@ def test_a_scan_passes_over_the_topic_unless_a_transaction_was_open() -> None:
     since = Since(watermark("debezium", before.to_value(), somebody))
     after = Debezium().advance(DEBEZIUM, TABLE, since, somebody)
     assert (after["offsets"], after["ends"], after["rescan"]) == ({"0": 30}, {"0": 40}, "")
-    assert "is lost" in str(Debezium().advance(DEBEZIUM, TABLE, since, at(stream=fence(lost=True)))["rescan"])
+    assert "is lost" in str(Debezium().advance(DEBEZIUM, TABLE, since, at(fence=fence(lost=True)))["rescan"])
 
 
 def test_transactions_from_before_the_publication_stay_named_until_they_end() -> None:
-    first = Logical().advance(LOGICAL, TABLE, None, at(stream=fence(writers=(990, 991), in_progress=(991, 995))))
+    first = Logical().advance(LOGICAL, TABLE, None, at(fence=fence(writers=(990, 991), in_progress=(991, 995))))
     assert first["blind"] == [991]
     since = Since(watermark("logical", first, at()))
-    assert Logical().advance(LOGICAL, TABLE, since, at(stream=fence(in_progress=(991, 999))))["blind"] == [991]
-    assert Logical().advance(LOGICAL, TABLE, since, at(stream=fence(in_progress=(999,))))["blind"] == []
+    assert Logical().advance(LOGICAL, TABLE, since, at(fence=fence(in_progress=(991, 999))))["blind"] == [991]
+    assert Logical().advance(LOGICAL, TABLE, since, at(fence=fence(in_progress=(999,))))["blind"] == []
 
 
 def test_a_topic_is_named_as_debezium_names_it() -> None:

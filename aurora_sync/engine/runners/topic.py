@@ -27,6 +27,7 @@ from aurora_sync.engine.runners.member import ChangeMember, apply_changes
 from aurora_sync.engine.runners.slot import problems_of_slots
 from aurora_sync.engine.stopwatch import Stopwatch
 from aurora_sync.errors import AuroraSyncError, Kind, SourceError
+from aurora_sync.model.fences import SlotFence
 from aurora_sync.model.receipt import Consumed, Receipt, Slot
 from aurora_sync.model.watermark import Token
 from aurora_sync.source.connection import connect
@@ -65,8 +66,7 @@ class TopicRunner(StreamRunner[_TopicMember]):
     def limit(self, member: _TopicMember) -> None:
         """Read a partition up to the first change of a transaction that the snapshot does not see."""
         at = member.plan.at
-        assert at.stream
-        member.feed.sees = Seen(at.snapshot.xmax, at.stream.in_progress).holds
+        member.feed.sees = Seen(at.snapshot.xmax, at.seen(SlotFence).in_progress).holds
 
     def apply(
         self, members: Sequence[_TopicMember], places: Places, *, may_forget: bool

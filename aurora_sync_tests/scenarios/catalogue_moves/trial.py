@@ -21,7 +21,8 @@ import psycopg2
 from aurora_sync.config.tables import TableConfig, fold
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.model.certificate import Level
-from aurora_sync.source import reading
+from aurora_sync.model.fences import SlotFence
+from aurora_sync.source import identity_token
 from aurora_sync.source.reading import Reading
 from aurora_sync.stage.writer import Stage
 from aurora_sync.strategies import clock
@@ -288,19 +289,21 @@ def _reduced() -> Iterator[None]:
     def observed(self: Reading, *arguments: Any, **keywords: Any) -> Any:
         at = observe(self, *arguments, **keywords)
         token = replace(at.token, columns="", types=None, attached=None, labels={})
-        fence = at.stream and replace(at.stream, member=at.stream.member.partition(":")[0], all_tables=False)
-        return replace(at, token=token, stream=fence)
+        fence = at.fence
+        if isinstance(fence, SlotFence):
+            fence = replace(fence, member=fence.member.partition(":")[0], all_tables=False)
+        return replace(at, token=token, fence=fence)
 
     def difference(entry: Any, columns: Any, now: sync_log.Count) -> str:
         return "" if entry.target_rows == now.present else "another number of rows"
 
     pending = " WHERE coalesce(to_jsonb(i) ->> 'inhdetachpending', 'false') = 'false'"
-    assert pending in reading._MEMBERS
+    assert pending in identity_token._MEMBERS
     with ExitStack() as end:
         for owner, name, value in (
             (Reading, "observe", observed),
             (Reading, "recall", lambda *_: ()),
-            (reading, "_MEMBERS", reading._MEMBERS.replace(pending, "")),
+            (identity_token, "_MEMBERS", identity_token._MEMBERS.replace(pending, "")),
             (sync_log, "difference", difference),
             (sync_log, "edited", lambda *_: ""),
             (dms_strategy, "_GO_ON", dms_strategy._GO_ON | {"files replaced"}),

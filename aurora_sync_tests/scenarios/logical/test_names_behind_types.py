@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from aurora_sync.model.certificate import Level
-from aurora_sync.source import reading
+from aurora_sync.source import identity_token
 from aurora_sync_tests.scenarios.logical.conftest import Streamed
 from aurora_sync_tests.scenarios.world import World, config
 
@@ -76,8 +76,8 @@ def test_name_that_was_another_for_a_while_is_read_again(
 def test_without_the_versions_the_stream_leaves_the_name_of_the_moment(
     streamed: Streamed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = reading._NAMES.replace("FROM reg WHERE", "FROM reg WHERE false AND")
-    monkeypatch.setattr(reading, "_NAMES", names)
+    names = identity_token._NAMES.replace("FROM reg WHERE", "FROM reg WHERE false AND")
+    monkeypatch.setattr(identity_token, "_NAMES", names)
     table, world = streaming(streamed, "regclass").table(), streamed.world
     world.execute(TABLE[0], "INSERT INTO t VALUES (3, 'renamed'::regclass)", TABLE[1])
     assert streamed.one(table).certificate.level is Level.CERTIFIED

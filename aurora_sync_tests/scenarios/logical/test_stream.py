@@ -11,6 +11,7 @@ from aurora_sync.engine.runners.member import apply_changes
 from aurora_sync.errors import ConfigError, Kind, SourceError
 from aurora_sync.model.watermark import Token
 from aurora_sync.source import reading
+from aurora_sync.source.fences import slot as slot_fence
 from aurora_sync.source.logical import slot
 from aurora_sync_tests.scenarios.logical.conftest import Streamed
 from aurora_sync_tests.scenarios.world import config
@@ -270,7 +271,7 @@ def test_what_was_not_published_for_a_while_is_scanned(
     assert streamed.one(table).method.startswith("stream")
     world.assert_equal(table)
     with monkeypatch.context() as patch:  # without the versions the run would stream, and lose them
-        patch.setattr(reading, "_SLOT", reading._SLOT.replace("p.oid, p.xmin, r.oid, r.xmin", "p.oid, r.oid"))
+        patch.setattr(slot_fence, "_SLOT", slot_fence._SLOT.replace("p.oid, p.xmin, r.oid, r.xmin", "p.oid, r.oid"))
         streamed.one(table)
         world.execute("UPDATE t SET v = 'again' WHERE id = 1", "INSERT INTO t VALUES (2, 'again')")
         streamed.one(table)

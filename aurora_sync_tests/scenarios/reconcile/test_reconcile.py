@@ -9,7 +9,7 @@ import pytest
 
 from aurora_sync.errors import GuardError
 from aurora_sync.model.certificate import Level
-from aurora_sync.source import reading
+from aurora_sync.source import identity_token
 from aurora_sync_tests.scenarios.world import World, config
 
 # Keys of every kind that has a number of its own making, or is its own number.
@@ -180,7 +180,8 @@ def test_restart_leaves_old_deletes_to_a_person_and_repairs_the_rest(
     world.sync(table)
     world.execute("DELETE FROM t WHERE id % 50 = 0", "UPDATE t SET v = 'new' WHERE id = 1")
     change_target(world, 'UPDATE "PUBLIC"."T" SET "V" = \'old\', "_SRC_XMIN" = 3 WHERE "ID" = 3')
-    monkeypatch.setattr(reading, "_SNAPSHOT", reading._SNAPSHOT.replace("pg_postmaster_start_time()::text", "'later'"))
+    later = identity_token._SNAPSHOT.replace("pg_postmaster_start_time()::text", "'later'")
+    monkeypatch.setattr(identity_token, "_SNAPSHOT", later)
     receipt = world.sync(table)
     assert receipt.repair is not None
     assert (receipt.repair.ghosts, receipt.deleted) == (100, 0)

@@ -1,0 +1,50 @@
+"""What a fence is: statements in a fixed order around the snapshot, which prove that nothing older can still appear."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from psycopg2.extensions import cursor as Cursor
+
+from aurora_sync.errors import Kind, SourceError
+from aurora_sync.model.fences import Fence, FenceRequest
+from aurora_sync.model.relation import SourceTable
+from aurora_sync.model.watermark import Token
+from aurora_sync.source.debezium.kafka import Kafka
+
+R = TypeVar("R", bound=FenceRequest)
+
+
+@dataclass
+class FenceReader(ABC, Generic[R]):
+    """Answers one request for one read: :meth:`before`, then :meth:`inside`, each once. ``last`` is the token of the
+    run before."""
+
+    request: R
+    table: SourceTable
+    last: Token | None
+    kafka: Kafka
+
+    @abstractmethod
+    def before(self, cursor: Cursor) -> None:
+        """Statements of their own, each in a transaction of its own, before the snapshot exists."""
+
+    @abstractmethod
+    def inside(self, cursor: Cursor, token: Token) -> Fence:
+        """Statements in the snapshot, and what both steps saw. ``token`` is what the snapshot says of the table."""
+
+    @property
+    def former(self) -> dict[str, str]:
+        """Tables that had the table's name before it (:class:`~aurora_sync.model.watermark.Token`)."""
+        return {}
+
+
+def altered_meanwhile(table: SourceTable) -> SourceError:
+    return SourceError(
+        "the table's definition changed while the read began",
+        where=table.qualified_name,
+        hint="another session alters it: run again when its ALTER, CREATE or DROP has ended",
+        kind=Kind.TRANSIENT,
+    )
