@@ -35,7 +35,8 @@ from aurora_sync.model.relation import SourceTable
 from aurora_sync.model.watermark import Snapshot, Token, Watermark
 from aurora_sync.objects.store import Store
 from aurora_sync.source.connection import connect
-from aurora_sync.source.copy_out import copy_out
+from aurora_sync.source.copy_out import copy_out, select_statement
+from aurora_sync.source.exporter import ClientCopy
 from aurora_sync.stage.layout import new_load_id
 from aurora_sync.stage.writer import Stage
 
@@ -86,7 +87,8 @@ def export(connection: psycopg2.extensions.connection) -> tuple[int, int]:
     stage = Stage(Store.from_url(os.environ["AURORA_SYNC_STAGE"]))
     load_id = new_load_id()
     with stage.attempt(TABLE.qualified_name, load_id) as attempt:
-        rows = copy_out(connection, TABLE, TABLE.columns, None, attempt, progress=lambda _: None)
+        statement = select_statement(TABLE, TABLE.columns, None)
+        exported = ClientCopy().export(connection, TABLE, statement, attempt, lambda _: None)
     token = Token("", 0, 0, 0, "", False, 0, {})
     watermark = Watermark("full_snapshot", {}, Snapshot(0, 0, datetime.now(UTC)), token)
     manifest = Manifest(
@@ -94,7 +96,7 @@ def export(connection: psycopg2.extensions.connection) -> tuple[int, int]:
         load_id=load_id,
         prefix=attempt.prefix,
         disposition=Disposition.REPLACE,
-        files=attempt.files,
+        files=exported.files,
         columns=TABLE.columns,
         key=("id",),
         watermark_before=None,
@@ -103,7 +105,7 @@ def export(connection: psycopg2.extensions.connection) -> tuple[int, int]:
         certificate=Certificate(Level.CERTIFIED, (), "a benchmark"),
     )
     stage.commit(manifest)
-    return rows, manifest.bytes
+    return exported.rows, manifest.bytes
 
 
 def run_worker(side: str) -> None:

@@ -57,7 +57,7 @@ def preview(config: TableConfig, places: Places) -> Preview:
     """
     with looking(config, places, RunOptions(), trust_hint=True) as found:
         reading, state = found.reading, found.state
-        statement, estimate = reading.explain(found.plan.columns, found.plan.read.where)
+        statement, estimate = reading.explain(reading.statement(found.plan.columns, found.plan.read.where))
         plan, asked = runner_of(config).preview(found)
         return Preview(
             table=config.qualified_name,

@@ -86,8 +86,8 @@ class Reconciliation:
         assert increment is not None  # a whole read needs no repair
         where = sql.SQL("({}) AND ({}) IS NOT TRUE").format(within(table, self._plan.key, found), increment)
         with self._stage.more(self.manifest) as attempt:
-            self._reading.copy(self._plan.columns, where, attempt)
-        self._reading.long_values(self._plan.columns, self._plan.key, where, longest_row=attempt.longest)
-        more = dataclasses.replace(self.manifest, files=attempt.files)
+            exported = self._reading.export(self._reading.statement(self._plan.columns, where), attempt)
+        self._reading.long_values(self._plan.columns, self._plan.key, where, longest_row=exported.longest)
+        more = dataclasses.replace(self.manifest, files=exported.files)
         session.load(layout.staging.sql, more, self._stage.store)
-        self.manifest = dataclasses.replace(self.manifest, files=self.manifest.files + attempt.files)
+        self.manifest = dataclasses.replace(self.manifest, files=self.manifest.files + exported.files)

@@ -30,9 +30,10 @@ from aurora_sync.engine.plan import Plan, RunOptions, source_count
 from aurora_sync.engine.reconcile import Reconciliation
 from aurora_sync.engine.verify import assert_comparable
 from aurora_sync.engine.verify import verify as compare
-from aurora_sync.errors import DefectError, values_shown
+from aurora_sync.errors import values_shown
 from aurora_sync.model import foreign_text
 from aurora_sync.model.certificate import Action
+from aurora_sync.model.export import Exported
 from aurora_sync.model.manifest import Disposition, Manifest, Part, TakenFile
 from aurora_sync.model.receipt import Adjusted, Applied, Receipt
 from aurora_sync.source import canary, outbox
@@ -121,20 +122,18 @@ def _export(
     """Copy what the plan reads to the stage. Returns the manifest, which is not committed yet, and the values that are
     shorter there than at the source."""
     plan, reading = found.plan, found.reading
-    with places.stage.attempt(found.config.qualified_name, found.load_id) as files:
-        rows = 0
+    statement, exported = reading.statement(plan.columns, plan.read.where, outbox=plan.read.outbox), Exported()
+    with places.stage.attempt(found.config.qualified_name, found.load_id) as attempt:
         if not _leaves_increment(plan, options):
-            rows = reading.copy(plan.columns, plan.read.where, files, on_progress, outbox=plan.read.outbox)
-        files.close()
-        if rows != sum(file.rows for file in files.files):
-            raise DefectError(f"PostgreSQL sent {rows} rows, and the files hold {sum(f.rows for f in files.files)}")
-        shortened = reading.long_values(plan.columns, plan.key, plan.read.where, longest_row=files.longest)
+            exported = reading.export(statement, attempt, on_progress)
+        shortened = reading.long_values(plan.columns, plan.key, plan.read.where, longest_row=exported.longest)
         ending = outbox.live_row_ending(plan.read.outbox) if plan.read.outbox else b""
-        newest = canary.pick(files.tail, plan.columns, plan.key, plan.at.snapshot, identity.CANARIES, ending=ending)
+        rows = reading.newest(exported, statement, plan.at.snapshot)
+        newest = canary.pick(rows, plan.columns, plan.key, plan.at.snapshot, identity.CANARIES, ending=ending)
     manifest = found.manifest(
         newest,
-        prefix=files.prefix,
-        files=files.files,
+        prefix=attempt.prefix,
+        files=exported.files,
         evolution=plan.evolution,
         fill={column.name: column.missing for column in plan.verdict.backfill},
         parts=(Part(truncated=False, partial=0),) if plan.read.outbox else (),

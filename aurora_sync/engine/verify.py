@@ -147,13 +147,13 @@ class _Sides:
         where = within(self.reading.table, self.plan.key, among) if among else None
         load_id, stage = new_load_id(), self.places.stage
         with stage.attempt(found.table, load_id) as attempt:
-            rows = self.reading.copy(columns, where, attempt)
+            exported = self.reading.export(self.reading.statement(columns, where), attempt)
         staged = replace(
             self.manifest,
             load_id=load_id,
             prefix=attempt.prefix,
             disposition=Disposition.UPSERT,
-            files=attempt.files,
+            files=exported.files,
             columns=columns,
         )
         layout = self._layout(staged)
@@ -163,12 +163,12 @@ class _Sides:
                 ((in_target, missing, ghosts, different, same),) = self.session.query(comparison.count(layout, among))
                 examples = self.session.query(comparison.examples(layout, among, EXAMPLES))
         finally:
-            stage.store.delete([attempt.prefix + file.name for file in attempt.files])
+            stage.store.delete([attempt.prefix + file.name for file in exported.files])
         return replace(
             found,
-            source_rows=rows,
+            source_rows=exported.rows,
             target_rows=int(in_target),
-            rows_moved=found.rows_moved + rows,
+            rows_moved=found.rows_moved + exported.rows,
             missing=int(missing),
             ghosts=int(ghosts),
             different=int(different),

@@ -12,12 +12,14 @@ import io
 import re
 from collections.abc import Sequence
 
+import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 from aurora_sync.model.column import Column
 from aurora_sync.model.relation import SourceTable
 from aurora_sync.model.watermark import Canary, Snapshot
+from aurora_sync.source.connection import translate
 from aurora_sync.source.copy_out import value
 
 # One row of PostgreSQL's CSV: a line break inside quotes does not end it.
@@ -31,6 +33,9 @@ _KEYS = {"int2", "int4", "int8", "oid", "numeric", "text", "varchar", "bpchar", 
 }
 # A longer row is no canary: a few of them are to be read back before every run.
 _LONGEST = 10_000
+# Rows that a query looks at: among them are some that are short enough.
+_LOOKED_AT = 200
+_IDS = 2**32 - 1
 
 
 def pick(
@@ -50,8 +55,35 @@ def pick(
     ending += b"\n"
     whole = [row[: -len(ending)] + b"\n" for row in _ROW.findall(rows) if row.endswith(ending)]
     short = [row for row in whole if len(row) <= _LONGEST and _xmin(row)]
-    short.sort(key=lambda row: (newest - _xmin(row)) & (2**32 - 1))
+    short.sort(key=lambda row: (newest - _xmin(row)) & _IDS)
     return tuple(_canary(row, columns, key) for row in short[:number])
+
+
+def newest_rows(connection: Connection, table: SourceTable, statement: sql.Composable, at: Snapshot) -> bytes:
+    """The newest of the rows that an export's statement selects, as CSV, by a query in the caller's open snapshot.
+
+    That runs the statement once more, and sorts by the xmin alone: long values stay where they are.
+    """
+    if not table.is_heap:
+        return b""
+    query = sql.SQL(
+        "COPY (SELECT newest.* FROM (SELECT * FROM ({statement}) exported WHERE xmin <> 0"
+        " ORDER BY ({newest} - xmin) & {mask} LIMIT {number}) newest"
+        " WHERE pg_column_size(newest.*) <= {longest}) TO STDOUT (FORMAT csv)"
+    ).format(
+        statement=statement,
+        newest=sql.Literal(at.xmax - 1),
+        mask=sql.Literal(_IDS),
+        number=sql.Literal(_LOOKED_AT),
+        longest=sql.Literal(_LONGEST),
+    )
+    rows = io.BytesIO()
+    with connection.cursor() as cursor:
+        try:
+            cursor.copy_expert(query, rows)
+        except psycopg2.Error as error:
+            raise translate(error, where=table.qualified_name) from None
+    return rows.getvalue()
 
 
 def read_back(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 from aurora_sync.model.column import Column
+from aurora_sync.model.export import Sink
 from aurora_sync.model.relation import SourceTable
 from aurora_sync.source import long_values
 from aurora_sync.source.arrays import AS_IN_JSON, FLOATS
@@ -21,13 +21,6 @@ from aurora_sync.source.connection import translate
 _PROGRESS_SECONDS = 5.0
 # Rows between two looks at the clock.
 _PROGRESS_ROWS = 10_000
-
-
-class Sink(Protocol):
-    """Takes whole CSV rows, one at a time. What it raises stops the COPY and reaches the caller."""
-
-    @property
-    def write(self) -> Callable[[bytes], object]: ...
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,18 @@ from aurora_sync.model.relation import SourceTable
 from aurora_sync.source import catalogue, decoding, outbox
 from aurora_sync.source.connection import connect, database_name, describe
 from aurora_sync.source.debezium.kafka import Kafka
+from aurora_sync.source.exporter import ClientCopy, Exporter
 from aurora_sync.source.reading import Reading
 
 
 @dataclass(frozen=True)
 class Source:
-    """A PostgreSQL database by its libpq string or URL, and the brokers that its changes may go to. Making one does no
-    I/O."""
+    """A PostgreSQL database by its libpq string or URL, the brokers that its changes may go to, and how its rows leave
+    for the stage. Making one does no I/O."""
 
     dsn: str
     kafka: Kafka = field(default_factory=Kafka)
+    exporter: Exporter = field(default_factory=ClientCopy)
 
     def __repr__(self) -> str:
         return f"Source({self.describe()})"
@@ -62,7 +64,7 @@ class Source:
                     hint="check table_name and schema in tables.yaml; `aurora-sync check` lists near names",
                 )
             try:
-                yield Reading(connection, table, self.kafka)
+                yield Reading(connection, table, self.kafka, self.exporter)
             except (psycopg2.Error, SourceError) as error:
                 if (refused := decoding.of_read(error)) is None:
                     raise

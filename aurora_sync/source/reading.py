@@ -21,16 +21,18 @@ from psycopg2.extensions import cursor as Cursor
 
 from aurora_sync.model.buckets import Buckets, Sums
 from aurora_sync.model.column import Column
+from aurora_sync.model.export import Destination, Exported
 from aurora_sync.model.fences import FenceRequest
 from aurora_sync.model.observation import Observation
 from aurora_sync.model.receipt import Adjusted
 from aurora_sync.model.relation import Outbox, SourceTable
-from aurora_sync.model.watermark import Canary, Token
+from aurora_sync.model.watermark import Canary, Snapshot, Token
 from aurora_sync.source import blockers, catalogue, identity_token, long_values, sums
-from aurora_sync.source.canary import read_back
+from aurora_sync.source.canary import newest_rows, read_back
 from aurora_sync.source.connection import control_data
-from aurora_sync.source.copy_out import Progress, Sink, copy_rows, count_rows, select_statement
+from aurora_sync.source.copy_out import Progress, count_rows, select_statement
 from aurora_sync.source.debezium.kafka import Kafka
+from aurora_sync.source.exporter import Exporter
 from aurora_sync.source.fences import reader_for
 from aurora_sync.source.fences.base import FenceReader, altered_meanwhile
 from aurora_sync.source.outbox import changes_statement
@@ -57,12 +59,13 @@ SELECT attname, min((attmissingval::text::text[])[1]),
 
 
 class Reading:
-    """Use once, in order: :meth:`observe`, then :meth:`copy` and :meth:`count`, all on one connection."""
+    """Use once, in order: :meth:`observe`, then :meth:`export` and :meth:`count`, all on one connection."""
 
-    def __init__(self, connection: Connection, table: SourceTable, kafka: Kafka) -> None:
+    def __init__(self, connection: Connection, table: SourceTable, kafka: Kafka, exporter: Exporter) -> None:
         self._connection = connection
         self.table = table
         self._kafka = kafka
+        self._exporter = exporter
 
     def observe(self, request: FenceRequest | None, *, max_minutes: int, last: Token | None = None) -> Observation:
         """The source as of now; afterwards a REPEATABLE READ transaction is open and its snapshot fixed. ``last`` is
@@ -106,22 +109,30 @@ class Reading:
         """Those of the canaries that are still there, as they are now. ``columns`` are the ones they were made of."""
         return read_back(self._connection, self.table, columns, key, canaries)
 
-    def copy(
+    def statement(
+        self, columns: Sequence[Column], where: sql.Composable | None, *, outbox: Outbox | None = None
+    ) -> sql.Composed:
+        """Selects the rows for which ``where`` holds. With an ``outbox`` it selects the rows that the outbox names, and
+        the keys of those that are gone."""
+        return (
+            changes_statement(self.table, outbox, columns) if outbox else select_statement(self.table, columns, where)
+        )
+
+    def export(
         self,
-        columns: Sequence[Column],
-        where: sql.Composable | None,
-        sink: Sink,
+        statement: sql.Composable,
+        destination: Destination,
         progress: Callable[[Progress], None] | None = None,
-        *,
-        outbox: Outbox | None = None,
-    ) -> int:
-        """Write the rows as CSV, in the observed snapshot. Returns how many. Of an ``outbox`` the rows that it names,
-        and the keys of those that are gone, instead."""
-        if outbox:
-            statement = changes_statement(self.table, outbox, columns)
-        else:
-            statement = select_statement(self.table, columns, where)
-        return copy_rows(self._connection, self.table, statement, sink, progress=progress)
+    ) -> Exported:
+        """Leave what the statement selects in the destination, in the observed snapshot."""
+        return self._exporter.export(self._connection, self.table, statement, destination, progress)
+
+    def newest(self, exported: Exported, statement: sql.Composable, at: Snapshot) -> bytes:
+        """Rows to pick canaries of, as CSV: the last of what was exported by the statement, or where the exporter does
+        not hand them over, what a query finds as the newest."""
+        if exported.newest is None and exported.rows:
+            return newest_rows(self._connection, self.table, statement, at)
+        return exported.newest or b""
 
     def held_by_older_rows(self, added: Sequence[Column], members: Mapping[str, int]) -> list[Column]:
         """What rows older than these columns hold, as ``missing`` of each; without the columns of which partitions,
@@ -155,9 +166,8 @@ class Reading:
     def key_span(self, key: Sequence[str]) -> int:
         return sums.span(self._connection, self.table, key)
 
-    def explain(self, columns: Sequence[Column], where: sql.Composable | None) -> tuple[str, int]:
-        """The statement that :meth:`copy` would run, and the planner's estimate of its rows."""
-        statement = select_statement(self.table, columns, where)
+    def explain(self, statement: sql.Composable) -> tuple[str, int]:
+        """The statement's text, and the planner's estimate of its rows."""
         with self._connection.cursor() as cursor:
             cursor.execute(sql.SQL("EXPLAIN (FORMAT JSON) {}").format(statement))
             (((plan,),),) = cursor.fetchall()

@@ -24,6 +24,7 @@ from aurora_sync.errors import (
     StageError,
     WarehouseError,
 )
+from aurora_sync.model.export import Exported
 from aurora_sync.objects.store import Store
 from aurora_sync.source.connection import translate
 from aurora_sync.source.reading import Reading
@@ -152,12 +153,12 @@ class Cut:
 
     def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
         self.copies = 0
-        original = Reading.copy
+        original = Reading.export
 
-        def copy(reading: Reading, columns: Any, where: Any, sink: Any, *more: Any, **keys: Any) -> int:
+        def export(reading: Reading, statement: Any, destination: Any, *more: Any) -> Exported:
             self.copies += 1
             if self.copies > times:
-                return original(reading, columns, where, sink, *more, **keys)
+                return original(reading, statement, destination, *more)
             rows = 0
 
             def write(row: bytes) -> None:
@@ -168,16 +169,22 @@ class Cut:
                         "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
                         " WHERE application_name LIKE 'aurora_sync%' AND datname = current_database()"
                     )
-                sink.write(row)
+                destination.write(row)
 
-            return original(reading, columns, where, _Sink(write), *more, **keys)
+            return original(reading, statement, _Through(destination, write), *more)
 
-        monkeypatch.setattr(Reading, "copy", copy)
+        monkeypatch.setattr(Reading, "export", export)
 
 
-class _Sink:
-    def __init__(self, write: Any) -> None:
+class _Through:
+    """A destination that is written to in another way."""
+
+    def __init__(self, destination: Any, write: Any) -> None:
+        self._destination = destination
         self.write = write
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._destination, name)
 
 
 @pytest.mark.usefixtures("settings")

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from aurora_sync.model.column import Column
+from aurora_sync.model.export import Exported
 from aurora_sync.model.watermark import Snapshot
 from aurora_sync.source import canary
+from aurora_sync.source.exporter import ClientCopy
+from aurora_sync.source.outbox import live_row_ending
+from aurora_sync.strategies import identity
 from aurora_sync_tests.scenarios.world import World, config
 
 AT = Snapshot(1000, 1010, datetime(2026, 1, 1, tzinfo=UTC))
@@ -48,3 +54,52 @@ def test_canaries_are_read_back_as_they_were_exported(world: World, key: str) ->
     with world.places.source.reading("public", "t") as reading:
         reading.observe(None, max_minutes=1)
         assert reading.recall(reading.table.columns, ("id",), after.canaries) == ()
+
+
+class WithoutTail(ClientCopy):
+    """An exporter that does not see the rows, as the server's own export."""
+
+    def export(self, *arguments: Any) -> Exported:
+        return replace(super().export(*arguments), newest=None)
+
+
+@pytest.mark.parametrize(("kind", "method"), [("xmin", "horizon scan"), ("outbox", "outbox")])
+def test_canaries_of_an_exporter_that_does_not_see_the_rows_are_those_of_one_that_does(
+    world: World, kind: str, method: str
+) -> None:
+    """Column names that the query has as well, two columns without a name, a row that is too long, one that is gone."""
+    table = config("t", kind)
+    world.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, newest text, exported text, a int[], b int[])",
+        "INSERT INTO t SELECT n, NULL, E'two\\nlines', '{1}', '{2}' FROM generate_series(1, 30) n",
+    )
+    if kind == "outbox":
+        world.make(table)
+    world.places = replace(world.places, source=replace(world.places.source, exporter=WithoutTail()))
+    assert len(world.sync(table).watermark_after.canaries) == identity.CANARIES
+    world.execute(
+        "INSERT INTO t SELECT 100, string_agg(md5(n::text), '') FROM generate_series(1, 1000) n",
+        "UPDATE t SET newest = 'x' WHERE id <= 2",
+        "DELETE FROM t WHERE id = 3",
+    )
+    with world.places.source.reading("public", "t") as reading, world.places.stage.attempt("t", "0" * 12) as attempt:
+        snapshot = reading.observe(None, max_minutes=1).snapshot
+        columns, outbox = reading.table.columns, reading.table.outbox
+        statement = reading.statement(columns, None, outbox=outbox)
+        exported = reading.export(statement, attempt)
+        ending = live_row_ending(outbox) if outbox else b""
+        seen, found = (
+            canary.pick(rows, columns, ("id",), snapshot, 2, ending=ending)
+            for rows in (bytes(attempt.tail), reading.newest(exported, statement, snapshot))
+        )
+    assert {each.key for each in seen} == {("1",), ("2",)}
+    assert set(found) == set(seen)
+    after = world.sync(table).watermark_after
+    assert set(found) <= set(after.canaries)
+    assert world.sync(table).method == method
+
+
+def test_a_view_has_no_canaries_whatever_the_exporter_sees(world: World) -> None:
+    world.execute("CREATE VIEW t AS SELECT 1 AS id, 2 AS xmin")
+    world.places = replace(world.places, source=replace(world.places.source, exporter=WithoutTail()))
+    assert world.sync(config("t", "full_snapshot", primary_key=["id"])).watermark_after.canaries == ()

@@ -15,6 +15,7 @@ from typing import Any
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine import hints, sync
+from aurora_sync.model.export import Exported
 from aurora_sync.source.reading import Reading
 from aurora_sync.stage import writer
 from aurora_sync.stage.writer import Attempt, Stage
@@ -47,18 +48,21 @@ def before(owner: Any, name: str) -> None:
 
 
 def in_mid_copy() -> None:
-    original = Reading.copy
+    original = Reading.export
 
-    def copy(self: Reading, columns: Any, where: Any, sink: Any, progress: Any = None, *, outbox: Any = None) -> int:
-        return original(self, columns, where, _Short(sink), progress, outbox=outbox)
+    def export(self: Reading, statement: Any, destination: Any, progress: Any = None) -> Exported:
+        return original(self, statement, _Short(destination), progress)
 
-    Reading.copy = copy  # type: ignore[method-assign]
+    Reading.export = export  # type: ignore[method-assign]
 
 
 class _Short:
     def __init__(self, sink: Any) -> None:
         self._sink = sink
         self._left = ROWS_BEFORE_THE_KILL
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sink, name)
 
     def write(self, row: bytes) -> None:
         self._sink.write(row)

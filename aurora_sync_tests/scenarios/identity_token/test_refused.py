@@ -21,6 +21,7 @@ from aurora_sync.embedded.stack import Stack
 from aurora_sync.engine import preflight
 from aurora_sync.errors import ConfigError, SourceError
 from aurora_sync.model.certificate import Action
+from aurora_sync.model.export import Exported
 from aurora_sync.source import connection
 from aurora_sync.source.reading import Reading
 from aurora_sync.strategies import horizon, identity
@@ -219,7 +220,7 @@ def test_read_that_a_standby_cancels_is_told_what_makes_the_standby_wait(
     standby.execute("ALTER SYSTEM SET max_standby_streaming_delay = 0", "SELECT pg_reload_conf()")
     replayed(mortal_server, standby)
     reader = World(standby.dsn(), stage_url, tmp_path / "warehouse.duckdb")
-    copy = Reading.copy
+    export = Reading.export
 
     def remove_rows() -> None:
         sleeping = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
@@ -228,14 +229,14 @@ def test_read_that_a_standby_cancels_is_told_what_makes_the_standby_wait(
         mortal_server.execute("DELETE FROM t", "VACUUM t", "INSERT INTO t (v) VALUES ('new')")
         replayed(mortal_server, standby)
 
-    def copy_late(own: Reading, *arguments: Any, **options: Any) -> int:
+    def export_late(own: Reading, *arguments: Any, **options: Any) -> Exported:
         remover.start()
         if not reading:
             remover.join()
-        return copy(own, *arguments, **options)
+        return export(own, *arguments, **options)
 
     remover = threading.Thread(target=remove_rows)
-    monkeypatch.setattr(Reading, "copy", copy_late)
+    monkeypatch.setattr(Reading, "export", export_late)
     with pytest.raises(SourceError) as raised:
         reader.sync(config("slow", watermark_type="full_snapshot"))
     remover.join()

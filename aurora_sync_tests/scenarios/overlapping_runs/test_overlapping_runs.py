@@ -10,6 +10,7 @@ import pytest
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import RivalRunError
+from aurora_sync.model.export import Exported
 from aurora_sync.model.receipt import Receipt
 from aurora_sync.source.reading import Reading
 from aurora_sync.warehouse import apply, sync_log
@@ -28,15 +29,15 @@ def during_copy(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], objec
     """Have something happen after the snapshot of the next read, once."""
 
     def arrange(event: Callable[[], object]) -> None:
-        original = Reading.copy
+        original = Reading.export
         pending = [event]
 
-        def copy(self: Reading, *arguments: object, **keywords: object) -> int:
+        def export(self: Reading, *arguments: object, **keywords: object) -> Exported:
             if pending:
                 pending.pop()()
             return original(self, *arguments, **keywords)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(Reading, "copy", copy)
+        monkeypatch.setattr(Reading, "export", export)
 
     return arrange
 

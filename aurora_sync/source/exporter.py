@@ -1,0 +1,53 @@
+"""How the rows of a statement leave the source for the stage."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
+from aurora_sync.errors import DefectError
+from aurora_sync.model.export import Destination, Exported
+from aurora_sync.model.relation import SourceTable
+from aurora_sync.source.copy_out import Progress, copy_rows
+
+
+class Exporter(ABC):
+    """Makes files of what a statement selects. Without a state: one serves all tables."""
+
+    @abstractmethod
+    def export(
+        self,
+        connection: Connection,
+        table: SourceTable,
+        statement: sql.Composable,
+        destination: Destination,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Exported:
+        """Run the statement in the transaction that is open, and so in its snapshot, and leave its rows as PostgreSQL's
+        CSV in the destination. All of them are durable there when it returns.
+
+        Raises SourceError or StageError; the transaction is then of no more use, and the caller discards the
+        destination. Killed anywhere, it leaves files that no manifest names.
+        """
+
+
+class ClientCopy(Exporter):
+    """``COPY … TO STDOUT``: each row comes through this process."""
+
+    def export(
+        self,
+        connection: Connection,
+        table: SourceTable,
+        statement: sql.Composable,
+        destination: Destination,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Exported:
+        rows = copy_rows(connection, table, statement, destination, progress=progress)
+        destination.close()
+        staged = sum(file.rows for file in destination.files)
+        if rows != staged:
+            raise DefectError(f"PostgreSQL sent {rows} rows, and the files hold {staged}")
+        return Exported(rows, destination.files, destination.longest, bytes(destination.tail))
