@@ -6,6 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Literal
 
 from aurora_sync.model.as_json import as_json
 from aurora_sync.model.buckets import Buckets
@@ -41,8 +42,9 @@ class StagedFile:
 
     name: str
     rows: int
-    bytes: int  # compressed
+    bytes: int  # as it lies there
     row_bytes: int = 0  # no row of it is longer, as CSV
+    compression: Literal["zstd", ""] = "zstd"  # empty: not compressed
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ MANIFEST = "manifest.json"
 
 _TABLE = r"[A-Za-z0-9_.%-]*\.[A-Za-z0-9_.%-]*"
 _ATTEMPT = re.compile(rf"(?P<attempt>{_TABLE}/(?P<at>\d{{8}}T\d{{6}}Z)-(?P<load_id>[0-9a-f]{{12}})/)(?P<name>[^/]+)")
-_NAME = re.compile(rf"(part|history)-\d{{5,}}\.csv\.zst|{re.escape(MANIFEST)}")
+_NAME = re.compile(rf"(part|history)-\d{{5,}}\.csv(\.zst)?|{re.escape(MANIFEST)}")
 _HINT = re.compile(rf"({_TABLE}/applied/)\d{{10}}-\d{{13}}-[0-9a-f]{{4}}\.json")
 _MARK = re.compile(r"gc/([0-9a-f]{12})")
 

@@ -47,7 +47,7 @@ SETTINGS = {
 }
 
 _READ_CSV = (
-    "read_csv(?, columns = {columns}, compression = 'zstd', auto_detect = false, header = false,"
+    "read_csv(?, columns = {columns}, compression = '{compression}', auto_detect = false, header = false,"
     " delim = ',', quote = '\"', escape = '\"', new_line = '\\n', nullstr = '', allow_quoted_nulls = false,"
     " strict_mode = true, null_padding = false, ignore_errors = false, parallel = false,"
     " max_line_size = {row_bytes}, buffer_size = 2 * {row_bytes})"
@@ -152,7 +152,11 @@ class DuckDBSession(Session):
             path = Path(folder) / "object.csv.zst"
             for file in manifest.files:
                 objects.download(manifest.prefix + file.name, path)
-                rows = _READ_CSV.format(columns=f"{{{fields}}}", row_bytes=max(ROW_BYTES, file.row_bytes))
+                rows = _READ_CSV.format(
+                    columns=f"{{{fields}}}",
+                    compression=file.compression or "none",
+                    row_bytes=max(ROW_BYTES, file.row_bytes),
+                )
                 loaded += self._run(f"INSERT INTO {staging_table} SELECT * FROM {rows}", (str(path),))[0][0]  # noqa: S608
                 path.unlink()
         return loaded

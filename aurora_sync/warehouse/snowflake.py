@@ -45,7 +45,7 @@ SESSION_PARAMETERS: dict[str, str | int | bool] = {
 # PostgreSQL's CSV, read as it was written: NULL is an empty field without quotes and '' is "". The options
 # whose default would change a value: NULL_IF (\N), ESCAPE_UNENCLOSED_FIELD (backslash).
 FILE_FORMAT = (
-    "TYPE = CSV COMPRESSION = ZSTD ENCODING = 'UTF8' RECORD_DELIMITER = '\\n' FIELD_DELIMITER = ','"
+    "TYPE = CSV COMPRESSION = {compression} ENCODING = 'UTF8' RECORD_DELIMITER = '\\n' FIELD_DELIMITER = ','"
     " FIELD_OPTIONALLY_ENCLOSED_BY = '\"' EMPTY_FIELD_AS_NULL = TRUE NULL_IF = () ESCAPE = NONE"
     " ESCAPE_UNENCLOSED_FIELD = NONE MULTI_LINE = TRUE SKIP_HEADER = 0 SKIP_BLANK_LINES = FALSE"
     " TRIM_SPACE = FALSE ERROR_ON_COLUMN_COUNT_MISMATCH = TRUE REPLACE_INVALID_CHARACTERS = FALSE"
@@ -82,12 +82,13 @@ _TRANSIENT = {
 _ABOUT_VALUES = range(100_000, 101_000)
 
 
-def copy_into(staging_table: str, stage: str, path: str, files: Sequence[str]) -> str:
+def copy_into(staging_table: str, stage: str, path: str, files: Sequence[str], *, compression: str = "zstd") -> str:
     """``stage`` is the quoted name, ``path`` lies under it and ends with /."""
+    form = FILE_FORMAT.format(compression=compression.upper() or "NONE")
     names = ", ".join(literal(name) for name in files)
     return (
         f"COPY INTO {staging_table} FROM {literal(f'@{stage}/{path}')} FILES = ({names})"
-        f" FILE_FORMAT = ({FILE_FORMAT}) ON_ERROR = ABORT_STATEMENT TRUNCATECOLUMNS = FALSE FORCE = TRUE"
+        f" FILE_FORMAT = ({form}) ON_ERROR = ABORT_STATEMENT TRUNCATECOLUMNS = FALSE FORCE = TRUE"
     )
 
 
@@ -138,8 +139,12 @@ class SnowflakeSession(Session):
     def load(self, staging_table: str, manifest: Manifest, objects: Objects) -> int:
         """Snowflake reads the objects itself; ``objects`` is not used."""
         stage, path = self._warehouse.quoted_stage, self._warehouse.stage_path(manifest)
-        names = [file.name for file in manifest.files]
-        return self._copy(names, partial(copy_into, staging_table, stage, path), f"{stage}/{path}")
+        loaded = 0
+        for compression in dict.fromkeys(file.compression for file in manifest.files):
+            names = [file.name for file in manifest.files if file.compression == compression]
+            statement = partial(copy_into, staging_table, stage, path, compression=compression)
+            loaded += self._copy(names, statement, f"{stage}/{path}")
+        return loaded
 
     def copy_files(self, raw_table: str, folder: Folder, files: Sequence[TakenFile], null: str) -> int:
         stage, loaded = self._stage_of_others(), 0

@@ -52,3 +52,12 @@ def test_hint_of_a_later_run_or_moment_sorts_first(sequence: int, milliseconds: 
 
 def test_key_that_is_no_hint_has_no_sequence() -> None:
     assert layout.hint_sequence("p/t/applied/readme.txt") is None
+
+
+def test_key_of_a_file_is_known_compressed_or_not() -> None:
+    prefix = layout.attempt_prefix("p/", "public.orders", "0a1b2c3d4e5f", NOW)
+    for name in ("part-00000.csv.zst", "part-00000.csv", "history-00000.csv.zst", "manifest.json"):
+        found = layout.attempt_key("p/", prefix + name)
+        assert found
+        assert found.name == name
+    assert layout.attempt_key("p/", f"{prefix}part-00000.csv.gz") is None

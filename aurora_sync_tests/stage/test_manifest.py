@@ -41,6 +41,15 @@ def test_manifest_reads_back_as_it_was_written(manifest: Manifest, watermark: Wa
     assert manifest_from_json(later.to_json().encode()) == later
 
 
+def test_files_of_an_earlier_release_are_compressed(manifest: Manifest) -> None:
+    document = json.loads(manifest.to_json())
+    for file in document["files"]:
+        assert file.pop("compression") == "zstd"
+    assert manifest_from_json(json.dumps(document)) == manifest
+    plain = replace(manifest, files=(StagedFile("part-00000.csv", 3, 90, compression=""),))
+    assert manifest_from_json(plain.to_json()) == plain
+
+
 def test_manifest_of_another_shape_is_refused(manifest: Manifest) -> None:
     document = json.loads(manifest.to_json())
     del document["key"]

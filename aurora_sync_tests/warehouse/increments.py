@@ -49,10 +49,12 @@ class Folder:
         shutil.copyfile(self.path / key, path)
 
     def put(self, key: str, content: bytes) -> StagedFile:
-        compressed = zstandard.compress(content)
+        """Compressed, where its name says so."""
+        is_compressed = key.endswith(".zst")
+        body = zstandard.compress(content) if is_compressed else content
         (self.path / key).parent.mkdir(parents=True, exist_ok=True)
-        (self.path / key).write_bytes(compressed)
-        return StagedFile(Path(key).name, 0, len(compressed))
+        (self.path / key).write_bytes(body)
+        return StagedFile(Path(key).name, 0, len(body), compression="zstd" if is_compressed else "")
 
     def increment(
         self,

@@ -172,7 +172,8 @@ class Connection:
             for file in files:
                 local = Path(folder) / file
                 self.server.store.download(path + file, local)
-                insert = f"INSERT INTO {table} SELECT * FROM {_READ_CSV.format(columns=columns, row_bytes=ROW_BYTES)}"
+                rows = _READ_CSV.format(columns=columns, compression="zstd", row_bytes=ROW_BYTES)
+                insert = f"INSERT INTO {table} SELECT * FROM {rows}"
                 ((loaded,),) = self._duckdb.execute(insert, [str(local)]).fetchall()
                 results.append((file, "LOADED", loaded))
         return results

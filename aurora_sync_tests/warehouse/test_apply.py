@@ -24,7 +24,7 @@ from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.apply import apply
 from aurora_sync.warehouse.base import Session, Warehouse
 from aurora_sync.warehouse.ddl import target_name
-from aurora_sync_tests.warehouse.increments import Folder, column
+from aurora_sync_tests.warehouse.increments import Folder, column, csv
 
 REPLACE, UPSERT, APPEND = Disposition.REPLACE, Disposition.UPSERT, Disposition.APPEND
 COLUMNS = (column("id", "int8"), column("name"))
@@ -81,6 +81,14 @@ class TestDispositions:
         assert table.upsert(("1", "a", "5"), ("2", None, "5")) == (2, 0, 0, 2)
         assert table.upsert(("1", "a", "5"), ("2", "", "5"), ("3", "c", "6")) == (1, 1, 0, 3)
         assert table.rows('"ID", "NAME", "_RUN_SEQ"') == [(1, "a", 1), (2, "", 2), (3, "c", 2)]
+
+    def test_files_may_be_compressed_or_not(self, table: Table) -> None:
+        manifest = table.manifest([("1", "a", "5"), ("2", "b", "5")], REPLACE, files=2)
+        plain = table.folder.put(f"{manifest.prefix}part-00002.csv", csv([("3", "c", "5")]))
+        manifest = replace(manifest, files=(*manifest.files, replace(plain, rows=1)))
+        assert [file.compression for file in manifest.files] == ["zstd", "zstd", ""]
+        assert counts(table.apply(manifest)) == (3, 0, 0, 3)
+        assert table.rows() == [(1, "a"), (2, "b"), (3, "c")]
 
     def test_a_row_with_a_new_xmin_and_the_old_values_is_written_again(self, table: Table) -> None:
         table.upsert(("1", "a", "5"))
