@@ -25,9 +25,7 @@ from aurora_sync.warehouse.base import Warehouse
 from aurora_sync.warehouse.ddl import TableName
 from aurora_sync_tests.scenarios.crash_anywhere.test_crash_anywhere import killed_at
 from aurora_sync_tests.scenarios.world import World, config
-from aurora_sync_tests.warehouse.conftest import (
-    folder,  # noqa: F401 - fixtures
-)
+from aurora_sync_tests.warehouse.conftest import folder, snowflake_warehouse  # noqa: F401 - fixtures
 
 LATER = datetime.now(UTC) + gc.OLDER_THAN + timedelta(days=1)
 CREATE = "CREATE TABLE t (id bigint PRIMARY KEY, v text)"
@@ -328,7 +326,7 @@ def test_objects_that_may_be_listed_and_not_deleted_are_a_clear_error(
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_snowflake_names_its_staging_tables_as_duckdb_does(world: World, snowflake_warehouse: Warehouse) -> None:
+def test_snowflake_names_its_staging_tables_as_duckdb_does(world: World, snowflake_warehouse: Warehouse) -> None:  # noqa: F811
     make_staging_table(snowflake_warehouse)
     make_staging_table(snowflake_warehouse, "STAGING_MINE")
     places = Places(world.places.source, world.places.stage, snowflake_warehouse)
