@@ -1,235 +1,67 @@
-"""``aurora-sync cdc setup | status | teardown | connector | dms``: what change streams need, made and looked after."""
+"""``aurora-sync cdc setup | status | teardown | connector | dms``: options of what change streams need."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
-import sys
-from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
-from psycopg2.extensions import connection as Connection
-from psycopg2.extensions import parse_dsn
+from aurora_sync.cli.environment import on_places
+from aurora_sync.cli.options import Commands, add_command, add_group
 
-from aurora_sync.config.settings import Settings
-from aurora_sync.config.tables import SLOTS, WatermarkType
-from aurora_sync.engine.batch import Batch
-from aurora_sync.engine.places import Places
-from aurora_sync.engine.selection import all_tables
-from aurora_sync.engine.survey import SetupStep, Survey, survey
-from aurora_sync.errors import AuroraSyncError, ConfigError
-from aurora_sync.model.foreign_text import printable
-from aurora_sync.model.receipt import Slot
-from aurora_sync.provisioning import debezium, dms, replication
-from aurora_sync.source.connection import connect, write
-from aurora_sync.source.logical import publication, slot
-from aurora_sync.strategies.debezium import topic
-
-Command = Callable[[argparse.Namespace, Settings, Places], int]
+if TYPE_CHECKING:
+    from aurora_sync.config.settings import Settings
+    from aurora_sync.engine.places import Places
 
 
-def add_to(parser: argparse.ArgumentParser, with_places: Callable[[Command], Any]) -> None:
-    """``with_places`` makes of a command one that finds settings and places by itself."""
-    actions = parser.add_subparsers(metavar="ACTION", required=True)
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--json", action="store_true", help="print one JSON document")
-    common.add_argument("--debug", action="store_true", help="log statements, and print tracebacks of errors")
-    common.add_argument("--slot", metavar="NAME", help="one replication slot; default: all of tables.yaml")
-    apply = argparse.ArgumentParser(add_help=False)
-    apply.add_argument("--apply", action="store_true", help="run the statements; without it they are only shown")
+def add_to(commands: Commands) -> None:
+    text = "logical replication: set up, look after, take down (watermark_type: logical)"
+    actions = add_group(commands, "cdc", text)
     text = "what is missing at the source: replica identities, publication, slot"
-    setup = actions.add_parser("setup", help=text, description=text, parents=[common, apply])
+    setup = add_command(actions, "setup", on_places(_setup), text)
+    text = "what each slot holds back at the source, how far behind it is, and what could be better"
+    status = add_command(actions, "status", on_places(_status), text)
+    text = "drop a slot and its publication; its tables need another watermark_type then"
+    teardown = add_command(actions, "teardown", on_places(_teardown), text)
+    text = "the configuration of Debezium's connectors, as Kafka Connect takes it under POST /connectors"
+    connector = add_command(actions, "connector", on_places(_connector), text)
+    for added in (setup, status, teardown, connector):
+        added.add_argument("--slot", metavar="NAME", help="one replication slot; default: all of tables.yaml")
+    for added in (setup, teardown):
+        added.add_argument("--apply", action="store_true", help="run the statements; without it they are only shown")
     setup.add_argument(
         "--timeout", default="10min", help="how long to wait for locks and open transactions (default: 10min)"
     )
-    setup.set_defaults(command=with_places(_setup))
-    text = "what each slot holds back at the source, how far behind it is, and what could be better"
-    status = actions.add_parser("status", help=text, description=text, parents=[common])
-    status.set_defaults(command=with_places(_status))
-    text = "drop a slot and its publication; its tables need another watermark_type then"
-    teardown = actions.add_parser("teardown", help=text, description=text, parents=[common, apply])
-    teardown.set_defaults(command=with_places(_teardown))
-    text = "the configuration of Debezium's connectors, as Kafka Connect takes it under POST /connectors"
-    connector = actions.add_parser("connector", help=text, description=text, parents=[common])
-    connector.set_defaults(command=with_places(_connector))
     text = "the settings of AWS DMS tasks: endpoints, task, table mappings, as the API of DMS takes them"
     files = actions.add_parser("dms", help=text, description=text)
     files.add_argument("--debug", action="store_true", help="print tracebacks of errors")
-    files.set_defaults(command=with_places(_dms), json=True)
+    files.set_defaults(command=on_places(_dms), json=True)
 
 
 def _setup(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
-    found: dict[str, Any] = {}
+    from aurora_sync.cli.cdc_actions import setup
 
-    def make(name: str, tables: Batch) -> None:
-        with connect(places.source.dsn) as connection:
-            needed = survey(connection, tables, stream_from=places.source.dsn)
-            _show(arguments, connection, name, needed, "everything is there")
-            shown = [_document(step, connection) for step in needed.steps]
-        found[name] = {"steps": shown, "notes": list(needed.notes), "applied": False}
-        if arguments.apply and shown:
-            done = replication.apply(places.source.dsn, tables, timeout=arguments.timeout)
-            if not arguments.json:
-                print(f"  done: {len(done)} statements")
-        found[name]["applied"] = bool(arguments.apply)
-
-    failed = _each(_slots(arguments, settings, places), make)
-    _print_json_if(arguments, _with_errors(found, failed))
-    missing = any(slot_found["steps"] and not slot_found["applied"] for slot_found in found.values())
-    if missing and not arguments.json and not arguments.apply:
-        print("\nNothing was changed; --apply runs these statements.")
-    return 1 if missing or failed else 0
+    return setup(arguments, settings, places)
 
 
 def _status(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
-    found: dict[str, Any] = {}
+    from aurora_sync.cli.cdc_actions import status
 
-    def look(name: str, tables: Batch) -> None:
-        with connect(places.source.dsn) as connection:
-            needed = survey(connection, tables, stream_from=places.source.dsn)
-            needed = dataclasses.replace(needed, notes=needed.notes + _compacted(places, tables))
-            found[name] = {
-                "slot": needed.slot and vars(needed.slot),
-                "tables": list(needed.tables),
-                "missing": [step.what for step in needed.steps],
-                "notes": list(needed.notes),
-            }
-            _show(arguments, connection, name, needed, _state(needed.slot))
-
-    failed = _each(_slots(arguments, settings, places), look)
-    _print_json_if(arguments, _with_errors(found, failed))
-    return 1 if failed or any(each["missing"] for each in found.values()) else 0
-
-
-def _each(slots: dict[str, Batch], work: Callable[[str, Batch], None]) -> dict[str, AuroraSyncError]:
-    """Do the work for each slot. Returns, and prints, the error of each that it failed for; the others are done."""
-    failed: dict[str, AuroraSyncError] = {}
-    for name, tables in slots.items():
-        try:
-            work(name, tables)
-        except AuroraSyncError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            failed[name] = error
-    return failed
-
-
-def _with_errors(found: dict[str, Any], failed: dict[str, AuroraSyncError]) -> dict[str, Any]:
-    said = {name: {"error": str(error), "error_kind": error.kind.value} for name, error in failed.items()}
-    return {name: found.get(name, {}) | said.get(name, {}) for name in {**found, **said}}
-
-
-def _compacted(places: Places, tables: Batch) -> tuple[str, ...]:
-    """Notes on topics that are compacted, as far as the brokers are named and show it."""
-    topics = [topic(table) for table in tables if table.watermark_type is WatermarkType.debezium]
-    if not topics or not places.source.kafka.servers:
-        return ()
-    policies = places.source.kafka.cleanup_policies(topics)
-    return tuple(
-        f"topic {name} has cleanup.policy={policy}: changes are removed before they are read, and its table is scanned"
-        " each time; set cleanup.policy=delete"
-        for name, policy in policies.items()
-        if "compact" in policy
-    )
+    return status(arguments, settings, places)
 
 
 def _teardown(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
-    found: dict[str, Any] = {}
-    for name in _slots(arguments, settings, places):
-        with connect(places.source.dsn) as connection, connection.cursor() as cursor:
-            steps = replication.teardown(name, slot.look(connection, name), publication.publication(connection, name))
-            found[name] = {"steps": [_document(step, connection) for step in steps], "applied": bool(arguments.apply)}
-            if not arguments.json:
-                lines = [f"slot {name}", *_lines(steps, connection)] if steps else [f"slot {name}: gone"]
-                print("\n".join(map(printable, lines)))
-            if arguments.apply:
-                for statement in [step.statement for step in steps if step.statement]:
-                    write(cursor, statement)
-    _print_json_if(arguments, found)
-    if not arguments.json and not arguments.apply:
-        print("\nNothing was changed; --apply runs these statements.")
-    return 0
+    from aurora_sync.cli.cdc_actions import teardown
+
+    return teardown(arguments, settings, places)
 
 
 def _connector(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
-    """JSON, or one JSON document for all of them."""
-    parts = parse_dsn(settings.dsn)
-    source = debezium.ConnectorSource(
-        parts.get("host", "localhost"), places.source.database, int(parts.get("port", 5432))
-    )
-    found = {}
-    for name, tables in _slots(arguments, settings, places).items():
-        if tables[0].watermark_type is WatermarkType.debezium:
-            found[name] = debezium.connector(tables, source)
-    if not found:
-        raise ConfigError("no table has watermark_type: debezium", where=str(settings.tables))
-    for document in [found] if arguments.json else found.values():
-        print(json.dumps(document, indent=2))
-    return 0
+    from aurora_sync.cli.cdc_actions import connector
+
+    return connector(arguments, settings, places)
 
 
 def _dms(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
-    """One JSON document, by folder."""
-    folders: dict[str, Batch] = {}
-    for table in all_tables(settings, places.source):
-        if table.watermark_type is WatermarkType.dms and table.files:
-            folders[table.files] = (*folders.get(table.files, ()), table)
-    if not folders:
-        raise ConfigError("no table has watermark_type: dms", where=str(settings.tables))
-    print(json.dumps({folder: dms.settings(tables) for folder, tables in folders.items()}, indent=2))
-    return 0
+    from aurora_sync.cli.cdc_actions import dms_settings
 
-
-def _slots(arguments: argparse.Namespace, settings: Settings, places: Places) -> dict[str, Batch]:
-    """The tables of each slot, by its name."""
-    found: dict[str, Batch] = {}
-    for table in all_tables(settings, places.source):
-        name = table.slot_name
-        if table.watermark_type in SLOTS and arguments.slot in (None, name):
-            found[name] = (*found.get(name, ()), table)
-    if not found:
-        what = f"slot {arguments.slot}" if arguments.slot else "watermark_type: logical or debezium"
-        raise ConfigError(f"no table has {what}", where=str(settings.tables))
-    return found
-
-
-def _show(arguments: argparse.Namespace, connection: Connection, name: str, survey: Survey, well: str) -> None:
-    if arguments.json:
-        return
-    lines = [f"slot {name}: {', '.join(survey.tables)}"]
-    lines += _lines(survey.steps, connection) if survey.steps else [f"  {well}"]
-    lines += [f"  note: {note}" for note in survey.notes]
-    print("\n".join(map(printable, lines)))
-
-
-def _lines(steps: Iterable[SetupStep], connection: Connection) -> list[str]:
-    lines = []
-    for number, step in enumerate(steps, 1):
-        lines += [f"  {number}. {step.what}", f"     {step.because}"]
-        lines.append(f"     {step.statement.as_string(connection)};" if step.statement else "     only you can do this")
-    return lines
-
-
-def _document(step: SetupStep, connection: Connection) -> dict[str, str | None]:
-    statement = step.statement.as_string(connection) if step.statement else None
-    return {"what": step.what, "because": step.because, "statement": statement}
-
-
-def _state(found: Slot | None) -> str:
-    if found is None:
-        return "there is no such slot"
-    parts = [
-        f"{found.wal_status}",
-        f"{found.retained_bytes / 1e6:,.1f} MB of WAL are kept for it",
-        f"{found.lag_bytes / 1e6:,.1f} MB are not confirmed",
-    ]
-    if found.safe_bytes is not None:
-        parts.append(f"{found.safe_bytes / 1e6:,.1f} MB may be written before it is in danger")
-    if found.active_pid is not None:
-        parts.append(f"read by process {found.active_pid}")
-    return "; ".join(parts)
-
-
-def _print_json_if(arguments: argparse.Namespace, value: Any) -> None:
-    if arguments.json:
-        print(json.dumps(value, indent=1))
+    return dms_settings(arguments, settings, places)

@@ -44,7 +44,8 @@ class Project:
         # with SIGHUP.
         heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         heard += "signal.signal(signal.SIGHUP, signal.SIG_DFL)\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        script = f"{heard}from aurora_sync.cli import main; import sys; sys.exit(main(['ui', '--port', '{self.port}']))"
+        heard += "from aurora_sync.cli.main import main\n"
+        script = f"{heard}raise SystemExit(main(['ui', '--port', '{self.port}']))"
         environment = {name: text for name, text in os.environ.items() if not name.startswith(("AURORA_", "DAGSTER_"))}
         if dsn:
             environment["AURORA_DSN"] = dsn

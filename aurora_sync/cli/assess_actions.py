@@ -1,0 +1,121 @@
+"""What ``aurora-sync assess`` does: look at the source, recommend strategies, and write tables.yaml."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import psycopg2
+from psycopg2.extensions import connection as Connection
+from pydantic import ValidationError
+
+from aurora_sync.advisor import proposal
+from aurora_sync.advisor.evidence import Evidence, collect
+from aurora_sync.advisor.notes import notes
+from aurora_sync.advisor.page import as_html
+from aurora_sync.advisor.prove import Proof, may_prove, prove
+from aurora_sync.advisor.recommend import Recommendation, recommend
+from aurora_sync.cli.assess_text import Assessment, document, text_lines, why_not
+from aurora_sync.cli.printing import print_json
+from aurora_sync.config.loader import expand, load
+from aurora_sync.config.settings import source_of
+from aurora_sync.config.tables import Advisor
+from aurora_sync.errors import ConfigError, SourceError
+from aurora_sync.model.foreign_text import printable
+from aurora_sync.source import catalogue
+from aurora_sync.source.connection import connect, translate
+
+
+def assess(arguments: argparse.Namespace) -> int:
+    """Raises ConfigError and SourceError. Reads AURORA_DSN alone of the environment."""
+    path = arguments.write or Path(os.environ.get("AURORA_SYNC_TABLES") or "tables.yaml")
+    written = load(path) if path.exists() else None
+    limits = _limits(arguments, written.advisor if written else Advisor())
+    with connect(source_of(os.environ)) as connection:
+        existing = catalogue.existing(connection)
+        if not existing:
+            raise ConfigError("the database has no table that this role may see", hint="GRANT USAGE ON SCHEMA to it")
+        wanted = set(catalogue.matching(existing, arguments.tables))
+        configured = expand(written, existing) if written and arguments.write else None
+        if configured and not arguments.tables:
+            wanted |= {(table.schema_, table.table_name) for table in configured}  # a partition, too
+        evidence = collect(connection, sorted(wanted))
+        found = recommend(evidence, limits)
+        proofs, unproved = _proved(connection, found) if arguments.prove else ({}, False)
+    remarks = {each.name: list(notes(each.table)) for each in found}
+    said = []
+    if arguments.html:
+        _write(arguments.html, as_html(found, evidence, remarks, proofs), "w")
+        said.append(f"{arguments.html} was written")
+    if configured is not None:
+        lines = list(proposal.differences(configured, found, evidence, limits, existing))
+        verdict = "it lacks or contradicts:" if lines else "it fits"
+        said += [f"{arguments.write} is there already, and was not changed; {verdict}", *lines]
+    elif arguments.write:
+        said += _written(arguments.write, found, evidence, limits)
+    assessment = Assessment(evidence, found, remarks, proofs)
+    if arguments.json:
+        print_json(document(assessment) | {"said": said})
+    else:
+        lines = [*text_lines(assessment, why=arguments.why), *(["", *said] if said else [])]
+        print("\n".join(map(printable, lines)))
+    return 1 if unproved or any(proof.lies for each in proofs.values() for proof in each) else 0
+
+
+def _limits(arguments: argparse.Namespace, known: Advisor) -> Advisor:
+    """Those of tables.yaml, but for what the command line says."""
+    names = ("replication", "ddl", "deletes_at_once", "freshness", "max_read_per_day")
+    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    try:
+        return Advisor(**(known.model_dump() | given))
+    except ValidationError as error:
+        raise ConfigError(
+            [f"--{str(d['loc'][0]).replace('_', '-')}: {d['msg'].partition(', ')[2]}" for d in error.errors()]
+        ) from error
+
+
+def _proved(connection: Connection, found: Sequence[Recommendation]) -> tuple[dict[str, list[Proof]], bool]:
+    """The proofs of each table that has some, and whether a table could not be read, which is printed."""
+    proofs: dict[str, list[Proof]] = {}
+    failed = False
+    for each in found:
+        try:
+            if of_table := list(_proofs(connection, each)):
+                proofs[each.name] = of_table
+        except psycopg2.Error as error:
+            if connection.closed:
+                raise
+            failed = True
+            print(f"error: {printable(str(translate(error, where=each.name)))}", file=sys.stderr, flush=True)
+    return proofs, failed
+
+
+def _proofs(connection: Connection, each: Recommendation) -> Iterator[Proof]:
+    """Of every column that an option would go by."""
+    table = each.table.table
+    columns = {o.config.watermark_col for o in each.options if o.name == "timestamp"}
+    for column in sorted(filter(None, columns)):
+        if may_prove(table, column):
+            yield prove(connection, table, column)
+
+
+def _written(path: Path, found: Sequence[Recommendation], evidence: Evidence, limits: Advisor) -> Iterator[str]:
+    left_out = [each for each in found if each.now is None]
+    if len(left_out) == len(found):
+        yield f"{path} was not written: no table can be synced as things are"
+    else:
+        _write(path, proposal.as_yaml(found, evidence, limits), "x")
+        load(path)
+        yield f"{path} was written: {len(found) - len(left_out):,} of {len(found):,} tables"
+    yield from (f"left out: {each.name}: {why_not(each)}" for each in left_out)
+
+
+def _write(path: Path, text: str, mode: str) -> None:
+    try:
+        with path.open(mode, encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise SourceError(f"{path} cannot be written: {error.strerror}") from error

@@ -1,0 +1,51 @@
+"""``aurora-sync gc``: remove what killed runs left."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from aurora_sync.cli.environment import on_places
+from aurora_sync.cli.options import Commands, add_command
+from aurora_sync.cli.printing import print_json, print_line
+
+if TYPE_CHECKING:
+    from aurora_sync.config.settings import Settings
+    from aurora_sync.engine.places import Places
+
+
+def add_to(commands: Commands) -> None:
+    text = "remove what killed runs left in the stage and the log schema"
+    collect = add_command(commands, "gc", on_places(_gc), text)
+    collect.add_argument("--dry-run", action="store_true", help="show what would go, and remove nothing")
+    collect.add_argument(
+        "--older-than", type=_age, metavar="AGE", help="of attempts: 12h, 3d (default: 2d); younger ones may still run"
+    )
+
+
+def _gc(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
+    from aurora_sync.config.loader import load
+    from aurora_sync.engine import gc
+    from aurora_sync.engine.retries import retrying
+
+    older_than = gc.age_limit((entry.table for entry in load(settings.tables).tables), arguments.older_than)
+    show = print_line if arguments.dry_run and not arguments.json else gc.logger.info
+    heaps = retrying(lambda: gc.collect(places, older_than=older_than, dry_run=arguments.dry_run, on_found=show))
+    if arguments.json:
+        print_json({"dry_run": arguments.dry_run, "collected": [dataclasses.asdict(heap) for heap in heaps]})
+        return 0
+    for heap in heaps:
+        size = "" if heap.bytes is None else f", {heap.bytes / 1e6:,.1f} MB"
+        print(f"{heap.count:,} {heap.kind}{size} {'would go' if arguments.dry_run else 'removed'}")
+    return 0
+
+
+def _age(text: str) -> timedelta:
+    if not re.fullmatch(r"[0-9]{1,5}[mhd]", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no age such as 90m, 12h or 2d")
+    from aurora_sync.config.tables import duration
+
+    return duration(text)

@@ -1,0 +1,264 @@
+"""What the actions of ``aurora-sync triggers`` do: show, install, try out and remove triggers of tables."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from psycopg2.extensions import connection as Connection
+
+from aurora_sync.cli.printing import print_json
+from aurora_sync.config.loader import expand, load
+from aurora_sync.config.settings import owner_of, source_of
+from aurora_sync.config.tables import TableConfig, WatermarkType
+from aurora_sync.errors import AuroraSyncError, ConfigError
+from aurora_sync.model.foreign_text import printable
+from aurora_sync.model.relation import SourceTable
+from aurora_sync.provisioning import triggers
+from aurora_sync.provisioning.backfill import ROWS_PER_SECOND, backfill
+from aurora_sync.provisioning.fired import Trial, trials
+from aurora_sync.provisioning.triggers import TriggerKind, TriggerStep
+from aurora_sync.source import catalogue
+from aurora_sync.source.connection import connect, translate
+
+# What is done for one table; the text is the role that reads.
+Work = Callable[[Connection, str, SourceTable, TableConfig | None], None]
+
+_SAY_EVERY = 2.0  # seconds
+_THEN = {
+    TriggerKind.outbox: "watermark_type: outbox",
+    TriggerKind.audit_columns: f"watermark_type: timestamp, watermark_col: {triggers.UPDATED}",
+}
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    made = TriggerKind(arguments.kind)
+    found: dict[str, Any] = {}
+
+    def look(connection: Connection, reader: str, table: SourceTable, config: TableConfig | None) -> None:
+        steps = _steps(connection, reader, table, config, made)
+        held = list(triggers.in_use(connection, table)) if steps else []
+        unfilled = triggers.unfilled(connection, table, made)
+        found[table.qualified_name] = _document(connection, made, steps) | {
+            "backfill_rows": unfilled,
+            "warnings": triggers.warnings(connection, table, made) if steps or unfilled else [],
+            "in_use": held,
+        }
+
+    failed = _each(arguments, look)
+    if arguments.json:
+        print_json(found | failed)
+    elif found:
+        print("\n\n".join("\n".join(map(printable, _shown(name, each))) for name, each in found.items()))
+    missing = any(each["steps"] or each["backfill_rows"] for each in found.values())
+    if missing and not arguments.json:
+        print("\nNothing was changed; `aurora-sync triggers apply` runs these statements.")
+    return 1 if missing or failed else 0
+
+
+def apply(arguments: argparse.Namespace) -> int:
+    made = TriggerKind(arguments.kind)
+    found: dict[str, Any] = {}
+
+    def make(connection: Connection, reader: str, table: SourceTable, config: TableConfig | None) -> None:
+        name = table.qualified_name
+        steps = _steps(connection, reader, table, config, made)
+        _say(arguments, name if steps else f"{name}: nothing is missing")
+        found[name] = {"kind": made, "steps": _run(arguments, connection, name, steps), "backfilled": 0}
+        if triggers.unfilled(connection, table, made):
+            found[name]["backfilled"] = _backfill(arguments, connection, table)
+            found[name]["steps"] += _run(arguments, connection, name, [triggers.filled(table)])
+        _say(arguments, f"  next: `aurora-sync triggers verify {name}`; in tables.yaml {_THEN[made]}")
+
+    failed = _each(arguments, make)
+    if arguments.json:
+        print_json(found | failed)
+    return 1 if failed else 0
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    found: dict[str, dict[TriggerKind, list[Trial]]] = {}
+
+    def attempt(connection: Connection, _reader: str, table: SourceTable, _config: TableConfig | None) -> None:
+        name, kinds = table.qualified_name, triggers.there(connection, table)
+        if not kinds:
+            raise ConfigError(
+                "no triggers of ours are on it", where=name, hint="`aurora-sync triggers plan` shows what it lacks"
+            )
+        found[name] = {made: list(trials(connection, table, made)) for made in kinds}
+        for made, each in found[name].items():
+            _say(arguments, f"{name}: {made}", *map(_trial_text, each))
+
+    failed = _each(arguments, attempt)
+    _say(arguments, "", "All of it was rolled back.")
+    if arguments.json:
+        tried = {n: {made: list(map(vars, each)) for made, each in kinds.items()} for n, kinds in found.items()}
+        print_json(tried | failed)
+    silent = any(t.fired is False for kinds in found.values() for each in kinds.values() for t in each)
+    return 1 if silent or failed else 0
+
+
+def remove(arguments: argparse.Namespace) -> int:
+    found: dict[str, Any] = {}
+
+    def remove(connection: Connection, _reader: str, table: SourceTable, _config: TableConfig | None) -> None:
+        name, steps = table.qualified_name, triggers.removal(connection, table)
+        if not arguments.dry_run:
+            _say(arguments, name if steps else f"{name}: nothing of ours is there")
+            found[name] = {"steps": _run(arguments, connection, name, steps)}
+            return
+        found[name] = _document(connection, None, steps)
+        if not arguments.json:
+            print("\n".join(map(printable, _shown(name, found[name]))))
+
+    failed = _each(arguments, remove)
+    if arguments.dry_run:
+        _say(arguments, "", "Nothing was changed.")
+    if arguments.json:
+        print_json(found | failed)
+    return 1 if failed else 0
+
+
+def _each(arguments: argparse.Namespace, work: Work) -> dict[str, dict[str, str]]:
+    """Do the work for each chosen table, when its turn comes: tables share a schema. Returns, and prints, the error of
+    each table that it failed for; the others are done all the same."""
+    failed: dict[str, dict[str, str]] = {}
+    with _connected() as (connection, reader):
+        for name, table, config in _chosen(arguments, connection):
+            try:
+                if table is None:
+                    raise ConfigError(f"the database has no table {name}")
+                work(connection, reader, table, config)
+            except (AuroraSyncError, psycopg2.Error) as error:
+                if connection.closed:
+                    raise
+                said = error if isinstance(error, AuroraSyncError) else translate(error, where=name)
+                print(f"error: {said}", file=sys.stderr, flush=True)
+                failed[name] = {"error": str(said), "error_kind": said.kind.value}
+                with connection.cursor() as cursor:
+                    cursor.execute("ROLLBACK")
+    return failed
+
+
+def _steps(
+    connection: Connection, reader: str, table: SourceTable, config: TableConfig | None, made: TriggerKind
+) -> list[TriggerStep]:
+    key = config.primary_key if config else None
+    return triggers.plan(connection, table, made, reader=reader, key=key)
+
+
+@contextmanager
+def _connected() -> Iterator[tuple[Connection, str]]:
+    """As the owner of the tables, with the role that reads them: empty where that is the same."""
+    dsn, owner = source_of(os.environ), owner_of(os.environ)
+    reader = ""
+    if owner != dsn:
+        with connect(dsn) as reading, reading.cursor() as cursor:
+            cursor.execute("SELECT current_user")
+            ((reader,),) = cursor.fetchall()
+    with connect(owner, variable="AURORA_DSN" if owner == dsn else "AURORA_OWNER_DSN") as connection:
+        yield connection, reader
+
+
+def _chosen(
+    arguments: argparse.Namespace, connection: Connection
+) -> list[tuple[str, SourceTable | None, TableConfig | None]]:
+    """Each by name, None where the database has no such table, with its entry of tables.yaml. Raises ConfigError."""
+    path = Path(os.environ.get("AURORA_SYNC_TABLES") or "tables.yaml")
+    existing = catalogue.existing(connection)
+    configured = {}
+    if path.exists():
+        configured = {(t.schema_, t.table_name): t for t in expand(load(path), existing)}
+    if not arguments.tables and arguments.kind == TriggerKind.audit_columns:
+        raise ConfigError("audit columns are for tables that you name, or all of a schema by a glob")
+    if arguments.tables:
+        names = catalogue.matching(existing, arguments.tables)
+    else:
+        names = [name for name, t in configured.items() if t.watermark_type is WatermarkType.outbox]
+        if not names:
+            raise ConfigError("no table has watermark_type: outbox", where=str(path), hint="name tables to make it for")
+    described = catalogue.load(connection, names)
+    return [(name, described.get(name), configured.get(pair)) for pair in names for name in [".".join(pair)]]
+
+
+def _run(
+    arguments: argparse.Namespace, connection: Connection, name: str, steps: Sequence[TriggerStep]
+) -> list[dict[str, Any]]:
+    def wait(step: TriggerStep, attempt: int) -> None:
+        tried = f"attempt {attempt} of {arguments.attempts}"
+        text = f"{name}: {step.what}: no lock within {arguments.lock_timeout}, {tried}"
+        print(printable(text), file=sys.stderr, flush=True)
+
+    done: list[dict[str, Any]] = []
+    for each in triggers.apply(
+        connection, steps, lock_timeout=arguments.lock_timeout, attempts=arguments.attempts, on_wait=wait
+    ):
+        done.append({"what": each.step.what, "attempts": each.attempts, "seconds": round(each.seconds, 6)})
+        _say(arguments, f"  {each.step.what}: {each.seconds * 1000:,.0f} ms")
+    if done:
+        _say(arguments, f"  nobody waited for it longer than {max(s['seconds'] for s in done) * 1000:,.0f} ms")
+    return done
+
+
+def _backfill(arguments: argparse.Namespace, connection: Connection, table: SourceTable) -> int:
+    rows, said = 0, 0.0
+    for progress in backfill(connection, table, batch_rows=arguments.batch, busy=arguments.busy):
+        rows = progress.rows
+        done = progress.pages == progress.of
+        if not arguments.json and (done or time.monotonic() - said > _SAY_EVERY):
+            said, share = time.monotonic(), progress.pages / max(progress.of, 1)
+            text = f"  backfill {progress.leaf}: {share:4.0%}, {rows:,} rows"
+            print(printable(text), file=sys.stderr, flush=True)
+    return rows
+
+
+def _document(connection: Connection, made: TriggerKind | None, steps: Sequence[TriggerStep]) -> dict[str, Any]:
+    return {
+        "kind": made,
+        "steps": [
+            {
+                "what": step.what,
+                "statements": [statement.as_string(connection) for statement in step.statements],
+                "lock": step.lock,
+                "undo": [statement.as_string(connection) for statement in step.undo],
+            }
+            for step in steps
+        ],
+    }
+
+
+def _shown(name: str, found: dict[str, Any]) -> Iterator[str]:
+    yield f"{name}: {found['kind']}" if found["kind"] else name
+    number = 0
+    for number, step in enumerate(found["steps"], 1):
+        yield f"  {number}. {step['what']}"
+        yield from (f"     {line}" for s in step["statements"] for line in f"{s};".splitlines())
+        yield f"     lock: {step['lock']}"
+        if step["undo"]:
+            yield f"     undo: {' '.join(f'{statement};' for statement in step['undo'])}"
+    if rows := found.get("backfill_rows"):
+        yield f"  {number + 1}. give about {rows:,} rows their first {triggers.UPDATED}, batch by batch"
+        yield "     lock: rows of one batch, none that somebody else has locked"
+        seconds = rows / ROWS_PER_SECOND
+        yield f"     at least {seconds:,.0f} s at --busy 1; may be interrupted, and goes on when run again"
+    elif not number:
+        yield "  nothing is missing" if found["kind"] else "  nothing of ours is there"
+    yield from (f"  warning: {warning}" for warning in found.get("warnings", ()))
+    yield from (f"  in use: {text}" for text in found.get("in_use", ()))
+
+
+def _trial_text(trial: Trial) -> str:
+    said = {True: "fired", False: "DID NOT FIRE", None: "not tried"}[trial.fired]
+    return f"  {said:12}  {trial.what}, by {trial.by}" + (f": {trial.why}" if trial.why else "")
+
+
+def _say(arguments: argparse.Namespace, *lines: str) -> None:
+    if not arguments.json:
+        print("\n".join(map(printable, lines)), flush=True)
