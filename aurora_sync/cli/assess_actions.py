@@ -19,7 +19,7 @@ from aurora_sync.advisor.page import as_html
 from aurora_sync.advisor.prove import Proof, may_prove, prove
 from aurora_sync.advisor.recommend import Recommendation, recommend
 from aurora_sync.cli.assess_text import Assessment, document, text_lines, why_not
-from aurora_sync.cli.printing import print_json
+from aurora_sync.cli.printing import print_json, print_lines
 from aurora_sync.config.loader import expand, load
 from aurora_sync.config.settings import source_of
 from aurora_sync.config.tables import Advisor
@@ -60,8 +60,7 @@ def assess(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(document(assessment) | {"said": said})
     else:
-        lines = [*text_lines(assessment, why=arguments.why), *(["", *said] if said else [])]
-        print("\n".join(map(printable, lines)))
+        print_lines(*text_lines(assessment, why=arguments.why), *(["", *said] if said else []))
     return 1 if unproved or any(proof.lies for each in proofs.values() for proof in each) else 0
 
 

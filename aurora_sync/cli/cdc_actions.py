@@ -12,7 +12,7 @@ from typing import Any
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import parse_dsn
 
-from aurora_sync.cli.printing import print_json
+from aurora_sync.cli.printing import print_json, print_lines
 from aurora_sync.config.settings import Settings
 from aurora_sync.config.tables import SLOTS, WatermarkType
 from aurora_sync.engine.batch import Batch
@@ -20,7 +20,6 @@ from aurora_sync.engine.places import Places
 from aurora_sync.engine.selection import all_tables
 from aurora_sync.engine.survey import SetupStep, Survey, survey
 from aurora_sync.errors import AuroraSyncError, ConfigError
-from aurora_sync.model.foreign_text import printable
 from aurora_sync.model.receipt import Slot
 from aurora_sync.provisioning import debezium, dms, replication
 from aurora_sync.source.connection import connect, write
@@ -112,7 +111,7 @@ def teardown(arguments: argparse.Namespace, settings: Settings, places: Places) 
             found[name] = {"steps": [_document(step, connection) for step in steps], "applied": bool(arguments.apply)}
             if not arguments.json:
                 lines = [f"slot {name}", *_lines(steps, connection)] if steps else [f"slot {name}: gone"]
-                print("\n".join(map(printable, lines)))
+                print_lines(*lines)
             if arguments.apply:
                 for statement in [step.statement for step in steps if step.statement]:
                     write(cursor, statement)
@@ -171,7 +170,7 @@ def _show(arguments: argparse.Namespace, connection: Connection, name: str, surv
     lines = [f"slot {name}: {', '.join(survey.tables)}"]
     lines += _lines(survey.steps, connection) if survey.steps else [f"  {well}"]
     lines += [f"  note: {note}" for note in survey.notes]
-    print("\n".join(map(printable, lines)))
+    print_lines(*lines)
 
 
 def _lines(steps: Iterable[SetupStep], connection: Connection) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from aurora_sync.cli.environment import on_places
 from aurora_sync.cli.options import Commands, add_command
-from aurora_sync.cli.printing import print_json, print_line
+from aurora_sync.cli.printing import print_json, print_lines
 
 if TYPE_CHECKING:
     from aurora_sync.config.settings import Settings
@@ -32,7 +32,7 @@ def _gc(arguments: argparse.Namespace, settings: Settings, places: Places) -> in
     from aurora_sync.engine.retries import retrying
 
     older_than = gc.age_limit((entry.table for entry in load(settings.tables).tables), arguments.older_than)
-    show = print_line if arguments.dry_run and not arguments.json else gc.logger.info
+    show = print_lines if arguments.dry_run and not arguments.json else gc.logger.info
     heaps = retrying(lambda: gc.collect(places, older_than=older_than, dry_run=arguments.dry_run, on_found=show))
     if arguments.json:
         print_json({"dry_run": arguments.dry_run, "collected": [dataclasses.asdict(heap) for heap in heaps]})

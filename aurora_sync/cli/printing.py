@@ -13,8 +13,9 @@ from aurora_sync.errors import AuroraSyncError
 from aurora_sync.model.foreign_text import printable
 
 
-def print_line(text: str) -> None:
-    print(printable(text))
+def print_lines(*lines: str, flush: bool = False) -> None:
+    """Print lines that may hold texts of others, such as names of tables."""
+    print("\n".join(map(printable, lines)), flush=flush)
 
 
 def print_json(value: Any) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aurora_sync.cli.columns import aligned
 from aurora_sync.cli.environment import on_places
 from aurora_sync.cli.options import Commands, add_command, add_tables
-from aurora_sync.cli.printing import print_json, print_line
+from aurora_sync.cli.printing import print_json, print_lines
 from aurora_sync.model.foreign_text import printable
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _status(arguments: argparse.Namespace, settings: Settings, places: Places) -
     for state in states:
         if state["certificate"] and state["certificate"]["level"] != "certified":
             print()
-            print_line(f"{state['table']} is {state['certificate']['level']}: {state['certificate']['text']}")
+            print_lines(f"{state['table']} is {state['certificate']['level']}: {state['certificate']['text']}")
     return 0
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
-from aurora_sync.cli.printing import print_json
+from aurora_sync.cli.printing import print_json, print_lines
 from aurora_sync.config.loader import expand, load
 from aurora_sync.config.settings import owner_of, source_of
 from aurora_sync.config.tables import TableConfig, WatermarkType
@@ -116,7 +116,7 @@ def remove(arguments: argparse.Namespace) -> int:
             return
         found[name] = _document(connection, None, steps)
         if not arguments.json:
-            print("\n".join(map(printable, _shown(name, found[name]))))
+            print_lines(*_shown(name, found[name]))
 
     failed = _each(arguments, remove)
     if arguments.dry_run:
@@ -261,4 +261,4 @@ def _trial_text(trial: Trial) -> str:
 
 def _say(arguments: argparse.Namespace, *lines: str) -> None:
     if not arguments.json:
-        print("\n".join(map(printable, lines)), flush=True)
+        print_lines(*lines, flush=True)
