@@ -55,6 +55,10 @@ class S3Server:
     def log(self) -> Path:
         return self.home / "log"
 
+    @property
+    def _credentials(self) -> Path:
+        return self.home / "credentials.json"
+
     def process(self) -> psutil.Process | None:
         """The server, where one runs on these data."""
         return find("weed", f"-dir={self.data}")
@@ -65,28 +69,32 @@ class S3Server:
             return
         self.home.mkdir(mode=0o700, exist_ok=True)
         self.data.mkdir(mode=0o700, exist_ok=True)
+        for old in self.home.glob("weed.*"):
+            old.unlink()  # a start adds log files of its own and removes none
+        self._write_configuration()
+        launch(self._command(base_port), self.home, self.log, environment=MEMORY_LIMITS)
+
+    def _write_configuration(self) -> None:
         identity = {
             "name": "aurora-sync",
             "credentials": [{"accessKey": self.access_key, "secretKey": self.secret_key}],
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
-        for old in self.home.glob("weed.*"):
-            old.unlink()  # a start adds log files of its own and removes none
-        credentials = self.home / "credentials.json"
-        _write_secret(credentials, json.dumps({"identities": [identity]}).encode())
+        _write_secret(self._credentials, json.dumps({"identities": [identity]}).encode())
         certificate, key = _certificate()
         _write_secret(self.home / "certificate.pem", certificate)
         _write_secret(self.home / "key.pem", key)
         _write_secret(self.home / "security.toml", _security().encode())  # read from the current folder
+
+    def _command(self, base_port: int) -> list[str]:
         command = [str(_wheel_program()), f"-logdir={self.home}", "mini"]
-        command += [f"-dir={self.data}", f"-s3.config={credentials}"]
+        command += [f"-dir={self.data}", f"-s3.config={self._credentials}"]
         command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.preStopSeconds=0"]
         command += [f"-{name}.port={base_port + offset}" for offset, name in enumerate(PORTS)]
         # Relative, because the path of a socket may have 107 characters only.
         command += ["-s3.localSocket=s3.sock", "-filer.localSocket=filer.sock"]
         command += ["-admin.ui=false", "-webdav=false", "-master.telemetry=false"]
-        command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
-        launch(command, self.home, self.log, environment=MEMORY_LIMITS)
+        return [*command, "-s3.port.iceberg=0", "-s3.port.lance=0"]
 
     def make_bucket(self, bucket: str, base_port: int) -> None:
         """Wait until the server reads and writes, and see to it that it has the bucket. Idempotent."""

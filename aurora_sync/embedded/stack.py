@@ -13,18 +13,14 @@ All files are readable by their owner only: this user, or the account that Postg
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fcntl
-import json
 import os
-import secrets
 import shutil
 import signal
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Any
@@ -32,6 +28,7 @@ from typing import IO, Any
 from aurora_sync.embedded import s3
 from aurora_sync.embedded.postgres import SUPERUSER, PostgresServer, make_role_and_database
 from aurora_sync.embedded.process import Account, free_block, is_free, stop
+from aurora_sync.embedded.state import StackState
 from aurora_sync.errors import Kind, SourceError
 
 BUCKET = "aurora-sync"
@@ -43,18 +40,6 @@ OFFSETS = [POSTGRES_OFFSET] + [offset + more for offset in range(len(s3.PORTS)) 
 ELSEWHERE = Path("/var/tmp")
 # A fast shutdown of PostgreSQL writes a checkpoint first; SeaweedFS takes about two seconds.
 STOP_SECONDS = 60
-
-
-@dataclass
-class StackState:
-    """Written before a server is started with it."""
-
-    base_port: int
-    superuser_password: str
-    password: str
-    access_key: str
-    secret_key: str
-    elsewhere: str | None = None  # the folder of postgres/ where it does not lie in the stack's directory
 
 
 class Stack:
@@ -177,13 +162,7 @@ class Stack:
                     return
 
     def _start_servers(self) -> None:
-        state = self._load() or StackState(
-            base_port=free_block(OFFSETS),
-            superuser_password=secrets.token_urlsafe(24),
-            password=secrets.token_urlsafe(24),
-            access_key=secrets.token_hex(10).upper(),
-            secret_key=secrets.token_urlsafe(30),
-        )
+        state = self._load() or StackState.new(free_block(OFFSETS))
         self._choose_place(state)
         if self.warehouse.exists():
             self.warehouse.chmod(0o600)  # older releases made it with the umask of the program
@@ -191,7 +170,7 @@ class Stack:
         none_runs = server.process() is None and objects.process() is None
         if none_runs and not all(is_free(state.base_port + offset) for offset in OFFSETS):
             state.base_port = free_block(OFFSETS)
-        self._save(state)
+        state.save(self._state_file)
         self._state = state
         objects.launch(state.base_port)
         server.initialise(state.superuser_password)
@@ -238,24 +217,7 @@ class Stack:
             self._in_use = None
 
     def _load(self) -> StackState | None:
-        if not self._state_file.exists():
-            return None
-        try:
-            return StackState(**json.loads(self._state_file.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise SourceError(
-                f"the state of the local stack cannot be read ({error})",
-                where=str(self._state_file),
-                hint=f"stop its servers and delete {self.directory}",
-                kind=Kind.USER,
-            ) from error
-
-    def _save(self, state: StackState) -> None:
-        aside = self._state_file.with_suffix(".new")
-        aside.unlink(missing_ok=True)
-        aside.touch(mode=0o600)
-        aside.write_text(json.dumps(dataclasses.asdict(state), indent=1), encoding="utf-8")
-        aside.rename(self._state_file)
+        return StackState.load(self._state_file)
 
     def _started(self) -> StackState:
         if self._state is None:
