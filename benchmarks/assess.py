@@ -26,7 +26,7 @@ import psycopg2.extensions
 from aurora_sync.advisor.evidence import collect
 from aurora_sync.advisor.recommend import recommend
 from aurora_sync.cli.main import main as aurora_sync
-from aurora_sync.config.tables import Advisor
+from aurora_sync.config.advisor import Advisor
 from aurora_sync.embedded.stack import Stack
 from aurora_sync.source import catalogue
 from aurora_sync.source.connection import PinnedCursor, connect

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aurora_sync.advisor.evidence import Evidence, TableEvidence
-from aurora_sync.config.tables import Advisor, duration
+from aurora_sync.config.advisor import Advisor
+from aurora_sync.config.field_types import duration
 
 PAGE = 8192
 # Of WAL to a changed row: the row, and about as much around it.

@@ -10,7 +10,9 @@ from typing import Any
 from aurora_sync.advisor.cost import Cost, estimate
 from aurora_sync.advisor.evidence import Evidence, TableEvidence
 from aurora_sync.advisor.rules import BASE, DELETES_UNSEEN, GROWN, RULES, UNKNOWN_MIX, Case
-from aurora_sync.config.tables import Advisor, Reconcile, TableConfig, WatermarkType
+from aurora_sync.config.advisor import Advisor
+from aurora_sync.config.tables import Reconcile, TableConfig
+from aurora_sync.config.watermark_types import WatermarkType
 from aurora_sync.engine import preflight
 from aurora_sync.model.certificate import Level
 from aurora_sync.model.column import Column

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from aurora_sync.advisor.cost import Cost, human_bytes, rows_were
 from aurora_sync.advisor.evidence import Evidence, TableEvidence
-from aurora_sync.config.tables import Advisor, TableConfig
+from aurora_sync.config.advisor import Advisor
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine import preflight
 from aurora_sync.model.column import Column
 from aurora_sync.model.relation import Outbox, SourceTable

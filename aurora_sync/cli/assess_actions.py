@@ -20,9 +20,9 @@ from aurora_sync.advisor.prove import Proof, may_prove, prove
 from aurora_sync.advisor.recommend import Recommendation, recommend
 from aurora_sync.cli.assess_text import Assessment, document, text_lines, why_not
 from aurora_sync.cli.printing import print_json, print_lines
+from aurora_sync.config.advisor import Advisor
 from aurora_sync.config.loader import expand, load
 from aurora_sync.config.settings import source_of
-from aurora_sync.config.tables import Advisor
 from aurora_sync.errors import ConfigError, SourceError
 from aurora_sync.model.foreign_text import printable
 from aurora_sync.source import catalogue

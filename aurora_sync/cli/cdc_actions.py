@@ -14,7 +14,7 @@ from psycopg2.extensions import parse_dsn
 
 from aurora_sync.cli.printing import print_json, print_lines
 from aurora_sync.config.settings import Settings
-from aurora_sync.config.tables import SLOTS, WatermarkType
+from aurora_sync.config.watermark_types import SLOTS, WatermarkType
 from aurora_sync.engine.batch import Batch
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.selection import all_tables

@@ -46,6 +46,6 @@ def _gc(arguments: argparse.Namespace, settings: Settings, places: Places) -> in
 def _age(text: str) -> timedelta:
     if not re.fullmatch(r"[0-9]{1,5}[mhd]", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no age such as 90m, 12h or 2d")
-    from aurora_sync.config.tables import duration
+    from aurora_sync.config.field_types import duration
 
     return duration(text)

@@ -17,7 +17,8 @@ from psycopg2.extensions import connection as Connection
 from aurora_sync.cli.printing import print_json, print_lines
 from aurora_sync.config.loader import expand, load
 from aurora_sync.config.settings import owner_of, source_of
-from aurora_sync.config.tables import TableConfig, WatermarkType
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.config.watermark_types import WatermarkType
 from aurora_sync.errors import AuroraSyncError, ConfigError
 from aurora_sync.model.foreign_text import printable
 from aurora_sync.model.relation import SourceTable

@@ -16,19 +16,13 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from aurora_sync.config.advisor import Advisor
+from aurora_sync.config.defaults import Defaults, with_defaults
 from aurora_sync.config.document import Document, KeyPath, parse, quote, read
-from aurora_sync.config.tables import (
-    ALLOWS,
-    NEEDS,
-    SLOTS,
-    STRATEGY_KEYS,
-    Advisor,
-    Defaults,
-    TableConfig,
-    TablesFile,
-    WatermarkType,
-    literal,
-)
+from aurora_sync.config.globs import literal, split_name
+from aurora_sync.config.tables import STRATEGY_KEYS, TableConfig
+from aurora_sync.config.tables_file import TablesFile
+from aurora_sync.config.watermark_types import SLOTS
 from aurora_sync.errors import ConfigError
 from aurora_sync.model.foreign_text import printable
 
@@ -246,7 +240,7 @@ class _Reading:
             self.problem(path, f"found {_found(own)}; allowed: a mapping, such as - table_name: orders")
             return None
         before = len(self.problems)
-        merged = _merge(_belonging(defaults, own), own)
+        merged = with_defaults(defaults, own)
         glob = self.name(index, own, merged)
         if glob and own.get("target_table") is not None:
             self.problem(
@@ -268,7 +262,7 @@ class _Reading:
         written, schema = own.get("table_name"), merged.get("schema", "public")
         if not isinstance(written, str) or not isinstance(schema, str):
             return False
-        *schemas, name = _split(written)
+        *schemas, name = split_name(written)
         schema = ".".join(schemas) or schema
         plain_schema, plain_name = literal(schema), literal(name)
         glob = plain_schema is None or plain_name is None
@@ -385,29 +379,6 @@ def _legible(text: str) -> str:
 
 def _dotted(path: Iterable[str | int]) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
-
-
-def _split(name: str) -> list[str]:
-    """At every dot that is not written [.]"""
-    return re.split(r"(?<!\[)\.|\.(?!\])", name)
-
-
-def _merge(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Mappings key by key, anything else of ``own`` replaces the default."""
-    merged = {**defaults, **own}
-    for key in defaults.keys() & own.keys():
-        if isinstance(defaults[key], dict) and isinstance(own[key], dict):
-            merged[key] = _merge(defaults[key], own[key])
-    return merged
-
-
-def _belonging(defaults: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The defaults without what belongs to another watermark_type than the entry's."""
-    kind = own.get("watermark_type", defaults.get("watermark_type", WatermarkType.timestamp))
-    if kind not in list(WatermarkType):
-        return defaults
-    belonging = NEEDS[WatermarkType(kind)] + ALLOWS[WatermarkType(kind)]
-    return {key: value for key, value in defaults.items() if key not in STRATEGY_KEYS or key in belonging}
 
 
 def _keys(model: type[BaseModel]) -> set[str]:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from aurora_sync.config.tables import TablesFile
+from aurora_sync.config.tables_file import TablesFile
 
 FILE = Path(__file__).with_name("tables.schema.json")
 

@@ -10,7 +10,8 @@ import difflib
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
-from aurora_sync.config.tables import TableConfig, fold, literal
+from aurora_sync.config.globs import literal
+from aurora_sync.config.tables import TableConfig, fold
 from aurora_sync.model.column import Column
 from aurora_sync.model.relation import Index, SourceTable
 from aurora_sync.strategies import strategy_of

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
-from aurora_sync.config.tables import Connector, TableConfig
+from aurora_sync.config.connector import Connector
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine import preflight
 from aurora_sync.errors import ConfigError, SourceError
 from aurora_sync.model.receipt import Slot

@@ -16,7 +16,9 @@ from aurora_sync.advisor.evidence import Evidence, collect
 from aurora_sync.advisor.prove import may_prove, prove
 from aurora_sync.advisor.recommend import Recommendation, misfits, name_of, recommend
 from aurora_sync.advisor.rules import BASE
-from aurora_sync.config.tables import Advisor, TableConfig, WatermarkType
+from aurora_sync.config.advisor import Advisor
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.config.watermark_types import WatermarkType
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.model.foreign_text import markdown, markdown_list, markdown_table
 from aurora_sync.model.relation import SourceTable

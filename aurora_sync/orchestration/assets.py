@@ -10,7 +10,8 @@ from typing import Any, TypedDict
 
 import dagster as dg
 
-from aurora_sync.config.tables import Freshness, TableConfig
+from aurora_sync.config.freshness import Freshness
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.model.foreign_text import markdown, markdown_code, printable
 from aurora_sync.model.receipt import Receipt

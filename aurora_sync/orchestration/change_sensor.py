@@ -18,7 +18,8 @@ from dataclasses import dataclass, replace
 
 import dagster as dg
 
-from aurora_sync.config.tables import Freshness, TableConfig
+from aurora_sync.config.freshness import Freshness
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine.runners import RUNNERS, runner_of
 from aurora_sync.engine.runners.base import Runner
 from aurora_sync.errors import AuroraSyncError

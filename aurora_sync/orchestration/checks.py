@@ -19,7 +19,8 @@ from typing import Any
 
 import dagster as dg
 
-from aurora_sync.config.tables import Check, RowCountCheck, SlotCheck, TableConfig
+from aurora_sync.config.checks import Check, RowCountCheck, SlotCheck
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.model.certificate import Level
 from aurora_sync.model.foreign_text import markdown
 from aurora_sync.model.manifest import Disposition

@@ -10,8 +10,10 @@ from pydantic import BaseModel, Field, GetCoreSchemaHandler, GetJsonSchemaHandle
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from aurora_sync.config.advisor import Advisor
 from aurora_sync.config.loader import from_mapping
-from aurora_sync.config.tables import Advisor, TableConfig, TableOptions, WatermarkType
+from aurora_sync.config.tables import TableConfig, TableOptions
+from aurora_sync.config.watermark_types import WatermarkType
 from aurora_sync.orchestration.factory import build_definitions
 
 

@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aurora_sync.config.tables import Connector, TableConfig
+from aurora_sync.config.connector import Connector
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import ConfigError
 from aurora_sync.strategies.debezium import topic
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from aurora_sync.config.loader import SyncConfig, expand, from_mapping, load
-from aurora_sync.config.tables import TableConfig, WatermarkType
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.config.watermark_types import WatermarkType
 from aurora_sync.errors import ConfigError
 
 

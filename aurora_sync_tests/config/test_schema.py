@@ -8,6 +8,8 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from aurora_sync.config.loader import from_mapping
 from aurora_sync.config.schema import FILE, as_text, json_schema
+from aurora_sync.config.tables import STRATEGY_KEYS
+from aurora_sync.config.watermark_types import WatermarkType
 from aurora_sync.errors import ConfigError
 
 VALID: list[dict[str, Any]] = [
@@ -91,6 +93,10 @@ def test_the_schema_is_a_valid_schema_in_which_every_key_is_described() -> None:
         for variant in model.get("anyOf", [model]):
             for key, value in variant.get("properties", {}).items():
                 assert "description" in value, f"{key} of {name}"
+
+
+def test_every_key_of_a_watermark_type_is_a_key_of_a_table() -> None:
+    assert {key for kind in WatermarkType for key in kind.keys.all} == set(STRATEGY_KEYS)
 
 
 @pytest.mark.parametrize("entry", VALID)

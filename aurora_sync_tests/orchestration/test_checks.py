@@ -3,7 +3,7 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from aurora_sync.config.tables import Check, RowCountCheck
+from aurora_sync.config.checks import Check, RowCountCheck
 from aurora_sync.model.certificate import Action, Certificate, Finding, Level
 from aurora_sync.model.manifest import Disposition
 from aurora_sync.model.receipt import Receipt

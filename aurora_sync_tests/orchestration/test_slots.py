@@ -9,7 +9,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from aurora_sync.config.tables import SlotCheck, TableConfig
+from aurora_sync.config.checks import SlotCheck
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.model.receipt import Slot
 from aurora_sync.orchestration import checks
 from aurora_sync.provisioning import replication

@@ -7,7 +7,9 @@ import re
 
 import pytest
 
-from aurora_sync.config.tables import PLACEHOLDER, Connector, TableConfig, WatermarkType
+from aurora_sync.config.connector import PLACEHOLDER, Connector
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.config.watermark_types import WatermarkType
 from aurora_sync.errors import ConfigError
 from aurora_sync.provisioning.debezium import ConnectorSource, connector, pattern
 from aurora_sync.strategies.debezium import topic

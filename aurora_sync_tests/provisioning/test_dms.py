@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from aurora_sync.config.tables import TableConfig, WatermarkType
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.config.watermark_types import WatermarkType
 from aurora_sync.errors import ConfigError
 from aurora_sync.model.dms_columns import BEFORE, NULL, SEQUENCE, TIMESTAMP, UNCHANGED
 from aurora_sync.provisioning.dms import settings

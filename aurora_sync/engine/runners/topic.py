@@ -18,7 +18,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from aurora_sync.config.tables import Connector, TableConfig
+from aurora_sync.config.connector import Connector
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine.look import Look
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.runners import member as members_of

@@ -44,7 +44,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal, NoReturn, Self
 
-from aurora_sync.config.tables import Connector
+from aurora_sync.config.connector import Connector
 from aurora_sync.errors import ConfigError
 from aurora_sync.model.column import Column
 from aurora_sync.source.debezium.spelling import (

@@ -18,8 +18,10 @@ from aurora_sync.advisor import proposal
 from aurora_sync.advisor.evidence import Evidence
 from aurora_sync.advisor.notes import notes
 from aurora_sync.advisor.recommend import Option, Recommendation, misfits, recommend
+from aurora_sync.config.advisor import Advisor
 from aurora_sync.config.loader import expand, load
-from aurora_sync.config.tables import Advisor, TableConfig, WatermarkType
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.config.watermark_types import WatermarkType
 from aurora_sync_tests.scenarios.assessed.conftest import evidence_of
 from aurora_sync_tests.scenarios.assessed.legacy_tables import TABLES
 from aurora_sync_tests.scenarios.world import World

@@ -10,7 +10,8 @@ from typing import Any
 from aurora_sync.advisor.evidence import Activity, Evidence, TableEvidence
 from aurora_sync.advisor.recommend import judged, name_of
 from aurora_sync.advisor.rules import RULES
-from aurora_sync.config.tables import Advisor, TableConfig
+from aurora_sync.config.advisor import Advisor
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.model.relation import Outbox
 from aurora_sync_tests.scenarios.assessed.conftest import evidence_of
 from aurora_sync_tests.scenarios.world import World

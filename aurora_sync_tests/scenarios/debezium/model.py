@@ -19,7 +19,7 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from aurora_sync.config.tables import PLACEHOLDER
+from aurora_sync.config.connector import PLACEHOLDER
 from aurora_sync.source.connection import connect
 from aurora_sync.source.logical import pgoutput, slot
 from aurora_sync.source.logical.pgoutput import NEW, OLD, UNCHANGED, Begin, Relation, Value

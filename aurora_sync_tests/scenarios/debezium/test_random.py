@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from aurora_sync.config.tables import Connector
+from aurora_sync.config.connector import Connector
 from aurora_sync.source.debezium.events import Decoder, Operation
 from aurora_sync.source.debezium.topic import Topic
 from aurora_sync.source.debezium.values import Modes

@@ -14,7 +14,9 @@ import psycopg2
 import pytest
 from psycopg2.extensions import parse_dsn
 
-from aurora_sync.config.tables import Connector, TableConfig, WatermarkType
+from aurora_sync.config.connector import Connector
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.config.watermark_types import WatermarkType
 from aurora_sync.embedded.stack import Stack
 from aurora_sync.model.column import Column
 from aurora_sync.provisioning import debezium as advisor

@@ -16,7 +16,8 @@ from unittest import mock
 
 import psycopg2
 
-from aurora_sync.config.tables import TableConfig, WatermarkType
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.config.watermark_types import WatermarkType
 from aurora_sync.source.database import Source
 from aurora_sync.strategies import clock
 from aurora_sync_tests.scenarios.random_writers.replicas import (

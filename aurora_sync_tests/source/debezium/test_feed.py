@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aurora_sync.config.tables import PLACEHOLDER, Connector
+from aurora_sync.config.connector import PLACEHOLDER, Connector
 from aurora_sync.errors import ConfigError
 from aurora_sync.model.column import Column
 from aurora_sync.source.debezium.feed import TopicFeed

@@ -1,0 +1,116 @@
+"""The types of keys in tables.yaml, each with the texts that it takes, and the base of the models that use them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from aurora_sync.config.cron import check_cron
+
+
+class StrictModel(BaseModel):
+    # strict: "10" is no number and 1 is no text, for the loader as for the JSON Schema
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, strict=True)
+
+
+@dataclass(frozen=True)
+class Matches:
+    """A text that matches ``pattern`` as a whole; ``allowed`` says in words what that is."""
+
+    pattern: str
+    allowed: str
+
+    def check(self, value: str) -> str:
+        if not re.fullmatch(self.pattern, value):
+            raise ValueError(f"allowed: {self.allowed}")
+        return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), "pattern": f"^({self.pattern})$"}
+
+
+def _one_or_many(value: Any) -> Any:
+    if not isinstance(value, str | list):
+        raise ValueError("allowed: a name or a list of names")
+    return [value] if isinstance(value, str) else value
+
+
+def _distinct(names: list[str]) -> list[str]:
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
+        raise ValueError(f"{', '.join(twice)} stands there twice; allowed: every name once")
+    return names
+
+
+# The forms of owners, tags and groups are Dagster's own.
+_LABEL = "[A-Za-z0-9_.-]"
+BIGINT = 2**63 - 1  # what ids are counted in
+# PostgreSQL ends a text at a NUL.
+Name = Annotated[str, Field(min_length=1), Matches(r"[^\0]*", "a text without NUL characters")]
+_NameList = Annotated[list[Name], Field(min_length=1, json_schema_extra={"uniqueItems": True})]
+Names = Annotated[
+    list[Name],
+    Field(min_length=1),
+    BeforeValidator(_one_or_many, json_schema_input_type=Name | _NameList),
+    AfterValidator(_distinct),
+]
+Duration = Annotated[str, Matches(r"[1-9][0-9]{0,4}[mhd]", "a number of minutes, hours or days such as 30m, 2h or 1d")]
+Size = Annotated[str, Matches(r"[1-9][0-9]{0,5}(MB|GB|TB)", "a size such as 500MB, 50GB or 2TB")]
+Cron = Annotated[
+    str,
+    Matches(r"\S+( +\S+){4}", "five fields (minute hour day month weekday) such as '*/15 * * * *'"),
+    AfterValidator(check_cron),
+]
+Owner = Annotated[
+    str,
+    Matches(r"team:\S+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}", "an e-mail address, or team:name"),
+]
+TagKey = Annotated[
+    str,
+    Matches(
+        f"({_LABEL}{{1,63}}/)?{_LABEL}{{1,63}}",
+        "up to 63 letters, digits, '_', '-' or '.', optionally after a prefix and '/'",
+    ),
+]
+TagValue = Annotated[str, Matches(f"{_LABEL}{{0,63}}", "up to 63 letters, digits, '_', '-' or '.'")]
+# YAML reads a plain null as no value.
+Policy = Annotated[
+    Literal["exact", "text", "fail", "null", "clamp"],
+    BeforeValidator(
+        lambda value: "null" if value is None else value,
+        json_schema_input_type=Literal["exact", "text", "fail", "null", "clamp", None],
+    ),
+]
+Slot = Annotated[str, Matches(r"[a-z0-9_]{1,63}", "up to 63 lower-case letters, digits and '_'")]
+Topic = Annotated[str, Matches(r"[A-Za-z0-9._-]{1,100}", "up to 100 letters, digits, '_', '-' or '.'")]
+Path = Annotated[str, Matches(r"[^/?#\0]+(/[^/?#\0]+)*", "a folder, without a / at either end")]
+Folder = Annotated[str, Matches(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#\0]*)?", "s3://bucket/folder")]
+Group = Annotated[str, Matches(r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*", "letters, digits and '_', in segments joined by '/'")]
+
+
+def duration(text: str) -> timedelta:
+    """``30m``, ``2h`` or ``1d`` as a time."""
+    unit = {"m": "minutes", "h": "hours", "d": "days"}[text[-1]]
+    return timedelta(**{unit: int(text[:-1])})
+
+
+def size(text: str) -> int:
+    """``500MB``, ``50GB`` or ``2TB`` in bytes."""
+    return int(text[:-2]) * {"MB": 10**6, "GB": 10**9, "TB": 10**12}[text[-2:]]

@@ -1,0 +1,62 @@
+"""``freshness:`` of a table: how old its last success may be."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Self
+
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from aurora_sync.config.field_types import Duration, StrictModel, duration
+
+
+class Freshness(StrictModel):
+    """How old the last success may be. A text alone means fail_after."""
+
+    fail_after: Duration = Field(description="Age of the last success that fails, such as '2h' or '1d'.")
+    warn_after: Duration | None = Field(
+        None, description="Age of the last success that warns; shorter than fail_after."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text_means_fail_after(cls, value: Any) -> Any:
+        if not isinstance(value, str | dict):
+            raise ValueError("allowed: a time such as 2h, or a mapping of fail_after and warn_after")
+        return {"fail_after": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _warns_before_it_fails(self) -> Self:
+        if self.warn_window and self.warn_window >= self.fail_window:
+            raise ValueError(f"warn_after ({self.warn_after}) must be shorter than fail_after ({self.fail_after})")
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        mapping = handler.resolve_ref_schema(handler(schema))
+        del mapping["required"]  # said by require_fail_after
+        text = mapping["properties"]["fail_after"]
+        return {"anyOf": [{"type": "string", "pattern": text["pattern"]}, mapping]}
+
+    @property
+    def fail_window(self) -> timedelta:
+        return duration(self.fail_after)
+
+    @property
+    def warn_window(self) -> timedelta | None:
+        return duration(self.warn_after) if self.warn_after else None
+
+
+def require_fail_after(schema: dict[str, Any]) -> None:
+    """Add to the JSON Schema that only a default may leave a table's freshness without fail_after."""
+    whole = {"properties": {"freshness": {"if": {"type": "object"}, "then": {"required": ["fail_after"]}}}}
+    default = {"type": "object", "required": ["freshness"], "properties": {"freshness": {"type": "object"}}}
+    schema["allOf"] = [
+        {"properties": {"defaults": whole}},
+        {
+            "if": {"required": ["defaults"], "properties": {"defaults": default}},
+            "else": {"properties": {"tables": {"items": whole}}},
+        },
+    ]

@@ -1,0 +1,65 @@
+"""tables.yaml as a whole: its model, and what the JSON Schema says of defaults and tables together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ConfigDict, Field
+
+from aurora_sync.config.advisor import Advisor
+from aurora_sync.config.defaults import DEFAULT_KEYS, Defaults
+from aurora_sync.config.field_types import StrictModel
+from aurora_sync.config.freshness import require_fail_after
+from aurora_sync.config.tables import STRATEGY_KEYS, TableConfig
+from aurora_sync.config.watermark_types import WatermarkType
+
+
+def _whole_file(schema: dict[str, Any]) -> None:
+    """Add to the JSON Schema what holds of defaults and tables together."""
+    require_fail_after(schema)
+    given = {"required": ["defaults"], "properties": {"defaults": {"anyOf": [{"required": [k]} for k in DEFAULT_KEYS]}}}
+    schema["allOf"].append(
+        {
+            "if": given,
+            "then": {"properties": {"tables": {"items": {"allOf": _of_each_type(alone=False)}}}},
+            "else": {"properties": {"tables": {"items": {"allOf": _of_each_type(alone=True)}}}},
+        }
+    )
+
+
+def _of_each_type(*, alone: bool) -> list[dict[str, Any]]:
+    """The keys of each watermark_type for an entry, as one ``if``/``then`` for each. An entry that is not ``alone`` may
+    have its type, and what that needs, from defaults."""
+    unset = {"enum": [None, False]}
+    rules = []
+    for kind in WatermarkType:
+        optional = alone and kind is WatermarkType.timestamp
+        allowed = kind.keys.all
+        properties: dict[str, Any] = {key: unset for key in STRATEGY_KEYS if key not in allowed}
+        if alone:
+            properties |= {key: {"not": unset} for key in kind.keys.needs}
+        rules.append(
+            {
+                "if": {"properties": {"watermark_type": {"const": kind.value}}}
+                | ({} if optional else {"required": ["watermark_type"]}),
+                "then": {"properties": properties} | ({"required": list(kind.keys.needs)} if alone else {}),
+            }
+        )
+    return rules
+
+
+class TablesFile(StrictModel):
+    """tables.yaml: the tables to sync, and what they have in common."""
+
+    model_config = ConfigDict(json_schema_extra=_whole_file)
+
+    schema_ref: str | None = Field(
+        None, alias="$schema", description="The JSON Schema of this file, for editors; not read here."
+    )
+    defaults: Defaults | None = Field(
+        None,
+        description="For all tables. A mapping in a table's entry is merged into its default key by key, "
+        "anything else replaces it. Defaults that do not belong to a table's watermark_type do not hold for it.",
+    )
+    advisor: Advisor = Field(default_factory=Advisor, description="What `aurora-sync assess` may propose.")
+    tables: list[TableConfig] = Field(min_length=1, description="One entry for each table, or for a glob.")

@@ -1,0 +1,63 @@
+"""The values of ``watermark_type``, each with the keys of tables.yaml that belong to it.
+
+A new strategy adds a row to :class:`WatermarkType` and its words to ``MEANING``; a key that no other strategy has is
+also a field of TableConfig. The rest of config is derived from the rows: the JSON Schema, which defaults hold for a
+table, and the errors about keys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+# The slot, and the publication, of tables that name none.
+SLOT = "aurora_sync"
+CONNECTOR_SLOT = "aurora_sync_debezium"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys that a watermark_type needs, and those it may have besides. A key of one type is refused on every type
+    that does not name it: nothing would read it."""
+
+    needs: tuple[str, ...] = ()
+    allows: tuple[str, ...] = ()
+    slot: str = SLOT  # the default of the key ``slot``
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return self.needs + self.allows
+
+
+# A comment, because a docstring becomes a description in the JSON Schema: how changed rows of a table are found.
+class WatermarkType(StrEnum):
+    keys: Keys
+
+    def __new__(cls, name: str, keys: Keys = Keys()) -> Self:
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.keys = keys
+        return member
+
+    timestamp = "timestamp", Keys(needs=("watermark_col",), allows=("watermark_set_by",))
+    integer = "integer", Keys(needs=("watermark_col",), allows=("watermark_set_by", "lookback"))
+    xmin = "xmin", Keys(allows=("append_only",))
+    composite = "composite", Keys(needs=("watermark_cols",), allows=("watermark_set_by",))
+    full_snapshot = "full_snapshot", Keys()
+    logical = "logical", Keys(allows=("slot", "history"))
+    debezium = "debezium", Keys(needs=("topic_prefix",), allows=("slot", "connector"), slot=CONNECTOR_SLOT)
+    dms = "dms", Keys(needs=("files",), allows=("cdc_path",))
+    outbox = "outbox", Keys()
+
+
+MEANING = (
+    "How changed rows are found. timestamp: by a column with the time of the last change; "
+    "integer: by an ever growing id, inserts only; composite: by a timestamp and further columns; xmin: by "
+    "PostgreSQL's transaction ids, any table with rows of its own; full_snapshot: by reading everything; "
+    "logical: by a logical replication slot, deletes included; debezium: by a topic that Debezium's connector "
+    "writes, deletes included; dms: by the files that an AWS DMS task writes to S3, deletes included; outbox: by "
+    "the keys that triggers write down, deletes included."
+)
+# The types whose changes are read from a replication slot.
+SLOTS = tuple(kind for kind in WatermarkType if "slot" in kind.keys.all)
