@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from aurora_sync.config.document import parse
-from aurora_sync.config.loader import LONGEST_PROBLEM, SyncConfig, expand, from_mapping, load
+from aurora_sync.config.loader import SyncConfig, expand, from_mapping, load
+from aurora_sync.config.problems import LONGEST_PROBLEM
 from aurora_sync.config.schema import json_schema
 from aurora_sync.config.settings import VARIABLES, Settings
 from aurora_sync.config.tables import TableConfig, TableOptions

@@ -1,0 +1,34 @@
+"""An entry of ``tables:``, which configures one table or all that match a glob."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from aurora_sync.config.tables import TableConfig
+
+
+@dataclass(frozen=True)
+class TableEntry:
+    """One entry of ``tables:``. Of a glob, ``table`` holds the patterns instead of the names."""
+
+    table: TableConfig
+    line: int | None  # None when the configuration did not come from a file
+    glob: bool
+
+    def matches(self, schema: str, name: str) -> bool:
+        """Whether this entry configures that table."""
+        if not self.glob:
+            return (schema, name) == (self.table.schema_, self.table.table_name)
+        return (
+            fnmatchcase(schema, self.table.schema_)
+            and fnmatchcase(name, self.table.table_name)
+            and not any(
+                fnmatchcase(text, pattern) for pattern in self.table.exclude for text in (name, f"{schema}.{name}")
+            )
+        )
+
+    @property
+    def in_line(self) -> str:
+        """The place of the entry, for a sentence about it."""
+        return f" in line {self.line}" if self.line else ""

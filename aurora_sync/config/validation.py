@@ -1,0 +1,168 @@
+"""A document read as tables.yaml: entries with their defaults, and every problem with its line and key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from aurora_sync.config.advisor import Advisor
+from aurora_sync.config.conflicts import conflicts
+from aurora_sync.config.defaults import Defaults, with_defaults
+from aurora_sync.config.document import Document, KeyPath
+from aurora_sync.config.entries import TableEntry
+from aurora_sync.config.explain import explain, in_words, keys, unknown_key
+from aurora_sync.config.globs import literal, split_name
+from aurora_sync.config.problems import Problem
+from aurora_sync.config.tables import STRATEGY_KEYS, TableConfig
+from aurora_sync.config.tables_file import TablesFile
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Validation:
+    """Collects the entries and all problems of one document."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.problems: list[Problem] = []
+        self.labels: dict[int, str] = {}  # what messages call the n-th entry
+        self.named: dict[tuple[str, str], int] = {}
+        self.wrong_defaults: frozenset[str | int] = frozenset()
+
+    def problem(self, path: KeyPath, text: str, line: int | None = None) -> None:
+        match path:
+            case ("tables", int(index), *key):
+                where = [self.labels.get(index, f"table {index + 1} of the list"), _dotted(key)]
+            case ("defaults", *key):
+                where = ["defaults", _dotted(key)]
+            case _:
+                where = [_dotted(path)]
+        text = ": ".join(part for part in [*where, text] if part)
+        self.problems.append((line or self.document.line(path), text))
+
+    def entries(self) -> list[TableEntry]:
+        value = self.document.value
+        entries: list[TableEntry | None] = []
+        if isinstance(value, dict):
+            for key in sorted(value.keys() - keys(TablesFile)):
+                self.problem((key,), unknown_key(key, keys(TablesFile)))
+            if not isinstance(reference := value.get("$schema"), str | None):
+                self.problem(("$schema",), f"found {in_words(reference)}; allowed: a text")
+            defaults = self.defaults(value.get("defaults"))
+            tables = value.get("tables")
+            if isinstance(tables, list) and tables:
+                entries = [self.entry(index, own, defaults) for index, own in enumerate(tables)]
+            else:
+                found = f"found {in_words(tables)}" if "tables" in value else "missing"
+                self.problem(("tables",), f"{found}; allowed: a list of one entry or more")
+        elif value is not None:
+            self.problem((), f"found {in_words(value)}; allowed: a mapping with the key tables")
+        elif not self.document.problems:
+            self.problem((), "the file is empty; allowed: tables: and a list of one entry or more")
+        for line, path, text in self.document.problems:
+            self.problem(path, text, line)
+        valid = [entry for entry in entries if entry]
+        self.problems += conflicts((entry, entry.table) for entry in valid if not entry.glob)
+        return valid
+
+    def defaults(self, own: Any) -> dict[str, Any]:
+        """The defaults without the keys that are wrong, which are reported here and nowhere else."""
+        if own is None:
+            return {}
+        _, self.wrong_defaults = self.validate(Defaults, own, ("defaults",))
+        if not isinstance(own, dict):
+            return {}
+        return {key: value for key, value in own.items() if key not in self.wrong_defaults}
+
+    def advisor(self) -> Advisor:
+        own = self.document.value.get("advisor") if isinstance(self.document.value, dict) else None
+        found, _ = self.validate(Advisor, {} if own is None else own, ("advisor",))
+        return found or Advisor()
+
+    def entry(self, index: int, own: Any, defaults: dict[str, Any]) -> TableEntry | None:
+        path = ("tables", index)
+        if not isinstance(own, dict):
+            self.problem(path, f"found {in_words(own)}; allowed: a mapping, such as - table_name: orders")
+            return None
+        before = len(self.problems)
+        merged = with_defaults(defaults, own)
+        glob = self.name(index, own, merged)
+        if glob and own.get("target_table") is not None:
+            self.problem(
+                (*path, "target_table"),
+                f"found {own['target_table']!r}; all tables of a glob would have the same target: leave it out, "
+                "or give the table an entry of its own",
+            )
+        if not glob and own.get("exclude"):
+            self.problem((*path, "exclude"), f"found {own['exclude']!r}; it belongs to a glob, and table_name is none")
+        # What a wrong default leaves open is no problem of the table's.
+        unknown = self.wrong_defaults - own.keys()
+        excused = frozenset(STRATEGY_KEYS) if "watermark_type" in unknown else unknown
+        table, _ = self.validate(TableConfig, merged, path, excused)
+        return TableEntry(table, self.document.line(path), glob) if table and len(self.problems) == before else None
+
+    def name(self, index: int, own: dict[str, Any], merged: dict[str, Any]) -> bool:
+        """Put schema and table_name apart and unescaped into ``merged``; whether they are a glob."""
+        path = ("tables", index)
+        written, schema = own.get("table_name"), merged.get("schema", "public")
+        if not isinstance(written, str) or not isinstance(schema, str):
+            return False
+        *schemas, name = split_name(written)
+        schema = ".".join(schemas) or schema
+        plain_schema, plain_name = literal(schema), literal(name)
+        glob = plain_schema is None or plain_name is None
+        merged["schema"], merged["table_name"] = (schema, name) if glob else (plain_schema, plain_name)
+        self.labels[index] = f"table {merged['schema']}.{merged['table_name']}"
+        if len(schemas) > 1:
+            self.problem(
+                (*path, "table_name"),
+                f"found {written!r}; allowed: name or schema.name, a '.' that is part of a name is written [.]",
+            )
+        if schemas and own.get("schema", schema) != schema:
+            self.problem(
+                (*path, "schema"),
+                f"found {own['schema']!r}, and table_name names the schema {schema!r}; write one of the two, and "
+                "a '.' that is part of a name as [.]",
+            )
+        first = self.named.setdefault((merged["schema"], merged["table_name"]), index)
+        if first != index:
+            line = self.document.line(("tables", first))
+            self.problem(path, f"has an entry already{f' in line {line}' if line else ''}")
+        return glob
+
+    def validate(
+        self, model: type[M], value: Any, path: KeyPath, excused: frozenset[str | int] = frozenset()
+    ) -> tuple[M | None, frozenset[str | int]]:
+        """The model, or None and the keys that are wrong, after reporting everything wrong with them; but that
+        ``excused`` keys are missing, or do not go with others.
+
+        Whether keys fit together is judged only where every key is right by itself, so the right ones are
+        looked at once more without the others.
+        """
+        try:
+            return model.model_validate(value, by_alias=True, by_name=False), frozenset()
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+        wrong = frozenset(detail["loc"][0] for detail in details if detail["loc"])
+        if isinstance(value, dict) and wrong and not wrong & {"table_name", "watermark_type"}:
+            right = {key: item for key, item in value.items() if key not in wrong}
+            try:
+                model.model_validate(right, by_alias=True, by_name=False)
+            except ValidationError as error:
+                details += error.errors(include_url=False)
+        for detail in details:
+            if detail["type"] == "contradiction":
+                for key, text in detail["ctx"]["by_key"]:
+                    if key not in wrong | excused:
+                        self.problem((*path, key), text)
+            else:
+                where = tuple(part for part in detail["loc"] if part != "[key]")
+                text = explain(model, detail, where, self.document.texts.get((*path, *where)))
+                self.problem((*path, *where), text)
+        return None, wrong
+
+
+def _dotted(path: Iterable[str | int]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
