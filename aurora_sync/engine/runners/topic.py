@@ -34,10 +34,10 @@ from aurora_sync.model.watermark import Token
 from aurora_sync.source.connection import connect
 from aurora_sync.source.database import Source
 from aurora_sync.source.debezium.feed import TopicFeed
+from aurora_sync.source.debezium.modes import Modes
 from aurora_sync.source.debezium.partitions import Order
 from aurora_sync.source.debezium.role_settings import has_settings
 from aurora_sync.source.debezium.topic import Gap, Topic
-from aurora_sync.source.debezium.values import Modes
 from aurora_sync.source.logical import publication, slot
 from aurora_sync.strategies.debezium import TopicPosition
 from aurora_sync.strategies.debezium import topic as topic_of

@@ -30,7 +30,9 @@ from typing import Any
 
 from aurora_sync.errors import ConfigError, Kind, SourceError
 from aurora_sync.model.column import Column
-from aurora_sync.source.debezium.values import Field, Modes, Values
+from aurora_sync.source.debezium.modes import Modes
+from aurora_sync.source.debezium.sent_column import Field
+from aurora_sync.source.debezium.values import Values
 from aurora_sync.source.logical import pgoutput
 from aurora_sync.source.logical.pgoutput import UNCHANGED, Value
 

@@ -16,9 +16,9 @@ from datetime import datetime
 from aurora_sync.errors import ConfigError, DefectError, SourceError
 from aurora_sync.model.column import Column
 from aurora_sync.source.debezium.events import Decoder, Event, Operation
+from aurora_sync.source.debezium.modes import Modes
 from aurora_sync.source.debezium.partitions import Order, Place
 from aurora_sync.source.debezium.topic import Message
-from aurora_sync.source.debezium.values import Modes
 from aurora_sync.source.logical.pgoutput import UNCHANGED, Values
 from aurora_sync.source.net_changes import NetChanges
 

@@ -9,8 +9,8 @@ import pytest
 
 from aurora_sync.config.connector import Connector
 from aurora_sync.source.debezium.events import Decoder, Operation
+from aurora_sync.source.debezium.modes import Modes
 from aurora_sync.source.debezium.topic import Topic
-from aurora_sync.source.debezium.values import Modes
 from aurora_sync.source.logical.pgoutput import UNCHANGED, Values
 from aurora_sync.stage.writer import Attempt, Stage
 from aurora_sync.warehouse import apply as applying

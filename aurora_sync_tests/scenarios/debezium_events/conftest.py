@@ -24,7 +24,7 @@ from aurora_sync.provisioning import replication
 from aurora_sync.source.catalogue import load
 from aurora_sync.source.connection import connect
 from aurora_sync.source.debezium.events import Decoder, Event
-from aurora_sync.source.debezium.values import Modes
+from aurora_sync.source.debezium.modes import Modes
 from aurora_sync_tests.fixtures.source_database import fresh_database
 from aurora_sync_tests.scenarios.debezium_events.tables import HIDDEN, MADE, TOASTED, TYPES
 

@@ -16,8 +16,8 @@ from aurora_sync.errors import AuroraSyncError, ConfigError, SourceError
 from aurora_sync.model.column import Column
 from aurora_sync.source.debezium.events import Decoder, Event, Operation
 from aurora_sync.source.debezium.feed import TopicFeed
+from aurora_sync.source.debezium.modes import Modes
 from aurora_sync.source.debezium.topic import Message
-from aurora_sync.source.debezium.values import Modes
 from aurora_sync.source.logical.pgoutput import UNCHANGED
 
 SAMPLES = json.loads(Path(__file__).with_name("debezium_events.json").read_text(encoding="utf-8"))["samples"]

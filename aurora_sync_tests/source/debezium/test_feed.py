@@ -14,9 +14,9 @@ from aurora_sync.config.connector import PLACEHOLDER, Connector
 from aurora_sync.errors import ConfigError
 from aurora_sync.model.column import Column
 from aurora_sync.source.debezium.feed import TopicFeed
+from aurora_sync.source.debezium.modes import Modes
 from aurora_sync.source.debezium.partitions import Order, murmur2
 from aurora_sync.source.debezium.topic import Message
-from aurora_sync.source.debezium.values import Modes
 from aurora_sync_tests.source.test_net_changes import apply, rows_of
 
 COLUMNS = (Column("id", 1, "integer", "int4"), Column("name", 2, "text", "text"), Column("doc", 3, "text", "text"))

@@ -13,8 +13,10 @@ import pytest
 from aurora_sync.errors import ConfigError
 from aurora_sync.model.column import Column
 from aurora_sync.source.connection import connect, write
+from aurora_sync.source.debezium.modes import BinaryMode, Modes, TimeMode
+from aurora_sync.source.debezium.sent_column import Field
 from aurora_sync.source.debezium.spelling import float4_text, float8_text, hstore_text, interval_text, ranges_in_utc
-from aurora_sync.source.debezium.values import BinaryMode, Field, Modes, TimeMode, Values
+from aurora_sync.source.debezium.values import Values
 from aurora_sync.source.logical.pgoutput import UNCHANGED
 
 VOUCHED = Modes(pinned_session=True, plain_arrays=True, conversion_fails=True, infinite_intervals=False)
