@@ -25,7 +25,8 @@ from aurora_sync.model.relation import SourceTable
 from aurora_sync.orchestration import assets
 from aurora_sync.orchestration.resources import Connections
 from aurora_sync.source import catalogue
-from aurora_sync.source.connection import connect, translate
+from aurora_sync.source.connection import connect
+from aurora_sync.source.server_errors import translate
 
 # Of transaction ids, if nothing were frozen any more: what is left of them on most servers lasts for months.
 WRAPAROUND_DAYS = 7

@@ -20,8 +20,8 @@ from psycopg2.extensions import cursor as Cursor
 
 from aurora_sync.model.relation import SourceTable
 from aurora_sync.provisioning.triggers import COLUMNS_TRIGGER, ROW_TRIGGER, UPDATED, TriggerKind
-from aurora_sync.source.connection import without_values
 from aurora_sync.source.outbox import EMPTIED, XID
+from aurora_sync.source.server_errors import without_values
 
 _LEAVES = """
 WITH RECURSIVE tree(oid) AS (

@@ -15,7 +15,7 @@ from aurora_sync.model.export import Sink
 from aurora_sync.model.relation import SourceTable
 from aurora_sync.source import long_values
 from aurora_sync.source.arrays import AS_IN_JSON, FLOATS
-from aurora_sync.source.connection import translate
+from aurora_sync.source.server_errors import translate
 
 # Often enough to watch, seldom enough that an hour's read stays readable in a run's log.
 _PROGRESS_SECONDS = 5.0

@@ -11,8 +11,9 @@ import psycopg2
 from aurora_sync.errors import SourceError
 from aurora_sync.model.relation import SourceTable
 from aurora_sync.source import catalogue, decoding, outbox
-from aurora_sync.source.connection import connect, database_name, describe
+from aurora_sync.source.connection import connect
 from aurora_sync.source.debezium.kafka import Kafka
+from aurora_sync.source.dsn import database_name, describe
 from aurora_sync.source.exporter import ClientCopy, Exporter
 from aurora_sync.source.reading import Reading
 

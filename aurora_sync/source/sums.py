@@ -15,7 +15,7 @@ from psycopg2.extensions import connection as Connection
 
 from aurora_sync.model.buckets import Buckets, Sums
 from aurora_sync.model.relation import SourceTable
-from aurora_sync.source.connection import translate
+from aurora_sync.source.server_errors import translate
 
 _PRINTED = "CASE WHEN {0} IS DISTINCT FROM NULL THEN concat({0}) END"
 # A value's text by its form, as warehouse/sums.py makes it of what was loaded; NULL stays NULL.

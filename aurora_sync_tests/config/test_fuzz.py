@@ -27,7 +27,7 @@ from aurora_sync.config.schema import json_schema
 from aurora_sync.config.settings import VARIABLES, Settings
 from aurora_sync.config.tables import TableConfig, TableOptions
 from aurora_sync.errors import ConfigError
-from aurora_sync.source.connection import describe
+from aurora_sync.source.dsn import describe
 from aurora_sync_tests.config.test_schema import VALID
 
 SAMPLE = (Path(__file__).parents[2] / "tables.yaml").read_text(encoding="utf-8")

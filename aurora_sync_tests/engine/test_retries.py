@@ -26,8 +26,8 @@ from aurora_sync.errors import (
 )
 from aurora_sync.model.export import Exported
 from aurora_sync.objects.store import Store
-from aurora_sync.source.connection import translate
 from aurora_sync.source.reading import Reading
+from aurora_sync.source.server_errors import translate
 from aurora_sync_tests.scenarios.world import World, config
 
 LOST = SourceError("connection lost", kind=Kind.TRANSIENT)

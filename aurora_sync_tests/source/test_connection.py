@@ -13,9 +13,10 @@ from psycopg2.extensions import make_dsn, parse_dsn
 from aurora_sync.embedded.stack import Stack
 from aurora_sync.errors import Kind, SourceError
 from aurora_sync.source import catalogue, connection
-from aurora_sync.source.connection import connect, describe
+from aurora_sync.source.connection import connect
 from aurora_sync.source.copy_out import copy_out
 from aurora_sync.source.database import Source
+from aurora_sync.source.dsn import describe
 from aurora_sync_tests.source.test_catalogue import execute
 
 SECRET = "very-secret/p@ss word"
