@@ -28,7 +28,7 @@ from aurora_sync.advisor.recommend import recommend
 from aurora_sync.cli.main import main as aurora_sync
 from aurora_sync.config.advisor import Advisor
 from aurora_sync.embedded.stack import Stack
-from aurora_sync.source import catalogue
+from aurora_sync.source import table_names
 from aurora_sync.source.connection import PinnedCursor, connect
 
 COLUMNS = ", ".join(f"c{n} text" for n in range(15))
@@ -83,7 +83,7 @@ def main() -> None:
 
 def assess(dsn: str) -> None:
     with connect(dsn, cursor_factory=Counting) as connection:
-        recommend(collect(connection, catalogue.existing(connection)), Advisor())
+        recommend(collect(connection, table_names.existing(connection)), Advisor())
 
 
 def command(page: Path) -> None:

@@ -25,8 +25,9 @@ from aurora_sync.config.loader import expand, load
 from aurora_sync.config.settings import source_of
 from aurora_sync.errors import ConfigError, SourceError
 from aurora_sync.model.foreign_text import printable
-from aurora_sync.source import catalogue
-from aurora_sync.source.connection import connect, translate
+from aurora_sync.source import table_names
+from aurora_sync.source.connection import connect
+from aurora_sync.source.server_errors import translate
 
 
 def assess(arguments: argparse.Namespace) -> int:
@@ -35,10 +36,10 @@ def assess(arguments: argparse.Namespace) -> int:
     written = load(path) if path.exists() else None
     limits = _limits(arguments, written.advisor if written else Advisor())
     with connect(source_of(os.environ)) as connection:
-        existing = catalogue.existing(connection)
+        existing = table_names.existing(connection)
         if not existing:
             raise ConfigError("the database has no table that this role may see", hint="GRANT USAGE ON SCHEMA to it")
-        wanted = set(catalogue.matching(existing, arguments.tables))
+        wanted = set(table_names.matching(existing, arguments.tables))
         configured = expand(written, existing) if written and arguments.write else None
         if configured and not arguments.tables:
             wanted |= {(table.schema_, table.table_name) for table in configured}  # a partition, too

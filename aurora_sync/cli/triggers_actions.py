@@ -26,8 +26,9 @@ from aurora_sync.provisioning import triggers
 from aurora_sync.provisioning.backfill import ROWS_PER_SECOND, backfill
 from aurora_sync.provisioning.fired import Trial, trials
 from aurora_sync.provisioning.triggers import TriggerKind, TriggerStep
-from aurora_sync.source import catalogue
-from aurora_sync.source.connection import connect, translate
+from aurora_sync.source import catalogue, table_names
+from aurora_sync.source.connection import connect
+from aurora_sync.source.server_errors import translate
 
 # What is done for one table; the text is the role that reads.
 Work = Callable[[Connection, str, SourceTable, TableConfig | None], None]
@@ -173,14 +174,14 @@ def _chosen(
 ) -> list[tuple[str, SourceTable | None, TableConfig | None]]:
     """Each by name, None where the database has no such table, with its entry of tables.yaml. Raises ConfigError."""
     path = Path(os.environ.get("AURORA_SYNC_TABLES") or "tables.yaml")
-    existing = catalogue.existing(connection)
+    existing = table_names.existing(connection)
     configured = {}
     if path.exists():
         configured = {(t.schema_, t.table_name): t for t in expand(load(path), existing)}
     if not arguments.tables and arguments.kind == TriggerKind.audit_columns:
         raise ConfigError("audit columns are for tables that you name, or all of a schema by a glob")
     if arguments.tables:
-        names = catalogue.matching(existing, arguments.tables)
+        names = table_names.matching(existing, arguments.tables)
     else:
         names = [name for name, t in configured.items() if t.watermark_type is WatermarkType.outbox]
         if not names:

@@ -24,7 +24,7 @@ from aurora_sync.model.foreign_text import markdown, markdown_list, markdown_tab
 from aurora_sync.model.relation import SourceTable
 from aurora_sync.orchestration import assets
 from aurora_sync.orchestration.resources import Connections
-from aurora_sync.source import catalogue
+from aurora_sync.source import table_names
 from aurora_sync.source.connection import connect
 from aurora_sync.source.server_errors import translate
 
@@ -97,7 +97,7 @@ def _assess(
     tables: Sequence[TableConfig], limits: Advisor, dsn: str
 ) -> tuple[Evidence, dict[str, Recommendation], Unfit]:
     with connect(dsn) as connection:
-        names = {*catalogue.existing(connection), *((table.schema_, table.table_name) for table in tables)}
+        names = {*table_names.existing(connection), *((table.schema_, table.table_name) for table in tables)}
         evidence = collect(connection, sorted(names))
         found = {each.name: each for each in recommend(evidence, limits)}
         unfit: Unfit = {}

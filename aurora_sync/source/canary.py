@@ -19,8 +19,8 @@ from psycopg2.extensions import connection as Connection
 from aurora_sync.model.column import Column
 from aurora_sync.model.relation import SourceTable
 from aurora_sync.model.watermark import Canary, Snapshot
-from aurora_sync.source.connection import translate
 from aurora_sync.source.copy_out import value
+from aurora_sync.source.server_errors import translate
 
 # One row of PostgreSQL's CSV: a line break inside quotes does not end it.
 _ROW = re.compile(rb'(?:[^"\n]|"(?:[^"]|"")*")*\n')

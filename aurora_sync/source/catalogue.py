@@ -5,31 +5,17 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from fnmatch import fnmatchcase
 from typing import Any
 
 from psycopg2.extensions import connection as Connection
 
-from aurora_sync.errors import ConfigError
 from aurora_sync.model import plpgsql
 from aurora_sync.model.column import Column
-from aurora_sync.model.relation import SCHEMA, ColumnSequence, Index, Outbox, SourceTable, Trigger
+from aurora_sync.model.relation import SCHEMA, ColumnSequence, Index, SourceTable, Trigger
+from aurora_sync.source.catalogue_triggers import OUTBOXES, TRIGGERS, outbox_of
 from aurora_sync.source.decoding import readable, shown
-from aurora_sync.source.outbox import EMPTIED, XID, needs_settings
-
-# Names as the bytes that the catalogue has: the server can send those whatever they are.
-_BYTES = """
-SELECT c.oid, c.relkind::text, convert_to(n.nspname, getdatabaseencoding()),
-       convert_to(c.relname, getdatabaseencoding())
-  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
- WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition AND c.relpersistence <> 't'
-   AND n.nspname NOT IN ('pg_catalog', 'information_schema', %(ours)s) AND n.nspname NOT LIKE 'pg\\_toast%%'
- ORDER BY n.nspname, c.relname
-"""
-_NAMES = """
-SELECT c.oid, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
- WHERE c.oid = ANY(%(oids)s)
-"""
+from aurora_sync.source.outbox import EMPTIED, XID
+from aurora_sync.source.table_names import misnamed
 
 # Every member is a leaf that holds rows, the relation itself included.
 _RELATIONS = """
@@ -130,100 +116,7 @@ SELECT used.relid, used.attname, format('%%I.%%I', n.nspname, c.relname), s.seqc
   JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 """
 
-# A trigger with a WHEN clause or UPDATE OF columns does not fire for every row: it does not count as firing. Nor
-# does one that a partition has for itself, or whose copy is off in one partition: copies have the name of theirs.
-# A trigger that fires for deletes alone (neither tgtype 4 nor 16) writes no row. pg_catalog is searched first unless
-# search_path names it after another schema.
-_TRIGGERS = """
-WITH RECURSIVE tree(root, oid) AS (
-    SELECT oid, oid FROM unnest(%(oids)s::oid[]) oid
-    UNION SELECT t.root, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
-), copies AS (
-    SELECT t.root, g.tgname, bool_or(g.tgenabled <> 'D') AS enabled, bool_and(g.tgenabled = 'A') AS always,
-           bool_and(g.tgenabled IN ('O', 'A')) AS fires
-      FROM tree t JOIN pg_trigger g ON g.tgrelid = t.oid GROUP BY t.root, g.tgname
-)
-SELECT r.root, t.tgname, t.tgtype & 2 <> 0, t.tgtype & 1 <> 0,
-       t.tgtype & 4 <> 0 AND t.tgqual IS NULL AND r.oid = r.root AND c.fires,
-       t.tgtype & 16 <> 0 AND t.tgqual IS NULL AND cardinality(t.tgattr::int2[]) = 0
-           AND r.oid = r.root AND c.fires,
-       c.enabled, CASE WHEN %(notes)s THEN p.prosrc ELSE '' END,
-       CASE WHEN %(notes)s THEN l.lanname ELSE 'not readable' END, c.always,
-       EXISTS (SELECT FROM pg_proc WHERE proname = ANY(%(clocks)s) AND pronamespace <> 'pg_catalog'::regnamespace)
-           OR EXISTS (SELECT FROM unnest(p.proconfig) setting
-                       WHERE setting ~* '^search_path=.*pg_catalog'
-                         AND setting !~* '^search_path="?pg_catalog"?(,|$)')
-  FROM tree r JOIN pg_trigger t ON t.tgrelid = r.oid JOIN copies c ON c.root = r.root AND c.tgname = t.tgname
-  JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_language l ON l.oid = p.prolang
- WHERE NOT t.tgisinternal AND t.tgtype & 20 <> 0 AND (r.oid = r.root OR t.tgparentid = 0)
- ORDER BY r.root, t.tgname, r.oid
-"""
-
-# A trigger of ours fires after every row that is written (tgtype 29), with a function of our schema that has the name
-# of the outbox. What is taken out of an outbox leaves its file as it is; triggers of the outbox, after every DELETE (8)
-# and UPDATE (16), watch that.
-_OUTBOXES = """
-WITH RECURSIVE tree(root, oid) AS (
-    SELECT oid, oid FROM unnest(%(oids)s::oid[]) oid
-    UNION SELECT t.root, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
-), fired AS (
-    SELECT g.oid, g.xmin, g.tgrelid, g.tgenabled = 'A' AND g.tgqual IS NULL
-                                     AND cardinality(g.tgattr::int2[]) = 0 AS always,
-           p.oid AS function, p.xmin AS function_xmin, cardinality(p.proconfig) > 1 AS has_settings,
-           n.oid AS schema, o.oid AS outbox, o.relname, o.relfilenode, w.events, w.version
-      FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid
-      JOIN pg_namespace n ON n.oid = p.pronamespace AND n.nspname = %(schema)s
-      JOIN pg_class o ON o.relnamespace = n.oid AND o.relname = p.proname AND o.relkind = 'r'
-      CROSS JOIN LATERAL (SELECT bit_or(t.tgtype) FILTER (WHERE t.tgenabled = 'A') AS events,
-                                 string_agg(concat_ws(':', t.oid, t.xmin), ',' ORDER BY t.oid) AS version
-                            FROM pg_trigger t WHERE t.tgrelid = o.oid AND t.tgfoid = p.oid) w
-     WHERE g.tgtype = 29
-)
-SELECT t.root, min(f.relname::text),
-       (SELECT array_agg(attname ORDER BY attnum) FROM pg_attribute
-         WHERE attrelid = min(f.outbox) AND attnum > 0 AND NOT attisdropped AND attname <> ALL(%(ours)s))::text[],
-       bool_and(coalesce(f.always, false)) AND count(DISTINCT f.outbox) = 1,
-       bool_and(CASE WHEN f.oid IS NULL THEN true
-                     ELSE has_schema_privilege(f.schema, 'USAGE') AND has_table_privilege(f.outbox, 'SELECT')
-                          AND has_table_privilege(f.outbox, 'DELETE')
-                          AND has_any_column_privilege(f.outbox, 'INSERT')
-                          AND has_any_column_privilege(f.outbox, 'UPDATE') END),
-       bool_and(coalesce(f.has_settings, false)),
-       md5(string_agg(concat_ws(':', f.oid, f.xmin, f.function, f.function_xmin, f.outbox, f.relfilenode, f.version),
-                      ',' ORDER BY f.oid)),
-       bool_and(coalesce(f.events = 24, false))
-  FROM tree t JOIN pg_class c ON c.oid = t.oid AND c.relkind <> 'p' LEFT JOIN fired f ON f.tgrelid = t.oid
- GROUP BY t.root HAVING count(f.oid) > 0
-"""
-
 _NEXTVAL = re.compile(r"nextval\(E?'(?:[^']|'')*'::regclass\)")
-
-
-def existing(connection: Connection) -> list[tuple[str, str]]:
-    """(schema, name) of every table, view, materialized view and foreign table, but partitions and what is ours. One
-    whose name cannot be decoded is listed as :func:`~aurora_sync.source.decoding.shown` spells it."""
-    found = _rows(connection, _BYTES, {"ours": SCHEMA})
-    rows, faults = readable(connection, _NAMES, [oid for oid, *_ in found], lambda oids: {"oids": oids})
-    names = {oid: (schema, name) for oid, schema, name in rows}
-    names |= {oid: _spelled(schema, name) for oid, _, schema, name in found if oid in faults}
-    return [names[oid] for oid, *_ in found if oid in names]
-
-
-def _spelled(schema: memoryview, name: memoryview) -> tuple[str, str]:
-    return shown(bytes(schema)), shown(bytes(name))
-
-
-def matching(existing: Collection[tuple[str, str]], patterns: Collection[str]) -> list[tuple[str, str]]:
-    """Those of ``existing`` that a pattern matches, a glob of the name or of ``schema.name``; all where there is none.
-    Raises ConfigError with every pattern that matches nothing."""
-
-    def matches(schema: str, name: str, pattern: str) -> bool:
-        return any(text == pattern or fnmatchcase(text, pattern) for text in (name, f"{schema}.{name}"))
-
-    unmatched = [p for p in patterns if not any(matches(schema, name, p) for schema, name in existing)]
-    if unmatched:
-        raise ConfigError([f"the database has no table {pattern!r} that this role may see" for pattern in unmatched])
-    return [(s, n) for s, n in existing if not patterns or any(matches(s, n, p) for p in patterns)]
 
 
 def load(connection: Connection, names: Iterable[tuple[str, str]], *, notes: bool = True) -> dict[str, SourceTable]:
@@ -245,8 +138,8 @@ def load(connection: Connection, names: Iterable[tuple[str, str]], *, notes: boo
     columns = _by_relation(connection, _COLUMNS, oids, faults, notes=notes)
     indexes = _by_relation(connection, _INDEXES, oids, faults)
     sequences = _by_relation(connection, _SEQUENCES, oids, faults)
-    triggers = _by_relation(connection, _TRIGGERS, oids, faults, clocks=list(plpgsql.CLOCKS), notes=notes)
-    outboxes = _by_relation(connection, _OUTBOXES, oids, faults, schema=SCHEMA, ours=[XID, EMPTIED])
+    triggers = _by_relation(connection, TRIGGERS, oids, faults, clocks=list(plpgsql.CLOCKS), notes=notes)
+    outboxes = _by_relation(connection, OUTBOXES, oids, faults, schema=SCHEMA, ours=[XID, EMPTIED])
     tables = {}
     for row in relations:
         oid, schema, name, kind = row[:4]
@@ -302,24 +195,20 @@ def _table(
         },
         triggers=tuple(Trigger(*trigger) for trigger in triggers),
         trigger_version=touched,
-        outbox=_outbox(described, outboxes),
+        outbox=outbox_of(described, outboxes),
         unpopulated=tuple(unpopulated),
         notes=notes,
     )
 
 
 def _misnamed(connection: Connection, spelled: Collection[tuple[str, str]]) -> dict[str, SourceTable]:
-    """The tables whose names cannot be decoded, by what :func:`existing` lists them as."""
-    tables = {}
-    for oid, kind, *name in _rows(connection, _BYTES, {"ours": SCHEMA}):
-        schema, relation = _spelled(*name)
-        if (schema, relation) in spelled:
-            why = (
-                "its name, or that of its schema, cannot be read as UTF-8; ALTER TABLE ... RENAME it in a session"
-                " whose client_encoding is that of the name"
-            )
-            tables[f"{schema}.{relation}"] = _without_columns(schema, relation, oid, kind, why)
-    return tables
+    """The tables whose names cannot be decoded, by what :func:`~aurora_sync.source.table_names.existing` lists."""
+    why = (
+        "its name, or that of its schema, cannot be read as UTF-8; ALTER TABLE ... RENAME it in a session"
+        " whose client_encoding is that of the name"
+    )
+    found = misnamed(connection, spelled)
+    return {f"{schema}.{name}": _without_columns(schema, name, oid, kind, why) for oid, kind, schema, name in found}
 
 
 def _undecodable_columns(connection: Connection, oid: int) -> str:
@@ -332,13 +221,6 @@ def _undecodable_columns(connection: Connection, oid: int) -> str:
 
 def _without_columns(schema: str, name: str, oid: int, kind: str, why: str) -> SourceTable:
     return SourceTable(schema, name, oid, kind, columns=(), indexes=(), member_kinds=(kind,), undecodable=why)
-
-
-def _outbox(columns: tuple[Column, ...], found: list[tuple[Any, ...]]) -> Outbox | None:
-    for name, key, fires, usable, has_settings, version, watched in found:
-        complete = fires and (has_settings or not needs_settings(columns, key))
-        return Outbox(name, tuple(key), complete, usable, version, watched)
-    return None
 
 
 def _rows(connection: Connection, query: str, parameters: Any = None) -> list[tuple[Any, ...]]:

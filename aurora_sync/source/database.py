@@ -10,7 +10,7 @@ import psycopg2
 
 from aurora_sync.errors import SourceError
 from aurora_sync.model.relation import SourceTable
-from aurora_sync.source import catalogue, decoding, outbox
+from aurora_sync.source import catalogue, decoding, outbox, table_names
 from aurora_sync.source.connection import connect
 from aurora_sync.source.debezium.kafka import Kafka
 from aurora_sync.source.dsn import database_name, describe
@@ -40,7 +40,7 @@ class Source:
     def existing(self) -> list[tuple[str, str]]:
         """(schema, name) of every relation that can be synced."""
         with connect(self.dsn) as connection:
-            return catalogue.existing(connection)
+            return table_names.existing(connection)
 
     def catalogue(self, names: Iterable[tuple[str, str]]) -> dict[str, SourceTable]:
         """Those of ``names`` that exist, by ``schema.name``; a fixed number of queries."""

@@ -15,7 +15,7 @@ from psycopg2.extensions import make_dsn
 from aurora_sync.advisor import rules
 from aurora_sync.advisor.evidence import Evidence, collect
 from aurora_sync.embedded.stack import Stack
-from aurora_sync.source import catalogue
+from aurora_sync.source import table_names
 from aurora_sync.source.connection import connect
 from aurora_sync_tests.fixtures.source_database import fresh_database
 from aurora_sync_tests.scenarios.assessed import legacy_tables
@@ -84,5 +84,5 @@ def evidence_of(world: World) -> Evidence:
     """Of all tables, without rates: the statistics are as young as the server."""
     settle(world)
     with connect(world.dsn) as connection:
-        found = collect(connection, catalogue.existing(connection))
+        found = collect(connection, table_names.existing(connection))
     return replace(found, since=None)
