@@ -15,6 +15,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from aurora_sync.cli.printing import print_json, print_lines
+from aurora_sync.cli.triggers_text import document, text_lines, trial_text
 from aurora_sync.config.loader import expand, load
 from aurora_sync.config.settings import owner_of, source_of
 from aurora_sync.config.tables import TableConfig
@@ -23,7 +24,7 @@ from aurora_sync.errors import AuroraSyncError, ConfigError
 from aurora_sync.model.foreign_text import printable
 from aurora_sync.model.relation import SourceTable
 from aurora_sync.provisioning import triggers
-from aurora_sync.provisioning.backfill import ROWS_PER_SECOND, backfill
+from aurora_sync.provisioning.backfill import backfill
 from aurora_sync.provisioning.fired import Trial, trials
 from aurora_sync.provisioning.triggers import TriggerKind, TriggerStep
 from aurora_sync.source import catalogue, table_names
@@ -48,7 +49,7 @@ def plan(arguments: argparse.Namespace) -> int:
         steps = _steps(connection, reader, table, config, made)
         held = list(triggers.in_use(connection, table)) if steps else []
         unfilled = triggers.unfilled(connection, table, made)
-        found[table.qualified_name] = _document(connection, made, steps) | {
+        found[table.qualified_name] = document(connection, made, steps) | {
             "backfill_rows": unfilled,
             "warnings": triggers.warnings(connection, table, made) if steps or unfilled else [],
             "in_use": held,
@@ -58,7 +59,7 @@ def plan(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(found | failed)
     elif found:
-        print("\n\n".join("\n".join(map(printable, _shown(name, each))) for name, each in found.items()))
+        print("\n\n".join("\n".join(map(printable, text_lines(name, each))) for name, each in found.items()))
     missing = any(each["steps"] or each["backfill_rows"] for each in found.values())
     if missing and not arguments.json:
         print("\nNothing was changed; `aurora-sync triggers apply` runs these statements.")
@@ -96,7 +97,7 @@ def verify(arguments: argparse.Namespace) -> int:
             )
         found[name] = {made: list(trials(connection, table, made)) for made in kinds}
         for made, each in found[name].items():
-            _say(arguments, f"{name}: {made}", *map(_trial_text, each))
+            _say(arguments, f"{name}: {made}", *map(trial_text, each))
 
     failed = _each(arguments, attempt)
     _say(arguments, "", "All of it was rolled back.")
@@ -116,9 +117,9 @@ def remove(arguments: argparse.Namespace) -> int:
             _say(arguments, name if steps else f"{name}: nothing of ours is there")
             found[name] = {"steps": _run(arguments, connection, name, steps)}
             return
-        found[name] = _document(connection, None, steps)
+        found[name] = document(connection, None, steps)
         if not arguments.json:
-            print_lines(*_shown(name, found[name]))
+            print_lines(*text_lines(name, found[name]))
 
     failed = _each(arguments, remove)
     if arguments.dry_run:
@@ -219,46 +220,6 @@ def _backfill(arguments: argparse.Namespace, connection: Connection, table: Sour
             text = f"  backfill {progress.leaf}: {share:4.0%}, {rows:,} rows"
             print(printable(text), file=sys.stderr, flush=True)
     return rows
-
-
-def _document(connection: Connection, made: TriggerKind | None, steps: Sequence[TriggerStep]) -> dict[str, Any]:
-    return {
-        "kind": made,
-        "steps": [
-            {
-                "what": step.what,
-                "statements": [statement.as_string(connection) for statement in step.statements],
-                "lock": step.lock,
-                "undo": [statement.as_string(connection) for statement in step.undo],
-            }
-            for step in steps
-        ],
-    }
-
-
-def _shown(name: str, found: dict[str, Any]) -> Iterator[str]:
-    yield f"{name}: {found['kind']}" if found["kind"] else name
-    number = 0
-    for number, step in enumerate(found["steps"], 1):
-        yield f"  {number}. {step['what']}"
-        yield from (f"     {line}" for s in step["statements"] for line in f"{s};".splitlines())
-        yield f"     lock: {step['lock']}"
-        if step["undo"]:
-            yield f"     undo: {' '.join(f'{statement};' for statement in step['undo'])}"
-    if rows := found.get("backfill_rows"):
-        yield f"  {number + 1}. give about {rows:,} rows their first {triggers.UPDATED}, batch by batch"
-        yield "     lock: rows of one batch, none that somebody else has locked"
-        seconds = rows / ROWS_PER_SECOND
-        yield f"     at least {seconds:,.0f} s at --busy 1; may be interrupted, and goes on when run again"
-    elif not number:
-        yield "  nothing is missing" if found["kind"] else "  nothing of ours is there"
-    yield from (f"  warning: {warning}" for warning in found.get("warnings", ()))
-    yield from (f"  in use: {text}" for text in found.get("in_use", ()))
-
-
-def _trial_text(trial: Trial) -> str:
-    said = {True: "fired", False: "DID NOT FIRE", None: "not tried"}[trial.fired]
-    return f"  {said:12}  {trial.what}, by {trial.by}" + (f": {trial.why}" if trial.why else "")
 
 
 def _say(arguments: argparse.Namespace, *lines: str) -> None:
