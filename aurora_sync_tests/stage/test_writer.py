@@ -243,7 +243,7 @@ def test_manifest_commits_once(store: Store, watermark: Watermark) -> None:
 
 KILLED = """
 import os, sys
-from aurora_sync.stage.store import Store
+from aurora_sync.objects.store import Store
 from aurora_sync.stage.writer import Stage
 
 attempt = Stage(Store.from_url(os.environ["AURORA_SYNC_STAGE"])).attempt("public.t", "00")
