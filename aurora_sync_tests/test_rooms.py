@@ -53,9 +53,20 @@ def test_only_orchestration_imports_dagster() -> None:
         for name in _names(path)
         if name.partition(".")[0].startswith("dagster")
     }
-    outside = {path for path in importers if not path.startswith("orchestration/")}
-    # definitions.py is what Dagster loads; snowflake.py takes dagster-snowflake's resource (decision 1).
-    assert outside == {"definitions.py", "warehouse/snowflake.py"}
+    # definitions.py is what Dagster loads.
+    assert {path for path in importers if not path.startswith("orchestration/")} == {"definitions.py"}
+
+
+def test_only_a_backend_and_the_local_stack_import_a_warehouse_client() -> None:
+    clients = {"duckdb", "sqlglot", "snowflake"}
+    importers = {
+        (path.relative_to(ROOT).as_posix(), client)
+        for path in ROOT.rglob("*.py")
+        if not path.is_relative_to(ROOT / "embedded")
+        for client in {name.partition(".")[0] for name in _names(path)} & clients
+    }
+    duckdb, snowflake = "warehouse/duckdb.py", "warehouse/snowflake.py"
+    assert importers == {(duckdb, "duckdb"), (duckdb, "sqlglot"), (snowflake, "snowflake")}
 
 
 def test_the_page_to_read_first_stays_short() -> None:

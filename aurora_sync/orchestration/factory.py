@@ -28,7 +28,7 @@ logger = foreign_text.logger(__name__)
 # descriptions and no more.
 CONNECT_SECONDS = 3
 # What a worker's forkserver imports once, so that no table's process has to: 20 tables took 64 s without.
-PRELOAD = ["aurora_sync.engine.sync", "aurora_sync.orchestration.factory", "dagster_snowflake"]
+PRELOAD = ["aurora_sync.engine.sync", "aurora_sync.orchestration.factory", "snowflake.connector"]
 
 
 def build_definitions(

@@ -1,17 +1,18 @@
-"""Snowflake as the warehouse, through dagster-snowflake's resource and the real connector.
+"""Snowflake as the warehouse, through its own connector.
 
-Users of Dagster configure Snowflake through that resource, so this is the one place outside orchestration/
-that reaches a Dagster library. It is imported when a session is opened and not before: it takes seconds.
+The connector is imported when a session is opened and not before: it takes 0.7 s of CPU.
 """
 
 from __future__ import annotations
 
+import base64
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from aurora_sync.config.tables import fold
@@ -286,46 +287,77 @@ class SnowflakeWarehouse(Warehouse):
     def session(self, *, query_tag: str = "") -> Iterator[Session]:
         from snowflake.connector.errors import Error
 
-        with ExitStack() as stack:
-            try:
-                connection = stack.enter_context(self._resource(query_tag).get_connection())
-            except Error as error:
-                raise warehouse_error(error, self.describe()) from None
-            except (ValueError, TypeError, OSError) as error:
-                raise WarehouseError(
-                    f"the private key cannot be read: {error}",
-                    where=self.describe(),
-                    hint="PEM in PKCS#8 form, with its passphrase if it is encrypted",
-                ) from error
-            try:
-                yield SnowflakeSession(connection, self)
-            finally:
-                connection.close()  # the resource closes it only where no exception passes through
+        try:
+            connection = self._connect(query_tag)
+        except Error as error:
+            raise warehouse_error(error, self.describe()) from None
+        except (ValueError, TypeError, OSError) as error:
+            raise WarehouseError(
+                f"the private key cannot be read: {error}",
+                where=self.describe(),
+                hint="PEM in PKCS#8 form, with its passphrase if it is encrypted",
+            ) from error
+        try:
+            yield SnowflakeSession(connection, self)
+        finally:
+            connection.close()
 
-    def _resource(self, query_tag: str) -> Any:
-        from dagster_snowflake import SnowflakeResource
+    def _connect(self, query_tag: str) -> Any:
+        import snowflake.connector
 
-        additional: dict[str, Any] = {
+        return snowflake.connector.connect(**self._login(query_tag))
+
+    def _login(self, query_tag: str) -> dict[str, Any]:
+        """Return the connector's arguments. What is None is left to the connector."""
+        given = {
+            "account": self.account,
+            "user": self.user,
+            "password": self.password,
+            "private_key": self._private_key(),
+            "authenticator": self.authenticator,
+            "database": self.database,
+            "warehouse": self.warehouse,
+            "role": self.role,
+            "host": self.host,
+            "port": self.port,
+            "protocol": self.protocol,
+            "network_timeout": self.network_timeout,
+            "autocommit": True,
+            "paramstyle": "qmark",
+            "application": "aurora_sync",
             "session_parameters": SESSION_PARAMETERS | {"QUERY_TAG": query_tag[:2000]},
             # Else the connector asks the metadata services of three clouds at each login, for its telemetry only, and
             # waits for their names to be resolved: 5 s where a resolver does not answer.
             "platform_detection_timeout_seconds": 0.0,
         }
-        address = {"host": self.host, "port": self.port, "protocol": self.protocol}
-        return SnowflakeResource(
-            account=self.account,
-            user=self.user,
-            database=self.database,
-            warehouse=self.warehouse,
-            role=self.role,
-            password=self.password,
-            private_key=self.private_key,
-            private_key_path=self.private_key_path,
-            private_key_password=self.private_key_passphrase,
-            authenticator=self.authenticator,
-            network_timeout=self.network_timeout,
-            autocommit=True,
-            paramstyle="qmark",
-            additional_snowflake_connection_args=additional
-            | {name: value for name, value in address.items() if value is not None},
-        )
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _private_key(self) -> bytes | None:
+        """Return the key in DER, as the connector takes it. Raises ValueError, TypeError or OSError."""
+        if self.private_key_path is not None:
+            text = Path(self.private_key_path).read_bytes()
+        elif self.private_key is not None:
+            text = self.private_key.encode()
+        else:
+            return None
+        passphrase = None if self.private_key_passphrase is None else self.private_key_passphrase.encode()
+        return _der(text, passphrase)
+
+
+def _der(text: bytes, passphrase: bytes | None) -> bytes:
+    """Convert PEM, which may be base64-encoded as a whole, to DER without encryption."""
+    from cryptography.hazmat.primitives import serialization
+
+    try:
+        key = serialization.load_pem_private_key(text, passphrase)
+    except ValueError:
+        try:
+            key = serialization.load_pem_private_key(base64.b64decode(text), passphrase)
+        except ValueError:
+            raise ValueError(
+                "Unable to load private key. You may need to base64 encode your private key. You can retrieve the"
+                " base64 encoded key with this shell command: cat rsa_key.p8 | base64"
+            ) from None
+    return key.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

@@ -46,11 +46,6 @@ class Server:
         self.before: Callable[[Connection, str], None] = lambda *_: None
         self.after: Callable[[Connection, str], None] = lambda *_: None
 
-    @contextmanager
-    def get_connection(self) -> Iterator[Connection]:
-        """As dagster-snowflake's resource has it."""
-        yield Connection(self)
-
     def abort_detached(self) -> None:
         """What Snowflake does with the transactions of lost sessions, within minutes or hours."""
         for connection in self.detached:
@@ -227,8 +222,8 @@ class SnowflakeLike(SnowflakeWarehouse):
     def on(cls, server: Server) -> SnowflakeLike:
         return cls("like", "tester", "db", "files", password="secret", server=server)
 
-    def _resource(self, query_tag: str) -> Any:
-        return self.server
+    def _connect(self, query_tag: str) -> Any:
+        return Connection(self.server)
 
 
 def operational(text: str) -> Exception:

@@ -93,7 +93,7 @@ def test_credentials_are_checked_at_the_door() -> None:
 
 
 def test_the_session_is_opened_with_what_the_statements_rely_on(snowflake_warehouse: SnowflakeWarehouse) -> None:
-    arguments = snowflake_warehouse._resource("orders 5f0c")._connection_args
+    arguments = snowflake_warehouse._login("orders 5f0c")
     assert arguments["session_parameters"] == {**SESSION_PARAMETERS, "QUERY_TAG": "orders 5f0c"}
     assert {name: arguments[name] for name in ("autocommit", "paramstyle", "password")} == {
         "autocommit": True,
@@ -146,11 +146,13 @@ def test_a_missing_stage_is_refused_with_a_hint(
 
 
 def test_a_server_that_is_not_there_is_worth_another_try(snowflake_warehouse: SnowflakeWarehouse) -> None:
-    with mock.patch.object(SnowflakeWarehouse, "_resource") as resource:
-        failure = errors.OperationalError("250001 could not connect", errno=250001)
-        resource.return_value.get_connection.return_value.__enter__.side_effect = failure
-        with pytest.raises(WarehouseError) as caught, snowflake_warehouse.session():
-            pass
+    failure = errors.OperationalError("250001 could not connect", errno=250001)
+    with (
+        mock.patch("snowflake.connector.connect", side_effect=failure),
+        pytest.raises(WarehouseError) as caught,
+        snowflake_warehouse.session(),
+    ):
+        pass
     assert caught.value.kind is Kind.TRANSIENT
 
 
