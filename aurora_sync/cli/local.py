@@ -6,6 +6,7 @@ import argparse
 
 from aurora_sync.cli.environment import STACK
 from aurora_sync.cli.options import Commands, add_command
+from aurora_sync.config.extras import extra
 
 
 def add_to(commands: Commands) -> None:
@@ -18,19 +19,22 @@ def add_to(commands: Commands) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from aurora_sync.embedded.demo import demo
+    with extra("embedded"):
+        from aurora_sync.embedded.demo import demo
 
     return demo(STACK, seconds=arguments.seconds, as_json=arguments.json)
 
 
 def _ui(arguments: argparse.Namespace) -> int:
-    from aurora_sync.embedded.ui import serve
+    with extra("embedded"):
+        from aurora_sync.embedded.ui import serve
 
     return serve(STACK, port=arguments.port)
 
 
 def _clean(arguments: argparse.Namespace) -> int:
-    from aurora_sync.embedded.stack import Stack
+    with extra("embedded"):
+        from aurora_sync.embedded.stack import Stack
 
     Stack(STACK).remove()
     if not arguments.json:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from aurora_sync.config.extras import extra
+
 
 @contextmanager
 def local_settings(directory: Path) -> Iterator[None]:
@@ -15,7 +17,8 @@ def local_settings(directory: Path) -> Iterator[None]:
     if os.environ.get("AURORA_DSN") or not (directory / "state.json").exists():
         yield
         return
-    from aurora_sync.embedded.stack import Stack  # an extra, which a deployment does without
+    with extra("embedded"):  # a deployment does without it
+        from aurora_sync.embedded.stack import Stack
 
     with Stack(directory) as stack:
         os.environ.update(stack.environment())  # boto3 reads AWS_* there itself
