@@ -59,6 +59,7 @@ PACKAGES := --extra embedded --extra ui --extra frames pyproject.toml
 lock: $(VENV)/.build  ## resolve the dependencies anew, those of the build too
 	@$(LOCK) $(PACKAGES) --group dev -o requirements-dev.lock
 	@$(LOCK) $(PACKAGES) -c requirements-dev.lock -o requirements.lock
+	@$(LOCK) --group lambda -c requirements.lock -o requirements-lambda.lock
 	@$(LOCK) --group build -c requirements-dev.lock -o requirements-build.lock
 
 clean:  ## stop the embedded stack and remove its data
