@@ -83,6 +83,15 @@ def test_a_key_that_cannot_be_read_is_named(
         pass
 
 
+@pytest.mark.parametrize("passphrase", [None, "other"])
+def test_a_key_with_another_passphrase_is_named(key: rsa.RSAPrivateKey, passphrase: str | None) -> None:
+    encrypted = pem(key, "geheim")
+    warehouse = SnowflakeWarehouse("a", "u", "d", "s", private_key=encrypted, private_key_passphrase=passphrase)
+    with pytest.raises(WarehouseError, match="private key cannot be read") as caught, warehouse.session():
+        pass
+    assert caught.value.hint == "PEM in PKCS#8 form, with its passphrase if it is encrypted"
+
+
 def test_credentials_are_checked_at_the_door() -> None:
     fields: dict[str, Any] = {"account": "a", "user": "u", "database": "d", "stage": "s"}
     with pytest.raises(ConfigError, match="found 0"):
