@@ -39,7 +39,7 @@ from aurora_sync.model.receipt import Adjusted, Applied, Receipt
 from aurora_sync.source import canary, outbox
 from aurora_sync.source.copy_out import Progress
 from aurora_sync.strategies import identity
-from aurora_sync.warehouse.apply import apply
+from aurora_sync.warehouse.apply import StagedIncrement, apply_all
 
 logger = foreign_text.logger(__name__)
 
@@ -138,6 +138,7 @@ def _export(
         fill={column.name: column.missing for column in plan.verdict.backfill},
         parts=(Part(truncated=False, partial=0),) if plan.read.outbox else (),
         taken=options.taken,
+        log_position=plan.read.log_position,
     )
     return manifest, shortened
 
@@ -145,18 +146,16 @@ def _export(
 def _apply(
     found: Look, places: Places, manifest: Manifest, options: RunOptions, complete: Reconciliation | None
 ) -> Applied:
+    increment = StagedIncrement(found.config, manifest, found.plan.strategy.name, complete, options.verify)
     with places.warehouse.session(query_tag=f"aurora_sync {manifest.table} {manifest.load_id}") as session:
-        return apply(
+        (applied,) = apply_all(
             session,
-            found.config,
-            manifest,
+            [increment],
             places.stage.store,
-            strategy=found.plan.strategy.name,
             log_schema=places.log_schema,
             allow_deletes=options.allow_deletes,
-            complete=complete,
-            as_found=options.verify,
         )
+    return applied
 
 
 def _leaves_increment(plan: Plan, options: RunOptions) -> bool:

@@ -95,7 +95,7 @@ class Manifest:
     repaired: Buckets | None = None  # in these the files hold every row of the source: what is not here was deleted
     parts: tuple[Part, ...] = ()  # of CHANGES
     history: tuple[StagedFile, ...] = ()  # every change of them, where the table has a history
-
+    log_position: int = 0  # of a scan that a stream goes on from: LSN up to which its snapshot saw
     taken: tuple[TakenFile, ...] = ()  # besides ``files``
     net_rows: int = 0  # that the warehouse made of them
 

@@ -52,6 +52,7 @@ class ReadPlan:
     renews: bool = False
     outbox: Outbox | None = None  # whose keys are read, those of rows that are gone as well: disposition CHANGES
     reasons: tuple[str, ...] = ()
+    log_position: int = 0  # LSN up to which the snapshot saw, where a stream goes on from there
 
     def because(self, reason: str) -> ReadPlan:
         return replace(self, reasons=(reason, *self.reasons))

@@ -11,7 +11,7 @@ come from ``xmin`` and go back there without being read whole.
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from aurora_sync.config.tables import TableConfig
@@ -110,7 +110,7 @@ class Streaming(Strategy):
         return found
 
     def plan(self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation) -> ReadPlan:
-        return scan(since, at)
+        return replace(scan(since, at), log_position=at.seen(SlotFence).position)
 
     def advance(
         self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation

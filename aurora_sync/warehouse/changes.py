@@ -1,4 +1,4 @@
-"""The statements that apply a stretch of a change stream: upserts that may leave columns as they are, then deletes.
+"""Disposition CHANGES: apply a stretch of a change stream, upserts that may leave columns as they are, then deletes.
 
 Behind its columns and transaction id a staged change has these fields:
 
@@ -19,8 +19,37 @@ deleted (correctness.md, section 8.1).
 
 from __future__ import annotations
 
-from aurora_sync.warehouse import merge
+from aurora_sync.errors import DefectError, TargetChangedError
+from aurora_sync.warehouse import history, merge
 from aurora_sync.warehouse.ddl import DELETED, FROM, KNOWN, OP, PART, RUN_SEQ, SYNCED_AT, Layout
+from aurora_sync.warehouse.disposition import Merging, Written
+
+
+def write(merging: Merging) -> Written:
+    """Apply part by part. A stream names what was deleted, so no guard stands before it."""
+    session, layout, manifest = merging.session, merging.layout, merging.manifest
+    ((partial,),) = session.query(count_partial(layout))
+    named = sum(part.partial for part in manifest.parts)
+    if partial != named:
+        raise DefectError(
+            f"{manifest.rows} changes are staged, {partial} of them partial, and the manifest names {named}",
+            where=manifest.table,
+        )
+    changed = deleted = 0
+    for number, part in enumerate(manifest.parts):
+        if part.truncated:
+            truncate = merge.mark_present(layout) if layout.soft else merge.delete_present(layout)
+            deleted += session.modify(truncate, merging.marking)
+        if part.partial and (orphans := session.query(count_orphans(layout, number))) != [(0,)]:
+            raise TargetChangedError(
+                f"{orphans[0][0]} updated rows, which the stream does not repeat in full, are not in {layout.target}",
+                where=manifest.table,
+                hint="it was edited by hand, or restored",
+            )
+        changed += session.modify(upsert(layout, number, partial=part.partial > 0), merging.written)
+        deleted += session.modify(delete(layout, number), merging.marking)
+    history.record_changes(merging)
+    return Written(changed, deleted, removed=0 if layout.soft else deleted)
 
 
 def upsert(layout: Layout, part: int, *, partial: bool) -> str:

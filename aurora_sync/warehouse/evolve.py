@@ -16,7 +16,7 @@ from aurora_sync.config.tables import fold
 from aurora_sync.errors import TargetChangedError, WarehouseError
 from aurora_sync.model.certificate import Action, Finding
 from aurora_sync.model.column import Column
-from aurora_sync.model.manifest import Disposition, Manifest
+from aurora_sync.model.manifest import Disposition, Evolution, Manifest
 from aurora_sync.warehouse import ddl
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.ddl import ADDED_TYPES, JSON_TYPES, RUN_SEQ, Layout, TargetColumn, identifier, literal
@@ -35,17 +35,28 @@ def adapt_target(
 
     Raises WarehouseError when the table was not made by this project, or a column cannot become what it must be.
     """
+    _refuse_foreign(layout, existing, manifest)
+    to_rename = renames(existing, manifest)
+    _refuse_lost_text(layout, existing, manifest)
+    for old, new in to_rename.items():
+        session.query(f"ALTER TABLE {layout.target.sql} RENAME COLUMN {identifier(old)} TO {identifier(new)}")
+        existing[new] = existing.pop(old)
+    _add_columns(session, layout, existing, manifest)
+    _let_go(session, layout, existing, manifest.evolution)
+    return _convert_columns(session, layout, existing, manifest)
+
+
+def _refuse_foreign(layout: Layout, existing: dict[str, str], manifest: Manifest) -> None:
     if RUN_SEQ not in existing:
         raise WarehouseError(
             f"{layout.target} exists and was not made by aurora_sync: it has no column {RUN_SEQ}",
             where=manifest.table,
             hint="rename or drop that table, or choose another target_schema or target_table",
         )
-    to_rename = renames(existing, manifest)
-    _refuse_lost_text(layout, existing, manifest)
-    for old, new in to_rename.items():
-        session.query(f"ALTER TABLE {layout.target.sql} RENAME COLUMN {identifier(old)} TO {identifier(new)}")
-        existing[new] = existing.pop(old)
+
+
+def _add_columns(session: Session, layout: Layout, existing: dict[str, str], manifest: Manifest) -> None:
+    """Add the columns that the target lacks. Raises WarehouseError where one of ours has another type."""
     for name in layout.types:
         if name not in existing:
             session.query(ddl.add_column(layout, name))
@@ -56,12 +67,22 @@ def adapt_target(
                 where=manifest.table,
                 hint="drop or rename the target and sync again to load it in full",
             )
-    for name in map(fold, (*manifest.evolution.former_key, *manifest.evolution.renamed)):
+
+
+def _let_go(session: Session, layout: Layout, existing: dict[str, str], evolution: Evolution) -> None:
+    """Let new rows have NULL in columns that are not synced any more, and comment them."""
+    for name in map(fold, (*evolution.former_key, *evolution.renamed)):
         if name in existing and name not in layout.match:
             session.query(f"ALTER TABLE {layout.target.sql} ALTER COLUMN {identifier(name)} DROP NOT NULL")
-    for name in map(fold, (*manifest.evolution.dropped, *manifest.evolution.renamed)):
+    for name in map(fold, (*evolution.dropped, *evolution.renamed)):
         if name in existing:
             session.query(f"COMMENT ON COLUMN {layout.target.sql}.{identifier(name)} IS {literal(DROPPED)}")
+
+
+def _convert_columns(
+    session: Session, layout: Layout, existing: dict[str, str], manifest: Manifest
+) -> tuple[Layout, tuple[Finding, ...]]:
+    """Give each column the type of its rule; raise one error for all that cannot get it."""
     changes: list[Finding] = []
     refused: list[WarehouseError] = []
     as_json: list[Column] = []

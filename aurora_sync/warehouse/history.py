@@ -19,9 +19,10 @@ from __future__ import annotations
 
 from aurora_sync.errors import Kind, WarehouseError
 from aurora_sync.model.manifest import Manifest
-from aurora_sync.warehouse import ddl
+from aurora_sync.warehouse import ddl, merge
 from aurora_sync.warehouse.base import Objects, Session
 from aurora_sync.warehouse.ddl import HISTORY_TYPES, RUN_SEQ, SRC_XMIN, SYNCED_AT, Layout, TableName, identifier
+from aurora_sync.warehouse.disposition import Merging
 from aurora_sync.warehouse.types import TEXT
 
 _ADDED = HISTORY_TYPES | {name: ddl.ADDED_TYPES[name] for name in (RUN_SEQ, SYNCED_AT)}
@@ -52,6 +53,26 @@ def prepare(session: Session, layout: Layout, manifest: Manifest, objects: Objec
             hint="the staged objects did not come as they were written, and nothing was applied; run again",
             kind=Kind.TRANSIENT,
         )
+
+
+def record_changes(merging: Merging) -> None:
+    """Append what a stream brought."""
+    if merging.config.history and merging.manifest.history:
+        merging.session.modify(append_changes(merging.layout), merging.written)
+
+
+def record_scanned(merging: Merging) -> None:
+    """Append the rows that a scan staged."""
+    if merging.config.history:
+        merging.session.modify(append_scanned(merging.layout, merging.manifest), merging.written)
+
+
+def record_missing(merging: Merging, condition: str) -> None:
+    """Append the rows that a scan did not find, before they are deleted by this condition."""
+    if merging.config.history:
+        present = f"{merge.PRESENT} AND " if merging.layout.marks else ""
+        missing = append_missing(merging.layout, merging.manifest, present + condition)
+        merging.session.modify(missing, merging.written)
 
 
 def create(layout: Layout) -> str:
@@ -87,9 +108,8 @@ def append_missing(layout: Layout, manifest: Manifest, condition: str) -> str:
 
 def _found(operation: str, xmin: str, manifest: Manifest) -> list[str]:
     """What a scan knows, in the order of HISTORY_TYPES."""
-    after = manifest.watermark_after
-    taken = after.snapshot.taken_at.replace(tzinfo=None).isoformat(" ")
-    return [f"'{operation}'", xmin, f"{int(after.value['until'])}", f"'{taken}'", "0", "NULL", "NULL"]
+    taken = manifest.watermark_after.snapshot.taken_at.replace(tzinfo=None).isoformat(" ")
+    return [f"'{operation}'", xmin, f"{manifest.log_position}", f"'{taken}'", "0", "NULL", "NULL"]
 
 
 def _insert(layout: Layout, values: list[str], fields: list[str], source: str) -> str:

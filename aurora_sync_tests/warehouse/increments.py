@@ -8,12 +8,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import zstandard
 
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.model.column import Column
 from aurora_sync.model.manifest import Disposition, Manifest, Part, StagedFile
+from aurora_sync.model.receipt import Applied
 from aurora_sync.model.watermark import Snapshot, Token, Watermark
+from aurora_sync.warehouse.apply import StagedIncrement, apply_all
+from aurora_sync.warehouse.base import Objects, Session
 from aurora_sync_tests.certificates import CERTIFIED
 
 _load_ids = itertools.count(1)
@@ -35,6 +40,12 @@ def csv(rows: Iterable[tuple[str | None, ...]]) -> bytes:
         ",".join("" if value is None else '"' + value.replace('"', '""') + '"' for value in row) + "\n" for row in rows
     )
     return "".join(lines).encode()
+
+
+def apply(session: Session, config: TableConfig, manifest: Manifest, objects: Objects, **options: Any) -> Applied:
+    """Apply the increment of one table, as ``xmin`` found it."""
+    (applied,) = apply_all(session, [StagedIncrement(config, manifest, "xmin")], objects, **options)
+    return applied
 
 
 @dataclass

@@ -22,10 +22,9 @@ from aurora_sync.source.connection import connect
 from aurora_sync.source.copy_out import copy_out
 from aurora_sync.warehouse import ddl
 from aurora_sync.warehouse import sums as target_sums
-from aurora_sync.warehouse.apply import apply
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.ddl import Layout
-from aurora_sync_tests.warehouse.increments import Folder
+from aurora_sync_tests.warehouse.increments import Folder, apply
 
 WHOLE = Buckets(1)
 
@@ -69,7 +68,7 @@ class Sides:
 
     def sync(self, where: str | None = None) -> None:
         manifest = self.export(where)
-        applied = apply(self.session, self.config, manifest, self.folder, strategy="xmin")
+        applied = apply(self.session, self.config, manifest, self.folder)
         self.state = {"expected": applied.run_sequence, "expected_load_id": manifest.load_id}
 
     @contextlib.contextmanager

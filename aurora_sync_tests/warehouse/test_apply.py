@@ -21,10 +21,9 @@ from aurora_sync.errors import (
 from aurora_sync.model.manifest import Disposition, Manifest
 from aurora_sync.model.receipt import Applied
 from aurora_sync.warehouse import sync_log
-from aurora_sync.warehouse.apply import apply
 from aurora_sync.warehouse.base import Session, Warehouse
 from aurora_sync.warehouse.ddl import target_name
-from aurora_sync_tests.warehouse.increments import Folder, column, csv
+from aurora_sync_tests.warehouse.increments import Folder, apply, column, csv
 
 REPLACE, UPSERT, APPEND = Disposition.REPLACE, Disposition.UPSERT, Disposition.APPEND
 COLUMNS = (column("id", "int8"), column("name"))
@@ -49,7 +48,7 @@ class Table:
         return self.folder.increment(self.columns, rows, disposition=disposition, **more)
 
     def apply(self, manifest: Manifest, **options: Any) -> Applied:
-        applied = apply(self.session, self.config, manifest, self.folder, strategy="xmin", **options)
+        applied = apply(self.session, self.config, manifest, self.folder, **options)
         self.sequence, self.load_id = applied.run_sequence, manifest.load_id
         return applied
 

@@ -16,10 +16,9 @@ from aurora_sync.errors import Kind, RivalRunError, WarehouseError
 from aurora_sync.model.manifest import Disposition, Manifest
 from aurora_sync.model.receipt import Applied
 from aurora_sync.warehouse import sync_log
-from aurora_sync.warehouse.apply import apply
 from aurora_sync.warehouse.base import Objects, Row, Session, Warehouse
 from aurora_sync.warehouse.duckdb import DuckDBWarehouse
-from aurora_sync_tests.warehouse.increments import Folder, column
+from aurora_sync_tests.warehouse.increments import Folder, apply, column
 from aurora_sync_tests.warehouse.through import Dying, Killed, Through
 
 pytestmark = pytest.mark.closes_warehouse
@@ -48,7 +47,7 @@ def prepare(
         expected=state.run_sequence,
         expected_load_id=state.load_id,
     )
-    return lambda through: apply(through, orders, manifest, folder, strategy="xmin")
+    return lambda through: apply(through, orders, manifest, folder)
 
 
 FIRST = [("1", "a", "5"), ("2", "b", "5"), ("2", "b", "5")]

@@ -17,11 +17,10 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.model.manifest import Disposition, Part
 from aurora_sync.warehouse import ddl, history, merge
 from aurora_sync.warehouse import raw_files as dms
-from aurora_sync.warehouse.apply import apply
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.duckdb import to_duckdb
 from aurora_sync.warehouse.snowflake import copy_by_name, copy_by_place, copy_into
-from aurora_sync_tests.warehouse.increments import Folder, column
+from aurora_sync_tests.warehouse.increments import Folder, apply, column
 from aurora_sync_tests.warehouse.through import Through
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -80,7 +79,7 @@ def test_the_statements_are_the_pinned_ones(duckdb_session: Session, folder: Fol
         )
         manifest = dataclasses.replace(manifest, load_id=f"load{number}")
         recorder = Recorder(duckdb_session)
-        applied = apply(recorder, config, manifest, folder, strategy="xmin")
+        applied = apply(recorder, config, manifest, folder)
         state = {"expected": applied.run_sequence, "expected_load_id": manifest.load_id}
         for dialect, text in texts.items():
             text.append(f"-- {disposition.value}, load {number}")
@@ -94,8 +93,7 @@ def test_statements_of_a_history_and_of_the_files_of_others_are_the_pinned_ones(
     config = TableConfig(table_name="orders", watermark_type="logical", history=True)
     columns = (column("tenant", "int4"), column("id"), column("at", "timestamptz"), column("picture", "bytea"))
     manifest = folder.increment(columns, [], key=("tenant", "id"), disposition=Disposition.CHANGES)
-    after = dataclasses.replace(manifest.watermark_after, value={"until": 4711})
-    manifest = dataclasses.replace(manifest, load_id="load1", watermark_after=after)
+    manifest = dataclasses.replace(manifest, load_id="load1", log_position=4711)
     layout = ddl.layout(config, manifest, "_AURORA_SYNC", {})
     fields = ["tenant", "id", "at", "left out", "picture", "dms_change_seq"]
     found = [

@@ -19,9 +19,8 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import ConfigError, Kind, WarehouseError
 from aurora_sync.model.manifest import Disposition
 from aurora_sync.warehouse import snowflake, sync_log
-from aurora_sync.warehouse.apply import apply
 from aurora_sync.warehouse.snowflake import SESSION_PARAMETERS, SnowflakeWarehouse, warehouse_error
-from aurora_sync_tests.warehouse.increments import Folder, column
+from aurora_sync_tests.warehouse.increments import Folder, apply, column
 
 COLUMNS = (column("id", "int8"), column("name"))
 
@@ -66,7 +65,7 @@ def test_a_key_pair_logs_in(
     warehouse = dataclasses.replace(snowflake_warehouse, password=None, **fields)
     with warehouse.session() as session:
         manifest = folder.increment(COLUMNS, [("1", "a", "5")], disposition=Disposition.REPLACE)
-        assert apply(session, orders, manifest, folder, strategy="xmin").inserted == 1
+        assert apply(session, orders, manifest, folder).inserted == 1
     assert pem(key) not in repr(warehouse)
     assert "geheim" not in repr(warehouse)
 
@@ -130,7 +129,7 @@ def test_more_files_than_one_copy_may_name_are_loaded_by_several(
     rows = [(str(i), "a", "5") for i in range(5)]
     manifest = folder.increment(COLUMNS, rows, disposition=Disposition.REPLACE, files=5)
     with mock.patch.object(snowflake, "FILES_PER_COPY", 2), snowflake_warehouse.session() as session:
-        assert apply(session, orders, manifest, folder, strategy="xmin").inserted == 5
+        assert apply(session, orders, manifest, folder).inserted == 5
 
 
 def test_objects_outside_the_stage_are_refused(
@@ -139,7 +138,7 @@ def test_objects_outside_the_stage_are_refused(
     warehouse = dataclasses.replace(snowflake_warehouse, stage_prefix="other/")
     manifest = folder.increment(COLUMNS, [("1", "a", "5")], disposition=Disposition.REPLACE)
     with warehouse.session() as session, pytest.raises(ConfigError, match="must name the same place"):
-        apply(session, orders, manifest, folder, strategy="xmin")
+        apply(session, orders, manifest, folder)
 
 
 def test_a_missing_stage_is_refused_with_a_hint(
@@ -149,7 +148,7 @@ def test_a_missing_stage_is_refused_with_a_hint(
     manifest = folder.increment(COLUMNS, [("1", "a", "5")], disposition=Disposition.REPLACE)
     with warehouse.session() as session:
         with pytest.raises(WarehouseError, match=r"NOWHERE.*check the grants and the names") as caught:
-            apply(session, orders, manifest, folder, strategy="xmin")
+            apply(session, orders, manifest, folder)
         assert caught.value.kind is Kind.REFUSED
         assert sync_log.read_state(session, orders).run_sequence == 0
 

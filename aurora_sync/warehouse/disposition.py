@@ -1,0 +1,85 @@
+"""What an increment does to its target, inside the transaction of the merge: what the files of the dispositions share.
+
+Each disposition is one function, ``write``, of an increment that is staged: upsert.py, append.py, replace.py and
+changes.py. apply.py calls it between the compare-and-set and the row of the sync log.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from datetime import datetime
+
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.errors import GuardError
+from aurora_sync.model.manifest import Manifest
+from aurora_sync.warehouse import sync_log
+from aurora_sync.warehouse.base import Session
+from aurora_sync.warehouse.ddl import Layout
+from aurora_sync.warehouse.sync_log import Count
+
+
+@dataclass(frozen=True)
+class Merging:
+    """A staged increment in the transaction that merges it."""
+
+    session: Session
+    config: TableConfig
+    layout: Layout
+    manifest: Manifest
+    sequence: int
+    now: datetime
+    before: Count  # of the target
+    allow_deletes: bool
+
+    @property
+    def written(self) -> tuple[int, str]:
+        """The parameters of a statement that writes rows."""
+        return self.sequence, sync_log.as_text(self.now)
+
+    @property
+    def marking(self) -> tuple[int, str] | tuple[()]:
+        """The parameters of a statement that deletes rows, or marks them."""
+        return self.written if self.layout.soft else ()
+
+    def count(self) -> Count:
+        return sync_log.count(self.session, self.layout.target, marks=self.layout.marks)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a disposition did. ``changed`` counts inserted and updated rows, ``deleted`` those that do not count as
+    present any more."""
+
+    changed: int
+    deleted: int = 0
+    removed: int = 0  # of the deleted rows, those that are gone and not marked
+    whole: int | None = None  # present rows that the target must hold now; None: not known
+
+
+def guard_deletes(merging: Merging, removed: int) -> None:
+    """Raise GuardError where more rows are removed than the table's delete guard allows, or the source is empty."""
+    if merging.allow_deletes:
+        return
+    manifest, target, present = merging.manifest, merging.layout.target, merging.before.present
+    allowed = merging.config.delete_guard.allowed(present)
+    if present and not (manifest.source_rows if manifest.repaired else manifest.rows):
+        raise GuardError(
+            f"the source is empty and would empty {target}, which has {present} rows",
+            where=manifest.table,
+            hint=f"rolled back; if the source is empty on purpose, {_allowing(manifest)}",
+        )
+    if removed > allowed:
+        raise GuardError(
+            f"{removed} of the {present} rows of {target} would be removed, {allowed} are allowed",
+            where=manifest.table,
+            hint=f"rolled back; if they were deleted on purpose, {_allowing(manifest)}, or raise delete_guard"
+            " (max_rows, max_share) in tables.yaml",
+        )
+
+
+def _allowing(manifest: Manifest) -> str:
+    """How a person lets one run delete as much as it finds."""
+    command = "reconcile" if manifest.repaired else "sync"
+    table = shlex.quote(manifest.table)
+    return f"run `aurora-sync {command} --allow-deletes {table}` once (in Dagster: allow_deletes in the launchpad)"

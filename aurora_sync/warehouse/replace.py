@@ -1,0 +1,27 @@
+"""Disposition REPLACE: afterwards the target holds the staged rows and no others."""
+
+from __future__ import annotations
+
+from aurora_sync.warehouse import history, merge
+from aurora_sync.warehouse.disposition import Merging, Written, guard_deletes
+
+
+def write(merging: Merging) -> Written:
+    session, layout, manifest = merging.session, merging.layout, merging.manifest
+    rekeyed = manifest.evolution.rekeyed  # no row is found by the new key: all give way, and the marked ones stay
+    history.record_missing(merging, "TRUE" if rekeyed else merge.unstaged(layout))
+    if rekeyed:
+        deleted = session.modify(merge.delete_present(layout))
+    else:
+        if not layout.key:
+            session.modify(merge.renumber(layout))
+        deleted = session.modify(merge.delete_unstaged(layout), merging.marking)
+    if not merging.allow_deletes:
+        # Without a key, or by another, a changed row is a deleted and an inserted one: only the difference is a
+        # loss. Rows that were marked as deleted before are none.
+        left = merging.count().present if layout.key and not rekeyed else manifest.rows
+        guard_deletes(merging, merging.before.present - left)
+    changed = session.modify(merge.merge(layout), merging.written)
+    history.record_scanned(merging)
+    removed = 0 if layout.soft and not rekeyed else deleted
+    return Written(changed, deleted, removed, whole=manifest.rows)

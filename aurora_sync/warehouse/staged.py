@@ -1,0 +1,118 @@
+"""The staged rows of an increment, judged before anything of the target changes: are they all there, can they be told
+apart, and does each value fit its type?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.errors import DefectError, GuardError, Kind, WarehouseError
+from aurora_sync.model.manifest import Disposition, Manifest
+from aurora_sync.model.receipt import Adjusted, find_rows
+from aurora_sync.warehouse import ddl, merge
+from aurora_sync.warehouse.base import Session
+from aurora_sync.warehouse.ddl import Layout, TargetColumn, identifier
+
+# Of the values of a column that do not fit its type, this many are shown.
+EXAMPLES = 3
+
+
+def assert_staged(
+    session: Session, config: TableConfig, layout: Layout, manifest: Manifest, loaded: int
+) -> tuple[Layout, tuple[Adjusted, ...]]:
+    """What was staged is what was exported, and has a key. Returns the layout whose types hold all of it, and the
+    values that will be others in the target."""
+    if not layout.key and manifest.disposition in (Disposition.UPSERT, Disposition.CHANGES):
+        raise DefectError(f"{manifest.disposition.name} needs a merge key", where=manifest.table)
+    ((rows, *counts),) = session.query(merge.count_staged(layout))
+    _assert_counts(layout, manifest, loaded, rows, counts)
+    typed = [column for column in layout.columns if column.misfit]
+    misfits = {
+        column: int(number)
+        for column, number in zip(typed, counts[len(layout.key) :], strict=True)
+        if number or _misfits_older_rows(session, column, manifest)
+    }
+    examples = {column: _examples(session, config, layout, column) for column in misfits}
+    _refuse_misfits(misfits, examples, manifest)
+    adjusted = tuple(Adjusted(c.source.name, c.rule.policy, number, *examples[c]) for c, number in misfits.items())
+    wide = [column for column in misfits if column.rule.policy == "exact"]
+    ddl.refuse_json((column.source for column in wide), manifest.table)
+    layout = layout.widened([column.name for column in wide])
+    _assert_unique(session, config, layout, manifest)
+    return layout, tuple(found for found in adjusted if found.policy != "exact")
+
+
+def _assert_counts(layout: Layout, manifest: Manifest, loaded: int, rows: int, nulls: Sequence[int]) -> None:
+    """Assert that every row of the files is staged, and has a merge key. ``nulls`` begins with the numbers of rows that
+    lack each column of the key."""
+    if not rows == loaded == manifest.rows:
+        raise WarehouseError(
+            f"the manifest names {manifest.rows} rows, {loaded} were loaded and {rows} are staged",
+            where=f"{manifest.table}, {manifest.prefix}",
+            hint="the staged objects did not come as they were written, and nothing was applied; run again",
+            kind=Kind.TRANSIENT,
+        )
+    if manifest.disposition is Disposition.REPLACE and manifest.source_rows not in (None, rows):
+        raise GuardError(
+            f"the source counted {manifest.source_rows} rows in the snapshot whose export has {rows}",
+            where=manifest.table,
+            hint="the target is untouched; row-level security or an export cut short would do this",
+        )
+    if empty := [f"{n} rows have no value in {c.name}" for c, n in zip(layout.key, nulls, strict=False) if n]:
+        raise GuardError(
+            f"{' and '.join(empty)} of the merge key, and would be lost",
+            where=manifest.table,
+            hint="choose a primary_key whose columns are never NULL",
+        )
+
+
+def _assert_unique(session: Session, config: TableConfig, layout: Layout, manifest: Manifest) -> None:
+    if layout.key and (duplicates := session.query(merge.duplicate_keys(layout))):
+        named = ", ".join(identifier(name) for name in manifest.key)
+        find = f"SELECT {named}, count(*) FROM {config.sql} GROUP BY {named} HAVING count(*) > 1"  # noqa: S608
+        raise GuardError(
+            f"the merge key ({', '.join(manifest.key)}) is not unique, rows would be lost",
+            where=manifest.table,
+            hint=f"choose a primary_key that tells all rows apart; to find those that it does not: {find}",
+            values="; ".join(f"{', '.join(map(str, key))} ({count} rows)" for *key, count in duplicates),
+        )
+
+
+def _misfits_older_rows(session: Session, column: TargetColumn, manifest: Manifest) -> bool:
+    """Whether what rows that are not staged get in a new column does not fit its type."""
+    text = manifest.fill.get(column.source.name)
+    return text is not None and session.query(merge.misfits(column), (text,)) != [(0,)]
+
+
+def _examples(
+    session: Session, config: TableConfig, layout: Layout, column: TargetColumn
+) -> tuple[tuple[str, ...], str]:
+    """Some values that do not fit, and a statement that finds their rows."""
+    rows = session.query(merge.example_misfits(layout, column, EXAMPLES))
+    examples = tuple(f"{value!r}{' of ' + ', '.join(map(str, key)) if key else ''}" for _, *key, value in rows)
+    return examples, find_rows(config.sql, sorted({int(xmin or 0) for xmin, *_ in rows} - {0}))
+
+
+def _refuse_misfits(
+    misfits: Mapping[TargetColumn, int],
+    examples: Mapping[TargetColumn, tuple[tuple[str, ...], str]],
+    manifest: Manifest,
+) -> None:
+    """Raise GuardError where the policy of a column is that the run fails."""
+    found, values, finds = [], [], []
+    failing = [column for column in misfits if column.rule.policy == "fail"]
+    for column in failing:
+        name, number, (some, find) = column.source.name, misfits[column], examples[column]
+        what = f"{number} values of column {name}" if number else f"what older rows hold in the new column {name}"
+        found.append(f"{what}: {column.rule.target} cannot hold {'them' if number else 'it'}")
+        values.append(", ".join(some) or repr(manifest.fill[name]))
+        finds += [find] if find else []
+    if found:
+        exact = ", ".join(f"{column.source.name}: exact" for column in failing)
+        raise GuardError(
+            "; ".join(found),
+            where=manifest.table,
+            hint=f"in tables.yaml choose another policy, such as column_types: {{{exact}}}"
+            + (f"; to find the rows: {'; '.join(dict.fromkeys(finds))}" if finds else ""),
+            values="; ".join(values),
+        )
