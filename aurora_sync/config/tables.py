@@ -3,7 +3,6 @@ editor's help are made from these models and nowhere else."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
@@ -30,14 +29,10 @@ from aurora_sync.config.field_types import (
 )
 from aurora_sync.config.freshness import Freshness
 from aurora_sync.config.watermark_types import CONNECTOR_SLOT, MEANING, SLOT, WatermarkType
+from aurora_sync.model.names import fold
 
 # 2**31 - 1 milliseconds: the longest statement_timeout that PostgreSQL takes.
 LONGEST_SNAPSHOT = 35_791
-
-
-def fold(name: str) -> str:
-    """A source name as the warehouse spells it: ASCII letters in upper case, everything else as it is."""
-    return re.sub("[a-z]+", lambda letters: letters[0].upper(), name)
 
 
 class ColumnChoice(StrictModel):

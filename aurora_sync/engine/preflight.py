@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 from aurora_sync.config.globs import literal
-from aurora_sync.config.tables import TableConfig, fold
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.model.column import Column
+from aurora_sync.model.names import fold
 from aurora_sync.model.relation import Index, SourceTable
 from aurora_sync.strategies import strategy_of
 from aurora_sync.strategies.base import Strategy

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from aurora_sync.config.tables import TableConfig, fold
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine.difference import by_content, comparable
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.plan import Plan
@@ -22,6 +22,7 @@ from aurora_sync.errors import NotComparedError, RivalRunError
 from aurora_sync.model.buckets import Buckets
 from aurora_sync.model.certificate import Action
 from aurora_sync.model.manifest import Disposition, Evolution, Manifest
+from aurora_sync.model.names import fold
 from aurora_sync.model.receipt import find_rows
 from aurora_sync.model.state import State
 from aurora_sync.model.verification import RowDifference, Verification

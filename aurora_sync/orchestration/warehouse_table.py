@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aurora_sync.config.tables import fold
+from aurora_sync.model.names import fold
 from aurora_sync.warehouse import ddl
 from aurora_sync.warehouse.base import Warehouse
 

@@ -25,11 +25,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from aurora_sync.config.tables import TableConfig, fold
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import ConfigError, GuardError
 from aurora_sync.model.certificate import Action, Finding
 from aurora_sync.model.column import Column
 from aurora_sync.model.manifest import Evolution
+from aurora_sync.model.names import fold
 from aurora_sync.model.observation import Observation
 from aurora_sync.model.state import State
 from aurora_sync.model.watermark import KnownColumn, Watermark

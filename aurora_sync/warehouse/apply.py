@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
 
-from aurora_sync.config.tables import TableConfig, fold
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import DefectError, RivalRunError, TargetChangedError, WarehouseError
 from aurora_sync.model import foreign_text
 from aurora_sync.model.certificate import Finding
 from aurora_sync.model.manifest import Disposition, Manifest
+from aurora_sync.model.names import fold
 from aurora_sync.model.receipt import Adjusted, Applied
 from aurora_sync.model.watermark import Left, Watermark
 from aurora_sync.warehouse import append, changes, ddl, evolve, history, merge, replace, sync_log, upsert

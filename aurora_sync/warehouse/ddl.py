@@ -10,11 +10,12 @@ import hashlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
-from aurora_sync.config.tables import TableConfig, fold
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import ConfigError, TargetChangedError
 from aurora_sync.model.column import Column
 from aurora_sync.model.keys import ONE_ZERO
 from aurora_sync.model.manifest import Disposition, Evolution, Manifest
+from aurora_sync.model.names import fold
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.types import TEXT, TypeRule, type_rule, widened
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import re
 
-from aurora_sync.config.tables import fold
 from aurora_sync.errors import TargetChangedError, WarehouseError
 from aurora_sync.model.certificate import Action, Finding
 from aurora_sync.model.column import Column
 from aurora_sync.model.manifest import Disposition, Evolution, Manifest
+from aurora_sync.model.names import fold
 from aurora_sync.warehouse import ddl
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.ddl import ADDED_TYPES, JSON_TYPES, RUN_SEQ, Layout, TargetColumn, identifier, literal

@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aurora_sync.config.tables import fold
 from aurora_sync.errors import ConfigError, Kind, WarehouseError
 from aurora_sync.model import foreign_text
 from aurora_sync.model.manifest import Manifest, TakenFile
+from aurora_sync.model.names import fold
 from aurora_sync.warehouse.base import Folder, Objects, Row, Session, Warehouse
 from aurora_sync.warehouse.ddl import identifier, literal
 

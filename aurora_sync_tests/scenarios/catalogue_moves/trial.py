@@ -18,10 +18,11 @@ from unittest import mock
 
 import psycopg2
 
-from aurora_sync.config.tables import TableConfig, fold
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.model.certificate import Level
 from aurora_sync.model.fences import SlotFence
+from aurora_sync.model.names import fold
 from aurora_sync.source import identity_token
 from aurora_sync.source.reading import Reading
 from aurora_sync.stage.writer import Stage

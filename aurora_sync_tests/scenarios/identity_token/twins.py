@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from psycopg2 import sql
 
-from aurora_sync.config.tables import TableConfig, fold
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.model.certificate import Action
+from aurora_sync.model.names import fold
 from aurora_sync.model.receipt import Receipt
 from aurora_sync.model.watermark import Token
 from aurora_sync.strategies import horizon, identity
