@@ -102,9 +102,9 @@ def build_definitions(
 
 
 def executor(connections: Connections) -> dg.ExecutorDefinition:
-    """In-process for DuckDB, which one process at a time can write; else a forkserver with its imports done."""
+    """In-process for a warehouse that one process at a time can write; else a forkserver with its imports done."""
     settings = _settings(connections)
-    if settings and settings.warehouse.kind == "duckdb":
+    if settings and settings.warehouse.one_process:
         return dg.in_process_executor
     return dg.multiprocess_executor.configured({"start_method": {"forkserver": {"preload_modules": PRELOAD}}})
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from aurora_sync.config.backend import WarehouseSettings
+from aurora_sync.config.backends.duckdb import DuckDBSettings
+from aurora_sync.config.backends.snowflake import SnowflakeSettings
 from aurora_sync.config.extras import extra
-from aurora_sync.config.settings import DuckDBSettings, Settings, SnowflakeSettings
+from aurora_sync.config.settings import Settings
 from aurora_sync.warehouse.base import Warehouse
 
 
 def warehouse_from(settings: Settings) -> Warehouse:
     """The warehouse of AURORA_SYNC_WAREHOUSE; connects to nothing."""
-    chosen = settings.warehouse
-    return _duckdb(chosen) if isinstance(chosen, DuckDBSettings) else _snowflake(chosen, settings.stage)
+    return _KINDS[type(settings.warehouse)](settings.warehouse, settings.stage)
 
 
-def _duckdb(chosen: DuckDBSettings) -> Warehouse:
+def _duckdb(chosen: DuckDBSettings, stage: str) -> Warehouse:
     with extra("embedded"):
         from aurora_sync.warehouse.duckdb import DuckDBWarehouse
     return DuckDBWarehouse(chosen.path)
@@ -22,9 +27,15 @@ def _duckdb(chosen: DuckDBSettings) -> Warehouse:
 def _snowflake(chosen: SnowflakeSettings, stage: str) -> Warehouse:
     from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
 
-    login = {name: value for name, value in vars(chosen).items() if name not in ("kind", "private_key_path")}
+    login = {name: value for name, value in vars(chosen).items() if name != "private_key_path"}
     path = chosen.private_key_path
     prefix = stage.removeprefix("s3://").partition("/")[2]
     return SnowflakeWarehouse(
         **login, private_key_path=str(path) if path else None, stage_prefix=f"{prefix}/" if prefix else ""
     )
+
+
+_KINDS: dict[type[WarehouseSettings], Callable[[Any, str], Warehouse]] = {
+    DuckDBSettings: _duckdb,
+    SnowflakeSettings: _snowflake,
+}

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from aurora_sync.config.settings import VARIABLES, DuckDBSettings, Settings, SnowflakeSettings
+from aurora_sync.config.backends.duckdb import DuckDBSettings
+from aurora_sync.config.backends.snowflake import SnowflakeSettings
+from aurora_sync.config.settings import VARIABLES, Settings
 from aurora_sync.errors import ConfigError
 
 LOCAL = {

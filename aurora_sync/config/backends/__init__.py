@@ -1,0 +1,9 @@
+"""The kinds of warehouses that AURORA_SYNC_WAREHOUSE can name."""
+
+from __future__ import annotations
+
+from aurora_sync.config.backend import Backend
+from aurora_sync.config.backends.duckdb import DUCKDB
+from aurora_sync.config.backends.snowflake import SNOWFLAKE
+
+BACKENDS: tuple[Backend, ...] = (SNOWFLAKE, DUCKDB)
