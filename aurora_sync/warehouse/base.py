@@ -13,8 +13,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from aurora_sync.errors import WarehouseError
+from aurora_sync.errors import ConfigError, WarehouseError
 from aurora_sync.model.manifest import Manifest, TakenFile
+from aurora_sync.warehouse.dialect import Dialect
 
 Row = tuple[Any, ...]
 
@@ -35,6 +36,8 @@ class Folder(Objects, Protocol):
 class Session(ABC):
     """One connection, statements in order. Every error surfaces as WarehouseError with its kind."""
 
+    dialect: Dialect
+
     @abstractmethod
     def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """Run one statement of Snowflake SQL (``?`` placeholders) and return its rows."""
@@ -53,16 +56,16 @@ class Session(ABC):
         """Copy the manifest's files, and no others, into the (quoted, qualified) staging table, whose columns
         are all VARCHAR, in file order. Returns the rows loaded. Fails on any malformed row; never skips one."""
 
-    @abstractmethod
     def copy_files(self, raw_table: str, folder: Folder, files: Sequence[TakenFile], null: str) -> int:
         """Copy files of others into the (quoted, qualified) raw table, whose columns are all VARCHAR, by the names of
         columns: what a file has no column for is NULL, what the table has none for is left out. CSV files have a
         header, and ``null`` without quotes where a value is NULL. Returns the rows. Fails on any malformed row."""
+        raise _reads_no_files_of_others()
 
-    @abstractmethod
     def copy_ragged(self, raw_table: str, folder: Folder, files: Sequence[TakenFile], width: int, null: str) -> int:
-        """The same of CSV files without a header, whose rows have any number of fields, into the ``width`` columns of
-        the table by their place: what a row lacks is NULL, what it has beyond them is left out."""
+        """Copy CSV files without a header, whose rows have any number of fields, into the ``width`` columns of the
+        table by their place: what a row lacks is NULL, what it has beyond them is left out."""
+        raise _reads_no_files_of_others()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -87,6 +90,13 @@ class Session(ABC):
     @abstractmethod
     def close(self) -> None:
         """Drop the connection: every further call raises WarehouseError."""
+
+
+def _reads_no_files_of_others() -> ConfigError:
+    return ConfigError(
+        "this warehouse reads no files that others wrote, which watermark_type: dms needs",
+        hint="choose another watermark_type in tables.yaml",
+    )
 
 
 class Warehouse(ABC):

@@ -47,17 +47,6 @@ HISTORY_TYPES = {
 # Of these DuckDB has one, which it reports as the first.
 JSON_TYPES = ("VARIANT", "ARRAY")
 
-# The names that the engines' INFORMATION_SCHEMA gives to the types that we declare.
-_TYPE_NAMES = {
-    "TEXT": "VARCHAR",
-    "DECIMAL": "NUMBER",
-    "DOUBLE": "FLOAT",
-    "BLOB": "BINARY",
-    "JSON": "VARIANT",
-    "TIMESTAMP": "TIMESTAMP_NTZ",
-    "TIMESTAMP WITH TIME ZONE": "TIMESTAMP_TZ",
-}
-
 
 def identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
@@ -291,18 +280,8 @@ def columns_of(session: Session, *tables: TableName) -> dict[TableName, dict[str
     )
     found: dict[TableName, dict[str, str]] = {table: {} for table in tables}
     for schema, table, name, type_, precision, scale in rows:
-        found[TableName(schema, table)][name] = _type_name(type_, precision, scale)
+        found[TableName(schema, table)][name] = session.dialect.declared(type_, precision, scale)
     return found
-
-
-def _type_name(reported: str, precision: int | None, scale: int | None) -> str:
-    """
-    >>> _type_name("DECIMAL(10,2)", 10, 2), _type_name("TIMESTAMP_NTZ", None, None), _type_name("TEXT", None, None)
-    ('NUMBER(10,2)', 'TIMESTAMP_NTZ', 'VARCHAR')
-    """
-    word = reported.split("(")[0].upper()
-    word = _TYPE_NAMES.get(word, word)
-    return f"NUMBER({precision},{scale})" if word == "NUMBER" else word
 
 
 def make_target(session: Session, layout: Layout, source: str) -> None:

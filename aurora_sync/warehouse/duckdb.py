@@ -29,6 +29,7 @@ from aurora_sync.model import foreign_text
 from aurora_sync.model.manifest import Manifest, TakenFile
 from aurora_sync.warehouse.base import Folder, Objects, Row, Session, Warehouse
 from aurora_sync.warehouse.ddl import identifier
+from aurora_sync.warehouse.dialect import Dialect
 
 _log = foreign_text.logger(__name__)
 
@@ -125,13 +126,28 @@ def _translated(statement: str) -> str:
     return tree.sql(dialect="duckdb", copy=False, unsupported_level=sqlglot.ErrorLevel.RAISE)
 
 
+DUCKDB = Dialect(
+    to_duckdb,
+    type_names={
+        "DECIMAL": "NUMBER",
+        "DOUBLE": "FLOAT",
+        "BLOB": "BINARY",
+        "JSON": "VARIANT",
+        "TIMESTAMP": "TIMESTAMP_NTZ",
+        "TIMESTAMP WITH TIME ZONE": "TIMESTAMP_TZ",
+    },
+)
+
+
 class DuckDBSession(Session):
+    dialect = DUCKDB
+
     def __init__(self, connection: duckdb.DuckDBPyConnection, where: str) -> None:
         self._connection = connection
         self._where = where
 
     def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
-        translated = to_duckdb(statement)
+        translated = self.dialect.translate(statement)
         _log.debug("snowflake: %s\n   duckdb: %s", statement, translated)
         return self._run(translated, parameters)
 
@@ -141,7 +157,7 @@ class DuckDBSession(Session):
 
     def arrow(self, statement: str) -> Any:
         try:
-            return self._connection.sql(to_duckdb(statement)).to_arrow_reader()
+            return self._connection.sql(self.dialect.translate(statement)).to_arrow_reader()
         except duckdb.Error as error:
             raise _error(error, self._where) from None
 

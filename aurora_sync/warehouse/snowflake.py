@@ -21,6 +21,7 @@ from aurora_sync.model.manifest import Manifest, TakenFile
 from aurora_sync.model.names import fold
 from aurora_sync.warehouse.base import Folder, Objects, Row, Session, Warehouse
 from aurora_sync.warehouse.ddl import identifier, literal
+from aurora_sync.warehouse.dialect import Dialect
 
 _log = foreign_text.logger(__name__)
 
@@ -120,7 +121,12 @@ def quoted(stage: str) -> str:
     return ".".join(identifier(fold(part)) for part in stage.split("."))
 
 
+SNOWFLAKE = Dialect(translate=str, type_names={"TEXT": "VARCHAR"})
+
+
 class SnowflakeSession(Session):
+    dialect = SNOWFLAKE
+
     def __init__(self, connection: Any, warehouse: SnowflakeWarehouse) -> None:
         self._connection = connection
         self._warehouse = warehouse

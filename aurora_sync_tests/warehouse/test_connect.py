@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from aurora_sync.config.settings import DuckDBSettings, Settings
+from aurora_sync.config.backends.duckdb import DuckDBSettings
+from aurora_sync.config.settings import Settings
 from aurora_sync.errors import ConfigError
 from aurora_sync.warehouse.connect import warehouse_from
 

@@ -13,6 +13,7 @@ from aurora_sync.warehouse.base import Folder, Objects, Row, Session
 class Through(Session):
     def __init__(self, inner: Session) -> None:
         self.inner = inner
+        self.dialect = inner.dialect
 
     def before(self, statement: str) -> None:
         """Called before every statement; COPY and COMMIT have no text of their own."""
