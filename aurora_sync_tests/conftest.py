@@ -16,9 +16,11 @@ pytest_plugins = [
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts a server: every test that asks for the stack, directly or through another fixture, or for both
-    warehouses and gets Snowflake's."""
+    """Mark what starts a server: every test that asks for the stack, directly or through another fixture, or for all
+    warehouses and gets one that is a server."""
     for item in items:
         callspec = getattr(item, "callspec", None)
-        if "stack" in getattr(item, "fixturenames", ()) or (callspec and "snowflake" in callspec.params.values()):
+        if "stack" in getattr(item, "fixturenames", ()) or (
+            callspec and callspec.params.get("warehouse") in ("snowflake", "postgres")
+        ):
             item.add_marker(pytest.mark.servers)

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from aurora_sync.config.tables import TableConfig
+from aurora_sync.embedded.stack import Stack
 from aurora_sync.warehouse.base import Session, Warehouse
 from aurora_sync.warehouse.duckdb import DuckDBWarehouse
 from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
 from aurora_sync_tests.fixtures.fakesnow_server import FakeSnowflake
+from aurora_sync_tests.fixtures.source_database import fresh_database
 from aurora_sync_tests.warehouse.increments import Folder
+from aurora_sync_tests.warehouse.postgres import PostgresWarehouse
 
 
 @pytest.fixture
@@ -41,7 +44,13 @@ def snowflake_warehouse(fakesnow_server: FakeSnowflake, snowflake_database: str,
     return warehouse
 
 
-@pytest.fixture(params=["duckdb", "snowflake"])
+@pytest.fixture
+def postgres_warehouse(stack: Stack) -> Iterator[PostgresWarehouse]:
+    with fresh_database(stack.superuser_dsn()) as dsn:
+        yield PostgresWarehouse(dsn)
+
+
+@pytest.fixture(params=["duckdb", "snowflake", "postgres"])
 def warehouse(request: pytest.FixtureRequest) -> Warehouse:
     found = request.getfixturevalue(f"{request.param}_warehouse")
     assert isinstance(found, Warehouse)

@@ -361,6 +361,7 @@ class TestExactness:
 
 
 class TestTheTarget:
+    @pytest.mark.parametrize("warehouse", ["duckdb", "snowflake"], indirect=True)  # PostgreSQL's names are short
     def test_hostile_names_are_only_names(self, session: Session, folder: Folder, warehouse: Warehouse) -> None:
         name = "Or\"d'er; DROP TABLE x; -- \\ größe ${x} {0} ?"
         schema = "S'c\"h" if warehouse.kind == "duckdb" else "s c-h"  # fakesnow puts schemas into text unquoted
@@ -397,6 +398,7 @@ class TestTheTarget:
         catalogue = {
             "duckdb": "SELECT comment FROM duckdb_tables() WHERE table_name = 'ORDERS'",
             "snowflake": "SELECT COMMENT FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_NAME = 'ORDERS'",
+            "postgres": """SELECT description FROM pg_description WHERE objoid = TO_REGCLASS('"PUBLIC"."ORDERS"')""",
         }
         assert table.session.query(catalogue[warehouse.kind]) == [("Synced from public.orders by aurora_sync",)]
 
@@ -502,6 +504,7 @@ class TestRivals:
         assert (counts(again), again.run_sequence) == (counts(first), 1)
         assert table.rows() == [(1, "a")]
 
+    @pytest.mark.parametrize("warehouse", ["duckdb", "snowflake"], indirect=True)  # PostgreSQL waits for the rival
     def test_a_run_that_overtakes_another_inside_its_transaction_wins_or_loses_whole(
         self, warehouse: Warehouse, folder: Folder, orders: TableConfig
     ) -> None:

@@ -8,6 +8,9 @@ import pytest
 from aurora_sync.errors import WarehouseError
 from aurora_sync.warehouse.base import Session
 
+# The example of docs/write-your-own-warehouse.md has no data frames.
+pytestmark = pytest.mark.parametrize("warehouse", ["duckdb", "snowflake"], indirect=True)
+
 
 def test_rows_of_a_query_come_as_arrow_in_the_warehouse_s_own_types(session: Session) -> None:
     reader = session.arrow(
