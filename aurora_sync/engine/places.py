@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aurora_sync.config.settings import Settings
 from aurora_sync.objects.store import Store
@@ -21,6 +21,11 @@ class Places:
     stage: Stage
     warehouse: Warehouse
     log_schema: str = "_AURORA_SYNC"
+
+    def __post_init__(self) -> None:
+        """The source refuses, or cuts, values that are too long for this warehouse."""
+        source = replace(self.source, longest_value=self.warehouse.dialect.longest_value)
+        object.__setattr__(self, "source", source)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Places:

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# The longest text that a VARCHAR of Snowflake holds; every backend keeps to it, so that what a trial took a laptop
-# for runs in production as well.
-MAX_VALUE_BYTES = 128 * 2**20
-
 
 @dataclass(frozen=True)
 class Column:

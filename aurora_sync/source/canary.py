@@ -92,11 +92,12 @@ def read_back(
     columns: Sequence[Column],
     key: Sequence[str],
     canaries: Sequence[Canary],
+    longest: int | None = None,
 ) -> tuple[Canary, ...]:
     """Those whose keys are there in the caller's open snapshot, with the xmin and content that they have now."""
     if not (canaries and table.is_heap):  # a view may have taken the place of a table
         return ()
-    values = sql.SQL(", ").join(map(value, columns))
+    values = sql.SQL(", ").join(value(column, longest) for column in columns)
     keys = sql.SQL(", ").join(
         sql.SQL("({})").format(sql.SQL(", ").join(map(sql.Literal, canary.key))) for canary in canaries
     )

@@ -33,10 +33,12 @@ class Progress:
     share: float | None
 
 
-def select_statement(table: SourceTable, columns: Sequence[Column], where: sql.Composable | None) -> sql.Composed:
+def select_statement(
+    table: SourceTable, columns: Sequence[Column], where: sql.Composable | None, longest: int | None = None
+) -> sql.Composed:
     """What an increment reads: the columns in order, then the row's raw 32-bit xmin (0 where the relation
     has none)."""
-    fields = [value(column) for column in columns]
+    fields = [value(column, longest) for column in columns]
     fields.append(sql.SQL("xmin::text::bigint" if table.is_heap else "0::bigint"))
     return sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(fields), _name(table)) + _filter(where)
 
@@ -45,8 +47,9 @@ def select_statement(table: SourceTable, columns: Sequence[Column], where: sql.C
 _ARRAY = "CASE WHEN {0}::text LIKE '[%' THEN {0}::text {1} END"
 
 
-def value(column: Column) -> sql.Composable:
-    """What is read of a column: the value as COPY prints it, or what its policy or an ARRAY needs instead."""
+def value(column: Column, longest: int | None = None) -> sql.Composable:
+    """What is read of a column: the value as COPY prints it, or what its policy or an ARRAY needs instead. ``longest``
+    is how many bytes of a value the warehouse takes; None: any number."""
     name: sql.Composable = sql.Identifier(column.name)
     if column.is_array and column.policy != "text":
         elements = "ELSE to_json({0}::text::text[])::text"
@@ -54,8 +57,8 @@ def value(column: Column) -> sql.Composable:
             elements = "ELSE to_json({0})::text"
         elif column.base_type in FLOATS:
             elements = "WHEN {0}::text ~ '[{{,]-0[,}}]' THEN to_json({0}::text::text[])::text ELSE to_json({0})::text"
-        return long_values.limited(column, sql.SQL(_ARRAY).format(name, sql.SQL(elements).format(name)))
-    return long_values.limited(column, name)
+        return long_values.limited(column, sql.SQL(_ARRAY).format(name, sql.SQL(elements).format(name)), longest)
+    return long_values.limited(column, name, longest)
 
 
 def copy_out(

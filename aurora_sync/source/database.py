@@ -20,12 +20,13 @@ from aurora_sync.source.reading import Reading
 
 @dataclass(frozen=True)
 class Source:
-    """A PostgreSQL database by its libpq string or URL, the brokers that its changes may go to, and how its rows leave
-    for the stage. Making one does no I/O."""
+    """A PostgreSQL database by its libpq string or URL, the brokers that its changes may go to, how its rows leave
+    for the stage, and how many bytes of a value the warehouse takes (None: any). Making one does no I/O."""
 
     dsn: str
     kafka: Kafka = field(default_factory=Kafka)
     exporter: Exporter = field(default_factory=ClientCopy)
+    longest_value: int | None = None
 
     def __repr__(self) -> str:
         return f"Source({self.describe()})"
@@ -65,7 +66,7 @@ class Source:
                     hint="check table_name and schema in tables.yaml; `aurora-sync check` lists near names",
                 )
             try:
-                yield Reading(connection, table, self.kafka, self.exporter)
+                yield Reading(connection, table, self.kafka, self.exporter, self.longest_value)
             except (psycopg2.Error, SourceError) as error:
                 if (refused := decoding.of_read(error)) is None:
                     raise

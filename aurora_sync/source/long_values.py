@@ -1,4 +1,7 @@
-"""Values longer than a warehouse takes: found in the open snapshot, refused or left out where they are read."""
+"""Values longer than a warehouse takes: found in the open snapshot, refused or left out where they are read.
+
+``longest`` is how many bytes of a value the warehouse takes; None: any number.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 from aurora_sync.errors import GuardError
-from aurora_sync.model.column import MAX_VALUE_BYTES, Column
+from aurora_sync.model.column import Column
 from aurora_sync.model.receipt import Adjusted
 from aurora_sync.model.relation import SourceTable
 
@@ -22,24 +25,26 @@ def may_be_long(column: Column) -> bool:
     return column.type_category not in _SHORT
 
 
-def limited(column: Column, value: sql.Composable) -> sql.Composable:
+def limited(column: Column, value: sql.Composable, longest: int | None) -> sql.Composable:
     """``value``, or what the column's policy puts in the place of one that is too long."""
-    if column.policy not in ("null", "clamp") or not may_be_long(column):
+    if longest is None or column.policy not in ("null", "clamp") or not may_be_long(column):
         return value
     instead = "NULL"
     if column.policy == "clamp":  # as many characters as surely fit: a character has up to four bytes
         instead = "left({name}, CASE octet_length({name}) WHEN length({name}) THEN {most} ELSE {most} / 4 END)"
     return sql.SQL(f"CASE WHEN {{size}} <= {{most}} THEN {{value}} ELSE {instead} END").format(
-        size=_size(column), most=sql.Literal(MAX_VALUE_BYTES), value=value, name=sql.Identifier(column.name)
+        size=_size(column), most=sql.Literal(longest), value=value, name=sql.Identifier(column.name)
     )
 
 
 class Limits:
     """The same of values that come as text, out of a change stream."""
 
-    def __init__(self, table: str, columns: Sequence[Column]) -> None:
+    def __init__(self, table: str, columns: Sequence[Column], longest: int | None) -> None:
         self._table = table
-        self._watched = [(place, column) for place, column in enumerate(columns) if may_be_long(column)]
+        self._longest = longest or 0
+        watched = enumerate(columns) if longest is not None else ()
+        self._watched = [(place, column) for place, column in watched if may_be_long(column)]
         self._sizes: dict[int, list[str]] = {}
 
     def apply(self, values: list[Any], key: Sequence[Any]) -> None:
@@ -47,7 +52,7 @@ class Limits:
         refused: dict[str, str] = {}
         for place, column in self._watched:
             value = values[place]
-            if value is None or len(value) <= MAX_VALUE_BYTES:
+            if value is None or len(value) <= self._longest:
                 continue
             example = f"{len(value):,} bytes of {', '.join(part.decode() for part in key)}"
             if column.policy not in ("null", "clamp"):
@@ -57,9 +62,9 @@ class Limits:
             values[place] = None
             if column.policy == "clamp":
                 text = value.decode()
-                values[place] = text[: MAX_VALUE_BYTES // (1 if len(text) == len(value) else 4)].encode()
+                values[place] = text[: self._longest // (1 if len(text) == len(value) else 4)].encode()
         if refused:
-            raise _too_long(refused, self._table)
+            raise _too_long(refused, self._table, self._longest)
 
     @property
     def adjusted(self) -> tuple[Adjusted, ...]:
@@ -78,6 +83,7 @@ def find(
     where: sql.Composable | None,
     *,
     longest_row: int,
+    longest: int | None,
 ) -> tuple[Adjusted, ...]:
     """The columns in which values were left out or cut, of the rows that ``where`` selects.
 
@@ -85,26 +91,33 @@ def find(
     bytes of the longest row read, is not that long itself. Only then, and for columns with such a policy, the rows are
     looked at once more.
     """
+    if longest is None:
+        return ()
     watched = [
         column
         for column in columns
-        if may_be_long(column) and (column.policy in ("null", "clamp") or longest_row > MAX_VALUE_BYTES)
+        if may_be_long(column) and (column.policy in ("null", "clamp") or longest_row > longest)
     ]
-    found = [_found(connection, table, column, key, where) for column in watched]
+    found = [_found(connection, table, column, key, where, longest) for column in watched]
     refused = {a.column: ", ".join(a.examples) for a in found if a.values and a.policy not in ("null", "clamp")}
     if refused:
-        raise _too_long(refused, table.qualified_name)
+        raise _too_long(refused, table.qualified_name, longest)
     return tuple(adjusted for adjusted in found if adjusted.values)
 
 
 def _found(
-    connection: Connection, table: SourceTable, column: Column, key: Sequence[str], where: sql.Composable | None
+    connection: Connection,
+    table: SourceTable,
+    column: Column,
+    key: Sequence[str],
+    where: sql.Composable | None,
+    longest: int,
 ) -> Adjusted:
     statement = sql.SQL("SELECT count(*) OVER (), {size}, {key} FROM {table} WHERE {size} > {most} AND {where}").format(
         size=_size(column),
         key=sql.SQL("concat_ws(', ', {})").format(sql.SQL(", ").join(map(sql.Identifier, key)) if key else sql.NULL),
         table=sql.Identifier(table.schema, table.name),
-        most=sql.Literal(MAX_VALUE_BYTES),
+        most=sql.Literal(longest),
         where=where or sql.SQL("true"),
     )
     with connection.cursor() as cursor:
@@ -115,14 +128,13 @@ def _found(
     if rows:
         name = sql.Identifier(table.schema, table.name)
         form = "SELECT ctid, {0} FROM {1} WHERE {0} > {2}" if table.is_heap else "SELECT {0} FROM {1} WHERE {0} > {2}"
-        find = sql.SQL(form).format(_size(column), name, sql.Literal(MAX_VALUE_BYTES)).as_string(connection)
+        find = sql.SQL(form).format(_size(column), name, sql.Literal(longest)).as_string(connection)
     return Adjusted(column.name, column.policy, rows[0][0] if rows else 0, examples, find)
 
 
-def _too_long(examples: Mapping[str, str], table: str) -> GuardError:
+def _too_long(examples: Mapping[str, str], table: str, longest: int) -> GuardError:
     named = "; ".join(
-        f"column {name} holds values longer than the {MAX_VALUE_BYTES:,} bytes that the warehouse takes"
-        for name in examples
+        f"column {name} holds values longer than the {longest:,} bytes that the warehouse takes" for name in examples
     )
     policies = ", ".join(f"{name}: null" for name in examples)
     return GuardError(

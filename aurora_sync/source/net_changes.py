@@ -45,9 +45,10 @@ class NotUtf8Error(ValueError):
 
 
 class NetChanges:
-    """Of one table, whose rows come with ``columns`` in this order and are told apart by ``key``."""
+    """Of one table, whose rows come with ``columns`` in this order and are told apart by ``key``. ``longest`` is how
+    many bytes of a value the warehouse takes."""
 
-    def __init__(self, table: str, columns: Sequence[Column], key: Sequence[str]) -> None:
+    def __init__(self, table: str, columns: Sequence[Column], key: Sequence[str], longest: int | None = None) -> None:
         names = [column.name for column in columns]
         self.bytes = 0  # held, as the stream sent them
         self._table = table
@@ -59,7 +60,7 @@ class NetChanges:
         self._zeros = [place for place, name in enumerate(key) if has_two_zeros(columns[names.index(name)])]
         self.key_of = (lambda values: self.one_key(texts_of(values))) if self._zeros else texts_of
         self._arrays = [(n, c.base_type) for n, c in enumerate(columns) if c.is_array and c.policy != "text"]
-        self._limits = Limits(table, columns)
+        self._limits = Limits(table, columns, longest)
         self._pending: dict[Values, _Row | None] = {}  # None: gone
         self._truncated = False
 

@@ -65,7 +65,9 @@ def needs_settings(columns: Sequence[Column], key: Collection[str]) -> bool:
     return any(column.base_type not in PLAIN for column in columns if column.name in key)
 
 
-def changes_statement(table: SourceTable, outbox: Outbox, columns: Sequence[Column]) -> sql.Composed:
+def changes_statement(
+    table: SourceTable, outbox: Outbox, columns: Sequence[Column], longest: int | None = None
+) -> sql.Composed:
     """Every key of the outbox once, with its row as the open snapshot sees it, or without, in the form of
     warehouse/changes.py.
 
@@ -89,7 +91,7 @@ def changes_statement(table: SourceTable, outbox: Outbox, columns: Sequence[Colu
         " FROM (SELECT DISTINCT {keys} FROM {outbox} WHERE {first} IS NOT NULL) k"
         " LEFT JOIN {table} b ON {same}) changed"
     ).format(
-        values=sql.SQL(", ").join(map(value, columns)),
+        values=sql.SQL(", ").join(value(column, longest) for column in columns),
         origin=sql.SQL(", ").join([sql.NULL] * len(keys)),
         read=sql.SQL(", ").join(read),
         keys=sql.SQL(", ").join(keys.values()),

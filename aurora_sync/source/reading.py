@@ -61,7 +61,10 @@ SELECT attname, min((attmissingval::text::text[])[1]),
 class Reading:
     """Use once, in order: :meth:`observe`, then :meth:`export` and :meth:`count`, all on one connection."""
 
-    def __init__(self, connection: Connection, table: SourceTable, kafka: Kafka, exporter: Exporter) -> None:
+    def __init__(
+        self, connection: Connection, table: SourceTable, kafka: Kafka, exporter: Exporter, longest: int | None
+    ) -> None:
+        self._longest = longest
         self._connection = connection
         self.table = table
         self._kafka = kafka
@@ -107,16 +110,16 @@ class Reading:
 
     def recall(self, columns: Sequence[Column], key: Sequence[str], canaries: Sequence[Canary]) -> tuple[Canary, ...]:
         """Those of the canaries that are still there, as they are now. ``columns`` are the ones they were made of."""
-        return read_back(self._connection, self.table, columns, key, canaries)
+        return read_back(self._connection, self.table, columns, key, canaries, self._longest)
 
     def statement(
         self, columns: Sequence[Column], where: sql.Composable | None, *, outbox: Outbox | None = None
     ) -> sql.Composed:
         """Selects the rows for which ``where`` holds. With an ``outbox`` it selects the rows that the outbox names, and
         the keys of those that are gone."""
-        return (
-            changes_statement(self.table, outbox, columns) if outbox else select_statement(self.table, columns, where)
-        )
+        if outbox:
+            return changes_statement(self.table, outbox, columns, self._longest)
+        return select_statement(self.table, columns, where, self._longest)
 
     def export(
         self,
@@ -149,7 +152,9 @@ class Reading:
     ) -> tuple[Adjusted, ...]:
         """Of the rows that were read, those that were changed because they were too long for a warehouse. Raises
         GuardError for one that must not be (long_values.py)."""
-        return long_values.find(self._connection, self.table, columns, key, where, longest_row=longest_row)
+        return long_values.find(
+            self._connection, self.table, columns, key, where, longest_row=longest_row, longest=self._longest
+        )
 
     def count(self, where: sql.Composable | None) -> int:
         """``count(*)`` in the observed snapshot."""

@@ -103,6 +103,7 @@ class Warehouse(ABC):
     """Where the tables go. Opening one does no I/O; :meth:`session` connects."""
 
     kind: str  # duckdb or snowflake, for metadata
+    dialect: Dialect
     metered = True  # asking it costs money: an idle run may go by a hint instead
 
     @abstractmethod

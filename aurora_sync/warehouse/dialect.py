@@ -15,15 +15,16 @@ from dataclasses import dataclass
 class Dialect:
     """``translate`` turns one statement of Snowflake SQL into the engine's, and raises an error where the engine has no
     equivalent. ``type_names`` leads from names of types in the engine's INFORMATION_SCHEMA to those that the statements
-    declare, where they differ."""
+    declare, where they differ. ``longest_value`` is how many bytes of a value, as text, a column takes."""
 
     translate: Callable[[str], str]
     type_names: Mapping[str, str]
+    longest_value: int
 
     def declared(self, reported: str, precision: int | None, scale: int | None) -> str:
         """Return the type that a statement declares for a column which INFORMATION_SCHEMA reports so.
 
-        >>> Dialect(str, {"DECIMAL": "NUMBER"}).declared("DECIMAL(10,2)", 10, 2)
+        >>> Dialect(str, {"DECIMAL": "NUMBER"}, 2**20).declared("DECIMAL(10,2)", 10, 2)
         'NUMBER(10,2)'
         """
         name = reported.partition("(")[0].upper()

@@ -30,6 +30,7 @@ from aurora_sync.model.manifest import Manifest, TakenFile
 from aurora_sync.warehouse.base import Folder, Objects, Row, Session, Warehouse
 from aurora_sync.warehouse.ddl import identifier
 from aurora_sync.warehouse.dialect import Dialect
+from aurora_sync.warehouse.types import MAX_VALUE_BYTES
 
 _log = foreign_text.logger(__name__)
 
@@ -136,6 +137,7 @@ DUCKDB = Dialect(
         "TIMESTAMP": "TIMESTAMP_NTZ",
         "TIMESTAMP WITH TIME ZONE": "TIMESTAMP_TZ",
     },
+    longest_value=MAX_VALUE_BYTES,  # Snowflake's, so that what a trial on a laptop took runs in production as well
 )
 
 
@@ -225,6 +227,7 @@ class DuckDBWarehouse(Warehouse):
     """The file is made on first use; its folder must be there."""
 
     kind = "duckdb"
+    dialect = DUCKDB
     metered = False
 
     def __init__(self, path: Path | str, *, lock_wait_seconds: float = LOCK_WAIT_SECONDS) -> None:

@@ -22,6 +22,7 @@ from aurora_sync.model.names import fold
 from aurora_sync.warehouse.base import Folder, Objects, Row, Session, Warehouse
 from aurora_sync.warehouse.ddl import identifier, literal
 from aurora_sync.warehouse.dialect import Dialect
+from aurora_sync.warehouse.types import MAX_VALUE_BYTES
 
 _log = foreign_text.logger(__name__)
 
@@ -121,7 +122,7 @@ def quoted(stage: str) -> str:
     return ".".join(identifier(fold(part)) for part in stage.split("."))
 
 
-SNOWFLAKE = Dialect(translate=str, type_names={"TEXT": "VARCHAR"})
+SNOWFLAKE = Dialect(translate=str, type_names={"TEXT": "VARCHAR"}, longest_value=MAX_VALUE_BYTES)
 
 
 class SnowflakeSession(Session):
@@ -263,6 +264,7 @@ class SnowflakeWarehouse(Warehouse):
     network_timeout: int | None = None  # s; None: the connector's
 
     kind = "snowflake"
+    dialect = SNOWFLAKE
 
     def __post_init__(self) -> None:
         given = [self.password, self.private_key, self.private_key_path]

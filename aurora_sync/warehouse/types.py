@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from aurora_sync.model.column import MAX_VALUE_BYTES, Column
+from aurora_sync.model.column import Column
 
+# The longest text that a VARCHAR of Snowflake holds.
+MAX_VALUE_BYTES = 128 * 2**20
 TEXT = f"VARCHAR({MAX_VALUE_BYTES})"
 
 

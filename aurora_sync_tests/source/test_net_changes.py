@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from aurora_sync.errors import DefectError, GuardError
 from aurora_sync.model.column import Column
 from aurora_sync.model.manifest import Part
-from aurora_sync.source import long_values
 from aurora_sync.source.logical.pgoutput import UNCHANGED
 from aurora_sync.source.net_changes import NetChanges
 
@@ -28,8 +27,8 @@ _FIELD = re.compile(r'(?:(?<=,)|^)((?:"(?:[^"]|"")*")?)(?=,|$)')
 Table = dict[bytes, tuple[bytes | None, ...]]
 
 
-def net() -> NetChanges:
-    return NetChanges("public.t", COLUMNS, ["id"])
+def net(longest: int | None = None) -> NetChanges:
+    return NetChanges("public.t", COLUMNS, ["id"], longest)
 
 
 def rows_of(changes: NetChanges, part: int = 0) -> tuple[list[list[str | None]], Part]:
@@ -155,21 +154,20 @@ def test_arrays_become_json() -> None:
 
 
 @pytest.mark.parametrize(("policy", "expected"), [("null", None), ("clamp", "é" * 25)])
-def test_value_too_long_for_a_warehouse(monkeypatch: pytest.MonkeyPatch, policy: str, expected: str | None) -> None:
-    monkeypatch.setattr(long_values, "MAX_VALUE_BYTES", 100)
-    changes = NetChanges("public.t", (COLUMNS[0], Column("doc", 2, "text", "text", policy=policy)), ["id"])
+def test_value_too_long_for_a_warehouse(policy: str, expected: str | None) -> None:
+    changes = NetChanges("public.t", (COLUMNS[0], Column("doc", 2, "text", "text", policy=policy)), ["id"], 100)
     changes.insert((b"1", ("é" * 51).encode()), 7, 10)
     changes.insert((b"2", b"x" * 100), 7, 10)
     rows, _ = rows_of(changes)
     assert [row[1] for row in rows] == [expected, "x" * 100]
     (adjusted,) = changes.adjusted
     assert (adjusted.column, adjusted.values, adjusted.examples) == ("doc", 1, ("102 bytes of 1",))
-    strict = net()
+    strict = net(100)
     strict.insert((b"1", b"x", b"y" * 101), 7, 10)
     with pytest.raises(GuardError, match="column doc holds values longer than") as raised:
         rows_of(strict)
     assert raised.value.values == "doc: 101 bytes of 1"
-    both = net()
+    both = net(100)
     both.insert((b"1", b"x" * 102, b"y" * 101), 7, 10)
     with pytest.raises(GuardError, match="takes; column doc holds values longer than") as raised:
         rows_of(both)

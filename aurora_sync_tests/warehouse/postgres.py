@@ -118,6 +118,7 @@ POSTGRES = Dialect(
         "TIMESTAMP WITHOUT TIME ZONE": "TIMESTAMP_NTZ",
         "TIMESTAMP WITH TIME ZONE": "TIMESTAMP_TZ",
     },
+    longest_value=2**28,
 )
 
 
@@ -167,6 +168,7 @@ class PostgresSession(Session):
 
 class PostgresWarehouse(Warehouse):
     kind = "postgres"
+    dialect = POSTGRES
     metered = False
 
     def __init__(self, dsn: str) -> None:

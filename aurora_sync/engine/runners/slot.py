@@ -92,7 +92,9 @@ class SlotRunner(StreamRunner[_SlotMember]):
         assert isinstance(position, SlotPosition)
         plan = found.plan
         types = found.reading.wire_types()
-        feed = TableFeed(found.config.qualified_name, plan.columns, plan.key, types, position.has)
+        feed = TableFeed(
+            found.config.qualified_name, plan.columns, plan.key, types, position.has, places.source.longest_value
+        )
         return _SlotMember(**vars(found), position=position, changes=feed.changes, feed=feed)
 
     def limit(self, member: _SlotMember) -> None:

@@ -61,7 +61,9 @@ class TopicRunner(StreamRunner[_TopicMember]):
         assert isinstance(position, TopicPosition)
         config, plan = found.config, found.plan
         modes = _modes(config.connector or Connector(), places, plan.at.token)
-        feed = TopicFeed(config.schema_, config.table_name, plan.columns, plan.key, modes, position.has)
+        feed = TopicFeed(
+            config.schema_, config.table_name, plan.columns, plan.key, modes, position.has, places.source.longest_value
+        )
         return _TopicMember(**vars(found), position=position, changes=feed.changes, feed=feed)
 
     def limit(self, member: _TopicMember) -> None:

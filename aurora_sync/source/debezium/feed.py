@@ -48,8 +48,9 @@ class TopicFeed:
         key: Sequence[str],
         modes: Modes,
         has: Callable[[int, int, int, int], bool],
+        longest: int | None = None,
     ) -> None:
-        self.changes = NetChanges(f"{schema}.{table}", columns, key)
+        self.changes = NetChanges(f"{schema}.{table}", columns, key, longest)
         self.oldest: datetime | None = None  # when the first change was committed that the target did not have
         self.relies = False  # on the row as an earlier message, or the target, has it: values were not repeated
         self.sees: Callable[[int], bool] = lambda _: True  # which transactions are to be applied

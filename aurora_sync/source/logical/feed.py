@@ -28,8 +28,9 @@ class TableFeed:
         key: Sequence[str],
         types: Mapping[str, tuple[int, int]],
         has: Callable[[int, int], bool],
+        longest: int | None = None,
     ) -> None:
-        self.changes = NetChanges(table, columns, key)
+        self.changes = NetChanges(table, columns, key, longest)
         self.log: ChangeLog | None = None
         self.number = 0  # of changes so far
         self.rescan = ""  # why the table must be scanned: a change cannot be read

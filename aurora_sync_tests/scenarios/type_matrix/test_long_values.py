@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from aurora_sync.errors import GuardError
-from aurora_sync.source import long_values
 from aurora_sync.warehouse.duckdb import ROW_BYTES
 from aurora_sync_tests.scenarios.world import World, config
 
 # Does not compress to nothing, and COPY doubles its quotes.
 LONG = "(SELECT string_agg(md5(i::text) || '\"é', '') FROM generate_series(1, {}) i)"
+
+
+def limit(world: World, longest: int) -> None:
+    """Let the warehouse take no longer values."""
+    world.warehouse.dialect = replace(world.warehouse.dialect, longest_value=longest)
+    world.places = replace(world.places)
 
 
 def size(world: World, column: str = "V") -> dict[int, int | None]:
@@ -61,8 +68,8 @@ def test_value_over_the_limit_fails_with_table_column_key_and_size(world: World)
     ("type_", "value", "clamped"),
     [("text", "repeat('x', 1001)", 1000), ("text", "repeat('é', 501)", 250), ("varchar", "repeat('x', 2000)", 1000)],
 )
-def test_policies(world: World, monkeypatch: pytest.MonkeyPatch, type_: str, value: str, clamped: int) -> None:
-    monkeypatch.setattr(long_values, "MAX_VALUE_BYTES", 1000)
+def test_policies(world: World, type_: str, value: str, clamped: int) -> None:
+    limit(world, 1000)
     world.execute(
         f"CREATE TABLE t (id int PRIMARY KEY, v {type_})",
         f"INSERT INTO t VALUES (1, repeat('x', 1000)), (2, {value}), (3, NULL)",
@@ -78,8 +85,8 @@ def test_policies(world: World, monkeypatch: pytest.MonkeyPatch, type_: str, val
 
 
 @pytest.mark.parametrize("type_", ["bytea", "jsonb", "int4[]", "int4range[]"])
-def test_policy_of_types_that_cannot_be_cut(world: World, monkeypatch: pytest.MonkeyPatch, type_: str) -> None:
-    monkeypatch.setattr(long_values, "MAX_VALUE_BYTES", 1000)
+def test_policy_of_types_that_cannot_be_cut(world: World, type_: str) -> None:
+    limit(world, 1000)
     value = {
         "bytea": "decode(repeat('ff', 500), 'hex')",
         "jsonb": "to_jsonb(repeat('x', 1000))",
@@ -92,8 +99,8 @@ def test_policy_of_types_that_cannot_be_cut(world: World, monkeypatch: pytest.Mo
     assert receipt.adjusted[0].values == 1
 
 
-def test_every_column_that_is_too_long_or_was_changed_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(long_values, "MAX_VALUE_BYTES", 1000)
+def test_every_column_that_is_too_long_or_was_changed_is_named(world: World) -> None:
+    limit(world, 1000)
     world.execute(
         "CREATE TABLE t (id int PRIMARY KEY, v text, w text, d date, e date)",
         "INSERT INTO t VALUES (1, repeat('x', 1001), repeat('y', 1002), 'infinity', '-infinity')",
