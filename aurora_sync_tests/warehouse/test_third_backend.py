@@ -15,6 +15,7 @@ import pytest
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine import sync
 from aurora_sync.engine.places import Places
+from aurora_sync.errors import ConfigError
 from aurora_sync.model.receipt import Receipt
 from aurora_sync.objects.store import Store
 from aurora_sync.source.database import Source
@@ -99,6 +100,15 @@ def test_row_that_differs_in_the_target_is_found_by_verify_and_repaired_by_a_rec
     verified = sync.verify(config, places).verification
     assert verified is not None
     assert verified.equal, verified.examples
+
+
+def test_backend_that_reads_no_files_of_others_says_so(postgres_warehouse: PostgresWarehouse, store: Store) -> None:
+    refused = "reads no files that others wrote, which watermark_type: dms needs"
+    with postgres_warehouse.session() as session:
+        with pytest.raises(ConfigError, match=refused):
+            session.copy_files('"A"."RAW"', store, [], "")
+        with pytest.raises(ConfigError, match=refused):
+            session.copy_ragged('"A"."RAW"', store, [], 3, "")
 
 
 def test_statement_that_replaces_a_table_reads_the_one_that_is_there() -> None:
