@@ -23,9 +23,10 @@ from pathlib import Path
 import psycopg2
 
 from aurora_sync.embedded.stack import Stack
-from aurora_sync.provisioning import triggers
-from aurora_sync.provisioning.backfill import backfill
-from aurora_sync.provisioning.triggers import TriggerKind
+from aurora_sync.provisioning.triggers.backfill import backfill
+from aurora_sync.provisioning.triggers.installed import TriggerKind
+from aurora_sync.provisioning.triggers.plan import missing_steps
+from aurora_sync.provisioning.triggers.steps import run_steps
 from aurora_sync.source import catalogue
 from aurora_sync.source.connection import connect
 
@@ -72,22 +73,22 @@ def make(dsn: str, rows: int) -> tuple[float, float]:
     """The three tables. Returns the seconds of one UPDATE of the whole table, and of the backfill."""
     whole = filled = 0.0
     statement(dsn, "CREATE SCHEMA bench")
-    for kind, made in KINDS.items():
-        create = f"CREATE TABLE bench.{kind} (id int PRIMARY KEY, balance int, filler char(84))"
-        for each in (create, f"INSERT INTO bench.{kind} SELECT n, 0, '' FROM generate_series(1, {rows}) n"):
+    for name, kind in KINDS.items():
+        create = f"CREATE TABLE bench.{name} (id int PRIMARY KEY, balance int, filler char(84))"
+        for each in (create, f"INSERT INTO bench.{name} SELECT n, 0, '' FROM generate_series(1, {rows}) n"):
             statement(dsn, each)
-        statement(dsn, f"VACUUM ANALYZE bench.{kind}")
-        if made is None:
-            whole = statement(dsn, f"UPDATE bench.{kind} SET filler = 'x'") / 1000
+        statement(dsn, f"VACUUM ANALYZE bench.{name}")
+        if kind is None:
+            whole = statement(dsn, f"UPDATE bench.{name} SET filler = 'x'") / 1000
         else:
             with connect(dsn) as connection:
-                (table,) = catalogue.load(connection, [("bench", kind)]).values()
-                list(triggers.apply(connection, triggers.plan(connection, table, made, reader="")))
-                if made is TriggerKind.audit_columns:
+                (table,) = catalogue.load(connection, [("bench", name)]).values()
+                list(run_steps(connection, missing_steps(connection, table, kind, reader="")))
+                if kind is TriggerKind.audit_columns:
                     began = time.perf_counter()
                     list(backfill(connection, table, busy=1))
                     filled = time.perf_counter() - began
-        statement(dsn, f"VACUUM (FULL, ANALYZE) bench.{kind}")
+        statement(dsn, f"VACUUM (FULL, ANALYZE) bench.{name}")
     return whole, filled
 
 

@@ -23,10 +23,12 @@ from aurora_sync.config.watermark_types import WatermarkType
 from aurora_sync.errors import AuroraSyncError, ConfigError
 from aurora_sync.model.foreign_text import printable
 from aurora_sync.model.relation import SourceTable
-from aurora_sync.provisioning import triggers
-from aurora_sync.provisioning.backfill import backfill
-from aurora_sync.provisioning.fired import Trial, trials
-from aurora_sync.provisioning.triggers import TriggerKind, TriggerStep
+from aurora_sync.provisioning.triggers.audit_columns import UPDATED
+from aurora_sync.provisioning.triggers.backfill import backfill, done_step, rows_to_backfill
+from aurora_sync.provisioning.triggers.fired import Trial, trials
+from aurora_sync.provisioning.triggers.installed import TriggerKind, find
+from aurora_sync.provisioning.triggers.plan import missing_steps, removal_steps, warnings
+from aurora_sync.provisioning.triggers.steps import TriggerStep, lock_holders, run_steps
 from aurora_sync.source import catalogue, table_names
 from aurora_sync.source.connection import connect
 from aurora_sync.source.server_errors import translate
@@ -37,21 +39,21 @@ Work = Callable[[Connection, str, SourceTable, TableConfig | None], None]
 _SAY_EVERY = 2.0  # seconds
 _THEN = {
     TriggerKind.outbox: "watermark_type: outbox",
-    TriggerKind.audit_columns: f"watermark_type: timestamp, watermark_col: {triggers.UPDATED}",
+    TriggerKind.audit_columns: f"watermark_type: timestamp, watermark_col: {UPDATED}",
 }
 
 
 def plan(arguments: argparse.Namespace) -> int:
-    made = TriggerKind(arguments.kind)
+    kind = TriggerKind(arguments.kind)
     found: dict[str, Any] = {}
 
     def look(connection: Connection, reader: str, table: SourceTable, config: TableConfig | None) -> None:
-        steps = _steps(connection, reader, table, config, made)
-        held = list(triggers.in_use(connection, table)) if steps else []
-        unfilled = triggers.unfilled(connection, table, made)
-        found[table.qualified_name] = document(connection, made, steps) | {
+        steps = _steps(connection, reader, table, config, kind)
+        held = list(lock_holders(connection, table)) if steps else []
+        unfilled = rows_to_backfill(connection, table, kind)
+        found[table.qualified_name] = document(connection, kind, steps) | {
             "backfill_rows": unfilled,
-            "warnings": triggers.warnings(connection, table, made) if steps or unfilled else [],
+            "warnings": warnings(connection, table, kind) if steps or unfilled else [],
             "in_use": held,
         }
 
@@ -67,18 +69,18 @@ def plan(arguments: argparse.Namespace) -> int:
 
 
 def apply(arguments: argparse.Namespace) -> int:
-    made = TriggerKind(arguments.kind)
+    kind = TriggerKind(arguments.kind)
     found: dict[str, Any] = {}
 
     def make(connection: Connection, reader: str, table: SourceTable, config: TableConfig | None) -> None:
         name = table.qualified_name
-        steps = _steps(connection, reader, table, config, made)
+        steps = _steps(connection, reader, table, config, kind)
         _say(arguments, name if steps else f"{name}: nothing is missing")
-        found[name] = {"kind": made, "steps": _run(arguments, connection, name, steps), "backfilled": 0}
-        if triggers.unfilled(connection, table, made):
+        found[name] = {"kind": kind, "steps": _run(arguments, connection, name, steps), "backfilled": 0}
+        if rows_to_backfill(connection, table, kind):
             found[name]["backfilled"] = _backfill(arguments, connection, table)
-            found[name]["steps"] += _run(arguments, connection, name, [triggers.filled(table)])
-        _say(arguments, f"  next: `aurora-sync triggers verify {name}`; in tables.yaml {_THEN[made]}")
+            found[name]["steps"] += _run(arguments, connection, name, [done_step(table)])
+        _say(arguments, f"  next: `aurora-sync triggers verify {name}`; in tables.yaml {_THEN[kind]}")
 
     failed = _each(arguments, make)
     if arguments.json:
@@ -90,19 +92,19 @@ def verify(arguments: argparse.Namespace) -> int:
     found: dict[str, dict[TriggerKind, list[Trial]]] = {}
 
     def attempt(connection: Connection, _reader: str, table: SourceTable, _config: TableConfig | None) -> None:
-        name, kinds = table.qualified_name, triggers.there(connection, table)
+        name, kinds = table.qualified_name, find(connection, table).kinds
         if not kinds:
             raise ConfigError(
                 "no triggers of ours are on it", where=name, hint="`aurora-sync triggers plan` shows what it lacks"
             )
-        found[name] = {made: list(trials(connection, table, made)) for made in kinds}
-        for made, each in found[name].items():
-            _say(arguments, f"{name}: {made}", *map(trial_text, each))
+        found[name] = {kind: list(trials(connection, table, kind)) for kind in kinds}
+        for kind, each in found[name].items():
+            _say(arguments, f"{name}: {kind}", *map(trial_text, each))
 
     failed = _each(arguments, attempt)
     _say(arguments, "", "All of it was rolled back.")
     if arguments.json:
-        tried = {n: {made: list(map(vars, each)) for made, each in kinds.items()} for n, kinds in found.items()}
+        tried = {n: {kind: list(map(vars, each)) for kind, each in kinds.items()} for n, kinds in found.items()}
         print_json(tried | failed)
     silent = any(t.fired is False for kinds in found.values() for each in kinds.values() for t in each)
     return 1 if silent or failed else 0
@@ -112,7 +114,7 @@ def remove(arguments: argparse.Namespace) -> int:
     found: dict[str, Any] = {}
 
     def remove(connection: Connection, _reader: str, table: SourceTable, _config: TableConfig | None) -> None:
-        name, steps = table.qualified_name, triggers.removal(connection, table)
+        name, steps = table.qualified_name, removal_steps(connection, table)
         if not arguments.dry_run:
             _say(arguments, name if steps else f"{name}: nothing of ours is there")
             found[name] = {"steps": _run(arguments, connection, name, steps)}
@@ -151,10 +153,10 @@ def _each(arguments: argparse.Namespace, work: Work) -> dict[str, dict[str, str]
 
 
 def _steps(
-    connection: Connection, reader: str, table: SourceTable, config: TableConfig | None, made: TriggerKind
+    connection: Connection, reader: str, table: SourceTable, config: TableConfig | None, kind: TriggerKind
 ) -> list[TriggerStep]:
     key = config.primary_key if config else None
-    return triggers.plan(connection, table, made, reader=reader, key=key)
+    return missing_steps(connection, table, kind, reader=reader, key=key)
 
 
 @contextmanager
@@ -200,7 +202,7 @@ def _run(
         print(printable(text), file=sys.stderr, flush=True)
 
     done: list[dict[str, Any]] = []
-    for each in triggers.apply(
+    for each in run_steps(
         connection, steps, lock_timeout=arguments.lock_timeout, attempts=arguments.attempts, on_wait=wait
     ):
         done.append({"what": each.step.what, "attempts": each.attempts, "seconds": round(each.seconds, 6)})

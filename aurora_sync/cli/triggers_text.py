@@ -7,15 +7,16 @@ from typing import Any
 
 from psycopg2.extensions import connection as Connection
 
-from aurora_sync.provisioning import triggers
-from aurora_sync.provisioning.backfill import ROWS_PER_SECOND
-from aurora_sync.provisioning.fired import Trial
-from aurora_sync.provisioning.triggers import TriggerKind, TriggerStep
+from aurora_sync.provisioning.triggers.audit_columns import UPDATED
+from aurora_sync.provisioning.triggers.backfill import ROWS_PER_SECOND
+from aurora_sync.provisioning.triggers.fired import Trial
+from aurora_sync.provisioning.triggers.installed import TriggerKind
+from aurora_sync.provisioning.triggers.steps import TriggerStep
 
 
-def document(connection: Connection, made: TriggerKind | None, steps: Sequence[TriggerStep]) -> dict[str, Any]:
+def document(connection: Connection, kind: TriggerKind | None, steps: Sequence[TriggerStep]) -> dict[str, Any]:
     return {
-        "kind": made,
+        "kind": kind,
         "steps": [
             {
                 "what": step.what,
@@ -38,7 +39,7 @@ def text_lines(name: str, found: dict[str, Any]) -> Iterator[str]:
         if step["undo"]:
             yield f"     undo: {' '.join(f'{statement};' for statement in step['undo'])}"
     if rows := found.get("backfill_rows"):
-        yield f"  {number + 1}. give about {rows:,} rows their first {triggers.UPDATED}, batch by batch"
+        yield f"  {number + 1}. give about {rows:,} rows their first {UPDATED}, batch by batch"
         yield "     lock: rows of one batch, none that somebody else has locked"
         seconds = rows / ROWS_PER_SECOND
         yield f"     at least {seconds:,.0f} s at --busy 1; may be interrupted, and goes on when run again"

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from aurora_sync.cli.triggers import KINDS
-from aurora_sync.provisioning.triggers import TriggerKind
+from aurora_sync.provisioning.triggers.installed import TriggerKind
 
 # A bare Python has some packages already, by the .pth files of its site-packages.
 PROGRAM = """

@@ -18,9 +18,10 @@ from aurora_sync.engine import batch, sync
 from aurora_sync.engine.places import Places
 from aurora_sync.model.receipt import Receipt
 from aurora_sync.objects.store import Store
-from aurora_sync.provisioning import triggers
-from aurora_sync.provisioning.backfill import backfill
-from aurora_sync.provisioning.triggers import TriggerKind
+from aurora_sync.provisioning.triggers.backfill import backfill
+from aurora_sync.provisioning.triggers.installed import TriggerKind
+from aurora_sync.provisioning.triggers.plan import missing_steps
+from aurora_sync.provisioning.triggers.steps import run_steps
 from aurora_sync.source import catalogue
 from aurora_sync.source.connection import connect
 from aurora_sync.source.database import Source
@@ -77,14 +78,14 @@ class World:
                     cursor.execute(statement)
                 return cursor.fetchall() if cursor.description else []
 
-    def make(self, config: TableConfig, made: TriggerKind = TriggerKind.outbox) -> None:
+    def make(self, config: TableConfig, kind: TriggerKind = TriggerKind.outbox) -> None:
         """Give the table its triggers, as `aurora-sync triggers apply` does."""
         key = config.schema_, config.table_name
         with connect(self.dsn) as connection:
             table = catalogue.load(connection, [key])[config.qualified_name]
-            steps = triggers.plan(connection, table, made, reader="", key=config.primary_key)
-            assert list(triggers.apply(connection, steps))
-            if made is TriggerKind.audit_columns:
+            steps = missing_steps(connection, table, kind, reader="", key=config.primary_key)
+            assert list(run_steps(connection, steps))
+            if kind is TriggerKind.audit_columns:
                 list(backfill(connection, table))
 
     @contextmanager

@@ -12,8 +12,10 @@ from psycopg2.extensions import parse_dsn
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine import batch
 from aurora_sync.model.receipt import Receipt
-from aurora_sync.provisioning import replication, triggers
-from aurora_sync.provisioning.triggers import TriggerKind
+from aurora_sync.provisioning import replication
+from aurora_sync.provisioning.triggers.installed import TriggerKind
+from aurora_sync.provisioning.triggers.plan import missing_steps
+from aurora_sync.provisioning.triggers.steps import run_steps
 from aurora_sync.source import catalogue
 from aurora_sync.source.connection import connect
 from aurora_sync.source.database import Source
@@ -74,8 +76,8 @@ class Subject:
             key = self.config.schema_, self.config.table_name
             with connect(self.world.dsn) as connection:
                 table = catalogue.load(connection, [key])[self.config.qualified_name]
-                steps = triggers.plan(connection, table, TriggerKind.outbox, reader="", key=self.config.primary_key)
-                list(triggers.apply(connection, steps))
+                steps = missing_steps(connection, table, TriggerKind.outbox, reader="", key=self.config.primary_key)
+                list(run_steps(connection, steps))
         elif self.strategy in PUBLISHED:
             replication.apply(self.world.dsn, [self.config], timeout="30s")
         elif self.task and not self.task.changes:

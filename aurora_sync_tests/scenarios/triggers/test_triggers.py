@@ -17,10 +17,11 @@ from aurora_sync.cli.main import main
 from aurora_sync.embedded.stack import Stack
 from aurora_sync.errors import ConfigError, Kind, SourceError
 from aurora_sync.model.relation import SourceTable
-from aurora_sync.provisioning import triggers
-from aurora_sync.provisioning.backfill import backfill
-from aurora_sync.provisioning.fired import Trial, trials
-from aurora_sync.provisioning.triggers import TriggerKind, TriggerStep
+from aurora_sync.provisioning.triggers.backfill import backfill
+from aurora_sync.provisioning.triggers.fired import Trial, trials
+from aurora_sync.provisioning.triggers.installed import TriggerKind
+from aurora_sync.provisioning.triggers.plan import missing_steps, removal_steps
+from aurora_sync.provisioning.triggers.steps import TriggerStep, lock_holders, run_steps
 from aurora_sync.source import catalogue
 from aurora_sync.source.connection import connect
 from aurora_sync_tests.scenarios.world import World, config
@@ -33,7 +34,7 @@ PARTITIONED = [
     "CREATE TABLE t2 PARTITION OF t FOR VALUES FROM (500) TO (2000)",
     ROWS,
 ]
-BOTH = pytest.mark.parametrize("made", list(TriggerKind))
+BOTH = pytest.mark.parametrize("kind", list(TriggerKind))
 BY_TIME = config("t", "timestamp", watermark_col="updated_at")
 
 
@@ -43,28 +44,28 @@ def described(world: World, name: str = "t") -> Iterator[tuple[Connection, Sourc
         yield connection, catalogue.load(connection, [("public", name)])[f"public.{name}"]
 
 
-def planned(world: World, made: TriggerKind, name: str = "t") -> list[TriggerStep]:
+def planned(world: World, kind: TriggerKind, name: str = "t") -> list[TriggerStep]:
     with described(world, name) as (connection, table):
-        return triggers.plan(connection, table, made, reader="")
+        return missing_steps(connection, table, kind, reader="")
 
 
 def removal(world: World, name: str = "t") -> list[TriggerStep]:
     with described(world, name) as (connection, table):
-        return triggers.removal(connection, table)
+        return removal_steps(connection, table)
 
 
 def run(world: World, steps: list[TriggerStep]) -> None:
     with connect(world.dsn) as connection:
-        list(triggers.apply(connection, steps))
+        list(run_steps(connection, steps))
 
 
-def tried(world: World, made: TriggerKind) -> list[Trial]:
+def tried(world: World, kind: TriggerKind) -> list[Trial]:
     with described(world) as (connection, table):
-        return trials(connection, table, made)
+        return trials(connection, table, kind)
 
 
-def not_fired(world: World, made: TriggerKind) -> set[str]:
-    return {f"{trial.what}, {trial.by}" for trial in tried(world, made) if trial.fired is False}
+def not_fired(world: World, kind: TriggerKind) -> set[str]:
+    return {f"{trial.what}, {trial.by}" for trial in tried(world, kind) if trial.fired is False}
 
 
 def schema_of(world: World, stack: Stack) -> str:
@@ -76,7 +77,7 @@ def schema_of(world: World, stack: Stack) -> str:
 
 @BOTH
 def test_made_and_removed_under_pgbench(
-    world: World, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], made: TriggerKind
+    world: World, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: TriggerKind
 ) -> None:
     """No transaction of the application fails, and afterwards the schema is byte for byte what it was."""
     tables = ["pgbench_accounts", "pgbench_tellers", "pgbench_branches"]
@@ -90,8 +91,8 @@ def test_made_and_removed_under_pgbench(
     while rounds < 2:  # a second time where one round takes as long as pgbench writes
         with subprocess.Popen(writing, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pgbench_run:
             while pgbench_run.poll() is None:
-                assert main(["triggers", "apply", *tables, "--kind", made, "--busy", "1", *waiting]) == 0
-                assert main(["triggers", "plan", *tables, "--kind", made]) == 0
+                assert main(["triggers", "apply", *tables, "--kind", kind, "--busy", "1", *waiting]) == 0
+                assert main(["triggers", "plan", *tables, "--kind", kind]) == 0
                 assert main(["triggers", "verify", *tables]) == 0
                 assert main(["triggers", "remove", *tables, *waiting]) == 0
                 rounds += 1
@@ -107,16 +108,16 @@ def test_made_and_removed_under_pgbench(
 @BOTH
 @pytest.mark.parametrize("statements", [[TABLE, ROWS], PARTITIONED], ids=["plain", "partitioned"])
 def test_killed_between_any_two_steps_it_goes_on(
-    world: World, stack: Stack, made: TriggerKind, statements: list[str]
+    world: World, stack: Stack, kind: TriggerKind, statements: list[str]
 ) -> None:
     world.execute(*statements)
-    before, steps = schema_of(world, stack), planned(world, made)
+    before, steps = schema_of(world, stack), planned(world, kind)
     for done in range(len(steps) + 1):
         run(world, steps[:done])
-        assert len(planned(world, made)) == len(steps) - done
-        run(world, planned(world, made))
-        assert not planned(world, made)
-        assert {trial.fired for trial in tried(world, made)} == {True}
+        assert len(planned(world, kind)) == len(steps) - done
+        run(world, planned(world, kind))
+        assert not planned(world, kind)
+        assert {trial.fired for trial in tried(world, kind)} == {True}
         gone = removal(world)
         run(world, gone[:done])
         run(world, removal(world))
@@ -126,19 +127,19 @@ def test_killed_between_any_two_steps_it_goes_on(
 
 
 @BOTH
-def test_renamed_table_keeps_its_own(world: World, stack: Stack, made: TriggerKind) -> None:
+def test_renamed_table_keeps_its_own(world: World, stack: Stack, kind: TriggerKind) -> None:
     """Another that has the name now gets others."""
     renamed = ["ALTER TABLE t RENAME TO was", TABLE, ROWS]
     world.execute(TABLE, ROWS, *renamed)
     before = schema_of(world, stack)
     world.execute("DROP TABLE t", "ALTER TABLE was RENAME TO t")
-    run(world, planned(world, made))
+    run(world, planned(world, kind))
     world.execute(*renamed)
-    assert planned(world, made, "was") == []
-    run(world, planned(world, made))
-    assert (planned(world, made), not_fired(world, made)) == ([], set())
+    assert planned(world, kind, "was") == []
+    run(world, planned(world, kind))
+    assert (planned(world, kind), not_fired(world, kind)) == ([], set())
     world.execute("UPDATE was SET v = 'w' WHERE id = 1", "UPDATE t SET v = 'w' WHERE id IN (2, 3)")
-    if made is TriggerKind.outbox:
+    if kind is TriggerKind.outbox:
         outboxes = [
             row
             for (row,) in world.execute(
@@ -149,7 +150,7 @@ def test_renamed_table_keeps_its_own(world: World, stack: Stack, made: TriggerKi
         counts = [world.execute(f'SELECT count(id) FROM aurora_sync."{outbox}"')[0][0] for outbox in outboxes]
         assert counts == [1, 2]
     run(world, removal(world, "was"))
-    assert not_fired(world, made) == set()
+    assert not_fired(world, kind) == set()
     run(world, removal(world))
     assert schema_of(world, stack) == before
 
@@ -166,13 +167,13 @@ def test_lock_that_is_not_to_be_had_holds_nobody_up(world: World) -> None:
                 writer.commit()
 
         with described(world) as (connection, table):
-            steps = triggers.plan(connection, table, TriggerKind.outbox, reader="")
+            steps = missing_steps(connection, table, TriggerKind.outbox, reader="")
             with pytest.raises(SourceError, match="no lock in 3 attempts of 400ms") as error:
-                list(triggers.apply(connection, steps, lock_timeout="400ms", attempts=3, on_wait=others_write))
+                list(run_steps(connection, steps, lock_timeout="400ms", attempts=3, on_wait=others_write))
             assert error.value.kind is Kind.TRANSIENT
-            assert len(list(triggers.in_use(connection, table))) == 1
-            (left,) = triggers.plan(connection, table, TriggerKind.outbox, reader="")
-            (done,) = triggers.apply(connection, [left], lock_timeout="400ms", on_wait=others_write)
+            assert len(list(lock_holders(connection, table))) == 1
+            (left,) = missing_steps(connection, table, TriggerKind.outbox, reader="")
+            (done,) = run_steps(connection, [left], lock_timeout="400ms", on_wait=others_write)
     assert waits == [1, 2, 1, 2, 3]
     assert done.attempts == 4
     assert not not_fired(world, TriggerKind.outbox)
@@ -186,7 +187,7 @@ def test_many_locks_are_waited_for_no_longer_than_one(world: World) -> None:
         world.open_transaction("UPDATE t2 SET v = 'open' WHERE id = 501") as second,
         described(world) as (connection, table),
     ):
-        steps = triggers.plan(connection, table, TriggerKind.outbox, reader="")
+        steps = missing_steps(connection, table, TriggerKind.outbox, reader="")
         ended = threading.Event()
 
         def give_way() -> None:
@@ -202,7 +203,7 @@ def test_many_locks_are_waited_for_no_longer_than_one(world: World) -> None:
         others.start()
         try:
             with pytest.raises(SourceError, match="no lock in 1 attempts of 1s"):
-                list(triggers.apply(connection, steps, lock_timeout="1s", attempts=1))
+                list(run_steps(connection, steps, lock_timeout="1s", attempts=1))
         finally:
             ended.set()
             others.join()
@@ -247,13 +248,13 @@ def test_backfill_that_was_interrupted_goes_on_and_waits_for_nobody(world: World
 
 def test_verification_finds_what_would_not_fire_and_leaves_nothing(world: World) -> None:
     world.execute(*PARTITIONED)
-    for made in TriggerKind:
-        run(world, planned(world, made))
+    for kind in TriggerKind:
+        run(world, planned(world, kind))
     content = 'SELECT (SELECT json_agg(t ORDER BY id)::text FROM t), (SELECT count(*) FROM aurora_sync."public.t")'
     before = world.execute(content)
     every = {f"{what} of public.{leaf}" for what in ("UPDATE", "INSERT", "COPY") for leaf in ("t1", "t2")}
     by = ("the application", "replication")
-    found = {made: {f"{t.what}, {t.by}": t.fired for t in tried(world, made)} for made in TriggerKind}
+    found = {kind: {f"{t.what}, {t.by}": t.fired for t in tried(world, kind)} for kind in TriggerKind}
     assert found[TriggerKind.audit_columns] == {f"{what}, {who}": True for what in every for who in by}
     deletes = {f"DELETE of public.{leaf}" for leaf in ("t1", "t2")} | {"TRUNCATE of public.t"}
     assert found[TriggerKind.outbox] == {f"{what}, {who}": True for what in every | deletes for who in by}
@@ -282,8 +283,8 @@ def test_verification_finds_what_would_not_fire_and_leaves_nothing(world: World)
 
 def test_verification_of_triggers_that_are_off_or_gone(world: World) -> None:
     world.execute("CREATE TABLE t (id int PRIMARY KEY, updated_at timestamptz)", "INSERT INTO t VALUES (1), (2)")
-    for made in TriggerKind:
-        run(world, planned(world, made))
+    for kind in TriggerKind:
+        run(world, planned(world, kind))
     world.execute(
         "ALTER TABLE t DISABLE TRIGGER zzz_aurora_sync",
         "INSERT INTO t (id, updated_at) VALUES (3, '2099-01-01')",
@@ -382,7 +383,7 @@ def test_schema_that_a_stranger_made_is_not_used(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("statement", "made", "because"),
+    ("statement", "kind", "because"),
     [
         ("CREATE TABLE t (v text)", TriggerKind.outbox, "no primary key, and no unique index without NULLs"),
         ("CREATE VIEW t AS SELECT 1 AS id", TriggerKind.outbox, "only a table has row triggers"),
@@ -392,10 +393,10 @@ def test_schema_that_a_stranger_made_is_not_used(world: World) -> None:
         ("CREATE TABLE t (updated_at date)", TriggerKind.audit_columns, "has a column updated_at of type date"),
     ],
 )
-def test_table_that_cannot_have_them(world: World, statement: str, made: TriggerKind, because: str) -> None:
+def test_table_that_cannot_have_them(world: World, statement: str, kind: TriggerKind, because: str) -> None:
     world.execute(statement)
     with pytest.raises(ConfigError, match=because):
-        planned(world, made)
+        planned(world, kind)
 
 
 def test_key_that_changed_since(world: World) -> None:

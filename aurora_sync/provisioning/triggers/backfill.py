@@ -2,7 +2,8 @@
 
 A batch is a range of pages of one leaf, in a transaction of its own. Rows that somebody has locked are skipped and
 come in a later round: we wait for nobody while we hold locks, so nobody can be chosen as the victim of a deadlock with
-us. What is done shows in the rows themselves, so that an interrupted backfill is simply run again.
+us. What is done shows in the rows themselves, so that an interrupted backfill is simply run again. That it went
+through is noted in the comment of the trigger.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from psycopg2.extensions import connection as Connection
 
 from aurora_sync.errors import Kind, SourceError
 from aurora_sync.model.relation import SourceTable
-from aurora_sync.provisioning.triggers import UPDATED
+from aurora_sync.provisioning.triggers.audit_columns import UPDATED
+from aurora_sync.provisioning.triggers.installed import COLUMNS_TRIGGER, TriggerKind
+from aurora_sync.provisioning.triggers.steps import TriggerStep
 from aurora_sync.source.connection import write
 
 _LEAVES = """
@@ -27,6 +30,11 @@ SELECT n.nspname, c.relname, pg_relation_size(c.oid) / current_setting('block_si
        greatest(c.reltuples, 0)::bigint
   FROM tree t JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind <> 'p' ORDER BY 1, 2
+"""
+
+_DONE_COMMENT = "aurora-sync: every row has its updated_at"
+_IS_DONE = """
+SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = %s AND tgname = %s AND obj_description(oid, 'pg_trigger') = %s)
 """
 
 # At the most: narrow rows, all in memory, two cores (benchmarks/triggers.py).
@@ -43,10 +51,29 @@ class BackfillProgress:
     rows: int  # that got a value, in all so far
 
 
+def rows_to_backfill(connection: Connection, table: SourceTable, kind: TriggerKind) -> int:
+    """About how many rows a backfill has to look at: 0 where there is none to do, or :func:`done_step` was run."""
+    if kind is TriggerKind.outbox:
+        return 0
+    with connection.cursor() as cursor:
+        cursor.execute(_IS_DONE, (table.oid, COLUMNS_TRIGGER, _DONE_COMMENT))
+        ((done,),) = cursor.fetchall()
+    return 0 if done else max(table.row_estimate, 1)
+
+
+def done_step(table: SourceTable) -> TriggerStep:
+    """Notes that the backfill went through."""
+    comment = sql.SQL("COMMENT ON TRIGGER {} ON {} IS {}").format(
+        sql.Identifier(COLUMNS_TRIGGER), sql.Identifier(table.schema, table.name), sql.Literal(_DONE_COMMENT)
+    )
+    lock = f"SHARE UPDATE EXCLUSIVE on {table.qualified_name}: nobody waits who reads or writes it"
+    return TriggerStep("note that the backfill went through, as the trigger's comment", (comment,), lock)
+
+
 def backfill(
     connection: Connection, table: SourceTable, *, batch_rows: int = 5_000, busy: float = 0.5
 ) -> Iterator[BackfillProgress]:
-    """Until no row is without a value. The server works ``busy`` (a share) of the time, and rests for the others.
+    """Give every row a value. The server works ``busy`` (a share) of the time, and rests for the others.
 
     ``connection`` is in autocommit. Raises SourceError where a trigger of the table keeps rows as they are, and what
     psycopg2 raises.
@@ -83,13 +110,18 @@ def _pages(pages: int, rows: int, batch_rows: int) -> int:
     return max(1, int(batch_rows / max(per_page, 1)))
 
 
+# How many rows of a range of pages have no value, how many of them nobody has locked, and how many got one. The
+# trigger sets it.
+_BATCH = (
+    "WITH empty AS MATERIALIZED (SELECT ctid FROM ONLY {0} WHERE ctid >= {2}::tid AND ctid < {3}::tid"
+    " AND {1} IS NULL), free AS MATERIALIZED (SELECT ctid FROM ONLY {0} WHERE ctid = ANY(ARRAY(SELECT ctid FROM"
+    " empty)) AND {1} IS NULL FOR NO KEY UPDATE SKIP LOCKED), filled AS (UPDATE ONLY {0} t"
+    " SET {1} = clock_timestamp() FROM free WHERE t.ctid = free.ctid RETURNING 1)"
+    " SELECT (SELECT count(*) FROM empty), (SELECT count(*) FROM free), (SELECT count(*) FROM filled)"
+)
+
+
 def _batch(relation: sql.Composable, first: int, behind: int) -> sql.Composed:
-    """How many rows of a range of pages have no value, how many of them nobody has locked, and how many got one. The
-    trigger sets it."""
-    return sql.SQL(
-        "WITH empty AS MATERIALIZED (SELECT ctid FROM ONLY {0} WHERE ctid >= {2}::tid AND ctid < {3}::tid"
-        " AND {1} IS NULL), free AS MATERIALIZED (SELECT ctid FROM ONLY {0} WHERE ctid = ANY(ARRAY(SELECT ctid FROM"
-        " empty)) AND {1} IS NULL FOR NO KEY UPDATE SKIP LOCKED), filled AS (UPDATE ONLY {0} t"
-        " SET {1} = clock_timestamp() FROM free WHERE t.ctid = free.ctid RETURNING 1)"
-        " SELECT (SELECT count(*) FROM empty), (SELECT count(*) FROM free), (SELECT count(*) FROM filled)"
-    ).format(relation, sql.Identifier(UPDATED), sql.Literal(f"({first},0)"), sql.Literal(f"({behind},0)"))
+    return sql.SQL(_BATCH).format(
+        relation, sql.Identifier(UPDATED), sql.Literal(f"({first},0)"), sql.Literal(f"({behind},0)")
+    )

@@ -19,7 +19,8 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from aurora_sync.model.relation import SourceTable
-from aurora_sync.provisioning.triggers import COLUMNS_TRIGGER, ROW_TRIGGER, UPDATED, TriggerKind
+from aurora_sync.provisioning.triggers.audit_columns import UPDATED
+from aurora_sync.provisioning.triggers.installed import COLUMNS_TRIGGER, ROW_TRIGGER, TriggerKind
 from aurora_sync.source.outbox import EMPTIED, XID
 from aurora_sync.source.server_errors import without_values
 
@@ -35,6 +36,10 @@ SELECT n.nspname, c.relname,
 
 # Children whose rows would go or change with a deleted one: too much to try out.
 _CASCADES = "SELECT EXISTS (SELECT FROM pg_constraint WHERE confrelid = %s AND confdeltype IN ('c', 'n', 'd'))"
+
+_TAKE_COPY = "CREATE TEMP TABLE aurora_sync_trial ON COMMIT DROP AS SELECT {} FROM ONLY {} WHERE {}"
+_INSERT_COPY = "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT * FROM pg_temp.aurora_sync_trial"
+_HAS_TIME = "SELECT coalesce(bool_or({0} >= now()) AND NOT bool_or({0} = {1}), false) FROM ONLY {2} {3}"
 
 # Of no row of any table.
 _OLD = "1957-10-04 19:28:34.271828+00"
@@ -53,22 +58,22 @@ class Trial:
     why: str = ""
 
 
-def trials(connection: Connection, table: SourceTable, made: TriggerKind) -> list[Trial]:
+def trials(connection: Connection, table: SourceTable, kind: TriggerKind) -> list[Trial]:
     """What was tried, in this order. ``connection`` is in autocommit and may write the table; nothing stays."""
-    if made is TriggerKind.outbox and table.outbox is None:
+    if kind is TriggerKind.outbox and table.outbox is None:
         why = "no trigger of the table writes to its outbox"
         return [Trial("INSERT, UPDATE, DELETE and COPY", by, False, why) for by in _ROLES.values()]
     with connection.cursor() as cursor:
         cursor.execute("BEGIN READ WRITE")
         try:
             cursor.execute("SET LOCAL lock_timeout TO '2s'")
-            return list(_all(cursor, table, made))
+            return list(_all(cursor, table, kind))
         finally:
             cursor.execute("ROLLBACK")
 
 
-def _all(cursor: Cursor, table: SourceTable, made: TriggerKind) -> Iterator[Trial]:
-    cursor.execute(_LEAVES, (table.oid, ROW_TRIGGER if made is TriggerKind.outbox else COLUMNS_TRIGGER))
+def _all(cursor: Cursor, table: SourceTable, kind: TriggerKind) -> Iterator[Trial]:
+    cursor.execute(_LEAVES, (table.oid, ROW_TRIGGER if kind is TriggerKind.outbox else COLUMNS_TRIGGER))
     leaves = cursor.fetchall()
     cursor.execute(_CASCADES, (table.oid,))
     ((cascades,),) = cursor.fetchall()
@@ -80,11 +85,11 @@ def _all(cursor: Cursor, table: SourceTable, made: TriggerKind) -> Iterator[Tria
             yield Trial("INSERT, UPDATE, DELETE and COPY", by, None if always else False, why)
             continue
         for schema, name, always in leaves:
-            leaf = _Leaf(cursor, table, made, schema, name)
+            leaf = _Leaf(cursor, table, kind, schema, name)
             with _undone(cursor):
                 found = list(leaf.trials(by, may_delete=role == "replica" or not cascades, always=always))
             yield from found
-        if made is TriggerKind.outbox:
+        if kind is TriggerKind.outbox:
             yield _truncated(cursor, table, by)
 
 
@@ -105,40 +110,22 @@ def _become(cursor: Cursor, role: str) -> str:
 class _Leaf:
     cursor: Cursor
     table: SourceTable
-    made: TriggerKind
+    kind: TriggerKind
     schema: str
     name: str
 
     def trials(self, by: str, *, may_delete: bool, always: bool) -> Iterator[Trial]:
-        """On one row, which nobody else can change meanwhile. Of an empty leaf nothing can be tried, and what the
+        """On one row, which nobody else can change meanwhile. In an empty leaf nothing can be tried, and what the
         catalogue says must do."""
-        names = [c.name for c in self.table.columns if not c.generated]
-        columns, relation = sql.SQL(", ").join(map(sql.Identifier, names)), sql.Identifier(self.schema, self.name)
-        lock = "SELECT ctid::text FROM ONLY {} LIMIT 1 FOR UPDATE SKIP LOCKED"
-        self.cursor.execute(sql.SQL(lock).format(relation))
-        rows = self.cursor.fetchall()
-        if not rows:
+        row = self._locked_row()
+        if row is None:
             state = "is there, ENABLE ALWAYS" if always else "is missing, or not ENABLE ALWAYS"
             why = f"no row of it is free to be written; the trigger {state}"
             yield Trial(f"rows of {self._shown}", by, None if always else False, why)
             return
-        row = sql.SQL("ctid = {}::tid").format(sql.Literal(rows[0][0]))
-        touch = sql.SQL("UPDATE ONLY {} SET {} WHERE {}").format(relation, self._assignment, row)
-        delete = sql.SQL("DELETE FROM ONLY {} WHERE {}").format(relation, row)
-        self.cursor.execute(
-            sql.SQL("CREATE TEMP TABLE aurora_sync_trial ON COMMIT DROP AS SELECT {} FROM ONLY {} WHERE {}").format(
-                columns, relation, row
-            )
-        )
-        if self.made is TriggerKind.audit_columns:
-            old = sql.SQL("UPDATE pg_temp.aurora_sync_trial SET {}").format(self._assignment)
-            self.cursor.execute(old)
-        csv = io.StringIO()
-        self.cursor.copy_expert("COPY pg_temp.aurora_sync_trial TO STDOUT (FORMAT csv)", csv)
-        insert = sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT * FROM pg_temp.aurora_sync_trial").format(
-            relation, columns
-        )
-        copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(relation, columns)
+        touch = sql.SQL("UPDATE ONLY {} SET {} WHERE {}").format(self._relation, self._assignment, row)
+        delete = sql.SQL("DELETE FROM ONLY {} WHERE {}").format(self._relation, row)
+        insert, copy = self._writes_of_a_copy(row)
 
         def again(write: Callable[[], object]) -> Callable[[], object]:
             def delete_and_write() -> None:
@@ -148,19 +135,48 @@ class _Leaf:
 
             return delete_and_write
 
-        def copied() -> None:
-            csv.seek(0)
-            self.cursor.copy_expert(copy, csv)
-
         yield self._trial("UPDATE", by, lambda: self.cursor.execute(touch))
         if not may_delete:
             why = "a foreign key would change or delete rows of other tables as well"
             yield Trial(f"DELETE, INSERT and COPY of {self._shown}", by, None, why)
             return
-        if self.made is TriggerKind.outbox:
+        if self.kind is TriggerKind.outbox:
             yield self._trial("DELETE", by, lambda: self.cursor.execute(delete))
-        yield self._trial("INSERT", by, again(lambda: self.cursor.execute(insert)))
-        yield self._trial("COPY", by, again(copied))
+        yield self._trial("INSERT", by, again(insert))
+        yield self._trial("COPY", by, again(copy))
+
+    def _locked_row(self) -> sql.Composable | None:
+        """The condition for one row, locked by us; None where none is free."""
+        lock = "SELECT ctid::text FROM ONLY {} LIMIT 1 FOR UPDATE SKIP LOCKED"
+        self.cursor.execute(sql.SQL(lock).format(self._relation))
+        rows = self.cursor.fetchall()
+        return sql.SQL("ctid = {}::tid").format(sql.Literal(rows[0][0])) if rows else None
+
+    def _writes_of_a_copy(self, row: sql.Composable) -> tuple[Callable[[], None], Callable[[], None]]:
+        """How the row is written again, by INSERT and by COPY, from a copy of it in a temporary table."""
+        names = [c.name for c in self.table.columns if not c.generated]
+        columns = sql.SQL(", ").join(map(sql.Identifier, names))
+        self.cursor.execute(sql.SQL(_TAKE_COPY).format(columns, self._relation, row))
+        if self.kind is TriggerKind.audit_columns:
+            old = sql.SQL("UPDATE pg_temp.aurora_sync_trial SET {}").format(self._assignment)
+            self.cursor.execute(old)
+        csv = io.StringIO()
+        self.cursor.copy_expert("COPY pg_temp.aurora_sync_trial TO STDOUT (FORMAT csv)", csv)
+
+        def insert() -> None:
+            self.cursor.execute(sql.SQL(_INSERT_COPY).format(self._relation, columns))
+
+        def copy() -> None:
+            csv.seek(0)
+            self.cursor.copy_expert(
+                sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(self._relation, columns), csv
+            )
+
+        return insert, copy
+
+    @property
+    def _relation(self) -> sql.Identifier:
+        return sql.Identifier(self.schema, self.name)
 
     @property
     def _shown(self) -> str:
@@ -168,7 +184,7 @@ class _Leaf:
 
     @property
     def _assignment(self) -> sql.Composable:
-        if self.made is TriggerKind.audit_columns:
+        if self.kind is TriggerKind.audit_columns:
             return sql.SQL("{} = {}").format(sql.Identifier(UPDATED), sql.Literal(_OLD))
         written = [c for c in self.table.columns if not c.generated]
         for column in written:
@@ -192,22 +208,19 @@ class _Leaf:
             return Trial(what, by, None, " ".join(why.split()))
 
     def _forget(self) -> None:
-        if self.made is TriggerKind.outbox:
+        if self.kind is TriggerKind.outbox:
             _forget(self.cursor, self.table)
 
     def _fired(self) -> bool:
-        if self.made is TriggerKind.outbox:
+        if self.kind is TriggerKind.outbox:
             return _written(self.cursor, self.table) > 0
         if self.cursor.rowcount != 1:
             return False
-        relation, key = sql.Identifier(self.schema, self.name), self.table.primary_key
+        key = self.table.primary_key
         names = sql.SQL(", ").join(map(sql.Identifier, key))
         that = sql.SQL("WHERE ({0}) IN (SELECT {0} FROM pg_temp.aurora_sync_trial)").format(names)
-        self.cursor.execute(
-            sql.SQL(
-                "SELECT coalesce(bool_or({0} >= now()) AND NOT bool_or({0} = {1}), false) FROM ONLY {2} {3}"
-            ).format(sql.Identifier(UPDATED), sql.Literal(_OLD), relation, that if key else sql.SQL(""))
-        )
+        rows = that if key else sql.SQL("")
+        self.cursor.execute(sql.SQL(_HAS_TIME).format(sql.Identifier(UPDATED), sql.Literal(_OLD), self._relation, rows))
         ((fired,),) = self.cursor.fetchall()
         return bool(fired)
 
@@ -224,7 +237,7 @@ def _truncated(cursor: Cursor, table: SourceTable, by: str) -> Trial:
 
 
 def _forget(cursor: Cursor, table: SourceTable) -> None:
-    """What this transaction wrote to the outbox so far."""
+    """Delete what this transaction wrote to the outbox so far."""
     assert table.outbox is not None
     cursor.execute(
         sql.SQL("DELETE FROM {} WHERE {} = pg_current_xact_id()").format(

@@ -1,0 +1,128 @@
+"""Triggers that make a table easy to sync: the steps that create what is missing, and the steps that remove all of it.
+
+============= ======================================================================================================
+outbox        an outbox, and row triggers that write the key of every changed row into it (source/outbox.py); the
+              table itself stays as it is. Triggers of the outbox note what is taken out of it by hand. For
+              ``watermark_type: outbox``
+audit_columns ``created_at`` and ``updated_at`` and a trigger that sets them, whatever the application writes; rows
+              that are there get an ``updated_at`` batch by batch (backfill.py). For ``watermark_type: timestamp``
+============= ======================================================================================================
+
+All that is made lies in the schema ``aurora_sync``, but for the triggers and the columns. Triggers are ENABLE ALWAYS,
+so that replicated writes fire them as well, and their names begin with zzz, so that of the BEFORE triggers ours has the
+last word (correctness.md, section 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
+from aurora_sync.engine.preflight import possible_key
+from aurora_sync.errors import ConfigError
+from aurora_sync.model.relation import SCHEMA, SourceTable
+from aurora_sync.provisioning.triggers import audit_columns, outbox
+from aurora_sync.provisioning.triggers.audit_columns import UPDATED
+from aurora_sync.provisioning.triggers.installed import COLUMNS_TRIGGER, TriggerKind, find
+from aurora_sync.provisioning.triggers.steps import ALL_WAIT, CATALOGUE_ONLY, TriggerStep
+
+# Updates beside those of a table without triggers, on two cores and a local disk: medians of ten rounds.
+_COSTS = {TriggerKind.outbox: (1.2, 3.0), TriggerKind.audit_columns: (1.0, 1.4)}
+
+
+def missing_steps(
+    connection: Connection, table: SourceTable, kind: TriggerKind, *, reader: str, key: Sequence[str] | None = None
+) -> list[TriggerStep]:
+    """What is still missing; ``reader`` is the role that syncs (empty: this one), ``key`` another merge key than the
+    primary key. Raises ConfigError where it cannot be made."""
+    installed = find(connection, table, reader)
+    if installed.foreign_owner:
+        raise ConfigError(
+            f"schema {SCHEMA}, or the outbox in it, belongs to {installed.foreign_owner}, who could make the trigger do"
+            f" anything as {installed.role}",
+            where=table.qualified_name,
+            hint="AURORA_OWNER_DSN can name its login; or drop the schema, if nobody knows it",
+        )
+    if kind is TriggerKind.outbox:
+        return list(outbox.missing_steps(table, installed, reader, tuple(key or outbox.key_of(table))))
+    return list(audit_columns.missing_steps(table, installed))
+
+
+def removal_steps(connection: Connection, table: SourceTable) -> list[TriggerStep]:
+    """What takes all of it away, of both kinds, and leaves the table as it was before."""
+    installed = find(connection, table)
+    relation, triggers = sql.Identifier(table.schema, table.name), installed.triggers
+    steps: list[TriggerStep] = []
+    # In one transaction: the triggers alone know which columns are ours.
+    drop = [sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(trigger), relation) for trigger in triggers]
+    columns = [name for name in triggers.get(COLUMNS_TRIGGER, ()) if table.column(name)]
+    drop += [sql.SQL("ALTER TABLE {} DROP COLUMN {}").format(relation, sql.Identifier(column)) for column in columns]
+    if drop:
+        named = f", and what `apply` added: column {' and column '.join(columns)}" if columns else ""
+        lock = ALL_WAIT.format(table.qualified_name)
+        steps.append(TriggerStep(f"drop {', '.join(triggers)}{named}", tuple(drop), lock))
+    rest: list[sql.Composable] = []
+    if installed.outbox:
+        rest.append(sql.SQL("DROP TABLE {}").format(sql.Identifier(SCHEMA, installed.outbox_name)))
+    rest += [sql.SQL("DROP FUNCTION {}()").format(sql.Identifier(SCHEMA, name)) for name in installed.functions]
+    if installed.schema_is_ours and not installed.others:
+        rest.append(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(SCHEMA)))
+    if rest:
+        steps.append(TriggerStep(f"drop what was made in schema {SCHEMA}", tuple(rest), CATALOGUE_ONLY))
+    return steps
+
+
+def warnings(connection: Connection, table: SourceTable, kind: TriggerKind) -> list[str]:
+    """What the application should know before."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _PUBLISHED_BY, {"outbox": kind is TriggerKind.outbox, "schema": table.schema, "name": table.name}
+        )
+        publications = ", ".join(name for (name,) in cursor.fetchall())
+    one, many = _COSTS[kind]
+    cost = (
+        f"a write of one row took {one} times as long with them, a statement that writes 10,000 rows {many} times"
+        " (benchmarks/triggers.py)"
+    )
+    of_kind = _outbox_warnings if kind is TriggerKind.outbox else _column_warnings
+    return [cost, *of_kind(table, publications)]
+
+
+def _outbox_warnings(table: SourceTable, publications: str) -> Iterator[str]:
+    yield (
+        f"a column of the key ({', '.join(possible_key(table))}) that is renamed or dropped makes every write of"
+        f" {table.qualified_name} fail: remove the triggers before, and apply them afterwards"
+    )
+    if publications:
+        yield f"{publications}, FOR ALL TABLES, publishes the outbox as well: a subscriber needs such a table"
+
+
+def _column_warnings(table: SourceTable, publications: str) -> Iterator[str]:
+    yield "COPY without a list of columns, and SELECT *, find the new columns at the end"
+    yield (
+        "every row is written once more: as much WAL and dead space as the table has bytes, and a transaction under"
+        " REPEATABLE READ or SERIALIZABLE that updates a row of a batch fails and must be tried again"
+    )
+    yield "deletes leave no trace: give the table `reconcile:` in tables.yaml"
+    yield (
+        f"{UPDATED} that is renamed or dropped makes every write of {table.qualified_name} fail: remove the triggers"
+        " before"
+    )
+    if table.column(UPDATED) and COLUMNS_TRIGGER not in {trigger.name for trigger in table.triggers}:
+        yield f"{UPDATED} is there already: what is written to it stays when the triggers are removed"
+    if others := [t.name for t in table.triggers if t.on_update and t.enabled and not t.name.startswith("zzz_aurora")]:
+        yield f"the backfill fires triggers of the table: {', '.join(others)}"
+    if publications:
+        yield f"it is published by {publications}: a subscriber needs the new columns first"
+
+
+# Tables that are yet to be made are in those FOR ALL TABLES.
+_PUBLISHED_BY = """
+SELECT p.pubname FROM pg_publication p
+ WHERE CASE WHEN %(outbox)s THEN p.puballtables
+            ELSE EXISTS (SELECT FROM pg_publication_tables t
+                          WHERE (t.pubname, t.schemaname, t.tablename) = (p.pubname, %(schema)s, %(name)s)) END
+ ORDER BY 1
+"""

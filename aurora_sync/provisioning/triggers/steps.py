@@ -1,0 +1,129 @@
+"""A step that creates or drops triggers: its statements, its lock, and how it is run without blocking others long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import psycopg2.errors
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
+from aurora_sync.errors import Kind, SourceError
+from aurora_sync.model.relation import SCHEMA, SourceTable
+from aurora_sync.provisioning.triggers.installed import SCHEMA_COMMENT, InstalledTriggers
+
+CATALOGUE_ONLY = "none on the table; takes milliseconds"
+WRITERS_WAIT = (
+    "SHARE ROW EXCLUSIVE on {}: writers wait, readers do not; for milliseconds, once the transactions that are writing"
+    " it have ended"
+)
+ALL_WAIT = "ACCESS EXCLUSIVE on {}: readers wait too; for milliseconds, once the transactions that use it have ended"
+
+_NO_LOCK = (psycopg2.errors.LockNotAvailable, psycopg2.errors.QueryCanceled, psycopg2.errors.DeadlockDetected)
+
+
+@dataclass(frozen=True)
+class TriggerStep:
+    """``statements`` are one transaction. ``undo`` is what takes it back."""
+
+    what: str
+    statements: tuple[sql.Composable, ...]
+    lock: str
+    undo: tuple[sql.Composable, ...] = ()
+
+
+@dataclass(frozen=True)
+class StepRun:
+    step: TriggerStep
+    attempts: int
+    seconds: float  # that the longest attempt took, with its wait for the lock: nobody waited longer for us
+
+
+def run_steps(
+    connection: Connection,
+    steps: Sequence[TriggerStep],
+    *,
+    lock_timeout: str = "2s",
+    attempts: int = 30,
+    on_wait: Callable[[TriggerStep, int], object] = lambda *_: None,
+) -> Iterator[StepRun]:
+    """Run the steps one by one, each in a transaction that waits no longer than ``lock_timeout`` for a lock: behind it
+    everybody else would wait as well. Then it stands back for twice as long and tries again.
+
+    Safe to kill anywhere: what was done is not planned again. Raises SourceError, transient when the lock was never to
+    be had.
+    """
+    for step in steps:
+        longest = 0.0
+        for attempt in range(1, attempts + 1):
+            began = time.monotonic()
+            try:
+                _transact(connection, step, lock_timeout)
+                yield StepRun(step, attempt, max(longest, time.monotonic() - began))
+                break
+            except _NO_LOCK as error:
+                with connection.cursor() as cursor:
+                    cursor.execute("ROLLBACK")
+                longest = max(longest, time.monotonic() - began)
+                if attempt == attempts:
+                    raise SourceError(
+                        f"{step.what}: no lock in {attempts} attempts of {lock_timeout}",
+                        hint="a transaction stays open on the table, or it has more partitions than are locked in that"
+                        " time (--lock-timeout); what was done so far stays, run again",
+                        kind=Kind.TRANSIENT,
+                    ) from error
+                on_wait(step, attempt)
+                time.sleep(min(2 * (time.monotonic() - began), 10))
+            except psycopg2.errors.InsufficientPrivilege as error:
+                raise SourceError(
+                    f"{step.what}: {' '.join(str(error).split())}",
+                    hint="only the owner of a table may: AURORA_OWNER_DSN can name its login"
+                    if "owner" in str(error)
+                    else f"it takes CREATE on the database, or on schema {SCHEMA} with USAGE",
+                    kind=Kind.REFUSED,
+                ) from error
+
+
+def _transact(connection: Connection, step: TriggerStep, lock_timeout: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN READ WRITE")
+        # A table with partitions takes many locks, for each of which lock_timeout begins anew.
+        for timeout in ("lock_timeout", "statement_timeout"):
+            cursor.execute("SELECT set_config(%s, %s, true)", (timeout, lock_timeout))
+        for statement in step.statements:
+            cursor.execute(statement)
+        cursor.execute("COMMIT")
+
+
+def create_schema(installed: InstalledTriggers) -> Iterator[TriggerStep]:
+    """The schema that both kinds share, where it is missing."""
+    if not installed.schema:
+        schema = sql.Identifier(SCHEMA)
+        create = sql.SQL("CREATE SCHEMA {}").format(schema)
+        comment = sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, sql.Literal(SCHEMA_COMMENT))
+        drop = (sql.SQL("DROP SCHEMA {}").format(schema),)
+        yield TriggerStep(f"create schema {SCHEMA}", (create, comment), CATALOGUE_ONLY, drop)
+
+
+def lock_holders(connection: Connection, table: SourceTable) -> Iterator[str]:
+    """The longest transactions that hold a lock on the table now, for a person: a step waits until they end."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK_HOLDERS, (table.oid,))
+        for pid, user, application, mode, seconds in cursor.fetchall():
+            who = f"{user or 'another role'} ({application})" if application else user or "another role"
+            yield f"process {pid} of {who} holds {mode} in a transaction of {seconds:,.0f} s"
+
+
+_LOCK_HOLDERS = """
+WITH RECURSIVE tree(oid) AS (
+    SELECT %s::oid UNION SELECT i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
+)
+SELECT l.pid, a.usename, a.application_name, string_agg(DISTINCT l.mode, ', '),
+       coalesce(extract(epoch FROM clock_timestamp() - min(a.xact_start)), 0)::float
+  FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
+ WHERE l.locktype = 'relation' AND l.granted AND l.relation IN (SELECT oid FROM tree)
+   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.pid <> pg_backend_pid()
+ GROUP BY l.pid, a.usename, a.application_name ORDER BY 5 DESC LIMIT 3
+"""
