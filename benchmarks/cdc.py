@@ -128,7 +128,7 @@ def prepare(places: Places, changes: int) -> tuple[int, int]:
         ):
             cursor.execute(statement)
         connection.commit()
-        replication.apply(places.source.dsn, TABLES, timeout="1min")
+        replication.set_up(places.source.dsn, TABLES, timeout="1min")
         batch.run(TABLES, places, [].append)
         cursor.execute("SELECT pg_copy_logical_replication_slot(%s, %s)", (NAME, KEPT))
         cursor.execute("SET synchronous_commit = off")

@@ -37,7 +37,7 @@ def setup(arguments: argparse.Namespace, settings: Settings, places: Places) -> 
             shown = [_document(step, connection) for step in needed.steps]
         found[name] = {"steps": shown, "notes": list(needed.notes), "applied": False}
         if arguments.apply and shown:
-            done = replication.apply(places.source.dsn, tables, timeout=arguments.timeout)
+            done = replication.set_up(places.source.dsn, tables, timeout=arguments.timeout)
             if not arguments.json:
                 print(f"  done: {len(done)} statements")
         found[name]["applied"] = bool(arguments.apply)

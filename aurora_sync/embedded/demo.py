@@ -60,7 +60,7 @@ def demo(directory: Path, *, seconds: float, as_json: bool) -> int:
         places = Places.from_settings(settings)
         made = legacy.create(settings.dsn)
         tables = expand(load(settings.tables), ())
-        for step in replication.apply_all(settings.dsn, tables):
+        for step in replication.set_up_all(settings.dsn, tables):
             say(f"  {step.what}: {step.because}")
         say(
             f"Running after {time.monotonic() - began:.1f} s; the legacy database "

@@ -191,5 +191,5 @@ def _source(directory: Path) -> Iterator[None]:
         os.environ.update(stack.environment())
         settings = Settings.from_environment(os.environ)
         legacy.create(settings.dsn)
-        replication.apply_all(settings.dsn, all_tables(settings, Source(settings.dsn)))
+        replication.set_up_all(settings.dsn, all_tables(settings, Source(settings.dsn)))
         yield

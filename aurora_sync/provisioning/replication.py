@@ -8,10 +8,7 @@ from collections.abc import Iterable, Sequence
 from psycopg2 import sql
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.engine.survey import (
-    SetupStep,
-    survey,
-)
+from aurora_sync.engine.survey import SetupStep, survey
 from aurora_sync.errors import ConfigError
 from aurora_sync.model.receipt import Slot
 from aurora_sync.source.connection import connect, write
@@ -19,8 +16,8 @@ from aurora_sync.source.logical.publication import Publication
 from aurora_sync.strategies import strategy_of
 
 
-def apply(dsn: str, configs: Sequence[TableConfig], *, timeout: str) -> list[SetupStep]:
-    """Make what is missing, step by step, and return what was done. Safe to kill and to call again.
+def set_up(dsn: str, configs: Sequence[TableConfig], *, timeout: str) -> list[SetupStep]:
+    """Make what the tables of one slot miss, step by step, and return what was done. Safe to kill and to call again.
 
     Raises ConfigError for what only a person can do, before anything was changed, and SourceError.
     """
@@ -34,17 +31,17 @@ def apply(dsn: str, configs: Sequence[TableConfig], *, timeout: str) -> list[Set
         return list(found.steps)
 
 
-def apply_all(dsn: str, configs: Iterable[TableConfig], *, timeout: str = "1min") -> list[SetupStep]:
-    """The same for the tables of every slot."""
+def set_up_all(dsn: str, configs: Iterable[TableConfig], *, timeout: str = "1min") -> list[SetupStep]:
+    """Set up every slot of the tables."""
     slots = defaultdict[str, list[TableConfig]](list)
     for config in configs:
         if strategy_of(config).uses_slot:
             slots[config.slot_name].append(config)
-    return [step for tables in slots.values() for step in apply(dsn, tables, timeout=timeout)]
+    return [step for tables in slots.values() for step in set_up(dsn, tables, timeout=timeout)]
 
 
 def teardown(name: str, found: Slot | None, published: Publication | None) -> list[SetupStep]:
-    """What takes slot and publication away. The replica identities stay: others may have come to rely on them."""
+    """The steps that drop slot and publication. The replica identities stay: others may have come to rely on them."""
     steps = []
     if found:
         drop = sql.SQL("SELECT pg_drop_replication_slot({})").format(sql.Literal(name))

@@ -41,7 +41,7 @@ def slot_stream(places: Places) -> None:
     with scratch(places, [config], name) as connection:
         execute(connection, TABLE)
         try:
-            replication.apply(places.source.dsn, [config], timeout="60s")
+            replication.set_up(places.source.dsn, [config], timeout="60s")
             assert _run(config, places).inserted == 20
             for change in CHANGES:
                 execute(connection, change)

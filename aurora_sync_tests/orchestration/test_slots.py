@@ -41,7 +41,7 @@ def tables(settings: None, dsn: str, execute: Execute) -> Iterator[str]:
         TableConfig.model_validate({"table_name": table, "watermark_type": "logical", "slot": name})
         for table in ("parents", "children")
     ]
-    replication.apply(dsn, configs, timeout="30s")
+    replication.set_up(dsn, configs, timeout="30s")
     yield TABLES.format(slot=name)
     with connect(dsn) as connection:
         slot.drop(connection, name)

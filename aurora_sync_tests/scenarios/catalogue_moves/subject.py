@@ -79,7 +79,7 @@ class Subject:
                 steps = missing_steps(connection, table, TriggerKind.outbox, reader="", key=self.config.primary_key)
                 list(run_steps(connection, steps))
         elif self.strategy in PUBLISHED:
-            replication.apply(self.world.dsn, [self.config], timeout="30s")
+            replication.set_up(self.world.dsn, [self.config], timeout="30s")
         elif self.task and not self.task.changes:
             # A task follows a table by its name.
             self.world.execute(

@@ -126,7 +126,7 @@ class Connected:
         return config(name, "debezium", slot=self.name, topic_prefix=self.name, connector=connector, **keys)
 
     def setup(self, *tables: TableConfig) -> list[str]:
-        return [step.what for step in replication.apply(self.world.dsn, tables, timeout="30s")]
+        return [step.what for step in replication.set_up(self.world.dsn, tables, timeout="30s")]
 
     def start(self, *tables: TableConfig, **options: str) -> None:
         """After a stop or a kill the connector continues from the offsets that it had stored."""

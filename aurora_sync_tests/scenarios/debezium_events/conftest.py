@@ -123,7 +123,7 @@ def captured(source: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         cursor.execute("ALTER TABLE shop.whole REPLICA IDENTITY FULL, ALTER v SET STORAGE EXTERNAL")
         configs = {name: _configs(name, tables, parts["user"]) for name in CONFIGURATIONS}
         for listed in configs.values():
-            replication.apply(source, listed, timeout="60s")
+            replication.set_up(source, listed, timeout="60s")
         _write(cursor)
     runs = []
     for name, (options, schemas, _) in CONFIGURATIONS.items():

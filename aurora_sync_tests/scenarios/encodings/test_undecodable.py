@@ -118,7 +118,7 @@ def streamed(world: World, *tables: TableConfig) -> None:
 def test_one_value_in_a_stream_holds_up_its_table_alone(sql_ascii: World, slot_name: str, bad: bytes) -> None:
     sql_ascii.execute(TABLE.format("t", "t"), TABLE.format("other", "other"))
     tables = [config(name, "logical", slot=slot_name) for name in ("t", "other")]
-    replication.apply(sql_ascii.dsn, tables, timeout="30s")
+    replication.set_up(sql_ascii.dsn, tables, timeout="30s")
     streamed(sql_ascii, *tables)
     raw(sql_ascii, bad, b"INSERT INTO other (v) VALUES ('o\xc3\xb9')")
     column = "tags" if b"tags" in bad else "v"
@@ -137,7 +137,7 @@ def test_one_value_in_a_stream_holds_up_its_table_alone(sql_ascii: World, slot_n
 def test_a_change_in_a_history_that_is_not_utf8_is_left_behind_by_a_scan(sql_ascii: World, slot_name: str) -> None:
     sql_ascii.execute(NO_ARRAY.format("t", "t"))
     table = config("t", "logical", slot=slot_name, history=True)
-    replication.apply(sql_ascii.dsn, [table], timeout="30s")
+    replication.set_up(sql_ascii.dsn, [table], timeout="30s")
     streamed(sql_ascii, table)
     raw(sql_ascii, b"UPDATE t SET v = 'No\xebl' WHERE id = 1")
     sql_ascii.execute("UPDATE t SET v = 'Noël' WHERE id = 1")
@@ -228,7 +228,7 @@ def test_every_command_goes_on_with_the_tables_beside_it(
 
 def test_a_published_table_of_another_name_does_not_stop_the_slot(misnamed: World, slot_name: str) -> None:
     table = config("a", "logical", slot=slot_name)
-    replication.apply(misnamed.dsn, [table], timeout="30s")
+    replication.set_up(misnamed.dsn, [table], timeout="30s")
     streamed(misnamed, table)
     raw(
         misnamed,

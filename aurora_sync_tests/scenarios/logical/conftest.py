@@ -29,7 +29,7 @@ class Streamed:
         return config(name, "logical", slot=self.name, **keys)
 
     def setup(self, *tables: TableConfig) -> list[str]:
-        return [step.what for step in replication.apply(self.world.dsn, tables, timeout="30s")]
+        return [step.what for step in replication.set_up(self.world.dsn, tables, timeout="30s")]
 
     def run(self, *tables: TableConfig, **options: Any) -> dict[str, Receipt]:
         receipts: dict[str, Receipt] = {}
