@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import dagster as dg
 from psycopg2.extensions import make_dsn
@@ -44,50 +44,20 @@ def build_definitions(
     connections = connections or Connections()
     settings = _settings(connections)
     source = Source(make_dsn(settings.dsn, connect_timeout=CONNECT_SECONDS)) if settings else None
-    tables = expand(config, _existing(config, source) if config.has_globs else [])
-    catalogue = _catalogue(source, tables)
     database = source.database if source else "source"
     warehouse = settings.warehouse.kind if settings else "snowflake"
-    io_manager_key = f"{name}_io_manager"
-    definitions: list[dg.AssetsDefinition | dg.AssetSpec] = []
-    attributes: dict[str, assets.Attributes] = {}
-    for table in tables:
-        described = catalogue.get(table.qualified_name)
-        line = config.line_of(table)
-        definitions.append(assets.source_spec(table, database, described))
-        attributes[table.qualified_name] = assets.attributes(
-            table,
-            source=described,
-            place=assets.Place(config.path.absolute(), line) if line else None,
-            database=database,
-            warehouse=warehouse,
-        )
-    for batch in batches(tables, tables):
-        if shared_with(batch[0]):
-            made = slot_assets(
-                batch, connections, attributes, database=database, io_manager_key=io_manager_key, name=name
-            )
-        else:
-            (table,) = batch
-            made = assets.table_asset(
-                table,
-                attributes[table.qualified_name],
-                database=database,
-                io_manager_key=io_manager_key,
-                verification=assets.verification_key(assets.group(table), name),
-            )
-        definitions.append(made)
-    groups: defaultdict[str, list[TableConfig]] = defaultdict(list)
-    for table in tables:
-        groups[assets.group(table)].append(table)
-    definitions += [
-        verification.group_asset(group, members, connections, database=database, warehouse=warehouse, name=name)
-        for group, members in groups.items()
-    ]
-    definitions.append(assessment.assessment_asset(tables, config.advisor, connections, database=database, name=name))
+    tables = expand(config, _existing(config, source) if config.has_globs else [])
+    catalogue = _catalogue(source, tables)
+    attributes = _attributes(config, tables, catalogue, database=database, warehouse=warehouse)
     watched = [table for table in tables if table.schedule is None]
+    io_manager_key = f"{name}_io_manager"
     return dg.Definitions(
-        assets=definitions,
+        assets=[
+            *(assets.source_spec(table, database, catalogue.get(table.qualified_name)) for table in tables),
+            *_sync_assets(tables, connections, attributes, database=database, io_manager_key=io_manager_key, name=name),
+            *_verification_assets(tables, connections, database=database, warehouse=warehouse, name=name),
+            assessment.assessment_asset(tables, config.advisor, connections, database=database, name=name),
+        ],
         jobs=[automation.reconcile_job(tables, name)],
         schedules=[
             *automation.schedules(tables, name),
@@ -107,6 +77,64 @@ def executor(connections: Connections) -> dg.ExecutorDefinition:
     if settings and settings.warehouse.one_process:
         return dg.in_process_executor
     return dg.multiprocess_executor.configured({"start_method": {"forkserver": {"preload_modules": PRELOAD}}})
+
+
+def _attributes(
+    config: SyncConfig,
+    tables: Sequence[TableConfig],
+    catalogue: Mapping[str, SourceTable],
+    *,
+    database: str,
+    warehouse: str,
+) -> dict[str, assets.Attributes]:
+    """What each table's asset says of itself, by the table's qualified name."""
+    found: dict[str, assets.Attributes] = {}
+    for table in tables:
+        line = config.line_of(table)
+        found[table.qualified_name] = assets.attributes(
+            table,
+            source=catalogue.get(table.qualified_name),
+            place=assets.Place(config.path.absolute(), line) if line else None,
+            database=database,
+            warehouse=warehouse,
+        )
+    return found
+
+
+def _sync_assets(
+    tables: Sequence[TableConfig],
+    connections: Connections,
+    attributes: Mapping[str, assets.Attributes],
+    *,
+    database: str,
+    io_manager_key: str,
+    name: str,
+) -> Iterator[dg.AssetsDefinition]:
+    """One for the tables of each slot, and one for every other table."""
+    for batch in batches(tables, tables):
+        if shared_with(batch[0]):
+            yield slot_assets(
+                batch, connections, attributes, database=database, io_manager_key=io_manager_key, name=name
+            )
+            continue
+        (table,) = batch
+        yield assets.table_asset(
+            table,
+            attributes[table.qualified_name],
+            database=database,
+            io_manager_key=io_manager_key,
+            verification=assets.verification_key(assets.group(table), name),
+        )
+
+
+def _verification_assets(
+    tables: Sequence[TableConfig], connections: Connections, *, database: str, warehouse: str, name: str
+) -> Iterator[dg.AssetsDefinition]:
+    groups: defaultdict[str, list[TableConfig]] = defaultdict(list)
+    for table in tables:
+        groups[assets.group(table)].append(table)
+    for group, members in groups.items():
+        yield verification.group_asset(group, members, connections, database=database, warehouse=warehouse, name=name)
 
 
 def _settings(connections: Connections) -> Settings | None:
