@@ -33,13 +33,13 @@ def _gc(arguments: argparse.Namespace, settings: Settings, places: Places) -> in
 
     older_than = gc.age_limit((entry.table for entry in load(settings.tables).tables), arguments.older_than)
     show = print_lines if arguments.dry_run and not arguments.json else gc.logger.info
-    heaps = retrying(lambda: gc.collect(places, older_than=older_than, dry_run=arguments.dry_run, on_found=show))
+    collected = retrying(lambda: gc.collect(places, older_than=older_than, dry_run=arguments.dry_run, on_found=show))
     if arguments.json:
-        print_json({"dry_run": arguments.dry_run, "collected": [dataclasses.asdict(heap) for heap in heaps]})
+        print_json({"dry_run": arguments.dry_run, "collected": [dataclasses.asdict(each) for each in collected]})
         return 0
-    for heap in heaps:
-        size = "" if heap.bytes is None else f", {heap.bytes / 1e6:,.1f} MB"
-        print(f"{heap.count:,} {heap.kind}{size} {'would go' if arguments.dry_run else 'removed'}")
+    for each in collected:
+        size = "" if each.bytes is None else f", {each.bytes / 1e6:,.1f} MB"
+        print(f"{each.count:,} {each.kind}{size} {'would go' if arguments.dry_run else 'removed'}")
     return 0
 
 

@@ -129,15 +129,15 @@ class _Sweep:
         return began
 
     def uploads(self) -> Collected:
-        heap = Collected("uploads")
+        found = Collected("uploads")
         for key, upload in self.store.uploads(self.store.prefix):
             attempt = layout.attempt_key(self.store.prefix, key)
             if attempt and attempt.at < self.before:
                 self.on_found(f"{self.store.uri(key)} (unfinished upload)")
-                heap.add(self.store.upload_bytes(key, upload))
+                found.add(self.store.upload_bytes(key, upload))
                 if not self.dry_run:
                     self.store.abort_upload(key, upload)
-        return heap
+        return found
 
     def _takes(self, key: str, attempt: AttemptKey | None, size: int, staging: dict[str, TableName]) -> bool:
         if attempt:
@@ -196,7 +196,7 @@ def _drop_staging(
     gc that misses the attempt leaves a mark in the stage, and the first one that finds the mark older than the limit
     drops the table.
     """
-    heap = Collected("staging tables", bytes=None)
+    found = Collected("staging tables", bytes=None)
     store, doomed = sweep.store, []
     for load_id, table in staging.items():
         since = began.get(load_id)
@@ -209,9 +209,9 @@ def _drop_staging(
         if since < sweep.before:
             sweep.on_found(str(table))
             doomed.append(table)
-    heap.count = len(doomed)
+    found.count = len(doomed)
     if doomed and not sweep.dry_run:
         with places.warehouse.session(query_tag="aurora_sync gc") as session:
             for table in doomed:
                 session.query(ddl.drop_table(table))
-    return heap
+    return found

@@ -23,13 +23,13 @@ def gc_schedule(tables: Sequence[TableConfig], connections: Connections, name: s
     )
     def collect(context: dg.OpExecutionContext) -> None:
         try:
-            heaps = gc.collect(connections.places(), older_than=gc.age_limit(tables))
+            collected = gc.collect(connections.places(), older_than=gc.age_limit(tables))
         except AuroraSyncError as error:
             raise failure(error) from error
-        for heap in heaps:
-            context.log.info(f"{heap.count:,} {heap.kind} removed")
-        counts = {heap.kind: heap.count for heap in heaps}
-        sizes = {f"bytes of {heap.kind}": heap.bytes for heap in heaps if heap.bytes is not None}
+        for each in collected:
+            context.log.info(f"{each.count:,} {each.kind} removed")
+        counts = {each.kind: each.count for each in collected}
+        sizes = {f"bytes of {each.kind}": each.bytes for each in collected if each.bytes is not None}
         context.add_output_metadata(counts | sizes)
 
     @dg.job(name=f"{name}_gc", description="Removes what killed runs left in the stage and the log schema.")
