@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aurora_sync.advisor.evidence import Evidence, TableEvidence
+from aurora_sync.advisor.profiles import Access
 from aurora_sync.config.advisor import Advisor
 from aurora_sync.config.field_types import duration
 
@@ -36,29 +37,25 @@ class Cost:
         return f"a run reads {read} and moves {moved}; {runs} runs a day"
 
 
-def estimate(option: str, table: TableEvidence, evidence: Evidence, limits: Advisor, *, indexed: bool) -> Cost:
-    """Of runs that come as often as ``freshness`` says, where changes are spread evenly over the day."""
+def estimate(access: Access, table: TableEvidence, evidence: Evidence, limits: Advisor) -> Cost:
+    """The cost of runs that come as often as ``freshness`` says, where changes are spread evenly over the day."""
     most = 86_400 / duration(limits.freshness).total_seconds()
     changes = evidence.per_day(table.activity.written)
     whole = table.heap + table.toast
     if changes is None:
-        scans = option in ("full_snapshot", "xmin", "append_only") or (option != "outbox" and not indexed)
-        read = whole if scans else None
-        return Cost(read, whole if option == "full_snapshot" else None, None)
+        read = None if access in (Access.RANGE, Access.KEYS) else whole
+        return Cost(read, whole if access is Access.WHOLE else None, None)
     runs = min(most, changes)
     per_run = changes / runs if runs else 0.0
     changed = int(min(per_run, table.rows or per_run) * table.row_bytes)
-    match option:
-        case "full_snapshot":
-            return Cost(whole, whole, runs)
-        case "logical":
-            return Cost(changed * _WAL, changed, runs)
-        case "integer" if indexed:
-            return Cost(min(whole, changed), changed, runs)
-        case "outbox" | "timestamp" if indexed or option == "outbox":
-            return Cost(int(min(whole, max(changed, per_run * PAGE))), changed, runs)
-        case _:
-            return Cost(table.heap, changed, runs)
+    by_access = {
+        Access.WHOLE: whole,
+        Access.SCAN: table.heap,
+        Access.LOG: changed * _WAL,
+        Access.RANGE: min(whole, changed),
+        Access.KEYS: int(min(whole, max(changed, per_run * PAGE))),
+    }
+    return Cost(by_access[access], whole if access is Access.WHOLE else changed, runs)
 
 
 def human_bytes(count: int | float) -> str:

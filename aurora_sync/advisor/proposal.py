@@ -11,7 +11,8 @@ import yaml
 
 from aurora_sync.advisor.cost import human_bytes
 from aurora_sync.advisor.evidence import Evidence, TableEvidence
-from aurora_sync.advisor.recommend import Option, Recommendation, misfits, name_of
+from aurora_sync.advisor.profiles import name_of
+from aurora_sync.advisor.recommend import Option, Recommendation, misfits
 from aurora_sync.config.advisor import Advisor
 from aurora_sync.config.tables import TableConfig
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from aurora_sync.advisor.cost import Cost, estimate
+from aurora_sync.advisor.cost import Cost
 from aurora_sync.advisor.evidence import Evidence, TableEvidence
-from aurora_sync.advisor.rules import BASE, DELETES_UNSEEN, GROWN, RULES, UNKNOWN_MIX, Case
+from aurora_sync.advisor.profiles import PROFILES, name_of
+from aurora_sync.advisor.rules import DELETES_UNSEEN, GROWN, RULES, UNKNOWN_MIX, Case
 from aurora_sync.config.advisor import Advisor
 from aurora_sync.config.tables import Reconcile, TableConfig
 from aurora_sync.config.watermark_types import WatermarkType
 from aurora_sync.engine import preflight
 from aurora_sync.model.certificate import Level
 from aurora_sync.model.column import Column
-from aurora_sync.model.relation import SourceTable
-from aurora_sync.strategies import clock, integer, strategy_for
+from aurora_sync.strategies import clock, strategy_for, strategy_of
 
 # Names of columns that say when a row was changed, where nothing else tells.
 _CHANGED = ("updat", "modif", "chang", "mtime", "last_")
@@ -51,7 +51,7 @@ class Option:
 
     @property
     def points(self) -> int:
-        return BASE[self.name] + sum(reason.points or 0 for reason in self.reasons)
+        return PROFILES[self.name].points + sum(reason.points or 0 for reason in self.reasons)
 
     @property
     def sees(self) -> str:
@@ -102,8 +102,7 @@ def recommend(evidence: Evidence, limits: Advisor) -> list[Recommendation]:
 
 def judged(config: TableConfig, name: str, table: TableEvidence, evidence: Evidence, limits: Advisor) -> Option:
     """What the rules say of one configuration."""
-    case = Case(name, config, table, evidence, limits, Cost(None, None, None))
-    case = replace(case, cost=estimate(name, table, evidence, limits, indexed=case.is_indexed))
+    case = Case(name, config, table, evidence, limits)
     reasons = [(rule, rule.says(case)) for rule in RULES if name in rule.about]
     strategy = case.strategy
     by_reconcile = "at a reconcile" if config.reconcile else "never"
@@ -113,50 +112,47 @@ def judged(config: TableConfig, name: str, table: TableEvidence, evidence: Evide
         reasons=tuple(Reason(rule.name, rule.points, text) for rule, text in reasons if text),
         needs=tuple(_needs(case)),
         cost=case.cost,
-        updates=strategy.sees_updates and name != "append_only",
+        updates=strategy.sees_updates and not config.append_only,
         deletes="at once" if strategy.sees_deletes else by_reconcile,
-        certificate=_level(name, config, table.table),
+        certificate=_level(case).value,
     )
 
 
-def _level(name: str, config: TableConfig, table: SourceTable) -> str:
+def _level(case: Case) -> Level:
     """The certificate of most runs: those that read by the fence of the strategy, where it has one that holds."""
-    doubts: tuple[str, ...] = ()
-    if name == "append_only":
-        return Level.BOUNDED.value
-    if name == "integer":
-        doubts = integer.doubts(config)
-    elif name in ("timestamp", "composite"):
-        column = config.watermark_col or (config.watermark_cols or [""])[0]
-        if config.watermark_set_by or clock.kept_by_trigger(column, table):
-            doubts = clock.doubts(config, column, table)
-    if not doubts:
-        return Level.CERTIFIED.value
-    return Level.BOUNDED.value if config.reconcile else Level.UNCERTIFIED.value
+    if case.config.append_only:
+        return Level.BOUNDED
+    if not case.strategy.doubts(case.config, case.table.table):
+        return Level.CERTIFIED
+    return Level.BOUNDED if case.config.reconcile else Level.UNCERTIFIED
 
 
-def name_of(config: TableConfig) -> str:
-    """What an option of this configuration is called."""
-    return "append_only" if config.append_only else config.watermark_type.value
+def has_rules(config: TableConfig) -> bool:
+    return _judged_as(config)[0] in PROFILES
+
+
+def _judged_as(config: TableConfig) -> tuple[str, TableConfig]:
+    """The option that the rules are about: several columns are judged by the time that they begin with."""
+    if moment := strategy_of(config).clock_column(config):
+        return "timestamp", config.model_copy(update={"watermark_col": moment})
+    return name_of(config), config
 
 
 def misfits(config: TableConfig, found: Recommendation, evidence: Evidence, limits: Advisor) -> list[str]:
     """Why the strategy that a table has does not fit the evidence: what refuses it, deletes that no reconcile finds,
-    and what has grown too dear where another strategy works as things are. Of one without rules nothing is said; a
-    composite one is judged by the time that it begins with."""
-    name = name_of(config)
-    if name == "composite":
-        name, config = "timestamp", config.model_copy(update={"watermark_col": config.watermark_columns[0]})
-    if name not in BASE:
+    and what has grown too dear where another strategy works as things are. Empty for a strategy without rules."""
+    if not has_rules(config):
         return []
+    name, config = _judged_as(config)
     option = judged(config, name, found.table, evidence, limits)
     spoken = {reason.rule for reason in option.reasons if reason.points is None} - {UNKNOWN_MIX}
     if not config.reconcile:
         spoken.add(DELETES_UNSEEN)
     if found.now and found.now.name != name:
         spoken |= GROWN
-    missing = [f"it needs {need}" for need in option.needs if name == "outbox"]
-    return [reason.text for reason in option.reasons if reason.rule in spoken] + missing
+    needs = option.needs if strategy_of(config).needs_triggers else ()
+    spoken_texts = [reason.text for reason in option.reasons if reason.rule in spoken]
+    return spoken_texts + [f"it needs {need}" for need in needs]
 
 
 def _ranked(table: TableEvidence, evidence: Evidence, limits: Advisor) -> Recommendation:
@@ -176,22 +172,22 @@ def _configs(table: TableEvidence, evidence: Evidence) -> Iterator[TableConfig]:
     may_lack_rows = table.lacks_rows or not evidence.knows_mix(table)
     nightly = Reconcile(schedule=f"{at % 60} {1 + at % 5} * * *") if may_lack_rows else None
 
-    def made(kind: WatermarkType, **more: Any) -> TableConfig:
+    def entry(kind: WatermarkType, **more: Any) -> TableConfig:
         if not (strategy_for(kind.value).sees_deletes or more.get("append_only")):
             more["reconcile"] = nightly
         return TableConfig(watermark_type=kind, **own, **more)
 
-    yield made(WatermarkType.full_snapshot)
+    yield entry(WatermarkType.full_snapshot)
     if not key:
-        yield made(WatermarkType.xmin, append_only=True)
+        yield entry(WatermarkType.xmin, append_only=True)
         return
-    yield made(WatermarkType.xmin)
-    yield made(WatermarkType.logical)
-    yield made(WatermarkType.outbox)
+    yield entry(WatermarkType.xmin)
+    yield entry(WatermarkType.logical)
+    yield entry(WatermarkType.outbox)
     if number := _number(table):
-        yield made(WatermarkType.integer, watermark_col=number.name)
+        yield entry(WatermarkType.integer, watermark_col=number.name)
     if moment := _moment(table):
-        yield made(WatermarkType.timestamp, watermark_col=moment.name)
+        yield entry(WatermarkType.timestamp, watermark_col=moment.name)
 
 
 def _number(table: TableEvidence) -> Column | None:
@@ -213,7 +209,7 @@ def _moment(table: TableEvidence) -> Column | None:
 
 
 def _needs(case: Case) -> Iterator[str]:
-    if case.option == "logical":
+    if case.strategy.uses_slot:
         if case.evidence.server.wal_level != "logical":
             yield "wal_level = logical (rds.logical_replication = 1), and a restart of the server"
         if not case.evidence.server.may_replicate:
@@ -223,5 +219,5 @@ def _needs(case: Case) -> Iterator[str]:
         yield "a publication and a replication slot: `aurora-sync cdc setup --apply`"
     if case.lacks_triggers:
         yield f"triggers on the table: `aurora-sync triggers plan {case.table.table.qualified_name}`"
-    if case.option == "timestamp" and not case.evidence.sees_sessions:
+    if case.strategy.clock_column(case.config) and not case.evidence.sees_sessions:
         yield "GRANT pg_read_all_stats to this role, to see when open transactions began"

@@ -1,7 +1,7 @@
 """What speaks for and against a strategy for a table: the rules by which ``aurora-sync assess`` ranks them.
 
-Each strategy begins with the points of ``BASE``; every rule whose ``says`` is not empty adds its own, or refuses the
-strategy where it has none. What it says is printed with the answer. The reasons are those of correctness.md,
+Each strategy begins with the points of its profile; every rule whose ``says`` is not empty adds its own, or refuses
+the strategy where it has none. What it says is printed with the answer. The reasons are those of correctness.md,
 section 11; sizes are where the costs change their order, on a server that scans about 1 GB in some seconds.
 """
 
@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
-from aurora_sync.advisor.cost import Cost, human_bytes, rows_were
+from aurora_sync.advisor.cost import Cost, estimate, human_bytes, rows_were
 from aurora_sync.advisor.evidence import Evidence, TableEvidence
+from aurora_sync.advisor.profiles import PROFILES, Access
 from aurora_sync.config.advisor import Advisor
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine import preflight
 from aurora_sync.model.column import Column
 from aurora_sync.model.relation import Outbox, SourceTable
 from aurora_sync.source.outbox import name_of
-from aurora_sync.strategies import strategy_for
+from aurora_sync.strategies import strategy_of
 from aurora_sync.strategies.base import Strategy
 from aurora_sync.strategies.clock import kept_by_trigger
 from aurora_sync.strategies.integer import out_of_order, unproven
@@ -36,11 +38,16 @@ class Case:
     table: TableEvidence
     evidence: Evidence
     limits: Advisor
-    cost: Cost
 
     @property
     def strategy(self) -> Strategy:
-        return strategy_for(self.config.watermark_type.value)
+        return strategy_of(self.config)
+
+    @cached_property
+    def cost(self) -> Cost:
+        needs_index = self.config.watermark_col is not None
+        access = Access.SCAN if needs_index and not self.is_indexed else PROFILES[self.option].access
+        return estimate(access, self.table, self.evidence, self.limits)
 
     @property
     def column(self) -> Column | None:
@@ -51,13 +58,13 @@ class Case:
         """The table as it is; for an outbox, as `aurora-sync triggers apply` would leave it."""
         table = self.table.table
         key = tuple(self.config.primary_key or table.primary_key)
-        made = Outbox(name_of(table.schema, table.name), key, complete=True, usable=True, version="")
-        return replace(table, outbox=made) if self.option == "outbox" else table
+        outbox = Outbox(name_of(table.schema, table.name), key, complete=True, usable=True, version="")
+        return replace(table, outbox=outbox) if self.strategy.needs_triggers else table
 
     @property
     def lacks_triggers(self) -> bool:
         table = self.table.table
-        return self.option == "outbox" and (
+        return self.strategy.needs_triggers and (
             table.outbox is None or bool(preflight.problems(self.config, table, self.strategy))
         )
 
@@ -74,17 +81,8 @@ class Case:
         return f"since {self.evidence.since:%Y-%m-%d}" if self.evidence.since else "since the statistics began"
 
 
-ALL = ("full_snapshot", "xmin", "append_only", "integer", "timestamp", "logical", "outbox")
+ALL = tuple(PROFILES)
 CURSORS = ("xmin", "integer", "timestamp")
-BASE = {
-    "full_snapshot": 20,
-    "xmin": 40,
-    "append_only": 45,
-    "integer": 45,
-    "timestamp": 40,
-    "logical": 40,
-    "outbox": 35,
-}
 
 # Rules that speak against a strategy which a table has already, beside those that refuse it.
 DELETES_UNSEEN = "deletes at a reconcile"

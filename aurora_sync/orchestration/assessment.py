@@ -13,12 +13,11 @@ from psycopg2.extensions import connection as Connection
 
 from aurora_sync.advisor.cost import human_bytes
 from aurora_sync.advisor.evidence import Evidence, collect
+from aurora_sync.advisor.profiles import name_of
 from aurora_sync.advisor.prove import may_prove, prove
-from aurora_sync.advisor.recommend import Recommendation, misfits, name_of, recommend
-from aurora_sync.advisor.rules import BASE
+from aurora_sync.advisor.recommend import Recommendation, has_rules, misfits, recommend
 from aurora_sync.config.advisor import Advisor
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.config.watermark_types import WatermarkType
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.model.foreign_text import markdown, markdown_list, markdown_table
 from aurora_sync.model.relation import SourceTable
@@ -27,13 +26,12 @@ from aurora_sync.orchestration.resources import Connections
 from aurora_sync.source import table_names
 from aurora_sync.source.connection import connect
 from aurora_sync.source.server_errors import translate
+from aurora_sync.strategies import strategy_of
 
 # Of transaction ids, if nothing were frozen any more: what is left of them on most servers lasts for months.
 WRAPAROUND_DAYS = 7
 WRAPAROUND = "transaction_ids"
 NO_RATE = "No rate is known: the cluster is younger than a day, or hides its age, or this is a reader."
-
-_BY_TIME = (WatermarkType.timestamp, WatermarkType.composite)
 
 Unfit = dict[str, list[str]]  # by table: why its strategy does not fit; nothing where it does
 
@@ -104,11 +102,9 @@ def _assess(
         for table in tables:
             name, each = table.qualified_name, found.get(table.qualified_name)
             unfit[name] = misfits(table, each, evidence, limits) if each else ["there is no such table any more"]
-            if not (each and limits.prove and table.watermark_type in _BY_TIME):
-                continue
-            column, source = table.watermark_columns[0], each.table.table
-            if may_prove(source, column):
-                unfit[name] += _lies(connection, source, column)
+            column = strategy_of(table).clock_column(table)
+            if each and limits.prove and column and may_prove(each.table.table, column):
+                unfit[name] += _lies(connection, each.table.table, column)
     return evidence, found, unfit
 
 
@@ -125,8 +121,8 @@ def _lies(connection: Connection, table: SourceTable, column: str) -> list[str]:
 
 def _verdict(table: TableConfig, found: Recommendation | None, why: Sequence[str]) -> str:
     if not why:
-        is_judged = table.watermark_type in _BY_TIME or name_of(table) in BASE
-        return f"{name_of(table)} fits" if is_judged else f"no rule is about {name_of(table)}; the table is there"
+        unjudged = f"no rule is about {name_of(table)}; the table is there"
+        return f"{name_of(table)} fits" if has_rules(table) else unjudged
     instead = f"; {found.now.name} would do" if found and found.now and found.now.name != name_of(table) else ""
     return f"{name_of(table)} does not fit any more: {'; '.join(why)}{instead}"
 

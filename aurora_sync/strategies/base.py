@@ -109,6 +109,7 @@ class Strategy(ABC):
     keeps_xmin: bool = True  # each row of the target has the xmin of its source row
     reads_whole: bool = False  # its own increment is the whole table
     uses_slot: bool = False  # its changes leave the source through a replication slot
+    needs_triggers: bool = False  # triggers of the outbox write its changes down
     version: int = 1  # raised when it reads a table differently than before: part of the asset's code version
 
     @abstractmethod
@@ -118,6 +119,14 @@ class Strategy(ABC):
     def fence(self, config: TableConfig) -> FenceRequest | None:
         """What must be looked at around the snapshot: :meth:`Observation.seen` has the answer."""
         return None
+
+    def clock_column(self, config: TableConfig) -> str | None:
+        """The column whose time says which rows are new; None where none does."""
+        return None
+
+    def doubts(self, config: TableConfig, table: SourceTable) -> tuple[str, ...]:
+        """What the strategy's own way of reading rests on without proof (:class:`ReadPlan`), where it can be used."""
+        return ()
 
     @abstractmethod
     def plan(self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation) -> ReadPlan:

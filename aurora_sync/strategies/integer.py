@@ -59,6 +59,18 @@ class Integer(Strategy):
     def fence(self, config: TableConfig) -> LockRequest:
         return LockRequest(str(config.watermark_col))
 
+    def doubts(self, config: TableConfig, table: SourceTable) -> tuple[str, ...]:
+        """What the lock fence rests on."""
+        if config.watermark_set_by != "database":
+            return (
+                f"rows whose {config.watermark_col} was set by COPY or OVERRIDING SYSTEM VALUE, below the numbers that"
+                " were read, are not found; a reconcile, or watermark_type: xmin, would certify it",
+            )
+        return (
+            f"{config.watermark_col} is declared as made by the database, one at a time, which nothing checks;"
+            " GENERATED ALWAYS AS IDENTITY, leaving watermark_set_by out, or a reconcile would certify it",
+        )
+
     def plan(self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation) -> ReadPlan:
         objections = _objections(config, table, at)
         remarks = _remarks(config)
@@ -71,7 +83,7 @@ class Integer(Strategy):
                 Disposition.UPSERT,
                 "lock fence",
                 remarks,
-                doubts=doubts(config),
+                doubts=self.doubts(config, table),
             )
         reached = since.watermark.value.get("reached")
         bounded = not since.restarted and _same_numbers(config, table, since) and since.same_files(at)
@@ -239,19 +251,6 @@ def unproven(name: str, table: SourceTable) -> list[str]:
     if table.kind == "p" or table.inherits:
         found.append(f"a partition filled directly need not use the default of {name}")
     return found
-
-
-def doubts(config: TableConfig) -> tuple[str, ...]:
-    """What the lock fence rests on without proof."""
-    if config.watermark_set_by != "database":
-        return (
-            f"rows whose {config.watermark_col} was set by COPY or OVERRIDING SYSTEM VALUE, below the numbers that were"
-            " read, are not found; a reconcile, or watermark_type: xmin, would certify it",
-        )
-    return (
-        f"{config.watermark_col} is declared as made by the database, one at a time, which nothing checks; GENERATED"
-        " ALWAYS AS IDENTITY, leaving watermark_set_by out, or a reconcile would certify it",
-    )
 
 
 def _remarks(config: TableConfig) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ class ByOutbox(Strategy):
     name = "outbox"
     sees_updates = True
     sees_deletes = True
+    needs_triggers = True
 
     def problems(self, config: TableConfig, table: SourceTable) -> list[str]:
         found = not_a_heap(table, "no row trigger fires for it")

@@ -44,5 +44,13 @@ class Timestamp(Strategy):
     def shown(self, value: Mapping[str, Any]) -> dict[str, Any]:
         return {"fence": value["fence"]} if value.get("fence") else {}
 
+    def clock_column(self, config: TableConfig) -> str:
+        return self._column(config)
+
+    def doubts(self, config: TableConfig, table: SourceTable) -> tuple[str, ...]:
+        column = self._column(config)
+        is_kept = config.watermark_set_by or clock.kept_by_trigger(column, table)
+        return clock.doubts(config, column, table) if is_kept else ()
+
     def _column(self, config: TableConfig) -> str:
         return str(config.watermark_col)

@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 from aurora_sync.advisor.evidence import Activity, Evidence, TableEvidence
-from aurora_sync.advisor.recommend import judged, name_of
+from aurora_sync.advisor.profiles import name_of
+from aurora_sync.advisor.recommend import judged
 from aurora_sync.advisor.rules import RULES
 from aurora_sync.config.advisor import Advisor
 from aurora_sync.config.tables import TableConfig
