@@ -23,7 +23,7 @@ from typing import Any
 import psycopg2
 import psycopg2.extensions
 
-from aurora_sync.advisor.evidence import collect
+from aurora_sync.advisor.evidence import collect_evidence
 from aurora_sync.advisor.recommend import recommend
 from aurora_sync.cli.main import main as aurora_sync
 from aurora_sync.config.advisor import Advisor
@@ -83,7 +83,7 @@ def main() -> None:
 
 def assess(dsn: str) -> None:
     with connect(dsn, cursor_factory=Counting) as connection:
-        recommend(collect(connection, table_names.existing(connection)), Advisor())
+        recommend(collect_evidence(connection, table_names.existing(connection)), Advisor())
 
 
 def command(page: Path) -> None:

@@ -159,7 +159,7 @@ class Evidence:
         return activity.inserted / days, activity.updated / days, activity.deleted / days
 
 
-def collect(connection: Connection, names: Iterable[tuple[str, str]]) -> Evidence:
+def collect_evidence(connection: Connection, names: Iterable[tuple[str, str]]) -> Evidence:
     """Of those of ``names`` (schema, table) that exist. Raises SourceError."""
     described = catalogue.load(connection, names)
     oids = [table.oid for table in described.values()]

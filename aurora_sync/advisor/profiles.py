@@ -39,6 +39,6 @@ PROFILES = {
 }
 
 
-def name_of(config: TableConfig) -> str:
+def option_name(config: TableConfig) -> str:
     """What an option of this configuration is called."""
     return "append_only" if config.append_only else config.watermark_type.value

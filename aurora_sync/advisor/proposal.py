@@ -11,8 +11,8 @@ import yaml
 
 from aurora_sync.advisor.cost import human_bytes
 from aurora_sync.advisor.evidence import Evidence, TableEvidence
-from aurora_sync.advisor.profiles import name_of
-from aurora_sync.advisor.recommend import Option, Recommendation, misfits
+from aurora_sync.advisor.profiles import option_name
+from aurora_sync.advisor.recommend import Option, Recommendation, contradictions
 from aurora_sync.config.advisor import Advisor
 from aurora_sync.config.tables import TableConfig
 
@@ -52,10 +52,10 @@ def differences(
         if name not in found:
             if (config.schema_, config.table_name) not in existing:
                 yield f"- {name}: there is no such table any more"
-        elif texts := misfits(config, found[name], evidence, limits):
+        elif texts := contradictions(config, found[name], evidence, limits):
             now = found[name].now
-            instead = f"; {now.name} would do" if now and now.name != name_of(config) else ""
-            yield f"~ {name}: {name_of(config)} does not fit any more: {'; '.join(texts)}{instead}"
+            instead = f"; {now.name} would do" if now and now.name != option_name(config) else ""
+            yield f"~ {name}: {option_name(config)} does not fit any more: {'; '.join(texts)}{instead}"
     taken = {config.target: name for name, config in known.items()}
     for name, each in found.items():
         if name not in known and each.now and each.now.config.target not in taken:

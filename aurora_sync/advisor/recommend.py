@@ -9,7 +9,7 @@ from typing import Any
 
 from aurora_sync.advisor.cost import Cost
 from aurora_sync.advisor.evidence import Evidence, TableEvidence
-from aurora_sync.advisor.profiles import PROFILES, name_of
+from aurora_sync.advisor.profiles import PROFILES, option_name
 from aurora_sync.advisor.rules import DELETES_UNSEEN, GROWN, RULES, UNKNOWN_MIX, Case
 from aurora_sync.config.advisor import Advisor
 from aurora_sync.config.tables import Reconcile, TableConfig
@@ -135,10 +135,10 @@ def _judged_as(config: TableConfig) -> tuple[str, TableConfig]:
     """The option that the rules are about: several columns are judged by the time that they begin with."""
     if moment := strategy_of(config).clock_column(config):
         return "timestamp", config.model_copy(update={"watermark_col": moment})
-    return name_of(config), config
+    return option_name(config), config
 
 
-def misfits(config: TableConfig, found: Recommendation, evidence: Evidence, limits: Advisor) -> list[str]:
+def contradictions(config: TableConfig, found: Recommendation, evidence: Evidence, limits: Advisor) -> list[str]:
     """Why the strategy that a table has does not fit the evidence: what refuses it, deletes that no reconcile finds,
     and what has grown too dear where another strategy works as things are. Empty for a strategy without rules."""
     if not has_rules(config):
@@ -156,7 +156,7 @@ def misfits(config: TableConfig, found: Recommendation, evidence: Evidence, limi
 
 
 def _ranked(table: TableEvidence, evidence: Evidence, limits: Advisor) -> Recommendation:
-    options = [judged(config, name_of(config), table, evidence, limits) for config in _configs(table, evidence)]
+    options = [judged(config, option_name(config), table, evidence, limits) for config in _configs(table, evidence)]
     return Recommendation(table, tuple(sorted(options, key=lambda o: (o.refused, -o.points))))
 
 

@@ -13,7 +13,7 @@ from psycopg2.extensions import connection as Connection
 from pydantic import ValidationError
 
 from aurora_sync.advisor import proposal
-from aurora_sync.advisor.evidence import Evidence, collect
+from aurora_sync.advisor.evidence import Evidence, collect_evidence
 from aurora_sync.advisor.notes import notes
 from aurora_sync.advisor.page import as_html
 from aurora_sync.advisor.prove import Proof, may_prove, prove
@@ -43,7 +43,7 @@ def assess(arguments: argparse.Namespace) -> int:
         configured = expand(written, existing) if written and arguments.write else None
         if configured and not arguments.tables:
             wanted |= {(table.schema_, table.table_name) for table in configured}  # a partition, too
-        evidence = collect(connection, sorted(wanted))
+        evidence = collect_evidence(connection, sorted(wanted))
         found = recommend(evidence, limits)
         proofs, unproved = _proved(connection, found) if arguments.prove else ({}, False)
     remarks = {each.name: list(notes(each.table)) for each in found}

@@ -21,7 +21,9 @@ from aurora_sync.engine.selection import all_tables
 from aurora_sync.engine.survey import SetupStep, Survey, survey
 from aurora_sync.errors import AuroraSyncError, ConfigError
 from aurora_sync.model.receipt import Slot
-from aurora_sync.provisioning import debezium, dms, replication
+from aurora_sync.provisioning import replication
+from aurora_sync.provisioning.connector import ConnectorSource, connector_config
+from aurora_sync.provisioning.dms_task import task_settings
 from aurora_sync.source.connection import connect, write
 from aurora_sync.source.logical import publication, slot
 from aurora_sync.strategies.debezium import topic
@@ -125,13 +127,11 @@ def teardown(arguments: argparse.Namespace, settings: Settings, places: Places) 
 def connector(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
     """JSON, or one JSON document for all of them."""
     parts = parse_dsn(settings.dsn)
-    source = debezium.ConnectorSource(
-        parts.get("host", "localhost"), places.source.database, int(parts.get("port", 5432))
-    )
+    source = ConnectorSource(parts.get("host", "localhost"), places.source.database, int(parts.get("port", 5432)))
     found = {}
     for name, tables in _slots(arguments, settings, places).items():
         if tables[0].watermark_type is WatermarkType.debezium:
-            found[name] = debezium.connector(tables, source)
+            found[name] = connector_config(tables, source)
     if not found:
         raise ConfigError("no table has watermark_type: debezium", where=str(settings.tables))
     for document in [found] if arguments.json else found.values():
@@ -147,7 +147,7 @@ def dms_settings(arguments: argparse.Namespace, settings: Settings, places: Plac
             folders[table.files] = (*folders.get(table.files, ()), table)
     if not folders:
         raise ConfigError("no table has watermark_type: dms", where=str(settings.tables))
-    print(json.dumps({folder: dms.settings(tables) for folder, tables in folders.items()}, indent=2))
+    print(json.dumps({folder: task_settings(tables) for folder, tables in folders.items()}, indent=2))
     return 0
 
 

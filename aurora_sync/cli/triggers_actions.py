@@ -26,7 +26,7 @@ from aurora_sync.model.relation import SourceTable
 from aurora_sync.provisioning.triggers.audit_columns import UPDATED
 from aurora_sync.provisioning.triggers.backfill import backfill, done_step, rows_to_backfill
 from aurora_sync.provisioning.triggers.fired import Trial, trials
-from aurora_sync.provisioning.triggers.installed import TriggerKind, find
+from aurora_sync.provisioning.triggers.installed import TriggerKind, find_installed
 from aurora_sync.provisioning.triggers.plan import missing_steps, removal_steps, warnings
 from aurora_sync.provisioning.triggers.steps import TriggerStep, lock_holders, run_steps
 from aurora_sync.source import catalogue, table_names
@@ -92,7 +92,7 @@ def verify(arguments: argparse.Namespace) -> int:
     found: dict[str, dict[TriggerKind, list[Trial]]] = {}
 
     def attempt(connection: Connection, _reader: str, table: SourceTable, _config: TableConfig | None) -> None:
-        name, kinds = table.qualified_name, find(connection, table).kinds
+        name, kinds = table.qualified_name, find_installed(connection, table).kinds
         if not kinds:
             raise ConfigError(
                 "no triggers of ours are on it", where=name, hint="`aurora-sync triggers plan` shows what it lacks"

@@ -1,5 +1,5 @@
 """What the files of an AWS DMS task have beside the table's columns, and how they spell what is no value: what
-provisioning/dms.py configures, and everybody who reads them relies on."""
+provisioning/dms_task.py configures, and everybody who reads them relies on."""
 
 OP = "Op"  # I, U, D; I in a full load
 SEQUENCE = "dms_change_seq"  # grows with every change of a task; empty in a full load

@@ -12,10 +12,10 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from aurora_sync.advisor.cost import human_bytes
-from aurora_sync.advisor.evidence import Evidence, collect
-from aurora_sync.advisor.profiles import name_of
+from aurora_sync.advisor.evidence import Evidence, collect_evidence
+from aurora_sync.advisor.profiles import option_name
 from aurora_sync.advisor.prove import may_prove, prove
-from aurora_sync.advisor.recommend import Recommendation, has_rules, misfits, recommend
+from aurora_sync.advisor.recommend import Recommendation, contradictions, has_rules, recommend
 from aurora_sync.config.advisor import Advisor
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import AuroraSyncError
@@ -52,7 +52,7 @@ def assessment_asset(
                 dg.AssetCheckSpec(
                     check,
                     asset=key,
-                    description=markdown(f"{name_of(table)} still fits what is known of {table.qualified_name}."),
+                    description=markdown(f"{option_name(table)} still fits what is known of {table.qualified_name}."),
                 )
                 for check, table in checked.items()
             ),
@@ -81,7 +81,7 @@ def assessment_asset(
                 check_name=check,
                 passed=not why,
                 severity=dg.AssetCheckSeverity.WARN,
-                description=markdown(_verdict(table, found.get(table.qualified_name), why)),
+                description=markdown(_sentence(table, found.get(table.qualified_name), why)),
             )
 
     return assess_tables
@@ -96,12 +96,12 @@ def _assess(
 ) -> tuple[Evidence, dict[str, Recommendation], Unfit]:
     with connect(dsn) as connection:
         names = {*table_names.existing(connection), *((table.schema_, table.table_name) for table in tables)}
-        evidence = collect(connection, sorted(names))
+        evidence = collect_evidence(connection, sorted(names))
         found = {each.name: each for each in recommend(evidence, limits)}
         unfit: Unfit = {}
         for table in tables:
             name, each = table.qualified_name, found.get(table.qualified_name)
-            unfit[name] = misfits(table, each, evidence, limits) if each else ["there is no such table any more"]
+            unfit[name] = contradictions(table, each, evidence, limits) if each else ["there is no such table any more"]
             column = strategy_of(table).clock_column(table)
             if each and limits.prove and column and may_prove(each.table.table, column):
                 unfit[name] += _lies(connection, each.table.table, column)
@@ -119,12 +119,12 @@ def _lies(connection: Connection, table: SourceTable, column: str) -> list[str]:
     return [proof.text] if proof.lies else []
 
 
-def _verdict(table: TableConfig, found: Recommendation | None, why: Sequence[str]) -> str:
+def _sentence(table: TableConfig, found: Recommendation | None, why: Sequence[str]) -> str:
     if not why:
-        unjudged = f"no rule is about {name_of(table)}; the table is there"
-        return f"{name_of(table)} fits" if has_rules(table) else unjudged
-    instead = f"; {found.now.name} would do" if found and found.now and found.now.name != name_of(table) else ""
-    return f"{name_of(table)} does not fit any more: {'; '.join(why)}{instead}"
+        unjudged = f"no rule is about {option_name(table)}; the table is there"
+        return f"{option_name(table)} fits" if has_rules(table) else unjudged
+    instead = f"; {found.now.name} would do" if found and found.now and found.now.name != option_name(table) else ""
+    return f"{option_name(table)} does not fit any more: {'; '.join(why)}{instead}"
 
 
 def _shown(
@@ -142,8 +142,8 @@ def _shown(
             rates = (f"{rate:,.0f}" for rate in evidence.rates(each.table.activity))
             numbers = [size, f"{each.table.rows:,}", *rates]
         best = each.best if each else None
-        better = f"{best.name}: {'; '.join(best.needs)}" if best and best.name != name_of(table) else ""
-        rows.append([table.qualified_name, name_of(table), "; ".join(why) or "yes", better, *numbers])
+        better = f"{best.name}: {'; '.join(best.needs)}" if best and best.name != option_name(table) else ""
+        rows.append([table.qualified_name, option_name(table), "; ".join(why) or "yes", better, *numbers])
     configured = {table.qualified_name for table in tables}
     missing = sorted(name for name, each in found.items() if name not in configured and each.now)
     shown: dict[str, Any] = {

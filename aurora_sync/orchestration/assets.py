@@ -77,11 +77,11 @@ class Attributes(TypedDict):
 
 
 @dataclass(frozen=True)
-class Place:
+class DefinitionLine:
     """Where a table's definition stands: the UI links the asset to this line."""
 
     file: Path
-    line: int
+    number: int
 
 
 def asset_key(table: TableConfig) -> dg.AssetKey:
@@ -123,7 +123,7 @@ def name(text: str) -> str:
 
 
 def attributes(
-    table: TableConfig, *, source: SourceTable | None, place: Place | None, database: str, warehouse: str
+    table: TableConfig, *, source: SourceTable | None, line: DefinitionLine | None, database: str, warehouse: str
 ) -> Attributes:
     """``source`` None: the catalogue was out of reach, so no comment and columns."""
     strategy = table.watermark_type.value
@@ -135,7 +135,7 @@ def attributes(
         "freshness_policy": freshness_policy(table.freshness),
         "group_name": group(table),
         "kinds": {"postgres", warehouse},
-        "metadata": _definition_metadata(table, source, place),
+        "metadata": _definition_metadata(table, source, line),
         "owners": table.owners,
         "tags": {STRATEGY_TAG: strategy, **table.tags},
     }
@@ -221,11 +221,11 @@ def freshness_policy(freshness: Freshness | None) -> dg.FreshnessPolicy | None:
     return dg.FreshnessPolicy.time_window(freshness.fail_window, freshness.warn_window)
 
 
-def _definition_metadata(table: TableConfig, source: SourceTable | None, place: Place | None) -> dict[str, Any]:
+def _definition_metadata(table: TableConfig, source: SourceTable | None, line: DefinitionLine | None) -> dict[str, Any]:
     shown: dict[str, Any] = {"dagster/table_name": ".".join(table.target), TARGET: list(table.target)}
     if source is not None:
         key = table.primary_key or source.primary_key
         shown["dagster/column_schema"] = metadata.column_schema(source.columns, key)
-    if place is not None:
-        shown |= compat.code_reference(place.file, place.line)
+    if line is not None:
+        shown |= compat.code_reference(line.file, line.number)
     return shown

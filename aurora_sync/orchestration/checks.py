@@ -85,25 +85,25 @@ def results(
     """One result for every enabled check, as Dagster demands of a step that declares them. ``verification`` is the
     asset whose last verdict on the table the row_count check carries; None where the receipt has a new one."""
     for name, check in enabled(table).items():
-        verdict = judge(name, check, receipt)
-        if verdict.passed is None:
-            verdict = _carried(dg.AssetCheckKey(key, name), verdict.text, receipt, instance)
+        outcome = judge(name, check, receipt)
+        if outcome.passed is None:
+            outcome = _carried(dg.AssetCheckKey(key, name), outcome.text, receipt, instance)
         else:
-            verdict = replace(verdict, text=markdown(verdict.text))
-            verdict.numbers["judged_at_run_sequence"] = receipt.run_sequence
+            outcome = replace(outcome, text=markdown(outcome.text))
+            outcome.numbers["judged_at_run_sequence"] = receipt.run_sequence
         if name == "row_count":
             if verification is None:
-                last: Mapping[str, Any] | None = as_verdict(proved(receipt))
+                last: Mapping[str, Any] | None = as_verdict(verification_of(receipt))
             else:
                 last = last_verdicts(instance, verification).get(table.qualified_name)
-            verdict = with_last_verified(verdict, last)
+            outcome = with_last_verified(outcome, last)
         yield dg.AssetCheckResult(
             check_name=name,
             asset_key=key,
-            passed=bool(verdict.passed),
-            severity=WARN if check.severity == "warn" else verdict.severity,
-            description=verdict.text,
-            metadata=verdict.numbers,
+            passed=bool(outcome.passed),
+            severity=WARN if check.severity == "warn" else outcome.severity,
+            description=outcome.text,
+            metadata=outcome.numbers,
         )
 
 
@@ -116,8 +116,8 @@ def judge(name: str, check: Check, receipt: Receipt) -> CheckOutcome:
         return slot(check, receipt)
     if receipt.run_sequence % check.every:
         return CheckOutcome(None, f"judged at every {check.every}th applied run")
-    verdicts = {"watermark": watermark, "merge_key": merge_key, "certificate": certificate, "schema": schema}
-    return verdicts[name](receipt)
+    judges = {"watermark": watermark, "merge_key": merge_key, "certificate": certificate, "schema": schema}
+    return judges[name](receipt)
 
 
 def row_count(check: RowCountCheck, receipt: Receipt) -> CheckOutcome:
@@ -216,18 +216,18 @@ def schema(receipt: Receipt) -> CheckOutcome:
     return CheckOutcome(False, "; ".join(change.text for change in receipt.schema_changes), WARN, shown)
 
 
-def with_last_verified(verdict: CheckOutcome, last: Mapping[str, Any] | None) -> CheckOutcome:
-    """The verdict with what ``verify`` found last: a warning where that was a difference. Only another verification
+def with_last_verified(outcome: CheckOutcome, last: Mapping[str, Any] | None) -> CheckOutcome:
+    """The outcome with what ``verify`` found last: a warning where that was a difference. Only another verification
     takes it back: a reconcile goes by transaction ids, and does not see a value that was edited in the target."""
     if last is None:
-        return verdict
+        return outcome
     moment = f"at run sequence {last['run_sequence']}, as of {last['as_of'][:19]} UTC"
     text = f"{'equal' if last['equal'] else difference(last)} {moment}"
-    numbers = {**verdict.numbers, "last_verified": text}
-    if last["equal"] or not verdict.passed:
-        return replace(verdict, numbers=numbers)
-    numbers = {"verdict": verdict.text, **numbers, COUNTS_AGREE: True}
-    found = f"{verdict.text}. But verify found source and target different: {text}. {_REMEDY}"
+    numbers = {**outcome.numbers, "last_verified": text}
+    if last["equal"] or not outcome.passed:
+        return replace(outcome, numbers=numbers)
+    numbers = {"verdict": outcome.text, **numbers, COUNTS_AGREE: True}
+    found = f"{outcome.text}. But verify found source and target different: {text}. {_REMEDY}"
     return CheckOutcome(False, found, WARN, numbers)
 
 
@@ -249,7 +249,7 @@ def last_verdicts(instance: dg.DagsterInstance, verification: dg.AssetKey) -> di
     return dict(entry.value) if isinstance(entry, dg.JsonMetadataValue) and isinstance(entry.value, dict) else {}
 
 
-def proved(receipt: Receipt) -> Verification:
+def verification_of(receipt: Receipt) -> Verification:
     assert receipt.verification is not None, "a verification compares or fails"
     return receipt.verification
 

@@ -94,7 +94,7 @@ def _attributes(
         found[table.qualified_name] = assets.attributes(
             table,
             source=catalogue.get(table.qualified_name),
-            place=assets.Place(config.path.absolute(), line) if line else None,
+            line=assets.DefinitionLine(config.path.absolute(), line) if line else None,
             database=database,
             warehouse=warehouse,
         )

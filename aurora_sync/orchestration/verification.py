@@ -57,7 +57,7 @@ def group_asset(
                 errors[table.qualified_name] = str(error)
                 context.log.error(printable(f"{table.qualified_name} was not verified: {error}"))
                 continue
-            found[table.qualified_name] = checks.proved(receipt)
+            found[table.qualified_name] = checks.verification_of(receipt)
             report_sync(context.instance, table, receipt, None)
         last = checks.last_verdicts(context.instance, key)
         verdicts = {name: verdict for name, verdict in last.items() if name in by_name} | {

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from aurora_sync.advisor.evidence import Evidence, collect
+from aurora_sync.advisor.evidence import Evidence, collect_evidence
 from aurora_sync.orchestration import assessment
 from aurora_sync.orchestration.compat import last_materialization, last_verdict
 from aurora_sync_tests.orchestration.conftest import Build, Execute, run
@@ -122,9 +122,9 @@ def test_transaction_ids_that_run_out(
     definitions: dg.Definitions, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def busy(*arguments: Any) -> Evidence:
-        return replace(collect(*arguments), xids_per_day=5e8, days_to_wraparound=3.0)
+        return replace(collect_evidence(*arguments), xids_per_day=5e8, days_to_wraparound=3.0)
 
-    monkeypatch.setattr(assessment, "collect", busy)
+    monkeypatch.setattr(assessment, "collect_evidence", busy)
     assert assess(definitions, instance)["days_to_wraparound"] == 3
     passed, text = verdict(instance, "transaction_ids")
     assert (passed, "they would end in 3 days" in text) == (False, True)

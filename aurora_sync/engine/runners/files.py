@@ -67,7 +67,7 @@ class _FilesMember(Member):
 
 
 class FilesRunner(StreamRunner[_FilesMember]):
-    """Raises SourceError where the files are not such as provisioning/dms.py configures."""
+    """Raises SourceError where the files are not such as provisioning/dms_task.py configures."""
 
     marked_together = False
 

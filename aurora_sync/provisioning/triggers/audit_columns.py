@@ -9,7 +9,7 @@ from psycopg2 import sql
 from aurora_sync.errors import ConfigError
 from aurora_sync.model.relation import SCHEMA, SourceTable
 from aurora_sync.provisioning.triggers.installed import COLUMNS_TRIGGER, InstalledTriggers
-from aurora_sync.provisioning.triggers.steps import ALL_WAIT, CATALOGUE_ONLY, TriggerStep, create_schema
+from aurora_sync.provisioning.triggers.steps import ALL_WAIT, CATALOGUE_ONLY, TriggerStep, schema_step
 
 UPDATED, CREATED = "updated_at", "created_at"
 
@@ -30,7 +30,7 @@ _CREATE_TRIGGER = "CREATE TRIGGER {} BEFORE INSERT OR UPDATE ON {} FOR EACH ROW 
 def missing_steps(table: SourceTable, installed: InstalledTriggers) -> Iterator[TriggerStep]:
     """What the table lacks of audit columns. Raises ConfigError where it cannot have them."""
     _check(table)
-    yield from create_schema(installed)
+    yield from schema_step(installed)
     if installed.functions.get(installed.audit_name, ("", False))[0] != _BODY:
         yield _create_function(installed.audit_name)
     if COLUMNS_TRIGGER not in installed.triggers:

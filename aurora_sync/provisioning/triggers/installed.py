@@ -46,7 +46,7 @@ class InstalledTriggers:
         ]
 
 
-def find(connection: Connection, table: SourceTable, reader: str = "") -> InstalledTriggers:
+def find_installed(connection: Connection, table: SourceTable, reader: str = "") -> InstalledTriggers:
     """``reader`` is the role whose privileges on the outbox are looked up."""
     with connection.cursor() as cursor:
         cursor.execute(_TABLE_TRIGGERS, (table.oid, SCHEMA))

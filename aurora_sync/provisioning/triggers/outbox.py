@@ -12,7 +12,7 @@ from aurora_sync.engine.preflight import possible_key
 from aurora_sync.errors import ConfigError
 from aurora_sync.model.relation import SCHEMA, SourceTable
 from aurora_sync.provisioning.triggers.installed import ROW_TRIGGER, TRUNCATE_TRIGGER, WATCHES, InstalledTriggers
-from aurora_sync.provisioning.triggers.steps import ALL_WAIT, CATALOGUE_ONLY, WRITERS_WAIT, TriggerStep, create_schema
+from aurora_sync.provisioning.triggers.steps import ALL_WAIT, CATALOGUE_ONLY, WRITERS_WAIT, TriggerStep, schema_step
 from aurora_sync.source.connection import TEXT_SETTINGS
 from aurora_sync.source.outbox import EMPTIED, NOTHING, TAMPERED, XID, needs_settings
 from aurora_sync.strategies.outbox import ambiguous
@@ -63,7 +63,7 @@ def missing_steps(
             where=table.qualified_name,
             hint="`aurora-sync triggers remove`, then apply again",
         )
-    yield from create_schema(installed)
+    yield from schema_step(installed)
     if installed.outbox is None:
         yield _create_outbox(installed.outbox_name, key)
     body, pinned = _body(installed.outbox_name, key), needs_settings(table.columns, key)

@@ -25,7 +25,7 @@ from aurora_sync.errors import ConfigError
 from aurora_sync.model.relation import SCHEMA, SourceTable
 from aurora_sync.provisioning.triggers import audit_columns, outbox
 from aurora_sync.provisioning.triggers.audit_columns import UPDATED
-from aurora_sync.provisioning.triggers.installed import COLUMNS_TRIGGER, TriggerKind, find
+from aurora_sync.provisioning.triggers.installed import COLUMNS_TRIGGER, TriggerKind, find_installed
 from aurora_sync.provisioning.triggers.steps import ALL_WAIT, CATALOGUE_ONLY, TriggerStep
 
 # Updates beside those of a table without triggers, on two cores and a local disk: medians of ten rounds.
@@ -37,7 +37,7 @@ def missing_steps(
 ) -> list[TriggerStep]:
     """What is still missing; ``reader`` is the role that syncs (empty: this one), ``key`` another merge key than the
     primary key. Raises ConfigError where it cannot be made."""
-    installed = find(connection, table, reader)
+    installed = find_installed(connection, table, reader)
     if installed.foreign_owner:
         raise ConfigError(
             f"schema {SCHEMA}, or the outbox in it, belongs to {installed.foreign_owner}, who could make the trigger do"
@@ -52,7 +52,7 @@ def missing_steps(
 
 def removal_steps(connection: Connection, table: SourceTable) -> list[TriggerStep]:
     """What takes all of it away, of both kinds, and leaves the table as it was before."""
-    installed = find(connection, table)
+    installed = find_installed(connection, table)
     relation, triggers = sql.Identifier(table.schema, table.name), installed.triggers
     steps: list[TriggerStep] = []
     # In one transaction: the triggers alone know which columns are ours.

@@ -97,7 +97,7 @@ def _transact(connection: Connection, step: TriggerStep, lock_timeout: str) -> N
         cursor.execute("COMMIT")
 
 
-def create_schema(installed: InstalledTriggers) -> Iterator[TriggerStep]:
+def schema_step(installed: InstalledTriggers) -> Iterator[TriggerStep]:
     """The schema that both kinds share, where it is missing."""
     if not installed.schema:
         schema = sql.Identifier(SCHEMA)

@@ -107,7 +107,7 @@ def lacking(store: Store, file: File, columns: Iterable[str], old_keys: Iterable
     """Which of these columns a CSV file has not. Of Parquet, whose columns stand at its end, none is named.
 
     ``old_keys`` are the columns that must have the old key in a file of changes. Raises ConfigError where the first
-    line shows that the task has other settings than those that provisioning/dms.py makes.
+    line shows that the task has other settings than those that provisioning/dms_task.py makes.
     """
     if ".parquet" in file.name:
         return []

@@ -13,7 +13,7 @@ import pytest
 from psycopg2.extensions import make_dsn
 
 from aurora_sync.advisor import rules
-from aurora_sync.advisor.evidence import Evidence, collect
+from aurora_sync.advisor.evidence import Evidence, collect_evidence
 from aurora_sync.embedded.stack import Stack
 from aurora_sync.source import table_names
 from aurora_sync.source.connection import connect
@@ -84,5 +84,5 @@ def evidence_of(world: World) -> Evidence:
     """Of all tables, without rates: the statistics are as young as the server."""
     settle(world)
     with connect(world.dsn) as connection:
-        found = collect(connection, table_names.existing(connection))
+        found = collect_evidence(connection, table_names.existing(connection))
     return replace(found, since=None)

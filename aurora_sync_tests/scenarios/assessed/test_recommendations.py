@@ -17,7 +17,7 @@ import pytest
 from aurora_sync.advisor import proposal
 from aurora_sync.advisor.evidence import Evidence
 from aurora_sync.advisor.notes import notes
-from aurora_sync.advisor.recommend import Option, Recommendation, misfits, recommend
+from aurora_sync.advisor.recommend import Option, Recommendation, contradictions, recommend
 from aurora_sync.config.advisor import Advisor
 from aurora_sync.config.loader import expand, load
 from aurora_sync.config.tables import TableConfig
@@ -143,7 +143,7 @@ def test_counters_that_began_behind_the_rows_prove_nothing(legacy: World, world:
     assert now(lost, "events").config.reconcile is not None
     config = TableConfig(table_name="events", watermark_type=WatermarkType.integer, watermark_col="id")
     each = next(r for r in recommend(lost, Advisor()) if r.table.table.name == "events")
-    assert misfits(config, each, lost, Advisor()) == []  # nor do they speak against what is there
+    assert contradictions(config, each, lost, Advisor()) == []  # nor do they speak against what is there
 
 
 def test_rows_that_were_truncated_are_looked_for(legacy: World, world: World) -> None:
@@ -168,7 +168,7 @@ def test_outbox_is_what_remains_where_neither_a_slot_nor_a_reconcile_will_do(leg
     def found() -> tuple[Recommendation, list[str]]:
         evidence = evidence_of(legacy)
         each = next(r for r in recommend(evidence, limits) if r.table.table.name == "baskets")
-        return each, misfits(config, each, evidence, limits)
+        return each, contradictions(config, each, evidence, limits)
 
     each, unfit = found()
     assert each.best is not None

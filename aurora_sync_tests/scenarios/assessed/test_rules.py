@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from aurora_sync.advisor.evidence import Activity, Evidence, TableEvidence
-from aurora_sync.advisor.profiles import name_of
+from aurora_sync.advisor.profiles import option_name
 from aurora_sync.advisor.recommend import judged
 from aurora_sync.advisor.rules import RULES
 from aurora_sync.config.advisor import Advisor
@@ -53,7 +53,7 @@ class Case:
         config = TableConfig.model_validate({"table_name": table, "watermark_type": kind, **keys})
         evidence = self.change(evidence)
         found = next(each for each in evidence.tables if each.table.name == table)
-        option = judged(config, name_of(config), found, evidence, self.limits)
+        option = judged(config, option_name(config), found, evidence, self.limits)
         return {reason.rule: reason.text for reason in option.reasons}
 
 

@@ -21,8 +21,8 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine import batch
 from aurora_sync.engine.places import Places
 from aurora_sync.model.receipt import Receipt
-from aurora_sync.provisioning import debezium as advisor
 from aurora_sync.provisioning import replication
+from aurora_sync.provisioning.connector import ConnectorSource, connector_config
 from aurora_sync.source.connection import connect
 from aurora_sync.source.database import Source
 from aurora_sync.source.debezium.kafka import Kafka
@@ -131,8 +131,8 @@ class Connected:
     def start(self, *tables: TableConfig, **options: str) -> None:
         """After a stop or a kill the connector continues from the offsets that it had stored."""
         parts = parse_dsn(self.world.dsn)
-        place = advisor.ConnectorSource(parts["host"], parts["dbname"], int(parts["port"]), sslmode="prefer")
-        made = advisor.connector(tables, place)["config"]
+        place = ConnectorSource(parts["host"], parts["dbname"], int(parts["port"]), sslmode="prefer")
+        made = connector_config(tables, place)["config"]
         assert isinstance(made, dict)
         properties = made | {
             "name": self.name,

@@ -19,8 +19,8 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.config.watermark_types import WatermarkType
 from aurora_sync.embedded.stack import Stack
 from aurora_sync.model.column import Column
-from aurora_sync.provisioning import debezium as advisor
 from aurora_sync.provisioning import replication
+from aurora_sync.provisioning.connector import ConnectorSource, connector_config
 from aurora_sync.source.catalogue import load
 from aurora_sync.source.connection import connect
 from aurora_sync.source.debezium.events import Decoder, Event
@@ -130,8 +130,8 @@ def captured(source: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         listed = [
             c for c in configs[name] if c.table_name not in TOASTED or not stops(name, TOASTED[c.table_name].type)
         ]
-        place = advisor.ConnectorSource(parts["host"], parts["dbname"], int(parts["port"]), sslmode="prefer")
-        document = advisor.connector(listed, place, schemas=schemas)
+        place = ConnectorSource(parts["host"], parts["dbname"], int(parts["port"]), sslmode="prefer")
+        document = connector_config(listed, place, schemas=schemas)
         config = document["config"]
         assert isinstance(config, dict)
         switch = "true" if schemas else "false"

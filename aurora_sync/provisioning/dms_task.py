@@ -16,7 +16,7 @@ from aurora_sync.model.dms_columns import BEFORE, NULL, SEQUENCE, TIMESTAMP, UNC
 LOB_KB = 102_400
 
 
-def settings(tables: Sequence[TableConfig]) -> dict[str, Any]:
+def task_settings(tables: Sequence[TableConfig]) -> dict[str, Any]:
     """For the tables of one folder: ``S3Settings`` of the target endpoint, ``PostgreSQLSettings`` of the source's,
     ``ReplicationTaskSettings`` and ``TableMappings``, as the API of DMS takes them."""
     folder, cdc_path = tables[0].files, tables[0].cdc_path

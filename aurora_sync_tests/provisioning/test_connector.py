@@ -11,7 +11,7 @@ from aurora_sync.config.connector import PLACEHOLDER, Connector
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.config.watermark_types import WatermarkType
 from aurora_sync.errors import ConfigError
-from aurora_sync.provisioning.debezium import ConnectorSource, connector, pattern
+from aurora_sync.provisioning.connector import ConnectorSource, connector_config, pattern
 from aurora_sync.strategies.debezium import topic
 
 SOURCE = ConnectorSource("db.example", "shop")
@@ -29,7 +29,7 @@ def table(name: str, schema: str = "public", **connector: object) -> TableConfig
 
 
 def config(*tables: TableConfig) -> dict[str, str]:
-    made = connector(tables, SOURCE)
+    made = connector_config(tables, SOURCE)
     assert made["name"] == "pg"
     assert isinstance(made["config"], dict)
     return made["config"]

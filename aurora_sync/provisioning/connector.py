@@ -54,7 +54,9 @@ class ConnectorSource:
             )
 
 
-def connector(tables: Sequence[TableConfig], source: ConnectorSource, *, schemas: bool = False) -> dict[str, object]:
+def connector_config(
+    tables: Sequence[TableConfig], source: ConnectorSource, *, schemas: bool = False
+) -> dict[str, object]:
     """What Kafka Connect takes under ``POST /connectors``: ``{"name": ..., "config": {...}}``, without secrets.
 
     The tables are those of one slot. ``schemas`` embeds the schema in every message, which only arrays of enums need,

@@ -10,7 +10,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.config.watermark_types import WatermarkType
 from aurora_sync.errors import ConfigError
 from aurora_sync.model.dms_columns import BEFORE, NULL, SEQUENCE, TIMESTAMP, UNCHANGED
-from aurora_sync.provisioning.dms import settings
+from aurora_sync.provisioning.dms_task import task_settings
 
 
 def table(name: str, files: str = "s3://bucket/some/folder/", cdc_path: str | None = None) -> TableConfig:
@@ -18,7 +18,7 @@ def table(name: str, files: str = "s3://bucket/some/folder/", cdc_path: str | No
 
 
 def test_the_files_say_what_is_relied_on() -> None:
-    found = settings([table("orders")])
+    found = task_settings([table("orders")])
     assert json.loads(json.dumps(found)) == found
     target = found["S3Settings"]
     assert (target["BucketName"], target["BucketFolder"]) == ("bucket", "some/folder")
@@ -36,19 +36,19 @@ def test_the_files_say_what_is_relied_on() -> None:
 
 
 def test_a_task_that_preserves_transactions_writes_no_header() -> None:
-    found = settings([table("orders", cdc_path="all/changes")])["S3Settings"]
+    found = task_settings([table("orders", cdc_path="all/changes")])["S3Settings"]
     assert (found["PreserveTransactions"], found["CdcPath"], found["AddColumnName"]) == (True, "all/changes", False)
     assert "TimestampColumnName" not in found
     with pytest.raises(ConfigError, match="one cdc_path"):
-        settings([table("a"), table("b", cdc_path="all/changes")])
+        task_settings([table("a"), table("b", cdc_path="all/changes")])
 
 
 def test_names_are_themselves_and_no_patterns() -> None:
-    rules = settings([table("a_b%"), table("c")])["TableMappings"]["rules"]
+    rules = task_settings([table("a_b%"), table("c")])["TableMappings"]["rules"]
     assert rules[0]["object-locator"] == {"schema-name": "public", "table-name": "a[_]b[%]"}
     assert [rule["rule-id"] for rule in rules] == [str(number) for number in range(1, 7)]
 
 
 def test_tables_of_two_folders_are_two_tasks() -> None:
     with pytest.raises(ConfigError, match="one folder"):
-        settings([table("a"), table("b", "s3://bucket/other")])
+        task_settings([table("a"), table("b", "s3://bucket/other")])
