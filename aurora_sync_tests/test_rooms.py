@@ -69,6 +69,12 @@ def test_only_a_backend_and_the_local_stack_import_a_warehouse_client() -> None:
     assert importers == {(duckdb, "duckdb"), (duckdb, "sqlglot"), (snowflake, "snowflake")}
 
 
+def test_a_run_needs_neither_advisor_nor_provisioning() -> None:
+    aside = {"advisor", "provisioning"}
+    importers = {file for file, imported in _imports() if _room(imported) in aside and _room(file) not in aside}
+    assert {file for file in importers if _room(file) not in {"cli", "embedded"}} == {"orchestration/assessment.py"}
+
+
 def test_the_page_to_read_first_stays_short() -> None:
     assert len((ROOT / "engine/sync.py").read_text(encoding="utf-8").splitlines()) < 250
 
