@@ -17,7 +17,7 @@ from aurora_sync.errors import ConfigError, DefectError, SourceError
 from aurora_sync.model.column import Column
 from aurora_sync.source.debezium.events import Decoder, Event, Operation
 from aurora_sync.source.debezium.modes import Modes
-from aurora_sync.source.debezium.partitions import Order, Place
+from aurora_sync.source.debezium.partitions import Order, SourceSequence
 from aurora_sync.source.debezium.topic import Message
 from aurora_sync.source.logical.pgoutput import UNCHANGED, Values
 from aurora_sync.source.net_changes import NetChanges
@@ -64,7 +64,7 @@ class TopicFeed:
         self._lsns: dict[Values, tuple[int, int]] = {}  # of the last change of a row, and its partition
         self._truncated = 0
         self._deletes: dict[int, bytes | None] = {}  # key of the last message of a partition, where it was a DELETE
-        self._last: dict[int, Place] = {}  # of the changes, by partition, where they say their order
+        self._last: dict[int, SourceSequence] = {}  # of the changes, by partition, where they say their order
         self._again: set[int] = set()  # partitions that had changes again which the target has
 
     def begin(self, order: Order) -> None:
@@ -164,7 +164,7 @@ class TopicFeed:
             self.rescan = error.what
 
     def _is_news(
-        self, key: Values, former: Values | None, lsn: int, message: Message, place: Place, *, moved: bool
+        self, key: Values, former: Values | None, lsn: int, message: Message, place: SourceSequence, *, moved: bool
     ) -> bool:
         """Whether a change is to be applied, and note it. A row has no two changes with one LSN."""
         keys = {key, former or key}
@@ -181,7 +181,7 @@ class TopicFeed:
         self._lsns |= dict.fromkeys(keys, (lsn, message.partition))
         return True
 
-    def _in_order(self, message: Message, place: Place, *, stray: bool, applied: Order) -> bool:
+    def _in_order(self, message: Message, place: SourceSequence, *, stray: bool, applied: Order) -> bool:
         """Whether nothing newer was ``applied`` from another partition that may be of the same row, and note it."""
         if applied.is_late(message.partition, place, stray=stray):
             self.rescan = _LATE

@@ -15,17 +15,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-Place = tuple[int, int]  # source.sequence
-Places = Mapping[int, Place]  # the newest that was applied, by partition
+SourceSequence = tuple[int, int]  # source.sequence of a change
+NewestByPartition = Mapping[int, SourceSequence]  # of what was applied
 
-_START: Place = (0, 0)
+_START: SourceSequence = (0, 0)
 
 
 class Order:
     """``newest`` and ``strays`` are of what was applied. ``used`` are partitions that ever had a message."""
 
     def __init__(
-        self, partitions: int = 1, used: int = 1, newest: Places | None = None, strays: Places | None = None
+        self,
+        partitions: int = 1,
+        used: int = 1,
+        newest: NewestByPartition | None = None,
+        strays: NewestByPartition | None = None,
     ) -> None:
         self.newest, self.strays = dict(newest or {}), dict(strays or {})
         self._partitions, self._used = partitions, used
@@ -43,12 +47,12 @@ class Order:
         change counts as a stray: another one may be written tomorrow."""
         return self._used <= 1 or key is None or murmur2(key) % self._partitions != partition
 
-    def is_late(self, partition: int, place: Place, *, stray: bool) -> bool:
+    def is_late(self, partition: int, place: SourceSequence, *, stray: bool) -> bool:
         """Whether a change that was applied from another partition may be of the same key, and newer."""
         others = self.newest if stray else self.strays
         return any(other > place for number, other in others.items() if number != partition)
 
-    def took(self, partition: int, place: Place, *, stray: bool) -> None:
+    def took(self, partition: int, place: SourceSequence, *, stray: bool) -> None:
         """Note what was applied."""
         for newest in (self.newest, self.strays) if stray else (self.newest,):
             newest[partition] = max(newest.get(partition, _START), place)
