@@ -98,7 +98,7 @@ class TableEvidence:
 
     @property
     def row_bytes(self) -> int:
-        """Of a row in the heap and out of line, at least 24."""
+        """The bytes of a row in the heap and out of line, at least 24."""
         return max(24, (self.heap + self.toast) // max(self.rows, 1)) if self.rows else 24
 
     @property
@@ -160,7 +160,7 @@ class Evidence:
 
 
 def collect_evidence(connection: Connection, names: Iterable[tuple[str, str]]) -> Evidence:
-    """Of those of ``names`` (schema, table) that exist. Raises SourceError."""
+    """What is known of the tables of ``names`` (schema, table) that exist. Raises SourceError."""
     described = catalogue.load(connection, names)
     oids = [table.oid for table in described.values()]
     null_shares = defaultdict[int, dict[str, float]](dict)

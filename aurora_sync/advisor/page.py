@@ -120,8 +120,8 @@ def _reasons(
         yield f'<p class="{"bad" if proof.lies else "good"}">{escape(proof.text)}</p>'
         if proof.examples:
             yield "<ul>"
-            for liar in proof.examples:
-                yield f"<li>{escape(liar.place)}: says {escape(liar.says)}, written after {escape(liar.others)}</li>"
+            for late in proof.examples:
+                yield f"<li>{escape(late.place)}: says {escape(late.says)}, written after {escape(late.others)}</li>"
             yield "</ul>"
     yield "<ol>"
     for option in each.options:

@@ -1,8 +1,8 @@
 """Falsify a watermark column with the rows themselves: which were written later than the column says.
 
-A row's xmin tells after which others it was written. A row that stands behind one whose column says t, and says itself
-a time long before t, was written without the column: a cursor on it has passed it by. What a row does not show
-cannot be proved by it: a column without a liar may still lie.
+A row's xmin tells after which others it was written. A row that was written after one whose column says t, and says
+itself a time long before t, was written without the column being set: a cursor on the column has passed it by. A column
+without such a row may still be unreliable: rows do not show every late write.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SELECT count(*), count(*) FILTER (WHERE lies), count(*) FILTER (WHERE says IS NU
 
 
 @dataclass(frozen=True)
-class Liar:
+class LateRow:
     """A row that was written after ``others``, a time that another row's column had by then."""
 
     place: str  # its key is a value, which is not shown
@@ -59,7 +59,7 @@ class Proof:
     rows: int
     lies: int  # rows written later than their column says, by ``margin`` or more
     nulls: int
-    examples: tuple[Liar, ...]
+    examples: tuple[LateRow, ...]
     margin: timedelta
 
     @property
@@ -91,5 +91,5 @@ def prove(connection: Connection, table: SourceTable, column: str) -> Proof:
     with connection.cursor() as cursor:
         cursor.execute(query, {"margin": margin, "examples": EXAMPLES})
         ((rows, lies, nulls, places, says, others),) = cursor.fetchall()
-    examples = tuple(map(Liar, places or (), says or (), others or ()))
+    examples = tuple(map(LateRow, places or (), says or (), others or ()))
     return Proof(column, rows, lies, nulls, examples, margin)

@@ -67,7 +67,7 @@ class Option:
 
     @property
     def entry(self) -> dict[str, Any]:
-        """Of tables.yaml, without what is its default."""
+        """The entry of tables.yaml, without defaults."""
         found = self.config.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude_none=True)
         order = ("table_name", "schema", "watermark_type")
         return {key: found[key] for key in (*order, *sorted(found.keys() - set(order))) if key in found}
@@ -145,14 +145,14 @@ def contradictions(config: TableConfig, found: Recommendation, evidence: Evidenc
         return []
     name, config = _judged_as(config)
     option = judged(config, name, found.table, evidence, limits)
-    spoken = {reason.rule for reason in option.reasons if reason.points is None} - {UNKNOWN_MIX}
+    matched = {reason.rule for reason in option.reasons if reason.points is None} - {UNKNOWN_MIX}
     if not config.reconcile:
-        spoken.add(DELETES_UNSEEN)
+        matched.add(DELETES_UNSEEN)
     if found.now and found.now.name != name:
-        spoken |= GROWN
+        matched |= GROWN
     needs = option.needs if strategy_of(config).needs_triggers else ()
-    spoken_texts = [reason.text for reason in option.reasons if reason.rule in spoken]
-    return spoken_texts + [f"it needs {need}" for need in needs]
+    matched_texts = [reason.text for reason in option.reasons if reason.rule in matched]
+    return matched_texts + [f"it needs {need}" for need in needs]
 
 
 def _ranked(table: TableEvidence, evidence: Evidence, limits: Advisor) -> Recommendation:

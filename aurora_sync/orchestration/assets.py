@@ -94,12 +94,12 @@ def source_key(table: TableConfig, database: str) -> dg.AssetKey:
 
 
 def verification_key(group: str, definitions: str) -> dg.AssetKey:
-    """Of the asset that verifies a group. Three parts: no table's key and no source's has as many."""
+    """The key of the asset that verifies a group. Three parts: no table's key and no source's has as many."""
     return dg.AssetKey([definitions, group, "verification"])
 
 
 def assessment_key(definitions: str) -> dg.AssetKey:
-    """Of the asset that assesses the source; three parts, too."""
+    """The key of the asset that assesses the source; three parts, too."""
     return dg.AssetKey([definitions, "advisor", "assessment"])
 
 

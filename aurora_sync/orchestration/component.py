@@ -1,4 +1,4 @@
-"""The same configuration as a Dagster component, for other projects: no second configuration language."""
+"""The configuration of tables.yaml as a Dagster component, for other projects: no second configuration language."""
 
 from __future__ import annotations
 
@@ -74,6 +74,6 @@ class AuroraSync(dg.Component, dg.Model, dg.Resolvable):
     advisor: Annotated[Limits, dg.Resolver(_resolved, model_field_type=Limits)] = Field(default_factory=dict)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """The same merging of defaults, globs and checks as for tables.yaml. The folder's name is the prefix."""
+        """Defaults, globs and checks are merged as for tables.yaml. The folder's name is the prefix."""
         mapping = {"defaults": self.defaults, "tables": self.tables, "advisor": self.advisor}
         return build_definitions(from_mapping(mapping, context.path / "defs.yaml"), name=context.path.name)

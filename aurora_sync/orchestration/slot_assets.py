@@ -71,7 +71,7 @@ def slot_assets(
 
 
 def op_name(table: TableConfig, name: str) -> str:
-    """Of the step that syncs the table, as a run's config names it."""
+    """The name of the step that syncs the table, in a run's config."""
     slot = batch.shared_with(table)
     return f"{name}_slot_{slot}" if slot else assets.asset_key(table).to_python_identifier()
 

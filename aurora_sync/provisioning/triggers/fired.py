@@ -41,7 +41,7 @@ _TAKE_COPY = "CREATE TEMP TABLE aurora_sync_trial ON COMMIT DROP AS SELECT {} FR
 _INSERT_COPY = "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT * FROM pg_temp.aurora_sync_trial"
 _HAS_TIME = "SELECT coalesce(bool_or({0} >= now()) AND NOT bool_or({0} = {1}), false) FROM ONLY {2} {3}"
 
-# Of no row of any table.
+# A time that no row of any table has.
 _OLD = "1957-10-04 19:28:34.271828+00"
 # What no row is to blame for: a name that is wrong, a privilege that is missing, a server that goes down.
 _OURS = ("42", "57", "08", "XX")
