@@ -28,6 +28,7 @@ from aurora_sync.model.foreign_text import printable
 from aurora_sync.source import table_names
 from aurora_sync.source.connection import connect
 from aurora_sync.source.server_errors import translate
+from aurora_sync.strategies import strategy_of
 
 
 def assess(arguments: argparse.Namespace) -> int:
@@ -96,7 +97,7 @@ def _proved(connection: Connection, found: Sequence[Recommendation]) -> tuple[di
 def _proofs(connection: Connection, each: Recommendation) -> Iterator[Proof]:
     """Of every column that an option would go by."""
     table = each.table.table
-    columns = {o.config.watermark_col for o in each.options if o.name == "timestamp"}
+    columns = {strategy_of(option.config).clock_column(option.config) for option in each.options}
     for column in sorted(filter(None, columns)):
         if may_prove(table, column):
             yield prove(connection, table, column)

@@ -14,7 +14,7 @@ from psycopg2.extensions import parse_dsn
 
 from aurora_sync.cli.printing import print_json, print_lines
 from aurora_sync.config.settings import Settings
-from aurora_sync.config.watermark_types import SLOTS, WatermarkType
+from aurora_sync.config.watermark_types import WatermarkType
 from aurora_sync.engine.batch import Batch
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.selection import all_tables
@@ -26,6 +26,7 @@ from aurora_sync.provisioning.connector import ConnectorSource, connector_config
 from aurora_sync.provisioning.dms_task import task_settings
 from aurora_sync.source.connection import connect, write
 from aurora_sync.source.logical import publication, slot
+from aurora_sync.strategies import strategy_of
 from aurora_sync.strategies.debezium import topic
 
 
@@ -156,7 +157,7 @@ def _slots(arguments: argparse.Namespace, settings: Settings, places: Places) ->
     found: dict[str, Batch] = {}
     for table in all_tables(settings, places.source):
         name = table.slot_name
-        if table.watermark_type in SLOTS and arguments.slot in (None, name):
+        if strategy_of(table).uses_slot and arguments.slot in (None, name):
             found[name] = (*found.get(name, ()), table)
     if not found:
         what = f"slot {arguments.slot}" if arguments.slot else "watermark_type: logical or debezium"

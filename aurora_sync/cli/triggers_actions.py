@@ -19,7 +19,6 @@ from aurora_sync.cli.triggers_text import document, text_lines, trial_text
 from aurora_sync.config.loader import expand, load
 from aurora_sync.config.settings import owner_of, source_of
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.config.watermark_types import WatermarkType
 from aurora_sync.errors import AuroraSyncError, ConfigError
 from aurora_sync.model.foreign_text import printable
 from aurora_sync.model.relation import SourceTable
@@ -32,6 +31,7 @@ from aurora_sync.provisioning.triggers.steps import TriggerStep, lock_holders, r
 from aurora_sync.source import catalogue, table_names
 from aurora_sync.source.connection import connect
 from aurora_sync.source.server_errors import translate
+from aurora_sync.strategies import strategy_of
 
 # What is done for one table; the text is the role that reads.
 Work = Callable[[Connection, str, SourceTable, TableConfig | None], None]
@@ -186,7 +186,7 @@ def _chosen(
     if arguments.tables:
         names = table_names.matching(existing, arguments.tables)
     else:
-        names = [name for name, t in configured.items() if t.watermark_type is WatermarkType.outbox]
+        names = [name for name, t in configured.items() if strategy_of(t).needs_triggers]
         if not names:
             raise ConfigError("no table has watermark_type: outbox", where=str(path), hint="name tables to make it for")
     described = catalogue.load(connection, names)

@@ -15,5 +15,5 @@ from aurora_sync.strategies.timestamp import Timestamp
 class Composite(Timestamp):
     name = "composite"
 
-    def _column(self, config: TableConfig) -> str:
+    def clock_column(self, config: TableConfig) -> str:
         return (config.watermark_cols or [""])[0]

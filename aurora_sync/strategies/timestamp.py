@@ -23,7 +23,7 @@ class Timestamp(Strategy):
     sees_deletes = False
 
     def problems(self, config: TableConfig, table: SourceTable) -> list[str]:
-        return clock.problems(self._column(config), table) + not_a_heap(
+        return clock.problems(self.clock_column(config), table) + not_a_heap(
             table, "when its open transactions began cannot be seen from here"
         )
 
@@ -31,12 +31,12 @@ class Timestamp(Strategy):
         return ClockRequest()
 
     def plan(self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation) -> ReadPlan:
-        return clock.plan(config, self._column(config), table, since, at)
+        return clock.plan(config, self.clock_column(config), table, since, at)
 
     def advance(
         self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation
     ) -> dict[str, object]:
-        return clock.advance(config, self._column(config), table, since, at)
+        return clock.advance(config, self.clock_column(config), table, since, at)
 
     def evidence(self, value: Mapping[str, Any], read: ReadPlan, at: Observation) -> dict[str, str]:
         return clock.evidence(value, read, at)
@@ -44,13 +44,10 @@ class Timestamp(Strategy):
     def shown(self, value: Mapping[str, Any]) -> dict[str, Any]:
         return {"fence": value["fence"]} if value.get("fence") else {}
 
-    def clock_column(self, config: TableConfig) -> str:
-        return self._column(config)
-
     def doubts(self, config: TableConfig, table: SourceTable) -> tuple[str, ...]:
-        column = self._column(config)
+        column = self.clock_column(config)
         is_kept = config.watermark_set_by or clock.kept_by_trigger(column, table)
         return clock.doubts(config, column, table) if is_kept else ()
 
-    def _column(self, config: TableConfig) -> str:
+    def clock_column(self, config: TableConfig) -> str:
         return str(config.watermark_col)
