@@ -19,7 +19,8 @@ from aurora_sync.embedded import postgres
 from aurora_sync.embedded.process import launch
 from aurora_sync.embedded.stack import Stack
 from aurora_sync.model.certificate import Level
-from aurora_sync.source import reading
+from aurora_sync.source import identity_token
+from aurora_sync.source.fences import clock as clock_fence
 from aurora_sync_tests.fixtures.local_stack import scratch
 from aurora_sync_tests.fixtures.private_server import PrivateServer, private_server
 from aurora_sync_tests.scenarios.world import World, config
@@ -105,7 +106,8 @@ def test_row_written_after_the_clock_was_set_back_is_exported(
     clock.set(-300)
     stepping.execute("UPDATE t SET v = 'new' WHERE id = 2")
     clock.set(-300 + 420)
-    monkeypatch.setattr(reading, "datetime", SevenMinutesLater)
+    for module in (identity_token, clock_fence):
+        monkeypatch.setattr(module, "datetime", SevenMinutesLater)
     fence = first.watermark_after.value["fence"]
     assert stepping.execute(f"SELECT id FROM t WHERE updated_at >= '{fence}'") == [(1,)]  # what the fence would find
 
