@@ -14,7 +14,6 @@ from psycopg2.extensions import parse_dsn
 
 from aurora_sync.cli.printing import print_json, print_lines
 from aurora_sync.config.settings import Settings
-from aurora_sync.config.watermark_types import WatermarkType
 from aurora_sync.engine.batch import Batch
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.selection import all_tables
@@ -26,8 +25,9 @@ from aurora_sync.provisioning.connector import ConnectorSource, connector_config
 from aurora_sync.provisioning.dms_task import task_settings
 from aurora_sync.source.connection import connect, write
 from aurora_sync.source.logical import publication, slot
-from aurora_sync.strategies import strategy_of
-from aurora_sync.strategies.debezium import topic
+from aurora_sync.strategies import strategy_of, tables_of
+from aurora_sync.strategies.debezium import Debezium, topic
+from aurora_sync.strategies.dms import Dms
 
 
 def setup(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
@@ -94,7 +94,7 @@ def _with_errors(found: dict[str, Any], failed: dict[str, AuroraSyncError]) -> d
 
 def _compacted(places: Places, tables: Batch) -> tuple[str, ...]:
     """Notes on topics that are compacted, as far as the brokers are named and show it."""
-    topics = [topic(table) for table in tables if table.watermark_type is WatermarkType.debezium]
+    topics = [topic(table) for table in tables_of(Debezium, tables)]
     if not topics or not places.source.kafka.servers:
         return ()
     policies = places.source.kafka.cleanup_policies(topics)
@@ -131,7 +131,7 @@ def connector(arguments: argparse.Namespace, settings: Settings, places: Places)
     source = ConnectorSource(parts.get("host", "localhost"), places.source.database, int(parts.get("port", 5432)))
     found = {}
     for name, tables in _slots(arguments, settings, places).items():
-        if tables[0].watermark_type is WatermarkType.debezium:
+        if tables_of(Debezium, tables[:1]):
             found[name] = connector_config(tables, source)
     if not found:
         raise ConfigError("no table has watermark_type: debezium", where=str(settings.tables))
@@ -143,8 +143,8 @@ def connector(arguments: argparse.Namespace, settings: Settings, places: Places)
 def dms_settings(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
     """One JSON document, by folder."""
     folders: dict[str, Batch] = {}
-    for table in all_tables(settings, places.source):
-        if table.watermark_type is WatermarkType.dms and table.files:
+    for table in tables_of(Dms, all_tables(settings, places.source)):
+        if table.files:
             folders[table.files] = (*folders.get(table.files, ()), table)
     if not folders:
         raise ConfigError("no table has watermark_type: dms", where=str(settings.tables))

@@ -81,10 +81,13 @@ def _state(table: TableConfig, entry: LogEntry | None) -> dict[str, Any]:
 
 
 def _row(state: dict[str, Any]) -> list[str]:
+    from aurora_sync.strategies import STRATEGIES
+
     if not state["run_sequence"]:
         return [state["table"], state["strategy"], "-", "-", "never synced", "-", "-"]
     watermark = state["watermark"]
-    value = {name: part for name, part in watermark["value"].items() if name in ("fence", "horizon") and part}
+    of_strategy = (each.shown(watermark["value"]) for each in STRATEGIES if each.name == watermark["strategy"])
+    value = next(of_strategy, {})  # empty as well where another release, with more strategies, left it
     known = ", ".join(f"{name} {part}" for name, part in value.items()) or f"horizon {watermark['snapshot']['xmin']}"
     since = f"{state['applied_at'][:19]}Z, {state['seconds_since']:,.0f} s ago"
     level = state["certificate"]["level"]
