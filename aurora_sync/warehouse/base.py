@@ -1,8 +1,8 @@
 """The interface of a warehouse backend, and nothing that knows a backend.
 
-A backend owns three things: how a statement is run, how staged files become a staging table, and what its
-errors mean. The statements themselves are written once, in Snowflake SQL (merge.py, ddl.py, sync_log.py),
-and reach a backend as they are.
+A backend owns four things: the dialect of its engine, how a statement is run, how staged files become a staging table,
+and what its errors mean. The statements themselves are written once, in Snowflake SQL (merge.py, ddl.py, sync_log.py),
+and reach a backend as they are. docs/write-your-own-warehouse.md
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _reads_no_files_of_others() -> ConfigError:
 class Warehouse(ABC):
     """Where the tables go. Opening one does no I/O; :meth:`session` connects."""
 
-    kind: str  # duckdb or snowflake, for metadata
+    kind: str  # such as duckdb, for metadata
     dialect: Dialect
     metered = True  # asking it costs money: an idle run may go by a hint instead
 

@@ -160,7 +160,7 @@ def test_sync_between_export_and_manifest_is_untouched(world: World, paused: Pau
 
 
 def test_sync_between_manifest_and_merge_is_untouched(world: World, paused: Paused) -> None:
-    paused.begin(sync, "apply")
+    paused.begin(sync, "apply_all")
     world.warehouse = type(world.warehouse)(world.warehouse_path.with_name("other"))  # the session has the file
     places = Places(world.places.source, world.places.stage, world.warehouse)
     assert {heap.kind: heap.count for heap in gc.collect(places, now=LATER)} == nothing()

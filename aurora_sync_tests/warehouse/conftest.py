@@ -1,4 +1,4 @@
-"""Both warehouses behind one name, so that one suite holds for both."""
+"""All backends behind one name, so that one suite holds for each: what base.py promises."""
 
 from __future__ import annotations
 

@@ -146,10 +146,10 @@ class PostgresSession(Session):
         """The files are PostgreSQL's own CSV, so that its COPY reads them as they are."""
         loaded = 0
         with tempfile.TemporaryDirectory(prefix="aurora_sync_") as folder, self._cursor() as cursor:
-            path = Path(folder) / "object.csv.zst"
+            path = Path(folder) / "object.csv"
             for file in manifest.files:
                 objects.download(manifest.prefix + file.name, path)
-                with zstandard.open(path, "rb") as rows:
+                with zstandard.open(path, "rb") if file.compression else path.open("rb") as rows:
                     cursor.copy_expert(f"COPY {staging_table} FROM STDIN (FORMAT csv)", rows)
                 loaded += cursor.rowcount
         return loaded
