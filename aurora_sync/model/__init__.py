@@ -1,14 +1,15 @@
-"""The values that travel between the rooms: frozen, and the glossary of the project.
+"""The frozen values that the packages exchange, and the glossary of the project.
 
 =============== =====================================================================================================
-watermark       what a strategy must remember to resume; a small versioned JSON document
-horizon         ``pg_snapshot_xmin`` of the snapshot that was read: every transaction id below it is decided
-identity token  what proves that today's source is the database the watermark came from
+watermark       the state from which a strategy resumes; a small versioned JSON document
+decided         property of a transaction: it has committed or rolled back
+horizon         ``pg_snapshot_xmin`` of the snapshot that was read: every transaction below it is decided
+identity token  facts that prove that the source is still the database from which the watermark was taken
 increment       the rows that one run moves for one table
-disposition     what the rows mean to the target: UPSERT, APPEND, REPLACE, CHANGES
+disposition     how the target applies the rows: UPSERT, APPEND, REPLACE, CHANGES
 load id         unique per attempt; in the S3 path, the staging table's name and the query tag
 manifest        the S3 object that commits an attempt's files
-receipt         what an applied increment did
+receipt         the report of what one run did for one table
 run sequence    the number of applied increments of a table; compare-and-set on it fences overlapping runs
 =============== =====================================================================================================
 

@@ -1,4 +1,4 @@
-"""Values as JSON."""
+"""Conversion of values to JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def as_json(value: Any) -> Any:
-    """Dataclasses, enums and times as JSON values; tuples as lists."""
+    """Return dataclasses, enums and times as values that the json module writes; tuples become lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Enum):

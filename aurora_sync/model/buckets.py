@@ -1,8 +1,8 @@
-"""Which parts of a table differ from another, found by sums over buckets of its keys.
+"""Search for the parts of two tables that differ, by sums over buckets of their keys.
 
-Every row has a key number N, which source and warehouse compute alike (sums.py of each). Its bucket at width w
-is labelled ``N - mod(N, w)``; widths are powers of two, so buckets nest. mod() truncates, as it does in every
-engine: bucket 0 holds all N between -w and w.
+Every row has a key number N, which source and warehouse compute in the same way (source/sums.py and warehouse/sums.py).
+The bucket of a row at width w has the label ``N - mod(N, w)``. Widths are powers of two, so buckets nest. mod()
+truncates in every engine: bucket 0 holds all N between -w and w.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-Sums = dict[int, tuple[int, ...]]  # label -> count, and sums of whatever a row is told by
+Sums = dict[int, tuple[int, ...]]  # label -> count, and sums of the values that identify a row's version or content
 
-# Of the first level: one scan of each side, and a few MB of labels.
+# Limit of the first level, which costs one scan of each side and a few MB of labels.
 MOST_BUCKETS = 65_536
 ROWS_PER_BUCKET = 256
-# So many rows are moved sooner than looked for any closer: a level costs a scan of the source.
+# Moving up to this many rows is cheaper than another level, which costs a scan of the source.
 FEW_ROWS = 5_000
-# What still fits one statement, as numbers, in every engine.
+# This many numbers fit into one statement of every engine.
 MOST_LABELS = 5_000
 _FINER = 64
 
 
 @dataclass(frozen=True)
 class Buckets:
-    """Some buckets of one width; ``labels`` None: the whole table."""
+    """A set of buckets of one width; ``labels`` None means the whole table."""
 
     width: int
     labels: tuple[int, ...] | None = None
@@ -32,7 +32,7 @@ class Buckets:
 
 @dataclass(frozen=True)
 class Difference:
-    """``buckets`` hold every row that differs; None when nothing does."""
+    """The result of :func:`compare`. ``buckets`` hold every row that differs; None when no row does."""
 
     buckets: Buckets | None
     compared: int  # buckets, on all levels
@@ -42,7 +42,7 @@ class Difference:
 
 
 def first_width(rows: int, span: int) -> int:
-    """For ``rows`` key numbers spread over ``span``: a power of two.
+    """Return the width of the first level, a power of two, for ``rows`` key numbers spread over ``span``.
 
     >>> first_width(rows=1_000_000, span=1_000_000), first_width(rows=0, span=0)
     (256, 1)
@@ -52,8 +52,11 @@ def first_width(rows: int, span: int) -> int:
 
 
 def compare(source: Callable[[Buckets, int], Sums], target: Callable[[Buckets, int], Sums], width: int) -> Difference:
-    """Descend into the buckets whose sums differ. Each side is asked for the sums of width w (the second argument)
-    within some buckets."""
+    """Find the buckets that hold every differing row, level by level, beginning with buckets of ``width``.
+
+    ``source`` and ``target`` return the sums of one side: of the buckets of a width (the second argument) within given
+    buckets.
+    """
     within, compared = Buckets(width), 0
     rows: tuple[int, int] | None = None
     while True:
@@ -63,8 +66,8 @@ def compare(source: Callable[[Buckets, int], Sums], target: Callable[[Buckets, i
         rows = rows or (_rows(ours), _rows(theirs))
         differing = sorted(label for label in labels if ours.get(label) != theirs.get(label))
         if not differing:
-            # Below the first level some bucket differs for certain: one that was compared on both sides alike
-            # within a wider one that was not would be a row that changed its bucket, and keys do not.
+            # This happens on the first level alone: a wider bucket that differs contains a narrower one that differs,
+            # because a row never changes its bucket.
             return Difference(None, compared, 0, *rows)
         found = Buckets(width, tuple(differing))
         to_move = sum(max(ours.get(label, (0,))[0], theirs.get(label, (0,))[0]) for label in differing)

@@ -11,7 +11,7 @@ from aurora_sync.model.as_json import as_json
 
 
 class Action(Enum):
-    """What a run does about something that its source shows."""
+    """The reaction of a run to a change of its source."""
 
     GO_ON = "go on"
     WIDEN = "widen"  # read from further back
@@ -23,8 +23,8 @@ class Action(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that changed at the source since the watermark was taken, and what is done about it. A change of the
-    table's schema says what it was ``before`` and ``after``."""
+    """A change of the source since the watermark was taken, and the reaction to it. A change of the table's definition
+    has a description of the state ``before`` and ``after``."""
 
     event: str
     action: Action
@@ -39,13 +39,13 @@ class Finding:
 
 class Level(Enum):
     CERTIFIED = "certified"  # nothing that was committed before the snapshot is missing
-    BOUNDED = "bounded"  # that holds up to a named lag
+    BOUNDED = "bounded"  # nothing is missing except what a named lag covers
     UNCERTIFIED = "uncertified"
 
 
 @dataclass(frozen=True)
 class Reconciled:
-    """The last time that the whole target was compared with its source, or read from it."""
+    """The last reconcile or full read: the run that compared the whole target with its source, or replaced it."""
 
     run_sequence: int
     as_of: datetime  # of the snapshot
@@ -53,7 +53,7 @@ class Reconciled:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What an increment guarantees of its target: of which ``changes``, and in words why."""
+    """The guarantee that an increment gives about its target: for which kinds of ``changes``, and in words why."""
 
     level: Level
     changes: tuple[str, ...]  # inserts, updates, deletes
@@ -67,6 +67,6 @@ class Certificate:
 
     @staticmethod
     def reconciled_in(text: str) -> Reconciled | None:
-        """The last reconcile that the JSON of a certificate names."""
+        """Return the last reconcile that the JSON of a certificate names, None when it names none."""
         found = json.loads(text)["reconciled"]
         return found and Reconciled(found["run_sequence"], datetime.fromisoformat(found["as_of"]))

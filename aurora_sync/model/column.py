@@ -11,8 +11,8 @@ class Column:
 
     ``type_name`` is ``format_type()`` (``numeric(10,2)``, ``character varying(20)[]``); ``base_type`` is
     the ``pg_type.typname`` after unwrapping domains (``numeric``, ``_varchar``), ``base_modifier`` its
-    typmod (-1 when none), ``type_category`` ``pg_type.typcategory`` (``A`` array, ``E`` enum, ...). ``policy`` is not
-    the catalogue's: what becomes of a value that the warehouse's natural type cannot hold (``types`` of tables.yaml).
+    typmod (-1 when none), ``type_category`` ``pg_type.typcategory`` (``A`` array, ``E`` enum, ...). ``policy`` comes
+    from ``types`` of tables.yaml: how to treat a value that the warehouse's natural type cannot hold.
     """
 
     name: str
@@ -26,15 +26,15 @@ class Column:
     identity: str = ""  # '' none, 'a' generated always, 'd' by default
     generated: bool = False
     comment: str | None = None
-    missing: str | None = None  # what rows older than the column hold, as text; None: NULL
+    missing: str | None = None  # the value in rows that are older than the column, as text; None: NULL
     policy: str = "exact"
 
     @property
     def is_integer(self) -> bool:
-        """Whether a key of this column alone is its own number (model/buckets.py)."""
+        """True when a key of this column alone is its own key number (model/buckets.py)."""
         return self.base_type in ("int2", "int4", "int8")
 
     @property
     def is_array(self) -> bool:
-        """Of a type that any type has an array of; a box has a notation of its own."""
+        """True for a type ``element[]``, but not for box[], whose text uses another separator, nor for int2vector."""
         return self.type_category == "A" and self.base_type.startswith("_") and self.base_type != "_box"

@@ -1,4 +1,4 @@
-"""How rows leave the source for the stage: what an exporter writes to, and what it says of the rows."""
+"""The interface between source and stage: the destination of an export, and its result."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from aurora_sync.model.manifest import StagedFile
 
 
 class Sink(Protocol):
-    """Takes whole CSV rows, one at a time. What it raises stops the export and reaches the caller."""
+    """A receiver of whole CSV rows, one at a time. An exception that it raises stops the export and reaches the
+    caller."""
 
     @property
     def write(self) -> Callable[[bytes], object]: ...
 
 
 class Destination(Sink, Protocol):
-    """Where an exporter leaves the rows of a statement: an attempt of the stage."""
+    """The attempt of the stage to which an exporter writes the rows of a statement."""
 
     @property
     def files(self) -> tuple[StagedFile, ...]:
-        """Of what was written, once it is closed."""
+        """The files with all rows written; complete after :meth:`close`."""
 
     @property
     def longest(self) -> int:
-        """No row written is longer, in bytes."""
+        """An upper bound of the length of every row written, in bytes."""
 
     @property
     def tail(self) -> bytearray:
-        """The last rows written, whole, once it is closed."""
+        """The last rows written, each of them whole; valid after :meth:`close`."""
 
     def close(self) -> None:
-        """All rows are durable when it returns."""
+        """Finish the files. All rows are durable when the method returns."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an exporter left in the stage. The objects are durable, and nobody reads them before a manifest names
-    them."""
+    """The result of an export. The objects in the stage are durable; nobody reads them before a manifest names them."""
 
     rows: int = 0  # as the server counts them
     files: tuple[StagedFile, ...] = ()
-    longest: int = 0  # no row is longer, in bytes of CSV
-    newest: bytes | None = b""  # the last rows, whole, as CSV; None: the exporter cannot hand them over
+    longest: int = 0  # an upper bound of the length of a row, in bytes of CSV
+    newest: bytes | None = b""  # the last rows, whole, as CSV; None: the exporter cannot return them

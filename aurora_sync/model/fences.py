@@ -1,15 +1,15 @@
-"""The fences of a read: what a strategy asks to be looked at around the snapshot, and what was seen there.
+"""The fences of a read: facts about the source that a strategy requests, looked up before or in the snapshot.
 
-A strategy returns a request, source/fences/ answers it, and the strategy reads the answer off the observation
+A strategy returns a request, source/fences/ answers it, and the strategy takes the answer from the observation
 (:meth:`~aurora_sync.model.observation.Observation.seen`):
 
 ================ ============= ========================================================================
 request          answer        shows
 ================ ============= ========================================================================
-ClockRequest     ClockFence    since when transactions have been open
-LockRequest      LockFence     the maximum of a column, and then who may be writing the table
-SlotRequest      SlotFence     what a slot has to send of the table, and how far a topic goes
-OutboxRequest    OutboxFence   what the snapshot sees, and what was taken out of the table's outbox
+ClockRequest     ClockFence    the start of the oldest open transaction
+LockRequest      LockFence     the maximum of a column, and then the transactions that may be writing the table
+SlotRequest      SlotFence     the changes of the table that a slot still has, and the offsets of a topic
+OutboxRequest    OutboxFence   what the snapshot sees, and what was removed from the table's outbox
 ================ ============= ========================================================================
 """
 
@@ -22,12 +22,12 @@ from datetime import datetime, timedelta
 
 @dataclass(frozen=True)
 class FenceRequest:
-    """What a strategy wants looked at before the snapshot exists, and in it."""
+    """The facts that a strategy needs from before the snapshot, or from within it."""
 
 
 @dataclass(frozen=True)
 class Fence:
-    """What was seen of it."""
+    """The answer to a :class:`FenceRequest`."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class LockRequest(FenceRequest):
 
 @dataclass(frozen=True)
 class SlotRequest(FenceRequest):
-    """``slot`` is the name of the publication as well. With a ``topic``, its connector reads the slot."""
+    """The request for a :class:`SlotFence`. The publication has the name of the ``slot``. With a ``topic``, a Debezium
+    connector reads the slot."""
 
     slot: str
     topic: str = ""
@@ -55,14 +56,15 @@ class OutboxRequest(FenceRequest):
 
 @dataclass(frozen=True)
 class ClockOffset:
-    """How many seconds the source's clock is ahead of the runner's: two bounds, as an answer takes time to arrive."""
+    """Two bounds, in seconds, for how far the source's clock is ahead of the runner's: an answer takes time to
+    arrive."""
 
     least: float
     most: float
 
     @classmethod
     def of(cls, asked: datetime, said: datetime, answered: datetime) -> ClockOffset:
-        """The source said its time at some moment between the runner's two.
+        """Return the bounds from the runner's times before and after the question, and the source's time ``said``.
 
         >>> noon = datetime(2026, 6, 1, 12)
         >>> ClockOffset.of(noon, noon.replace(second=9), noon.replace(second=2))
@@ -71,7 +73,7 @@ class ClockOffset:
         return cls((said - answered).total_seconds(), (said - asked).total_seconds())
 
     def change(self, other: ClockOffset) -> timedelta:
-        """The most by which the two may differ.
+        """Return the largest difference that the bounds of both offsets allow.
 
         >>> ClockOffset(7, 9).change(ClockOffset(-3, 0))
         datetime.timedelta(seconds=12)
@@ -81,49 +83,51 @@ class ClockOffset:
 
 @dataclass(frozen=True)
 class ClockFence(Fence):
-    """The open transactions of this database, before the snapshot."""
+    """The open transactions of this database, looked up before the snapshot."""
 
-    opened: datetime  # least(now, min(xact_start)): no transaction that is open began earlier
-    offset: ClockOffset  # when that was looked up
-    hidden_sessions: int = 0  # sessions that do not show this role when their transaction began
+    opened: datetime  # least(now, min(xact_start)): no open transaction began earlier
+    offset: ClockOffset  # of the source's clock when ``opened`` was looked up
+    hidden_sessions: int = 0  # sessions whose transaction start this role may not see
 
 
 @dataclass(frozen=True)
 class LockFence(Fence):
-    """The numbers of a column and the writers of the table, before the snapshot."""
+    """The numbers of a column and the writers of the table, looked up before the snapshot."""
 
     high_water: int | None  # max(column), taken first
     holders: tuple[str, ...] = ()  # virtual transactions that may be writing the table, taken second
-    last_value: int | None = None  # of the sequence; None: not readable; before its first use, one step below start
+    last_value: int | None = None  # of the sequence; None: not readable; one step below start before its first use
 
 
 @dataclass(frozen=True)
 class SlotFence(Fence):
-    """A replication slot, and the publication of its name, beside a snapshot. Transaction ids have 32 bits."""
+    """A replication slot and the publication of the same name. Transaction ids have 32 bits."""
 
-    confirmed: int  # LSN from which the slot sends, before the snapshot
-    # What makes the table a part of the publication: another when it was taken out and in again, when what the
-    # publication publishes or how a row is named in it was altered and set back.
+    confirmed: int  # LSN from which the slot sends, looked up before the snapshot
+    # Versions of the catalogue rows that make the table a part of the publication. The text changes when the table was
+    # removed and added again, and when the published operations or the replica identity were altered and set back.
     member: str
-    writers: tuple[int, ...]  # transactions that may have written the table, before the snapshot
-    in_progress: tuple[int, ...]  # transactions below its xmax that the snapshot does not see
-    position: int  # LSN after the snapshot: all that it sees has ended there or before
-    lost: bool = False  # the slot, or what it should still have
-    all_tables: bool = False  # the publication's; such a table may have been UNLOGGED meanwhile
-    extents: Mapping[int, tuple[int, int]] = field(default_factory=dict)  # of a topic's partitions, before the snapshot
+    writers: tuple[int, ...]  # transactions that may have written the table, looked up before the snapshot
+    in_progress: tuple[int, ...]  # transactions below the snapshot's xmax that it does not see
+    position: int  # LSN looked up after the snapshot: every transaction that it sees ended there or before
+    lost: bool = False  # the slot, or WAL that it needs, no longer exists
+    all_tables: bool = False  # a publication FOR ALL TABLES; a table of it may have been UNLOGGED meanwhile
+    # Partition of the topic -> its first offset and the offset after its last one, looked up before the snapshot.
+    extents: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     former: dict[str, str] = field(default_factory=dict)  # oid -> name: published tables that had this table's name
 
 
 @dataclass(frozen=True)
 class Visible:
-    """Which transactions a snapshot sees: those below ``xmax`` that were not in progress (``pg_snapshot``)."""
+    """The transactions that a snapshot sees: all below ``xmax`` that were not in progress (``pg_snapshot``)."""
 
     xmax: int
     in_progress: frozenset[int]
 
     @classmethod
     def parse(cls, text: str) -> Visible:
-        """
+        """Return the transactions of a snapshot from the text that PostgreSQL prints for it.
+
         >>> Visible.parse("10:20:10,14,15")
         Visible(xmax=20, in_progress=frozenset({10, 14, 15}))
         """
@@ -131,7 +135,8 @@ class Visible:
         return cls(int(xmax), frozenset(map(int, filter(None, running.split(",")))))
 
     def includes(self, other: Visible) -> bool:
-        """Whether this one sees all that the other does. Of two snapshots of one server the later one does.
+        """Return whether this snapshot sees every transaction that the other one sees. The later of two snapshots of
+        one server does.
 
         >>> earlier, later = Visible.parse("10:20:10,14"), Visible.parse("10:20:10")
         >>> later.includes(earlier), earlier.includes(later), later.includes(later)
@@ -144,8 +149,8 @@ class Visible:
 
 @dataclass(frozen=True)
 class OutboxFence(Fence):
-    """An outbox in a snapshot, both as ``pg_snapshot`` prints them."""
+    """The state of an outbox in a snapshot. Both snapshots are texts as ``pg_snapshot`` prints them."""
 
-    snapshot: str
-    emptied: str | None  # what this snapshot saw may have been taken out; None: nobody knows what was
-    forged: bool = False  # the snapshot sees an entry that its triggers cannot have written
+    snapshot: str  # the snapshot of this read
+    emptied: str | None  # every entry removed so far was visible in this snapshot; None: unknown
+    forged: bool = False  # the snapshot sees an entry that the outbox's triggers cannot have written

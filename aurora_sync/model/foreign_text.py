@@ -1,7 +1,7 @@
-"""Text from outside (names, values, messages of servers), made safe for a terminal, a log and Markdown.
+"""Escaping of text from outside (names, values, messages of servers) for a terminal, a log and Markdown.
 
-Whoever may create a table or log in chooses names: of tables, columns, logins, applications. None of them may move the
-cursor of a terminal, begin a line of its own in a log, or become a link, an image or a row of a table in Dagster.
+Users of the source choose the names of tables, columns, logins and applications. No such name may move the cursor of a
+terminal, begin a new line in a log, or become a link, an image or a table row in Dagster.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 _MARKS = re.compile(r"[\\`*\[\]{}<>#|~&!$]|(?<![^\W_])_|_(?![^\W_])")
 # At the beginning of a text: a list, a heading, a rule.
 _LEADING = re.compile(r"^([-+=]|\d+(?=[.)]))")
-# Renderers make links of these without any mark around them; a backslash does not stop all of them.
+# Renderers turn these into links without any mark around them; a backslash does not stop all renderers.
 _AUTOLINKS = re.compile(r"(?i)(?<=[a-z])(?=://)|(?<=www)(?=\.)|(?=@)|(?<=mailto)(?=:)|(?<=xmpp)(?=:)")
 # Quotation marks of the languages that servers speak.
 _QUOTE = "[\"'\u00ab\u00bb\u2018-\u201f\u2039\u203a]"
@@ -23,8 +23,8 @@ _WORD_JOINER = "\N{WORD JOINER}"  # has no width
 
 
 def printable(text: str) -> str:
-    r"""Return the text on one line, with an escape in place of everything that a terminal would obey: control
-    characters, escape sequences, and characters that change the direction of what follows.
+    r"""Return the text on one line, with escapes in place of the characters that a terminal interprets: control
+    characters, escape sequences, and characters that change the direction of the text.
 
     >>> print(printable("a\x1b[31mb\n"))
     a\x1b[31mb\n
@@ -40,8 +40,8 @@ def printable_lines(text: str) -> str:
 
 
 def without_quotations(message: str) -> str:
-    """Return a server's message without what it quotes, from the first quotation mark to the last: a value may have
-    quotation marks itself.
+    """Return a server's message without its quotations. Everything between the first and the last quotation mark is
+    removed, because a quoted value may contain quotation marks itself.
 
     >>> without_quotations('invalid input syntax for type integer: "x"')
     'invalid input syntax for type integer: "..."'
@@ -90,14 +90,14 @@ def markdown_block(lines: Iterable[str]) -> str:
 
 
 def logger(name: str) -> logging.Logger:
-    """Return the logger of that name, whose messages are printable."""
+    """Return the logger ``name``, with a filter that makes its messages printable."""
     found = logging.getLogger(name)
     found.addFilter(_make_printable)
     return found
 
 
 def _make_printable(record: logging.LogRecord) -> bool:
-    """Keep the lines of DEBUG, which are statements."""
+    """Make the message of a record printable. DEBUG messages are SQL statements and keep their lines."""
     safe = printable if record.levelno > logging.DEBUG else printable_lines
     record.msg, record.args = safe(record.getMessage()), ()
     return True

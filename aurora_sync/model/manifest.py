@@ -16,23 +16,23 @@ from aurora_sync.model.watermark import Watermark
 
 
 class Disposition(Enum):
-    """What the rows of an increment mean to the target."""
+    """The way in which the target applies the rows of an increment."""
 
     UPSERT = "upsert"  # newest version of some rows: insert or update by merge key
-    APPEND = "append"  # rows never seen before, each exactly once: insert
+    APPEND = "append"  # rows that were never exported before, each exactly once: insert
     REPLACE = "replace"  # the whole table: afterwards the target holds these rows and no others
-    CHANGES = "changes"  # what a stretch of a change stream did to some rows, deletes included, in parts
-    HISTORY = "history"  # every change, recorded beside the target
+    CHANGES = "changes"  # net changes of a section of a change stream, deletes included, in parts
+    HISTORY = "history"  # every change as a row of the table <target>_HISTORY
 
 
 @dataclass(frozen=True)
 class Evolution:
-    """How the target's columns follow those of the source."""
+    """The changes of the target's columns that follow the changes of the source's columns."""
 
     renamed: dict[str, str] = field(default_factory=dict)  # from the old name to the new
-    dropped: tuple[str, ...] = ()  # kept, and marked
-    retyped: tuple[str, ...] = ()  # to the natural type of today, where the values convert
-    former_key: tuple[str, ...] = ()  # of another merge key
+    dropped: tuple[str, ...] = ()  # the target keeps them, marked as dropped
+    retyped: tuple[str, ...] = ()  # get their current natural type, where the values convert
+    former_key: tuple[str, ...] = ()  # columns of the merge key before it changed
     rekeyed: bool = False
 
 
@@ -42,22 +42,22 @@ class StagedFile:
 
     name: str
     rows: int
-    bytes: int  # as it lies there
-    row_bytes: int = 0  # no row of it is longer, as CSV
+    bytes: int  # size of the stored object
+    row_bytes: int = 0  # an upper bound of the length of its rows, as CSV
     compression: Literal["zstd", ""] = "zstd"  # empty: not compressed
 
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of a change stream, at most one row for each key. Parts are applied in order."""
+    """The net changes of a section of a change stream, at most one row for each key. Parts are applied in order."""
 
-    truncated: bool = False  # the source was truncated, and the rows of this part came after that
-    partial: int = 0  # rows of which some columns stay as the target has them
+    truncated: bool = False  # the source was truncated before the changes of this part
+    partial: int = 0  # number of rows that leave some columns of the target unchanged
 
 
 @dataclass(frozen=True)
 class TakenFile:
-    """An object that others wrote, and the warehouse copied from where it lies."""
+    """An object that another program wrote, and that the warehouse copies from its place."""
 
     key: str
     etag: str
@@ -66,15 +66,14 @@ class TakenFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Commits an attempt's files; written last, never overwritten.
+    """The document that commits an attempt's files; written last, never overwritten.
 
-    ``columns`` are the source columns in file order; every file ends with one more field, the row's raw
-    32-bit xmin (``0`` where the relation has none), and of CHANGES with those of warehouse/changes.py; those of
-    ``history`` have the fields of warehouse/history.py. ``key``
-    is the merge key, empty when the table has none. ``source_rows`` is ``count(*)`` in the same snapshot, of
-    the rows the target should hold after this increment, or None when it was not counted.
-    ``expected_sequence`` and ``expected_load_id`` name the state that the attempt started from; applying it
-    makes ``expected_sequence + 1``.
+    ``columns`` are the source columns in file order. After them every row has one more field, its raw 32-bit xmin
+    (``0`` where the relation has none); under CHANGES the fields of warehouse/changes.py follow. Files of ``history``
+    have the fields of warehouse/history.py. ``key`` is the merge key, empty when the table has none. ``source_rows`` is
+    ``count(*)``, in the same snapshot, of the rows that the target should hold after this increment, or None when they
+    were not counted. ``expected_sequence`` and ``expected_load_id`` name the state from which the attempt started;
+    the warehouse applies the manifest as run ``expected_sequence + 1``.
     """
 
     table: str  # schema.table of the source, as in tables.yaml
@@ -91,16 +90,16 @@ class Manifest:
     expected_load_id: str = ""
     source_rows: int | None = None
     evolution: Evolution = Evolution()
-    fill: dict[str, str | None] = field(default_factory=dict)  # new column -> what rows that are not here hold
-    repaired: Buckets | None = None  # in these the files hold every row of the source: what is not here was deleted
-    parts: tuple[Part, ...] = ()  # of CHANGES
-    history: tuple[StagedFile, ...] = ()  # every change of them, where the table has a history
-    log_position: int = 0  # of a scan that a stream goes on from: LSN up to which its snapshot saw
+    fill: dict[str, str | None] = field(default_factory=dict)  # new column -> its value in rows not in the files
+    repaired: Buckets | None = None  # of these buckets the files hold every source row: any other row was deleted
+    parts: tuple[Part, ...] = ()  # only under CHANGES
+    history: tuple[StagedFile, ...] = ()  # the files with every change, where the table has a history
+    log_position: int = 0  # LSN up to which the snapshot of a scan saw; a stream continues from there
     taken: tuple[TakenFile, ...] = ()  # besides ``files``
-    net_rows: int = 0  # that the warehouse made of them
+    net_rows: int = 0  # number of rows that the warehouse computed from ``taken``
 
     def of_history(self) -> Manifest:
-        """The files of the history as those of a manifest."""
+        """Return a manifest of the history: the files are those of ``history``, the disposition is HISTORY."""
         return dataclasses.replace(self, disposition=Disposition.HISTORY, files=self.history)
 
     @property
@@ -109,7 +108,7 @@ class Manifest:
 
     @property
     def fields(self) -> int:
-        """Of a row in the files."""
+        """The number of fields of a row in the files."""
         more = {Disposition.CHANGES: 3 + len(self.key), Disposition.HISTORY: 6}
         return len(self.columns) + 1 + more.get(self.disposition, 0)
 

@@ -1,7 +1,7 @@
-"""How the warehouse spells the names of the source.
+"""The names of source tables and columns in the warehouse.
 
-The statements are written once, and so are the names in them: whether two tables or columns meet under one name depends
-on tables.yaml and the source alone. What a trial on a laptop took runs in production as well.
+The rule does not depend on the kind of warehouse. Whether two tables or columns get the same name depends on
+tables.yaml and the source alone. So names that a trial on DuckDB accepts are accepted on Snowflake as well.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 
 
 def fold(name: str) -> str:
-    """Return the name with ASCII letters in upper case, and everything else as it is.
+    """Return the name with ASCII letters in upper case, and all other characters unchanged.
 
     >>> fold("order_lines"), fold("größe")
     ('ORDER_LINES', 'GRößE')

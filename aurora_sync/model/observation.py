@@ -1,4 +1,4 @@
-"""The source at the moment of a read: the snapshot, what was looked up beside it, and what the fence saw."""
+"""The state of the source at the moment of a read: the snapshot, further facts, and the answer of the fence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ F = TypeVar("F", bound=Fence)
 
 @dataclass(frozen=True)
 class Observation:
-    """What every read knows of the source. Open transactions were looked up before the snapshot, the rest in it."""
+    """The facts about the source that every read has. Open transactions were looked up before the snapshot, all other
+    facts in it."""
 
     snapshot: Snapshot
     token: Token
@@ -23,11 +24,11 @@ class Observation:
     fence: Fence | None = None  # where the strategy asked for one
     prepared_transactions: int = 0  # of this database
     oldest_writer: datetime | None = None  # start of the oldest transaction that holds a transaction id
-    oldest_writer_name: str = ""  # whose that is, for a person
-    canaries: tuple[Canary, ...] = ()  # those of the stored watermark that are still there, as they are now
+    oldest_writer_name: str = ""  # description of that transaction's owner, for a person
+    canaries: tuple[Canary, ...] = ()  # canaries of the stored watermark that still exist, as they are now
 
     def seen(self, kind: type[F]) -> F:
-        """What the fence of this kind saw. Raises DefectError where the strategy did not ask for it."""
+        """Return the answer of the fence of this kind. Raises DefectError when the strategy did not request it."""
         if not isinstance(self.fence, kind):
             raise DefectError(f"{kind.__name__} was not looked at: Strategy.fence has to ask for it")
         return self.fence

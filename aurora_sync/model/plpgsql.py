@@ -1,4 +1,4 @@
-"""The few bodies of PL/pgSQL trigger functions whose effect on a row can be proved from their text.
+"""Recognition of PL/pgSQL trigger bodies whose effect on a row can be proved from their text.
 
     BEGIN
         NEW.<column> := <expression>;    -- any number of these, with := or =
@@ -9,7 +9,7 @@ Such a body changes the columns that it names and no others: an assignment ends 
 strings, quoted names and comments, and no expression can change a variable other than the one that is assigned.
 Every other body (declarations, labels, IF, SELECT INTO, EXECUTE, exception handlers, ...) proves nothing.
 
-A text that servers of different versions, encodings or settings split into tokens differently is not read at all.
+A text that servers of different versions, encodings or settings may split into different tokens proves nothing either.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-# Functions of pg_catalog that return the current time, and what returns it by the grammar, whatever the search_path.
+# Functions of pg_catalog that return the current time. _CLOCK adds the keywords, which do not depend on search_path.
 CLOCKS = ("now", "clock_timestamp", "statement_timestamp", "transaction_timestamp")
 _CLOCK = re.compile(
     rf"(?P<qualified>pg_catalog \. )?(?P<function>{'|'.join(CLOCKS)}) \( \)"
@@ -41,19 +41,19 @@ _PART = re.compile(
 )
 _WORD = re.compile(r"[^\W\d][\w$]*")
 _COMMENT_MARK = re.compile(r"/\*|\*/")
-_LONGEST_NAME = 63  # bytes; the server cuts longer names off, and may then mean another column
+_LONGEST_NAME = 63  # bytes; the server truncates longer names, and may then use another column
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """``NEW.<column> := <value>``. The value is as :func:`normalized` returns it."""
+    """The statement ``NEW.<column> := <value>``. The value is normalized (:func:`normalized`)."""
 
     column: str
     value: str
 
 
 def assignments(body: str) -> tuple[Assignment, ...] | None:
-    """The assignments of a body of the form above, in order; None for every other body.
+    """Return the assignments of a body of the form above, in order; None for every other body.
 
     >>> assignments('begin new."Total" = 2 * NEW.net; /* always */ NEW.at := NOW(); return new; end')
     (Assignment(column='Total', value='2 * new . net'), Assignment(column='at', value='now ( )'))
@@ -77,8 +77,8 @@ def assignments(body: str) -> tuple[Assignment, ...] | None:
 
 
 def normalized(expression: str) -> str | None:
-    """The tokens with one space between them, without comments, and unquoted names in lower case. None where that
-    cannot be told.
+    """Return the tokens of an expression, joined by single spaces: without comments, and with unquoted names in lower
+    case. Return None when servers may split the text differently.
 
     >>> normalized("Current_Timestamp -- now")
     'current_timestamp'
@@ -90,9 +90,9 @@ def normalized(expression: str) -> str | None:
 
 
 def is_clock(expression: str, *, shadowed: bool = False) -> bool:
-    """Whether a normalized expression is the current time and nothing else: coalesce(new.at, now()) may be the
-    application's time, date_trunc('day', now()) an old one. ``shadowed``: an unqualified name may mean another
-    function than that of pg_catalog.
+    """Return whether a normalized expression is exactly the current time: coalesce(new.at, now()) may be a time of the
+    application, date_trunc('day', now()) is an earlier one. ``shadowed``: an unqualified name may mean a function
+    outside of pg_catalog.
 
     >>> is_clock("now ( )"), is_clock("new . at")
     (True, False)
@@ -104,7 +104,8 @@ def is_clock(expression: str, *, shadowed: bool = False) -> bool:
 
 
 def _tokens(text: str) -> list[str] | None:
-    """Without spaces and comments; unquoted names in lower case, everything else as it is written."""
+    """Return the tokens without spaces and comments: unquoted names in lower case, all others as written. Return None
+    when servers may split the text differently."""
     try:
         return list(_split(text))
     except ValueError:
@@ -125,7 +126,7 @@ def _split(text: str) -> Iterator[str]:
             case "space":
                 pass
             case "word":
-                # The server folds ASCII letters, and in some encodings others.
+                # The server folds ASCII letters, and in some encodings other letters too.
                 folded = token.lower()
                 if any(new != old and not old.isascii() for new, old in zip(folded, token, strict=True)):
                     raise ValueError(f"{token} may be folded or not")
@@ -147,7 +148,7 @@ def _measured(name: str) -> str:
 
 
 def _end_of_comment(text: str, place: int) -> int:
-    """Where the comment ends whose ``/*`` is before ``place``. Comments nest."""
+    """Return the end of the comment whose ``/*`` stands before ``place``. Comments nest."""
     depth = 1
     while depth:
         mark = _COMMENT_MARK.search(text, place)
@@ -159,7 +160,7 @@ def _end_of_comment(text: str, place: int) -> int:
 
 
 def _name(tokens: list[str]) -> str | None:
-    """The name that a single token is, as the catalogue has it."""
+    """Return the first token as a name in the spelling of the catalogue; None when it is not a name."""
     for token in tokens:
         if token.startswith('"'):
             return token[1:-1].replace('""', '"')

@@ -1,4 +1,4 @@
-"""The receipt of a run, and the reports that it is made of."""
+"""The receipt of a run, and the reports that it contains."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from aurora_sync.model.watermark import Watermark
 
 
 def find_rows(table: str, xmins: Sequence[int]) -> str:
-    """Return a statement for the source that finds the rows of these transactions, which are 32 bits each; empty where
-    there are none, as in a view. ``table`` is its name in SQL."""
+    """Return a statement for the source that finds the rows written by these transactions (32-bit ids); empty when
+    ``xmins`` is empty, as for a view. ``table`` is the name of the table in SQL."""
     if not xmins:
         return ""
     listed = ", ".join(f"'{xmin}'" for xmin in xmins)
@@ -26,9 +26,9 @@ def find_rows(table: str, xmins: Sequence[int]) -> str:
 
 @dataclass(frozen=True)
 class Adjusted:
-    """Values of one column that its policy, null or clamp, changed on the way. ``find`` is a statement for the source
-    that finds some of the rows; ``examples`` are values as they were, each behind its row's merge key, where the table
-    has show_values."""
+    """The number of values of one column that its policy, null or clamp, changed in a run. ``find`` is a statement for
+    the source that finds some of the rows. ``examples`` are original values, each after the merge key of its row; empty
+    unless the table has show_values."""
 
     column: str  # as the source spells it
     policy: str
@@ -46,7 +46,7 @@ class Adjusted:
 
 @dataclass(frozen=True)
 class Applied:
-    """What the warehouse reports of one applied manifest, after its transaction committed."""
+    """The warehouse's report of one applied manifest, after its transaction committed."""
 
     run_sequence: int
     inserted: int
@@ -60,37 +60,37 @@ class Applied:
 
 @dataclass(frozen=True)
 class Repair:
-    """What a reconcile compared, and what of the target it put right."""
+    """The numbers of a reconcile: what it compared, and what it repaired in the target."""
 
     buckets_compared: int
     buckets_differing: int
-    rows_moved: int  # besides those of the increment
-    lost: int  # were missing in the target
+    rows_moved: int  # besides the rows of the increment
+    lost: int  # rows that were missing in the target
     stale: int
-    ghosts: int  # were in the target and not in the source
+    ghosts: int  # rows of the target that the source did not have
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A logical replication slot, as its server shows it."""
+    """The state of a logical replication slot, from ``pg_replication_slots``."""
 
     name: str
     active_pid: int | None
-    confirmed: int  # LSN up to which its reader has said that all is safe
+    confirmed: int  # LSN up to which its reader has confirmed the changes
     wal_status: str  # reserved, extended, unreserved, lost
-    retained_bytes: int  # of WAL, which the server keeps for it
-    lag_bytes: int  # of WAL, which its reader has not confirmed
-    safe_bytes: int | None  # of WAL that may still be written before it is in danger; None: without limit
+    retained_bytes: int  # WAL that the server keeps for the slot
+    lag_bytes: int  # WAL that the slot's reader has not confirmed
+    safe_bytes: int | None  # WAL that can still be written before the slot may be lost; None: no limit
 
     @property
     def lost(self) -> bool:
-        """Whether what it should still have is gone: max_slot_wal_keep_size, or a server that invalidated it."""
+        """True when the server removed WAL that the slot needs (max_slot_wal_keep_size), or invalidated the slot."""
         return self.wal_status == "lost"
 
 
 @dataclass(frozen=True)
 class Consumed:
-    """What a run read of a topic, in offsets, and how many more there were when it ended."""
+    """The number of offsets of a topic that a run read, and how many remained (``behind``) when it ended."""
 
     topic: str
     messages: int
@@ -99,7 +99,7 @@ class Consumed:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What one run did for one table. ``changed`` is False when nothing was there to apply."""
+    """The report of what one run did for one table. ``changed`` is False when there was nothing to apply."""
 
     table: str
     target: str
@@ -122,21 +122,22 @@ class Receipt:
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     sees_deletes: bool
-    watermark_lag_seconds: float  # age of the oldest open writing transaction: what it writes is not in yet
+    watermark_lag_seconds: float  # age of the oldest open writing transaction, whose rows the target does not have yet
     certificate: Certificate
     verification: Verification | None = None
     adjusted: tuple[Adjusted, ...] = ()
     schema_changes: tuple[Finding, ...] = ()  # of the source's columns and of the target's
-    slot: Slot | None = None  # after the run, where it read one, or a topic that is filled from one
-    consumed: Consumed | None = None  # of a topic
-    waited_seconds: float | None = None  # since the oldest change of a stream was committed
-    repair: Repair | None = None  # what a reconcile found and did; None where there was none
-    because: str = ""  # why more was read than the strategy's own increment
+    slot: Slot | None = None  # after a run that read a slot, or a topic that is filled from one
+    consumed: Consumed | None = None  # after a run that read a topic
+    waited_seconds: float | None = None  # since the commit of the oldest change that the run read from a stream
+    repair: Repair | None = None  # None when the run did not reconcile
+    because: str = ""  # why the run read more than the strategy's own increment
     seconds: dict[str, float] = field(default_factory=dict)  # plan, export, load, reconcile, merge, total
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Without the canaries of the watermarks, which hold keys of rows; the manifest has them."""
+        """Return the receipt as JSON values, without the canaries of the watermarks: they contain keys of rows. The
+        manifest has them."""
         marks = (self.watermark_before, self.watermark_after)
         before, after = (mark and dataclasses.replace(mark, canaries=()) for mark in marks)
         return dict(as_json(self)) | {"watermark_before": as_json(before), "watermark_after": as_json(after)}

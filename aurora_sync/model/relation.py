@@ -10,7 +10,7 @@ from aurora_sync.model.column import Column
 
 @dataclass(frozen=True)
 class Index:
-    columns: tuple[str, ...]  # empty name for an expression
+    columns: tuple[str, ...]  # an expression has an empty name
     unique: bool
     primary: bool
     immediate: bool  # not deferrable
@@ -24,7 +24,7 @@ class ColumnSequence:
     cache: int
     increment: int
     cycle: bool
-    version: str = ""  # changes when it is restarted or made anew
+    version: str = ""  # changes when the sequence is restarted or recreated
 
 
 @dataclass(frozen=True)
@@ -35,38 +35,39 @@ class Trigger:
     on_insert: bool
     on_update: bool
     enabled: bool
-    source: str  # body of its function
-    language: str = "plpgsql"  # of its function
-    always: bool = False  # fires in sessions with session_replication_role = replica as well
-    clock_shadowed: bool = False  # an unqualified now() in its function may be another than pg_catalog's
+    source: str  # body of the trigger function
+    language: str = "plpgsql"  # of the trigger function
+    always: bool = False  # ENABLE ALWAYS: fires also under session_replication_role = replica
+    clock_shadowed: bool = False  # an unqualified now() in the function may mean a function outside of pg_catalog
 
     def assigned(self, column: str) -> tuple[str, ...] | None:
-        """What it assigns to that column of a row before it is written, in order, each as plpgsql.normalized()
-        returns it. None where its text does not prove that."""
+        """Return the expressions that the trigger assigns to ``column`` before the row is written, in order and
+        normalized (plpgsql.normalized()). Return None when the text of the function does not prove which."""
         if not (self.enabled and self.before and self.row):
             return ()
         found = plpgsql.assignments(self.source) if self.language == "plpgsql" else None
         return None if found is None else tuple(each.value for each in found if each.column == column)
 
     def may_write(self, column: str) -> bool:
-        """Whether it could change that column of a row before it is written: unless its text proves that it cannot."""
+        """Return whether the trigger may change ``column`` before the row is written; False only when the text of the
+        function proves that it does not."""
         return self.assigned(column) != ()
 
 
-# What triggers need lies in a schema of its own.
+# The schema of the objects that triggers need at the source.
 SCHEMA = "aurora_sync"
 
 
 @dataclass(frozen=True)
 class Outbox:
-    """A table of its own, to which triggers write the key of every row that changes (source/outbox.py)."""
+    """A table to which triggers write the key of every changed row of a synced table (source/outbox.py)."""
 
     name: str
     key: tuple[str, ...]
-    complete: bool  # a trigger writes the key of every row of every partition, whoever writes that
-    usable: bool  # this role may read it, and take out what was applied
-    version: str  # changes when one of its triggers, their function or the outbox itself was made anew or touched
-    watched: bool = True  # triggers of the outbox note what others than a sync take out of it
+    complete: bool  # triggers write the key of every changed row of every partition, in every session
+    usable: bool  # this role may read the outbox, and remove applied entries
+    version: str  # changes when one of the triggers, their function or the outbox itself is recreated or altered
+    watched: bool = True  # triggers of the outbox record which entries anybody but a sync removes
 
     @property
     def relation(self) -> tuple[str, str]:
@@ -75,7 +76,7 @@ class Outbox:
 
 @dataclass(frozen=True)
 class SourceTable:
-    """A relation as the catalogue describes it, whole: strategies and the configuration judge it by this."""
+    """The complete description of a relation from the catalogue, for the decisions of strategies and configuration."""
 
     schema: str
     name: str
@@ -90,16 +91,16 @@ class SourceTable:
     row_security: bool = False  # row-level security applies to this role
     inherits: bool = False  # has children by INHERITS: a key of the parent does not cover them
     subscribed: bool = False  # filled by logical replication
-    unlogged: bool = False  # one of its leaves is
+    unlogged: bool = False  # one of its leaves is UNLOGGED
     readable: bool = True  # SELECT on every column
     select_on_table: bool = True  # SELECT on the table itself (xmin needs it)
     sequences: dict[str, ColumnSequence] = field(default_factory=dict)  # by column: the default's or identity's
     triggers: tuple[Trigger, ...] = ()
-    trigger_version: str = ""  # changes when a trigger of any leaf, or its function, was touched
+    trigger_version: str = ""  # changes when a trigger of any leaf, or its function, is altered
     outbox: Outbox | None = None
-    notes: bool = True  # its comments and the texts of its triggers could be decoded
-    undecodable: str = ""  # why its name or its columns are not known
-    unpopulated: tuple[str, ...] = ()  # materialized views that reading it reads, and that were never filled
+    notes: bool = True  # comments and trigger bodies of the table could be decoded
+    undecodable: str = ""  # why the table's name or columns are not known
+    unpopulated: tuple[str, ...] = ()  # materialized views that a SELECT of the relation reads, and without data
 
     @property
     def qualified_name(self) -> str:
@@ -110,7 +111,7 @@ class SourceTable:
 
     @property
     def is_heap(self) -> bool:
-        """Rows lie in this database with an xmin of its own."""
+        """True when this database stores the rows, each with an xmin."""
         return self.kind in "rp" and all(kind in "rp" for kind in self.member_kinds)
 
     @property

@@ -11,14 +11,14 @@ from aurora_sync.model.watermark import Watermark
 
 @dataclass(frozen=True)
 class State:
-    """The newest row of the sync log for a table: the truth to resume from."""
+    """The newest row of the sync log for a table, from which the next run resumes."""
 
-    run_sequence: int  # 0: never applied
+    run_sequence: int  # 0: no increment was ever applied
     watermark: Watermark | None
-    load_id: str = ""  # of the attempt that made this run sequence
+    load_id: str = ""  # of the attempt that was applied as this run
     target_rows: int = 0
     applied_at: datetime | None = None
     reconciled: Reconciled | None = None
-    idle_runs: int = 0  # since the last applied one; a hint alone knows
-    source_table: str = ""  # schema.table that the increment was read from; only the log knows
-    edited: str = ""  # why the target is to be compared with the source: it is not as it was left
+    idle_runs: int = 0  # runs without changes since the last applied one; only a hint has the number
+    source_table: str = ""  # schema.table from which the increment was read; only the sync log has it
+    edited: str = ""  # how the target was modified since the last run, so that it must be compared with the source

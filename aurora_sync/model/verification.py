@@ -10,22 +10,23 @@ from typing import Any
 
 from aurora_sync.model.as_json import as_json
 
-# In place of a value, where the table has not show_values.
+# Replaces a value when the table has no show_values.
 HIDDEN = "(hidden)"
 
 
 @dataclass(frozen=True)
 class RowDifference:
-    """One row that is not the same on both sides: each value of its key and of the columns that differ, as (source,
-    target). A row that only one side has is None on the other."""
+    """One row that differs between source and target. ``source`` and ``target`` have its key and the columns that
+    differ, by name; None where that side does not have the row."""
 
-    key: tuple[str, ...]  # empty where rows are told apart by their content, and without show_values
+    key: tuple[str, ...]  # empty when the table has no key, and without show_values
     source: dict[str, str | None] | None
     target: dict[str, str | None] | None
     find: str = ""  # a statement that finds the row, where it has an xmin
 
     def without_values(self, key: Collection[str]) -> RowDifference:
-        """Keep the names of the columns alone; of a row that both sides have, without those of its key."""
+        """Return the difference with column names and no values. When both sides have the row, its ``key`` columns are
+        left out."""
         alike = key if self.source and self.target else ()
 
         def hidden(side: dict[str, str | None] | None) -> dict[str, str | None] | None:
@@ -36,7 +37,7 @@ class RowDifference:
 
 @dataclass(frozen=True)
 class Verification:
-    """Source and target compared by content, as of the snapshot of one increment."""
+    """The result of comparing source and target by content, as of the snapshot of one increment."""
 
     table: str
     run_sequence: int
@@ -45,14 +46,14 @@ class Verification:
     source_rows: int = 0
     target_rows: int = 0
     buckets_compared: int = 0
-    rows_moved: int = 0  # read from the source to be compared one by one
+    rows_moved: int = 0  # rows read from the source to be compared one by one
     missing: int = 0  # rows that the target lacks
     different: int = 0
     ghosts: int = 0  # rows that only the target has
     examples: tuple[RowDifference, ...] = ()
-    same_version: int = 0  # different rows that have the version (xmin) of the source's row: a reconcile passes them
-    repair: str = "reconcile"  # the command of aurora-sync that repairs what differs
-    caveat: str = ""  # what else than a fault may be among the differences
+    same_version: int = 0  # different rows with the same version (xmin) as the source's row: a reconcile misses them
+    repair: str = "reconcile"  # the command of aurora-sync that repairs the differences
+    caveat: str = ""  # why some of the differences may be expected
 
     @property
     def equal(self) -> bool:

@@ -1,4 +1,4 @@
-"""The watermark, and what it is made of: the snapshot, the identity token, canaries and known columns.
+"""The watermark and its parts: the snapshot, the identity token, canaries and known columns.
 
 Transaction ids are 64-bit integers (epoch included), times are timezone-aware UTC.
 """
@@ -15,7 +15,7 @@ from aurora_sync.model.as_json import as_json
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The source snapshot that an increment was read in."""
+    """The source snapshot in which an increment was read."""
 
     xmin: int  # the horizon
     xmax: int  # first transaction id not yet assigned
@@ -24,7 +24,10 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Token:
-    """The identity token (correctness.md, section 2): compared with the stored one before every read."""
+    """The identity token (correctness.md, section 2): facts that identify the source database and the table.
+
+    Every run compares the stored token with the current one before it reads.
+    """
 
     system_identifier: str
     timeline: int
@@ -34,31 +37,32 @@ class Token:
     in_recovery: bool
     table_oid: int
     members: dict[str, int]  # leaf oid (JSON keys are text) -> relfilenode
-    counters_since: str = ""  # when the server's statistics began: anew after every crash, of a backend as well
+    counters_since: str = ""  # start of the server's statistics; the crash of a single backend resets it as well
     labels: dict[str, str] = field(default_factory=dict)  # pg_enum oid -> label, of the table's enums
     attributes: int = 0  # the largest column number: a column added later has a larger one
-    # Versions of the catalogue rows of its columns and of their types; empty: an earlier release wrote this.
+    # Versions of the catalogue rows of the columns and of their types; empty: an earlier release wrote the token.
     columns: str = ""
-    named: str = ""  # versions of the catalogue rows that name it; empty: an earlier release wrote this
-    # pg_type oid -> what besides the row decides what a value prints as: attributes of a composite type, names behind a
-    # reg* type; None: an earlier release wrote this.
+    named: str = ""  # versions of the catalogue rows with the table's name; empty: an earlier release wrote the token
+    # pg_type oid -> facts outside of the row that change the text of a value: attributes of a composite type, names
+    # behind a reg* type; None: an earlier release wrote the token.
     types: dict[str, str] | None = None
-    # Leaf oid -> versions of the catalogue rows that make it a part of the table; None: an earlier release wrote this.
+    # Leaf oid -> versions of the catalogue rows that attach it to the table; None: an earlier release wrote the token.
     attached: dict[str, str] | None = None
-    # Oid -> name: tables that had this table's name before it, and that a connector may still send under it.
+    # Oid -> name: tables that had this table's name before; a connector may still send their changes under that name.
     former: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_named(self) -> bool:
-        """Whether values of the table print names that another ALTER than one of the table may change."""
+        """True when values of the table print names that can change without an ALTER of the table: labels of enums,
+        attributes of composite types, names behind reg* types."""
         return bool(self.labels or self.types)
 
     def rewritten(self, now: Token) -> bool:
-        """Whether a leaf known here was rewritten or truncated since."""
+        """Return whether a leaf of this token was rewritten or truncated before ``now``."""
         return any(now.members.get(oid, filenode) != filenode for oid, filenode in self.members.items())
 
     def reattached(self, now: Token) -> bool:
-        """Whether a leaf known here was detached and attached again since."""
+        """Return whether a leaf of this token was detached and attached again before ``now``."""
         if self.attached is None or now.attached is None:
             return False
         return any(now.attached.get(oid, version) != version for oid, version in self.attached.items())
@@ -66,7 +70,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Canary:
-    """A row as it was exported. Its like in another history of the database is rarely the same."""
+    """A row as it was exported. After a restore the row of the same key usually has another xmin or content."""
 
     key: tuple[str, ...]  # the merge key's values, as text
     xmin: int  # raw, 32 bits
@@ -75,7 +79,7 @@ class Canary:
 
 @dataclass(frozen=True)
 class KnownColumn:
-    """What a watermark remembers of a column that was synced."""
+    """The description of a synced column that a watermark stores."""
 
     attnum: int
     name: str
@@ -84,34 +88,36 @@ class KnownColumn:
     not_null: bool
     generation: str  # the expression of a generated column
     policy: str
-    key_place: int  # in the merge key, from 1; 0: not of it
+    key_place: int  # position in the merge key, from 1; 0: not in the key
 
 
 @dataclass(frozen=True)
 class Left:
-    """What a run left in its target. ``columns`` are those that it wrote, with their types in the words of
-    warehouse/ddl.py; ``sums`` are over our own columns of all rows, as text. ``order`` has the columns as they stand in
-    the target: one that was dropped and added again stands at the end. Empty: an earlier release wrote this."""
+    """The state of the target after a run, for noticing changes by others. ``columns`` are the columns that the run
+    wrote, with their types as warehouse/ddl.py names them. ``sums`` are sums over aurora_sync's own columns of all
+    rows, as text. ``order`` lists the columns in the order of the target, where a column that was dropped and added
+    again comes last; empty when an earlier release wrote the watermark."""
 
     columns: dict[str, str]
     sums: str
     order: list[str] = field(default_factory=list)
 
 
-# Strategies whose watermarks of earlier releases may lag: these did not write it.
+# Strategies whose watermarks are taken as lagging when an earlier release wrote them: it did not store ``lags``.
 _SENT_BY_OTHERS = ("debezium", "dms")
 
 
 @dataclass(frozen=True)
 class Watermark:
-    """What a strategy must remember to resume. ``value`` belongs to the strategy alone.
+    """The state from which a strategy resumes. ``value`` belongs to the strategy alone.
 
-    Every strategy also stores the snapshot and the token, so that any strategy can go on from the horizon
-    of any other. ``columns`` are those that were read, and ``covers`` names what they were read for: when it
-    changes, the watermark no longer describes the target and the table is read in full. ``left`` is in the sync log
-    alone, and only where this release wrote it. ``doubts`` are those of the runs since the last reconcile or full read:
-    what they may have missed, no later read from the horizon finds. ``lags``: the target has what others had sent by
-    then, which may be less than the snapshot saw, or older; a read from the horizon alone does not find that either.
+    Every watermark also stores the snapshot and the token, so that any strategy can continue from the horizon of any
+    other. ``columns`` are the columns that were read. ``covers`` is a digest of which changes the strategy looked for:
+    when it differs, the watermark no longer describes the target and the table is read in full. ``left`` is stored in
+    the sync log alone; None when an earlier release wrote the watermark. ``doubts`` are the doubts of all runs since
+    the last reconcile or full read: a later read from the horizon does not find the rows that these runs may have
+    missed. ``lags``: the target has what a connector or task had sent by then, which may be less than the snapshot saw,
+    or older; a read from the horizon alone does not find those rows either.
     """
 
     strategy: str
@@ -131,7 +137,8 @@ class Watermark:
 
     @classmethod
     def from_json(cls, text: str) -> Watermark:
-        """Raises ValueError on a document of a newer version or another shape."""
+        """Return the watermark from the JSON of :meth:`to_json`. Raises ValueError for a newer version, and ValueError,
+        KeyError or TypeError for a document of another shape."""
         document = json.loads(text)
         if document.get("version") != 1:
             raise ValueError(f"watermark version {document.get('version')!r}; this release reads version 1")

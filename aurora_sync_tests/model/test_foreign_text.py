@@ -1,4 +1,4 @@
-"""Text of others, as a terminal and a renderer of Markdown would take it."""
+"""Tests of foreign_text: escaped text, as a terminal and a renderer of Markdown interpret it."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ HOSTILE = [
 
 
 def shown(text: str) -> str:
-    """What somebody reads who is shown this text, without what nobody sees."""
+    """Return the visible characters of a text."""
     return text.replace("\N{WORD JOINER}", "")
 
 
 def leaves(source: str, kinds: set[str]) -> list[str]:
-    """The texts of a document that has nothing but blocks of these kinds, and plain text in them."""
+    """Return the texts of a Markdown document. Asserts that it has only blocks of these kinds, with plain text."""
     found = []
     for token in MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(source):
         assert token.type in kinds, token
@@ -66,7 +66,7 @@ def test_text_is_shown_as_it_is_and_is_no_markdown(text: str) -> None:
     items = {"bullet_list_open", "list_item_open", "paragraph_open", "inline", "paragraph_close"}
     items |= {"list_item_close", "bullet_list_close"}
     assert leaves(markdown_list([f"x{text}"]), items) == [printable(f"x{text}").strip()]
-    assert not re.search(r"(?i)[a-z]://|www\.|mailto:|[^\u2060]@", markdown(text))  # of which links are made
+    assert not re.search(r"(?i)[a-z]://|www\.|mailto:|[^\u2060]@", markdown(text))  # renderers make links of these
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -1,4 +1,4 @@
-"""Which bodies of trigger functions are read, and that what is in strings and comments is not taken for code."""
+"""Tests of plpgsql: which trigger bodies are recognized; strings and comments are not taken for code."""
 
 from __future__ import annotations
 
@@ -91,15 +91,15 @@ def test_strings_comments_and_quoted_names_are_told_from_code(statements: str, c
                 "NEW.at := now(); ASSERT true;",
             ],
         ),
-        # Texts that servers read differently.
+        # Texts that servers may split into different tokens.
         body("NEW.v := '\\''; NEW.at := NEW.sent_at; NEW.v := '--';"),  # standard_conforming_strings
-        body("NEW.v := E'a'\n'\\'; NEW.at := NEW.sent_at; --';"),  # the second line goes on as an E string
+        body("NEW.v := E'a'\n'\\'; NEW.at := NEW.sent_at; --';"),  # the second line continues the E string
         body("NEW.v := U&'x'; NEW.at := now();"),
         body('U&"new" := OLD;'),
         body("NEW.v := 1e5$x$ ; NEW.at := NEW.sent_at; NEW.v := 1e5$x$;"),
         body("NEW.v := 1.e5$x$ ; NEW.at := NEW.sent_at; NEW.v := 1.e5$x$;"),
-        body("NEW.É := now();"),  # folded where the encoding has one byte for it
-        body(f"NEW.{'a' * 64} := now();"),  # cut off
+        body("NEW.É := now();"),  # folded in encodings that have one byte for it
+        body(f"NEW.{'a' * 64} := now();"),  # truncated by the server
         body("NEW.\u00a0at := now();"),
         # Not closed.
         body("/* /* */ NEW.at := now();"),
@@ -167,7 +167,7 @@ def test_comments_and_spaces_change_nothing(pairs: list[tuple[str, str]], semico
 @pytest.mark.parametrize(
     "text",
     [
-        r"BEGIN NEW.v := 'a\'; NEW.at := now(); RETURN NEW; END",  # the string may go on behind the backslash
+        r"BEGIN NEW.v := 'a\'; NEW.at := now(); RETURN NEW; END",  # the string may continue after the backslash
         r"BEGIN NEW.v := U&'\0041'; NEW.at := now(); RETURN NEW; END",
         r'BEGIN NEW.U&"\0061t" := now(); RETURN NEW; END',
         f'BEGIN NEW."{"a" * 64}" := now(); RETURN NEW; END',
