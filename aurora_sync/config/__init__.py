@@ -1,1 +1,1 @@
-"""tables.yaml and the environment: read, checked, and turned into values that are valid or do not exist."""
+"""Reading and validation of tables.yaml and of the environment; the resulting values are always valid."""

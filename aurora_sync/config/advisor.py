@@ -1,4 +1,4 @@
-"""``advisor:`` of tables.yaml: what assessments may propose."""
+"""The model of ``advisor:`` in tables.yaml: limits for the proposals of ``aurora-sync assess``."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ class Advisor(StrictModel):
 
     @property
     def most_read_per_day(self) -> int | None:
-        """In bytes."""
+        """``max_read_per_day`` in bytes; None when there is no limit."""
         return None if self.max_read_per_day is None else size(self.max_read_per_day)

@@ -1,5 +1,8 @@
-"""What a kind of warehouse needs of the environment, as a declaration. Errors and the table of the README are made from
-it; each kind declares its own in config/backends."""
+"""Declaration of the environment variables that a kind of warehouse needs.
+
+Each kind has its own declaration in config/backends. Error messages and the table of variables in the documentation are
+generated from them.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,16 @@ class Variable:
 
     name: str
     purpose: str
-    needed: str = "optional"  # or always, or "for" and a kind of warehouse
+    needed: str = "optional"  # "optional", "always", or "for <kind of warehouse>"
     default: str = ""
     secret: bool = False
-    form: str = ""  # regular expression of its values; empty: any text
-    allowed: str = ""  # the form in words
+    form: str = ""  # regular expression that a whole value must match; empty: any text
+    allowed: str = ""  # ``form`` in words
 
 
 @dataclass(frozen=True)
 class WarehouseSettings:
-    """Where a warehouse is and how to log in. A backend's own settings are a subclass."""
+    """The address of a warehouse and the login. Each backend has a subclass with its own settings."""
 
     kind: ClassVar[str]
     one_process: ClassVar[bool] = False  # only one process at a time can write to it
@@ -31,11 +34,11 @@ class WarehouseSettings:
 
 @dataclass(frozen=True)
 class Backend:
-    """How AURORA_SYNC_WAREHOUSE names a kind of warehouse, and which variables say the rest.
+    """A kind of warehouse: the form of AURORA_SYNC_WAREHOUSE that selects it, and its other variables.
 
-    ``form`` is a regular expression of AURORA_SYNC_WAREHOUSE; ``allowed`` says the same in words, and ``purpose`` is
-    what the README says. ``read`` and ``problems`` get the values of all variables, empty where one is not set;
-    ``problems`` are full sentences on how the backend's own contradict each other.
+    ``form`` is a regular expression for AURORA_SYNC_WAREHOUSE, ``allowed`` describes it in an error message, and
+    ``purpose`` in the documentation. ``read`` and ``problems`` get the values of all variables; a variable that is not
+    set has an empty value. ``problems`` returns a full sentence for each contradiction between the backend's variables.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""``checks:`` of a table: what is checked in the step that syncs it."""
+"""The models of ``checks:`` of a table: the checks that run in the step that syncs it."""
 
 from __future__ import annotations
 

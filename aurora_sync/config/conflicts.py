@@ -1,4 +1,4 @@
-"""Tables that cannot be synced beside each other."""
+"""Detection of tables in tables.yaml that conflict with each other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from aurora_sync.config.watermark_types import SLOTS
 
 
 def conflicts(tables: Iterable[tuple[TableEntry, TableConfig]]) -> Iterator[Problem]:
-    """The problems of tables that share a target, a name, or a slot that they read in different ways."""
+    """Yield a problem for each table that shares a target or a name with an earlier one, or that reads the slot of an
+    earlier one in another way."""
     first: dict[tuple[str, str], tuple[TableEntry, TableConfig]] = {}
     names: dict[str, TableConfig] = {}
     slots: dict[str, tuple[TableEntry, TableConfig]] = {}

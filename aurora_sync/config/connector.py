@@ -1,4 +1,4 @@
-"""``connector:`` of a table that Debezium reads: how its connector is configured."""
+"""The model of ``connector:`` of a table under debezium: the options of its Debezium connector."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pydantic import Field
 
 from aurora_sync.config.field_types import Name, StrictModel
 
-# In place of a value that an update did not change. A row with this very text would be taken for unchanged, so it is
-# one that nobody writes.
+# The connector sends this text in place of a value that an update did not change. A row that holds the text would be
+# taken for unchanged, so it is one that no application writes.
 PLACEHOLDER = "aurora_sync.unchanged.9f3c61d27ab84e05"
 
 
@@ -63,6 +63,6 @@ class Connector(StrictModel):
 
     @property
     def options(self) -> dict[str, str]:
-        """Under the connector's names."""
+        """The options that have a name in the connector's configuration, by that name."""
         fields = type(self).model_fields
         return {f.alias: getattr(self, name) for name, f in fields.items() if f.alias}

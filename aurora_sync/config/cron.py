@@ -1,4 +1,4 @@
-"""Cron expressions of five fields, checked when the configuration is read and not when a schedule starts."""
+"""Validation of cron expressions of five fields when the configuration is read, not when a schedule starts."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _LONGEST = {1: 31, 2: 29, 3: 31, 4: 30, 5: 31, 6: 30, 7: 31, 8: 31, 9: 30, 10: 3
 
 
 def check_cron(expression: str) -> str:
-    """The expression itself, when it is one that comes round; ValueError naming the field otherwise.
+    """Return the expression. Raises ValueError, with the name of the field, when it is invalid or never matches a date.
 
-    ``*``, numbers, names (jan, mon), ranges ``a-b``, lists ``a,b`` and steps ``*/n``, ``a-b/n``.
+    Allowed are ``*``, numbers, names (jan, mon), ranges ``a-b``, lists ``a,b`` and steps ``*/n``, ``a-b/n``.
     """
     sets = [_values(text, *field) for text, field in zip(expression.lower().split(), _FIELDS, strict=True)]
     days, months = sets[2], sets[3]
@@ -38,7 +38,7 @@ def _values(text: str, field: str, low: int, high: int, names: dict[str, int]) -
             raise ValueError(f"the {field} is {part!r}; allowed: * or {low} to {high}, with -, comma and /")
         first, last = (int(ends[0]), int(ends[-1])) if ends else (low, high)
         step = int(match[4] or 1)
-        # Dagster's parser takes 5-5 for *, and a step beyond the range for 1
+        # Dagster's parser treats 5-5 as *, and a step beyond the range as 1
         if not match[1] and not (first < last and 1 <= step <= last - first):
             raise ValueError(f"the {field} is {part!r}; allowed: a range from less to more, and a step within it")
         values.update(range(first, last + 1, step))

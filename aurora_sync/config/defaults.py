@@ -1,4 +1,4 @@
-"""``defaults:`` of tables.yaml: what tables have in common, and which of it holds for an entry."""
+"""The model of ``defaults:`` in tables.yaml, and the rule for which defaults apply to an entry."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import create_model
 from aurora_sync.config.tables import STRATEGY_KEYS, TableConfig, TableOptions
 from aurora_sync.config.watermark_types import WatermarkType
 
-# What defaults may say of the strategy: what tables can have in common. A table with a key refuses append_only.
+# Keys of the strategy that tables can have in common. append_only is not one: it is refused on a table with a key.
 DEFAULT_KEYS = ("watermark_type", *(key for key in STRATEGY_KEYS if key != "append_only"))
 if TYPE_CHECKING:
     Defaults = TableOptions
@@ -24,12 +24,13 @@ else:
 
 
 def with_defaults(defaults: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The entry ``own`` with the defaults that hold for its watermark_type."""
+    """Return the entry ``own``, completed with the defaults that apply to its watermark_type."""
     return _merge(_belonging(defaults, own), own)
 
 
 def _merge(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Mappings key by key, anything else of ``own`` replaces the default."""
+    """Return ``defaults`` overwritten by ``own``: mappings are merged key by key, any other value replaces the
+    default."""
     merged = {**defaults, **own}
     for key in defaults.keys() & own.keys():
         if isinstance(defaults[key], dict) and isinstance(own[key], dict):
@@ -38,7 +39,7 @@ def _merge(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any
 
 
 def _belonging(defaults: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The defaults without what belongs to another watermark_type than the entry's."""
+    """Return the defaults without the keys that do not belong to the entry's watermark_type."""
     kind = own.get("watermark_type", defaults.get("watermark_type", WatermarkType.timestamp))
     if kind not in list(WatermarkType):
         return defaults

@@ -1,6 +1,6 @@
-"""YAML as plain values with the line of every key, so that an error can name its place.
+"""A YAML parser that returns plain values and the line of every key, so that an error can name its place.
 
-JSON is read as the YAML that it is. Nothing here knows what the keys mean.
+It reads JSON too, which is a subset of YAML. It does not know the meaning of the keys.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from aurora_sync.errors import ConfigError
 
 KeyPath = tuple[str | int, ...]
 
-# tables.yaml nests five deep. libyaml's composer recurses on the C stack and dies of a segmentation fault
-# at some 10^5 levels, so the depth is bounded before anything is composed.
+# tables.yaml has five levels. libyaml's composer recurses on the C stack and ends with a segmentation fault at about
+# 10^5 levels, so the depth is limited before the document is composed.
 MAX_DEPTH = 20
-# 1,000 tables with every key are some 30,000 values; aliases of aliases reach billions in ten lines.
+# 1,000 tables with every key have about 30,000 values; aliases of aliases reach billions in ten lines.
 MAX_VALUES = 200_000
-# Names, cron expressions and numbers are shorter by far. Python takes minutes for a number of a million digits to the
-# base of 60, and an error that quotes a megabyte is read by nobody.
+# Names, cron expressions and numbers are much shorter. Python takes minutes to convert a base-60 number of a million
+# digits, and nobody reads an error message that quotes a megabyte.
 MAX_TEXT = 1_000
 
 _CONSTRUCT = {
@@ -38,10 +38,10 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 @dataclass
 class Document:
-    """A document's value, where its parts stand, and what is wrong with it as YAML.
+    """A parsed document: its value, the lines of its parts, and its YAML errors.
 
-    ``lines`` and ``texts`` are by path, such as ``("tables", 3, "schema")``: the line (from 1) of the key or
-    list item, and a scalar as it is written. ``problems`` are (line or None, path, text).
+    The keys of ``lines`` and ``texts`` are paths, such as ``("tables", 3, "schema")``. ``lines`` has the line (from 1)
+    of the key or list item, ``texts`` the scalar as written in the file. ``problems`` are (line or None, path, text).
     """
 
     value: Any = None
@@ -50,12 +50,12 @@ class Document:
     problems: list[tuple[int | None, KeyPath, str]] = field(default_factory=list)
 
     def line(self, path: KeyPath) -> int | None:
-        """The line of ``path``, or of the nearest thing around it that has one."""
+        """Return the line of ``path``, or of the nearest enclosing value that has one; None when none has."""
         return next((self.lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.lines), None)
 
 
 def read(path: Path) -> str:
-    """The file's text. Raises ConfigError when there is no such file or it is not UTF-8."""
+    """Return the text of a file. Raises ConfigError when the file does not exist, cannot be read or is not UTF-8."""
     try:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
@@ -70,7 +70,7 @@ def read(path: Path) -> str:
 
 
 def parse(text: str) -> Document:
-    """The document in ``text``; its ``problems`` say what could not be read. Never raises."""
+    """Parse ``text``. The ``problems`` of the document describe what could not be read; nothing is raised."""
     document = Document()
     try:
         if problem := _too_large(text):
@@ -111,7 +111,7 @@ def _syntax(error: yaml.MarkedYAMLError, text: str) -> tuple[int | None, KeyPath
 
 
 class _Values:
-    """Turns nodes into values, and notes lines, texts and problems as it goes."""
+    """The converter from YAML nodes to plain values. It records lines, texts and problems in the document."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -188,7 +188,8 @@ class _Values:
         return values
 
     def merged(self, node: yaml.Node, path: KeyPath) -> dict[str, Any]:
-        """What ``<<`` brings in: of one mapping or, the first one winning, of several."""
+        """Return the values that ``<<`` merges in, from one mapping or from a list of them. The first mapping that has
+        a key takes precedence."""
         values: dict[str, Any] = {}
         for part in reversed(node.value) if isinstance(node, yaml.SequenceNode) else [node]:
             if isinstance(part, yaml.MappingNode):

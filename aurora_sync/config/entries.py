@@ -1,4 +1,4 @@
-"""An entry of ``tables:``, which configures one table or all that match a glob."""
+"""An entry of ``tables:``, which configures one table or all tables that match a glob."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from aurora_sync.config.tables import TableConfig
 
 @dataclass(frozen=True)
 class TableEntry:
-    """One entry of ``tables:``. Of a glob, ``table`` holds the patterns instead of the names."""
+    """One entry of ``tables:``. If it is a glob, ``table`` has patterns in place of names."""
 
     table: TableConfig
     line: int | None  # None when the configuration did not come from a file
     glob: bool
 
     def matches(self, schema: str, name: str) -> bool:
-        """Whether this entry configures that table."""
+        """Return whether this entry configures the table ``schema``.``name``."""
         if not self.glob:
             return (schema, name) == (self.table.schema_, self.table.table_name)
         return (
@@ -30,5 +30,5 @@ class TableEntry:
 
     @property
     def in_line(self) -> str:
-        """The place of the entry, for a sentence about it."""
+        """The line of the entry as a part of a message, such as " in line 7"; empty when it has no line."""
         return f" in line {self.line}" if self.line else ""

@@ -1,4 +1,4 @@
-"""Errors of pydantic in the words of tables.yaml: what was found, and what is allowed."""
+"""Translation of pydantic's errors to the terms of tables.yaml: what was found, and what is allowed."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _ALLOWED = {
 
 
 def explain(model: type[BaseModel], detail: ErrorDetails, where: KeyPath, written: str | None) -> str:
-    """The sentence about what pydantic found wrong at ``where`` in ``model``, and what is allowed there; ``written`` is
-    the value as the file spells it."""
+    """Return the sentence for an error of pydantic at ``where`` in ``model``: what was found, and what is allowed.
+    ``written`` is the value as written in the file, None when it is not a scalar."""
     value, context = detail["input"], detail.get("ctx", {})
     found = f"found {in_words(value)}"
     match detail["type"]:
@@ -57,7 +57,7 @@ def explain(model: type[BaseModel], detail: ErrorDetails, where: KeyPath, writte
 
 
 def in_words(value: Any) -> str:
-    """What a value is, short enough for an error."""
+    """Return a description of a value that is short enough for an error message."""
     match value:
         case None:
             return "nothing"
@@ -81,7 +81,7 @@ def keys(model: type[BaseModel]) -> set[str]:
 
 
 def _inner(model: type[BaseModel], path: KeyPath) -> type[BaseModel]:
-    """The model at ``path`` inside ``model``."""
+    """Return the model at ``path`` inside ``model``."""
     for part in path:
         annotation = next(f.annotation for name, f in model.model_fields.items() if part == (f.alias or name))
         model = next(t for t in (annotation, *get_args(annotation)) if isinstance(t, type) and t is not NoneType)

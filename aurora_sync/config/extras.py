@@ -1,4 +1,4 @@
-"""Packages that only an extra of pyproject.toml installs, and that are imported where they are used."""
+"""Import of packages that only an extra of pyproject.toml installs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from aurora_sync.errors import ConfigError
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """Import what needs the extra ``name`` in this block. Raises ConfigError with the command that installs it."""
+    """Return a context for imports that need the extra ``name``. Raises ConfigError, with the command that installs the
+    extra, when a package is missing."""
     try:
         yield
     except ModuleNotFoundError as error:

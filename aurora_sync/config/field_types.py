@@ -1,4 +1,4 @@
-"""The types of keys in tables.yaml, each with the texts that it takes, and the base of the models that use them."""
+"""The types of the values in tables.yaml, with their allowed texts, and the base class of the models."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from aurora_sync.config.cron import check_cron
 
 
 class StrictModel(BaseModel):
-    # strict: "10" is no number and 1 is no text, for the loader as for the JSON Schema
+    # strict: "10" is not a number and 1 is not a string, in the loader as in the JSON Schema
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, strict=True)
 
 
 @dataclass(frozen=True)
 class Matches:
-    """A text that matches ``pattern`` as a whole; ``allowed`` says in words what that is."""
+    """A constraint: the whole string matches ``pattern``. ``allowed`` describes the pattern in error messages."""
 
     pattern: str
     allowed: str
@@ -59,10 +59,10 @@ def _distinct(names: list[str]) -> list[str]:
     return names
 
 
-# The forms of owners, tags and groups are Dagster's own.
+# Dagster defines the allowed forms of owners, tags and groups.
 _LABEL = "[A-Za-z0-9_.-]"
-BIGINT = 2**63 - 1  # what ids are counted in
-# PostgreSQL ends a text at a NUL.
+BIGINT = 2**63 - 1  # the largest id
+# PostgreSQL does not allow NUL in a string.
 Name = Annotated[str, Field(min_length=1), Matches(r"[^\0]*", "a text without NUL characters")]
 _NameList = Annotated[list[Name], Field(min_length=1, json_schema_extra={"uniqueItems": True})]
 Names = Annotated[
@@ -90,7 +90,7 @@ TagKey = Annotated[
     ),
 ]
 TagValue = Annotated[str, Matches(f"{_LABEL}{{0,63}}", "up to 63 letters, digits, '_', '-' or '.'")]
-# YAML reads a plain null as no value.
+# YAML reads an unquoted null as None.
 Policy = Annotated[
     Literal["exact", "text", "fail", "null", "clamp"],
     BeforeValidator(
@@ -106,11 +106,11 @@ Group = Annotated[str, Matches(r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*", "letters, digi
 
 
 def duration(text: str) -> timedelta:
-    """``30m``, ``2h`` or ``1d`` as a time."""
+    """Return the timedelta of a text such as ``30m``, ``2h`` or ``1d``."""
     unit = {"m": "minutes", "h": "hours", "d": "days"}[text[-1]]
     return timedelta(**{unit: int(text[:-1])})
 
 
 def size(text: str) -> int:
-    """``500MB``, ``50GB`` or ``2TB`` in bytes."""
+    """Return the bytes of a text such as ``500MB``, ``50GB`` or ``2TB`` (powers of 1,000)."""
     return int(text[:-2]) * {"MB": 10**6, "GB": 10**9, "TB": 10**12}[text[-2:]]

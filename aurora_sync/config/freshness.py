@@ -1,4 +1,4 @@
-"""``freshness:`` of a table: how old its last success may be."""
+"""The model of ``freshness:`` of a table: the maximum age of its last successful sync."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Freshness(StrictModel):
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         mapping = handler.resolve_ref_schema(handler(schema))
-        del mapping["required"]  # said by require_fail_after
+        del mapping["required"]  # require_fail_after() adds the requirement where it applies
         text = mapping["properties"]["fail_after"]
         return {"anyOf": [{"type": "string", "pattern": text["pattern"]}, mapping]}
 
@@ -50,7 +50,8 @@ class Freshness(StrictModel):
 
 
 def require_fail_after(schema: dict[str, Any]) -> None:
-    """Add to the JSON Schema that only a default may leave a table's freshness without fail_after."""
+    """Add to the JSON Schema of the file that a mapping under freshness requires fail_after; in a table's entry only
+    where ``defaults`` has no mapping for it."""
     whole = {"properties": {"freshness": {"if": {"type": "object"}, "then": {"required": ["fail_after"]}}}}
     default = {"type": "object", "required": ["freshness"], "properties": {"freshness": {"type": "object"}}}
     schema["allOf"] = [

@@ -1,4 +1,4 @@
-"""Names of tables.yaml as patterns: which name a pattern stands for, and where schema and table part."""
+"""Parsing of the patterns in tables.yaml: the split into schema and table, and names without wildcards."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ _ESCAPED = re.compile(r"\[([^!])\]")
 
 
 def literal(pattern: str) -> str | None:
-    """The one name a pattern stands for, None when it is a glob: ``a[*]b`` is ``a*b``, ``a*`` is a glob."""
+    """Return the one name that a pattern matches, None when it is a glob: ``a[*]b`` matches ``a*b`` alone, ``a*`` is a
+    glob."""
     if set("*?[") & set(_ESCAPED.sub("", pattern)):
         return None
     return _ESCAPED.sub(r"\1", pattern)
 
 
 def split_name(name: str) -> list[str]:
-    """The parts of a name, cut at every dot that is not written [.]"""
+    """Return the parts of a name, split at every dot that is not written as ``[.]``."""
     return re.split(r"(?<!\[)\.|\.(?!\])", name)

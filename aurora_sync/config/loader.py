@@ -1,5 +1,5 @@
-"""tables.yaml read and checked: every problem at once, each with file, line, table, key, what was found and
-what is allowed."""
+"""Loading and validation of tables.yaml. All problems are reported at once, each with file, line, table, key, what was
+found and what is allowed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aurora_sync.config.validation import Validation
 
 @dataclass(frozen=True)
 class SyncConfig:
-    """A valid tables.yaml, in the order of the file."""
+    """The content of a valid tables.yaml. ``tables`` has the order of the file."""
 
     path: Path
     tables: tuple[TableEntry, ...]
@@ -28,11 +28,11 @@ class SyncConfig:
 
     @property
     def has_globs(self) -> bool:
-        """Whether :func:`expand` needs to know which tables exist."""
+        """True when an entry is a glob: :func:`expand` then needs the names of the existing tables."""
         return any(entry.glob for entry in self.tables)
 
     def line_of(self, table: TableConfig) -> int | None:
-        """The line of the entry that a table comes from; None when there is none."""
+        """Return the line of the entry that configures ``table``; None when no entry does, or its line is unknown."""
         name = (table.schema_, table.table_name)
         entry = self.explicit.get(name) or next((e for e in self.tables if e.glob and e.matches(*name)), None)
         return entry.line if entry else None
@@ -44,21 +44,21 @@ class SyncConfig:
 
 
 def load(path: Path) -> SyncConfig:
-    """The tables.yaml (or .json) at ``path``. Raises ConfigError with all problems found."""
+    """Load the tables.yaml (or .json) at ``path``. Raises ConfigError with all problems found."""
     return _config(parse(read(path)), path)
 
 
 def from_mapping(value: Mapping[str, Any], path: Path) -> SyncConfig:
-    """Like :func:`load`, for a mapping that something else has read; ``path`` only names it in errors."""
+    """Validate a mapping that the caller has already parsed. ``path`` names it in errors. Raises ConfigError."""
     return _config(Document(value=dict(value)), path)
 
 
 def expand(config: SyncConfig, existing: Iterable[tuple[str, str]]) -> list[TableConfig]:
-    """One TableConfig for each table: globs are resolved against the (schema, name) pairs that exist.
+    """Return one TableConfig for each table: globs are matched against ``existing``, pairs of (schema, name).
 
-    An explicit entry wins over a glob; a table that no entry matches is left alone. Without globs
-    ``existing`` is not looked at. Raises ConfigError with every glob that matches nothing, every table that
-    two globs match and all tables that would meet in one target.
+    An explicit entry takes precedence over a glob; a table that no entry matches is ignored. Without globs
+    ``existing`` is not used. Raises ConfigError with every glob that matches nothing, every table that two globs
+    match, and all conflicts between tables, such as one target for two of them.
     """
     names = sorted(set(existing)) if config.has_globs else []
     tables: list[tuple[TableEntry, TableConfig]] = []

@@ -1,4 +1,5 @@
-"""The JSON Schema of tables.yaml, from the models. ``python -m aurora_sync.config.schema`` rewrites the file."""
+"""The JSON Schema of tables.yaml, generated from the models. ``python -m aurora_sync.config.schema`` writes it to
+tables.schema.json."""
 
 from __future__ import annotations
 
@@ -12,12 +13,12 @@ FILE = Path(__file__).with_name("tables.schema.json")
 
 
 def json_schema() -> dict[str, Any]:
-    """What an editor needs to complete and check tables.yaml (JSON Schema 2020-12)."""
+    """Return the JSON Schema (2020-12) with which an editor completes and checks tables.yaml."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **TablesFile.model_json_schema()}
 
 
 def as_text() -> str:
-    """The content of tables.schema.json."""
+    """Return the content of tables.schema.json."""
     return json.dumps(json_schema(), indent=1) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""What the environment says: where the source, the stage and the warehouse are, and how to get in."""
+"""The settings from environment variables: addresses and logins of the source, the stage and the warehouse."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ VARIABLES = (
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one environment, checked in form only: nothing is connected to, no file is opened."""
+    """The settings of one environment. Only their form is checked: nothing is connected to, no file is opened."""
 
     dsn: str = field(repr=False)
     stage: str  # s3://bucket or s3://bucket/prefix, no slash at the end
@@ -64,8 +64,8 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
-        """A variable that is empty counts as missing. Raises ConfigError with everything missing or malformed;
-        no text of it holds a secret."""
+        """Read the settings from ``environ``. An empty variable counts as missing. Raises ConfigError with everything
+        that is missing or malformed; its message contains no secret."""
         given = {v.name: environ.get(v.name, "").strip() or v.default for v in VARIABLES}
         backend = next((each for each in BACKENDS if re.fullmatch(each.form, given["AURORA_SYNC_WAREHOUSE"])), None)
         problems = _unreadable(given) or _problems(given, backend)
@@ -83,7 +83,8 @@ class Settings:
 
 
 def source_of(environ: Mapping[str, str]) -> str:
-    """AURORA_DSN alone, for what reads the source and nothing else. Raises ConfigError, which shows no secret."""
+    """Return AURORA_DSN alone, for commands that only read the source. Raises ConfigError when it is missing or
+    malformed; the message contains no secret."""
     dsn = environ.get("AURORA_DSN", "").strip()
     given = {"AURORA_DSN": dsn}
     if problems := _unreadable(given) or _dsn_problems(dsn):
@@ -94,7 +95,8 @@ def source_of(environ: Mapping[str, str]) -> str:
 
 
 def owner_of(environ: Mapping[str, str]) -> str:
-    """Who may change tables: AURORA_OWNER_DSN, or else AURORA_DSN. Raises ConfigError, which shows no secret."""
+    """Return the DSN of the role that may alter tables: AURORA_OWNER_DSN, or AURORA_DSN when it is not set. Raises
+    ConfigError when it is missing or malformed; the message contains no secret."""
     owner = environ.get("AURORA_OWNER_DSN", "").strip()
     if problems := _unreadable({"AURORA_OWNER_DSN": owner}) or _dsn_problems(owner, "AURORA_OWNER_DSN"):
         raise ConfigError(problems)
@@ -102,7 +104,8 @@ def owner_of(environ: Mapping[str, str]) -> str:
 
 
 def _unreadable(given: Mapping[str, str]) -> list[str]:
-    """What no server, file or library takes; Python shows bytes that are no UTF-8 as surrogates."""
+    """Return a problem for each value with a NUL or with bytes that are not UTF-8, which Python represents as
+    surrogates: no server, file or library accepts such a value."""
     return [
         f"{name}: found a NUL or bytes that are no UTF-8 (not shown, it may be a secret); allowed: a text in UTF-8"
         for name, value in given.items()
@@ -127,7 +130,7 @@ def _problems(given: Mapping[str, str], backend: Backend | None) -> list[str]:
 
 
 def _without_login(text: str) -> str:
-    """Someone may have written user:password@ or password=... where none belongs."""
+    """Replace user:password@ and password=... by asterisks: a user may have put them into the wrong variable."""
     text = re.sub(r"(?s)^([a-z0-9+]*://)?.*@", r"\1***@", text)
     return re.sub(r"(?is)(pass\w*\s*=).*", r"\1***", text)
 
@@ -146,14 +149,15 @@ def _dsn_problems(dsn: str, name: str = "AURORA_DSN") -> list[str]:
 
 
 def _keeps_its_password(dsn: str, parts: Mapping[str, str]) -> bool:
-    """False for a DSN without parts, and where libpq ends the password of a URL at a '/' or '@' in it, which may be
-    its first letter: the rest becomes a port, host or database, which errors show."""
+    """Return whether the whole password is parsed as a password. libpq ends the password of a URL at its first '/' or
+    '@', even at the first character; the rest becomes a port, host or database, which error messages show. Return False
+    also for a DSN without parts."""
     spilled = "://" in dsn and not re.fullmatch("(?s)[a-z]+://([^/@]*[^/@:]@|@)?[^@]*", dsn)
     return bool(parts) and not spilled and re.fullmatch("[0-9,]*", parts.get("port", "")) is not None
 
 
 def markdown_table() -> str:
-    """All variables, for the README."""
+    """Return a Markdown table of all variables, for the documentation."""
     lines = ["| variable | what it is | needed |", "|---|---|---|"]
     for variable in VARIABLES:
         needed = f"default `{variable.default}`" if variable.default else variable.needed

@@ -1,5 +1,5 @@
-"""The model of one table in tables.yaml. What a key means to a user is its description here; the JSON Schema and the
-editor's help are made from these models and nowhere else."""
+"""The model of one table in tables.yaml. The JSON Schema and the help of editors are generated from these models: the
+meaning of a key for a user is its description here."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from aurora_sync.config.freshness import Freshness
 from aurora_sync.config.watermark_types import CONNECTOR_SLOT, MEANING, SLOT, WatermarkType
 from aurora_sync.model.names import fold
 
-# 2**31 - 1 milliseconds: the longest statement_timeout that PostgreSQL takes.
+# 2**31 - 1 milliseconds, the longest statement_timeout of PostgreSQL, in minutes.
 LONGEST_SNAPSHOT = 35_791
 
 
@@ -55,7 +55,7 @@ class DeleteGuard(StrictModel):
     )
 
     def allowed(self, present: int) -> int:
-        """How many of so many rows one run may delete."""
+        """Return how many of the ``present`` rows of a target one run may delete."""
         return max(self.max_rows, int(self.max_share * present))
 
 
@@ -74,7 +74,7 @@ class Reconcile(StrictModel):
 
 
 class TableOptions(StrictModel):
-    """What tables have in common; Defaults adds what they may have in common of their strategy."""
+    """The keys that a table and ``defaults:`` share; Defaults adds those keys of strategies that can be defaults."""
 
     schema_: Name = Field(
         "public", alias="schema", description="Schema of the source table; default: public. Globs allowed."
@@ -104,7 +104,7 @@ class TableOptions(StrictModel):
     tags: dict[TagKey, TagValue] = Field(
         default_factory=dict,
         description="Tags of the Dagster asset.",
-        json_schema_extra={"additionalProperties": False},  # than the keys that match TagKey
+        json_schema_extra={"additionalProperties": False},  # only keys that match TagKey are allowed
     )
     checks: Checks = Field(default_factory=Checks, description="What is checked after every applied run.")
     types: dict[Name, Policy] = Field(
@@ -202,22 +202,22 @@ class TableConfig(TableOptions):
 
     @property
     def qualified_name(self) -> str:
-        """``schema.table`` of the source: the name of the table everywhere in this project."""
+        """``schema.table`` of the source, without quotes: the name of the table in messages, keys and logs."""
         return f"{self.schema_}.{self.table_name}"
 
     @property
     def sql(self) -> str:
-        """The source table as a statement names it."""
+        """The name of the source table in SQL, quoted."""
         return ".".join('"' + name.replace('"', '""') + '"' for name in (self.schema_, self.table_name))
 
     @property
     def target(self) -> tuple[str, str]:
-        """Schema and table in the warehouse, folded."""
+        """Schema and table in the warehouse, in upper case (``fold``)."""
         return fold(self.target_schema or self.schema_), fold(self.target_table or self.table_name)
 
     @property
     def targets(self) -> tuple[tuple[str, str], ...]:
-        """All tables of the warehouse that are written."""
+        """Schema and name of all tables of the warehouse that a sync writes."""
         schema, table = self.target
         return ((schema, table), (schema, f"{table}_HISTORY")) if self.history else ((schema, table),)
 
@@ -227,7 +227,7 @@ class TableConfig(TableOptions):
 
     @property
     def watermark_columns(self) -> tuple[str, ...]:
-        """``watermark_col`` or ``watermark_cols``; empty where the strategy has none."""
+        """The columns of ``watermark_col`` or ``watermark_cols``; empty when neither is set."""
         return tuple(self.watermark_cols or ()) or ((self.watermark_col,) if self.watermark_col else ())
 
     @model_validator(mode="after")
@@ -239,7 +239,7 @@ class TableConfig(TableOptions):
         return self
 
     def _contradictions(self) -> Iterable[tuple[str, str]]:
-        """Keys that do not go together: each with the reason."""
+        """Yield the keys that contradict the watermark_type or each other, each with the reason."""
         kind = self.watermark_type
         named = kind.value if "watermark_type" in self.model_fields_set else f"{kind.value} (the default)"
         for key in STRATEGY_KEYS:

@@ -1,4 +1,4 @@
-"""tables.yaml as a whole: its model, and what the JSON Schema says of defaults and tables together."""
+"""The model of tables.yaml as a whole, and the rules of its JSON Schema about defaults and tables together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aurora_sync.config.watermark_types import WatermarkType
 
 
 def _whole_file(schema: dict[str, Any]) -> None:
-    """Add to the JSON Schema what holds of defaults and tables together."""
+    """Add to the JSON Schema the rules about defaults and tables together."""
     require_fail_after(schema)
     given = {"required": ["defaults"], "properties": {"defaults": {"anyOf": [{"required": [k]} for k in DEFAULT_KEYS]}}}
     schema["allOf"].append(
@@ -28,8 +28,8 @@ def _whole_file(schema: dict[str, Any]) -> None:
 
 
 def _of_each_type(*, alone: bool) -> list[dict[str, Any]]:
-    """The keys of each watermark_type for an entry, as one ``if``/``then`` for each. An entry that is not ``alone`` may
-    have its type, and what that needs, from defaults."""
+    """Return one ``if``/``then`` rule for each watermark_type, with the keys that an entry may and must have.
+    ``alone``: there are no defaults from which an entry could take its type or the keys that its type needs."""
     unset = {"enum": [None, False]}
     rules = []
     for kind in WatermarkType:

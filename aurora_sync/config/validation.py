@@ -1,4 +1,4 @@
-"""A document read as tables.yaml: entries with their defaults, and every problem with its line and key."""
+"""Validation of a document as tables.yaml: entries completed with defaults, and every problem with line and key."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Validation:
-    """Collects the entries and all problems of one document."""
+    """The validation of one document. ``problems`` collects all problems found."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
         self.problems: list[Problem] = []
-        self.labels: dict[int, str] = {}  # what messages call the n-th entry
+        self.labels: dict[int, str] = {}  # the name of the n-th entry in messages
         self.named: dict[tuple[str, str], int] = {}
         self.wrong_defaults: frozenset[str | int] = frozenset()
 
@@ -68,7 +68,7 @@ class Validation:
         return valid
 
     def defaults(self, own: Any) -> dict[str, Any]:
-        """The defaults without the keys that are wrong, which are reported here and nowhere else."""
+        """Return the defaults without the wrong keys. The wrong keys are reported here, once for all tables."""
         if own is None:
             return {}
         _, self.wrong_defaults = self.validate(Defaults, own, ("defaults",))
@@ -97,14 +97,14 @@ class Validation:
             )
         if not glob and own.get("exclude"):
             self.problem((*path, "exclude"), f"found {own['exclude']!r}; it belongs to a glob, and table_name is none")
-        # What a wrong default leaves open is no problem of the table's.
+        # A key that is missing because its default was wrong is not a problem of this table.
         unknown = self.wrong_defaults - own.keys()
         excused = frozenset(STRATEGY_KEYS) if "watermark_type" in unknown else unknown
         table, _ = self.validate(TableConfig, merged, path, excused)
         return TableEntry(table, self.document.line(path), glob) if table and len(self.problems) == before else None
 
     def name(self, index: int, own: dict[str, Any], merged: dict[str, Any]) -> bool:
-        """Put schema and table_name apart and unescaped into ``merged``; whether they are a glob."""
+        """Write schema and table_name, split and unescaped, to ``merged``. Return whether they are a glob."""
         path = ("tables", index)
         written, schema = own.get("table_name"), merged.get("schema", "public")
         if not isinstance(written, str) or not isinstance(schema, str):
@@ -135,11 +135,11 @@ class Validation:
     def validate(
         self, model: type[M], value: Any, path: KeyPath, excused: frozenset[str | int] = frozenset()
     ) -> tuple[M | None, frozenset[str | int]]:
-        """The model, or None and the keys that are wrong, after reporting everything wrong with them; but that
-        ``excused`` keys are missing, or do not go with others.
+        """Return the model and no keys, or None and the wrong keys. Every problem is reported, except that a key of
+        ``excused`` is missing or contradicts another key.
 
-        Whether keys fit together is judged only where every key is right by itself, so the right ones are
-        looked at once more without the others.
+        pydantic checks contradictions between keys only when every key is valid by itself. So the valid keys are
+        validated once more without the others.
         """
         try:
             return model.model_validate(value, by_alias=True, by_name=False), frozenset()

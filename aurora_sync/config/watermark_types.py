@@ -1,8 +1,8 @@
 """The values of ``watermark_type``, each with the keys of tables.yaml that belong to it.
 
-A new strategy adds a row to :class:`WatermarkType` and its words to ``MEANING``; a key that no other strategy has is
-also a field of TableConfig. The rest of config is derived from the rows: the JSON Schema, which defaults hold for a
-table, and the errors about keys.
+A new strategy adds a row to :class:`WatermarkType` and a description to ``MEANING``; a key that no other strategy has
+also becomes a field of TableConfig. The JSON Schema, the choice of defaults for a table, and the errors about keys are
+derived from the rows.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-# The slot, and the publication, of tables that name none.
+# The default name of the slot and of the publication.
 SLOT = "aurora_sync"
 CONNECTOR_SLOT = "aurora_sync_debezium"
 
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys that a watermark_type needs, and those it may have besides. A key of one type is refused on every type
-    that does not name it: nothing would read it."""
+    """The keys that a watermark_type requires (``needs``), and further keys that it allows. A key of a strategy is
+    refused for every type that does not list it, because nothing would read it."""
 
     needs: tuple[str, ...] = ()
     allows: tuple[str, ...] = ()
@@ -30,7 +30,7 @@ class Keys:
         return self.needs + self.allows
 
 
-# A comment, because a docstring becomes a description in the JSON Schema: how changed rows of a table are found.
+# The strategies. This is a comment because a docstring would become a description in the JSON Schema.
 class WatermarkType(StrEnum):
     keys: Keys
 

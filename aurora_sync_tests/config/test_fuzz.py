@@ -1,4 +1,5 @@
-"""Whatever tables.yaml and the environment hold: a valid configuration or a clear error, and nothing touched."""
+"""Property tests of config: any tables.yaml and environment gives a valid configuration or a clear error, and reading
+them has no side effects."""
 
 from __future__ import annotations
 
@@ -33,16 +34,16 @@ from aurora_sync_tests.config.test_schema import VALID
 SAMPLE = (Path(__file__).parents[2] / "tables.yaml").read_text(encoding="utf-8")
 SCHEMA = Draft202012Validator(json_schema())
 EXISTING = [("public", "t1"), ("public", "audit_a"), ("legacy", "a.b"), ("a[b", "*\n")]
-# Of Python's own names in what a person reads, each is a traceback that lost its head.
+# Names of Python that must not appear in a message for people.
 INTERNAL = re.compile(r"Traceback|\b[A-Z]\w+Error\b|object at 0x|pydantic|NoneType|set_int_max_str_digits")
-# What the file holds, which may be the name of an error: Hypothesis tries the words of this file as well.
+# Quotations of the file may contain such a name: Hypothesis tries the words of this test file as well.
 QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
 CHANGING = {"os.chmod", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.system", "os.truncate", "os.link"}
 STARTING = {"socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.posix_spawn", "os.exec", "os.fork"}
 
 
 class Touched:
-    """What the interpreter reports of files written, processes started and hosts looked up, while it is watched."""
+    """A recorder of side effects from audit events: files written, processes started, hosts looked up."""
 
     def __init__(self) -> None:
         self.watching = False
@@ -83,12 +84,12 @@ def tables_yaml(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def lines_in(raw: bytes) -> int:
-    """As YAML counts them."""
+    """Return the number of lines by the line breaks of YAML."""
     return len(re.split(b"\r\n|\n|\r|\xc2\x85|\xe2\x80\xa8|\xe2\x80\xa9", raw))
 
 
 def assert_clear(error: ConfigError, path: Path, last_line: int) -> None:
-    """Every problem is one line that begins with the file and, where the file has a place for it, the line."""
+    """Assert that every problem is one line, which begins with the file and, if it has one, the line number."""
     assert error.problems
     for problem in error.problems:
         match = re.fullmatch(rf"{re.escape(str(path))}(?::([0-9]+))?: \S.{{5,}}", problem)
@@ -97,13 +98,13 @@ def assert_clear(error: ConfigError, path: Path, last_line: int) -> None:
         assert len(problem) <= 12 * LONGEST_PROBLEM
         assert not INTERNAL.search(QUOTED.sub("", problem)), problem
         if match[1]:
-            assert 1 <= int(match[1]) <= last_line + 1, problem  # libyaml ends the last line by itself
+            assert 1 <= int(match[1]) <= last_line + 1, problem  # libyaml adds a final line break
         else:
             assert problem.endswith("the file is empty; allowed: tables: and a list of one entry or more"), problem
 
 
 def read(path: Path, raw: bytes) -> SyncConfig | None:
-    """The configuration that the bytes are, which an editor accepts too; None after an error that is clear."""
+    """Return the configuration in the bytes, which the JSON Schema must accept too; None after a clear error."""
     path.write_bytes(raw)
     last_line = lines_in(raw)
     try:
@@ -278,7 +279,7 @@ scalars = st.one_of(
 
 
 def pairs(keys: Sequence[str]) -> st.SearchStrategy[tuple[str, str]]:
-    """A key with a value, each right more often than not, as YAML."""
+    """Draw a key and a value as YAML, each of them valid in most cases."""
     right = st.sampled_from([(key, value) for key in keys for value in RIGHT[key]])
     wrong = st.tuples(st.sampled_from([*keys, *HOSTILE_KEYS]), scalars)
     return st.one_of(right, right, right, wrong)
@@ -294,7 +295,7 @@ def test_every_key_has_right_values_to_be_fuzzed_with() -> None:
 
 @st.composite
 def documents(draw: st.DrawFn) -> bytes:
-    """Flow mappings of known and other keys, with anchors and merges, under any line end and byte order mark."""
+    """Draw flow mappings of known and other keys, with anchors and merges, any line ends and byte order marks."""
     entries = []
     for index in range(draw(st.integers(1, 3))):
         entry = {"table_name": f"t{index}", "watermark_type": "xmin"}
@@ -359,7 +360,7 @@ def test_every_right_value_of_a_key_is_accepted_somewhere(tables_yaml: Path, key
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The paths of all nodes below the root."""
+    """Return the paths of all nodes below the root."""
     if isinstance(value, dict | list):
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
             yield (*path, key)
@@ -373,10 +374,10 @@ VALUES: list[Any] = [None, True, 0, -1, 2**200, 1.5, float("nan"), "", "x", "�
 
 @st.composite
 def mutations(draw: st.DrawFn) -> bytes:
-    """The sample with nodes deleted, doubled, of another type or under another key."""
+    """Draw the sample with nodes deleted, duplicated, of another type or under another key."""
     tree = deepcopy(TREE)
     for path in draw(st.lists(st.sampled_from(PLACES), min_size=1, max_size=3, unique=True)):
-        if path not in places(tree):  # an earlier mutation took it away
+        if path not in places(tree):  # an earlier mutation removed it
             continue
         parent = reduce(getitem, path[:-1], tree)
         value = parent[path[-1]]
@@ -389,7 +390,7 @@ def mutations(draw: st.DrawFn) -> bytes:
                 del parent[path[-1]]
                 parent[draw(st.text(max_size=5) | st.sampled_from([1, None, True, *KEYS]))] = value
             case _:
-                # A copy: a later step may change it in place, and so VALUES for all examples to come.
+                # A copy: a later step may change the value in place, which would change VALUES for all later examples.
                 parent[path[-1]] = deepcopy(draw(st.sampled_from(VALUES)))
     return yaml.safe_dump(tree, allow_unicode=True).encode()
 
@@ -411,13 +412,16 @@ def test_the_sample_with_text_spliced_in_loads_as_the_schema_says_or_is_a_clear_
     read(tables_yaml, spliced.encode("utf-8", "surrogatepass"))
 
 
-# What is large
+# Large files
 
 
 @contextmanager
 def few_calls() -> Iterator[None]:
-    """Count the calls and returns of functions, which no load of the machine changes. The most that a file below takes
-    is 17 million; steps for each pair of its entries, or for each path of its aliases, are 50 million and more."""
+    """Fail after 40 million calls and returns of functions; their number does not depend on the load of the machine.
+
+    The largest file below takes 17 million. An algorithm with a step for each pair of entries, or for each path of
+    aliases, takes 50 million and more.
+    """
     left = 40_000_000
 
     def count(*_: object) -> None:
@@ -487,8 +491,8 @@ def test_a_number_too_large_to_print_is_refused_where_no_file_was_read() -> None
 
 @st.composite
 def passwords(draw: st.DrawFn) -> str:
-    """Texts with nothing in them but letters that no host, user or message has, and what URLs and libpq treat in
-    their own way."""
+    """Draw texts of two kinds of characters: letters that no host, user or message has, and characters with a special
+    meaning in URLs or to libpq."""
     return draw(st.text("Ωψ07/@:?#%&,[] '\\\"", max_size=6)) + "Ω" + draw(st.text("Ωψ0/@:", max_size=3))
 
 
@@ -524,7 +528,8 @@ SECRETS = [variable.name for variable in VARIABLES if variable.secret and variab
 
 @st.composite
 def environments(draw: st.DrawFn) -> dict[str, str]:
-    """Any of the variables, right, wrong or missing, secrets in their own place and the DSN in others as well."""
+    """Draw an environment: each variable is valid, wrong or missing. Secrets are in their own variables; the DSN may be
+    in others too."""
     dsn = draw(st.sampled_from(DSNS))(draw(passwords()))
     environ = {"AURORA_DSN": dsn}
     for variable in VARIABLES[1:]:

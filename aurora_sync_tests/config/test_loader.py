@@ -22,7 +22,7 @@ def read(path: Path, text: str | bytes) -> SyncConfig:
 
 
 def problems(path: Path, text: str | bytes) -> list[str]:
-    """What is wrong with the text, each without the name of the file."""
+    """Return the problems of a text, without the name of the file."""
     with pytest.raises(ConfigError) as caught:
         read(path, text)
     assert all(problem.startswith(str(path)) for problem in caught.value.problems)
@@ -34,7 +34,7 @@ def only_table(path: Path, entry: str) -> TableConfig:
     return found.table
 
 
-# What is read
+# Valid configurations
 
 
 def test_every_configuration_of_the_source_document_is_read(tables_yaml: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key(tables_yaml: Path) -> Non
     assert read(tables_yaml, b"\xef\xbb\xbftables: [{table_name: a, watermark_type: xmin}]").tables
 
 
-# What is refused: all of it at once, with file, line, table, key, what was found and what is allowed
+# Errors: all at once, each with file, line, table, key, what was found and what is allowed
 
 
 def test_all_problems_are_named_at_once_in_the_order_of_the_file(tables_yaml: Path) -> None:
@@ -429,7 +429,7 @@ EXISTING = [
 
 
 def expanded(path: Path, *entries: str) -> dict[str, str]:
-    """Names of the tables that the entries stand for, and their groups."""
+    """Return the tables that the entries configure: name -> group."""
     config = read(path, "tables:\n" + "".join(f"- {{watermark_type: xmin, {entry}}}\n" for entry in entries))
     return {table.qualified_name: table.group or "" for table in expand(config, EXISTING)}
 

@@ -1,4 +1,4 @@
-"""The kinds of warehouses that AURORA_SYNC_WAREHOUSE can name."""
+"""The kinds of warehouses that AURORA_SYNC_WAREHOUSE can select."""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ _LOGINS = ("SNOWFLAKE_PASSWORD", "SNOWFLAKE_PRIVATE_KEY", "SNOWFLAKE_PRIVATE_KEY
 
 @dataclass(frozen=True)
 class SnowflakeSettings(WarehouseSettings):
-    """At most one of password, private_key and private_key_path is set, and one of them or authenticator is."""
+    """The address and login of a Snowflake account. At most one of password, private_key and private_key_path is set;
+    one of the three or authenticator is set."""
 
     account: str
     user: str
