@@ -1,4 +1,4 @@
-"""The object store under the stage: S3 operations with this project's errors, and nothing of the layout."""
+"""The object store under the stage: S3 operations that raise this project's errors. It does not know the layout."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from botocore.exceptions import ClientError
     from mypy_boto3_s3 import S3Client
 
-# A bucket or endpoint that does not answer is worth a retry by the run, not minutes of silence; 60 s is
-# enough for a 16 MB part at 0.3 MB/s. Standard mode retries throttling, 5xx and lost connections with jitter.
+# When a bucket or endpoint does not answer, the run should retry soon instead of waiting for minutes. 60 s are enough
+# for a 16 MB part at 0.3 MB/s. Standard mode retries throttling, 5xx and lost connections with jitter.
 _CLIENT = {
     "connect_timeout": 10,
     "read_timeout": 60,
@@ -37,34 +37,34 @@ _HINTS = {
     "RequestTimeTooSkewed": "set the clock of this machine",
     "PermanentRedirect": "the bucket {bucket} lies in another region: set AWS_REGION",
     "AuthorizationHeaderMalformed": "the bucket {bucket} lies in another region: set AWS_REGION",
-    # Every attempt writes under a load id of its own, so a new attempt meets nothing.
+    # Every attempt writes under its own load id, so a new attempt finds no existing object.
     "PreconditionFailed": "nothing was overwritten; run again",
 }
 _RUN_AGAIN = "the server is busy or ailing, and nothing is lost; run again"
-# Throttling, and what a 5xx is called where no status comes with it: among the answers to a DeleteObjects.
+# Codes of throttling, and codes of 5xx errors that come without a status: in the answer to DeleteObjects.
 _TRANSIENT = {"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "RequestLimitExceeded"} | {
     "InternalError",
     "ServiceUnavailable",
-    "BadDigest",  # what came there is not what was sent
+    "BadDigest",  # the server received other bytes than were sent
     "IncompleteBody",
 }
 
 
 class Stored(NamedTuple):
-    """An object as a listing shows it."""
+    """An object in a listing."""
 
     key: str
     bytes: int
     etag: str
-    modified: datetime  # by the clock of the server, in seconds
+    modified: datetime  # by the server's clock, to the second
 
 
 class Store:
-    """One bucket and a key prefix in it. All keys taken and returned are whole object keys.
+    """One bucket and a key prefix in it. Arguments and results are whole object keys, prefix included.
 
-    Making one does no I/O; the client (boto3, which reads ``AWS_*`` itself) is created by the first
-    operation. Thread-safe. Every failure surfaces as :class:`StageError`: TRANSIENT for throttling, 5xx,
-    time-outs and lost connections, REFUSED for the rest.
+    The constructor does no I/O; the first operation creates the client (boto3, which reads ``AWS_*`` itself).
+    Thread-safe. Every failure raises :class:`StageError`: TRANSIENT for throttling, 5xx, time-outs and lost
+    connections, REFUSED for all others.
     """
 
     def __init__(self, bucket: str, prefix: str = "") -> None:
@@ -74,7 +74,8 @@ class Store:
 
     @classmethod
     def from_url(cls, url: str) -> Store:
-        """``s3://bucket/some/prefix``, the prefix may be missing. Raises ConfigError on anything else."""
+        """Return the store of ``s3://bucket/some/prefix``; the prefix is optional. Raises ConfigError for any other
+        form."""
         match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/([^?#]*))?", url)
         if match is None:
             raise ConfigError(f"the stage {url!r} is not of the form s3://bucket/prefix", where="AURORA_SYNC_STAGE")
@@ -85,8 +86,9 @@ class Store:
         return f"s3://{self.bucket}/{key}"
 
     def put_new(self, key: str, body: bytes) -> None:
-        """Create an object; durable when it returns. An object already there is an error and stays as it is,
-        unless it holds the very same bytes: then a retry followed a lost answer, and this is a success."""
+        """Create an object; it is durable when the method returns. An existing object is never changed. If it has the
+        same bytes, the call succeeds: a request was repeated because its answer was lost. Otherwise StageError is
+        raised."""
         from botocore.exceptions import ClientError
 
         with self._translated(key):
@@ -97,7 +99,7 @@ class Store:
                     raise
 
     def get(self, key: str) -> bytes | None:
-        """The whole object, or None when there is none."""
+        """Return the content of an object, or None when there is no such object."""
         from botocore.exceptions import ClientError
 
         with self._translated(key):
@@ -109,16 +111,17 @@ class Store:
                 return None
 
     def download(self, key: str, path: Path) -> None:
-        """Write the whole object to a local file, in constant memory. The file appears when it is whole."""
+        """Write an object to a local file, in constant memory. The file appears when it is complete."""
         with self._translated(key):
             self._client.download_file(self.bucket, key, str(path))
 
     def list(self, prefix: str, limit: int | None = None) -> list[str]:
-        """Keys that start with ``prefix``, in byte order, the first ``limit`` of them."""
+        """Return the keys that start with ``prefix``, in byte order, at most ``limit`` of them."""
         return [stored.key for page in self.pages(prefix, limit) for stored in page]
 
     def pages(self, prefix: str, limit: int | None = None) -> Iterator[Sequence[Stored]]:
-        """The same with sizes, a page of up to 1000 at a time. Objects listed may be deleted meanwhile."""
+        """Yield the objects whose keys start with ``prefix``, in byte order, at most ``limit`` of them, in pages of up
+        to 1000. The caller may delete listed objects between two pages."""
         request: dict[str, Any] = {"Bucket": self.bucket, "Prefix": prefix}
         while limit is None or limit > 0:
             with self._translated(prefix):
@@ -131,13 +134,13 @@ class Store:
             limit = limit and limit - len(found)
 
     def head(self, key: str, size: int) -> bytes:
-        """The first ``size`` bytes of an object, or all that it has."""
+        """Return the first ``size`` bytes of an object, or the whole object when it is shorter."""
         with self._translated(key):
             return self._client.get_object(Bucket=self.bucket, Key=key, Range=f"bytes=0-{size - 1}")["Body"].read()
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Delete these objects. Idempotent: one that is not there counts as deleted."""
-        for start in range(0, len(keys), 1000):  # the most that one request takes
+        """Delete these objects. Idempotent: an object that does not exist counts as deleted."""
+        for start in range(0, len(keys), 1000):  # the limit of one request
             batch = keys[start : start + 1000]
             with self._translated(batch[0]):
                 answer = self._client.delete_objects(
@@ -147,18 +150,18 @@ class Store:
                 raise self._error(failed["Key"], failed["Code"], failed.get("Message", ""))
 
     def start_upload(self, key: str) -> str:
-        """Begin a multipart upload: invisible until :meth:`finish_upload`. Returns its id."""
+        """Begin a multipart upload and return its id. The object does not exist before :meth:`finish_upload`."""
         with self._translated(key):
             return self._client.create_multipart_upload(Bucket=self.bucket, Key=key)["UploadId"]
 
     def upload_part(self, key: str, upload: str, number: int, body: bytes) -> str:
-        """Upload part ``number`` (from 1; all but the last at least 5 MB). Idempotent. Returns its ETag."""
+        """Upload part ``number`` (from 1; all but the last have at least 5 MB) and return its ETag. Idempotent."""
         with self._translated(key):
             part = self._client.upload_part(Bucket=self.bucket, Key=key, UploadId=upload, PartNumber=number, Body=body)
             return part["ETag"]
 
     def finish_upload(self, key: str, upload: str, etags: Sequence[str]) -> None:
-        """Make the object of these parts; durable when it returns. Never overwrites."""
+        """Create the object from its parts; it is durable when the method returns. Never overwrites an object."""
         parts = [{"ETag": etag, "PartNumber": number} for number, etag in enumerate(etags, 1)]
         with self._translated(key):
             self._client.complete_multipart_upload(
@@ -170,7 +173,7 @@ class Store:
             )
 
     def abort_upload(self, key: str, upload: str) -> None:
-        """Drop an upload and its parts. Idempotent: one that is not there counts as dropped."""
+        """Drop an upload and its parts. Idempotent: an upload that does not exist counts as dropped."""
         from botocore.exceptions import ClientError
 
         with self._translated(key):
@@ -181,7 +184,7 @@ class Store:
                     raise
 
     def uploads(self, prefix: str) -> Iterator[tuple[str, str]]:
-        """Key and id of each upload under ``prefix`` that was begun and neither finished nor dropped."""
+        """Yield key and id of each upload under ``prefix`` that was begun and neither finished nor dropped."""
         request: dict[str, Any] = {"Bucket": self.bucket, "Prefix": prefix}
         while True:
             with self._translated(prefix):
@@ -192,7 +195,7 @@ class Store:
             request |= {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
     def upload_bytes(self, key: str, upload: str) -> int:
-        """The bytes of the parts that an unfinished upload has so far; 0 when it is gone."""
+        """Return the bytes in the parts of an unfinished upload; 0 when the upload does not exist any more."""
         from botocore.exceptions import ClientError
 
         with self._translated(key):
@@ -206,17 +209,17 @@ class Store:
 
     @cached_property
     def _client(self) -> S3Client:
-        import boto3  # takes a while, and what only describes a store has no need of it
+        import boto3  # slow to import, and not needed to describe a store
         from botocore.config import Config
 
         options: dict[str, Any] = dict(_CLIENT)
         if {"AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"} & os.environ.keys():
-            # Servers other than AWS rarely have a DNS name for each bucket.
+            # S3 servers other than AWS rarely have a DNS name for each bucket.
             options["s3"] = {"addressing_style": "path"}
         with self._translated(""):
             try:
                 return boto3.session.Session().client("s3", config=Config(**options))
-            except ValueError as error:  # an endpoint that is no URL
+            except ValueError as error:  # the endpoint is not a URL
                 hint = "AWS_ENDPOINT_URL_S3 is a URL such as https://s3.example.com"
                 raise StageError(_one_line(error), where=self.uri(""), hint=hint) from error
 
@@ -241,7 +244,7 @@ class Store:
             HTTPClientError,
             IncompleteReadError,
             Boto3Error,
-        ) as error:  # no answer, or one that broke off
+        ) as error:  # no answer, or an incomplete one
             cause = getattr(error, "last_exception", error)  # of a RetriesExceededError
             raise StageError(
                 _one_line(cause),
@@ -249,11 +252,11 @@ class Store:
                 hint="check the network, and AWS_ENDPOINT_URL_S3 if it is set",
                 kind=Kind.TRANSIENT,
             ) from error
-        except BotoCoreError as error:  # before anything was sent: no credentials, bad profile, bad region
+        except BotoCoreError as error:  # raised before a request is sent: no credentials, bad profile, bad region
             raise StageError(_one_line(error), where=self.uri(key), hint="check the AWS_* settings") from error
 
     def _error(self, key: str, code: str, message: str, status: int = 0) -> StageError:
-        # 501 is a server that will never do what was asked, such as a put that must not overwrite.
+        # 501 means that the server does not support the request, such as a put that must not overwrite.
         transient = (status >= 500 and status != 501) or status in (409, 412, 429) or code in _TRANSIENT
         hint = _HINTS.get(code, _HINTS["AccessDenied"] if status == 403 else _RUN_AGAIN if transient else "")
         return StageError(

@@ -1,4 +1,4 @@
-"""The two JSON documents of the stage: the manifest read back, and the hint."""
+"""The two JSON documents of the stage: parsing of the manifest, and the hint."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from aurora_sync.model.watermark import Watermark
 
 @dataclass(frozen=True)
 class Hint:
-    """What the sync log said when it was last written or read: where an idle run may start from without
-    waking the warehouse. Never the truth; the compare-and-set at commit decides.
+    """A copy of a table's state in the sync log, made when the log was last written or read.
 
-    ``target`` names the warehouse whose log it was: another one has another log.
+    An idle run starts from it without waking the warehouse. It may be out of date: the compare-and-set at commit
+    decides. ``target`` names the warehouse of the log.
     """
 
     table: str
@@ -53,7 +53,7 @@ class Hint:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Hint:
-        """Raises ValueError on a document of a newer version or another shape."""
+        """Parse the JSON of :meth:`to_json`. Raises ValueError for a newer version or a document of another shape."""
         document = _document(text)
         if document.get("version") != 1:
             raise ValueError(f"hint version {document.get('version')!r}; this release reads version 1")
@@ -79,7 +79,7 @@ class Hint:
 
 
 def manifest_from_json(text: str | bytes) -> Manifest:
-    """The inverse of :meth:`Manifest.to_json`. Raises ValueError on a document of another shape."""
+    """Parse the JSON of :meth:`Manifest.to_json`. Raises ValueError for a document of another shape."""
     document = _document(text)
     try:
         after, repaired = _watermark(document["watermark_after"]), document["repaired"]

@@ -1,8 +1,8 @@
-"""Rows in, committed objects out: the attempt that writes an increment's files, and the stage as a whole.
+"""The stage, and the attempt that writes the files of an increment.
 
-A row costs one resumed generator in the caller's thread. Compression (zstd releases the GIL) runs in a
-thread of its own, uploads in two more; a few chunks and parts may wait in between, no more, so memory is
-constant and a slow bucket slows the COPY down.
+A row costs one resumed generator in the caller's thread. Compression (zstd releases the GIL) runs in one further
+thread, uploads in two. The queues between the threads hold a few chunks and parts, so memory is constant and a slow
+bucket slows the COPY down.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ Result = TypeVar("Result")
 
 # Snowflake asks for files of 100 to 250 MB: one thread loads one file, and every file has a fixed cost.
 OBJECT_BYTES = 128_000_000
-# S3 takes parts from 5 MB. At 8 MB an object has 16 of them, and the few that wait fit in memory.
+# S3 requires parts of at least 5 MB. At 8 MB an object has 16 of them, and the few that wait fit into memory.
 PART_BYTES = 8_000_000
-# Raw CSV handed to the compressor at a time, in whole rows.
+# Raw CSV that the compressor gets at a time, in whole rows.
 CHUNK_BYTES = 1_000_000
-# What bounds the memory: chunks being compressed or waiting for it, parts being uploaded or waiting for it. A third
-# of a second's worth of chunks carries the COPY over a pause of the compressor, such as opening an upload.
+# Limits of memory: chunks in compression or waiting for it, parts in upload or waiting for it. The chunks of a third of
+# a second let the COPY continue while the compressor pauses, for instance to open an upload.
 CHUNKS_UNDER_WAY = 32
 PARTS_UNDER_WAY = 4
 UPLOAD_THREADS = 2
@@ -42,10 +42,10 @@ COMPRESSION_LEVEL = 1
 
 
 class Attempt:
-    """Writes the objects of one attempt: :attr:`write` takes whole CSV rows, one at a time.
+    """The writer of the objects of one attempt: :attr:`write` takes whole CSV rows, one at a time.
 
-    As a context manager it closes at the end, and aborts on an exception. Nothing of an attempt is visible
-    to a later run before :meth:`Stage.commit` has written its manifest. No row, no object.
+    As a context manager it closes at the end, and aborts on an exception. Later runs ignore the attempt until
+    :meth:`Stage.commit` has written its manifest. Without rows there are no objects.
     """
 
     def __init__(
@@ -61,26 +61,26 @@ class Attempt:
         self.prefix = prefix
         self._name = name
         self._first_part = first_part
-        self.files: tuple[StagedFile, ...] = ()  # filled by close()
-        self.tail = bytearray()  # the last rows written, whole: one or two chunks of them
+        self.files: tuple[StagedFile, ...] = ()  # set by close()
+        self.tail = bytearray()  # the last one or two chunks of rows written, in whole rows; set by close()
         self._store = store
         self._object_bytes = object_bytes
         self._part_bytes = part_bytes
-        self.longest = 0  # bytes; no row written is longer
+        self.longest = 0  # bytes; an upper bound of the length of every row written
         self._failures: list[BaseException] = []
-        self._compressor = _Lane("stage-compress", 1, CHUNKS_UNDER_WAY, self._failures)
-        self._uploader = _Lane("stage-upload", UPLOAD_THREADS, PARTS_UNDER_WAY, self._failures)
+        self._compressor = _BoundedPool("stage-compress", 1, CHUNKS_UNDER_WAY, self._failures)
+        self._uploader = _BoundedPool("stage-upload", UPLOAD_THREADS, PARTS_UNDER_WAY, self._failures)
         self._objects: list[_Object] = []
         self._open = True
         self._collector = self._collect()
         next(self._collector)
-        # Not a method: psycopg2 calls it for every row, and resuming a generator costs a third of a call.
-        # Raises StageError when what was written before could not be compressed or uploaded.
+        # A generator and not a method: psycopg2 calls it for every row, and resuming costs a third of a method call.
+        # Raises StageError when earlier rows could not be compressed or uploaded.
         self.write: Callable[[bytes], object] = self._collector.send
 
     def close(self) -> None:
-        """All rows are durable in S3 when it returns, and :attr:`files` names their objects. On a failure
-        the attempt is aborted and the failure raised."""
+        """Finish the objects. When the method returns, all rows are durable in S3 and :attr:`files` names the objects.
+        On a failure the attempt is aborted and the failure raised."""
         try:
             self._collector.close()
             self._compressor.submit(self._finish_object).result()
@@ -91,8 +91,8 @@ class Attempt:
         self._shut()
 
     def abort(self) -> None:
-        """Stop, and remove what was uploaded. Does nothing once closed. What S3 will not let go is logged:
-        without a manifest no run ever reads it."""
+        """Stop, and remove the uploaded objects. Does nothing after :meth:`close`. When S3 refuses to delete an object,
+        that is logged only: without a manifest no run reads it."""
         if not self._open:
             return
         self._failures.append(DefectError("a row was written to an attempt that was aborted"))
@@ -131,7 +131,8 @@ class Attempt:
                 self._submit(chunk, rows)
 
     def _submit(self, chunk: bytearray, rows: int) -> None:
-        """Rows of hundreds of MB take the place of as many chunks: memory is that of a few of the longest rows."""
+        """Queue a chunk for compression. A chunk with a row of hundreds of MB takes many places of the queue, so that
+        the queue holds only a few such rows."""
         self.longest = max(self.longest, len(chunk))
         places = min(CHUNKS_UNDER_WAY, 1 + len(chunk) // (4 * CHUNK_BYTES))
         self._compressor.submit(self._compress, chunk, rows, places=places)
@@ -155,9 +156,9 @@ class Attempt:
 
 
 class _Object:
-    """One S3 object in the making: a single put when it is small, else a multipart upload."""
+    """One S3 object being written: with a single put when it is small, else with a multipart upload."""
 
-    def __init__(self, store: Store, uploader: _Lane, prefix: str, name: str, part_bytes: int) -> None:
+    def __init__(self, store: Store, uploader: _BoundedPool, prefix: str, name: str, part_bytes: int) -> None:
         self.bytes = 0
         self.finished: Future[None] | None = None
         self._store = store
@@ -167,7 +168,7 @@ class _Object:
         self._part_bytes = part_bytes
         self._rows = 0
         self._longest = 0
-        # Without the checksum of the content most flipped bits give another value and no error.
+        # Without a checksum of the content most flipped bits would change a value without an error.
         self._zstd = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL, write_checksum=True).compressobj()
         self._pending = bytearray()
         self._upload: str | None = None
@@ -186,18 +187,18 @@ class _Object:
             self.finished = self._uploader.submit(self._store.put_new, self._key, bytes(self._pending))
         else:
             self._send_part()
-            # Behind its parts in a first-in first-out queue: it waits only for parts already being sent.
+            # The queue is first in, first out, so this work only waits for parts that are already being uploaded.
             self.finished = self._uploader.submit(self._complete, self._upload)
 
     def file(self) -> StagedFile:
-        """Waits until the object is durable."""
+        """Wait until the object is durable, and return its description."""
         if self.finished is None:
             raise DefectError("an object was asked for before it was finished", where=self._key)
         self.finished.result()
         return StagedFile(self._name, self._rows, self.bytes, self._longest)
 
     def discard(self) -> None:
-        """Remove what there is of it; nothing of it is under way any more."""
+        """Delete the object or its unfinished upload. The caller has stopped all threads that write it."""
         if self.finished is not None and self.finished.exception() is None:
             self._store.delete([self._key])
         elif self._upload is not None:
@@ -218,9 +219,9 @@ class _Object:
         self._store.finish_upload(self._key, upload, [part.result() for part in self._parts])
 
 
-class _Lane:
-    """Threads behind a bounded first-in first-out queue. After any failure of the attempt, work that has
-    not begun fails at once."""
+class _BoundedPool:
+    """A thread pool behind a bounded first-in first-out queue. After any failure of the attempt, work that has not
+    begun fails at once."""
 
     def __init__(self, name: str, threads: int, depth: int, failures: list[BaseException]) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
@@ -228,7 +229,8 @@ class _Lane:
         self._failures = failures
 
     def submit(self, work: Callable[..., Result], *arguments: object, places: int = 1) -> Future[Result]:
-        """Waits for room. Raises the attempt's first failure, if there is one."""
+        """Wait for ``places`` free places in the queue, and queue ``work``. Raises the attempt's first failure, if any
+        work has failed."""
         for _ in range(places):
             self._slots.acquire()
         if self._failures:
@@ -252,10 +254,10 @@ class _Lane:
 
 
 class Stage:
-    """Where increments wait between source and warehouse. Making one does no I/O.
+    """The storage of increments between source and warehouse. The constructor does no I/O.
 
-    ``target`` says which warehouse the hints speak of (:meth:`Warehouse.describe`): the hints of another
-    one are not ours to start from.
+    ``target`` names the warehouse to which the hints belong (:meth:`Warehouse.describe`); hints for another warehouse
+    are ignored.
     """
 
     def __init__(self, store: Store, *, target: str = "") -> None:
@@ -263,28 +265,28 @@ class Stage:
         self.target = target
 
     def attempt(self, table: str, load_id: str) -> Attempt:
-        """A writer for the files of one attempt, under a prefix that no other attempt has."""
+        """Return a writer for the files of one attempt, under a prefix that no other attempt has."""
         at = datetime.now(UTC)
         return Attempt(self.store, layout.attempt_prefix(self.store.prefix, table, load_id, at))
 
     def more(self, manifest: Manifest) -> Attempt:
-        """A writer for further files of an attempt that is closed and not committed yet."""
+        """Return a writer for further files of an attempt that is closed and not committed yet."""
         return Attempt(self.store, manifest.prefix, first_part=len(manifest.files))
 
     def history(self, attempt: Attempt) -> Attempt:
-        """A writer for the files of the history beside an attempt's own."""
+        """Return a writer for the history files of an attempt."""
         return Attempt(self.store, attempt.prefix, name=layout.history_name)
 
     def commit(self, manifest: Manifest) -> str:
-        """Write the manifest, the last object of its attempt, and return its URI. Durable when it returns;
-        never overwrites; idempotent for the same manifest."""
+        """Write the manifest, the last object of its attempt, and return its URI. The manifest is durable when the
+        method returns. Never overwrites; idempotent for the same manifest."""
         key = f"{manifest.prefix}manifest.json"
         self.store.put_new(key, manifest.to_json().encode())
         return self.store.uri(key)
 
     def hint(self, table: str) -> Hint | None:
-        """What :meth:`confirm` wrote last for this table and target. A hint that is missing, broken, of a
-        newer version or of another target is no hint: read the sync log instead."""
+        """Return the hint that :meth:`confirm` wrote last for this table and target. Return None when it is missing,
+        broken, of a newer version or for another target: the caller then reads the sync log."""
         for key in self.store.list(layout.hints_prefix(self.store.prefix, table), limit=1):
             body = self.store.get(key)
             try:
@@ -297,11 +299,11 @@ class Stage:
         return None
 
     def confirm(self, table: str, state: State, manifest_uri: str | None, *, since: datetime | None = None) -> None:
-        """Record what the sync log holds: after an increment was applied, or after the log was read again, or with
-        ``since`` what an earlier hint said of it then.
+        """Write a hint with the ``state`` in the sync log, after an increment was applied or the log was read again.
+        With ``since``, the state is that of an earlier hint, confirmed at that time.
 
-        Hints of later run sequences contradict the log (the target was restored, or is another one) and are
-        deleted. Nothing depends on this call: without it the next run asks the warehouse.
+        Hints of later run sequences contradict the log (the target was restored, or is another one) and are deleted.
+        Correctness does not depend on this call: without a hint the next run reads the log in the warehouse.
         """
         prefix = layout.hints_prefix(self.store.prefix, table)
         newest = self.store.list(prefix, limit=1)

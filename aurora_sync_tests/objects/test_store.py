@@ -53,7 +53,7 @@ def test_missing_object_is_none_and_cannot_be_downloaded(store: Store, tmp_path:
 
 
 def test_download_writes_the_whole_object(store: Store, tmp_path: Path) -> None:
-    body = bytes(range(256)) * 40_000  # over the 8 MB from which boto3 downloads in ranges
+    body = bytes(range(256)) * 40_000  # more than 8 MB, from which on boto3 downloads in ranges
     store.put_new(f"{store.prefix}big", body)
     store.download(f"{store.prefix}big", tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == body

@@ -1,4 +1,4 @@
-"""Values to write to a stage."""
+"""Fixtures with values that tests write to a stage."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def test_later_run_and_later_confirmation_come_first(stage: Stage, watermark: Wa
 
 
 def test_log_behind_the_hint_replaces_it(stage: Stage, watermark: Watermark) -> None:
-    """The target was restored: what it lost must be exported again, so the hint must not hide it."""
+    """After a restore of the target the lost rows must be exported again, so an old hint must not be used."""
     for sequence in (5, 8, 9):
         stage.confirm(TABLE, State(sequence, watermark), None)
     stage.confirm(TABLE, State(5, watermark, target_rows=1), None)

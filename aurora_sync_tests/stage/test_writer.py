@@ -27,7 +27,7 @@ from aurora_sync_tests.certificates import CERTIFIED
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a test of many chunks, parts and objects needs little data."""
+    """Reduce the size of chunks, so that a test of many chunks, parts and objects needs little data."""
     monkeypatch.setattr(writer, "CHUNK_BYTES", 50_000)
 
 
@@ -37,7 +37,7 @@ def prefix(store: Store) -> str:
 
 
 def rows(count: int) -> Iterator[bytes]:
-    """Hardly compressible, of uneven length, with newlines inside quotes."""
+    """Yield rows of different lengths that compress badly and have newlines inside quotes."""
     noise = random.Random(7)
     for number in range(count):
         yield b'%d,"%s\n",x\n' % (number, noise.randbytes(noise.randrange(20, 120)).hex().encode())
@@ -67,7 +67,7 @@ def test_small_increment_is_one_object(store: Store, prefix: str) -> None:
 
 
 def test_a_flipped_bit_is_never_another_value(store: Store, prefix: str) -> None:
-    """As the usual export compresses, most flipped bits are decompressed without an error."""
+    """Without a checksum of the content, most flipped bits are decompressed without an error."""
     data = b"".join(rows(2_000))
     with Attempt(store, prefix) as attempt:
         attempt.write(data)
@@ -114,7 +114,7 @@ def test_large_increment_is_cut_at_row_boundaries_into_multipart_objects(store: 
 def test_object_that_ends_with_the_last_chunk_leaves_no_empty_one(
     store: Store, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "CHUNK_BYTES", 300_000)  # more than zstd holds back
+    monkeypatch.setattr(writer, "CHUNK_BYTES", 300_000)  # more than zstd buffers
     with Attempt(store, prefix, object_bytes=1) as attempt:
         for _ in range(6_000):
             attempt.write(b"x" * 99 + b"\n")
@@ -143,7 +143,7 @@ def test_aborted_attempt_leaves_nothing(store: Store, prefix: str) -> None:
 
 
 def test_exception_after_close_keeps_the_files(store: Store, prefix: str) -> None:
-    """A manifest may name them already."""
+    """A manifest may already name the files."""
     attempt = Attempt(store, prefix)
     with pytest.raises(ZeroDivisionError):
         write_then_fail(attempt, 1, close=True)
@@ -167,7 +167,7 @@ def test_upload_that_fails_stops_the_writing(store: Store, prefix: str) -> None:
 
     with pytest.raises(StageError, match="SlowDown"):
         write()
-    assert written < 20_000  # what may wait in the lanes, and no more
+    assert written < 20_000  # no more rows than fit into the queues
     assert not any(thread.name.startswith("stage-") for thread in threading.enumerate())
 
 
@@ -180,7 +180,7 @@ def test_upload_that_fails_at_the_end_fails_the_close(store: Store, prefix: str)
 
 
 class StalledStore(Store):
-    """Uploads wait until the test lets them go."""
+    """A store whose uploads wait until the test releases them."""
 
     def __init__(self, bucket: str) -> None:
         super().__init__(bucket)
