@@ -1,4 +1,4 @@
-"""How changed rows of a table are found: one file per ``watermark_type``, and the tuple of all."""
+"""The strategies, which find the changed rows of a table: one file per ``watermark_type``, and the tuple of all."""
 
 from collections.abc import Iterable
 
@@ -28,15 +28,15 @@ STRATEGIES: tuple[Strategy, ...] = (
 
 
 def strategy_for(watermark_type: str) -> Strategy:
-    """The strategy of that name; KeyError when there is none (tables.yaml is validated before)."""
+    """Return the strategy of this name. Raises KeyError when there is none (tables.yaml is validated before)."""
     return {strategy.name: strategy for strategy in STRATEGIES}[watermark_type]
 
 
 def strategy_of(config: TableConfig) -> Strategy:
-    """The strategy of a table."""
+    """Return the strategy of a table."""
     return strategy_for(config.watermark_type.value)
 
 
 def tables_of(kind: type[Strategy], tables: Iterable[TableConfig]) -> list[TableConfig]:
-    """Those tables whose strategy is of this kind."""
+    """Return the tables whose strategy is an instance of ``kind``."""
     return [table for table in tables if isinstance(strategy_of(table), kind)]

@@ -1,14 +1,15 @@
-"""What an increment guarantees, in one sentence and with what it rests on.
+"""The certificate of an increment: its guarantee in one sentence, and the facts on which it is based.
 
 ============ =====================================================================================
-certified    nothing that was committed before the snapshot is missing, of the changes it names
-bounded      that holds up to a named lag: rows of transactions still open, a reader's replay, or the
-             time since the last reconcile
-uncertified  it rests on something that nobody checks; the text says on what, and what would certify it
+certified    nothing that was committed before the snapshot is missing, of the kinds of changes it names
+bounded      nothing is missing except what a named lag covers: rows of transactions still open, the
+             replay of a reader, or the time since the last reconcile
+uncertified  it depends on an assumption that nothing checks; the text names the assumption, and what
+             would certify the increment
 ============ =====================================================================================
 
-Everything is said of inserts, and of updates and deletes as far as the strategy sees them; a reconcile and
-a full read see all three.
+The guarantee is for inserts, and for updates and deletes if the strategy sees them. A reconcile and a full read see all
+three.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def certify(
     reconciled: Reconciled | None,
     now: bool,
 ) -> Certificate:
-    """The certificate of an increment read by ``plan``. ``reconciled`` is the last reconcile or full read, this
-    increment's own where ``now``; ``value`` is that of the watermark after it."""
+    """Return the certificate of an increment that was read by ``plan``. ``value`` is the value of the watermark after
+    it. ``reconciled`` is the last reconcile or full read; ``now``: it belongs to this increment."""
     snapshot = at.snapshot
     moment = f"{snapshot.taken_at:%Y-%m-%d %H:%M:%S} UTC"
     seen = {"inserts": True, "updates": strategy.sees_updates or now, "deletes": strategy.sees_deletes or now}

@@ -1,13 +1,12 @@
 """The clock fence, shared by ``timestamp`` and ``composite``.
 
-W is ``min(xact_start)`` over the open transactions of the database, looked up before the snapshot. Every
-timestamp that a transaction unseen by the snapshot will write is at or after its start, so at or after W;
-the next run reads ``column >= W``. W comes from the database's clock, never from the data, so no value of the
-data can poison it.
+W is ``min(xact_start)`` over the open transactions of the database, looked up before the snapshot. A transaction that
+the snapshot does not see writes timestamps at or after its own start, so at or after W. The next run reads
+``column >= W``. W comes from the database's clock and never from the data, so a wrong value in a row cannot affect it.
 
-That holds only where the database itself writes the column, in every insert and update. Where nothing in
-the catalogue shows that, a session hides when it began, or a clock was set since, the run reads by the horizon
-instead: it finds the same rows, at the price of a sequential scan.
+This is correct only if the database itself sets the column in every insert and update. If the catalogue does not show
+that, if a session hides the start of its transaction, or if a clock was set since the last run, the run reads by the
+horizon instead: it finds the same rows, but needs a sequential scan.
 """
 
 from __future__ import annotations
@@ -30,19 +29,20 @@ from aurora_sync.strategies.base import ReadPlan, Since, or_null, scanning
 METHOD = "clock fence"
 TYPES = ("timestamptz", "timestamp", "date")
 
-# Covers clock steps at a failover, rounding of timestamp(0), and the moment between the receipt of a
-# statement and the publication of its xact_start.
+# Covers clock steps at a failover, rounding of timestamp(0), and the moment between the receipt of a statement and the
+# publication of its xact_start.
 MARGIN = timedelta(seconds=60)
 
-# The most by which the source's clock may have changed against the runner's since the fence was looked up. Half of the
-# margin: the rest is for rounding and late publication. SQL shows no monotonic clock, so the runner's is the witness.
+# The largest allowed change of the source's clock relative to the runner's since the fence was looked up. It is half of
+# the margin; the other half covers rounding and late publication. SQL shows no monotonic clock, so the source's clock
+# is compared with the runner's.
 MOST_STEP = timedelta(seconds=30)
 
-# A column without zone holds the writer's local time, at the earliest 12 hours behind UTC.
+# A column without zone has the writer's local time, at most 12 hours behind UTC.
 ZONE_SLACK = timedelta(hours=12)
 
-# Wall-clock time of some zone: right for a column without zone, and hours off once it is cast to one with a zone. A
-# name with numbers, such as <x>+100, may be further behind UTC than ZONE_SLACK.
+# Local time of a named zone: correct for a column without zone, and hours off after a cast to a type with zone. A
+# zone with numbers, such as <x>+100, may be further behind UTC than ZONE_SLACK.
 _IN_A_ZONE = re.compile(r" at time zone '[a-z_/]*'$", re.IGNORECASE)
 _DECLARED = (
     "{name} is declared as set by the database, which nothing checks; a BEFORE INSERT OR UPDATE trigger that sets it to"
@@ -85,8 +85,8 @@ def advance(
         if not at.prepared_transactions:
             seen = at.seen(ClockFence)
             fence, offset = seen.opened - MARGIN, seen.offset
-        elif since and (fence := _passed(name, table, since, at)):
-            offset = _offset_of(since)  # of the moment when that fence was looked up
+        elif since and (fence := _stored_fence(name, table, since, at)):
+            offset = _offset_of(since)  # the offset belongs to the moment when the old fence was looked up
     return {
         "column": name,
         "triggers": table.trigger_version,
@@ -97,8 +97,9 @@ def advance(
 
 
 def _undecided_step(since: Since | None, at: Observation) -> int | None:
-    """While a transaction that wrote before a clock was set may be in progress: the xmax of the snapshot that was taken
-    after that. Its rows may have times below any fence that is looked up now."""
+    """Return the xmax of the snapshot that was taken after a clock was set, while a transaction that wrote before that
+    may still be in progress; else None. The rows of such a transaction may have times below every fence that is looked
+    up now."""
     if since is None:
         return None
     step = at.snapshot.xmax if _stepped(since, at) else since.watermark.value.get("step")
@@ -118,17 +119,17 @@ def _not_before(fence: datetime, name: str, table: SourceTable) -> sql.Composabl
     return or_null(bound, name, table)
 
 
-def _passed(name: str, table: SourceTable, since: Since, at: Observation) -> datetime | None:
-    """The fence of the stored watermark, or None when it may not be used."""
+def _stored_fence(name: str, table: SourceTable, since: Since, at: Observation) -> datetime | None:
+    """Return the fence of the stored watermark, or None when it may not be used."""
     return None if _unusable(name, table, since, at) else datetime.fromisoformat(since.watermark.value["fence"])
 
 
 def _unusable(name: str, table: SourceTable, since: Since, at: Observation) -> tuple[str, ...]:
-    """Why the fence of the stored watermark may not be used, in words; empty where it may."""
+    """Return in words why the fence of the stored watermark may not be used; empty when it may."""
     value = since.watermark.value
     left = value.get("column") == name and value.get("fence")
-    # Rows may have been written without the trigger: it was off or replaced, a rewrite passed it by, or a partition was
-    # detached.
+    # Rows may have been written without the trigger: it was disabled or replaced, the table was rewritten, or a
+    # partition was detached.
     if why := since.unusable(
         at,
         missing="" if left else f"the last run left no fence of {name}",
@@ -144,13 +145,14 @@ def _unusable(name: str, table: SourceTable, since: Since, at: Observation) -> t
 
 
 def _offset_of(since: Since) -> ClockOffset | None:
-    """When its fence was looked up. Watermarks of earlier releases do not have it."""
+    """Return the offset of the source's clock when the stored fence was looked up; None in watermarks of earlier
+    releases."""
     stored = since.watermark.value.get("clock_offset")
     return ClockOffset(*stored) if stored else None
 
 
 def _stepped(since: Since, at: Observation) -> tuple[str, ...]:
-    """In words, that the source's clock or the runner's was set since the fence was looked up."""
+    """Return a sentence when the source's clock or the runner's was set since the fence was looked up; else empty."""
     before, now = _offset_of(since), at.offset
     if before is None or before.change(now) <= MOST_STEP:
         return ()
@@ -162,7 +164,7 @@ def _stepped(since: Since, at: Observation) -> tuple[str, ...]:
 
 
 def _objections(config: TableConfig, name: str, table: SourceTable, at: Observation) -> tuple[str, ...]:
-    """Which preconditions of the clock fence do not hold, in words."""
+    """Return in words the preconditions of the clock fence that are not met."""
     found = []
     if at.token.in_recovery:
         found.append("the source is a reader, which does not show the writer's transactions")
@@ -187,9 +189,10 @@ def _objections(config: TableConfig, name: str, table: SourceTable, at: Observat
 
 
 def kept_by_trigger(name: str, table: SourceTable) -> bool:
-    """Whether triggers write the clock into the column at every insert and update, and none writes anything else."""
+    """Return whether triggers set the column to the clock at every insert and update, and no trigger sets it to another
+    value."""
     column = table.column(name)
-    if column is None or column.generated:  # what a generated column holds is computed behind the triggers
+    if column is None or column.generated:  # the value of a generated column is computed after the triggers
         return False
     inserts = updates = False
     for trigger in table.triggers:
@@ -205,18 +208,19 @@ def kept_by_trigger(name: str, table: SourceTable) -> bool:
 
 
 def _without_zone(value: str) -> str:
-    """LOCALTIMESTAMP has no zone: AT TIME ZONE moves it to another time."""
+    """Return the expression without a final AT TIME ZONE. LOCALTIMESTAMP keeps it: it has no zone, so AT TIME ZONE
+    would change the time."""
     return value if value.startswith("localtimestamp") else _IN_A_ZONE.sub("", value)
 
 
 def is_clock(expression: str) -> bool:
-    """Whether a default is the clock and nothing else."""
+    """Return whether the expression of a default is exactly the current time."""
     return plpgsql.is_clock(plpgsql.normalized(expression) or "")
 
 
 def doubts(config: TableConfig, name: str, table: SourceTable) -> tuple[str, ...]:
-    """What the fence rests on without proof, where it is used: of the triggers that set the column, one has to fire in
-    every session, and a column without zone has to have a zone that is known."""
+    """Return the assumptions of the clock fence that nothing proves: a declaration of the user, triggers that do not
+    fire in every session, and a column without zone whose trigger writes the time in the zone of the session."""
     if config.watermark_set_by == "database":
         return (_DECLARED.format(name=name),)
     setting = [trigger for trigger in table.triggers if trigger.may_write(name)]
@@ -240,7 +244,8 @@ def doubts(config: TableConfig, name: str, table: SourceTable) -> tuple[str, ...
 
 
 def evidence(value: Mapping[str, Any], read: ReadPlan, at: Observation) -> dict[str, str]:
-    """What a read by the fence rests on besides the catalogue: the fence, and the clocks."""
+    """Return the facts besides the catalogue on which the certificate is based: the fence and, for a read by the fence,
+    the clocks."""
     found = {"fence": str(value["fence"])} if value.get("fence") else {}
     if read.method != METHOD:
         return found

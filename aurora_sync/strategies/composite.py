@@ -1,9 +1,9 @@
-"""``watermark_type: composite``: a timestamp that several rows share, with columns that tell them apart.
+"""``watermark_type: composite``: rows by a timestamp and further columns that distinguish rows of one timestamp.
 
-The pair does not make a cursor safe (a transaction that commits late writes an earlier pair), the clock
-fence on its first column does, and once every row from the fence on is read again there is no tie left to
-break. So the first column bounds the read, served by an index on (first, ...), and the others only have to
-exist.
+A cursor on the combination is not safe: a transaction that commits late writes an earlier combination. The clock fence
+on the first column is safe. Each run reads every row from the fence on again, so the other columns are not needed to
+distinguish rows. The first column limits the read, and an index on (first, ...) serves it. The other columns only have
+to exist.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""``watermark_type: debezium``: every change, deletes included, out of the topic that Debezium's connector writes.
+"""``watermark_type: debezium``: every change, deletes included, from the topic that Debezium's connector writes.
 
-The topic is read by engine/runners/topic.py, from offsets that stand in the sync log and are those of nobody else; the
-scan before that is in streaming.py. What the slot still holds has not been sent to the topic: the target is as
-complete as that.
+engine/runners/topic.py reads the topic. The offsets are stored in the sync log, not in a Kafka consumer group. The scan
+before the stream is in streaming.py. The target is as complete as the topic: it lacks changes that the slot has and
+the connector has not sent yet.
 """
 
 from __future__ import annotations
@@ -26,9 +26,12 @@ _BY_PARTITION = ("offsets", "ends", *_SEQUENCES)
 
 @dataclass(frozen=True, kw_only=True)
 class TopicPosition(StreamPosition):
-    """The target has every message before ``offsets``, by partition; when it was scanned, the topic went to ``ends``.
-    ``newest`` and ``strays`` are the sequences of what was applied since (source/debezium/partitions.py); an earlier
-    release did     not write them. ``rescan`` is the gap that was found when it was scanned."""
+    """A position in a topic: the target has every message before ``offsets``, by partition.
+
+    ``ends`` are the ends of the partitions when the table was scanned. ``newest`` and ``strays`` are the sequences of
+    the messages applied since (source/debezium/partitions.py); earlier releases did not write them. ``rescan`` is the
+    gap that was found by the scan.
+    """
 
     topic: str
     offsets: Mapping[int, int] = field(default_factory=dict)
@@ -54,14 +57,16 @@ class TopicPosition(StreamPosition):
         return f"every change that the connector had written to topic {self.topic} when this run began"
 
     def has(self, partition: int, offset: int, lsn: int, xid: int) -> bool:
-        """Whether the target has the change of that message. What was in the topic before the scan's snapshot is of
-        transactions that it saw, or had in progress; anything else there is of another history of the database."""
+        """Return whether the target has the change of a message. A message that was in the topic before the snapshot of
+        the scan belongs to a transaction that the snapshot saw, or that was in progress; any other message there
+        belongs to another history of the database."""
         if self.seen and offset < self.ends.get(partition, 0):
             return xid not in self.seen.in_progress
         return self.was_scanned(lsn, xid)
 
     def at(self, offsets: Mapping[int, int], newest: Sequences, strays: Sequences) -> TopicPosition:
-        """Once the topic was applied as far as that. What the scan had seen is kept: Debezium may send it again."""
+        """Return the position after the topic was applied up to ``offsets``. The facts about the scan are kept, because
+        Debezium may send the changes that the scan saw again."""
         return replace(self, offsets=dict(offsets), newest=dict(newest), strays=dict(strays))
 
     def to_value(self) -> dict[str, Any]:
@@ -83,7 +88,8 @@ class Debezium(Streaming):
         return SlotRequest(config.slot_name, topic=topic(config))
 
     def _goes_on(self, position: StreamPosition, config: TableConfig, fence: SlotFence) -> bool:
-        """Retention may have deleted what was not read, and a topic may have been made anew."""
+        """Return whether the topic still has every message after the position: retention may have deleted unread
+        messages, and the topic may have been recreated."""
         assert isinstance(position, TopicPosition)
         known = (position.topic, position.slot, position.member) == (topic(config), config.slot_name, fence.member)
         within = all(
@@ -99,20 +105,21 @@ class Debezium(Streaming):
         return {"stream": f"topic {value['topic']}, every message before {value['offsets']}"}
 
     def _in_doubt(self, position: StreamPosition) -> bool:
-        """Which of the topic's messages came after the scan is known only by its transaction ids."""
+        """Return True always: only the transaction ids in the scan's snapshot show which messages came after it."""
         return True
 
     def _scanned(
         self, config: TableConfig, fence: SlotFence, before: StreamPosition | None, **shared: Any
     ) -> StreamPosition:
-        """Unless a transaction was open, the scan has everything that was in the topic before it."""
+        """Return the position after a scan. If no transaction was open, the scan has every change that was in the topic
+        before it, so that the stream continues from the ends of the partitions."""
         assert before is None or isinstance(before, TopicPosition)
         ends = {number: high for number, (_, high) in fence.extents.items()}
         offsets = before.offsets if before else {number: low for number, (low, _) in fence.extents.items()}
-        # Until a new slot was seen by a scan, what is committed goes by without a message.
+        # Changes that are committed before a new slot exists are in no message: every run scans until there is one.
         rescan = f"the connector's slot {config.slot_name} is lost" if fence.lost else ""
         if fence.former:
-            # The connector knows tables by oid, and learns no new name that is not in its table.include.list.
+            # The connector knows tables by oid, and does not learn a new name outside of its table.include.list.
             names = ", ".join(fence.former.values())
             rescan = rescan or (
                 f"{names} had the name of this table, and until a restart the connector sends its changes as this"
@@ -124,7 +131,8 @@ class Debezium(Streaming):
 
 
 def topic(config: TableConfig) -> str:
-    """Where the connector writes a table's events: what a topic's name cannot hold becomes ``_``."""
+    """Return the topic to which the connector writes the events of a table. Characters that a topic's name does not
+    allow become ``_``."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", f"{config.topic_prefix}.{config.qualified_name}")
 
 

@@ -1,8 +1,7 @@
-"""``watermark_type: dms``: every change, deletes included, out of the files that an AWS DMS task writes to S3.
+"""``watermark_type: dms``: every change, deletes included, from the files that an AWS DMS task writes to S3.
 
-Files are read by engine/runners/files.py, each once: the ledger of those that were taken stands beside the sync log.
-What this strategy plans is the scan that comes where the files do not say everything: a reconcile, a load that was
-repeated, lost files.
+engine/runners/files.py reads each file once: a ledger beside the sync log lists the files that were read. This strategy
+plans the scan for the cases in which the files do not have every change: a reconcile, a repeated full load, lost files.
 """
 
 from __future__ import annotations
@@ -19,28 +18,31 @@ from aurora_sync.model.relation import SourceTable
 from aurora_sync.model.watermark import Snapshot, Token, Watermark
 from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap, outdated, scan
 
-# What files go on over. TRUNCATE is no change that a task sends, and a task knows tables by their names.
+# Findings after which the files are still complete. A task does not send TRUNCATE, and knows tables by name.
 _GO_ON = {"long transaction", "restart"}
 
 
 @dataclass(frozen=True)
 class FilesPosition:
-    """The target has every file of the folder that runs after ``since`` have in the ledger; when all were, the listing
-    had this ``digest``, and so many files of the full load. ``rescan`` says what they did not tell, ``sequence`` is
-    that of the newest change.
+    """A position in the files of a task: the target has every file that the ledger lists for runs after ``since``.
 
-    The task may lag behind a scan that was made because the table was altered or truncated. What it writes of changes
-    that were committed before ``altered_until`` has the values from before: such changes lead to another scan.
-    ``altered_xmax``: transactions below it may still be open that wrote with labels of before."""
+    When the ledger had all files of the folder, their listing had this ``digest``, and ``loads`` of them were files of
+    the full load. ``rescan`` says which changes the files did not have; ``sequence`` belongs to the newest change.
+
+    The task may lag behind a scan that was made because the table was altered or truncated. For changes that were
+    committed before ``altered_until`` it writes values from before the ALTER: such changes lead to another scan.
+    ``altered_xmax``: transactions below it may still be open, and may have written with old labels or attributes of a
+    type.
+    """
 
     folder: str
     since: int
     digest: str = ""
     loads: int = 0
     rescan: str = ""
-    fields: str = ""  # digest of the names of what rows without a header have
-    sequence: str = ""  # an earlier release did not write it: the next change is then the first
-    altered_until: str = ""  # by the source's clock; earlier releases did not write it
+    fields: str = ""  # digest of the column names, for files without a header
+    sequence: str = ""  # empty when an earlier release wrote the position: the next change then counts as the first
+    altered_until: str = ""  # time by the source's clock; earlier releases did not write it
     altered_xmax: int = 0
 
     @property
@@ -49,7 +51,7 @@ class FilesPosition:
 
     @property
     def statement(self) -> str:
-        """What a run reads."""
+        """The files that a run reads, in words."""
         return f"{self.method} that the ledger does not have"
 
     @property
@@ -64,7 +66,8 @@ class FilesPosition:
         return dict(vars(self))
 
     def seen_at(self, snapshot: Snapshot) -> FilesPosition:
-        """The position of a run with this snapshot."""
+        """Return the position for a run with this snapshot: while a transaction below ``altered_xmax`` may still be
+        open, ``altered_until`` moves on to the time of the snapshot."""
         if not self.altered_xmax:
             return self
         xmax = self.altered_xmax if snapshot.xmin < self.altered_xmax else 0
@@ -85,7 +88,7 @@ class Dms(Strategy):
                 f"{table.qualified_name} has arrays, whose text DMS does not keep: leave out {', '.join(arrays)} under"
                 " columns: exclude, or use watermark_type: logical"
             )
-        added = {name.lower() for name in (OP, SEQUENCE, TIMESTAMP)}  # not every engine minds the case
+        added = {name.lower() for name in (OP, SEQUENCE, TIMESTAMP)}  # not every engine distinguishes case
         ours = [c.name for c in table.columns if c.name.lower() in added or c.name.lower().startswith(BEFORE)]
         if ours:
             found.append(f"{table.qualified_name} has a column that the task adds to its files, {', '.join(ours)}")
@@ -97,11 +100,12 @@ class Dms(Strategy):
     def advance(
         self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation
     ) -> dict[str, object]:
-        """A scan takes no files; after the first one those that are older have nothing new."""
+        """Return the position after a scan, which reads no files. It stays where it was; after the first read of the
+        table, or an ALTER, ``altered_until`` is the time of the snapshot."""
         before = position_in(config, since.watermark if since else None)
         value = replace(before, rescan="", loads=0).to_value() if before else {}
         if since is None or _is_altered(since.watermark.token, at.token):
-            # No table is altered while a transaction has written it; a type may be.
+            # ALTER TABLE waits for transactions that have written the table; ALTER TYPE does not.
             open_ = at.token.is_named and at.snapshot.xmin < at.snapshot.xmax
             value["altered_until"] = at.snapshot.taken_at.isoformat()
             value["altered_xmax"] = at.snapshot.xmax if open_ else 0
@@ -115,20 +119,20 @@ class Dms(Strategy):
 
 
 def _is_altered(then: Token, now: Token) -> bool:
-    """Whether something happened to the table that is no change of a row."""
+    """Return whether the columns, the name, the files or the partitions of the table changed."""
     before, after = ((token.columns, token.named, token.members, token.attached) for token in (then, now))
     return before != after
 
 
 def position_in(config: TableConfig, watermark: Watermark | None) -> FilesPosition | None:
-    """None where nothing of the folder was taken yet."""
+    """Return the position in a watermark, None when no file of the table's folder was read yet."""
     if watermark is None or watermark.strategy != Dms.name or watermark.value.get("folder") != folder_of(config):
         return None
     return FilesPosition(**watermark.value)
 
 
 def position_after_scan(config: TableConfig, watermark: Watermark | None, since: int) -> FilesPosition:
-    """Where a run begins that is the first to take files."""
+    """Return the position for the first run that reads files; the ledger counts for runs after ``since``."""
     value = watermark.value if watermark and watermark.strategy == Dms.name else {}
     altered = {name: value[name] for name in ("altered_until", "altered_xmax") if name in value}
     return FilesPosition(folder_of(config), since, **altered)
@@ -141,8 +145,8 @@ def folder_of(config: TableConfig) -> str:
 def why_scan(
     position: FilesPosition | None, watermark: Watermark | None, findings: tuple[Finding, ...], token: Token
 ) -> str:
-    """Why the files alone do not bring the target up to date; empty where they do. ``watermark`` is None where there is
-    nothing to go on from: the files then begin with a full load. ``token`` is that of today."""
+    """Return why the files alone do not bring the target up to date; empty when they do. Without a valid ``watermark``
+    the files have to begin with a full load. ``token`` is the current one."""
     if position and position.rescan:
         return position.rescan
     if watermark and watermark.strategy != Dms.name:
@@ -150,6 +154,6 @@ def why_scan(
     if watermark and (why := outdated(watermark.token, token)):
         return why
     if watermark and watermark.token.named != token.named:
-        # A task that was started meanwhile sent nothing of the table.
+        # A task that was started while the table had the other name sent no changes of it.
         return "the table was renamed, or had another name for a while"
     return next((found.text for found in findings if found.event not in _GO_ON), "")

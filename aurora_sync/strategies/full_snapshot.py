@@ -1,7 +1,7 @@
-"""``watermark_type: full_snapshot``: the whole relation every time; the warehouse finds what changed.
+"""``watermark_type: full_snapshot``: every run reads the whole relation; the warehouse finds the changes.
 
-Sees inserts, updates and deletes, on anything that can be selected from. Without a merge key the target
-becomes the same multiset of rows.
+The strategy sees inserts, updates and deletes, and works for every relation that a SELECT can read. Without a merge key
+the target becomes the same multiset of rows.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""The horizon predicate: which rows were written by transactions that an earlier snapshot had not decided.
+"""The horizon predicate: rows of transactions that were not decided in an earlier snapshot.
 
-With h the horizon (``pg_snapshot_xmin``) of the snapshot that run N read, run N+1 reads every visible row
-whose 64-bit transaction id is >= h. A version that run N did not see was written by a transaction that was
-running or not begun at N's snapshot, so its id, and that of any of its subtransactions, is >= h: no loss,
-without locks and without waiting (the proof and its random trials: Design notes, "The horizon theorem").
+Let h be the horizon (``pg_snapshot_xmin``) of the snapshot that run N read. Run N+1 reads every visible row whose
+64-bit transaction id is >= h. A row version that run N did not see was written by a transaction that was running or had
+not begun at the snapshot of run N. Its id, and the id of any of its subtransactions, is therefore >= h. So no row is
+lost, without locks and without waiting (proof and random trials: correctness.md, section 1).
 
-A row carries the low 32 bits only. With r = xmax - 1 of the reading snapshot every visible id is <= r, so
-``(r - xmin32) mod 2^32`` is the age of the row, exact unless the row is frozen and older than 2^32
-transactions; then the row looks *newer* than it is, and is read again: never lost.
+A row stores only the low 32 bits of its id. Let r be xmax - 1 of the reading snapshot. Every visible id is <= r, so
+``(r - xmin32) mod 2^32`` is the age of the row. The age is exact unless the row is frozen and older than 2^32
+transactions: then the row looks *newer* than it is, and is read again, never lost.
 
 >>> age(raw=7, newest=2**32 + 10)  # a row just written, after the counter passed 2^32
 3
@@ -24,39 +24,41 @@ from aurora_sync.model.watermark import Snapshot
 
 _MASK = 2**32 - 1
 
-# After a crash the server may hand out transaction ids again whose WAL was not flushed: a few thousand at
-# the most; stepping back a million re-reads more and loses nothing.
+# After a crash the server may assign transaction ids again whose WAL was not flushed: a few thousand at most. Going
+# back by a million reads more rows again and loses none.
 RESTART_MARGIN = 1_000_000
 
 
 def age(*, raw: int, newest: int) -> int:
-    """Transactions between a row's raw 32-bit xmin and ``newest``; the predicate's arithmetic in Python."""
+    """Return the number of transactions from a row's raw 32-bit xmin to ``newest``, as the predicate computes it in
+    SQL."""
     return (newest - raw) & _MASK
 
 
 def newest(snapshot: Snapshot) -> int:
-    """r: no transaction id visible in the snapshot is larger."""
+    """Return r: the largest transaction id that can be visible in the snapshot."""
     return snapshot.xmax - 1
 
 
 def written_since(horizon: int, at: Snapshot) -> sql.Composable:
-    """Rows with a transaction id >= ``horizon``. A horizon over 2^32 behind selects every row."""
+    """Return the predicate for rows with a transaction id >= ``horizon``. It selects every row when the horizon is more
+    than 2^32 transactions old."""
     return sql.SQL("{} <= {}").format(_age(at), sql.Literal(newest(at) - horizon))
 
 
 def decided_before(at: Snapshot) -> sql.Composable:
-    """Rows with a transaction id below ``at``'s own horizon: the upper edge of a disjoint window, which
-    exports each row version exactly once."""
+    """Return the predicate for rows with a transaction id below the horizon of ``at``. It is the upper bound of a
+    disjoint window; such windows export each row version exactly once."""
     return sql.SQL("{} > {}").format(_age(at), sql.Literal(newest(at) - at.xmin))
 
 
 def new_members(stored: dict[str, int], at: Observation) -> list[int]:
-    """Leaves that were not there: ATTACH PARTITION shows rows whose transaction ids are old."""
+    """Return the oids of leaves that are not in ``stored``: the rows of an attached partition may have old ids."""
     return sorted(int(oid) for oid in at.token.members.keys() - stored.keys())
 
 
 def or_new_members(where: sql.Composable, members: list[int]) -> sql.Composable:
-    """``where``, and all rows of the leaves that were not there before."""
+    """Return a predicate for the rows of ``where`` and all rows of the leaves ``members``."""
     if not members:
         return where
     oids = sql.SQL(", ").join(sql.Literal(oid) for oid in members)

@@ -1,29 +1,30 @@
-"""May today's source go on from a stored watermark? The identity token, judged.
+"""Validation of a stored watermark against the current source, by the identity token.
 
 =============================================== ========== =================================================
 what changed                                    action     why
 =============================================== ========== =================================================
 nothing                                         go on
-server restarted, or recovered from a crash     widen      ids whose WAL was not flushed are reused; what was
-                                                           exported of them is found by a reconcile
+server restarted, or recovered from a crash     widen      ids whose WAL was not flushed are reused; a reconcile
+                                                           finds rows that were exported under such ids
 a partition was attached or added               widen      its rows may be old: the new leaf is read whole
-a partition was detached or dropped             reconcile  its rows are no longer the table's
-a partition was detached and attached again     reconcile  what was written to it meanwhile passed by every trigger,
-                                                           lock and publication of the table
-files replaced (TRUNCATE, VACUUM FULL, ALTER)   reconcile  rows may be gone, and nothing of them is left to read
-another major version, all else going on        widen      pg_upgrade keeps transaction ids and rows
+a partition was detached or dropped             reconcile  its rows no longer belong to the table
+a partition was detached and attached again     reconcile  triggers, locks and publication of the table missed
+                                                           what was written to the partition in between
+files replaced (TRUNCATE, VACUUM FULL, ALTER)   reconcile  rows may be gone; a deleted row leaves nothing to read
+another major version, all else unchanged       widen      pg_upgrade keeps transaction ids and rows
 other system, timeline or database              reseed     the watermark's ids belong to another history
-transaction counter or horizon went back        reseed     a restored or cloned database
-a canary is not the row that was exported       reseed     a restore whose counter has caught up
-table has another oid (rename swap, re-made)    reseed     its rows were never read
-columns or merge key changed                    schema.py  the target follows, or its rows are read again
-what is read for changed (updates, append_only) reseed     other rows would have been read
+transaction counter or horizon went back        reseed     the database was restored or cloned
+a canary is not the row that was exported       reseed     a restore after which the counter has caught up
+table has another oid (swapped or recreated)    reseed     the rows of the new table were never read
+columns or merge key changed                    see below  the target follows, or its rows are read again
+kinds of changes, or append_only, changed       reseed     the earlier runs looked for other rows
 a long transaction or a forgotten prepared one  go on      it holds the horizon: its rows are read again
-older than the watermark, on a reader           refuse     a lagging reader would take the target back
+older than the watermark, on a reader           refuse     the target would go back to an earlier state
 =============================================== ========== =================================================
 
-Row-level security, foreign tables and missing privileges are refused before, in engine/preflight.py. A
-reseed reads the whole table and replaces the target's content in one transaction.
+schema_changes.py decides about columns and the merge key. engine/preflight.py refuses row-level security, foreign
+tables and missing privileges before. A reseed reads the whole table and replaces the target's content in one
+transaction.
 """
 
 from __future__ import annotations
@@ -45,16 +46,18 @@ from aurora_sync.strategies import horizon
 from aurora_sync.strategies.base import Since, Strategy
 from aurora_sync.strategies.schema_changes import UNCHANGED, SchemaChanges
 
-# Shorter ones are the daily business of a database; this long, somebody should know of it.
+# Shorter transactions are normal; a transaction of this length is reported.
 LONG_TRANSACTION = timedelta(minutes=10)
 
-# Of the newest rows exported. One that is another row proves another history; twenty make it likely that one is.
+# The number of canaries, which are the newest rows exported. After a restore one changed canary proves another history;
+# with twenty it is likely that one has changed.
 CANARIES = 20
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """``since`` is where to go on from, None for a first run or a reseed; ``backfill`` the columns to fill."""
+    """The result of :func:`judge`. ``since`` is None for a first run or a reseed; ``backfill`` are added columns that
+    the target has to fill."""
 
     since: Since | None
     findings: tuple[Finding, ...] = ()
@@ -62,12 +65,12 @@ class Verdict:
 
     @property
     def reconcile(self) -> bool:
-        """Whether the target may hold what an increment cannot put right."""
+        """True when the target may have rows that no increment corrects."""
         return any(finding.event in _LEAVE_ROWS_BEHIND for finding in self.findings)
 
     @property
     def rows_are_gone(self) -> bool:
-        """Whether what was found is likely to have taken rows away."""
+        """True when a change was found that probably removed rows from the source."""
         return any(finding.action is Action.RECONCILE for finding in self.findings)
 
 
@@ -75,10 +78,10 @@ _LEAVE_ROWS_BEHIND = {"restart", "upgrade", "partition gone", "partition attache
 
 
 def judge(stored: Watermark | None, at: Observation, covers: str, changes: SchemaChanges = UNCHANGED) -> Verdict:
-    """Compare the token stored with a watermark to the one just read.
+    """Compare the stored token with the current one, and decide how the run continues.
 
-    ``covers`` is today's digest, ``changes`` what became of the columns since. Raises SourceError (transient) when a
-    reader lags behind the watermark.
+    ``covers`` is the current digest (:func:`covers`), ``changes`` are the changes of the columns since ``stored``.
+    Raises SourceError (transient) when the source is a reader that lags behind the watermark.
     """
     if stored is None:
         return Verdict(None, (*_evolved(changes), *_long_transaction(at)))
@@ -100,13 +103,14 @@ def judge(stored: Watermark | None, at: Observation, covers: str, changes: Schem
 
 
 def covers(config: TableConfig, strategy: Strategy) -> str:
-    """What a watermark is true of besides its columns: a digest of which changes were looked for."""
+    """Return a digest of the kinds of changes that a strategy looks for. A watermark is valid for one digest only."""
     document = json.dumps([strategy.sees_updates, config.append_only])
     return hashlib.sha256(document.encode()).hexdigest()[:16]
 
 
 def canaries(stored: Watermark | None, at: Observation, exported: Sequence[Canary]) -> tuple[Canary, ...]:
-    """What the next watermark keeps an eye on: the newest of the rows just exported and of those still there."""
+    """Return the canaries of the next watermark: the newest of the rows just exported and of the stored canaries that
+    still exist."""
     written = {(canary.key, canary.xmin) for canary in stored.canaries} if stored else set()
     kept = {canary.key: canary for canary in at.canaries if (canary.key, canary.xmin) in written}
     kept |= {canary.key: canary for canary in exported}
@@ -115,15 +119,15 @@ def canaries(stored: Watermark | None, at: Observation, exported: Sequence[Canar
 
 
 def _lags(stored: Watermark, at: Observation) -> bool:
-    """Whether a reader is behind the watermark, and will catch up. One of another system, or of a timeline that began
-    after the watermark, is the reader of a restored or promoted database, and never will."""
+    """Return whether the source is a reader that is behind the watermark and will catch up. A reader of another system,
+    or of a timeline that began after the watermark, belongs to a restored or promoted database and never catches up."""
     then, now = stored.token, at.token
     same = then.system_identifier == now.system_identifier and then.timeline >= now.timeline
     return now.in_recovery and same and at.snapshot.xmax < stored.snapshot.xmax
 
 
 def _evolved(changes: SchemaChanges) -> tuple[Finding, ...]:
-    """Of a whole read, which fills an added column by itself."""
+    """Return the findings for a read of the whole table, which needs no backfill of an added column."""
     return tuple(
         dataclasses.replace(found, action=Action.ADAPT, text=f"column {found.after} was added")
         if found.action is Action.BACKFILL
@@ -171,18 +175,18 @@ def _long_transaction(at: Observation) -> tuple[Finding, ...]:
 
 
 def _upgraded(stored: Watermark, at: Observation) -> bool:
-    """pg_upgrade makes a new system that goes on with the ids, oids and rows of the old; a blue/green switch does
-    not, whose newest rows were written there by its replication."""
+    """Return whether the source is the stored one after pg_upgrade, which creates a new system with the same ids, oids
+    and rows. After a blue/green switch the canaries differ, because replication wrote the newest rows there."""
     return stored.token.major < at.token.major and bool(stored.canaries) and stored.canaries == at.canaries
 
 
 def _other_history(stored: Watermark, at: Observation, texts_stay: bool) -> bool:
-    """Whether a canary is still there, decided before the watermark, and yet not what was exported. Where columns are
-    gone from its text, its transaction id alone speaks."""
+    """Return whether a canary proves another history: its row exists, was decided before the watermark, and is not the
+    row that was exported. If columns are missing from the row's text now, only the transaction id is compared."""
     newest, recorded = horizon.newest(at.snapshot), {canary.key: canary for canary in stored.canaries}
     for canary in at.canaries:
         then = recorded.get(canary.key)
-        if then is None:  # an equal key of another text, found in its place: the row is gone
+        if then is None:  # the lookup found an equal key with another text: the exported row is gone
             continue
         older = horizon.age(raw=canary.xmin, newest=newest) > newest - stored.snapshot.xmin
         if canary.xmin != then.xmin and older:
@@ -218,7 +222,7 @@ def _reseed_reasons(stored: Watermark, at: Observation, covers: str, changes: Sc
         found.append(("other table", text))
     if stored.covers != covers:
         found.append(("other claim", "what the strategy looks for, or append_only, changed"))
-    # What changes the text of a row would make every canary another row: then the rows are read again anyway.
+    # After a change of the rows' texts every canary would differ; such a change reads the rows again anyway.
     if not found and not changes.reseed and _other_history(stored, at, changes.texts_stay):
         text = "rows that were exported are other rows now, by transactions that had ended before: it was restored"
         found.append(("canary changed", text))

@@ -1,23 +1,23 @@
-"""``watermark_type: integer``: new rows by an ever-growing number, for tables that are only inserted into.
+"""``watermark_type: integer``: new rows by a growing number, for tables that only get inserts.
 
-Three methods, the first that holds is used:
+There are three methods. A run uses the first one whose preconditions are met:
 
 lock fence
-    Index-only, where the database makes the numbers one at a time (GENERATED ALWAYS AS IDENTITY, or declared
-    so, with CACHE 1). Taking M = max(column) first and then the transactions H that hold
-    a write lock on the table, every number <= M was handed out to a member of H or to a finished transaction.
-    Once H is gone, all numbers <= M are decided, and the next read may start above M. GENERATED ALWAYS is a
-    rule for INSERT alone: COPY, which every data-only restore uses, and OVERRIDING SYSTEM VALUE set numbers that
-    the sequence did not hand out, and no trace of that is in the catalogue. So a run by this fence is not
-    certified by itself; with a reconcile it is bounded by the time since the last one.
+    Reads by an index on the column. The database must generate the numbers one at a time (GENERATED ALWAYS AS IDENTITY,
+    or declared so, with CACHE 1). Take M = max(column) first, and then the set H of transactions that hold a write lock
+    on the table: every number <= M was assigned to a member of H or to a transaction that has ended. When all of H have
+    ended, all numbers <= M are decided, and the next read may start above M. GENERATED ALWAYS applies to INSERT only:
+    COPY, which every data-only restore uses, and OVERRIDING SYSTEM VALUE set numbers that the sequence did not assign,
+    and the catalogue has no trace of that. So a run by this fence alone is not certified; with a reconcile it is
+    bounded by the time since the last one.
 lookback
-    ``column > W - lookback``, filtered by the horizon: for numbers made elsewhere, when the user states how
-    far out of order they can be. Numbers further back are not found.
+    Reads ``column > W - lookback``, filtered by the horizon. It is for numbers that an application generates, when the
+    user states how far out of order they can be. Numbers further back are not found.
 horizon scan
-    No assumption about the numbers at all, at the price of a sequential scan.
+    Assumes nothing about the numbers, but needs a sequential scan.
 
-Updates and deletes are not claimed. Every watermark also carries the horizon, so a run that cannot trust the
-fence falls back without a gap.
+Updates and deletes are not found. Every watermark also has the horizon, so a run that cannot use the fence falls back
+to it without a gap.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap, o
 
 _TYPES = ("int2", "int4", "int8")
 
-# Dropping an undecided fence only delays the watermark; a busy table decides one within a few runs.
+# The limit is safe: dropping an undecided fence only delays the watermark. On a busy table one of the fences is decided
+# within a few runs.
 _MOST_PENDING = 50
 _UNDECIDED = "transactions that wrote the table when the last runs looked may not have ended before they read it"
 
@@ -60,7 +61,7 @@ class Integer(Strategy):
         return LockRequest(str(config.watermark_col))
 
     def doubts(self, config: TableConfig, table: SourceTable) -> tuple[str, ...]:
-        """What the lock fence rests on."""
+        """Return the assumption of the lock fence that nothing proves."""
         if config.watermark_set_by != "database":
             return (
                 f"rows whose {config.watermark_col} was set by COPY or OVERRIDING SYSTEM VALUE, below the numbers that"
@@ -76,7 +77,7 @@ class Integer(Strategy):
         remarks = _remarks(config)
         if since is None:
             return ReadPlan(None, Disposition.REPLACE, "whole table", (*objections, *remarks))
-        passed, _ = _standing(config, table, since, at)
+        passed, _ = _stored_fences(config, table, since, at)
         if not objections and passed is not None:
             return ReadPlan(
                 since.with_new_members(_above(config, table, passed), at),
@@ -120,7 +121,7 @@ class Integer(Strategy):
         }
         if _objections(config, table, at) or seen.high_water is None:
             return value
-        passed, pending = _standing(config, table, since, at)
+        passed, pending = _stored_fences(config, table, since, at)
         waiting = [*pending, [seen.high_water, list(seen.holders)]]
         decided = [high for high, holders in waiting if _gone(holders, seen)]
         undecided = [entry for entry in waiting if not _gone(entry[1], seen)]
@@ -147,17 +148,18 @@ def _version(config: TableConfig, table: SourceTable) -> str:
     return sequence.version if sequence else ""
 
 
-def _standing(
+def _stored_fences(
     config: TableConfig, table: SourceTable, since: Since | None, at: Observation
 ) -> tuple[int | None, list[Any]]:
-    """The stored fence, None when none is decided yet or it may not be used, and the fences still pending."""
+    """Return the stored fence and the pending fences. The fence is None when none is decided yet or it may not be
+    used."""
     if since is None or _unusable(config, table, since, at):
         return None, []
     return since.watermark.value["fence"], since.watermark.value["pending"]
 
 
 def _unusable(config: TableConfig, table: SourceTable, since: Since, at: Observation) -> str:
-    """Why the stored fence may not be used, in words; empty where it may, or is not decided yet."""
+    """Return in words why the stored fence may not be used; empty when it may, or when none is decided yet."""
     other = since.watermark.strategy
     if why := since.unusable(
         at,
@@ -178,23 +180,25 @@ def _unusable(config: TableConfig, table: SourceTable, since: Since, at: Observa
 
 
 def _same_numbers(config: TableConfig, table: SourceTable, since: Since) -> bool:
-    """Whether the column and its sequence are those of the watermark; files and partitions have to be as well. ALTER
-    SEQUENCE RESTART and TRUNCATE RESTART IDENTITY hand out numbers a second time, and a partition that was detached may
-    have got any. setval(), which leaves no trace in the catalogue, is seen (:func:`_unusable`) only until the sequence
-    has passed the old numbers again."""
+    """Return whether the column and its sequence are the same as in the watermark.
+
+    The fence needs the same files and partitions as well: ALTER SEQUENCE RESTART and TRUNCATE RESTART IDENTITY assign
+    numbers a second time, and a detached partition may have got any number. setval() leaves no trace in the catalogue:
+    :func:`_unusable` notices it only until the sequence has passed the old numbers again.
+    """
     value: dict[str, Any] = since.watermark.value
     return (value.get("column"), value.get("sequence")) == (config.watermark_col, _version(config, table))
 
 
 def _gone(holders: list[str], now: LockFence) -> bool:
-    """Whether every transaction of a fence has ended. A prepared one changes its name from 3/45 to -1/xid, so
-    while any prepared transaction holds a lock on the table nothing is decided."""
+    """Return whether every transaction of a fence has ended. PREPARE TRANSACTION changes its virtual id from 3/45 to
+    -1/xid, so no fence is decided while a prepared transaction holds a lock on the table."""
     prepared = any(holder.startswith("-1/") for holder in now.holders)
     return not prepared and not set(holders) & set(now.holders)
 
 
 def _objections(config: TableConfig, table: SourceTable, at: Observation) -> tuple[str, ...]:
-    """Which preconditions of the lock fence do not hold, in words."""
+    """Return in words the preconditions of the lock fence that are not met."""
     name = str(config.watermark_col)
     found = []
     if at.token.in_recovery:
@@ -215,7 +219,7 @@ def _objections(config: TableConfig, table: SourceTable, at: Observation) -> tup
 
 
 def out_of_order(sequence: ColumnSequence) -> list[str]:
-    """Why numbers of a sequence may come out of their order."""
+    """Return why a sequence may assign numbers out of order; empty when it does not."""
     found = []
     if sequence.cache > 1:
         found.append(
@@ -228,7 +232,8 @@ def out_of_order(sequence: ColumnSequence) -> list[str]:
 
 
 def unproven(name: str, table: SourceTable) -> list[str]:
-    """Why the catalogue does not show that the database alone makes the numbers of a column."""
+    """Return why the catalogue does not prove that the database alone generates the numbers of a column; empty when it
+    does."""
     sequence = table.sequences.get(name)
     if sequence is None:
         return [f"{name} has no identity and no nextval default: its numbers are made by the application"]
@@ -239,7 +244,7 @@ def unproven(name: str, table: SourceTable) -> list[str]:
             f"{name} is not GENERATED ALWAYS AS IDENTITY: an application may call nextval() itself long before it"
             " inserts, or make numbers of its own; if none does, declare watermark_set_by: database"
         )
-    # One with a WHEN clause counts as firing on neither, and may still fire on an insert.
+    # A trigger with a WHEN clause has on_insert and on_update False, and may still fire on an insert.
     if any((t.on_insert or not t.on_update) and t.may_write(name) for t in table.triggers):
         found.append(f"a trigger of the table may set {name}")
     if sequence.increment > 1:

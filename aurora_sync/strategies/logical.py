@@ -1,6 +1,6 @@
-"""``watermark_type: logical``: every change, deletes included, out of a logical replication slot (pgoutput).
+"""``watermark_type: logical``: every change, deletes included, from a logical replication slot (pgoutput).
 
-The slot is read by engine/runners/slot.py, for all its tables at once; the scan before that is in streaming.py.
+engine/runners/slot.py reads the slot, for all its tables at once. The scan before the stream is in streaming.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from aurora_sync.strategies.streaming import Streaming, StreamPosition
 
 @dataclass(frozen=True, kw_only=True)
 class SlotPosition(StreamPosition):
-    """The target has every transaction whose commit ended at ``lsn`` or before."""
+    """A position in a slot: the target has every transaction whose commit record ended at ``lsn`` or before."""
 
     lsn: int
 
@@ -31,11 +31,12 @@ class SlotPosition(StreamPosition):
         return f"START_REPLICATION SLOT {self.slot} LOGICAL 0/0 (publication_names '{self.slot}')"
 
     def has(self, commit_lsn: int, xid: int) -> bool:
-        """Whether the target has the transaction whose commit record starts there."""
+        """Return whether the target has the transaction ``xid``, whose commit record starts at ``commit_lsn``."""
         return commit_lsn < self.lsn or self.was_scanned(commit_lsn, xid)
 
     def at(self, lsn: int) -> SlotPosition:
-        """Once the stream was applied as far as that."""
+        """Return the position after the stream was applied up to ``lsn``. Once the stream has passed the last scan, the
+        facts about that scan are dropped."""
         if lsn >= self.until:
             return SlotPosition(slot=self.slot, member=self.member, lsn=lsn)
         return replace(self, lsn=lsn)

@@ -1,13 +1,13 @@
-"""``watermark_type: outbox``: by the keys that triggers of the table write down, deletes included.
+"""``watermark_type: outbox``: rows by the keys that triggers of the table write to an outbox, deletes included.
 
-A row is read as the snapshot sees it, or is gone, however often and in whichever order it was written: there is no
-order that could be got wrong. What the last run's snapshot saw is taken out of the outbox once it is in the warehouse
-(source/outbox.py); whatever is still there, or there again, is read again and changes nothing.
+For each key a run reads the row as its snapshot sees it, or finds that the row does not exist. The number and order of
+earlier writes do not matter. After the rows are in the warehouse, the entries that the snapshot saw are deleted from
+the outbox (source/outbox.py). An entry that is still there, or that was written again, is read again without harm.
 
-The target must have everything that was ever taken out. So the outbox remembers what the snapshot saw that it was
-emptied by, and a target whose own snapshot saw less is scanned: it was restored, or is one of two that share an
-outbox. Scanned, by the horizon and with a reconcile, is also a table whose triggers were made anew or were off for a
-moment, and one to which happened what no trigger sees: TRUNCATE of a partition, ATTACH, a server that restarted.
+The target must have every change whose entry was ever deleted. So the outbox stores the snapshot by which it was
+emptied. If the snapshot in the target's watermark saw less, the table is scanned: the target was restored, or two
+targets share an outbox. A table is also scanned, by the horizon and with a reconcile, after its triggers were recreated
+or disabled, and after events that no trigger sees: TRUNCATE of a partition, ATTACH, a restart of the server.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class ByOutbox(Strategy):
     def advance(
         self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation
     ) -> dict[str, object]:
-        """What the target has seen once it has these rows. Nothing on a reader, whose snapshots do not say which
-        transactions are in progress."""
+        """Return the version of the outbox and the snapshot that the target covers. Return nothing on a reader, whose
+        snapshots do not show which transactions are in progress."""
         if at.token.in_recovery:
             return {}
         return {"outbox": _outbox(table).version, "snapshot": at.seen(OutboxFence).snapshot}
@@ -92,7 +92,7 @@ class ByOutbox(Strategy):
 
 
 def ambiguous(table: SourceTable, key: Collection[str]) -> list[str]:
-    """Columns whose text does not tell all keys apart: zero and minus zero are one key and two texts."""
+    """Return a problem for each key column whose text is ambiguous: 0 and -0 are one key and two texts."""
     return [
         f"{column.name} of the merge key is {column.type_name}: a trigger would write down its text, which does"
         " not tell all values apart; use watermark_type: xmin"
@@ -102,7 +102,7 @@ def ambiguous(table: SourceTable, key: Collection[str]) -> list[str]:
 
 
 def named(table: SourceTable, outbox: Outbox) -> sql.Composable:
-    """The rows of the table that the outbox names."""
+    """Return the predicate for the rows of the table whose keys are in the outbox."""
     types = {column.name: column.type_name for column in table.columns}
     keys = [sql.SQL("o.{}::{}").format(sql.Identifier(name), sql.SQL(types[name])) for name in outbox.key]
     return sql.SQL("({}) IN (SELECT {} FROM {} o)").format(

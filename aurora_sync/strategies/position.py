@@ -1,4 +1,4 @@
-"""How far a target is in a stream of changes: what all streams say of that, whatever a position is made of."""
+"""The interface of a target's position in a stream of changes, for all kinds of streams."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from typing import Any, Protocol
 
 
 class Position(Protocol):
-    """The position in a slot, a topic or the files of a task."""
+    """A position in a replication slot, in a topic, or in the files of a DMS task."""
 
     @property
     def method(self) -> str:
-        """How changes are found, in words."""
+        """The method by which changes are found, in words."""
 
     @property
     def statement(self) -> str:
-        """What the stream is asked for."""
+        """The request to the stream, for people and logs."""
 
     @property
     def bound(self) -> str:
-        """Up to what the target is complete, where that is not the moment of the run; else empty."""
+        """The point up to which the target is complete, in words; empty when that is the moment of the run."""
 
     @property
     def gap(self) -> str:
-        """Why the stream was found not to have everything that comes after the position; empty where it has."""
+        """The reason why the stream does not have all changes after the position; empty when it has."""
 
     def to_value(self) -> dict[str, Any]:
         """The position as the ``value`` of a watermark."""

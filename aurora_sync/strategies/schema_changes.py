@@ -1,23 +1,23 @@
-"""What changed in a table's columns since a watermark was taken, and how its target follows.
+"""Comparison of a table's columns with those of a watermark, and the reaction of its target.
 
 ================================= ========= ==================================================================
 what changed                      action    why
 ================================= ========= ==================================================================
-column added                      backfill  older rows hold the default, which the catalogue knows
-column added, default volatile    reseed    the catalogue does not: the values are in the rewritten rows
+column added                      backfill  older rows have the default, which the catalogue stores
+column added, default volatile    reseed    the values are in the rewritten rows, not in the catalogue
 or the column generated
-column dropped, or excluded       adapt     the target keeps it with its values, marked in its comment
-column renamed                    adapt     a column has a number that a new name does not change
-column renamed to one in use      reseed    such as two that swap their names
+column dropped, or excluded       adapt     the target keeps the column and its values, marked by a comment
+column renamed                    adapt     a rename does not change the number of a column
+column renamed to one in use      reseed    for example two columns that swap their names
 type changed, values not          adapt     varchar(10) to text, numeric(8,2) to numeric(10,2)
-type changed otherwise            reseed    the rewrite writes every row anew
-merge key changed                 reseed    target rows are found by another key
-policy or generation changed      reseed    rows that nobody wrote are others now
+type changed otherwise            reseed    the ALTER rewrites every row
+merge key changed                 reseed    the merge finds target rows by another key
+policy or generation changed      reseed    rows that nobody wrote have other values now
 column no longer excluded         reseed    its values were never read
-not null set or dropped           go on     the target has not null in its merge key alone
+not null set or dropped           go on     in the target only the merge key is not null
 ================================= ========= ==================================================================
 
-Columns are told apart by their numbers (pg_attribute.attnum), in another table by their names.
+Columns are identified by their numbers (pg_attribute.attnum); in a recreated table, by their names.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from aurora_sync.model.observation import Observation
 from aurora_sync.model.state import State
 from aurora_sync.model.watermark import KnownColumn, Watermark
 
-# No rewrite between these changes the text of a value.
+# A change between these types does not change the text of a value.
 _TEXTS = {"text", "varchar"}
 
 
@@ -51,7 +51,7 @@ class SchemaChanges:
 
     @property
     def texts_stay(self) -> bool:
-        """Whether a row that nobody wrote since is read as the same CSV row as then."""
+        """True when a row that was not written since the watermark still gives the same CSV row."""
         return not self.reseed and not any(f.event in ("column dropped", "column excluded") for f in self.findings)
 
 
@@ -59,7 +59,7 @@ UNCHANGED = SchemaChanges()
 
 
 def known_columns(columns: Sequence[Column], key: Sequence[str]) -> tuple[KnownColumn, ...]:
-    """What a watermark remembers of the columns that are synced."""
+    """Return the descriptions of the synced columns for a watermark."""
     return tuple(
         KnownColumn(
             attnum=c.attnum,
@@ -76,7 +76,7 @@ def known_columns(columns: Sequence[Column], key: Sequence[str]) -> tuple[KnownC
 
 
 def still_synced(stored: Watermark, columns: Sequence[Column], at: Observation) -> tuple[Column, ...]:
-    """The columns that the watermark knows: what ``schema_changes: ignore`` goes on with."""
+    """Return the columns that the watermark knows, which ``schema_changes: ignore`` continues to sync."""
     identity = _identity(stored, at)
     known = {identity(column) for column in stored.columns}
     return tuple(column for column in columns if identity(column) in known)
@@ -85,8 +85,8 @@ def still_synced(stored: Watermark, columns: Sequence[Column], at: Observation) 
 def read_as_text(
     columns: Sequence[Column], stored: Watermark | None, at: Observation, wanted: Collection[str]
 ) -> tuple[Column, ...]:
-    """The columns, with policy ``text`` for those arrays that are ``wanted`` so, or were read so before: under
-    ``exact`` one that became text stays text until its type changes."""
+    """Return the columns, with policy ``text`` for the arrays in ``wanted`` and those that were read as text before:
+    under ``exact`` an array that became text stays text until its type changes."""
     identity = _identity(stored, at) if stored else by_name
     texts = {(identity(c), c.type_name) for c in stored.columns if c.policy == "text"} if stored else set()
     return tuple(
@@ -98,7 +98,8 @@ def read_as_text(
 
 
 def known_as_text(stored: Watermark, wanted: Collection[str]) -> Watermark:
-    """The watermark as if it had known them so: that they become text is no change of the configuration."""
+    """Return the watermark with policy ``text`` for the columns in ``wanted``, so that their change to text does not
+    count as a change of the policy."""
     known = tuple(replace(c, policy="text") if c.name in wanted else c for c in stored.columns)
     return replace(stored, columns=known)
 
@@ -112,10 +113,11 @@ def compare(
     in_source: Sequence[Column],
     older: Callable[[Sequence[Column]], Sequence[Column]] = tuple,
 ) -> SchemaChanges:
-    """The columns of today beside those of the watermark.
+    """Compare the current columns with those of the watermark, and return the changes.
 
-    ``in_source`` are all columns of the table, synced or not. ``older`` looks up what rows older than some added
-    columns hold, for tables whose own catalogue entry does not say, and leaves out those of which nothing can be said.
+    ``in_source`` are all columns of the table, synced or not. ``older`` gets added columns and returns them with their
+    values in older rows (``missing``), for tables whose own catalogue entry does not have them; it omits columns for
+    which there is no such value.
     """
     identity = _identity(stored, at)
     then, now = {identity(c): c for c in stored.columns}, {identity(c): c for c in columns}
@@ -156,7 +158,8 @@ def compare(
 def _renamed(
     stored: Watermark, pairs: Iterable[tuple[KnownColumn, Column]]
 ) -> tuple[dict[str, str], tuple[Finding, ...]]:
-    """New names by old ones, as the target spells them; none, and a finding, where one has a name that another had."""
+    """Return a mapping from old to new names, for names that differ in the target. Return no mapping but a finding when
+    a new name belonged to another column."""
     renamed = {then.name: now.name for then, now in pairs if then.name != now.name}
     renamed = {old: new for old, new in renamed.items() if fold(old) != fold(new)}
     if not {fold(new) for new in renamed.values()} & {fold(column.name) for column in stored.columns}:
@@ -177,7 +180,7 @@ def _rekeyed(then: Sequence[str], now: Sequence[str]) -> tuple[Finding, ...]:
 
 
 def _types_changed(stored: Watermark, columns: Sequence[Column], at: Observation) -> Iterator[Finding]:
-    """What changed besides the rows, and changes the texts of values."""
+    """Yield findings for changes outside of the rows that change the texts of values."""
     labels_then, labels_now = stored.token.labels, at.token.labels
     if labels := {a: b for oid, a in labels_then.items() if (b := labels_now.get(oid, a)) != a}:
         before, after = ", ".join(labels), ", ".join(labels.values())
@@ -189,8 +192,8 @@ def _types_changed(stored: Watermark, columns: Sequence[Column], at: Observation
 
 
 def _changed_types(before: Sequence[str], columns: Sequence[Column]) -> str:
-    """What changed besides the rows, of types with these descriptions in the token: the attributes of a composite type,
-    or the digest of the names that a reg* type prints; with the columns that can have it."""
+    """Return in words which types changed, with the columns that may have them. ``before`` has the descriptions of the
+    types in the token: the attributes of a composite type, or the digest of the names that a reg* type prints."""
     composite = any(not text or " " in text for text in before)
     reg = any(text and " " not in text for text in before)
     of_composite = [c for c in columns if c.type_category in ("C", "A", "R") and not c.base_type.startswith("_reg")]
@@ -208,7 +211,8 @@ def _listed(columns: Sequence[Column]) -> str:
 
 
 def table_renamed(config: TableConfig, state: State, at: Observation) -> tuple[Finding, ...]:
-    """That the target was filled from the same table by another name. Raises ConfigError when it was another table."""
+    """Return a finding when the target was filled from the same table under another name. Raises ConfigError when it
+    was filled from another table."""
     then, now = state.source_table, config.qualified_name
     if then in ("", now):
         return ()
@@ -222,8 +226,8 @@ def table_renamed(config: TableConfig, state: State, at: Observation) -> tuple[F
 
 
 def allowed(changes: SchemaChanges, mode: str, table: str) -> SchemaChanges:
-    """The changes under ``schema_changes`` of tables.yaml. Raises GuardError, with every difference, under freeze; and
-    under ignore for those without which the target cannot be written."""
+    """Return the changes that ``schema_changes`` of tables.yaml (``mode``) lets through. Raises GuardError with every
+    difference: under freeze for all changes, under ignore for those without which the target cannot be written."""
     findings = changes.findings
     if mode == "freeze":
         refused = [finding for finding in findings if finding.action is not Action.GO_ON]
@@ -244,7 +248,7 @@ def allowed(changes: SchemaChanges, mode: str, table: str) -> SchemaChanges:
 
 
 def _identity(stored: Watermark, at: Observation) -> Callable[[Column | KnownColumn], int | str]:
-    """By the number in the same table, by the name in one that was made anew."""
+    """Return the function that identifies columns: by number in the same table, by name in a recreated table."""
     then, now = stored.token, at.token
     same = (then.table_oid, then.database_oid) == (now.table_oid, now.database_oid)
     same = same and (then.system_identifier == now.system_identifier or then.major < now.major)
@@ -272,7 +276,7 @@ def _difference(finding: Finding) -> str:
 
 
 def _changed(then: KnownColumn, now: Column, stored: Watermark, at: Observation) -> list[Finding]:
-    """Of one column that is still there."""
+    """Return the changes of one column that still exists."""
     findings = []
     if then.name != now.name:
         text = f"column {then.name} was renamed to {now.name}"
@@ -318,11 +322,12 @@ def _fillable(
     key: Sequence[str],
     older: Callable[[Sequence[Column]], Sequence[Column]],
 ) -> Sequence[Column]:
-    """Those of which the catalogue still tells what older rows hold. A rewrite moves it into the rows, and a generated
-    value stands nowhere; without a key nothing tells which of equal rows in the target are older."""
+    """Return the added columns whose values in older rows are known from the catalogue. A rewrite moves these values
+    into the rows, and the catalogue has none for a generated column. Without a key, nothing shows which of several
+    equal rows in the target are older."""
     if not key or stored.token.rewritten(at.token):
         return ()
     filled = older([c for c in added if not c.generated and c.attnum > stored.token.attributes and c.name not in key])
-    # Of an array the catalogue holds PostgreSQL's notation, and what a policy changes is to be counted.
+    # The catalogue has an array in PostgreSQL's notation; and values that a policy changes have to be counted.
     odd = [c for c in filled if c.missing is not None and (c.is_array or c.policy in ("null", "clamp"))]
     return tuple(column for column in filled if column not in odd)

@@ -1,11 +1,10 @@
-"""What the strategies that read a stream of changes share: the scan before the stream, and how one hands over to the
-other.
+"""The common base of the strategies that read a stream of changes: the scan before the stream, and the transition.
 
-The stream itself is read by engine/runners. What these strategies plan is the scan that comes before it: the
-first read of a table, and every later one that the stream cannot serve. A scan is an increment by the horizon, as of
-``xmin``, with a reconcile for the deletes; it leaves behind which transactions its snapshot had seen, and the stream
-goes on with all others. So nothing is read twice that need not be, nobody holds a slot's snapshot open, and a table may
-come from ``xmin`` and go back there without being read whole.
+engine/runners reads the stream. These strategies plan the scan: the first read of a table, and every later read for
+which the stream is not enough. A scan is an increment by the horizon, as under ``xmin``, with a reconcile for the
+deletes. It stores which transactions its snapshot saw, and the stream continues with all others. So no change is read
+twice without need, no snapshot of a slot is held open, and a table may change from ``xmin`` to a stream and back
+without being read whole.
 """
 
 from __future__ import annotations
@@ -23,67 +22,69 @@ from aurora_sync.model.watermark import Watermark
 from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap, outdated, scan
 
 _IDS = 2**32
-# What a stream goes on over. What a partition gets by INSERT is one of its changes.
+# Findings after which a stream is still complete. A new partition is not among them: it may have been attached with
+# rows that no stream has.
 _STREAMED = {"long transaction", "restart", "table renamed"}
 
 
 @dataclass(frozen=True)
 class Seen:
-    """The transactions that a snapshot had seen: those below ``xmax`` that were not in progress. ``in_progress`` has
-    32-bit ids, of transactions and not of their subtransactions, as a stream names them."""
+    """The transactions that a snapshot saw: all below ``xmax`` that were not in progress. ``in_progress`` has 32-bit
+    ids of top-level transactions, as a stream has them."""
 
     xmax: int
     in_progress: tuple[int, ...]
 
     def holds(self, xid: int) -> bool:
-        """``xid`` has the 32 bits of the stream.
+        """Return whether the snapshot saw the transaction with this 32-bit id.
 
         >>> Seen(2**32 + 5, (1,)).holds(4), Seen(2**32 + 5, (1,)).holds(1)
         (True, False)
         >>> Seen(2**32 + 5, ()).holds(2**32 - 1), Seen(2**32 + 5, ()).holds(5)
         (True, False)
         """
-        behind = (self.xmax - xid) % _IDS  # 0: xmax itself, which had not begun
+        behind = (self.xmax - xid) % _IDS  # 0: xid is xmax itself, which had not begun
         return 0 < behind < _IDS // 2 and xid not in self.in_progress
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamPosition:
-    """How far into the stream of a slot a target is, beyond what a subclass says.
+    """The part of a target's position in a stream that results from the last scan; subclasses add the rest.
 
-    After a scan it has every transaction that ended by ``until`` and was seen by the scan's snapshot. ``blind`` are
-    transactions that the scan did not see and of which the stream is not enough: they may have written the table before
-    it was a ``member`` of the publication, or with labels and attributes of types that were altered since.
+    After a scan the target has every transaction that ended by ``until`` and was seen by the scan's snapshot. ``blind``
+    are transactions that the scan did not see and whose changes in the stream are not enough: they may have written the
+    table before it was a ``member`` of the publication, or with labels and attributes of types that were altered since.
     """
 
     slot: str
     member: str
-    until: int = 0  # LSN; 0: there was no scan since
+    until: int = 0  # LSN; 0: the stream has passed the last scan
     seen: Seen | None = None
     blind: tuple[int, ...] = ()
 
     def was_scanned(self, lsn: int, xid: int) -> bool:
-        """Whether a scan has what that transaction wrote there, or committed there."""
+        """Return whether the last scan has the change of transaction ``xid`` at ``lsn``, which is the place of the
+        change or of the commit."""
         return self.seen is not None and lsn < self.until and self.seen.holds(xid)
 
     @property
     @abstractmethod
     def method(self) -> str:
-        """How changes are found, in words."""
+        """The method by which changes are found, in words."""
 
     @property
     @abstractmethod
     def statement(self) -> str:
-        """What the stream is asked for."""
+        """The request to the stream, for people and logs."""
 
     @property
     def gap(self) -> str:
-        """Why the stream was found not to have everything that comes after the position; empty where it has."""
+        """The reason why the stream does not have all changes after the position; empty when it has."""
         return ""
 
     @property
     def bound(self) -> str:
-        """Up to what the target is complete, where that is not the moment of the run."""
+        """The point up to which the target is complete, in words; empty when that is the moment of the run."""
         return ""
 
     def to_value(self) -> dict[str, Any]:
@@ -115,11 +116,11 @@ class Streaming(Strategy):
     def advance(
         self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation
     ) -> dict[str, object]:
-        """The position after a scan."""
+        """Return the value of the position after a scan."""
         fence = at.seen(SlotFence)
         before = self.position_in(since.watermark if since else None)
         goes_on = before is not None and self._goes_on(before, config, fence)
-        # No table is altered while a transaction has written it; a type may be.
+        # ALTER TABLE waits for transactions that have written the table; ALTER TYPE does not.
         renamed = at.token.is_named and (since is None or since.watermark.token.columns != at.token.columns)
         blind = before.blind if before and goes_on and not renamed else fence.writers
         return self._scanned(
@@ -134,7 +135,7 @@ class Streaming(Strategy):
         ).to_value()
 
     def position_in(self, watermark: Watermark | None) -> StreamPosition | None:
-        """None where another strategy left the watermark."""
+        """Return the position in a watermark, None when another strategy wrote it."""
         if watermark is None or watermark.strategy != self.name:
             return None
         return self.position.from_value(watermark.value)
@@ -147,8 +148,8 @@ class Streaming(Strategy):
         findings: tuple[Finding, ...],
         at: Observation,
     ) -> str:
-        """Why the stream cannot bring the target up to date; empty where it can. ``watermark`` is None where the stored
-        one was found to be of no use."""
+        """Return why the stream cannot bring the target up to date; empty when it can. ``watermark`` is None when the
+        stored one is not valid any more."""
         fence, position = at.seen(SlotFence), self.position_in(watermark)
         if position is None:
             return "there is no position in the stream yet"
@@ -159,32 +160,34 @@ class Streaming(Strategy):
         if position.blind:
             open_ = ", ".join(map(str, position.blind))
             return f"transactions were open when the table was published, or a type was altered: {open_}"
-        assert watermark  # else there was no position
-        # ALTER ... TYPE ... USING changes every row, and no stream brings that; the type may be the same again.
+        assert watermark  # a position comes from a watermark
+        # ALTER ... TYPE ... USING changes every row, and no stream has these changes, even if the type stays the same.
         if why := outdated(watermark.token, at.token):
             return why
-        # Then TRUNCATE, which is one of the stream's changes, VACUUM FULL and CLUSTER are what replaces the files of a
-        # plain table, and SET UNLOGGED, which a publication that names the table does not allow.
+        # The columns are unchanged here. So the files of a plain table were replaced by TRUNCATE, which the stream has,
+        # by VACUUM FULL or CLUSTER, which change no row, or by SET UNLOGGED, which PostgreSQL refuses for a table that
+        # a publication names.
         streamed = _STREAMED if table.kind == "p" or fence.all_tables else _STREAMED | {"files replaced"}
         for found in findings:
             if found.event == "restart" and self._in_doubt(position):
-                return found.text  # of what the scan saw, something may have been lost, and its ids used again
+                return found.text  # the server may have lost changes that the scan saw, and reuse their ids
             if found.event not in streamed:
                 return found.text
         return ""
 
-    stream: str  # what it is called, for a person
+    stream: str  # the name of the stream in messages
 
     @abstractmethod
     def _goes_on(self, position: StreamPosition, config: TableConfig, fence: SlotFence) -> bool:
-        """Whether the stream still has everything that comes after the position."""
+        """Return whether the stream still has all changes after the position."""
 
     @abstractmethod
     def _in_doubt(self, position: StreamPosition) -> bool:
-        """Whether the stream has not passed the last scan yet."""
+        """Return whether the stream has not passed the last scan yet."""
 
     @abstractmethod
     def _scanned(
         self, config: TableConfig, fence: SlotFence, before: StreamPosition | None, **shared: Any
     ) -> StreamPosition:
-        """The position after a scan; ``before`` None where the stream cannot go on from the last one."""
+        """Return the position after a scan. ``before`` is the last position, None when the stream cannot continue from
+        it. ``shared`` are the fields of :class:`StreamPosition`."""

@@ -1,7 +1,7 @@
 """``watermark_type: timestamp``: rows by a column that the database sets at every insert and update.
 
-Finds inserts and updates; deletes leave nothing to be read. How it stays complete while transactions are
-open is in clock.py.
+The strategy finds inserts and updates. It does not find deletes: a deleted row leaves nothing to read. clock.py
+explains why no row of an open transaction is lost.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""``watermark_type: xmin``: rows by the transaction that wrote them; no column, no trigger, no index needed.
+"""``watermark_type: xmin``: rows by the transaction that wrote them. It needs no column, no trigger and no index.
 
-Finds inserts and updates. It does not see deletes, nor the old key of an updated primary key: nothing of a
-deleted row is left to be read.
+The strategy finds inserts and updates. It does not find deletes, nor the old key after an update of the primary key:
+such a row leaves nothing to read. engine/reconcile.py finds both.
 
-A table without a key can be synced when it is ``append_only``: then each increment is the disjoint window
-[last horizon, this horizon), in which every row version is exported exactly once.
+A table without a key can be synced when it is ``append_only``. Each increment is then the disjoint window
+[last horizon, this horizon), so that every row version is exported exactly once.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Xmin(Strategy):
         doubt = _would_repeat(since, at) if since else ""
         if since is None or doubt:
             reasons = (f"reading it whole: {doubt}",) if doubt else ()
-            if _ids_were_used_up(at):  # then old rows may look undecided; all are taken, and no window follows
+            if _ids_were_used_up(at):  # old rows may then look undecided: read all rows; no window follows
                 return ReadPlan(None, Disposition.REPLACE, "whole table", reasons=reasons)
             return ReadPlan(upper, Disposition.REPLACE, "whole table", reasons=reasons, scope=upper)
         lower = horizon.written_since(since.watermark.snapshot.xmin, at.snapshot)
@@ -52,7 +52,8 @@ class Xmin(Strategy):
 
 
 def _would_repeat(since: Since, at: Observation) -> str:
-    """Why appending could repeat or miss a row, which an append, unlike a merge, cannot mend."""
+    """Return why an append could repeat or miss a row; empty when it cannot. Unlike a merge, an append cannot repair
+    that later."""
     watermark: Watermark = since.watermark
     if watermark.strategy != Xmin.name:
         return f"the last run used the strategy {watermark.strategy}"

@@ -1,4 +1,4 @@
-"""Sources as values: a table, a moment, a watermark, each with what a test is about and defaults for the rest."""
+"""Builders of tables, observations and watermarks: a test gives the values that it is about, the rest are defaults."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def column(name: str, base_type: str, **values: Any) -> Column:
 
 
 def identity(**values: Any) -> SourceTable:
-    """A table whose id is GENERATED ALWAYS AS IDENTITY."""
+    """Return a table whose id is GENERATED ALWAYS AS IDENTITY."""
     sequence = ColumnSequence("public.t_id_seq", cache=1, increment=1, cycle=False)
     defaults = {"sequences": {"id": sequence}}
     return table(column("id", "int8", not_null=True, identity="a"), **(defaults | values))
 
 
 def touched(body: str = "NEW.at := now();", *, base_type: str = "timestamptz", **values: Any) -> SourceTable:
-    """A table whose trigger has this body."""
+    """Return a table whose trigger function has this body."""
     source = f"BEGIN {body} RETURN NEW; END"
     trigger = Trigger("touch", before=True, row=True, on_insert=True, on_update=True, enabled=True, source=source)
     trigger = replace(trigger, **values.pop("trigger", {}))
@@ -52,7 +52,8 @@ def touched(body: str = "NEW.at := now();", *, base_type: str = "timestamptz", *
 def at(
     minute: int = 0, *, xmin: int = 1000, xmax: int | None = None, token: Any = None, clock: Any = None, **values: Any
 ) -> Observation:
-    """The source ``minute`` minutes after noon; nobody else is there. ``clock``: parts of a clock fence."""
+    """Return an observation ``minute`` minutes after noon, without other transactions. ``clock``: fields of its clock
+    fence."""
     now = NOON + timedelta(minutes=minute)
     defaults: dict[str, Any] = {"offset": OFFSET, "fence": replace(ClockFence(now, OFFSET), **(clock or {}))}
     snapshot = Snapshot(xmin, xmin if xmax is None else xmax, now)
@@ -60,7 +61,7 @@ def at(
 
 
 def watermark(strategy: str, value: dict[str, Any], seen: Observation, covers: str = "") -> Watermark:
-    """As it comes back from the sync log."""
+    """Return a watermark after a round trip through JSON, as the sync log returns it."""
     return Watermark.from_json(Watermark(strategy, value, seen.snapshot, seen.token, covers).to_json())
 
 
@@ -69,7 +70,7 @@ def since(strategy: str, value: dict[str, Any], seen: Observation, *, restarted:
 
 
 def rendered(part: sql.Composable | None) -> str:
-    """The text of a predicate, without the connection that psycopg2 wants for its literals."""
+    """Return the text of a predicate without a connection, which psycopg2 would need to quote literals."""
     if isinstance(part, sql.Composed):
         return "".join(rendered(piece) for piece in part.seq)
     if isinstance(part, sql.Literal):

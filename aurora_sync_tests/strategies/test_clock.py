@@ -1,4 +1,4 @@
-"""The clock fence: which triggers it trusts, what it objects to, and where its watermark stands."""
+"""Tests of the clock fence: the triggers that it accepts, its preconditions, and the fence in the watermark."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_two_triggers_may_share_the_work_and_a_third_may_spoil_it() -> None:
     [
         ("NEW.other := 5;", {}, "clock fence"),
         ("NEW.at_all := OLD.at_all;", {}, "clock fence"),
-        ("SELECT OLD.at INTO NEW.at;", {"before": False}, "clock fence"),  # AFTER: the row is written already
+        ("SELECT OLD.at INTO NEW.at;", {"before": False}, "clock fence"),  # AFTER: the row has already been written
         ("SELECT OLD.at INTO NEW.at;", {"enabled": False}, "clock fence"),
         ("SELECT OLD.at INTO NEW.at;", {}, "horizon scan"),
         ("SELECT OLD.at INTO NEW.at;", {"on_insert": False}, "horizon scan"),
@@ -171,18 +171,18 @@ def test_column_whose_name_is_no_word_is_looked_for_as_well() -> None:
 
 
 def test_fence_is_not_used_after_a_trigger_was_touched_and_comes_back_with_the_next_run() -> None:
-    """It may have been off in between; then rows were written without the clock."""
+    """The trigger may have been off in between; then rows were written without the clock."""
     then, now = replace(TABLE, trigger_version="before"), replace(TABLE, trigger_version="after")
     standing = after(at(), source=then)
     assert plan(standing, at(1), then).method == "clock fence"
     assert plan(standing, at(1), now).method == "horizon scan"
     assert plan(after(at(), at(1), source=now), at(2), now).method == "clock fence"
-    prepared = at(1, prepared_transactions=1)  # then no new fence can be made, and the old one may not be kept
+    prepared = at(1, prepared_transactions=1)  # no new fence is possible, and the old one may not be kept
     assert STRATEGY.advance(CONFIG, now, standing, prepared)["fence"] is None
 
 
 def test_fence_is_not_used_after_the_table_was_rewritten() -> None:
-    """ALTER COLUMN ... TYPE ... USING gives every row new values, and no trigger sees them."""
+    """ALTER COLUMN ... TYPE ... USING gives every row new values without firing a trigger."""
     assert plan(after(at()), at(1, token={"members": {"16400": 99}})).method == "horizon scan"
 
 
@@ -214,7 +214,7 @@ def test_watermark_is_the_oldest_open_transaction_less_the_margin() -> None:
 
 
 def test_watermark_stands_still_while_a_transaction_is_prepared() -> None:
-    """It is not in pg_stat_activity, and nothing says when it began."""
+    """A prepared transaction is not in pg_stat_activity, and nothing shows when it began."""
     assert fence(at(prepared_transactions=1)) is None
     assert fence(at(), at(5, prepared_transactions=1), at(9, prepared_transactions=2)) == NOON - clock.MARGIN
     assert fence(at(), at(5, prepared_transactions=1), at(9)) == NOON + timedelta(minutes=9) - clock.MARGIN
@@ -237,7 +237,7 @@ def test_watermark_that_may_not_be_used_is_scanned_around(standing: Since) -> No
 
 
 def test_step_of_a_clock_between_two_runs_is_scanned_around_and_named() -> None:
-    """Times written meanwhile are minutes below the fence, and the next run is later by both clocks."""
+    """Times that were written meanwhile are minutes below the fence, although the next run is later by both clocks."""
     stepped = ClockOffset(-300.0, -299.99)
     found = plan(after(at()), at(7, offset=stepped))
     assert found.method == "horizon scan"
@@ -256,7 +256,8 @@ def test_step_between_the_fence_and_its_snapshot_is_noticed_by_the_next_run() ->
 
 
 def test_no_fence_is_taken_while_a_transaction_from_before_the_step_may_be_in_progress() -> None:
-    """Its rows have times of the clock as it was set back, below any fence that is looked up now."""
+    """The rows of such a transaction have times of the clock that was set back, below any fence that is looked up
+    now."""
     stepped = ClockOffset(-300.0, -299.99)
     values: dict[str, Any] = {"offset": stepped, "clock": {"offset": stepped}}
     noticed, still_open = at(7, xmin=1000, xmax=1005, **values), at(8, xmin=1003, xmax=1010, **values)
@@ -274,7 +275,7 @@ def test_step_that_the_margin_covers_is_not_scanned_around() -> None:
 
 
 def test_fence_that_stands_still_keeps_the_offset_of_its_own_moment() -> None:
-    """Else two steps that are covered one by one add up unseen."""
+    """A newer offset would hide two steps, each within the limit, whose sum exceeds it."""
     once, twice = ClockOffset(-25.0, -25.0), ClockOffset(-50.0, -50.0)
     prepared = at(1, prepared_transactions=1, offset=once, clock={"offset": once})
     standing = after(at(), prepared)
@@ -286,7 +287,7 @@ def test_fence_that_stands_still_keeps_the_offset_of_its_own_moment() -> None:
 
 
 def test_watermark_without_an_offset_costs_one_scan() -> None:
-    """Earlier releases wrote such."""
+    """Earlier releases wrote watermarks without an offset."""
     value = {name: part for name, part in after(at()).watermark.value.items() if name != "clock_offset"}
     old = since("timestamp", value, at())
     assert (plan(old, at(1)).method, plan(old, at(1)).warnings) == ("horizon scan", ())

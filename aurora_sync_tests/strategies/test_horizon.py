@@ -1,4 +1,4 @@
-"""The horizon's arithmetic: no row that was written since is ever left out, however far the counter went."""
+"""Tests of the horizon predicate: it selects every row written since, however far the counter has advanced."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aurora_sync.strategies.base import Since
 from aurora_sync_tests.strategies.observations import NOON, at, rendered, since
 
 CYCLE = 2**32
-# Everything interesting happens near multiples of 2^32, and at half of one, where age() changes its sign.
+# Faults show near multiples of 2^32, and near half of 2^32, where age() changes its sign.
 near_a_cycle = st.builds(
     lambda cycles, offset: max(3, cycles * (CYCLE // 2) + offset), st.integers(0, 12), st.integers(-2000, 2000)
 )
@@ -25,7 +25,7 @@ xids = near_a_cycle | st.integers(3, 6 * CYCLE)
 
 
 def selected(xid: int, h: int, newest: int) -> bool:
-    """What written_since(h) says of a row of that 64-bit transaction id."""
+    """Return whether written_since(h) selects a row with this 64-bit transaction id."""
     return horizon.age(raw=xid % CYCLE, newest=newest) <= newest - h
 
 
@@ -44,7 +44,7 @@ def test_older_row_is_selected_only_when_it_is_2_32_transactions_old(one: int, t
 
 @given(xids, st.lists(xids, min_size=2, max_size=6))
 def test_disjoint_windows_select_a_row_of_less_than_2_32_transactions_exactly_once(xid: int, runs: list[int]) -> None:
-    """[h1, h2), [h2, h3), ... with the snapshots at the horizons themselves."""
+    """The windows are [h1, h2), [h2, h3), ..., and the snapshots are taken at the horizons."""
     runs = sorted({max(run, xid + 1) for run in runs} | {xid})
     newest = runs[-1]
     if newest - xid >= CYCLE:
@@ -85,7 +85,7 @@ def test_restart_steps_back_by_the_margin() -> None:
 
 
 def test_ids_that_a_crash_gives_out_again_are_read_after_a_restart() -> None:
-    """A crash takes back the ids of what was not flushed, a few thousand: far fewer than the margin."""
+    """A crash takes back ids whose WAL was not flushed, a few thousand: far fewer than the margin."""
     restarted = since("xmin", {}, at(xmin=5_000_000), restarted=True)
     _, _, oldest = rendered(restarted.horizon_scan(at(xmin=5_000_100))).rpartition("<= ")
     assert horizon.age(raw=5_000_000 - 100_000, newest=5_000_099) <= int(oldest)

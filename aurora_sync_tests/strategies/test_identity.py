@@ -1,4 +1,4 @@
-"""One test for each row of the table in identity.py."""
+"""Tests of identity.py, one for each row of its table."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_restarted_server_widens_the_read() -> None:
 
 
 def test_server_that_recovered_from_a_crash_widens_the_read() -> None:
-    """One backend that crashed takes all others with it; the postmaster, and so its start, stays."""
+    """The crash of one backend ends all others. The postmaster keeps running, so its start time does not change."""
     found = verdict(at(1, xmin=1050, xmax=1200, token={"counters_since": "2026-06-01 11:59:00+00"}))
     assert found.since is not None
     assert found.since.restarted
@@ -130,7 +130,7 @@ def test_upgrade_in_place_goes_on_while_its_canaries_do_and_a_copy_of_the_same_v
     assert found.since is not None
     assert found.since.restarted
     assert found.reconcile
-    assert judge(with_canary(), replace(upgraded, canaries=()), "c").since is None  # nothing shows that rows went along
+    assert judge(with_canary(), replace(upgraded, canaries=()), "c").since is None  # no proof of the rows
     copied = at(1, xmin=1050, xmax=1200, token=other, canaries=(ROW,))
     assert judge(with_canary(), copied, "c").since is None
 
@@ -181,6 +181,6 @@ def covered(strategy: str = "xmin", **keys: Any) -> str:
 
 
 def test_what_a_watermark_covers() -> None:
-    assert covered() == covered("full_snapshot")  # sees the same changes: goes on from its horizon
+    assert covered() == covered("full_snapshot")  # finds the same kinds of changes, so it continues from the horizon
     assert covered() != covered(append_only=True)
-    assert covered() != covered("integer", watermark_col="id")  # sees no updates
+    assert covered() != covered("integer", watermark_col="id")  # finds no updates

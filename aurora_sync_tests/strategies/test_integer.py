@@ -1,4 +1,4 @@
-"""The lock fence: what is pending, what is decided, and when it is not to be trusted."""
+"""Tests of the lock fence: pending and decided fences, and when a fence may not be used."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ LEAVES_IT = "BEGIN NEW.other := NEW.id; RETURN NEW; END"
 
 
 def seen(high: int | None, *holders: str, last: int | None = -1, **values: Any) -> Observation:
-    """A moment with this maximum; the sequence stands there too, unless told otherwise."""
+    """Return an observation with this maximum of the column; ``last``: value of the sequence, by default the same."""
     last = (high or 0) if last == -1 else last
     return at(fence=LockFence(high, holders, last), **values)
 
 
 def after(*moments: Observation, source: SourceTable | None = None) -> Since:
-    """Where a table stands after runs at these moments."""
+    """Return the watermark after runs with these observations."""
     standing: Since | None = None
     for moment in moments:
         standing = since("integer", STRATEGY.advance(CONFIG, source or identity(), standing, moment), moment)
@@ -75,7 +75,7 @@ def test_fence_that_was_passed_is_kept_while_later_ones_are_pending() -> None:
 
 
 def test_prepared_transaction_decides_nothing_while_it_holds_a_lock() -> None:
-    """3/1 became -1/900 when it was prepared: its name is gone and it is not."""
+    """PREPARE TRANSACTION changed the id 3/1 to -1/900: the transaction is still open under another id."""
     assert value(seen(10, "3/1"), seen(12, "-1/900")) == (None, [[10, ["3/1"]], [12, ["-1/900"]]])
     assert value(seen(10, "3/1"), seen(12, "-1/900"), seen(13)) == (13, [])
 
@@ -108,7 +108,7 @@ def test_null_numbers_are_read_with_every_run() -> None:
     ("standing", "now"),
     [
         (after(seen(10)), seen(12, last=5)),  # the sequence was set back
-        (after(seen(9999, last=10)), seen(9999, last=11)),  # one explicit number is far ahead of it
+        (after(seen(9999, last=10)), seen(9999, last=11)),  # one explicit number is far ahead of the sequence
         (after(seen(10, "3/1")), seen(10, last=9)),
         (after(seen(10)), seen(30, token={"members": {"16400": 99}})),  # TRUNCATE ... RESTART IDENTITY
         (since("integer", {"column": "other", "fence": 1, "pending": []}, seen(10)), seen(12)),
@@ -181,7 +181,7 @@ def test_trigger_that_cannot_set_the_number_of_a_new_row_does_no_harm(change: di
 
 
 def test_numbers_of_a_sequence_that_was_restarted_are_scanned_for_and_its_fences_forgotten() -> None:
-    """It has handed out the old numbers again and passed them: nothing else tells."""
+    """The sequence has assigned the old numbers again and passed them; only its version shows the restart."""
     anew = identity(sequences={"id": ColumnSequence("public.t_id_seq", 1, 1, False, version="anew")})
     standing = after(seen(10), seen(20, "3/1"))
     assert plan(standing, seen(30)).method == "lock fence"
@@ -215,7 +215,7 @@ def test_lookback_reads_a_window_and_says_that_it_is_not_certified() -> None:
 @pytest.mark.parametrize(
     ("stored", "source", "now"),
     [
-        ({"column": "other"}, identity(), seen(12)),  # its numbers say nothing of these
+        ({"column": "other"}, identity(), seen(12)),  # a fence of another column
         ({"sequence": "before"}, identity(), seen(12)),
         ({}, identity(), seen(12, token={"members": {"16400": 99}})),
     ],

@@ -1,4 +1,4 @@
-"""The outbox strategy: when the outbox may be believed, and when the table is scanned instead."""
+"""Tests of the outbox strategy: when a run reads by the outbox, and when it scans the table instead."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_scan_where_triggers_were_made_anew() -> None:
 
 
 def test_nothing_is_remembered_of_a_reader() -> None:
-    """Its snapshots do not say which transactions were in progress: the next run scans."""
+    """Snapshots of a reader do not show which transactions were in progress, so the next run scans."""
     assert STRATEGY.advance(CONFIG, TABLE, None, seen(in_recovery=True)) == {}
 
 

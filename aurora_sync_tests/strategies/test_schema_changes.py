@@ -1,4 +1,4 @@
-"""One test for each row of the table in schema.py, of values alone; the whole way is in scenarios/schema_changes."""
+"""Tests of schema_changes.py by values, one for each row of its table; scenarios/schema_changes runs whole syncs."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def test_added() -> None:
     assert "get 'x'" in filled.findings[0].text
     reseeded = [("column added", Action.RESEED)]
     assert found(ID, NAME, replace(ADDED, generated=True)) == reseeded
-    assert found(ID, NAME, ADDED, members={"16400": 9}) == reseeded  # a rewrite took the default along
-    assert found(ID, NAME, ADDED, older=lambda _: ()) == reseeded  # partitions disagree
-    assert found(ID, NAME, replace(ADDED, policy="null")) == reseeded  # what it changes is to be counted
+    assert found(ID, NAME, ADDED, members={"16400": 9}) == reseeded  # a rewrite moved the default into the rows
+    assert found(ID, NAME, ADDED, older=lambda _: ()) == reseeded  # partitions have different defaults
+    assert found(ID, NAME, replace(ADDED, policy="null")) == reseeded  # changed values have to be counted
     assert found(ID, NAME, replace(ADDED, base_type="_text", type_category="A")) == reseeded
     assert found(ID, NAME, ADDED, attributes=2, key=()) != []
     assert found(ID, NAME, replace(ADDED, attnum=2, name="other")) != []

@@ -1,4 +1,4 @@
-"""Where a stream goes on after a scan, and when it cannot."""
+"""Tests of streams: where a stream continues after a scan, and when it cannot."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_slot_goes_on_behind_what_the_scan_saw() -> None:
     assert position.has(600, 980)
     assert not position.has(600, 990)  # was in progress
     assert not position.has(600, 1000)  # had not begun
-    assert not position.has(900, 980)  # committed after the scan: an id of another round
+    assert not position.has(900, 980)  # committed after the scan: the id was reused after 2^32 transactions
     assert position.at(899).seen
     assert position.at(900) == SlotPosition(slot="s", member="1", lsn=900)
 
@@ -39,7 +39,7 @@ def test_a_topic_goes_on_behind_what_the_scan_saw() -> None:
     position = TopicPosition(slot="s", member="1", topic="x", until=900, seen=Seen(1000, (990,)), ends={0: 40})
     assert position.has(0, 39, 600, 980)
     assert not position.has(0, 39, 600, 990)
-    assert position.has(0, 39, 5000, 1200)  # was there before the scan: of another history of the database
+    assert position.has(0, 39, 5000, 1200)  # in the topic before the scan: from another history of the database
     assert position.has(0, 40, 600, 980)
     assert not position.has(0, 40, 600, 1000)
     assert not position.has(0, 40, 900, 980)
@@ -54,7 +54,7 @@ def test_a_topic_goes_on_behind_what_the_scan_saw() -> None:
     ("fence_values", "position", "why"),
     [
         ({}, {}, ""),
-        ({"confirmed": 501}, {}, "not as the last run left it"),  # somebody else has read the slot
+        ({"confirmed": 501}, {}, "not as the last run left it"),  # another reader has advanced the slot
         ({"member": "2"}, {}, "not as the last run left it"),
         ({}, {"slot": "other"}, "not as the last run left it"),
         ({}, {"blind": (990,)}, "were open when the table was published, or a type was altered: 990"),
@@ -74,16 +74,16 @@ def test_a_slot_that_lacks_something_leads_to_a_scan(
     ("fence_values", "position", "why"),
     [
         ({}, {}, ""),
-        ({"extents": {0: (3, 41), 1: (0, 7)}}, {}, ""),  # a partition that is new begins at 0
-        ({"extents": {0: (31, 40)}}, {}, "not as the last run left it"),  # retention was faster
-        ({"extents": {0: (0, 29)}}, {}, "not as the last run left it"),  # made anew
+        ({"extents": {0: (3, 41), 1: (0, 7)}}, {}, ""),  # a new partition begins at 0
+        ({"extents": {0: (31, 40)}}, {}, "not as the last run left it"),  # retention deleted unread messages
+        ({"extents": {0: (0, 29)}}, {}, "not as the last run left it"),  # the topic was recreated
         ({"extents": {}}, {}, "not as the last run left it"),
         ({"extents": {0: (3, 40), 1: (2, 7)}}, {}, "not as the last run left it"),
         ({"lost": True}, {}, "not as the last run left it"),
         ({"member": "2"}, {}, "not as the last run left it"),
         ({}, {"topic": "other"}, "not as the last run left it"),
         ({}, {"rescan": "a gap"}, "a gap"),
-        ({"confirmed": 10**9}, {}, ""),  # the connector has gone on, and its topic has it
+        ({"confirmed": 10**9}, {}, ""),  # the connector has advanced the slot, and the topic has the messages
     ],
 )
 def test_a_topic_that_lacks_something_leads_to_a_scan(

@@ -1,4 +1,4 @@
-"""The xmin strategy: the horizon scan, and what makes an append doubtful."""
+"""Tests of the xmin strategy: the horizon scan, and the cases in which an append is unsafe."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ def test_append_that_could_repeat_a_row_reads_the_table_whole(standing: Since, n
 
 
 def test_first_append_of_a_long_used_server_takes_every_row() -> None:
-    """An old row looks undecided there, and no later window would take it: each run reads the table whole."""
+    """On such a server an old row looks undecided, and no later window would select it: each run reads the whole
+    table."""
     found = STRATEGY.plan(APPEND, TABLE, None, at(xmin=2**33, xmax=2**33 + 50))
     assert (found.where, found.scope, found.disposition) == (None, None, Disposition.REPLACE)
     found = STRATEGY.plan(APPEND, TABLE, after(2**33 - 90, 2**33 - 80), at(xmin=2**33, xmax=2**33 + 50))
@@ -68,7 +69,7 @@ def test_first_append_of_a_long_used_server_takes_every_row() -> None:
 
 
 def test_old_row_of_a_long_used_server_would_be_appended_twice() -> None:
-    """Why 2^32 is a limit for appends: the row's age is right only up to there."""
+    """The limit of 2^32 transactions for appends exists because a row's age is exact only up to there."""
     from aurora_sync.strategies.horizon import age
 
     ancient, newest, h = 5_000, 2**32 + 6_000, 2**32 + 4_000
