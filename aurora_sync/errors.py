@@ -1,17 +1,17 @@
-"""Every error that a user can meet.
+"""All errors that aurora_sync raises for users.
 
 ::
 
     AuroraSyncError
-    ├── ConfigError          tables.yaml or the environment: the user mends it        never retried
-    ├── SourceError          PostgreSQL refused or failed                             by kind
-    ├── StageError           S3 refused or failed                                     by kind
-    ├── WarehouseError       Snowflake or DuckDB refused or failed                    by kind
-    │   ├── RivalRunError    another run of the table committed first                 retried from the log
-    │   └── TargetChangedError  the target is not as the log left it                  answered by a full read
-    ├── NotComparedError     verify would have to scan or repair before it compares     never retried
-    ├── GuardError           going on would lose or remove data; a person decides     never retried
-    └── DefectError          an invariant of ours does not hold: a bug                never retried
+    ├── ConfigError             tables.yaml or the environment is wrong: the user corrects it  never retried
+    ├── SourceError             PostgreSQL refused or failed                                   by kind
+    ├── StageError              S3 refused or failed                                           by kind
+    ├── WarehouseError          Snowflake or DuckDB refused or failed                          by kind
+    │   ├── RivalRunError       another run of the table committed first                       retried from the log
+    │   └── TargetChangedError  the target was modified since the last run in the log          leads to a full read
+    ├── NotComparedError        verify would have to scan or repair before it compares         never retried
+    ├── GuardError              continuing would lose or remove data: a person decides         never retried
+    └── DefectError             an invariant of aurora_sync does not hold: a bug               never retried
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from enum import Enum
 
 from aurora_sync.model.foreign_text import printable
 
-# Without a condition. What a hint says to wait for, or to do first, it says of every run.
+# "run again" without a condition. A hint that names a condition ("run again when ...") stays true after further runs.
 _RUN_AGAIN = re.compile(r"(?:^|[;:,] )(?:or )?run again(?=$|\. )")
 
 
 class Kind(Enum):
-    """Who can mend it, and whether trying again may help."""
+    """The kind of an error: it decides who can correct it, and whether a retry may help."""
 
     USER = "user"  # the configuration or the settings are wrong
     REFUSED = "refused"  # a server said no: password, privilege, missing object
     TRANSIENT = "transient"  # connection lost, throttled, serialization, lock: try again
     GUARD = "guard"  # data would be lost or removed: a person decides
-    DEFECT = "defect"  # ours
+    DEFECT = "defect"  # a bug of aurora_sync
 
     @property
     def retry(self) -> bool:
@@ -42,11 +42,11 @@ class Kind(Enum):
 
 
 class AuroraSyncError(Exception):
-    """One paragraph for a person: what happened, where, and what to do next.
+    """The base class. Its text is one paragraph for a person: what happened, where, and what to do next.
 
-    ``what`` states what was expected and what was found, ``where`` names the table, file and line or
-    object, ``hint`` the next step. ``kind`` decides retries. ``values`` is what the error knows of rows, such as a
-    key or the whole message of a server: it is shown only after :meth:`show_values`, and not in another process.
+    ``what`` states what was expected and what was found. ``where`` names the table, file and line or object. ``hint``
+    is the next step. ``kind`` decides about retries. ``values`` has data of rows, such as a key or the whole message of
+    a server: the text contains them only after :meth:`show_values`, and pickling drops them.
     """
 
     default_kind = Kind.DEFECT
@@ -62,7 +62,7 @@ class AuroraSyncError(Exception):
         super().__init__(str(self))
 
     def lasts(self) -> None:
-        """Take "run again" out of the hint: further runs ended in an error as well.
+        """Remove "run again" from the hint, because further runs ended in an error as well.
 
         >>> error = AuroraSyncError("x", hint="the server ended, failed over or was cut off; run again")
         >>> error.lasts()
@@ -80,7 +80,7 @@ class AuroraSyncError(Exception):
         return [self.what]
 
     def show_values(self) -> None:
-        """Show what the error knows of rows: its table has show_values."""
+        """Add ``values`` to the text of the error. Only for tables with show_values."""
         if self.values:
             self.what, self.values = f"{self.what}: {self.values}", ""
             self.args = (str(self),)
@@ -96,7 +96,7 @@ def _rebuild(cls: type[AuroraSyncError], what: str, where: str, hint: str, kind:
 
 
 class ConfigError(AuroraSyncError):
-    """Something the user wrote is wrong. Carries *all* problems found, each a full sentence with its place."""
+    """The error for wrong configuration. It has *all* problems found, each a full sentence with its place."""
 
     default_kind = Kind.USER
 
@@ -129,22 +129,22 @@ class WarehouseError(AuroraSyncError):
 
 
 class RivalRunError(WarehouseError):
-    """The compare-and-set on the run sequence failed: another run of this table committed first."""
+    """The error for a failed compare-and-set on the run sequence: another run of this table committed first."""
 
     default_kind = Kind.TRANSIENT
 
 
 class TargetChangedError(WarehouseError):
-    """The target or its log is not as the last run left it: dropped, restored, or edited by hand. Or it cannot stay so:
-    the columns ``as_text`` hold what only text can, which is to be read of all rows."""
+    """The error for a target or log that was dropped, restored or edited since the last run. With ``as_text``: the new
+    values of these columns only fit into text, so the columns of the target must become text and be read in full."""
 
     default_kind = Kind.TRANSIENT
     as_text: frozenset[str] = frozenset()
 
 
 class NotComparedError(AuroraSyncError):
-    """Only a scan, a reconcile or a full read could bring the target up to date: these repair what a verification is to
-    find."""
+    """The error of a verification that would first need a scan, a reconcile or a full read to bring the target up to
+    date. Each of these repairs the differences that the verification should find."""
 
     default_kind = Kind.REFUSED
 
@@ -159,7 +159,7 @@ class DefectError(AuroraSyncError):
 
 @contextmanager
 def values_shown(show: bool) -> Iterator[None]:
-    """Errors that are raised inside show what they know of rows, if ``show``: the table has show_values."""
+    """Return a context in which errors of aurora_sync show their ``values``, if ``show`` (the table's show_values)."""
     try:
         yield
     except AuroraSyncError as error:

@@ -1,9 +1,9 @@
-"""The sync as an AWS Lambda function: ``{"tables": ["public.orders", "audit_*"]}`` syncs those tables.
+"""The sync as an AWS Lambda function: the event ``{"tables": ["public.orders", "audit_*"]}`` syncs these tables.
 
 Handler: ``aurora_sync.lambda_handler.handler``. Settings come from the function's environment, tables.yaml from
-its package (AURORA_SYNC_TABLES). A Lambda ends after 15 minutes: give first loads of large tables to another
-runner; a run that is cut off leaves target and watermark as they were. What may pass by itself is tried again as
-long as there is time (engine/retries.py).
+its package (AURORA_SYNC_TABLES). A Lambda function ends after 15 minutes: run first loads of large tables elsewhere. A
+run that is cut off leaves target and watermark unchanged. Transient errors are retried as long as there is time
+(engine/retries.py).
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from aurora_sync.model.receipt import Receipt
 
 
 class Context(Protocol):
-    """What is used of the context that Lambda gives."""
+    """The part of Lambda's context object that the handler uses."""
 
     def get_remaining_time_in_millis(self) -> int: ...
 
 
 def handler(event: dict[str, Any], context: Context | None = None) -> dict[str, Any]:
-    """Sync the tables that ``event["tables"]`` names (names or globs; none or no key: all of tables.yaml).
+    """Sync the tables of ``event["tables"]``, names or globs; when it is empty or missing, all tables of tables.yaml.
 
-    Returns ``{"receipts": [...]}``. Raises the first error: Lambda reports it and the invoker decides on a retry;
-    tables synced before it stay synced.
+    Returns ``{"receipts": [...]}``, one receipt for each table. Raises the first error that retries do not resolve.
+    Lambda reports it, and the invoker decides about another invocation. Tables synced before it stay synced.
     """
     settings = Settings.from_environment(os.environ)
     places = Places.from_settings(settings)

