@@ -45,7 +45,7 @@ def first_width(rows: int, span: int) -> int:
     """Return the width of the first level, a power of two, for ``rows`` key numbers spread over ``span``.
 
     >>> first_width(rows=1_000_000, span=1_000_000), first_width(rows=0, span=0)
-    (256, 1)
+    (512, 1)
     """
     buckets = max(1, min(MOST_BUCKETS, rows // ROWS_PER_BUCKET))
     return 1 << max(0, -(-span // buckets) - 1).bit_length()
