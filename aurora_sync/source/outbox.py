@@ -51,7 +51,7 @@ def name_of(schema: str, table: str) -> str:
     >>> name_of("public", "orders")
     'public.orders'
     >>> name_of("s" * 40, "t" * 40)
-    'ssssssssssssssssssssssssssssssssssssssss.ttttttttttttt.36be1a26'
+    'ssssssssssssssssssssssssssssssssssssssss.ttttttttttttt.dad2f97f'
     """
     name = f"{schema}.{table}"
     if len(name.encode()) <= _LONGEST_NAME:
