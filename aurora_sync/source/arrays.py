@@ -1,4 +1,4 @@
-"""An array as PostgreSQL prints it, as the JSON that copy_out.py has the server make of it.
+"""Converts an array from PostgreSQL's text to the JSON that the SQL of copy_out.py produces on the server.
 
 >>> as_json('{1,NULL,{2}}', "_int4"), as_json('{a,"b,c",NULL,"NULL"}', "_text"), as_json("[0:1]={5,6}", "_int4")
 ('[1,null,[2]]', '["a","b,c",null,"NULL"]', '[0:1]={5,6}')
@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import re
 
-# Of these JSON has the very digits; elements of any other type stand in it as their text.
+# Arrays whose elements are JSON numbers or booleans; elements of any other type become JSON strings.
 AS_IN_JSON = {"_int2", "_int4", "_int8", "_bool"}
-FLOATS = {"_float4", "_float8"}  # theirs, too, but for -0, of which a JSON number may lose the sign
+FLOATS = {"_float4", "_float8"}  # numbers too, unless one is -0: a JSON number may lose its sign
 
-# Possessive: by single characters, an element of 10 MB takes a second.
+# Possessive quantifiers: matched one character at a time, an element of 10 MB takes a second.
 _TOKEN = re.compile(r'[{},]|"((?:[^"\\]++|\\.)*+)"|([^{},"]++)', re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _MINUS_ZERO = re.compile(r"[{,]-0[,}]")
@@ -23,7 +23,7 @@ _NO_NUMBERS = {"NaN", "Infinity", "-Infinity"}
 
 
 def as_json(text: str, base_type: str) -> str:
-    """``base_type`` is the array's ``pg_type.typname``. One whose subscripts do not begin at 1 stays as it is."""
+    """Convert an array of ``base_type`` (``pg_type.typname``). If its subscripts do not begin at 1, return it as is."""
     if text[0] == "[":
         return text
     plain = base_type in AS_IN_JSON or (base_type in FLOATS and not _MINUS_ZERO.search(text))

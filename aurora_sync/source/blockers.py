@@ -1,4 +1,4 @@
-"""Which sessions hold the lock that a statement waited for in vain."""
+"""Names the sessions that hold the lock that a statement did not get in time."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from psycopg2.extensions import connection as Connection
 
 from aurora_sync.errors import Kind, SourceError
 
-# What keeps a reader of a table out, and what keeps out who writes to it.
+# Lock modes that block readers of a table, and lock modes that block writers.
 AGAINST_READERS = ("AccessExclusiveLock",)
 AGAINST_WRITERS = ("ShareLock", "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock")
-# Sessions that are named.
+# Largest number of sessions that are named.
 _MOST = 3
 
 # A prepared transaction holds its locks without a process. A leaf may be locked instead of its table.
@@ -27,7 +27,7 @@ SELECT DISTINCT l.pid, a.usename, a.application_name, l.mode
  ORDER BY 1 LIMIT %s
 """
 
-# Who has locked a row alone is its xmax.
+# The xmax of a row is the transaction that locked only the row.
 _OF_ROW = """
 SELECT DISTINCT l.pid, a.usename, a.application_name, 'the row'
   FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
@@ -39,8 +39,8 @@ SELECT DISTINCT l.pid, a.usename, a.application_name, 'the row'
 
 
 def of_relation(connection: Connection, oid: int, modes: tuple[str, ...]) -> list[str]:
-    """Name the sessions that hold a lock of one of the modes on the relation or a leaf of it. Ends the transaction of
-    the connection, which has failed."""
+    """Name the sessions that hold a lock of one of the modes on the relation or a leaf of it. First rolls back the
+    connection's transaction, which has failed."""
     return _named(connection, sql.SQL(_OF_RELATION), (oid, list(modes), _MOST))
 
 
@@ -74,7 +74,8 @@ def _named(connection: Connection, query: sql.Composable, parameters: tuple[Any,
 
 
 def _mode(name: str) -> str:
-    """
+    """Format the mode of a lock for a message.
+
     >>> _mode("AccessExclusiveLock"), _mode("the row")
     ('ACCESS EXCLUSIVE mode', 'a lock of the row')
     """

@@ -1,7 +1,7 @@
-"""Canaries: a few of the newest rows as they were exported, and how they are today.
+"""Canaries: a few of the newest rows as they were exported, to be compared with the same rows at the next run.
 
-A disk-level restore keeps the system identifier, and once its transaction counter has passed the stored horizon
-nothing else of the server shows that rows below it were written anew (correctness.md, section 2).
+A server that is restored from a copy of its disk keeps the system identifier. Once its transaction counter has passed
+the stored horizon, only canaries show that rows below the horizon were rewritten (correctness.md, section 2).
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from aurora_sync.source.server_errors import translate
 
 # One row of PostgreSQL's CSV: a line break inside quotes does not end it.
 _ROW = re.compile(rb'(?:[^"\n]|"(?:[^"]|"")*")*\n')
-# Keys that a constant finds by their index: of an extension's type, such as citext or ltree, the operator may not be
-# visible from our search_path.
+# Key types whose rows can be looked up by constants in the index. The operator of an extension's type, such as citext
+# or ltree, may not be visible from our search_path.
 _KEYS = {"int2", "int4", "int8", "oid", "numeric", "text", "varchar", "bpchar", "uuid", "bool", "bytea", "date"} | {
     "time",
     "timestamp",
     "timestamptz",
 }
-# A longer row is no canary: a few of them are to be read back before every run.
+# Longer rows are not used, because the canaries are read back before every run.
 _LONGEST = 10_000
-# Rows that a query looks at: among them are some that are short enough.
+# Number of newest rows that a query considers, so that some of them are short enough.
 _LOOKED_AT = 200
 _IDS = 2**32 - 1
 
@@ -47,8 +47,8 @@ def pick(
     *,
     ending: bytes = b"",
 ) -> tuple[Canary, ...]:
-    """The newest of some exported CSV rows, at most ``number``, of those that go on with ``ending`` behind their xmin.
-    None without a merge key that can be looked up, or of a relation whose rows have no xmin (0)."""
+    """Choose the newest of some exported CSV rows, at most ``number``, among those that have ``ending`` behind their
+    xmin. Returns none without a merge key that can be looked up, and of a relation whose rows have no xmin (0)."""
     if not key or any(column.name in key and column.base_type not in _KEYS for column in columns):
         return ()
     newest = at.xmax - 1
@@ -60,9 +60,9 @@ def pick(
 
 
 def newest_rows(connection: Connection, table: SourceTable, statement: sql.Composable, at: Snapshot) -> bytes:
-    """The newest of the rows that an export's statement selects, as CSV, by a query in the caller's open snapshot.
+    """Return the newest rows that an export's statement selects, as CSV, by a query in the caller's open snapshot.
 
-    That runs the statement once more, and sorts by the xmin alone: long values stay where they are.
+    The query runs the statement once more. It sorts by xmin alone, so that long values (TOAST) are not fetched.
     """
     if not table.is_heap:
         return b""
@@ -94,8 +94,8 @@ def read_back(
     canaries: Sequence[Canary],
     longest: int | None = None,
 ) -> tuple[Canary, ...]:
-    """Those whose keys are there in the caller's open snapshot, with the xmin and content that they have now."""
-    if not (canaries and table.is_heap):  # a view may have taken the place of a table
+    """Read the canaries whose keys exist in the caller's open snapshot, with their present xmin and content."""
+    if not (canaries and table.is_heap):  # a view may have replaced the table
         return ()
     values = sql.SQL(", ").join(value(column, longest) for column in columns)
     keys = sql.SQL(", ").join(

@@ -1,4 +1,4 @@
-"""The source's catalogue as values: a fixed number of queries for any number of tables."""
+"""Loads the source's catalogue, with a fixed number of queries for any number of tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aurora_sync.source.decoding import readable, shown
 from aurora_sync.source.outbox import EMPTIED, XID
 from aurora_sync.source.table_names import misnamed
 
-# Every member is a leaf that holds rows, the relation itself included.
+# Members are the leaves that hold rows, including the relation itself.
 _RELATIONS = """
 WITH RECURSIVE wanted AS (
     SELECT c.oid, n.nspname, c.relname, c.relkind, c.relnamespace
@@ -57,7 +57,7 @@ SELECT w.oid, w.nspname, w.relname, w.relkind::text, coalesce(l.kinds, '{}'),
   FROM wanted w LEFT JOIN leaves l ON l.root = w.oid
 """
 
-# A domain's base type and the modifier nearest to it; a domain over a domain is followed to its end.
+# A domain is resolved to its base type, through any number of domains, with the modifier nearest to the base type.
 _COLUMNS = """
 WITH RECURSIVE base(oid, base, modifier) AS (
     SELECT DISTINCT atttypid, atttypid, -1 FROM pg_attribute WHERE attrelid = ANY(%(oids)s) AND attnum > 0
@@ -97,7 +97,7 @@ SELECT i.indrelid,
   FROM pg_index i WHERE i.indrelid = ANY(%(oids)s) ORDER BY i.indrelid, NOT i.indisprimary, i.indexrelid
 """
 
-# The sequence behind a column: of an identity column (internal dependency), or named by its default.
+# The sequence of a column: of an identity column (internal dependency), or named by the column's default.
 _SEQUENCES = """
 SELECT used.relid, used.attname, format('%%I.%%I', n.nspname, c.relname), s.seqcache, s.seqincrement, s.seqcycle,
        c.oid || ':' || c.relfilenode
@@ -120,11 +120,11 @@ _NEXTVAL = re.compile(r"nextval\(E?'(?:[^']|'')*'::regclass\)")
 
 
 def load(connection: Connection, names: Iterable[tuple[str, str]], *, notes: bool = True) -> dict[str, SourceTable]:
-    """The tables that exist among ``names``, by ``schema.name``. Six queries however many names, as long as everything
-    can be decoded.
+    """Load the tables that exist among ``names``, by ``schema.name``. Six queries suffice for any number of names, if
+    every text can be decoded.
 
-    A table is read without ``notes``, its comments and the texts of its triggers, where those cannot be decoded; where
-    the names or defaults of its columns cannot be, it has none (``undecodable``).
+    If comments or trigger texts of a table cannot be decoded, it is loaded without them (``notes``). If names or
+    defaults of its columns cannot be decoded, it is loaded without columns, and ``undecodable`` has the reason.
     """
     wanted = list(names)
     relations, undecodable = readable(
@@ -202,7 +202,7 @@ def _table(
 
 
 def _misnamed(connection: Connection, spelled: Collection[tuple[str, str]]) -> dict[str, SourceTable]:
-    """The tables whose names cannot be decoded, by what :func:`~aurora_sync.source.table_names.existing` lists."""
+    """Load the tables whose names cannot be decoded, by the names that table_names.existing() lists."""
     why = (
         "its name, or that of its schema, cannot be read as UTF-8; ALTER TABLE ... RENAME it in a session"
         " whose client_encoding is that of the name"
@@ -212,7 +212,7 @@ def _misnamed(connection: Connection, spelled: Collection[tuple[str, str]]) -> d
 
 
 def _undecodable_columns(connection: Connection, oid: int) -> str:
-    """The columns whose name or default is what cannot be decoded."""
+    """Name the columns whose name or default cannot be decoded."""
     found = _rows(connection, _COLUMN_BYTES, {"oid": oid})
     _, faults = readable(connection, _COLUMN_TEXTS, [place for place, _ in found], lambda a: {"oid": oid, "places": a})
     names = [shown(bytes(name)) for place, name in found if place in faults]

@@ -1,4 +1,4 @@
-"""What the catalogue says of triggers, and of the outboxes that triggers of ours fill."""
+"""Catalogue queries for triggers, and for the outboxes that the triggers of aurora_sync fill."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from aurora_sync.model.column import Column
 from aurora_sync.model.relation import Outbox
 from aurora_sync.source.outbox import needs_settings
 
-# A trigger with a WHEN clause or UPDATE OF columns does not fire for every row: it does not count as firing. Nor
-# does one that a partition has for itself, or whose copy is off in one partition: copies have the name of theirs.
-# A trigger that fires for deletes alone (neither tgtype 4 nor 16) writes no row. pg_catalog is searched first unless
-# search_path names it after another schema.
+# A trigger with a WHEN clause or UPDATE OF columns does not fire for every row, so it does not count as firing. Nor
+# does a trigger of one partition only, or one whose copy is disabled in a partition; copies have the original's name.
+# A trigger for DELETE alone (neither tgtype 4 nor 16) writes no row, and is left out. pg_catalog is searched first
+# unless search_path names it after another schema.
 TRIGGERS = """
 WITH RECURSIVE tree(root, oid) AS (
     SELECT oid, oid FROM unnest(%(oids)s::oid[]) oid
@@ -37,9 +37,9 @@ SELECT r.root, t.tgname, t.tgtype & 2 <> 0, t.tgtype & 1 <> 0,
  ORDER BY r.root, t.tgname, r.oid
 """
 
-# A trigger of ours fires after every row that is written (tgtype 29), with a function of our schema that has the name
-# of the outbox. What is taken out of an outbox leaves its file as it is; triggers of the outbox, after every DELETE (8)
-# and UPDATE (16), watch that.
+# A trigger that fills an outbox fires after every row that is written (tgtype 29). Its function is in our schema, with
+# the name of the outbox. DELETE and UPDATE on the outbox do not change its relfilenode; triggers of the outbox itself,
+# after every DELETE (8) and UPDATE (16), detect them.
 OUTBOXES = """
 WITH RECURSIVE tree(root, oid) AS (
     SELECT oid, oid FROM unnest(%(oids)s::oid[]) oid
@@ -76,7 +76,7 @@ SELECT t.root, min(f.relname::text),
 
 
 def outbox_of(columns: tuple[Column, ...], found: list[tuple[Any, ...]]) -> Outbox | None:
-    """The outbox of a table with these columns, from its row of OUTBOXES; None where it has none."""
+    """Return the outbox of a table with these columns, from its row of OUTBOXES; None if it has none."""
     for name, key, fires, usable, has_settings, version, watched in found:
         complete = fires and (has_settings or not needs_settings(columns, key))
         return Outbox(name, tuple(key), complete, usable, version, watched)

@@ -1,8 +1,8 @@
-"""Connections to the source, with every setting that could change a value's text pinned.
+"""Connections to the source. They pin every setting that could change the text of a value.
 
 The settings hold for one transaction, never for the session. A transaction pooler may run each transaction in another
-session, and gives that session to other clients afterwards: they must find it as they left it, and we must not depend
-on what they left in it. A replication connection is an exception: its session is nobody else's.
+session, and gives that session to other clients afterwards. We must not change settings of these clients, nor depend on
+settings that they made. A replication connection is an exception: its session is not shared.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from aurora_sync.source import tls
 from aurora_sync.source.dsn import describe
 from aurora_sync.source.server_errors import NOT_A_POOLER, translate, translate_at_connect
 
-# Asked for at connect, because psycopg2 chooses its codec then: with a SET afterwards the server sends UTF-8, and the
-# driver reads it by the encoding of the database, the role or PGCLIENTENCODING.
+# Requested at connect, because psycopg2 chooses its codec then. After a later SET the server would send UTF-8, and the
+# driver would still decode by the encoding of the database, the role or PGCLIENTENCODING.
 ENCODING = "UTF8"
-# What COPY prints depends on these.
+# Settings that decide what COPY prints.
 TEXT_SETTINGS = {
     "DateStyle": "ISO, YMD",
     "IntervalStyle": "iso_8601",
@@ -34,23 +34,23 @@ TEXT_SETTINGS = {
     "extra_float_digits": "1",  # shortest text that reads back as the same float
     "bytea_output": "hex",
 }
-# The rest keeps a forgotten session from hurting the source.
+# The other settings protect what is read, and the source.
 _PINNED = {
     "client_encoding": ENCODING,
     **TEXT_SETTINGS,
-    "search_path": "",  # nothing of the source's schemas can shadow a function or type that we name
+    "search_path": "",  # no object of the source can shadow a function or type that we name
     "row_security": "off",  # a policy that would silently filter rows becomes an error
     "synchronize_seqscans": "off",  # rows come in heap order, so an unchanged table exports the same bytes
-    "lock_timeout": "60s",  # behind an ALTER TABLE we would queue, and readers of the table behind us
+    "lock_timeout": "60s",  # do not wait for ever behind an ALTER TABLE
 }
 
 
 class PinnedCursor(Cursor):
     """Runs each statement in a transaction that is READ COMMITTED and READ ONLY and has the pinned settings.
 
-    In autocommit one message carries the settings and the statement, which the server runs as one transaction. Where
-    the statement is BEGIN, the settings hold until COMMIT, and the modes that BEGIN names replace these: no SET takes a
-    snapshot.
+    In autocommit one message carries the settings and the statement, and the server runs both as one transaction. If
+    the statement is BEGIN, the settings hold until COMMIT, and the modes that BEGIN names replace these. That is
+    possible because SET takes no snapshot.
     """
 
     def execute(self, query: str | sql.Composable, vars: Any = None) -> None:  # type: ignore[override]
@@ -63,12 +63,12 @@ class PinnedCursor(Cursor):
         text = query if isinstance(query, str) else query.as_string(self)
         if self.connection.get_transaction_status() != TRANSACTION_STATUS_IDLE:
             return text
-        # SERIALIZABLE would make the application's transactions fail.
+        # If the database's default is SERIALIZABLE, our reads could make transactions of the application fail.
         return f"SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY; {_settings('LOCAL')};\n{text}"
 
 
 def write(cursor: Cursor, statement: str | sql.Composable, *, statement_timeout: str | None = None) -> None:
-    """Run a statement that writes, in a transaction of its own. All others are read-only."""
+    """Run a statement that writes, in a transaction of its own. Without this function a statement is read-only."""
     limit = [sql.SQL("SET LOCAL statement_timeout TO {}").format(sql.Literal(statement_timeout))]
     parts = [sql.SQL("SET TRANSACTION READ WRITE"), *(limit if statement_timeout else [])]
     cursor.execute(sql.SQL("; ").join([*parts, sql.SQL(statement) if isinstance(statement, str) else statement]))
@@ -78,10 +78,10 @@ def write(cursor: Cursor, statement: str | sql.Composable, *, statement_timeout:
 def connect(
     dsn: str, *, variable: str = "AURORA_DSN", application_name: str = "aurora_sync", **more: Any
 ) -> Iterator[Connection]:
-    """An autocommit connection with pinned settings, closed at the end; ``dsn`` came from ``variable``, and ``more`` is
-    for psycopg2.
+    """Open an autocommit connection with pinned settings, and close it at the end. ``variable`` is the setting that has
+    ``dsn``; ``more`` is passed to psycopg2.
 
-    Every psycopg2 error raised inside surfaces as :class:`SourceError` with its kind.
+    Every psycopg2 error inside is raised as :class:`SourceError` with its kind.
     """
     options = {"application_name": application_name, "cursor_factory": PinnedCursor, **more}
     with _opened(dsn, variable, options) as connection:
@@ -91,12 +91,12 @@ def connect(
 
 @contextmanager
 def connect_for_replication(dsn: str, *, application_name: str = "aurora_sync") -> Iterator[Connection]:
-    """A logical replication connection with pinned settings, closed at the end. Raises SourceError, as
-    :func:`connect`; it is never transient where a connection pooler answers in place of the server."""
+    """Open a logical replication connection with pinned settings, and close it at the end. Raises SourceError, as
+    :func:`connect`; the error is not transient if a connection pooler answers in place of the server."""
     options = {"application_name": application_name, "connection_factory": LogicalReplicationConnection}
     with _opened(dsn, "AURORA_DSN", options) as connection, connection.cursor() as cursor:
         try:
-            cursor.execute("IDENTIFY_SYSTEM")  # before any SET: this may be the session of others
+            cursor.execute("IDENTIFY_SYSTEM")  # before any SET: a pooler's session is shared
         except psycopg2.errors.SyntaxError as error:
             raise SourceError(
                 "asked for a replication connection, and got an ordinary one",
@@ -126,7 +126,7 @@ def _opened(dsn: str, variable: str, options: dict[str, Any]) -> Iterator[Connec
 
 
 def control_data(connection: Connection) -> tuple[str, int]:
-    """System identifier and timeline; ('', 0) where the server does not let this role read them. In autocommit."""
+    """Read system identifier and timeline; ('', 0) if this role may not read them. Call in autocommit."""
     with connection.cursor() as cursor:
         try:
             cursor.execute(

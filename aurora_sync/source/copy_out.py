@@ -1,4 +1,4 @@
-"""Rows of one relation out of the open snapshot, as CSV: the SELECT, the COPY around it, and the count."""
+"""Reads rows of one relation from the open snapshot, as CSV: the SELECT, its COPY, and the count."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from aurora_sync.source import long_values
 from aurora_sync.source.arrays import AS_IN_JSON, FLOATS
 from aurora_sync.source.server_errors import translate
 
-# Often enough to watch, seldom enough that an hour's read stays readable in a run's log.
+# Frequent enough to follow a read, rare enough to keep the log of a one-hour read short.
 _PROGRESS_SECONDS = 5.0
-# Rows between two looks at the clock.
+# Rows between two readings of the clock.
 _PROGRESS_ROWS = 10_000
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a copy is. ``share`` is of the relation's estimated rows, None when there is no estimate."""
+    """Progress of a copy. ``share`` is the share of the relation's estimated rows; None without an estimate."""
 
     rows: int
     bytes: int  # of CSV, before compression
@@ -36,8 +36,8 @@ class Progress:
 def select_statement(
     table: SourceTable, columns: Sequence[Column], where: sql.Composable | None, longest: int | None = None
 ) -> sql.Composed:
-    """What an increment reads: the columns in order, then the row's raw 32-bit xmin (0 where the relation
-    has none)."""
+    """Build the SELECT of an increment: the columns in order, then the row's raw 32-bit xmin (0 if the relation has
+    none)."""
     fields = [value(column, longest) for column in columns]
     fields.append(sql.SQL("xmin::text::bigint" if table.is_heap else "0::bigint"))
     return sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(fields), _name(table)) + _filter(where)
@@ -48,8 +48,8 @@ _ARRAY = "CASE WHEN {0}::text LIKE '[%' THEN {0}::text {1} END"
 
 
 def value(column: Column, longest: int | None = None) -> sql.Composable:
-    """What is read of a column: the value as COPY prints it, or what its policy or an ARRAY needs instead. ``longest``
-    is how many bytes of a value the warehouse takes; None: any number."""
+    """SQL for a column's value: as COPY prints it, or as its policy or an array requires. ``longest`` is the most bytes
+    of a value that the warehouse accepts (None: no limit)."""
     name: sql.Composable = sql.Identifier(column.name)
     if column.is_array and column.policy != "text":
         elements = "ELSE to_json({0}::text::text[])::text"
@@ -70,7 +70,7 @@ def copy_out(
     *,
     progress: Callable[[Progress], None] | None = None,
 ) -> int:
-    """Write the rows that ``where`` selects to the sink, in the caller's open transaction. Returns how many."""
+    """Write the rows that ``where`` selects to the sink, in the caller's open transaction. Returns their number."""
     statement = select_statement(table, columns, where)
     return copy_rows(connection, table, statement, sink, progress=progress)
 
@@ -83,11 +83,11 @@ def copy_rows(
     *,
     progress: Callable[[Progress], None] | None = None,
 ) -> int:
-    """The same of what a SELECT gives, whatever it reads.
+    """Write the rows of a SELECT to the sink, in the caller's open transaction. Returns their number.
 
-    The format is PostgreSQL's CSV: NULL is an empty field without quotes, the empty string is ``""``, and
-    values have the text that the session's settings give them. Raises SourceError when the server fails;
-    then, and when the sink fails, the transaction is of no more use and the statement is cancelled.
+    The format is PostgreSQL's CSV: NULL is an empty field without quotes, the empty string is ``""``, and the session's
+    settings decide the text of values. Raises SourceError if the server fails. After an error of the server or the
+    sink, the transaction cannot be used any more; if the sink failed, the statement is cancelled.
     """
     write = sink.write if progress is None else _watched(sink.write, table.row_estimate, progress)
     with connection.cursor() as cursor:
@@ -96,14 +96,14 @@ def copy_rows(
         except psycopg2.Error as error:
             raise translate(error, where=table.qualified_name) from None
         except BaseException:
-            # The server still sends: a ROLLBACK would first read the rest of the table.
+            # The server is still sending. Without cancel(), a ROLLBACK would first read the rest of the table.
             connection.cancel()
             raise
         return cursor.rowcount
 
 
 def count_rows(connection: Connection, table: SourceTable, where: sql.Composable | None) -> int:
-    """``count(*)`` of what ``where`` selects, in the caller's open transaction."""
+    """Return ``count(*)`` of the rows that ``where`` selects, in the caller's open transaction."""
     statement = sql.SQL("SELECT count(*) FROM {}").format(_name(table)) + _filter(where)
     with connection.cursor() as cursor:
         try:
@@ -116,7 +116,7 @@ def count_rows(connection: Connection, table: SourceTable, where: sql.Composable
 
 @dataclass(frozen=True)
 class _File:
-    """What copy_expert looks for; it calls ``write`` with one row at a time."""
+    """File object for copy_expert, which calls ``write`` with one row at a time."""
 
     write: Callable[[bytes], object]
 
@@ -124,8 +124,8 @@ class _File:
 def _watched(
     write: Callable[[bytes], object], estimate: int, progress: Callable[[Progress], None]
 ) -> Callable[[bytes], object]:
-    """``write``, with a report every few seconds. A generator, for the same reason as the stage's writer:
-    this runs once for every row."""
+    """Wrap ``write`` to report the progress every few seconds. This runs once per row, and resuming a generator costs a
+    third of a call (stage/writer.py)."""
 
     def rows() -> Generator[None, bytes, None]:
         begin = reported = time.monotonic()

@@ -1,4 +1,4 @@
-"""The source database: what it holds, and readings of it."""
+"""The source database: its tables, and reads of them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,12 @@ from aurora_sync.source.reading import Reading
 
 @dataclass(frozen=True)
 class Source:
-    """A PostgreSQL database by its libpq string or URL, the brokers that its changes may go to, how its rows leave
-    for the stage, and how many bytes of a value the warehouse takes (None: any). Making one does no I/O."""
+    """A PostgreSQL database. Creating a Source does no I/O.
+
+    ``dsn`` is a libpq string or URL, ``kafka`` has the brokers that the database's changes may be sent to, ``exporter``
+    moves rows to the stage, and ``longest_value`` is the most bytes of a value that the warehouse accepts (None: no
+    limit).
+    """
 
     dsn: str
     kafka: Kafka = field(default_factory=Kafka)
@@ -39,24 +43,24 @@ class Source:
         return database_name(self.dsn)
 
     def existing(self) -> list[tuple[str, str]]:
-        """(schema, name) of every relation that can be synced."""
+        """List (schema, name) of every relation that can be synced."""
         with connect(self.dsn) as connection:
             return table_names.existing(connection)
 
     def catalogue(self, names: Iterable[tuple[str, str]]) -> dict[str, SourceTable]:
-        """Those of ``names`` that exist, by ``schema.name``; a fixed number of queries."""
+        """Load the tables among ``names`` that exist, by ``schema.name``, in a fixed number of queries."""
         with connect(self.dsn) as connection:
             return catalogue.load(connection, names)
 
     def acknowledge(self, table: SourceTable, snapshot: str) -> None:
-        """Take out of the table's outbox what this snapshot saw: the target has it. Raises SourceError."""
+        """Remove the keys that this snapshot saw from the table's outbox: the target has them. Raises SourceError."""
         if table.outbox and snapshot:
             with connect(self.dsn, application_name="aurora_sync outbox") as connection:
                 outbox.acknowledge(connection, table.outbox, snapshot)
 
     @contextmanager
     def reading(self, schema: str, name: str, *, load_id: str = "") -> Iterator[Reading]:
-        """A connection set up to read one table. Raises SourceError when it does not exist."""
+        """Open a connection to read one table. Raises SourceError if the table does not exist."""
         with connect(self.dsn, application_name=f"aurora_sync {load_id}".strip()) as connection:
             table = catalogue.load(connection, [(schema, name)]).get(f"{schema}.{name}")
             if table is None:
@@ -70,5 +74,5 @@ class Source:
             except (psycopg2.Error, SourceError) as error:
                 if (refused := decoding.of_read(error)) is None:
                     raise
-                with connect(self.dsn) as another:  # the transaction of the read is aborted
+                with connect(self.dsn) as another:  # the read's own transaction is aborted
                     raise decoding.located(another, table, refused) from error

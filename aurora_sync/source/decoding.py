@@ -1,7 +1,8 @@
-"""What the server cannot send as UTF-8: bytes of a SQL_ASCII database that are not UTF-8, or characters it lacks.
+"""Names and values that the server cannot send as UTF-8: invalid bytes of a SQL_ASCII database, or characters
+that UTF-8 lacks.
 
-One such name or value fails the whole statement that reads it. Names are therefore read in halves until the statement
-fails for one table only, and a value is looked for once a read of its table has failed.
+One such name or value makes the whole statement fail. A query for names is therefore split in halves, until it fails
+for one table only. A value is searched for only after a read of its table has failed.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from aurora_sync.model.relation import SourceTable
 
 T = TypeVar("T")
 UNDECODABLE = (errors.CharacterNotInRepertoire, errors.UntranslatableCharacter)
-# Bytes that one column has may be a part of a character that is sound in another: each candidate is tried.
+# The reported bytes may also be part of a valid character of another value, so each candidate is tried.
 _CANDIDATES = 20
 _SHOWN_KEY = 200
-# What makes UTF-8 of a column v, which a SQL_ASCII database takes as it is.
+# SQL that converts a column v from LATIN1 to UTF-8, in a SQL_ASCII database, which stores any bytes.
 FROM_LATIN1 = "convert_from(convert(convert_to(v, 'SQL_ASCII'), 'LATIN1', 'UTF8'), 'SQL_ASCII')"
 
 
 def shown(name: bytes) -> str:
-    r"""The name, with the bytes that are not UTF-8 as ``\xe9``.
+    r"""Decode a name; a byte that is not UTF-8 becomes an escape such as ``\xe9``.
 
     >>> shown("café".encode()), shown("café".encode("latin-1"))
     ('café', 'caf\\xe9')
@@ -48,9 +49,10 @@ def is_utf8(value: bytes) -> bool:
 def readable(
     connection: Connection, query: str, about: Sequence[T], parameters: Callable[[Sequence[T]], dict[str, Any]]
 ) -> tuple[list[tuple[Any, ...]], dict[T, str]]:
-    """The rows that ``query`` has about tables; and what the server says of each whose rows it cannot send.
+    """Run ``query`` for the elements of ``about``. Return its rows, and the server's message for each element whose
+    rows cannot be sent.
 
-    Only in autocommit does the second try, with half of the tables, not meet a transaction that is aborted.
+    Call in autocommit: otherwise the failed query aborts the transaction, and the query for one half fails as well.
     """
     with connection.cursor() as cursor:
         try:
@@ -65,26 +67,26 @@ def readable(
 
 
 def said(error: psycopg2.Error) -> str:
-    """The server's message, without the context that follows it."""
+    """Return the server's primary message, without its context."""
     return str(error.diag.message_primary or error).strip()
 
 
 def of_read(error: BaseException) -> psycopg2.Error | None:
-    """The server's refusal to send a value, where that is what failed a read."""
+    """Return the server's refusal to send a value, if a read failed because of it; else None."""
     cause = error.__context__ if isinstance(error, SourceError) else error
     return cause if isinstance(cause, UNDECODABLE) else None
 
 
 def located(connection: Connection, table: SourceTable, error: psycopg2.Error) -> SourceError:
-    """``error`` with the column and the row that has the bytes it names, where a scan finds them: the scan ends where
-    the read did."""
+    """Build the SourceError for ``error``, with the column and the row that have the bytes it names, if a scan of the
+    table finds them."""
     found = re.findall(r"0x([0-9a-fA-F]{2})", said(error))
     place = _Place()
     try:
         if found:
             place = _find(connection, table, bytes.fromhex("".join(found))) or place
     except psycopg2.Error:
-        pass  # a view that fails, a time limit: the table is named in any case
+        pass  # a failing view, a time limit: the error still names the table
     name = sql.Identifier(table.schema, table.name).as_string(connection)
     what = f"a value of column {place.column}" if place.column else "a value"
     hint = f"the row: {place.statement}; " if place.statement else ""
@@ -97,7 +99,7 @@ def located(connection: Connection, table: SourceTable, error: psycopg2.Error) -
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a value is. ``statement`` shows its row, ``key`` has the values of the primary key."""
+    """Location of a value. ``statement`` selects its row, ``key`` has the values of the primary key."""
 
     column: str = ""
     statement: str = ""
@@ -134,7 +136,7 @@ def _find(connection: Connection, table: SourceTable, part: bytes) -> _Place | N
 
 
 def _raw(column: Column) -> sql.Composable:
-    """A row of VALUES: the column's name, and its text as the bytes that the database has."""
+    """SQL for a row of VALUES: the column's name, and the bytes of its text as the database stores them."""
     return sql.SQL("({}, convert_to({}::text, getdatabaseencoding()))").format(
         sql.Literal(column.name), sql.SQL("t.") + sql.Identifier(column.name)
     )

@@ -1,4 +1,4 @@
-"""What a DSN says, without its secrets."""
+"""Descriptions of a DSN that leave out its secrets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from psycopg2.extensions import parse_dsn
 
 
 def describe(dsn: str) -> str:
-    """``user@host:port/database``, without secrets."""
+    """Format a DSN as ``user@host:port/database``, without secrets."""
     parts = parse_dsn(dsn)
     host = f"{parts.get('host', 'localhost')}:{parts.get('port', '5432')}"
     return f"{parts.get('user', '')}@{host}/{parts.get('dbname', '')}"

@@ -1,4 +1,4 @@
-"""How the rows of a statement leave the source for the stage."""
+"""Exporters, which move the rows of a statement from the source to the stage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aurora_sync.source.copy_out import Progress, copy_rows
 
 
 class Exporter(ABC):
-    """Makes files of what a statement selects. Without a state: one serves all tables."""
+    """Writes the rows of a statement to files. An exporter has no state: one serves all tables."""
 
     @abstractmethod
     def export(
@@ -26,16 +26,16 @@ class Exporter(ABC):
         destination: Destination,
         progress: Callable[[Progress], None] | None = None,
     ) -> Exported:
-        """Run the statement in the transaction that is open, and so in its snapshot, and leave its rows as PostgreSQL's
-        CSV in the destination. All of them are durable there when it returns.
+        """Run the statement in the open transaction, and so in its snapshot, and write its rows as PostgreSQL's CSV to
+        the destination. All rows are durable there when it returns.
 
-        Raises SourceError or StageError; the transaction is then of no more use, and the caller discards the
-        destination. Killed anywhere, it leaves files that no manifest names.
+        Raises SourceError or StageError. Afterwards the transaction cannot be used any more, and the caller discards
+        the destination. A killed process leaves files that no manifest names.
         """
 
 
 class ClientCopy(Exporter):
-    """``COPY … TO STDOUT``: each row comes through this process."""
+    """Exports by ``COPY … TO STDOUT``: each row passes through this process."""
 
     def export(
         self,

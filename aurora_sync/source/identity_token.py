@@ -1,6 +1,6 @@
-"""The snapshot and the identity token: what the snapshot says of the server, the table, and the names behind its types.
+"""The snapshot, and its identity token: facts about the server, the table, and the names that its types print.
 
-strategies/identity.py judges the token (correctness.md, sections 2 and 14).
+strategies/identity.py compares the token with that of the previous run (correctness.md, sections 2 and 14).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint, clo
   FROM pg_current_snapshot() s
 """
 
-# Leaves that a SELECT of the table reads: one whose DETACH ... CONCURRENTLY waits for readers is still listed, and not
-# read any more. The version of its row changes when a leaf is detached and attached again. Servers before PostgreSQL 14
-# have no inhdetachpending.
+# Leaves that a SELECT of the table reads. A leaf whose DETACH ... CONCURRENTLY waits for readers is still listed, but
+# not read any more. The version (xmin) of the pg_inherits row changes when a leaf is detached and attached again.
+# Servers before PostgreSQL 14 have no inhdetachpending.
 _MEMBERS = """
 WITH RECURSIVE tree(oid, attached) AS (
     SELECT %(oid)s::oid, ''
@@ -39,13 +39,14 @@ SELECT c.oid, c.relfilenode, string_agg(t.attached, ',' ORDER BY t.attached)
 """
 
 
-# What else than the row decides what a value prints as, of every type that the columns' types are made of: domains,
-# arrays, composite types and ranges. Labels of enums, attributes of composite types, and all names that a reg* type may
-# print, as one digest for each type. And the versions of the columns, attributes and labels, and of the rows that have
-# such names, which an ALTER and another that takes it back change: a stream has the texts of the moment. Superusers
-# alone see the versions of roles, whose names a regrole prints (strategies/base.py). What goes by a table's name loses
-# its changes while it has another: RENAME and SET SCHEMA make a new version of the row of its type, and leave that row
-# alone otherwise.
+# Facts outside of a row that decide how its values are printed, for every type that the columns' types are built from
+# (domains, arrays, composite types, ranges):
+# - label, type: labels of enums, attributes of composite types, and one digest per reg* type of all names it may print.
+# - columns: versions (xmin) of the columns, attributes and labels, and of the catalogue rows with such names. An ALTER
+#   that is reverted leaves new versions; a stream has the texts of the moment of each change. Only superusers see the
+#   versions of roles, whose names a regrole prints (strategies/base.py).
+# - named: a feed that finds the table by its name misses changes while the table has another name. RENAME and SET
+#   SCHEMA make a new version of the table's pg_type row, which hardly any other statement touches.
 _NAMES = """
 WITH RECURSIVE used(oid) AS (
     SELECT atttypid FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped
@@ -134,7 +135,7 @@ SELECT 'named', '', concat_ws(':', t.xmin, n.xmin)
 
 @dataclass(frozen=True)
 class Names:
-    """What a value of the table prints as, besides what is in its row."""
+    """Facts outside of the rows that decide how the table's values are printed (_NAMES)."""
 
     labels: dict[str, str]
     types: dict[str, str]
@@ -158,7 +159,7 @@ class Names:
 
 
 def relations(cursor: Cursor, table: SourceTable) -> list[int]:
-    """Oids of the table and its leaves."""
+    """Return the oids of the table and its leaves."""
     cursor.execute(_MEMBERS, {"oid": table.oid})
     return [table.oid, *(oid for oid, *_ in cursor.fetchall())]
 
@@ -166,7 +167,7 @@ def relations(cursor: Cursor, table: SourceTable) -> list[int]:
 def take_snapshot(
     cursor: Cursor, table: SourceTable, system_identifier: str, timeline: int
 ) -> tuple[Snapshot, ClockOffset, Token]:
-    """Take the snapshot of the transaction that is open, and read the token in it."""
+    """Take the snapshot of the open transaction, and read the clock's offset and the token in it."""
     asked = datetime.now(UTC)
     cursor.execute(_SNAPSHOT)
     ((xmin, xmax, now, major, database_oid, started, in_recovery, counters_since),) = cursor.fetchall()

@@ -1,6 +1,6 @@
-"""Values longer than a warehouse takes: found in the open snapshot, refused or left out where they are read.
+"""Values longer than the warehouse accepts: they are refused, or left out or cut as the column's policy says.
 
-``longest`` is how many bytes of a value the warehouse takes; None: any number.
+``longest`` is the most bytes of a value that the warehouse accepts (None: no limit).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from aurora_sync.model.receipt import Adjusted
 from aurora_sync.model.relation import SourceTable
 
 EXAMPLES = 3
-# Of these categories (pg_type.typcategory: numeric, boolean, date, timespan, enum, network) no value is long.
+# Categories without long values (pg_type.typcategory: numeric, boolean, date, timespan, enum, network).
 _SHORT = "NBDTEI"
 
 
@@ -26,7 +26,7 @@ def may_be_long(column: Column) -> bool:
 
 
 def limited(column: Column, value: sql.Composable, longest: int | None) -> sql.Composable:
-    """``value``, or what the column's policy puts in the place of one that is too long."""
+    """SQL for ``value``, or for what the column's policy puts in place of a value that is too long."""
     if longest is None or column.policy not in ("null", "clamp") or not may_be_long(column):
         return value
     instead = "NULL"
@@ -38,7 +38,7 @@ def limited(column: Column, value: sql.Composable, longest: int | None) -> sql.C
 
 
 class Limits:
-    """The same of values that come as text, out of a change stream."""
+    """Applies the policies to values that arrive as text in a change stream."""
 
     def __init__(self, table: str, columns: Sequence[Column], longest: int | None) -> None:
         self._table = table
@@ -48,7 +48,7 @@ class Limits:
         self._sizes: dict[int, list[str]] = {}
 
     def apply(self, values: list[Any], key: Sequence[Any]) -> None:
-        """Replace what is too long, as the policy of its column says. Raises GuardError where it must not be."""
+        """Apply the column's policy, null or clamp, to values that are too long. Raises GuardError without a policy."""
         refused: dict[str, str] = {}
         for place, column in self._watched:
             value = values[place]
@@ -85,11 +85,11 @@ def find(
     longest_row: int,
     longest: int | None,
 ) -> tuple[Adjusted, ...]:
-    """The columns in which values were left out or cut, of the rows that ``where`` selects.
+    """Return the columns in which values were left out or cut, among the rows that ``where`` selects.
 
-    Raises GuardError for a value that is too long and must not be changed; there is none if ``longest_row``, the
-    bytes of the longest row read, is not that long itself. Only then, and for columns with such a policy, the rows are
-    looked at once more.
+    Raises GuardError for a value that is too long and must not be changed. Such a value is possible only if
+    ``longest_row``, the bytes of the longest row that was read, exceeds ``longest``. Only then, and for columns with a
+    policy of null or clamp, the rows are scanned again.
     """
     if longest is None:
         return ()
@@ -146,6 +146,6 @@ def _too_long(examples: Mapping[str, str], table: str, longest: int) -> GuardErr
 
 
 def _size(column: Column) -> sql.Composable:
-    """Bytes of the value's text; read off the header where the value is text or bytes."""
+    """SQL for the bytes of the value's text. For text and bytea the server reads only the header of the value."""
     by_type = {"text": "octet_length({})", "varchar": "octet_length({})", "bytea": "2 + 2 * octet_length({})::bigint"}
     return sql.SQL(by_type.get(column.base_type, "octet_length({}::text)")).format(sql.Identifier(column.name))

@@ -1,18 +1,18 @@
-"""What a stretch of a change stream did to one table: at most one change for each key, in the order of no matter.
+"""The net effect of a section of a change stream on one table: at most one change per key, in any order.
 
-Changes come in the order of their commits. A row is replaced by its newest version; where the stream does not repeat
-a value that is stored out of line (TOAST), the older version's, or that of the target row which it was made of
-(correctness.md, section 8.1: compaction). Rows are told apart by their keys' texts, of which equal ones are made one
-(model/keys.py).
+Changes arrive in the order of their commits, and the newest version of a row replaces the older one. An UPDATE does not
+repeat an unchanged value that is stored out of line (TOAST). That value is taken from the pending version of the row,
+or at the merge from the target row that the version is based on (correctness.md, section 8.1: compaction). Rows are
+identified by the texts of their keys; texts that the warehouse considers equal are replaced by one (model/keys.py).
 
 ==================================== =========================================================================
-change                               what is left of it
+change                               net effect
 ==================================== =========================================================================
 insert                               the row
-update                               the row; what is not repeated from the pending row, else from the target
-update of the key                    the old key is gone; the row goes on under the new one, with its origin
-delete                               the key is gone
-truncate                             nothing of what came before; the target is emptied first
+update                               the row; values not repeated come from the pending row, else from the target
+update of the key                    the old key is deleted; the row has the new key, and keeps its origin
+delete                               the key is deleted
+truncate                             all earlier changes are dropped; the target is emptied first
 ==================================== =========================================================================
 """
 
@@ -30,14 +30,14 @@ from aurora_sync.source.arrays import as_json
 from aurora_sync.source.logical.pgoutput import UNCHANGED, Value, Values
 from aurora_sync.source.long_values import Limits
 
-# Values, transaction id, origin, size. The origin is the key of the target row that has what is UNCHANGED, None if
-# nothing is. Not a NamedTuple: the garbage collector would walk over all of them again and again, which took a quarter
-# of the time; it lets go of plain tuples.
+# Values, transaction id, origin, size. The origin is the key of the target row that holds the UNCHANGED values; None if
+# there are none. Not a NamedTuple: the garbage collector would traverse all of them again and again, which took a
+# quarter of the time. It stops tracking plain tuples.
 _Row = tuple[Values, int, Values | None, int]
 
 
 class NotUtf8Error(ValueError):
-    """A row of CSV, the table's columns first, has bytes that are not UTF-8."""
+    """Raised for a row of CSV with bytes that are not UTF-8. ``row`` begins with the table's columns."""
 
     def __init__(self, row: bytes) -> None:
         super().__init__(row)
@@ -45,23 +45,23 @@ class NotUtf8Error(ValueError):
 
 
 class NetChanges:
-    """Of one table, whose rows come with ``columns`` in this order and are told apart by ``key``. ``longest`` is how
-    many bytes of a value the warehouse takes."""
+    """Collects the net changes of one table. A row has the values of ``columns``, in this order, and is identified by
+    ``key``. ``longest`` is the most bytes of a value that the warehouse accepts (None: no limit)."""
 
     def __init__(self, table: str, columns: Sequence[Column], key: Sequence[str], longest: int | None = None) -> None:
         names = [column.name for column in columns]
-        self.bytes = 0  # held, as the stream sent them
+        self.bytes = 0  # size of the pending changes, as the stream sent them
         self._table = table
         self._width = len(names)
         self._key = [names.index(name) for name in key]
         only = self._key[0]
-        # A slice, so that the key of one column is a tuple too.
+        # A slice makes the key of a single column a tuple too.
         texts_of: Callable[[Values], Values] = itemgetter(*(self._key if key[1:] else [slice(only, only + 1)]))
         self._zeros = [place for place, name in enumerate(key) if has_two_zeros(columns[names.index(name)])]
         self.key_of = (lambda values: self.one_key(texts_of(values))) if self._zeros else texts_of
         self._arrays = [(n, c.base_type) for n, c in enumerate(columns) if c.is_array and c.policy != "text"]
         self._limits = Limits(table, columns, longest)
-        self._pending: dict[Values, _Row | None] = {}  # None: gone
+        self._pending: dict[Values, _Row | None] = {}  # None: deleted
         self._truncated = False
 
     def __bool__(self) -> bool:
@@ -69,11 +69,11 @@ class NetChanges:
 
     @property
     def adjusted(self) -> tuple[Adjusted, ...]:
-        """Values that were too long for a warehouse, and what their policy made of them, of all that was written."""
+        """Values among all written rows that were too long for the warehouse, and what their policy made of them."""
         return self._limits.adjusted
 
     def one_key(self, texts: Values) -> Values:
-        """The key with these texts: the same for all that are equal in the warehouse."""
+        """Return the key with these texts; keys that are equal in the warehouse get the same text (-0 becomes 0)."""
         if not self._zeros:
             return texts
         return tuple(b"0" if text == b"-0" and n in self._zeros else text for n, text in enumerate(texts))
@@ -82,8 +82,8 @@ class NetChanges:
         self._put(self.key_of(values), (values, xid, None, size))
 
     def update(self, values: Values, xid: int, size: int, former: Values | None = None) -> None:
-        """``former`` is the key that the row had before, where the stream says it: it does so when the key changed,
-        or is itself stored out of line."""
+        """Apply an UPDATE. ``former`` is the key that the row had before. The stream has it if the key changed, or is
+        itself stored out of line."""
         if former is not None:
             former = self.one_key(former)
             values = self._with_key(values, former)
@@ -111,8 +111,8 @@ class NetChanges:
         self.bytes, self._truncated = 0, True
 
     def write(self, write: Callable[[bytes], object], part: int) -> Part:
-        """Hand over each change as a row of CSV, with the fields of warehouse/changes.py, and begin anew. Raises
-        NotUtf8Error for a value of a SQL_ASCII database, which sends what it has."""
+        """Write each change as a row of CSV, with the fields of warehouse/changes.py, and drop it from memory. Raises
+        NotUtf8Error for a value of a SQL_ASCII database, which sends any bytes."""
         partial, number = 0, b"%d" % part
         nothing: Values = (None,) * len(self._key)
         values: list[Value] = []
@@ -163,5 +163,5 @@ class NetChanges:
 
 
 def csv_row(fields: Sequence[Value]) -> bytes:
-    """As ``COPY ... (FORMAT csv, FORCE_QUOTE *)`` writes it: NULL is nothing, the empty string is ``""``."""
+    """Format a row as ``COPY ... (FORMAT csv, FORCE_QUOTE *)`` does: NULL is empty, the empty string is ``""``."""
     return b",".join([b'"%b"' % f.replace(b'"', b'""') if isinstance(f, bytes) else b"" for f in fields]) + b"\n"

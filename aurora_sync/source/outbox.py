@@ -1,19 +1,21 @@
-"""The outbox of a table: its form, the rows that it names, and how it is emptied.
+"""The outbox of a table: its columns, the rows that it names, and how it is emptied.
 
-One table of the schema ``aurora_sync`` for each table that is synced, without an index. Its columns:
+Each synced table has an outbox of its own, a table in the schema ``aurora_sync`` without an index. Its columns:
 
 ========================= ============================================================================================
-a column for each of the  the key of a row that was written, as text: what COPY prints. All NULL: TRUNCATE
-key, of the same name
-``aurora_sync_xid``       the transaction that wrote it
-``aurora_sync_emptied``   of one row, which has nothing else: what this snapshot saw may have been taken out. With a
-                          transaction, :data:`TAMPERED`: it took out, or changed, keys that are not among those
+one per column of the     the key of a row that was written, as the text that COPY prints. All NULL: TRUNCATE
+key, with its name
+``aurora_sync_xid``       the transaction that wrote the key
+``aurora_sync_emptied``   set in one row, without a key or transaction: keys that this snapshot saw may have been
+                          removed. In a row with a transaction it is :data:`TAMPERED`: that transaction removed or
+                          changed other keys
 ========================= ============================================================================================
 
-Triggers of the outbox itself see to the last: whoever deletes from it, what was taken out is what it remembers.
+Triggers of the outbox itself write the rows with :data:`TAMPERED`. So the outbox shows which keys may be missing,
+whoever deletes from it.
 
-Keys are text so that nothing which the application does to a column can make the trigger fail: an integer key that
-becomes a bigint, say (correctness.md, section 4).
+Keys are text, so that no change of a column by the application can make the trigger fail: an integer key may become a
+bigint, for example (correctness.md, section 4).
 """
 
 from __future__ import annotations
@@ -33,20 +35,20 @@ from aurora_sync.source.copy_out import value
 
 XID = "aurora_sync_xid"
 EMPTIED = "aurora_sync_emptied"
-# What a snapshot that saw nothing looks like.
+# A snapshot that saw nothing.
 NOTHING = "1:1:"
-# One that no target's snapshot includes.
+# A snapshot that no target's snapshot includes.
 TAMPERED = "4611686018427387903:4611686018427387903:"
-# The output of these depends on no setting of the session; the trigger function pins the settings for others.
+# Types whose text depends on no setting of the session. For other types the trigger function pins the settings.
 PLAIN = {"int2", "int4", "int8", "text", "varchar", "bpchar", "uuid", "numeric", "bool"}
-# Keys taken out in one transaction: what its locks hold up is short, and vacuum may come in between.
+# Keys removed in one transaction: it holds its locks briefly, and vacuum can run between two transactions.
 BATCH = 100_000
-# PostgreSQL cuts longer names off.
+# PostgreSQL truncates longer names.
 _LONGEST_NAME = 63
 
 
 def name_of(schema: str, table: str) -> str:
-    """Of the outbox, and of its trigger function: what it belongs to, within the length of a name.
+    """Return the name of a table's outbox and of its trigger function. A long name is cut and ends with a digest.
 
     >>> name_of("public", "orders")
     'public.orders'
@@ -61,18 +63,18 @@ def name_of(schema: str, table: str) -> str:
 
 
 def needs_settings(columns: Sequence[Column], key: Collection[str]) -> bool:
-    """Whether the text of a key of these columns depends on settings of the session that writes it."""
+    """Return whether the text of a key of these columns depends on settings of the session that writes it."""
     return any(column.base_type not in PLAIN for column in columns if column.name in key)
 
 
 def changes_statement(
     table: SourceTable, outbox: Outbox, columns: Sequence[Column], longest: int | None = None
 ) -> sql.Composed:
-    """Every key of the outbox once, with its row as the open snapshot sees it, or without, in the form of
-    warehouse/changes.py.
+    """Build the SELECT that returns every key of the outbox once, with its row as the open snapshot sees it, or as a
+    delete if there is no row, in the form of warehouse/changes.py.
 
-    A row is found by its key's value, and has to have its text as well: of an update from 'a' to 'A', which are one
-    citext or equal by their collation, 'a' is gone.
+    A row matches if its key has the value and also the text of the outbox's key. Otherwise an update from 'a' to 'A',
+    which are equal as citext or by their collation, would not delete 'a'.
     """
     types = {column.name: sql.SQL(column.type_name) for column in table.columns}
     keys = {name: sql.Identifier(name) for name in outbox.key}
@@ -103,16 +105,16 @@ def changes_statement(
 
 
 def live_row_ending(outbox: Outbox) -> bytes:
-    """How :func:`changes_statement`'s line of a row that is there ends, behind its xmin."""
+    """Return the end, behind the xmin, of a line of :func:`changes_statement` for a row that exists."""
     return b",U,,0" + b"," * len(outbox.key)
 
 
 def acknowledge(connection: Connection, outbox: Outbox, snapshot: str) -> int:
-    """Take out what the snapshot saw, which is in the warehouse, and what no trigger can have written
-    (fences/outbox.py). Returns how many keys that were.
+    """Remove the keys that the snapshot saw, which are in the warehouse, and entries that no trigger can have written
+    (fences/outbox.py). Returns the number of removed keys.
 
-    First the outbox remembers the snapshot, unless it remembers a later one of this server: a target that has not seen
-    what is about to be taken out will know. Safe to kill anywhere, and to call again.
+    First the outbox records the snapshot, unless it has a later one of this server. By this record a target detects
+    that it has not seen the removed keys. The call may be killed at any point, and repeated.
     """
     names = {
         "outbox": sql.Identifier(*outbox.relation),
@@ -138,13 +140,13 @@ _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE"
 
 
 def _remember(connection: Connection, names: dict[str, sql.Composable], snapshot: str) -> None:
-    # What has a transaction was left by one that tampered: it goes with the keys that this snapshot saw.
+    # A row with a transaction records tampering; it is removed with the keys that this snapshot saw.
     remembered = sql.SQL("{emptied} IS NOT NULL AND {xid} IS NULL").format(**names)
     names = names | {"remembered": remembered}
     with connection.cursor() as cursor:
         cursor.execute(_BEGIN)
-        # Of two at once, the second waits for the row, and finds what the first remembered. Only who may write to the
-        # outbox can lock a row of it. Where none is there both add one, which the next run finds and makes one of.
+        # If two sessions run at once, the second waits for the row and reads what the first recorded. Only roles that
+        # may write to the outbox can lock its rows. Without a row both insert one; the next run replaces both by one.
         cursor.execute(sql.SQL("SELECT {emptied}::text FROM {outbox} WHERE {remembered} FOR UPDATE").format(**names))
         found = [Visible.parse(text) for (text,) in cursor.fetchall()]
         cursor.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
@@ -152,7 +154,7 @@ def _remember(connection: Connection, names: dict[str, sql.Composable], snapshot
         if len(found) != 1:
             cursor.execute(sql.SQL("DELETE FROM {outbox} WHERE {remembered}").format(**names))
             cursor.execute(sql.SQL("INSERT INTO {outbox} ({emptied}) VALUES ({snapshot})").format(**names))
-        # One that is ahead of this server was remembered by another, of which this one is a copy.
+        # A snapshot ahead of this server's counter was recorded by another server, of which this one is a copy.
         elif found[0].xmax > newest or Visible.parse(snapshot).includes(found[0]):
             cursor.execute(sql.SQL("UPDATE {outbox} SET {emptied} = {snapshot} WHERE {remembered}").format(**names))
         cursor.execute("COMMIT")

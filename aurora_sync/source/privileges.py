@@ -1,4 +1,4 @@
-"""What mends a lack of privileges (SQLSTATE 42501), by what the server named."""
+"""Hints for missing privileges (SQLSTATE 42501), by the message of the server."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PLAIN = re.compile(r'[a-z_][a-z0-9_$]*|".*"')
 
 
 def missing_privilege(said: str) -> str:
-    """The statement or the step that makes the server do what it refused with this message.
+    """Return the statement or the step that lets this role do what the server refused with this message.
 
     >>> missing_privilege("permission denied for schema Sales")
     'GRANT USAGE ON SCHEMA "Sales" to this role'

@@ -1,10 +1,10 @@
-"""One read of one table: the fence, then the snapshot, then the rows; the order is the proof.
+"""Reads one table: the fence first, then the snapshot, then the rows. The proof rests on this order.
 
-1. Everything that bounds what is still in flight is looked up in statements of its own (correctness.md,
-   sections 3 and 4), by the fence that the strategy asked for (fences/).
-2. A transaction opens, locks the table ACCESS SHARE *before* its snapshot exists (TRUNCATE and rewriting
-   ALTERs are not transactional for older snapshots: behind the lock they wait), and records the snapshot.
-3. Rows and counts come from that snapshot.
+1. The fence that the strategy asked for (fences/) looks up everything that bounds the transactions in flight, in
+   separate statements (correctness.md, sections 3 and 4).
+2. A transaction begins, locks the table ACCESS SHARE *before* its snapshot exists, and records the snapshot. TRUNCATE
+   and rewriting ALTERs are not transactional for older snapshots; the lock makes them wait.
+3. Rows and counts are read from that snapshot.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from aurora_sync.source.fences import reader_for
 from aurora_sync.source.fences.base import FenceReader, altered_meanwhile
 from aurora_sync.source.outbox import changes_statement
 
-# Prepared transactions have left pg_stat_activity; those that wrote in any database hold the horizon.
+# pg_stat_activity does not list prepared transactions. A transaction that wrote in any database holds the horizon.
 _OPEN = """
 SELECT (SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()), o.since, o.name
   FROM (SELECT) one LEFT JOIN LATERAL (
@@ -59,7 +59,7 @@ SELECT attname, min((attmissingval::text::text[])[1]),
 
 
 class Reading:
-    """Use once, in order: :meth:`observe`, then :meth:`export` and :meth:`count`, all on one connection."""
+    """Reads one table on one connection. Use once, in order: :meth:`observe`, then :meth:`export` and :meth:`count`."""
 
     def __init__(
         self, connection: Connection, table: SourceTable, kafka: Kafka, exporter: Exporter, longest: int | None
@@ -71,10 +71,11 @@ class Reading:
         self._exporter = exporter
 
     def observe(self, request: FenceRequest | None, *, max_minutes: int, last: Token | None = None) -> Observation:
-        """The source as of now; afterwards a REPEATABLE READ transaction is open and its snapshot fixed. ``last`` is
-        the token of the run before.
+        """Observe the source as of now. Afterwards a REPEATABLE READ transaction is open, and its snapshot is fixed. It
+        is ended after ``max_minutes`` of one statement or of idleness. ``last`` is the token of the previous run.
 
-        Raises SourceError, transient, when the table's definition changed between the catalogue and the lock.
+        Raises SourceError, transient, if the table's definition changed after the catalogue was read and before the
+        lock was held.
         """
         fence = reader_for(request, self.table, last, self._kafka) if request else None
         prepared, oldest_writer, name = self._before_snapshot(fence)
@@ -82,7 +83,7 @@ class Reading:
         with self._connection.cursor() as cursor:
             cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
-                # Not by set_config: a SELECT takes the snapshot.
+                # SET, not set_config(): a SELECT would take the snapshot.
                 cursor.execute(f"SET LOCAL {limit} TO '{max_minutes:d}min'")
             if self.table.kind in "rpv":  # the kinds that LOCK TABLE takes
                 self._lock(cursor)
@@ -100,7 +101,7 @@ class Reading:
         )
 
     def _lock(self, cursor: Cursor) -> None:
-        """Lock the table against what is not transactional. Raises SourceError, transient, that names who holds it."""
+        """Lock the table against TRUNCATE and rewrites. Raises SourceError, transient, with the holders."""
         name = sql.Identifier(self.table.schema, self.table.name)
         try:
             cursor.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(name))
@@ -109,14 +110,14 @@ class Reading:
             raise blockers.blocked(error, self.table.qualified_name, held) from error
 
     def recall(self, columns: Sequence[Column], key: Sequence[str], canaries: Sequence[Canary]) -> tuple[Canary, ...]:
-        """Those of the canaries that are still there, as they are now. ``columns`` are the ones they were made of."""
+        """Read the canaries whose rows still exist, as they are now. They were made of ``columns``."""
         return read_back(self._connection, self.table, columns, key, canaries, self._longest)
 
     def statement(
         self, columns: Sequence[Column], where: sql.Composable | None, *, outbox: Outbox | None = None
     ) -> sql.Composed:
-        """Selects the rows for which ``where`` holds. With an ``outbox`` it selects the rows that the outbox names, and
-        the keys of those that are gone."""
+        """Build the SELECT of the rows for which ``where`` holds; with an ``outbox``, of the rows that the outbox
+        names, and of the keys of deleted rows."""
         if outbox:
             return changes_statement(self.table, outbox, columns, self._longest)
         return select_statement(self.table, columns, where, self._longest)
@@ -127,19 +128,19 @@ class Reading:
         destination: Destination,
         progress: Callable[[Progress], None] | None = None,
     ) -> Exported:
-        """Leave what the statement selects in the destination, in the observed snapshot."""
+        """Write the rows that the statement selects in the observed snapshot to the destination."""
         return self._exporter.export(self._connection, self.table, statement, destination, progress)
 
     def newest(self, exported: Exported, statement: sql.Composable, at: Snapshot) -> bytes:
-        """Rows to pick canaries of, as CSV: the last of what was exported by the statement, or where the exporter does
-        not hand them over, what a query finds as the newest."""
+        """Return rows, as CSV, to choose canaries from: the last exported rows, or the newest rows that a query
+        finds, if the exporter returns none."""
         if exported.newest is None and exported.rows:
             return newest_rows(self._connection, self.table, statement, at)
         return exported.newest or b""
 
     def held_by_older_rows(self, added: Sequence[Column], members: Mapping[str, int]) -> list[Column]:
-        """What rows older than these columns hold, as ``missing`` of each; without the columns of which partitions,
-        those named in ``members``, hold different values. A partitioned table's own entry says nothing."""
+        """Return the added columns, each with the value that older rows hold as ``missing``. For a partitioned table
+        the value is read from its partitions, ``members``; a column is left out if their values differ."""
         if self.table.kind != "p" or not added:
             return list(added)
         with self._connection.cursor() as cursor:
@@ -150,36 +151,37 @@ class Reading:
     def long_values(
         self, columns: Sequence[Column], key: Sequence[str], where: sql.Composable | None, *, longest_row: int
     ) -> tuple[Adjusted, ...]:
-        """Of the rows that were read, those that were changed because they were too long for a warehouse. Raises
-        GuardError for one that must not be (long_values.py)."""
+        """Return which values of the rows read were changed because they are too long for the warehouse. Raises
+        GuardError for a long value that must not be changed (long_values.py)."""
         return long_values.find(
             self._connection, self.table, columns, key, where, longest_row=longest_row, longest=self._longest
         )
 
     def count(self, where: sql.Composable | None) -> int:
-        """``count(*)`` in the observed snapshot."""
+        """Return ``count(*)`` in the observed snapshot."""
         return count_rows(self._connection, self.table, where)
 
     def version_sums(self, key: Sequence[str], among: Buckets, width: int) -> Sums:
-        """Of the buckets of one width, in the observed snapshot (sums.py)."""
+        """Sum row versions by bucket of ``width``, in the observed snapshot (sums.py)."""
         return sums.version_sums(self._connection, self.table, key, among, width)
 
     def content_sums(self, key: Sequence[str], forms: Mapping[str, str], among: Buckets, width: int) -> Sums:
-        """The same of the columns that ``forms`` names, by their content."""
+        """Sum the content of the columns that ``forms`` names, by bucket of ``width``, in the observed snapshot."""
         return sums.content_sums(self._connection, self.table, key, forms, among, width)
 
     def key_span(self, key: Sequence[str]) -> int:
         return sums.span(self._connection, self.table, key)
 
     def explain(self, statement: sql.Composable) -> tuple[str, int]:
-        """The statement's text, and the planner's estimate of its rows."""
+        """Return the statement's text, and the planner's estimate of its rows."""
         with self._connection.cursor() as cursor:
             cursor.execute(sql.SQL("EXPLAIN (FORMAT JSON) {}").format(statement))
             (((plan,),),) = cursor.fetchall()
         return statement.as_string(self._connection), int(plan["Plan"]["Plan Rows"])
 
     def _before_snapshot(self, fence: FenceReader[Any] | None) -> tuple[int, datetime | None, str | None]:
-        """Prepared transactions of this database; when the oldest transaction that writes began, and whose it is."""
+        """Run the fence's first step. Return the number of prepared transactions, and the oldest writer's start and
+        name."""
         with self._connection.cursor() as cursor:
             if fence:
                 fence.before(cursor)
@@ -188,7 +190,7 @@ class Reading:
         return prepared, since, name
 
     def wire_types(self) -> dict[str, tuple[int, int]]:
-        """Type and modifier of each column, as a change stream names them."""
+        """Return oid and modifier of each column's type, as a change stream names them."""
         with self._connection.cursor() as cursor:
             cursor.execute(
                 "SELECT attname, atttypid, atttypmod FROM pg_attribute"

@@ -1,4 +1,4 @@
-"""Errors of PostgreSQL as errors of ours: who can mend them, whether another try may succeed, what to do next."""
+"""Translates errors of PostgreSQL into SourceError: whether a retry may succeed, and what to do next."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from aurora_sync.model.foreign_text import without_quotations
 from aurora_sync.source.dsn import describe
 from aurora_sync.source.privileges import missing_privilege
 
-# SQLSTATE classes and codes that may succeed when tried again.
-# 57P04 is not among them: the database was dropped. Nor is 53400: a limit that is configured.
+# SQLSTATE classes and codes after which a retry may succeed. Not 57P04: the database was dropped. Not 53400: a
+# configured limit was exceeded.
 _TRANSIENT = ("08", "40", "530", "531", "532", "533", "55006", "55P03", "57P01", "57P02", "57P03", "57P05", "58")
 _REFUSED_AT_CONNECT = (
     "authentication failed",
@@ -21,7 +21,7 @@ _REFUSED_AT_CONNECT = (
     *(_NO_TRUST := ("certificate verify failed", "does not match host name", "root certificate file")),
 )
 _FULL_AT_CONNECT = ("too many", "connection slots", "max_wal_senders")
-# PgBouncer's word for it.
+# PgBouncer's message.
 _POOLED_AT_CONNECT = ("unsupported startup parameter",)
 
 _LOST = "the server ended, failed over or was cut off; run again"
@@ -62,8 +62,8 @@ _HINTS = {
     "57": _LOST,
     "58": "the server could not reach its files; see its log, then run again",
 }
-# With this a standby cancels what its replay cannot wait for, SQLSTATE 40001. Of a session that is idle in its
-# transaction it ends the connection, and the client may not hear why.
+# A standby reports this (SQLSTATE 40001) when it cancels a statement that its replay cannot wait for. If the session
+# is idle in its transaction, the standby closes the connection, and the client may not receive the reason.
 _CONFLICT = "conflict with recovery"
 _CONFLICT_HINT = (
     "its replay removes rows that a read still needs, and cancels the read: set hot_standby_feedback = on there, or"
@@ -71,16 +71,16 @@ _CONFLICT_HINT = (
 )
 # SQLSTATE classes whose messages repeat values of rows, in quotation marks: data and constraints.
 _REPEAT_VALUES = ("21", "22", "23")
-# What a function of somebody raises may say anything, under any SQLSTATE.
+# SQLSTATE classes of errors that the source's functions raise, with any text. Functions may use other classes too.
 _RAISED = ("P0", "38", "39")
 _SHOW = "show_values: true in tables.yaml shows the value"
 
 
 def translate(error: psycopg2.Error, *, where: str) -> SourceError:
-    """The SourceError for a psycopg2 error: who can mend it, and what to do next. What the server says of the values of
-    a row is shown with show_values only, so raise it ``from None``."""
+    """Return the SourceError for a psycopg2 error: its kind, and what to do next. Values of rows in the message of
+    the server are shown with show_values only, so raise the result ``from None``."""
     code = error.pgcode or ""
-    # A connection that breaks in the middle of a COPY is a DatabaseError itself: libpq has no message for it.
+    # A connection that breaks during a COPY raises a plain DatabaseError: libpq has no message for it.
     lost = not code and (
         isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) or type(error) is psycopg2.DatabaseError
     )
@@ -102,7 +102,7 @@ def translate(error: psycopg2.Error, *, where: str) -> SourceError:
 
 
 def translate_at_connect(error: psycopg2.OperationalError, dsn: str, variable: str) -> SourceError:
-    """The SourceError for a connection that cannot be opened; ``dsn`` came from ``variable``."""
+    """Return the SourceError for a connection that cannot be opened; ``variable`` is the setting that has ``dsn``."""
     text = _one_line(error)
     hint, kind = f"check host, port, user, password and database in {variable}", Kind.TRANSIENT
     if any(phrase in text for phrase in _POOLED_AT_CONNECT):
@@ -117,7 +117,7 @@ def translate_at_connect(error: psycopg2.OperationalError, dsn: str, variable: s
 
 
 def without_values(error: psycopg2.Error) -> str:
-    """The server's message and its details, without values of rows."""
+    """Return the server's message and its details, without values of rows."""
     code, diag = error.pgcode or "", error.diag
     if _is_raised(error, code):
         return "a function of the source raised an error"

@@ -1,8 +1,8 @@
-"""Sums over buckets of a table's keys, in the open snapshot: what the warehouse's own sums are held against.
+"""Sums over buckets of a table's keys, in the open snapshot, to be compared with the sums of the warehouse.
 
-The key number of a row is its key where that is one integer; else 15 digits of the MD5 of the key's fields, each
-with its length before it. The text of a field is what COPY prints, so that the warehouse, which loaded that text,
-has the same number without rendering a value itself (warehouse/merge.py).
+The key number of a row is its key, if that is a single integer column. Otherwise it is 15 digits of the MD5 of the
+key's fields, each preceded by its length. The text of a field is what COPY prints. The warehouse loaded that text, so
+it computes the same number without rendering a value itself (warehouse/merge.py).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from aurora_sync.model.relation import SourceTable
 from aurora_sync.source.server_errors import translate
 
 _PRINTED = "CASE WHEN {0} IS DISTINCT FROM NULL THEN concat({0}) END"
-# A value's text by its form, as warehouse/sums.py makes it of what was loaded; NULL stays NULL.
+# SQL for the text of a value, by form; warehouse/sums.py renders loaded values alike. NULL stays NULL.
 _TEXT = {
-    # A composite value with a NULL field is not NULL, though it says so when asked IS NOT NULL.
+    # A composite value with a NULL field is not NULL, but IS NOT NULL is false for it.
     "text": _PRINTED,
     "fraction": _PRINTED,
     "bool": _PRINTED,
@@ -29,26 +29,27 @@ _TEXT = {
     "timestamptz": "to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')",
     "hex": "encode({0}, 'hex')",
 }
-# So few ranges an index can serve; more are a scan with a hashed list.
+# Up to this many ranges become conditions for an index. More become a scan with a hashed list of labels.
 _FEW_RANGES = 50
 
 
 def is_integer(table: SourceTable, key: Sequence[str]) -> bool:
-    """Whether the key is its own number."""
+    """Return whether the key is a single integer column, which is then its own key number."""
     columns = [table.column(name) for name in key]
     return len(columns) == 1 and columns[0] is not None and columns[0].is_integer
 
 
 def key_number(table: SourceTable, key: Sequence[str]) -> sql.Composable:
+    """SQL for the key number of a row."""
     if is_integer(table, key):
         return sql.SQL("{}::bigint").format(sql.Identifier(key[0]))
-    # concat() prints as COPY does, where a cast to text drops the padding of character(n).
+    # concat() prints as COPY does; a cast to text would drop the padding of character(n).
     fields = sql.SQL(", ").join(sql.SQL("length(concat({0})), ':', {0}").format(sql.Identifier(name)) for name in key)
     return _digits(sql.SQL("concat({})").format(fields))
 
 
 def within(table: SourceTable, key: Sequence[str], buckets: Buckets) -> sql.Composable:
-    """The rows of these buckets."""
+    """SQL condition for the rows of these buckets."""
     if buckets.labels is None:
         return sql.SQL("true")
     number, width = key_number(table, key), buckets.width
@@ -65,7 +66,7 @@ def within(table: SourceTable, key: Sequence[str], buckets: Buckets) -> sql.Comp
 
 
 def span(connection: Connection, table: SourceTable, key: Sequence[str]) -> int:
-    """How far apart the key numbers lie."""
+    """Return max - min + 1 of an integer key (0 for an empty table), and 10**15 for keys that are hashed."""
     if not is_integer(table, key):
         return 10**15
     column, name = sql.Identifier(key[0]), sql.Identifier(table.schema, table.name)
@@ -76,7 +77,7 @@ def span(connection: Connection, table: SourceTable, key: Sequence[str]) -> int:
 
 
 def version_sums(connection: Connection, table: SourceTable, key: Sequence[str], among: Buckets, width: int) -> Sums:
-    """By label: rows, the sum of their xmin, and that of xmin times the key number modulo 65521."""
+    """Sums by bucket label: number of rows, sum of xmin, sum of xmin * (key number modulo 65521)."""
     version = sql.SQL("xmin::text::bigint")
     return _sums(connection, table, key, among, width, version, "sum(x), sum(x * (n % 65521))")
 
@@ -89,8 +90,8 @@ def content_sums(
     among: Buckets,
     width: int,
 ) -> Sums:
-    """By label: rows, and the sum of 15 digits of the MD5 of each row's columns. ``forms`` names the columns, each
-    with the form of its text."""
+    """Sums by bucket label: number of rows, sum of 15 digits of the MD5 of each row's columns. ``forms`` maps each
+    column to the form of its text."""
     fields = sql.SQL(" || ").join(
         sql.SQL("coalesce(length({0}) || ':' || {0}, 'N')").format(sql.SQL(_TEXT[form]).format(sql.Identifier(name)))
         for name, form in forms.items()
@@ -117,7 +118,7 @@ def _sums(
         value=value,
         table=sql.Identifier(table.schema, table.name),
         among=within(table, key, among),
-        # Else the planner pulls the digest of a key up into each of its four uses: 2.6 times as slow.
+        # OFFSET 0 keeps the planner from computing the digest of a key at each of its four uses: 2.6 times as slow.
         once=sql.SQL("" if is_integer(table, key) else "OFFSET 0"),
     )
     with connection.cursor() as cursor:
@@ -129,13 +130,13 @@ def _sums(
 
 
 def _digits(text: sql.Composable) -> sql.Composable:
-    """15 digits of an MD5, which every engine makes alike: of the UTF-8 bytes, whatever the database's encoding."""
+    """SQL for 15 digits of the MD5 of a text. Its UTF-8 bytes are hashed, so every engine and encoding agrees."""
     digest = sql.SQL("md5(convert_to({}, 'UTF8'))").format(text)
     return sql.SQL("translate(substr({}, 1, 15), 'abcdef', '012345')::bigint").format(digest)
 
 
 def _ranges(buckets: Buckets) -> list[tuple[int, int]]:
-    """The buckets as ranges of N, high exclusive, neighbours joined."""
+    """Ranges (low, high) of key numbers that the buckets cover; high is exclusive, adjacent ranges are joined."""
     found: list[tuple[int, int]] = []
     for label in sorted(buckets.labels or ()):
         low = label if label > 0 else label - buckets.width + 1

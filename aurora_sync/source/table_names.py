@@ -1,4 +1,4 @@
-"""Which tables the source has, also those whose names cannot be decoded, and which of them a pattern names."""
+"""Lists the tables of the source, including those whose names cannot be decoded, and matches names to patterns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aurora_sync.errors import ConfigError
 from aurora_sync.model.relation import SCHEMA
 from aurora_sync.source.decoding import readable, shown
 
-# Names as the bytes that the catalogue has: the server can send those whatever they are.
+# Names as the bytes that the catalogue stores, which the server can always send.
 _BYTES = """
 SELECT c.oid, c.relkind::text, convert_to(n.nspname, getdatabaseencoding()),
        convert_to(c.relname, getdatabaseencoding())
@@ -27,8 +27,8 @@ SELECT c.oid, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid 
 
 
 def existing(connection: Connection) -> list[tuple[str, str]]:
-    """(schema, name) of every table, view, materialized view and foreign table, but partitions and what is ours. One
-    whose name cannot be decoded is listed as :func:`~aurora_sync.source.decoding.shown` spells it."""
+    """List (schema, name) of every table, view, materialized view and foreign table, except partitions and the tables
+    of aurora_sync. A name that cannot be decoded is spelled by :func:`~aurora_sync.source.decoding.shown`."""
     found = _as_bytes(connection)
     rows, faults = readable(connection, _NAMES, [oid for oid, *_ in found], lambda oids: {"oids": oids})
     names = {oid: (schema, name) for oid, schema, name in rows}
@@ -37,8 +37,8 @@ def existing(connection: Connection) -> list[tuple[str, str]]:
 
 
 def matching(existing: Collection[tuple[str, str]], patterns: Collection[str]) -> list[tuple[str, str]]:
-    """Those of ``existing`` that a pattern matches, a glob of the name or of ``schema.name``; all where there is none.
-    Raises ConfigError with every pattern that matches nothing."""
+    """Return the elements of ``existing`` that match a pattern, a glob of the name or of ``schema.name``; all of them
+    if there is no pattern. Raises ConfigError with every pattern that matches nothing."""
 
     def matches(schema: str, name: str, pattern: str) -> bool:
         return any(text == pattern or fnmatchcase(text, pattern) for text in (name, f"{schema}.{name}"))
@@ -50,8 +50,8 @@ def matching(existing: Collection[tuple[str, str]], patterns: Collection[str]) -
 
 
 def misnamed(connection: Connection, spelled: Collection[tuple[str, str]]) -> list[tuple[int, str, str, str]]:
-    """Oid, kind, schema and name of the tables whose names cannot be decoded; ``spelled`` is how :func:`existing` lists
-    them."""
+    """Return oid, kind, schema and name of tables whose names cannot be decoded; ``spelled`` has the names as
+    :func:`existing` lists them."""
     named = [(oid, kind, *_spelled(*name)) for oid, kind, *name in _as_bytes(connection)]
     return [(oid, kind, schema, name) for oid, kind, schema, name in named if (schema, name) in spelled]
 

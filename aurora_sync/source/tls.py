@@ -1,4 +1,4 @@
-"""Whether a connection to the source is safe on its way: encrypted, with a server that has proven its name.
+"""Checks that a connection to the source is protected: encrypted, with a server whose certificate is verified.
 
 libpq's default, sslmode=prefer, accepts any certificate, and a server without TLS.
 """
@@ -19,12 +19,12 @@ _VERIFIED = ("verify-ca", "verify-full")
 
 
 def problem(connection: Connection, variable: str = "AURORA_DSN") -> str | None:
-    """Why somebody between here and the server could read or change what is sent; None where nobody can, or where the
-    server is on this machine."""
+    """Describe why somebody on the network could read or change what is sent. Returns None for a verified connection,
+    or if the server is on this machine."""
     mode = connection.info.dsn_parameters.get("sslmode", "prefer")
     if mode in _VERIFIED or _is_local(connection):
         return None
-    # With require, libpq verifies the certificate where it finds a file of authorities, and says nothing where not.
+    # With require, libpq verifies the certificate only if it finds a file of authorities, and reports nothing if not.
     found = f"encrypted, but sslmode={mode} accepts a server whose certificate is not verified"
     if not connection.info.ssl_in_use:
         found = f"not encrypted (sslmode={mode})"
@@ -35,7 +35,7 @@ def problem(connection: Connection, variable: str = "AURORA_DSN") -> str | None:
 
 
 def warn(connection: Connection, where: str, variable: str) -> None:
-    """Log the problem of a connection, once in a process."""
+    """Log the problem of a connection, if it has one, once per process."""
     if text := problem(connection, variable):
         _log(f"{where}: {text}")
 
@@ -46,13 +46,13 @@ def _log(text: str) -> None:
 
 
 def _is_local(connection: Connection) -> bool:
-    """Over a Unix socket, or a loopback address. The peer's address counts: a host name says nothing of it."""
+    """Return whether the peer is a Unix socket or a loopback address. The host name is not used: it proves nothing."""
     with socket.socket(fileno=os.dup(connection.fileno())) as end:
         if end.family not in (socket.AF_INET, socket.AF_INET6):
             return True
         try:
             address = ipaddress.ip_address(end.getpeername()[0])
-        except OSError:  # the server has gone already, as the next statement says
+        except OSError:  # the server closed the connection: the next statement reports it
             return True
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return (mapped or address).is_loopback
