@@ -1,4 +1,4 @@
-"""Every change of a stream as a row of its own, for the history of a table: what net changes leave out."""
+"""Writes every change of a stream as a separate row, for the history of a table. Net changes keep only the last one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aurora_sync.source.net_changes import csv_row
 
 
 class ChangeLog:
-    """Hands each change to ``write`` as it comes, with the fields of warehouse/history.py."""
+    """Passes each change to ``write`` as it arrives, with the fields of warehouse/history.py."""
 
     def __init__(self, columns: Sequence[str], write: Callable[[bytes], object]) -> None:
         self._columns = list(columns)
@@ -21,21 +21,21 @@ class ChangeLog:
         self._number = 0
 
     def begins(self, commit_lsn: int, xid: int, committed_at: datetime) -> None:
-        """The transaction of the changes that follow."""
+        """Set the transaction of the changes that follow."""
         self._moment = b"%d" % xid, b"%d" % commit_lsn, committed_at.replace(tzinfo=None).isoformat(" ").encode()
 
     def insert(self, values: Values) -> None:
         self._row(values, b"I")
 
     def update(self, values: Values, former: Values | None) -> None:
-        """``former`` is the key that the row had before, if it had another."""
+        """Record an UPDATE. ``former`` is the old key of the row, None if the key did not change."""
         unchanged = [name for name, value in zip(self._columns, values, strict=True) if value is UNCHANGED]
         known = tuple(None if value is UNCHANGED else value for value in values)
         key = former and [v.decode() if isinstance(v, bytes) else None for v in former]
         self._row(known, b"U", _json(unchanged) if unchanged else None, _json(key) if key else None)
 
     def delete(self, values: Values) -> None:
-        """As much of the row as the stream says: its key at least."""
+        """Record a DELETE, with the values that the stream has: at least the key."""
         self._row(tuple(None if value is UNCHANGED else value for value in values), b"D")
 
     def truncate(self) -> None:

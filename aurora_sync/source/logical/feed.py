@@ -1,7 +1,7 @@
-"""One table's end of a change stream: its messages, as net changes in the columns that the run planned with.
+"""Collects the messages of one table from a change stream, as net changes in the columns that the run was planned with.
 
-A change that was logged while the table had another definition cannot be read with those columns. It stays in the log
-as it is, so no later run could read it either: the table must be scanned.
+A change that was logged while the table had another definition cannot be read with these columns. The log never
+changes, so no later run could read it either: the table must be scanned.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from aurora_sync.source.logical.change_log import ChangeLog
 from aurora_sync.source.logical.pgoutput import NEW, OLD, UNCHANGED, Begin, Relation, Value, Values, row
 from aurora_sync.source.net_changes import NetChanges
 
-# What a pending row takes in memory beyond its message, and each value of it.
+# Memory in bytes that a pending row takes beyond its message: per row, and per value.
 _ROW_BYTES, _VALUE_BYTES = 350, 45
 
 
 class TableFeed:
-    """``has(commit_lsn, xid)`` says which transactions the target has already; ``types`` are the oid and modifier of
-    each column's type."""
+    """Receives the changes of one table. ``has(commit_lsn, xid)`` tells whether the target has a transaction already;
+    ``types`` maps each column to the oid and modifier of its type."""
 
     def __init__(
         self,
@@ -32,14 +32,14 @@ class TableFeed:
     ) -> None:
         self.changes = NetChanges(table, columns, key, longest)
         self.log: ChangeLog | None = None
-        self.number = 0  # of changes so far
-        self.rescan = ""  # why the table must be scanned: a change cannot be read
+        self.number = 0  # number of changes so far
+        self.rescan = ""  # why the table must be scanned; empty if all changes could be read
         self._names = [column.name for column in columns]
         self._key = list(key)
         self._types = types
         self.has = has
         self._xid = 0
-        self._places: list[int] | None = None  # of our columns in the stream's rows; None: the same
+        self._places: list[int] | None = None  # positions of our columns in the stream's rows; None: the same
         self._fault = "no Relation message came before its first change"
         self._overhead = _ROW_BYTES + _VALUE_BYTES * len(columns)
 
@@ -113,8 +113,8 @@ class TableFeed:
         return tuple([values[place] for place in self._places])
 
     def _difference(self, relation: Relation) -> str:
-        """Between the table's columns as the stream has them and as the catalogue had them; empty if there is none
-        that matters: a column that was added is found by the next run."""
+        """Describe a difference between the table's columns in the stream and in the catalogue; empty if no difference
+        matters. An added column does not matter: the next run finds it."""
         sent = {attribute.name: attribute for attribute in relation.attributes}
         for name in self._names:
             attribute = sent.get(name)

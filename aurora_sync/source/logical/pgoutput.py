@@ -1,17 +1,17 @@
-"""The messages of PostgreSQL's ``pgoutput`` plugin, protocol version 1: whole transactions, in the order of their
-commits.
+"""Reads the messages of PostgreSQL's ``pgoutput`` plugin, protocol version 1. It sends whole transactions, in the order
+of their commits.
 
 Source: PostgreSQL's documentation, "Logical Replication Message Formats". The values of a row are the text that the
 server's output functions print under the session's settings.
 
 ======= =============== ==========================================================================
-B       Begin           one transaction follows
-C       Commit          its end; two-phase transactions come here at COMMIT PREPARED
-R       Relation        the columns of a table, before its first change and after each that alters them
+B       Begin           start of a transaction
+C       Commit          end of the transaction; a two-phase transaction is sent at COMMIT PREPARED
+R       Relation        the columns of a table; sent before its first change, and after they were altered
 I U D   row changes     see :func:`row`
 T       Truncate        of one or several tables
-Y O M   Type, Origin,   nothing that a row would need: types are known by their oid, and whatever changed
-        Message         the table has changed it
+Y O M   Type, Origin,   ignored: types are identified by their oid, and a change counts whatever its origin
+        Message
 ======= =============== ==========================================================================
 """
 
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class Unchanged(Enum):
-    """Stands for a value that is stored out of line (TOAST), and that an UPDATE left as it was: it is not sent."""
+    """Stands for a value that is stored out of line (TOAST) and did not change in an UPDATE: it is not sent."""
 
     UNCHANGED = "unchanged"
 
@@ -61,8 +61,8 @@ _UNREADABLE = (struct.error, IndexError, ValueError)
 
 
 class Begin(NamedTuple):
-    commit_lsn: int  # where the transaction's commit record starts
-    microseconds: int  # since 2000-01-01 UTC, of the commit
+    commit_lsn: int  # start of the transaction's commit record
+    microseconds: int  # time of the commit, since 2000-01-01 UTC
     xid: int  # 32 bits
 
     @property
@@ -72,7 +72,7 @@ class Begin(NamedTuple):
 
 class Commit(NamedTuple):
     commit_lsn: int
-    end_lsn: int  # where the commit record ends
+    end_lsn: int  # end of the commit record
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _checked(read: Callable[[bytes], T]) -> Callable[[bytes], T]:
 
 
 def _defect(data: bytes, error: Exception) -> DefectError:
-    """A message is cut short, or has values in binary, which nobody asked for."""
+    """Build the error for a message that is cut short, or that has binary values, which we did not request."""
     return DefectError(f"a message of kind {chr(data[0])!r} and {len(data)} bytes cannot be read: {error}")
 
 
@@ -136,19 +136,20 @@ def relation(data: bytes) -> Relation:
 
 @_checked
 def truncate(data: bytes) -> tuple[bytes, ...]:
-    """The oids of the tables, each as its four bytes."""
+    """Return the oids of the tables, each as its four bytes."""
     _, count, _ = _TRUNCATE.unpack_from(data)
     return struct.unpack("4s" * count, data[_TRUNCATE.size :])
 
 
 def row(data: bytes, at: int) -> tuple[list[Value], int]:
-    """The values of a row, and where it ends. A message's first row begins at 6, behind the letter at 5:
+    """Read the row that begins at offset ``at``; return its values, and the offset of its end. The first row of a
+    message begins at offset 6. The letter at offset 5 is the kind of that row:
 
     ======= ===========================================================================
-    NEW     the row as it is now
-    OLD     as it was, whole (REPLICA IDENTITY FULL)
-    KEY     as it was, the columns of its identity; others are NULL. Before the new row of an update only if the key
-            changed, or is stored out of line
+    NEW     the new row
+    OLD     the complete old row (REPLICA IDENTITY FULL)
+    KEY     the old row, with NULL outside of the replica identity. It precedes the new row of an UPDATE only if the key
+            changed or is stored out of line
     ======= ===========================================================================
     """
     values: list[Value] = []
@@ -173,6 +174,6 @@ def row(data: bytes, at: int) -> tuple[list[Value], int]:
                 raise ValueError(f"it has a value of kind {chr(kind)!r}")
         if at > len(data):
             raise ValueError("its last value is cut short")
-    except _UNREADABLE as error:  # not by _checked: one call more for each row would take a tenth of the time
+    except _UNREADABLE as error:  # not by _checked: another call per row would take a tenth of the time
         raise _defect(data, error) from error
     return values, at

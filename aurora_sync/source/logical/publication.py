@@ -1,4 +1,4 @@
-"""What a server publishes for logical replication, and what it could: settings, publication, replica identities."""
+"""Reads what logical replication depends on: settings of the server, the publication, replica identities."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PUBLICATION = """
 SELECT oid, puballtables, pubviaroot, pubinsert AND pubupdate AND pubdelete AND pubtruncate
   FROM pg_publication WHERE pubname = %s
 """
-# Row filters and column lists came with PostgreSQL 15.
+# Row filters and column lists exist since PostgreSQL 15.
 _PARTS = """
 SELECT prrelid, (to_jsonb(r) ->> 'prqual') IS NOT NULL OR (to_jsonb(r) ->> 'prattrs') IS NOT NULL, n.nspname, c.relname
   FROM pg_publication_rel r JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -45,7 +45,7 @@ SELECT t.root, c.oid, n.nspname, c.relname, c.relreplident::text, pg_has_role(c.
   FROM tree t JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r'
  ORDER BY t.root, n.nspname, c.relname
 """
-# Of those that a replica identity may be: unique, not partial, not deferrable, on columns that are NOT NULL.
+# Indexes that can be a replica identity: unique, not partial, not deferrable, on NOT NULL columns.
 _INDEXES = """
 SELECT i.indrelid, c.relname, i.indisprimary, i.indisreplident,
        ARRAY(SELECT a.attname FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, place)
@@ -82,21 +82,21 @@ class Server:
 @dataclass(frozen=True)
 class Publication:
     all_tables: bool
-    via_root: bool  # changes of partitions come under the name of the table
+    via_root: bool  # changes of partitions are sent under the name of the published root
     all_operations: bool
-    tables: dict[int, tuple[str, str]]  # oid -> schema and name of those that it names
-    filtered: frozenset[int]  # of which it leaves out rows or columns
+    tables: dict[int, tuple[str, str]]  # oid -> schema and name of the tables that it lists
+    filtered: frozenset[int]  # oids of tables with a row filter or a column list
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A table that holds rows itself, and by which columns its UPDATE and DELETE name a row in the stream."""
+    """A table that stores rows, with the columns that identify a row of its UPDATE and DELETE in the stream."""
 
     schema: str
     name: str
     identity: str  # pg_class.relreplident: d default, n nothing, f full, i index
-    columns: frozenset[str] | None  # None: all; empty: none, and UPDATE and DELETE fail once it is published
-    indexes: dict[str, frozenset[str]]  # that could be its identity
+    columns: frozenset[str] | None  # None: all; empty: none, so UPDATE and DELETE fail once it is published
+    indexes: dict[str, frozenset[str]]  # columns of each index that can be its identity
     ours: bool  # this role may alter it
 
 
@@ -117,7 +117,7 @@ def publication(connection: Connection, name: str) -> Publication | None:
         try:
             cursor.execute(_PARTS, (oid,))
             parts = cursor.fetchall()
-        except UNDECODABLE:  # the name of another table, perhaps
+        except UNDECODABLE:  # possibly the name of another table
             cursor.execute(_PARTS_AS_BYTES, (oid,))
             parts = [(table, filtered, *(shown(bytes(name)) for name in names)) for table, filtered, *names in cursor]
     return Publication(
@@ -130,7 +130,7 @@ def publication(connection: Connection, name: str) -> Publication | None:
 
 
 def ancestors(connection: Connection, oids: Sequence[int]) -> dict[int, dict[int, str]]:
-    """List the tables that each partition is a part of, the nearest first: oid to ``schema.name``. A table that is no
+    """Return the ancestors of each partition, the nearest first, as oid to ``schema.name``. A table that is not a
     partition has none."""
     found: dict[int, dict[int, str]] = {oid: {} for oid in oids}
     with connection.cursor() as cursor:
@@ -141,7 +141,7 @@ def ancestors(connection: Connection, oids: Sequence[int]) -> dict[int, dict[int
 
 
 def leaves(connection: Connection, oids: Sequence[int]) -> dict[int, list[Leaf]]:
-    """Of each table, by its oid; the table itself where it has no partitions."""
+    """Return the leaves of each table, by the table's oid. A table without partitions is its own leaf."""
     with connection.cursor() as cursor:
         cursor.execute(_LEAVES, (list(oids),))
         rows = cursor.fetchall()

@@ -1,7 +1,7 @@
-"""A logical replication slot: where it stands, draining it, and telling it what is safely applied.
+"""Looks up a logical replication slot, drains it, and confirms what the target has applied.
 
-Reading consumes nothing. Only :func:`advance` lets the server forget, and it is called last (correctness.md, section
-8.1: what get_changes consumes is lost with the run that read it).
+Reading does not consume changes. Only :func:`advance` lets the server discard them, and it is called last
+(correctness.md, section 8.1: changes that get_changes consumes are lost if the run fails).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from aurora_sync.source.connection import connect, connect_for_replication, writ
 from aurora_sync.source.decoding import UNDECODABLE, said
 from aurora_sync.source.logical import pgoutput
 
-# A run that uploads or waits for a slow bucket reads nothing meanwhile; one that died should not hold its slot long.
+# Long enough for a run that does not read while it uploads to a slow bucket; short enough to free a dead run's slot.
 _SENDER_TIMEOUT = "10min"
-# How long to wait for the server before asking it how far it is.
+# Time without a message after which the server is asked for its position.
 _PATIENCE_SECONDS = 1.0
 _RELEASE_SECONDS = 5.0
-# Of the stream, between two looks at how much of it is held.
+# Bytes of the stream between two calls of on_bytes.
 _EVERY_BYTES = 4_000_000
 
 _SLOT = """
@@ -43,7 +43,7 @@ _IN_PROGRESS = "SELECT pg_snapshot_xip(pg_current_snapshot())::text::bigint % 42
 
 
 def look(connection: Connection, name: str) -> Slot | None:
-    """The slot, or None where there is none. Raises SourceError where another plugin or database has the name."""
+    """Return the slot, or None if there is none. Raises SourceError if it is of another plugin or database."""
     with connection.cursor() as cursor:
         cursor.execute(_SLOT, (name,))
         found = cursor.fetchone()
@@ -60,8 +60,11 @@ def look(connection: Connection, name: str) -> Slot | None:
 
 
 def mark(connection: Connection) -> tuple[int, frozenset[int]]:
-    """An LSN that lies behind every commit that any session sees by now, and is flushed; and the transactions that
-    are in progress once it is, 32 bits each: of those, some may be committed in the log already, and seen by nobody."""
+    """Write a message to the log. Return its LSN, and the transactions (32-bit ids) that are in progress afterwards.
+
+    The LSN is flushed, and comes after every commit that any session sees by now. Some of the transactions may be
+    committed in the log already, without being visible to any session.
+    """
     with connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL synchronous_commit TO local; {_MARK}")
         (target,) = cursor.fetchall()[0]
@@ -75,7 +78,7 @@ def in_progress(connection: Connection) -> frozenset[int]:
 
 
 def create(dsn: str, name: str, *, timeout: str) -> None:
-    """Waits for all transactions that run now, up to ``timeout`` such as ``60s``."""
+    """Create a slot. The server waits for all transactions that run now, up to ``timeout``, such as ``60s``."""
     with connect(dsn) as connection, connection.cursor() as cursor:
         create = sql.SQL("SELECT pg_create_logical_replication_slot({}, 'pgoutput')").format(sql.Literal(name))
         write(cursor, create, statement_timeout=timeout)
@@ -87,17 +90,17 @@ def drop(connection: Connection, name: str) -> None:
 
 
 def advance(connection: Connection, name: str, lsn: int) -> None:
-    """Everything that ended at ``lsn`` or before is durable at the target. The server may have forgotten it after a
-    crash, and sends again what the reader then has to skip."""
+    """Confirm that everything that ended at ``lsn`` or before is durable at the target. After a crash the server may
+    have lost the confirmation. It then sends changes again, which the reader has to skip."""
     with connection.cursor() as cursor:
         _once_free(lambda: cursor.execute("SELECT pg_replication_slot_advance(%s, '0/0'::pg_lsn + %s)", (name, lsn)))
 
 
 class Feed(Protocol):
-    """One table's end of a stream."""
+    """Receiver of one table's changes."""
 
     def begins(self, began: pgoutput.Begin) -> bool:
-        """Whether a transaction's changes are wanted: the target does not have them yet."""
+        """Return whether a transaction's changes are needed: the target does not have them yet."""
         ...
 
     def relation(self, relation: pgoutput.Relation) -> None: ...
@@ -113,8 +116,10 @@ class Feed(Protocol):
 
 @dataclass(frozen=True)
 class Drained:
-    """``reached``: every transaction that ended there or before has been read. ``commits``: where those of the
-    transactions that were asked for started to commit. ``oldest``: when the first one was committed that was wanted.
+    """Result of :func:`drain`.
+
+    ``reached``: LSN up to which every transaction that ended has been read. ``commits``: LSN of the start of the commit
+    record, for each transaction in ``among`` that was read. ``oldest``: time of the first commit that a feed needed.
     """
 
     reached: int
@@ -134,11 +139,10 @@ def drain(
     among: frozenset[int] = frozenset(),
     on_bytes: Callable[[], object] = lambda: None,
 ) -> Drained:
-    """Hand every change that is committed by ``target`` to the feed of its table, by oid, in whole transactions.
+    """Pass every change that is committed by ``target`` to the feed of its table, in whole transactions.
 
-    ``among`` are transactions whose commits are to be reported. ``on_bytes`` is called now and then, when some more of
-    the stream has come.
-    Raises SourceError; transient while another reader has the slot.
+    ``feeds`` are by the table's oid. ``among`` are transactions whose commits are to be reported. ``on_bytes`` is
+    called after every few megabytes of the stream. Raises SourceError; transient while another reader has the slot.
     """
     by_oid = {oid.to_bytes(4, "big"): feed for oid, feed in feeds.items()}
     wanted: dict[bytes, Feed] = {}
@@ -158,7 +162,7 @@ def drain(
                     " and make it anew (`aurora-sync cdc teardown`, `cdc setup`); the tables are scanned then",
                 ) from error
             if message is None:
-                if not inside and cursor.wal_end >= target:  # sent everything up to there
+                if not inside and cursor.wal_end >= target:  # everything up to target was sent
                     break
                 _wait(cursor)
                 continue
@@ -206,12 +210,12 @@ def drain(
 
 @contextmanager
 def _replication(dsn: str, slot: str, publication: str) -> Iterator[Any]:
-    """A cursor that streams the slot from where its reader confirmed it."""
+    """Open a cursor that streams the slot from its confirmed position."""
     with connect_for_replication(dsn, application_name=f"aurora_sync {slot}") as connection:
         cursor: Any = connection.cursor()
         cursor.execute(f"SET wal_sender_timeout TO '{_SENDER_TIMEOUT}'")
         if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
-            # Else one value that is not UTF-8, of whichever table, ends the stream of all (Streamed.write finds it).
+            # Otherwise a value of any table that is not UTF-8 ends the stream (engine/runners/member.py reports it).
             cursor.execute("SET client_encoding TO SQL_ASCII")
         options = {"proto_version": "1", "publication_names": _quoted(publication)}
         _once_free(lambda: cursor.start_replication(slot_name=slot, options=options, decode=False))
@@ -219,7 +223,7 @@ def _replication(dsn: str, slot: str, publication: str) -> Iterator[Any]:
 
 
 def _once_free(use: Callable[[], object]) -> None:
-    """The server notices a moment later that the connection which used the slot is closed."""
+    """Call ``use``, and retry while the slot is in use: the server notices a closed connection a moment later."""
     deadline = time.monotonic() + _RELEASE_SECONDS
     while True:
         try:
@@ -233,7 +237,7 @@ def _once_free(use: Callable[[], object]) -> None:
 
 def _wait(cursor: Any) -> None:
     if not select.select([cursor], [], [], _PATIENCE_SECONDS)[0]:
-        cursor.send_feedback(reply=True, force=True)  # confirms nothing
+        cursor.send_feedback(reply=True, force=True)  # asks for a reply, and confirms nothing
 
 
 def _quoted(publication: str) -> str:
