@@ -1,12 +1,12 @@
-"""The files of an AWS DMS task in S3: which are there, in which order they are taken, and what they say of themselves.
+"""Lists the files of an AWS DMS task in S3, in the order in which they are read, and checks their first lines.
 
 ::
 
     folder/schema/table/LOAD00000001.csv           full load, numbered in hexadecimal
-    folder/schema/table/20141029-1134010000.csv    changes, by the time when they were written
-    folder/cdc_path/20141029-1134010000.csv        where the task preserves transactions: those of all tables, no header
+    folder/schema/table/20141029-1134010000.csv    changes, named by the time of writing
+    folder/cdc_path/20141029-1134010000.csv        changes of all tables, no header; if the task preserves transactions
 
-Digits sort before letters: a plain listing has the changes before the load (correctness.md, section 8.2).
+Digits sort before letters, so a plain listing has the changes before the load (correctness.md, section 8.2).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from aurora_sync.objects.store import Store, Stored
 
 _NAME = re.compile(r"(?:LOAD(?P<load>[0-9A-Fa-f]{5,})|(?:CDC_TXN_)?\d{8}-?\d{6,})\.(?:csv|parquet)(?:\.gz)?")
 _HEADER_BYTES = 65_536
-# By how much the clocks of S3 and of the source may differ.
+# Largest difference between the clocks of S3 and of the source.
 CLOCKS = timedelta(minutes=10)
 
 
@@ -53,14 +53,14 @@ class File:
 
 
 def of_table(config: TableConfig) -> list[File]:
-    """All of its files, in the order in which they are taken. Raises SourceError on a name of another form, and
-    StageError."""
+    """List all files of the table, in the order in which they are read. Raises SourceError for a name of another form,
+    and StageError."""
     store = Store.from_url(config.files or "")
     return listing(store, config.schema_, config.table_name, config.cdc_path)
 
 
 def listing(store: Store, schema: str, table: str, cdc_path: str | None = None) -> list[File]:
-    """The same of a folder."""
+    """List the files of a table below ``store``. Raises as :func:`of_table`."""
     files = []
     folders = [f"{schema}/{table}/", *([f"{cdc_path}/"] if cdc_path else [])]
     for page in itertools.chain.from_iterable(store.pages(store.prefix + folder) for folder in folders):
@@ -69,7 +69,7 @@ def listing(store: Store, schema: str, table: str, cdc_path: str | None = None) 
             found = _NAME.fullmatch(name)
             if found:
                 files.append(File(stored, int(found["load"], 16) if found["load"] else None, name))
-            elif name:  # empty: the folder itself, as consoles make it
+            elif name:  # empty: an object for the folder itself, which consoles create
                 raise SourceError(
                     f"found {name}, and a DMS task writes LOAD00000001.csv and 20141029-1134010000.csv there",
                     where=store.uri(stored.key),
@@ -79,21 +79,21 @@ def listing(store: Store, schema: str, table: str, cdc_path: str | None = None) 
 
 
 def fields(table: SourceTable) -> list[str]:
-    """What a row of a transaction folder has behind operation, table and schema: the table's columns, and what the
-    rules of the task's mapping add to them, in the order of the rules."""
+    """Return the fields behind operation, table and schema in a row of a transaction folder: the table's columns, then
+    the columns that the rules of the task's mapping add, in the order of the rules."""
     key = [BEFORE + column.name for column in table.columns if column.name in table.primary_key]
     return [column.name for column in table.columns] + [SEQUENCE, *key]
 
 
 def digest(files: Iterable[File]) -> str:
-    """Of the keys and etags: the same as long as nothing comes, changes or goes."""
+    """Return a digest of the keys and etags. It changes when a file is added, changed or removed."""
     text = "\n".join(sorted("\t".join(file.id) for file in files))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def superseded(files: Sequence[File], scanned_at: datetime | None) -> list[File]:
-    """Those that have nothing new: changes from before the full load, which has what they did and what the task missed
-    while it stood; and everything from before a scan, by the source's clock."""
+    """Return the files without anything new: changes older than the full load, which has their effect and what the task
+    missed while it was stopped; and all files older than a scan, by the source's clock."""
     loads = [file.stored.modified for file in files if file.load is not None]
     return [
         file
@@ -104,10 +104,10 @@ def superseded(files: Sequence[File], scanned_at: datetime | None) -> list[File]
 
 
 def lacking(store: Store, file: File, columns: Iterable[str], old_keys: Iterable[str]) -> list[str]:
-    """Which of these columns a CSV file has not. Of Parquet, whose columns stand at its end, none is named.
+    """Return which of these columns a CSV file lacks; none for Parquet, which names its columns at the end of the file.
 
-    ``old_keys`` are the columns that must have the old key in a file of changes. Raises ConfigError where the first
-    line shows that the task has other settings than those that provisioning/dms_task.py makes.
+    ``old_keys`` are the columns that must have the old key in a file of changes. Raises ConfigError if the first line
+    shows that the task has other settings than those that provisioning/dms_task.py makes.
     """
     if ".parquet" in file.name:
         return []
@@ -126,14 +126,14 @@ def lacking(store: Store, file: File, columns: Iterable[str], old_keys: Iterable
 
 
 def assert_whole(store: Store, files: Iterable[File]) -> None:
-    """Raises SourceError on a file without a byte: not even an empty table has one."""
+    """Raise SourceError for a file of 0 bytes. Even an empty table has no such file."""
     for file in files:
         if not file.stored.bytes:
             raise _not_whole(store, file, "it has 0 bytes")
 
 
 def _unpacked(store: Store, file: File, head: bytes) -> bytes:
-    """The beginning of what a file has, of its first bytes. Raises SourceError where they show that it is cut off."""
+    """Decompress the first bytes of a gzip file. Raises SourceError if they show that the file is cut off."""
     gzip = zlib.decompressobj(wbits=31)
     try:
         unpacked = gzip.decompress(head, _HEADER_BYTES)
@@ -155,7 +155,7 @@ def _not_whole(store: Store, file: File, what: str) -> SourceError:
 
 
 def _other_settings(names: Sequence[str], old_keys: Iterable[str]) -> list[str]:
-    """The settings that differ, as the names in a file's first line show."""
+    """Describe the settings that differ, judged by the names in a file's first line."""
     if len(names) == 1 and re.search(rf"\b{OP}\b", names[0]):
         return ["CsvDelimiter is not ','"]
     if not {OP, SEQUENCE, TIMESTAMP} & set(names):

@@ -1,4 +1,4 @@
-"""The fences: one file for each, and which one answers a request."""
+"""The fences, one file each, and the reader for each kind of request."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ _READERS: dict[type[FenceRequest], type[FenceReader[Any]]] = {
 
 
 def reader_for(request: FenceRequest, table: SourceTable, last: Token | None, kafka: Kafka) -> FenceReader[Any]:
-    """What answers the request for one read of the table."""
+    """Return the reader that answers the request, for one read of the table."""
     return _READERS[type(request)](request, table, last, kafka)

@@ -1,4 +1,4 @@
-"""What a fence is: statements in a fixed order around the snapshot, which prove that nothing older can still appear."""
+"""A fence: statements in a fixed order around the snapshot, which prove that nothing older can still appear."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ R = TypeVar("R", bound=FenceRequest)
 
 @dataclass
 class FenceReader(ABC, Generic[R]):
-    """Answers one request for one read: :meth:`before`, then :meth:`inside`, each once. ``last`` is the token of the
-    run before."""
+    """Answers one request for one read. Call :meth:`before`, then :meth:`inside`, each once. ``last`` is the token of
+    the previous run."""
 
     request: R
     table: SourceTable
@@ -29,15 +29,15 @@ class FenceReader(ABC, Generic[R]):
 
     @abstractmethod
     def before(self, cursor: Cursor) -> None:
-        """Statements of their own, each in a transaction of its own, before the snapshot exists."""
+        """Run statements before the snapshot exists, each in a transaction of its own."""
 
     @abstractmethod
     def inside(self, cursor: Cursor, token: Token) -> Fence:
-        """Statements in the snapshot, and what both steps saw. ``token`` is what the snapshot says of the table."""
+        """Run statements in the snapshot, and return what both steps saw. ``token`` is that of the snapshot."""
 
     @property
     def former(self) -> dict[str, str]:
-        """Tables that had the table's name before it (:class:`~aurora_sync.model.watermark.Token`)."""
+        """Other tables that had this table's name before, by oid (:class:`~aurora_sync.model.watermark.Token`)."""
         return {}
 
 

@@ -1,4 +1,4 @@
-"""Since when transactions have been open (correctness.md, section 4). strategies/clock.py reads by it."""
+"""Fence of strategies/clock.py: the start of the oldest open transaction (correctness.md, section 4)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from aurora_sync.model.fences import ClockFence, ClockOffset, ClockRequest
 from aurora_sync.model.watermark import Token
 from aurora_sync.source.fences.base import FenceReader
 
-# Transactions of this database that may have taken a clock value already. Walsenders and workers of other
-# databases have another datname; a session that hides its start shows up in the second number. A procedure that
-# commits while it runs begins new transactions, and its statement_timestamp() stays that of the CALL.
+# Transactions of this database that may have taken a clock value already. Walsenders and workers of other databases
+# have another datname. The second number counts sessions that hide their start. A procedure that commits while it runs
+# begins new transactions, but its statement_timestamp() stays that of the CALL.
 _CLOCK = """
 SELECT least(now(), min(least(xact_start, CASE WHEN state <> 'idle' THEN query_start END))),
        count(*) FILTER (WHERE query = '<insufficient privilege>' OR state = 'disabled' OR xact_start IS NULL AND

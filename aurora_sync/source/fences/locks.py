@@ -1,7 +1,8 @@
-"""The maximum of a column, and then who may be writing the table (correctness.md, section 3).
+"""Fence of strategies/integer.py: the maximum of a column, then the transactions that may be writing the table
+(correctness.md, section 3).
 
-strategies/integer.py reads by it. The order is the proof: each number up to the maximum was handed out to a transaction
-that is among the holders, or has ended.
+The proof rests on this order: each number up to the maximum was assigned to a transaction that is among the holders, or
+has ended.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from aurora_sync.model.watermark import Token
 from aurora_sync.source import identity_token
 from aurora_sync.source.fences.base import FenceReader
 
-# Modes that INSERT, UPDATE, DELETE, COPY or anything stronger holds until its transaction ends.
+# Lock modes that INSERT, UPDATE, DELETE, COPY and stronger statements hold until their transaction ends.
 _HOLDERS = """
 SELECT DISTINCT virtualtransaction FROM pg_locks
  WHERE locktype = 'relation' AND granted AND relation = ANY(%s)

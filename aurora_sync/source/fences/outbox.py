@@ -1,4 +1,4 @@
-"""What the snapshot sees, and what was taken out of the table's outbox. strategies/outbox.py reads by it."""
+"""Fence of strategies/outbox.py: what the snapshot sees, and what was removed from the table's outbox."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aurora_sync.source.outbox import EMPTIED, XID
 
 class OutboxReader(FenceReader[OutboxRequest]):
     def before(self, cursor: Cursor) -> None:
-        """Nothing: triggers write the keys in the transactions of the rows."""
+        """Do nothing: triggers write the keys in the transactions that write the rows."""
 
     def inside(self, cursor: Cursor, token: Token) -> OutboxFence:
         outbox = self.table.outbox
@@ -28,7 +28,7 @@ class OutboxReader(FenceReader[OutboxRequest]):
 
 
 def _emptied(cursor: Cursor, outbox: Outbox) -> str | None:
-    """What was taken out, as the caller's snapshot sees it; None where the outbox does not say."""
+    """Return the snapshot whose keys may have been removed, as the caller sees it; None if the outbox lacks it."""
     cursor.execute(
         sql.SQL("SELECT {0}::text, {1} IS NULL FROM {2} WHERE {0} IS NOT NULL").format(
             sql.Identifier(EMPTIED), sql.Identifier(XID), sql.Identifier(*outbox.relation)
@@ -39,11 +39,11 @@ def _emptied(cursor: Cursor, outbox: Outbox) -> str | None:
 
 
 def _is_forged(cursor: Cursor, table: SourceTable, outbox: Outbox) -> bool:
-    """Whether the caller's snapshot sees an entry that the triggers cannot have written: its key is not the text of a
-    value of the key's type, or its transaction is not one that this snapshot sees. In a transaction.
+    """Return whether the caller's snapshot sees an entry that the triggers cannot have written: its key is not the text
+    of a value of the key's type, or this snapshot does not see its transaction. Call in a transaction.
 
-    Such an entry could not be read, or would name another row than its text says: 07 of an integer key is the row 7,
-    which has another text, and would count as gone.
+    Such an entry could not be read, or would count as a delete by mistake. An example is 07 in an integer key: row 7
+    exists, but its text differs.
     """
     types = {column.name: sql.SQL(column.type_name) for column in table.columns}
     keys = [(sql.Identifier(name), types[name]) for name in outbox.key]
@@ -62,7 +62,7 @@ def _is_forged(cursor: Cursor, table: SourceTable, outbox: Outbox) -> bool:
     try:
         cursor.execute(query)
         ((found,),) = cursor.fetchall()
-    except (psycopg2.DataError, psycopg2.IntegrityError, psycopg2.ProgrammingError):  # no value of its type
+    except (psycopg2.DataError, psycopg2.IntegrityError, psycopg2.ProgrammingError):  # not a value of the key's type
         cursor.execute("ROLLBACK TO SAVEPOINT entries")
         found = True
     cursor.execute("RELEASE SAVEPOINT entries")

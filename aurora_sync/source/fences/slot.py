@@ -1,4 +1,4 @@
-"""What a slot has to send of the table, and how far its connector's topic goes. strategies/streaming.py reads by it."""
+"""Fence of strategies/streaming.py: the positions of the slot and of the topic, and the writers of the table."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from aurora_sync.source import identity_token
 from aurora_sync.source.fences.base import FenceReader, altered_meanwhile
 from aurora_sync.source.identity_token import Names
 
-# What makes the table a part of the publication, and what names its rows there, by the versions of the catalogue's
-# rows: ALTER PUBLICATION ... SET and back leaves the same values in another version. A publication of all tables has no
-# entry for one, and lets it be UNLOGGED for a while. A slot says with each change by which columns its row was named; a
-# topic does not, so there any index that may have been the replica identity meanwhile belongs to it.
+# The table's membership in the publication, and its replica identity, as versions (xmin) of the catalogue's rows: an
+# ALTER PUBLICATION ... SET that is reverted leaves equal values in new versions. A publication of all tables has no
+# entry per table, and a table in it may be UNLOGGED for a while. Each change of a slot says which columns identify its
+# row. A change of a topic does not, so for a topic every index that may have been the replica identity is included.
 _SLOT = """
 WITH RECURSIVE tree(oid) AS (
     SELECT %(oid)s::oid UNION SELECT i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
@@ -35,7 +35,7 @@ SELECT (SELECT confirmed_flush_lsn - '0/0'::pg_lsn FROM pg_replication_slots
          WHERE p.pubname = %(name)s AND (p.puballtables OR r.oid IS NOT NULL)),
        EXISTS (SELECT FROM pg_publication WHERE pubname = %(name)s AND puballtables)
 """
-# Tables that had this table's name when they were published, and may still be sent under it.
+# Published tables that had this table's name before. Their changes may still be sent under that name.
 _FORMER = """
 SELECT c.oid::text, format('%%s.%%s', n.nspname, c.relname)
   FROM pg_publication p, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -44,7 +44,7 @@ SELECT c.oid::text, format('%%s.%%s', n.nspname, c.relname)
  ORDER BY 2
 """
 
-# A transaction that has written holds its own id, and until it is visible the lock on what it wrote.
+# A transaction that has written locks its own id, and until it is visible also the tables that it wrote.
 _WRITERS = """
 SELECT DISTINCT x.transactionid::text::bigint
   FROM pg_locks l JOIN pg_locks x ON x.virtualtransaction = l.virtualtransaction
@@ -64,8 +64,8 @@ class SlotReader(FenceReader[SlotRequest]):
     _seen: SlotFence = field(init=False)
 
     def before(self, cursor: Cursor) -> None:
-        """Raises SourceError where nothing publishes the table, or no slot sends what is published: unless it is a
-        topic that is read, which others fill."""
+        """Look up the slot, the publication and the writers. Raises SourceError if the publication lacks the table,
+        or if the slot is missing. A topic needs no slot, because another program fills it."""
         self._names = Names.read(cursor, self.table)  # before the writers are looked up
         slot, topic = self.request.slot, self.request.topic
         cursor.execute(_SLOT, {"name": slot, "oid": self.table.oid, "topic": bool(topic)})
@@ -101,7 +101,7 @@ class SlotReader(FenceReader[SlotRequest]):
         self._seen = replace(self._seen, member=member, extents=extents, former=former)
 
     def inside(self, cursor: Cursor, token: Token) -> SlotFence:
-        """Raises SourceError, transient, where a type was altered since the writers were looked up."""
+        """Add the position of the snapshot. Raises SourceError, transient, if a type was altered after before()."""
         cursor.execute(_POSITION)
         ((in_progress, position),) = cursor.fetchall()
         if self._names.columns != token.columns:
