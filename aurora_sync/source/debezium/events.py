@@ -1,22 +1,23 @@
-"""Change events of Debezium's PostgreSQL connector (2.x and 3.x), as a Kafka message of JSON holds them.
+"""Decodes change events of Debezium's PostgreSQL connector (2.x and 3.x) from Kafka messages in JSON.
 
 ============================ ============ ==========================================================================
-message                      operation    what of it is known
+message                      operation    fields of the event
 ============================ ============ ==========================================================================
-op c                         INSERT       after; ``former``, where it is the second half of a change of the key
+op c                         INSERT       after; ``former``, if it is the second half of a change of the key
 op u                         UPDATE       after, where values may be UNCHANGED; before, under REPLICA IDENTITY FULL
-op d                         DELETE       before, the key of it; ``successor``, where the key changed
-op r                         READ         after: a row of Debezium's own scan. It loses to any change with a larger lsn
-op t                         TRUNCATE     nothing. ``skipped.operations=none`` makes the connector send it
-tombstone, op m, heartbeat,  IGNORED      nothing
+op d                         DELETE       before, at least its key; ``successor``, if the key changed
+op r                         READ         after: a row of Debezium's own scan. A change with a larger lsn replaces it
+op t                         TRUNCATE     none. Sent only with ``skipped.operations=none``
+tombstone, op m, heartbeat,  IGNORED      none
 BEGIN and END
 ============================ ============ ==========================================================================
 
-An UPDATE that changes the key comes as DELETE (header ``__debezium.newkey``), tombstone, and INSERT (header
-``__debezium.oldkey``), on two partitions perhaps; the INSERT leaves out what is stored out of line and did not change.
+An UPDATE that changes the key is sent as DELETE (header ``__debezium.newkey``), tombstone, and INSERT (header
+``__debezium.oldkey``), possibly in two partitions. The INSERT lacks values that are stored out of line (TOAST) and did
+not change.
 
-A message may carry its schema (``schemas.enable``) or not. Events that ExtractNewRecordState flattened are read where
-the user says so (``Modes.flattened``).
+A message may have a schema (``schemas.enable``). Events that ExtractNewRecordState flattened are accepted only with
+``Modes.flattened``.
 """
 
 from __future__ import annotations
@@ -56,34 +57,34 @@ class Operation(Enum):
 
 @dataclass(frozen=True)
 class Event:
-    """One message. Rows are in the order of the decoder's columns, keys in that of its key."""
+    """A decoded message. Rows have the order of the decoder's columns, keys the order of its key."""
 
     operation: Operation
     schema: str = ""
     table: str = ""
-    before: Row | None = None  # UNCHANGED, where the event does not say
+    before: Row | None = None  # UNCHANGED for columns that the event lacks
     after: Row | None = None
     former: Row | None = None  # the key that the row had before
     successor: Row | None = None  # the key that the row has from now on
-    lsn: int | None = None  # of the change; by it changes of one key are ordered. None: of a scan
+    lsn: int | None = None  # LSN of the change; it orders the changes of one key. None: a row of a scan
     xid: int | None = None
-    sequence: tuple[int | None, int | None] = (None, None)  # lsn of the commit before, lsn of the change
+    sequence: tuple[int | None, int | None] = (None, None)  # LSN of the previous commit, LSN of the change
     committed_at: datetime | None = None
-    snapshot: bool = False  # of a scan of Debezium's
+    snapshot: bool = False  # a row of Debezium's own scan
 
     @property
     def place(self) -> tuple[int, int]:
-        """Grows over all changes of the database, in the order in which the connector sends them. Flattened events may
-        lack the sequence: the LSN alone grows for each key."""
+        """Position of the change, which grows in the order in which the connector sends the changes of the database.
+        Flattened events may lack the sequence; their LSN grows for each key only."""
         commit, change = self.sequence
         return commit or 0, change or self.lsn or 0
 
 
 class Decoder:
-    """Of the messages of one table."""
+    """Decodes the messages of one table."""
 
     def __init__(self, schema: str, table: str, columns: Sequence[Column], key: Sequence[str], modes: Modes) -> None:
-        """``columns`` are those wanted, by name; ``key`` the columns by which rows are told apart."""
+        """``columns`` are the columns to read; ``key`` names the columns that identify a row."""
         self._schema, self._table = schema, table
         self._where = f"{schema}.{table}"
         self._modes = modes
@@ -93,10 +94,10 @@ class Decoder:
         self._defaulted = [column.name for column in columns if column.default is not None and not column.not_null]
 
     def decode(self, key: bytes | None, value: bytes | None, headers: Headers = ()) -> Event:
-        """What one message says.
+        """Decode one message.
 
-        Raises ConfigError where an option of the connector must be another for the event to be exact, and SourceError
-        where the message is none of Debezium's for this table.
+        Raises ConfigError if an option of the connector must change for the event to be exact, and SourceError if the
+        message is not one of Debezium's for this table.
         """
         payload, schema = self._unpacked(value)
         if payload is None or _is_ignored(payload):
@@ -137,12 +138,12 @@ class Decoder:
         )
 
     def deletes(self, value: bytes | None) -> bool:
-        """Whether a message is a DELETE, whatever it holds besides."""
+        """Return whether a message is a DELETE, without reading its values."""
         payload, _ = self._unpacked(value)
         return payload is not None and payload.get("op", payload.get(f"{_PREFIX}op")) == Operation.DELETE.value
 
     def _unpacked(self, document: bytes | None) -> tuple[dict[str, Any] | None, Field]:
-        """The payload of a message, and its schema where it has one."""
+        """Return the payload of a message, and its schema, empty if it has none."""
         if document is None:
             return None, {}
         try:
@@ -167,7 +168,7 @@ class Decoder:
         return Operation(op)
 
     def _flattened(self, payload: Mapping[str, Any]) -> tuple[dict[str, Any], object]:
-        """What a flattened event says besides the row, under the names of an envelope's source."""
+        """Return the metadata of a flattened event, by the names of an envelope's source, and its operation."""
         if f"{_PREFIX}op" not in payload:
             raise SourceError(
                 f"a message that is no change event, with the fields {', '.join(list(payload)[:20])}",
@@ -198,8 +199,8 @@ class Decoder:
         return known, payload[f"{_PREFIX}op"]
 
     def _check_nulls(self, source: Mapping[str, Any]) -> None:
-        """Refuse columns whose NULL comes as their default. ``source.snapshot`` shows it: its default is ``false``, and
-        a change leaves it NULL."""
+        """Raise ConfigError if a NULL may be sent as the default of its column. ``source.snapshot`` shows this: its
+        default is ``false``, and a change leaves it NULL."""
         if not self._defaulted or source.get("snapshot", "false") is None:
             return
         raise ConfigError(
@@ -221,7 +222,7 @@ class Decoder:
     def _before(
         self, row: Mapping[str, Any] | None, key: bytes | None, schema: Field, operation: Operation
     ) -> Row | None:
-        """The old row. Unless it is whole, columns outside of the key hold 0 or nothing for what is not known."""
+        """Read the old row. Without REPLICA IDENTITY FULL only its key counts: other columns have 0 or NULL instead."""
         if operation not in (Operation.UPDATE, Operation.DELETE):
             return None
         if self._modes.full_before:
@@ -305,12 +306,12 @@ class Decoder:
 
 
 def _by_name(schema: Field) -> dict[str, Field]:
-    """The fields of a struct's schema; none where there is no schema."""
+    """Return the fields of a struct's schema by name; none if there is no schema."""
     return {field["field"]: field for field in schema.get("fields", ())}
 
 
 def _is_ignored(payload: Mapping[str, Any]) -> bool:
-    """Heartbeats, and the BEGIN and END of provide.transaction.metadata."""
+    """Return whether a payload is a heartbeat, or a BEGIN or END of provide.transaction.metadata."""
     keys = payload.keys()
     transaction = {"status", "id", "event_count", "data_collections", "ts_ms"}
     return "ts_ms" in keys and (keys <= {"ts_ms", "ts_us", "ts_ns"} or (keys == transaction and _ends(payload)))

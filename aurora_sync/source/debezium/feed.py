@@ -1,11 +1,11 @@
-"""One table's messages of Kafka, as net changes in the columns that the run planned with.
+"""Collects the messages of one table from a Kafka topic, as net changes in the columns that the run was planned with.
 
-Debezium delivers at least once: after a crash of the connector, changes that the topic already has come again, in their
-order. Changes of one row are ordered by their LSN, so what is older than the last one of its row is passed over; and
-what was applied by an earlier run is applied again, with everything that follows it, and ends at the same rows.
+Debezium delivers at least once: after a crash, the connector repeats changes that the topic already has, in their
+order. Changes of one row are ordered by their LSN, so a change that is older than the last one of its row is skipped. A
+change that an earlier run applied is applied again, with everything that follows it, and results in the same rows.
 
-That is of one partition. An older change that comes behind a newer one of another partition was not applied before: it
-is left to a scan, with all that follows it (partitions.py).
+This holds within one partition. An older change that arrives after a newer change of another partition was not applied
+before. The table is then scanned, which covers this change and all that follow it (partitions.py).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from aurora_sync.source.debezium.topic import Message
 from aurora_sync.source.logical.pgoutput import UNCHANGED, Values
 from aurora_sync.source.net_changes import NetChanges
 
-# What a pending row takes in memory beyond its message, and each value of it.
+# Memory in bytes that a pending row takes beyond its message: per row, and per value.
 _ROW_BYTES, _VALUE_BYTES = 500, 45
-# Nobody knows which: no scan has come as far.
+# Stands for an unknown LSN: it is beyond that of every scan.
 _NO_LSN = 2**64
 _LONE = (
     "a tombstone came without the delete before it, which says when the row was deleted: set cleanup.policy=delete on"
@@ -38,7 +38,7 @@ _LATE = (
 
 
 class TopicFeed:
-    """``has(partition, offset, lsn, xid)`` says which changes the target has already."""
+    """Receives the messages of a table. ``has(partition, offset, lsn, xid)`` tells whether the target has a change."""
 
     def __init__(
         self,
@@ -51,29 +51,29 @@ class TopicFeed:
         longest: int | None = None,
     ) -> None:
         self.changes = NetChanges(f"{schema}.{table}", columns, key, longest)
-        self.oldest: datetime | None = None  # when the first change was committed that the target did not have
-        self.relies = False  # on the row as an earlier message, or the target, has it: values were not repeated
-        self.sees: Callable[[int], bool] = lambda _: True  # which transactions are to be applied
-        self.stopped: dict[int, int] = {}  # offsets of the first change of another, by partition
-        self.overtaken = False  # what is to be applied comes behind one of them
-        self.rescan = ""  # why the table must be scanned, where the topic does not say everything in order
+        self.oldest: datetime | None = None  # commit time of the first change that the target did not have
+        self.relies = False  # whether a change lacks values, which an earlier message or the target has
+        self.sees: Callable[[int], bool] = lambda _: True  # whether a transaction is to be applied
+        self.stopped: dict[int, int] = {}  # by partition: offset of the first change that is not to be applied
+        self.overtaken = False  # whether a change that is to be applied follows a stopped offset
+        self.rescan = ""  # why the table must be scanned; empty if the topic is complete and in order
         self.begin(Order())
         self._decoder = Decoder(schema, table, columns, key, modes)
         self._has = has
         self._overhead = _ROW_BYTES + _VALUE_BYTES * len(columns)
-        self._lsns: dict[Values, tuple[int, int]] = {}  # of the last change of a row, and its partition
+        self._lsns: dict[Values, tuple[int, int]] = {}  # LSN and partition of the last change, by key
         self._truncated = 0
-        self._deletes: dict[int, bytes | None] = {}  # key of the last message of a partition, where it was a DELETE
-        self._last: dict[int, SourceSequence] = {}  # of the changes, by partition, where they say their order
-        self._again: set[int] = set()  # partitions that had changes again which the target has
+        self._deletes: dict[int, bytes | None] = {}  # key of a partition's last message, if a DELETE
+        self._last: dict[int, SourceSequence] = {}  # place of the last change, by partition
+        self._again: set[int] = set()  # partitions that repeated changes which were applied
 
     def begin(self, order: Order) -> None:
-        """With what was applied by the runs before."""
-        self.order = order  # of what is pending as well
+        """Begin a batch after the changes in ``order``, which were applied before."""
+        self.order = order  # will include the pending changes
         self._before = order.copy()
 
     def saw(self, message: Message) -> None:
-        """Know what a message was when the next one comes. Its values are not read: it is one that was dealt with."""
+        """Note a message that was processed before, because the next one may depend on it. Its values are not read."""
         self._note(message, deletes=self._decoder.deletes(message.value))
 
     def _note(self, message: Message, *, deletes: bool) -> None:
@@ -125,17 +125,17 @@ class TopicFeed:
 
     @property
     def behind(self) -> str:
-        """Why the table must be scanned, once the topic was read to its end: a connector that died sends changes again,
-        and where it has not come as far as it had been, rows would be set back. Empty where they would not."""
+        """Reason why the table must be scanned, once the topic was read to its end; empty if there is none. A connector
+        that crashed repeats changes. Until it reaches its earlier position, they would set rows back."""
         return _AGAIN if any(self._last[each] < self.order.newest[each] for each in self._again) else ""
 
     def written(self) -> None:
-        """What was pending is staged."""
+        """Begin the next batch: the pending changes are staged."""
         self._lsns.clear()
         self.begin(self.order)
 
     def _change(self, event: Event, message: Message, lsn: int, xid: int) -> None:
-        """A change of the key is applied with its second half, the INSERT, which says the former key."""
+        """Apply the change of a row. A change of the key is applied with its INSERT, which has both keys."""
         if event.successor is not None:
             return
         values, former = event.after, event.former and self.changes.one_key(event.former)
@@ -145,7 +145,10 @@ class TopicFeed:
         row = values or event.before
         assert row is not None
         key = self.changes.key_of(row)
-        moved = event.former is not None or former not in (None, key)  # its message may lie in another partition
+        moved = event.former is not None or former not in (
+            None,
+            key,
+        )  # the message of its delete may be in another partition
         if not self._is_news(key, former, lsn, message, event.place, moved=moved):
             return
         size = len(message.value or b"") + self._overhead
@@ -160,13 +163,13 @@ class TopicFeed:
         self.relies = self.relies or UNCHANGED in values
         try:
             self.changes.update(values, xid, size, former)
-        except DefectError as error:  # what made the row again has not come, or never will
+        except DefectError as error:  # the change that inserted the row again has not arrived, or never will
             self.rescan = error.what
 
     def _is_news(
         self, key: Values, former: Values | None, lsn: int, message: Message, place: SourceSequence, *, moved: bool
     ) -> bool:
-        """Whether a change is to be applied, and note it. A row has no two changes with one LSN."""
+        """Return whether a change is to be applied, and record it. No two changes of a row have the same LSN."""
         keys = {key, former or key}
         for each in keys:
             last, partition = self._lsns.get(each, (0, 0))
@@ -182,7 +185,7 @@ class TopicFeed:
         return True
 
     def _in_order(self, message: Message, place: SourceSequence, *, stray: bool, applied: Order) -> bool:
-        """Whether nothing newer was ``applied`` from another partition that may be of the same row, and note it."""
+        """Record a change, or return False if ``applied`` has a newer one of another partition, maybe of this row."""
         if applied.is_late(message.partition, place, stray=stray):
             self.rescan = _LATE
             return False
@@ -191,5 +194,5 @@ class TopicFeed:
 
 
 def _filled(values: Values, before: Values) -> Values:
-    """With REPLICA IDENTITY FULL the row from before has what did not change."""
+    """Fill in the values that did not change from the old row, which is complete under REPLICA IDENTITY FULL."""
     return tuple(old if new is UNCHANGED else new for new, old in zip(values, before, strict=True))

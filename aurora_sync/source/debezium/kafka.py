@@ -1,4 +1,4 @@
-"""Where the brokers of Kafka are, and how to get in."""
+"""Addresses of the Kafka brokers, and the settings for a connection to them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pathlib import Path
 from aurora_sync.errors import ConfigError
 from aurora_sync.source.debezium.topic import Quiet, Topic, open_topic, open_topics
 
-# A broker answers at once; one that does not know the request may never do so.
+# Time limit of a request. A broker answers at once, but one that does not know the request may never answer.
 POLICY_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Kafka:
-    """``properties`` is a file of librdkafka's settings. Making one does no I/O."""
+    """The Kafka brokers. ``properties`` is a file of librdkafka's settings. Creating a Kafka does no I/O."""
 
     servers: str = ""
     properties: Path | None = None
 
     def topic(self, name: str) -> AbstractContextManager[Topic]:
-        """The topic as it is now. Raises ConfigError where the brokers are not named, or their settings not readable,
-        and what :func:`open_topic` does."""
+        """Open the topic as it is now. Raises ConfigError if the brokers are not named or their settings cannot be
+        read, and the errors of :func:`open_topic`."""
         return open_topic(self._settings(), name)
 
     def ends(self, names: Sequence[str]) -> dict[str, dict[int, int]]:
-        """The offset that comes next, by topic and partition. Raises as :meth:`topic` does."""
+        """Return the next offset, by topic and partition. Raises as :meth:`topic`."""
         with open_topics(self._settings(), names) as topics:
             return {
                 name: {number: extent.high for number, extent in topic.extents.items()}
@@ -36,8 +36,8 @@ class Kafka:
             }
 
     def cleanup_policies(self, names: Sequence[str]) -> dict[str, str]:
-        """``cleanup.policy`` by topic; without topics that are not there, or whose configuration is not shown to this
-        user. Raises ConfigError as :meth:`topic` does."""
+        """Return ``cleanup.policy`` by topic, without topics that do not exist or whose configuration this user may not
+        see. Raises ConfigError as :meth:`topic`."""
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import (  # type: ignore[attr-defined,unused-ignore]
             AdminClient,
@@ -72,6 +72,6 @@ class Kafka:
         stripped = [(number, line.strip()) for number, line in enumerate(lines, 1)]
         pairs = [(number, line.partition("=")) for number, line in stripped if line and not line.startswith("#")]
         wrong = [number for number, (name, equals, _) in pairs if not (name.strip() and equals)]
-        if wrong:  # the line may hold a password
+        if wrong:  # the line is not shown: it may hold a password
             raise ConfigError(f"line {wrong[0]} is not name=value", where=f"KAFKA_PROPERTIES, {self.properties}")
         return {name.strip(): value.strip() for _, (name, _, value) in pairs}

@@ -1,4 +1,4 @@
-"""The options of the connector that decide what a value means."""
+"""Options of the connector that decide how a value is read."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ BinaryMode = Literal["bytes", "base64", "base64-url-safe", "hex"]
 
 @dataclass(frozen=True)
 class Modes:
-    """The connector's options that decide what a value means, by the names that they have there, and what only the user
-    knows. Whatever is not certain is False.
+    """The connector's options that decide how a value is read, and facts that only the user knows. The defaults are the
+    cautious choice, for facts that are not known.
 
-    Where messages carry their schema, it goes before ``decimal``, ``time`` and ``binary``.
+    The schema of a message, if it has one, overrides ``decimal``, ``time``, ``interval`` and ``binary``.
     """
 
     decimal: Literal["string", "precise", "double"] = "string"  # decimal.handling.mode
     time: TimeMode = "microseconds"  # time.precision.mode
     interval: Literal["string", "numeric"] = "string"  # interval.handling.mode
     binary: BinaryMode = "bytes"  # binary.handling.mode
-    placeholder: str = "__debezium_unavailable_value"  # unavailable.value.placeholder, with its hex: if it has one
-    full_before: bool = False  # the table has REPLICA IDENTITY FULL, so that the values before are all there
+    placeholder: str = "__debezium_unavailable_value"  # unavailable.value.placeholder, including a prefix hex:
+    full_before: bool = False  # the table has REPLICA IDENTITY FULL: events have the complete old row
     conversion_fails: bool = False  # event.converting.failure.handling.mode is fail
     plain_arrays: bool = False  # every array has one dimension, and subscripts from 1
-    pinned_session: bool = False  # Debezium's role has those of role_settings.py
-    infinite_intervals: bool = True  # the source knows them (PostgreSQL 17 and later)
-    flattened: bool = False  # events went through ExtractNewRecordState, which drops every TRUNCATE without a word
+    pinned_session: bool = False  # Debezium's role has the settings of role_settings.py
+    infinite_intervals: bool = True  # the source has infinite intervals (PostgreSQL 17 and later)
+    flattened: bool = False  # events went through ExtractNewRecordState, which silently drops every TRUNCATE
 
     @classmethod
     def of(

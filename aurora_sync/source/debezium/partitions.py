@@ -1,14 +1,13 @@
-"""Whether a change comes behind a later one of its key, which another partition of the topic had.
+"""Detects a change that arrives after a newer change of its key, which was in another partition of the topic.
 
 Debezium writes changes in the order of ``source.sequence``, [LSN of the last commit, LSN of the change]; ``source.lsn``
-alone grows for each key, and not over transactions. Kafka keeps that order within a partition only. Partitions are read
-one after another, each as far as it went, so that a run may have a change of one partition before an older one of
-another.
+alone grows for each key, but not across transactions. Kafka keeps that order within a partition only. Partitions are
+read one after another, each to its end, so a run may read a change of one partition before an older change of another.
 
-That is harmless while every key has one partition, where the producer's hash puts it. It is not for a **stray**: the
-change of a key, which has two; a TRUNCATE, which has none; and a change that lies elsewhere, because the number of
-partitions was raised or the partitioner is another one. Of two changes in different partitions, one of which is a
-stray, the older one must not come later.
+This is harmless while every key has one partition, which the producer's hash selects. It is not harmless for a
+**stray**: the change of a key, which has two partitions; a TRUNCATE, which has none; and a change in another partition
+than the hash selects, because the number of partitions was raised or the partitioner was replaced. If one of two
+changes in different partitions is a stray, the older change must not arrive later.
 """
 
 from __future__ import annotations
@@ -16,13 +15,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 SourceSequence = tuple[int, int]  # source.sequence of a change
-NewestByPartition = Mapping[int, SourceSequence]  # of what was applied
+NewestByPartition = Mapping[int, SourceSequence]  # newest applied change of each partition
 
 _START: SourceSequence = (0, 0)
 
 
 class Order:
-    """``newest`` and ``strays`` are of what was applied. ``used`` are partitions that ever had a message."""
+    """Newest applied changes of each partition: ``newest`` of all changes, ``strays`` of strays only. ``used`` is the
+    number of partitions that ever had a message."""
 
     def __init__(
         self,
@@ -35,31 +35,31 @@ class Order:
         self._partitions, self._used = partitions, used
 
     def of(self, partitions: int, used: int, before: int) -> Order:
-        """The order in a topic of so many partitions. ``before`` is how many there were: with another number a key has
-        another place, and all that was applied is astray."""
+        """Return this order for a topic of ``partitions`` partitions; ``before`` is their number so far. If the number
+        changed, keys have other partitions, and all applied changes are strays."""
         return Order(partitions, used, self.newest, self.strays if partitions == before else self.newest)
 
     def copy(self) -> Order:
         return self.of(self._partitions, self._used, self._partitions)
 
     def is_astray(self, partition: int, key: bytes | None) -> bool:
-        """Whether a change lies elsewhere than the hash of its key says. In the only partition that has messages every
-        change counts as a stray: another one may be written tomorrow."""
+        """Return whether a change is in another partition than the hash of its key selects. While only one partition
+        has messages, every change counts as a stray, because a second partition may be used later."""
         return self._used <= 1 or key is None or murmur2(key) % self._partitions != partition
 
     def is_late(self, partition: int, place: SourceSequence, *, stray: bool) -> bool:
-        """Whether a change that was applied from another partition may be of the same key, and newer."""
+        """Return whether a change applied from another partition may be of the same key, and is newer."""
         others = self.newest if stray else self.strays
         return any(other > place for number, other in others.items() if number != partition)
 
     def took(self, partition: int, place: SourceSequence, *, stray: bool) -> None:
-        """Note what was applied."""
+        """Record an applied change."""
         for newest in (self.newest, self.strays) if stray else (self.newest,):
             newest[partition] = max(newest.get(partition, _START), place)
 
 
 def murmur2(key: bytes) -> int:
-    """The positive hash by which Kafka's own producer chooses a partition.
+    """Return the positive MurmurHash2 by which Kafka's own producer chooses a partition.
 
     >>> murmur2(b"21") == -973932308 & 0x7FFFFFFF, murmur2(b"foobar") == -790332482 & 0x7FFFFFFF
     (True, True)

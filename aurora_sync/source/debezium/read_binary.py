@@ -1,4 +1,4 @@
-"""Readers of what comes as bytes: bytea, bits, and the texts of types that Debezium does not know."""
+"""Readers of values that are sent as bytes: bytea, bit, and the texts of types that Debezium does not know."""
 
 from __future__ import annotations
 

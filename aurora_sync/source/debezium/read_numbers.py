@@ -35,7 +35,7 @@ def numeric(sent: SentColumn, value: Any, field: Field) -> str | None:
         raise ValueError("expected digits")
     text = f"{Decimal(value):f}" if "E" in value or "e" in value else value
     modifier = -1 if sent.element else sent.column.base_modifier
-    if modifier >= 4 and ((modifier - 4) & 0x7FF) > 1000:  # a negative scale, of 11 bits: its zeros are not ours
+    if modifier >= 4 and ((modifier - 4) & 0x7FF) > 1000:  # a negative scale (11 bits): PostgreSQL prints no fraction
         whole, _, fraction = text.partition(".")
         if fraction.strip("0"):
             raise ValueError("expected no fraction")

@@ -30,7 +30,7 @@ _TIMESTAMP_UNITS = {
     "org.apache.kafka.connect.data.Timestamp": 1000,
 }
 _OF_CONNECT = {"connect connect", "org.apache.kafka.connect.data.Time", "org.apache.kafka.connect.data.Timestamp"}
-# What the connector sends for infinity: the driver's numbers for it, as days, fractions of a second, and ISO.
+# Values that the connector sends for infinity: the driver's numbers for it, as days, as parts of a second, and as ISO.
 _INFINITE_DAYS = {-2_147_472_692: "infinity", -2_147_472_691: "-infinity"}
 _INFINITE_TIMES = {
     (9_223_372_036_825_200_000, 10**6): "infinity",
@@ -118,7 +118,7 @@ def interval(sent: SentColumn, value: Any, field: Field) -> str | None:
 
 
 def _unit(sent: SentColumn, names: Mapping[str, int], field: Field, by_mode: int) -> int:
-    """How many of the column's units make a second, by its schema or else by the mode."""
+    """Return how many of the column's units make a second, by its schema or else by the mode."""
     name = field.get("name")
     if name is None and field:
         raise ValueError("expected a schema with a name")

@@ -1,7 +1,7 @@
-"""What PostgreSQL's text depends on in Debezium's session, where no option of the connector reaches.
+"""Settings of Debezium's session that decide PostgreSQL's text, and that no option of the connector changes.
 
-Under another bytea_output or extra_float_digits values come changed, under IntervalStyle sql_standard most intervals
-come as zero.
+Under another bytea_output or extra_float_digits, values are sent changed. Under IntervalStyle sql_standard, most
+intervals are sent as zero.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from psycopg2.extensions import connection as Connection
 
 ROLE_SETTINGS = {"bytea_output": "hex", "extra_float_digits": "1", "IntervalStyle": "iso_8601", "TimeZone": "UTC"}
 
-# A role's settings for one database go before those for all.
+# A role's settings for one database override its settings for all.
 _SETTINGS = """
 SELECT setconfig FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole
  WHERE r.rolname = %s AND setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
@@ -19,7 +19,7 @@ SELECT setconfig FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole
 
 
 def has_settings(connection: Connection, role: str) -> bool:
-    """Whether every session of the role in this database begins with ROLE_SETTINGS."""
+    """Return whether every session of the role in this database begins with ROLE_SETTINGS."""
     with connection.cursor() as cursor:
         cursor.execute(_SETTINGS, (role,))
         pairs = [pair.partition("=") for (settings,) in cursor.fetchall() for pair in settings]

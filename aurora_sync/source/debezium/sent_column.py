@@ -1,4 +1,4 @@
-"""A column as the connector sends it: what a reader of its values has to know."""
+"""A column as the connector sends it, with the facts that a reader of its values needs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from aurora_sync.errors import ConfigError
 from aurora_sync.model.column import Column
 from aurora_sync.source.debezium.modes import Modes
 
-Field = Mapping[str, Any]  # a field of a Connect schema; empty where messages carry none
+Field = Mapping[str, Any]  # a field of a Connect schema; empty if messages have none
 
 
 class SentColumn:
-    """One column of one table, and the modes of its connector."""
+    """A column of a table, and the modes of its connector."""
 
     def __init__(self, table: str, column: Column, modes: Modes) -> None:
         self.where = f"{table}.{column.name}"
@@ -23,6 +23,6 @@ class SentColumn:
         self.precision = column.base_modifier if 0 <= column.base_modifier <= 6 else 6
 
     def refuse(self, what: str, hint: str, values: str = "") -> NoReturn:
-        """Raise ConfigError: the text of a value is not certain. ``values`` is shown where values may be."""
+        """Raise ConfigError: the text of a value is not certain. ``values`` is shown only if values may be shown."""
         hint = hint or "see that the modes given here are those of the connector"
         raise ConfigError(what, where=self.where, hint=hint, values=values) from None

@@ -1,6 +1,6 @@
-"""Values as PostgreSQL prints them with the pinned settings (connection.py), made of what others make of them.
+"""Formats values as PostgreSQL prints them with the pinned settings (connection.py), from the forms of other programs.
 
-What no PostgreSQL prints raises ValueError or TypeError.
+The functions raise ValueError or TypeError for a value that PostgreSQL does not have.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SPECIAL_IN_ARRAY = re.compile(r'["\\{},\s]', re.ASCII)
 
 
 def float8_text(value: float) -> str:
-    """The shortest text that reads back as this double, as PostgreSQL spells it.
+    """Format a double as the shortest text that reads back as the same double.
 
     >>> float8_text(1e22), float8_text(1e23), float8_text(-0.0), float8_text(123456789012345.0)
     ('1e+22', '9.999999999999999e+22', '-0', '123456789012345')
@@ -37,15 +37,15 @@ def float8_text(value: float) -> str:
     if value != value or value in (float("inf"), float("-inf")):
         return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[str(value)]
     text = repr(value)
-    # Python rounds a text half-way between two doubles to even; PostgreSQL does not rely on it, and prints another
-    # digit. Below 2**52 no such text is short enough to be the shortest.
+    # Python may choose a text half-way between two doubles, which it rounds to even. PostgreSQL does not rely on that
+    # rule, and prints another digit. Below 2**52 such a text is never the shortest.
     if abs(value) >= 2**52:
         text = _shortest(value, 53)
     return _spelled(text, 15)
 
 
 def float4_text(value: float) -> str:
-    """The same of a float.
+    """Format a float4 as the shortest text that reads back as the same float4.
 
     >>> float4_text(16777216.0), float4_text(1.4e-45), float4_text(0.1)
     ('1.6777216e+07', '1e-45', '0.1')
@@ -56,12 +56,12 @@ def float4_text(value: float) -> str:
 
 
 def _shortest(value: float, bits: int) -> str:
-    """The decimal of fewest digits, and of those the nearest, strictly within what rounds to ``value``; ``bits`` are
-    those of the mantissa."""
+    """Return the decimal of fewest digits that lies strictly within the interval that rounds to ``value``; of several,
+    the nearest. ``bits`` is the length of the mantissa."""
     if value == 0:
         return repr(value)
     exact = Fraction(abs(value))
-    first, smallest = {24: (-126, -149), 53: (-1022, -1074)}[bits]  # exponents of the normal and of all numbers
+    first, smallest = {24: (-126, -149), 53: (-1022, -1074)}[bits]  # smallest exponents, of normal and of all numbers
     power = math.frexp(value)[1] - 1
     step = Fraction(2) ** max(power - bits + 1, smallest)
     narrow = exact == Fraction(2) ** power and power > first  # the next number below is half a step away
@@ -78,7 +78,7 @@ def _shortest(value: float, bits: int) -> str:
 
 
 def _spelled(text: str, plain_digits: int) -> str:
-    """Digits of a float in PostgreSQL's notation: with an exponent below 1e-4 and from ``plain_digits`` on."""
+    """Format a float in PostgreSQL's notation: with an exponent below 1e-4, and from 10**``plain_digits`` on."""
     sign, number, exponent = Decimal(text).as_tuple()
     assert isinstance(exponent, int)
     digits = "".join(map(str, number)).rstrip("0") or "0"
@@ -106,14 +106,14 @@ def whole_micros(value: object, unit: int) -> int:
 
 
 def date_text(year: int, month: int, day: int, rest: str) -> str:
-    """``rest`` is the time of the day. Years before 1 are BC, and 0 is 1 BC."""
-    date(2000 + year % 400, month, day)  # raises where there is no such day
+    """Format a date, with the time of the day as ``rest``. Year 0 is 1 BC, and smaller years are BC too."""
+    date(2000 + year % 400, month, day)  # raises ValueError if there is no such day
     era = "" if year > 0 else " BC"
     return f"{year if year > 0 else 1 - year:04d}-{month:02d}-{day:02d}{rest}{era}"
 
 
 def _civil(days: int) -> tuple[int, int, int]:
-    """Year, month and day of a number of days since 1970, in the Gregorian calendar of all times."""
+    """Return year, month and day of a number of days since 1970-01-01, in the proleptic Gregorian calendar."""
     cycles, day = divmod(days + 719_162, 146_097)  # 400 years each, since 0001-01-01
     found = date.fromordinal(day + 1)
     return found.year + 400 * cycles, found.month, found.day
@@ -139,7 +139,8 @@ def timestamp_text(micros: int, offset: str) -> str:
 
 
 def iso_timestamp_text(value: object, offset: str) -> str:
-    """
+    """Format an ISO timestamp in UTC.
+
     >>> iso_timestamp_text("-0043-03-15T00:00:00.000000Z", "+00")
     '0044-03-15 00:00:00+00 BC'
     """
@@ -155,7 +156,8 @@ def iso_timestamp_text(value: object, offset: str) -> str:
 
 
 def interval_text(value: object) -> str:
-    """
+    """Format an ISO 8601 interval, whose fields are all present, in PostgreSQL's IntervalStyle iso_8601.
+
     >>> interval_text("P0Y10M3DT-4H-5M-6.789S"), interval_text("P0Y0M0DT0H0M0S"), interval_text("P0Y-14M0DT0H0M1.5S")
     ('P10M3DT-4H-5M-6.789S', 'PT0S', 'P-1Y-2MT1.5S')
     """
@@ -176,7 +178,7 @@ def interval_text(value: object) -> str:
 
 
 def _parts(amount: int, *units: tuple[int, str]) -> str:
-    """Whole units of an amount, the largest first, each with its sign."""
+    """Format an amount in whole units, the largest first, each with its sign."""
     sign, rest, text = ("-" if amount < 0 else ""), abs(amount), ""
     for size, letter in units:
         whole, rest = divmod(rest, size)
@@ -185,7 +187,7 @@ def _parts(amount: int, *units: tuple[int, str]) -> str:
 
 
 def hstore_text(pairs: object) -> str:
-    """In the order that PostgreSQL keeps: shorter keys first.
+    """Format an hstore. PostgreSQL puts shorter keys first.
 
     >>> hstore_text({"aa": 'x"y', "b": None})
     '"b"=>NULL, "aa"=>"x\\\\"y"'
@@ -201,7 +203,7 @@ def hstore_text(pairs: object) -> str:
 
 
 def ranges_in_utc(text: object) -> str:
-    """A range or multirange of timestamptz, which comes in the time zone of Debezium's session.
+    """Convert a range or multirange of timestamptz from the time zone of Debezium's session to UTC.
 
     >>> ranges_in_utc('["2024-01-01 05:30:00+05:30",infinity)')
     '["2024-01-01 00:00:00+00",infinity)'
@@ -226,7 +228,7 @@ def ranges_in_utc(text: object) -> str:
 
 
 def array_element(element: str | None) -> str:
-    """An element of an array as array_out() writes it."""
+    """Format an element of an array as PostgreSQL's array_out() does."""
     if element is None:
         return "NULL"
     if element and element.upper() != "NULL" and not _SPECIAL_IN_ARRAY.search(element):

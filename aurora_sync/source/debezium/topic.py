@@ -1,7 +1,7 @@
-"""A topic of Kafka, read from offsets of our own up to where it ended when the reading began.
+"""Reads a Kafka topic from given offsets up to its end as of the opening.
 
-Neither group membership nor committed offsets are used: what was applied is known by the warehouse's log alone, and the
-offsets stand in it. Of transactional producers only what is committed is read, and the end is the last stable offset.
+Neither group membership nor committed offsets are used: only the warehouse's log knows what was applied, and it stores
+the offsets. Of transactional producers only committed messages are read, and the end is the last stable offset.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 
 from aurora_sync.errors import AuroraSyncError, ConfigError, GuardError, Kind, SourceError
 
-# What a request may take; a broker that has failed over answers within this.
+# Time limit of a request, in seconds; a broker that has failed over answers within it.
 _TIMEOUT = 30.0
-# Without a message or the partition's end for this long, something is wrong: give the run back.
+# Seconds without a message and without the partition's end after which the run fails.
 _SILENCE = 60.0
-# Messages that wait to be read, in kilobytes; the default, 64 MB, is for each partition.
+# Size of the queue of messages to be read, in kilobytes; the default is 64 MB for each partition.
 _QUEUE_KB = "16384"
 _REFUSED = {
     "_AUTHENTICATION": "check sasl.mechanism, sasl.username and sasl.password",
@@ -35,7 +35,7 @@ _RESEED = "reseed the table: its first copy has to be made anew, from a new scan
 
 @dataclass(frozen=True)
 class Message:
-    """One message; ``value`` is None for a tombstone."""
+    """A message; ``value`` is None for a tombstone."""
 
     partition: int
     offset: int
@@ -47,7 +47,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Extent:
-    """Of a partition: the first offset that is still there, and the one that comes next."""
+    """Offsets of a partition: the first that still exists, and the next that will be written."""
 
     low: int
     high: int
@@ -55,7 +55,7 @@ class Extent:
 
 @dataclass(frozen=True)
 class Gap:
-    """Offsets of a partition, ``first`` to before ``next``, of which no message came."""
+    """Offsets of a partition without a message, from ``first`` up to but not including ``next``."""
 
     partition: int
     first: int
@@ -63,26 +63,25 @@ class Gap:
 
 
 class Topic:
-    """One topic as it was when it was opened: see open_topic()."""
+    """A topic as of its opening by :func:`open_topic`."""
 
     def __init__(self, consumer: Any, name: str, where: str, errors: list[Any]) -> None:
         self._consumer = consumer
         self._name = name
         self._where = where
         self._errors = errors
-        # Without partitions while nobody has written to it.
+        # Empty if the topic does not exist, because nothing was written yet.
         self.extents = {partition: self._extent(partition) for partition in self._partitions()}
         self._reached: dict[int, int] = {}
-        self.gaps: list[Gap] = []  # of the last reading, as far as it went
+        self.gaps: list[Gap] = []  # of the last read(), as far as it went
 
     def start(self, offsets: Mapping[int, int]) -> dict[int, int]:
-        """Where to read from, by partition: the stored offsets, and the beginning of partitions that are new.
+        """Return the offsets to read from, by partition: the stored offsets, and 0 for new partitions.
 
-        Raises GuardError where messages after the stored offset are gone, or where the topic is not the one that the
-        offsets are of.
+        Raises GuardError if messages after the stored offset were deleted, or if the offsets are of another topic.
         """
         if missing := sorted(offsets.keys() - self.extents.keys()):
-            raise self._made_anew(f"partition {missing[0]} is gone")
+            raise self._recreated(f"partition {missing[0]} is gone")
         for partition, extent in self.extents.items():
             offset = offsets.get(partition, 0)
             if offset < extent.low:
@@ -93,19 +92,19 @@ class Topic:
                     hint=f"{_RESEED}; raise retention.ms of the topic above the longest pause between two syncs",
                 )
             if offset > extent.high:
-                raise self._made_anew(
+                raise self._recreated(
                     f"partition {partition} was read up to offset {offset:,} and now ends at {extent.high:,}"
                 )
         return {partition: offsets.get(partition, 0) for partition in self.extents}
 
     def behind(self, offsets: Mapping[int, int]) -> int:
-        """Offsets between those given and the end as it is now: as many messages at most."""
+        """Count the offsets from those given to the present end: the largest possible number of messages."""
         ends = {partition: self._extent(partition).high for partition in self.extents}
         return sum(end - offsets.get(partition, 0) for partition, end in ends.items())
 
     def one_back(self, offsets: Mapping[int, int]) -> dict[int, int]:
-        """Where to read from to have the message before these offsets as well, in partitions that have new ones. Raises
-        GuardError as start() does."""
+        """Return the offsets to read from if the previous message is to be read too, in partitions with new messages.
+        Raises GuardError as :meth:`start`."""
         return {
             partition: max(extent.low, offset - 1) if offset < extent.high else offset
             for partition, offset in self.start(offsets).items()
@@ -113,10 +112,10 @@ class Topic:
         }
 
     def read(self, offsets: Mapping[int, int]) -> Iterator[Message]:
-        """The messages from these offsets to the end, one partition after another, each in its order.
+        """Yield the messages from these offsets to the end, one partition after another, each in its order.
 
-        Memory grows with the number of gaps, and not with that of messages. Raises GuardError as start() does, and
-        SourceError where brokers fail.
+        Memory grows with the number of gaps, not with the number of messages. Raises GuardError as :meth:`start`, and
+        SourceError if brokers fail.
         """
         self._reached, self.gaps = {}, []
         for partition, offset in sorted(self.start(offsets).items()):
@@ -127,25 +126,25 @@ class Topic:
 
     @property
     def reached(self) -> dict[int, int]:
-        """Where the next reading begins, by partition, once all of read() was taken; until then, of what was."""
+        """Offsets from which to read next, for each partition that :meth:`read` has finished."""
         return dict(self._reached)
 
     def _read(self, partition: int, offset: int) -> Iterator[Message]:
         from confluent_kafka import KafkaError, TopicPartition
 
-        end, heard = self.extents[partition].high, time.monotonic()
+        end, last_message = self.extents[partition].high, time.monotonic()
         self._consumer.assign([TopicPartition(self._name, partition, offset)])
         try:
             while True:
                 message = self._consumer.poll(1.0)
                 if message is None:
-                    if time.monotonic() - heard > _SILENCE:
+                    if time.monotonic() - last_message > _SILENCE:
                         raise self._silent(partition)
                     continue
-                heard = time.monotonic()
+                last_message = time.monotonic()
                 error = message.error()
                 if error and error.code() == KafkaError._PARTITION_EOF:
-                    # What follows, if anything does, is of transactions that are open or were aborted.
+                    # Later messages, if any, are of open or aborted transactions.
                     self._reached[partition] = message.offset()
                     self._skipped(partition, offset, message.offset())
                     return
@@ -195,20 +194,20 @@ class Topic:
         try:
             return request()
         except KafkaException as exception:
-            # A failed log-in shows in the callback; the request itself only waits in vain.
-            told = [error for error in self._errors if error.name() in _REFUSED]
-            raise translate(told[-1] if told else exception.args[0], where=self._where) from exception
+            # A failed login is reported to the callback only; the request itself times out.
+            refused = [error for error in self._errors if error.name() in _REFUSED]
+            raise translate(refused[-1] if refused else exception.args[0], where=self._where) from exception
 
     def _silent(self, partition: int) -> SourceError:
-        told = f": {self._errors[-1].str()}" if self._errors else ""
+        reported = f": {self._errors[-1].str()}" if self._errors else ""
         return SourceError(
-            f"nothing came of partition {partition} for {_SILENCE:.0f} seconds{told}",
+            f"nothing came of partition {partition} for {_SILENCE:.0f} seconds{reported}",
             where=self._where,
             hint=_LOST,
             kind=Kind.TRANSIENT,
         )
 
-    def _made_anew(self, what: str) -> GuardError:
+    def _recreated(self, what: str) -> GuardError:
         return GuardError(
             f"{what}: the topic was deleted and made anew, or is another one", where=self._where, hint=_RESEED
         )
@@ -216,9 +215,9 @@ class Topic:
 
 @contextmanager
 def open_topic(settings: Mapping[str, str], name: str) -> Iterator[Topic]:
-    """A topic and how far it goes now. ``settings`` are librdkafka's, ``bootstrap.servers`` at least.
+    """Open a topic, and look up its present end. ``settings`` are librdkafka's, ``bootstrap.servers`` at least.
 
-    Raises ConfigError where confluent-kafka is not installed, SourceError where the brokers refuse or fail.
+    Raises ConfigError if confluent-kafka is not installed, SourceError if the brokers refuse or fail.
     """
     with open_topics(settings, [name]) as (topic,):
         yield topic
@@ -226,7 +225,7 @@ def open_topic(settings: Mapping[str, str], name: str) -> Iterator[Topic]:
 
 @contextmanager
 def open_topics(settings: Mapping[str, str], names: Sequence[str]) -> Iterator[list[Topic]]:
-    """Several, behind one consumer: of one at a time messages can be read."""
+    """Open several topics with one consumer, as :func:`open_topic`. Read them one at a time."""
     try:
         from confluent_kafka import Consumer, KafkaException
     except ImportError as error:
@@ -235,11 +234,11 @@ def open_topics(settings: Mapping[str, str], names: Sequence[str]) -> Iterator[l
         ) from error
     servers, errors = settings.get("bootstrap.servers", "?"), list[Any]()
     ours = {
-        "group.id": "aurora_sync",  # librdkafka wants one; it is never joined
+        "group.id": "aurora_sync",  # librdkafka requires one; the group is never joined
         "enable.auto.commit": "false",
         "enable.auto.offset.store": "false",
         "enable.partition.eof": "true",
-        "auto.offset.reset": "error",  # anything else would jump over what was deleted
+        "auto.offset.reset": "error",  # other values would silently skip deleted messages
         "isolation.level": "read_committed",
         "allow.auto.create.topics": "false",
         "queued.max.messages.kbytes": _QUEUE_KB,
@@ -255,13 +254,13 @@ def open_topics(settings: Mapping[str, str], names: Sequence[str]) -> Iterator[l
 
 
 class Quiet:
-    """Takes librdkafka's log: what matters of it comes as an error, too."""
+    """Logger that discards librdkafka's log: what matters is reported as an error too."""
 
     def log(self, *message: object) -> None: ...
 
 
 def translate(error: Any, *, where: str) -> AuroraSyncError:
-    """The SourceError for a KafkaError: whether to try again, and what to do next."""
+    """Return the SourceError for a KafkaError: whether a retry may succeed, and what to do next."""
     hint = _REFUSED.get(error.name())
     return SourceError(
         f"{error.str()} ({error.name()})".strip(),

@@ -1,4 +1,4 @@
-"""What the connector sends in place of a value that an update left as it is."""
+"""The placeholder that the connector sends for a value that an update did not change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Placeholder:
-    """The forms that the placeholder takes, by the type of the column."""
+    """Forms of the placeholder, by the type of the column."""
 
     text: str
     binary: frozenset[str]
@@ -19,7 +19,7 @@ class Placeholder:
 
 
 def placeholder_forms(placeholder: str) -> Placeholder:
-    """The forms of ``unavailable.value.placeholder``."""
+    """Return the forms of ``unavailable.value.placeholder``."""
     data = bytes.fromhex(placeholder[4:]) if placeholder.startswith("hex:") else placeholder.encode()
     text = data.decode(errors="replace")
     digest = bytearray(hashlib.md5(data, usedforsecurity=False).digest())

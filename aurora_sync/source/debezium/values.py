@@ -1,34 +1,34 @@
-"""A value as Debezium sends it, as the text that PostgreSQL prints of it: exactly, or not at all.
+"""Converts a value that Debezium sends into the text that PostgreSQL prints for it: exactly, or not at all.
 
-What the connector does to values was measured with the real engine (Debezium 3.6, PostgreSQL 18). Much of it leaves no
-trace in the message, so a column is refused as a whole where any of its values might not be what it seems:
+The changes that the connector makes to values were measured with the real engine (Debezium 3.6, PostgreSQL 18). Many of
+them leave no trace in the message, so a column is refused as a whole if any of its values may have been changed:
 
 ================================= ==================================================================================
-numeric, not ``string``           ``double`` rounds; ``precise`` makes NaN NULL (0 where NOT NULL), and drops zeros at
+numeric, not ``string``           ``double`` rounds; ``precise`` turns NaN into NULL (0 if NOT NULL), and drops zeros at
                                   the end of an unconstrained numeric
-money                             the text is the source's lc_monetary, the event has digits only
-time, ``isostring``               24:00:00 comes as 00:00:00
-timestamp, ``nanoseconds``        what does not fit into 64 bits (before 1677, after 2262) comes as NULL
-timestamp(4 to 6), ``connect``    milliseconds
-timetz                            the offset is lost; fractions are, in arrays
+money                             its text depends on the source's lc_monetary, the event has digits only
+time, ``isostring``               24:00:00 is sent as 00:00:00
+timestamp, ``nanoseconds``        values beyond 64 bits (before 1677, after 2262) are sent as NULL
+timestamp(4 to 6), ``connect``    is cut to milliseconds
+timetz                            the offset is lost; in arrays, fractions are lost too
 interval, not ``string``          months and days become microseconds by an average
 varbit                            the length is lost
-arrays of dates and times         infinity, BC and 24:00 come as other values
-arrays of numeric and of enums    with NaN or NULL in them come as NULL: unless the connector is told to fail, NULL is
-                                  refused (``Modes.conversion_fails``); so it is where an update may have left a value
-                                  as it is, for arrays and bit
-any array                         subscripts that do not begin at 1 are lost, inner arrays come as NULL or the name of a
-                                  Java object: the user says that there are none (``Modes.plain_arrays``)
-float, bytea, interval            come changed under settings of Debezium's own session: ``Modes.pinned_session``
-interval, PostgreSQL 17 and later infinity comes as zero: zero is refused (``Modes.infinite_intervals``)
-NULL, where the column may be     comes as the default of the column, unless the converter is told not to do so:
-NULL and has a default            see debezium.py
+arrays of dates and times         infinity, BC and 24:00 are sent as other values
+arrays of numeric and of enums    an array that contains NaN or NULL is sent as NULL. NULL is refused, unless the
+                                  connector fails on such an array (``Modes.conversion_fails``). So is the NULL of an
+                                  array or bit that an update may have left unchanged
+any array                         subscripts that do not begin at 1 are lost; inner arrays are sent as NULL or as the
+                                  name of a Java object. The user states that there are none (``Modes.plain_arrays``)
+float, bytea, interval            settings of Debezium's own session change them: ``Modes.pinned_session``
+interval, PostgreSQL 17 and later infinity is sent as zero: zero is refused (``Modes.infinite_intervals``)
+NULL in a column that may be NULL is sent as the default of the column, unless the converter is configured not to do so
+and has a default                 (events.py)
 composite types, reg*, ranges     their text depends on settings of Debezium's session
 made by users
-lines, boxes, paths, ...          come as Java prints them
+lines, boxes, paths, ...          are sent as Java prints them
 ================================= ==================================================================================
 
-Two microseconds of the year 294247 are the numbers that the connector sends for infinity, and are read as infinity.
+Two microseconds of the year 294247 have the numbers that the connector sends for infinity. They are read as infinity.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ from aurora_sync.source.debezium.spelling import array_element
 from aurora_sync.source.debezium.unchanged import placeholder_forms
 from aurora_sync.source.logical.pgoutput import UNCHANGED, Value
 
-# Gives PostgreSQL's text of a value; ValueError or TypeError where it is none of the type. A reader is called for NULL,
-# too, so that whether a column is refused does not depend on its values.
+# Returns PostgreSQL's text of a value; raises ValueError or TypeError if the value is not of the type. A reader is
+# called for NULL too, so that refusing a column does not depend on its values.
 _Reader = Callable[[SentColumn, Any, Field], str | None]
 _STRINGS = ("text", "varchar", "bpchar", "char", "name", "citext", "enum", "uuid", "json", "jsonb", "xml", "ltree")
 _NETWORKS = ("inet", "cidr", "macaddr", "macaddr8")
 _RANGES = ("int4range", "int8range", "numrange", "tsrange", "daterange")
 _MULTIRANGES = ("int4multirange", "int8multirange", "nummultirange", "tsmultirange", "datemultirange")
 _SYSTEM = ("xid", "xid8", "cid", "tid", "pg_lsn", "pg_snapshot", "txid_snapshot")
-# Debezium does not know these: include.unknown.datatypes makes it send the bytes of their text, which are the same in
-# every session but for the time zone.
+# Types that Debezium does not know: with include.unknown.datatypes it sends the bytes of their text, which are equal in
+# every session, except for the time zone.
 _OPAQUE = {*_MULTIRANGES, *_SYSTEM, "tstzmultirange", "tsquery", "jsonpath", "refcursor"}
 _READERS: dict[str, _Reader] = {
     **dict.fromkeys(("int2", "int4", "int8", "oid"), read_numbers.integer),
@@ -84,7 +84,7 @@ _NO_READER = {
     "varbit": "no option keeps its length: leave the column out",
 }
 _OF_THE_SESSION = {"float4", "float8", "bytea", "interval", "point"}
-# An unchanged array of these has the placeholder in it; of all others it comes as NULL.
+# Element types of arrays that are sent as the placeholder if unchanged; other unchanged arrays are sent as NULL.
 _ELEMENTS_WITH_PLACEHOLDER = {"bytea", "int4", "int8", "text", "varchar", "bpchar", "json", "jsonb", "uuid"}
 _ELEMENTS = _ELEMENTS_WITH_PLACEHOLDER | {
     *("int2", "oid", "bool", "float4", "float8", "numeric", "char", "citext", "hstore"),
@@ -94,7 +94,7 @@ _JAVA_OBJECT = re.compile(r"\[+(L[\w.$]+;|[BCDFIJSZ])@[0-9a-f]+")
 
 
 class Values:
-    """The values of one column of one table."""
+    """Reads the values of a column."""
 
     def __init__(self, table: str, column: Column, modes: Modes) -> None:
         self._sent = SentColumn(table, column, modes)
@@ -103,11 +103,11 @@ class Values:
         self._unchanged = placeholder_forms(modes.placeholder)
 
     def read(self, value: object, field: Field, *, updated: bool) -> Value:
-        """PostgreSQL's text, None for NULL, or UNCHANGED.
+        """Return PostgreSQL's text, None for NULL, or UNCHANGED.
 
-        ``value`` is what the JSON has, ``field`` the column's schema, ``updated`` whether the row was there before, so
-        that a value may be left out. Raises ConfigError where the text is not certain, with the option that would make
-        it so.
+        ``value`` is the value in the JSON, ``field`` the column's schema, ``updated`` whether the row existed before,
+        so that a value may be left out. Raises ConfigError if the text is not certain, with the option that would make
+        it certain.
         """
         if self._is_unchanged(value):
             if updated:
@@ -121,7 +121,7 @@ class Values:
         try:
             text = self._array(value, field) if self._sent.element else self._scalar(base_type, value, field)
         except (ValueError, ArithmeticError, binascii.Error, TypeError, KeyError) as error:
-            said = f": {error}" if str(error).startswith("expected ") else ""  # others may repeat the value
+            said = f": {error}" if str(error).startswith("expected ") else ""  # other messages may repeat the value
             what = f"found a value that is none of type {self._column.type_name}{said}"
             self._sent.refuse(what, "", f"{value!r:.200}: {error}")
         if text is None:
@@ -141,7 +141,7 @@ class Values:
         return isinstance(value, list) and value in self._unchanged.lists
 
     def _check_null(self, updated: bool, is_enum: bool) -> None:
-        """Refuse a NULL that may be none: the connector sends NULL for many a value that it cannot convert."""
+        """Raise ConfigError for a NULL that may be a value: the connector sends NULL for values it cannot convert."""
         left_out = updated and not self._modes.full_before
         base_type, mode = self._column.base_type, self._modes.binary
         binary = {"bytes": set[str](), "hex": {"_bytea"}}.get(mode, {"bytea", "_bytea", *_OPAQUE})
@@ -204,5 +204,5 @@ class Values:
 
 
 def _is_enum(field: Field) -> bool:
-    """Whether it is an array of an enum."""
+    """Return whether a column is an array of an enum."""
     return (field.get("items") or {}).get("name") == "io.debezium.data.Enum"
