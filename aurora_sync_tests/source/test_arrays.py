@@ -1,4 +1,4 @@
-"""Our JSON of an array is the one that PostgreSQL makes."""
+"""Arrays converted in Python are equal to the JSON that PostgreSQL makes."""
 
 from __future__ import annotations
 

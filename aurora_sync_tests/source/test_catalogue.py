@@ -1,4 +1,4 @@
-"""Everything odd that a legacy database keeps in its catalogue, described as it is."""
+"""Unusual objects of a legacy database, as the catalogue is loaded."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_partitions_inheritance_views_and_foreign_tables_are_told_apart(dsn: str
         "m": ("m", ["m"], False, False),
         "f": ("f", ["f"], False, False),
     }
-    # Partitions belong to their root.
+    # Partitions are listed under their root only.
     assert Source(dsn).existing() == [("public", name) for name in ("child", "f", "m", "parent", "parted", "v")]
 
 
@@ -174,7 +174,7 @@ def test_triggers_that_do_not_fire_for_every_row_do_not_count(dsn: str) -> None:
         "c": (True, True, False, False, True),
         "d": (False, False, True, False, True),
         "e": (True, True, False, False, False),
-        "g": (True, True, False, False, True),  # it may write all the same, in a replica session
+        "g": (True, True, False, False, True),  # with ENABLE REPLICA it still fires in a replica session
         "h": (True, True, True, False, True),
     }
 

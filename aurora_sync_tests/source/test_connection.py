@@ -1,4 +1,4 @@
-"""Connections: what a role's settings cannot change, and what goes wrong, in words without secrets."""
+"""Connections: settings of a role do not change exported text, and errors name no secret."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECRET = "very-secret/p@ss word"
 
 @pytest.fixture
 def odd_role(stack: Stack, dsn: str) -> Iterator[str]:
-    """The DSN of a superuser whose sessions begin with settings of its own."""
+    """The DSN of a superuser with unusual settings for its sessions."""
     execute(
         dsn,
         """

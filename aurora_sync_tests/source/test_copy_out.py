@@ -39,7 +39,7 @@ def copied(connection: Connection, table: SourceTable, where: sql.Composable | N
 
 
 def without_xmin(text: bytes) -> bytes:
-    """Of rows without newlines in them."""
+    """Remove the last field of each row. The rows must not contain newlines."""
     return b"".join(line.rpartition(b",")[0] + b"\n" for line in text.splitlines())
 
 
@@ -139,7 +139,7 @@ def test_sink_that_fails_stops_the_server_too(dsn: str, connection: Connection) 
     table = make(dsn, "CREATE VIEW t AS SELECT generate_series(1, 2000000000) AS id")
     with pytest.raises(OSError, match="the sink is full"):
         copy_out.copy_out(connection, table, table.columns, None, FullSink())
-    with connection.cursor() as cursor:  # would wait for two thousand million rows
+    with connection.cursor() as cursor:  # without a cancelled COPY, this would wait for 2,000,000,000 rows
         cursor.execute("SELECT 1")
 
 

@@ -1,4 +1,4 @@
-"""What a real server refuses or cancels, with the advice that mends it."""
+"""Hints for statements that a real server refuses or cancels."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(dsn: str, statement: str) -> None:
 
 @pytest.fixture
 def reader(dsn: str) -> Iterator[str]:
-    """The DSN of a role that may do nothing of what it tries."""
+    """The DSN of a role without the privileges for the statements in REFUSED."""
     name, password = f"reader_{secrets.token_hex(4)}", secrets.token_hex(12)
     owner = f"{name}_owner"
     execute(
@@ -65,7 +65,7 @@ def test_a_missing_privilege_is_mended_by_what_the_server_named(reader: str) -> 
         assert raised.value.kind is Kind.REFUSED
 
 
-def test_a_message_in_another_language_has_an_honest_hint() -> None:
+def test_a_message_in_another_language_has_a_general_hint() -> None:
     assert missing_privilege("keine Berechtigung f\u00fcr Tabelle t") == "give this role what the server names"
 
 

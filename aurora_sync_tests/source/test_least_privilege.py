@@ -1,4 +1,4 @@
-"""A role that may SELECT and nothing else runs every strategy; what it cannot see is said and read around."""
+"""A role with SELECT only can run every strategy. Warnings name what it cannot see."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def problems(dsn: str, strategy: str = "xmin") -> str:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_select_on_the_table_is_enough(dsn: str, reader: str, strategy: str) -> None:
-    if strategy == "append":  # is for tables without a key
+    if strategy == "append":  # append_only requires a table without a key
         execute(dsn, "ALTER TABLE t DROP CONSTRAINT t_pkey")
     replica = Replica(config(strategy), Source(reader))
     late = psycopg2.connect(dsn)
@@ -122,7 +122,7 @@ def test_row_level_security_is_refused_before_it_hides_rows(dsn: str, reader: st
 
 
 def _plan(dsn: str, strategy: str) -> tuple[str, str]:
-    """The method of a second run, and what its warnings ask to be granted."""
+    """Return the method of a second run, and the grants that its warnings ask for."""
     replica = Replica(config(strategy), Source(dsn))
     replica.sync()
     assert replica.watermark is not None
@@ -131,6 +131,6 @@ def _plan(dsn: str, strategy: str) -> tuple[str, str]:
         at = reading.observe(chosen.fence(replica.config), max_minutes=1)
         plan = chosen.plan(replica.config, reading.table, Since(replica.watermark), at)
     assert plan.disposition is Disposition.UPSERT
-    told = " ".join(plan.reasons + plan.warnings)
-    asked = [grant for grant in ("GRANT pg_read_all_stats", "GRANT SELECT ON SEQUENCE") if grant in told]
+    text = " ".join(plan.reasons + plan.warnings)
+    asked = [grant for grant in ("GRANT pg_read_all_stats", "GRANT SELECT ON SEQUENCE") if grant in text]
     return plan.method, " ".join(asked)

@@ -1,4 +1,4 @@
-"""Any sequence of changes and what is left of it, applied to a table, end in the same rows."""
+"""A sequence of changes and its net changes, applied to a table, end in the same rows."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def fields(row: str) -> Iterator[str | None]:
 
 
 def apply(table: Table, rows: list[list[str | None]], part: Part) -> Table:
-    """What warehouse/changes.py does, in Python."""
+    """Apply net changes to a table as warehouse/changes.py does."""
     before = {} if part.truncated else dict(table)
     after = dict(before)
     upserts = [row for row in rows if row[4] == "U"]
@@ -78,7 +78,7 @@ STEPS = st.lists(
 @settings(max_examples=400, deadline=None)
 @given(STEPS)
 def test_any_changes_end_in_the_same_rows(steps: list[Any]) -> None:
-    """``doc`` is what is stored out of line: an update that does not touch it does not repeat it."""
+    """``doc`` is stored out of line, so an update that does not change it does not repeat it."""
     source: Table = {b"1": (b"1", b"one", b"first"), b"2": (b"2", None, b"second")}
     target, changes, part = dict(source), net(), 0
     for kind, key, other, name, doc in steps:
@@ -130,7 +130,7 @@ def test_key_that_is_stored_out_of_line_comes_from_the_old_one() -> None:
     assert rows_of(changes) == ([["1", "x", "y", "7", "U", None, "0", None]], Part())
 
 
-def test_size_is_that_of_what_is_held() -> None:
+def test_size_is_that_of_the_pending_changes() -> None:
     changes = net()
     for _ in range(1000):
         changes.update((b"1", b"a", b"b"), 7, 50)

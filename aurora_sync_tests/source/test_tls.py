@@ -1,4 +1,4 @@
-"""TLS: what is said of a connection that somebody on its way could read or change."""
+"""TLS: warnings for connections that somebody on the network could read or change."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def served(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 
 def _certify(certificate: Path, authority: Path) -> None:
-    """Write a certificate for NAME that is its own authority; the first file has its key as well."""
+    """Write a self-signed certificate for NAME to both files; the first file also has its private key."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
     signed = (
@@ -85,8 +85,8 @@ def _certify(certificate: Path, authority: Path) -> None:
 
 @contextmanager
 def _tls_in_front_of(server: SplitResult, address: str, certificate: Path) -> Iterator[int]:
-    """The wheel's PostgreSQL is built without TLS. What listens at the port offers it, and passes on what it decrypts;
-    it passes on what comes without TLS as well, as a server does whose pg_hba.conf allows it."""
+    """Run a TLS proxy in front of PostgreSQL, whose wheel is built without TLS. The proxy also accepts connections
+    without TLS, as a server does if its pg_hba.conf allows them."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
 
@@ -97,7 +97,7 @@ def _tls_in_front_of(server: SplitResult, address: str, certificate: Path) -> It
             client.sendall(b"S")
             try:
                 client = context.wrap_socket(client, server_side=True)
-            except ssl.SSLError:  # the client did not like the certificate
+            except ssl.SSLError:  # the client rejected the certificate
                 client.close()
                 return
         else:
@@ -106,7 +106,7 @@ def _tls_in_front_of(server: SplitResult, address: str, certificate: Path) -> It
             _relay(client, behind)
 
     def accept() -> None:
-        with suppress(OSError):  # it was closed
+        with suppress(OSError):  # the listener was closed
             while True:
                 threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
 
@@ -119,7 +119,7 @@ def _tls_in_front_of(server: SplitResult, address: str, certificate: Path) -> It
 
 
 def _relay(client: socket.socket, behind: socket.socket) -> None:
-    """In one thread: OpenSSL does not read and write at once."""
+    """Copy in both directions, in one thread: OpenSSL cannot read and write at the same time."""
     other = {client: behind, behind: client}
     while True:
         for end in select.select([client, behind], [], [])[0]:

@@ -1,4 +1,4 @@
-"""Messages of pgoutput, built by hand after PostgreSQL's documentation, "Logical Replication Message Formats"."""
+"""Builders of pgoutput messages, from PostgreSQL's documentation, "Logical Replication Message Formats"."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def commit(commit_lsn: int = 1000, end_lsn: int = 1048, microseconds: int = 0) -
 
 
 def relation(*columns: tuple[str, int, int, bool], oid: int = OID, identity: str = "d") -> bytes:
-    """Columns as name, type, modifier, and whether they are in the replica identity."""
+    """Build a Relation message. A column is its name, type, modifier, and whether it is in the replica identity."""
     message = b"R" + pack("!I", oid) + b"public\0t\0" + identity.encode() + pack("!H", len(columns))
     for name, type_oid, typmod, in_identity in columns:
         message += pack("!B", in_identity) + name.encode() + b"\0" + pack("!Ii", type_oid, typmod)
@@ -28,7 +28,7 @@ def relation(*columns: tuple[str, int, int, bool], oid: int = OID, identity: str
 
 
 def row(*values: Value) -> bytes:
-    """TupleData."""
+    """Build the TupleData of a row."""
     return pack("!H", len(values)) + b"".join(map(_value, values))
 
 

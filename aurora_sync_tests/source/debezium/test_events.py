@@ -1,4 +1,4 @@
-"""Events that the real engine sent (debezium_events.json), and messages that are none."""
+"""Decoder on events that the real engine sent (debezium_events.json), and on messages that are not events."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def column(name: str, type_: str, modifier: int = -1, category: str = "S") -> Co
     return Column(name, 1, type_, type_, modifier, "A" if type_.startswith("_") else category)
 
 
-# Of the sample's table shop.orders, all but those that are refused: tmtz, tzs.
+# The columns of the sample's table shop.orders, without those that are refused: tmtz, tzs.
 TEXTS = {
     "id": ("int8", "2"),
     "name": ("text", "ins"),
@@ -126,7 +126,7 @@ def test_the_second_half_of_a_change_of_the_key_needs_its_header() -> None:
         decoded("plain")
 
 
-def test_a_table_without_a_key_needs_the_whole_row_from_before() -> None:
+def test_a_table_without_a_key_needs_the_complete_old_row() -> None:
     columns = [column("a", "int4"), column("b", "text")]
     with pytest.raises(ConfigError, match="REPLICA IDENTITY FULL"):
         decoded("plain", columns, MODES, "nokey", ())
@@ -145,7 +145,7 @@ def test_decimals_of_the_default_mode_are_refused() -> None:
             decoded(sample, modes=modes)
 
 
-def test_the_schema_of_a_message_goes_before_the_modes() -> None:
+def test_the_schema_of_a_message_overrides_the_modes() -> None:
     columns = [c for c in ORDERS if c.name not in ("amt", "anynum", "nums", "by")]
     wrong = replace(MODES, time="isostring", decimal="double")
     inserted, updated = decoded("with_schema", columns, wrong)
@@ -209,7 +209,7 @@ def test_a_delete_without_a_row_takes_its_key_from_the_message() -> None:
         envelope("m", message={"prefix": "p", "content": ""}),
     ],
 )
-def test_what_says_nothing_of_the_table_is_ignored(value: bytes | None) -> None:
+def test_a_message_without_a_change_is_ignored(value: bytes | None) -> None:
     assert PLAIN.decode(b"{}", value) == Event(Operation.IGNORED)
 
 
@@ -230,7 +230,7 @@ def test_what_says_nothing_of_the_table_is_ignored(value: bytes | None) -> None:
         (b'{"status": "END", "id": "5:1", "ts_ms": 1}', "no change event"),
     ],
 )
-def test_what_is_no_event_of_the_table_is_refused(value: bytes, said: str) -> None:
+def test_a_message_that_is_not_an_event_of_the_table_is_refused(value: bytes, said: str) -> None:
     with pytest.raises(AuroraSyncError) as raised:
         PLAIN.decode(None, value)
     raised.value.show_values()

@@ -1,4 +1,4 @@
-"""Messages as net changes: halves of a change of the key, what comes again, and what a scan must do instead."""
+"""Messages as net changes: the halves of a change of the key, repeated changes, and messages that require a scan."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def feed(**kwargs: Any) -> TopicFeed:
 def message(op: str, lsn: int, *, before: Any = None, after: Any = None, xid: int = 7, **more: Any) -> Message:
     source = {"connector": "postgresql", "schema": "public", "table": "t", "lsn": lsn, "txId": xid, "ts_us": lsn}
     source |= {"snapshot": more.get("snapshot", "false")}
-    if "commit" in more:  # the one before
+    if "commit" in more:  # LSN of the previous commit
         source["sequence"] = json.dumps([str(more["commit"]), str(lsn)])
     names = [column.name for column in COLUMNS]
     rows = {n: row and dict(zip(names, row, strict=False)) for n, row in (("before", before), ("after", after))}
@@ -56,7 +56,7 @@ def delete(id_: int, lsn: int) -> list[Message]:
 
 
 def move(id_: int, to: int, name: str, lsn: int) -> list[Message]:
-    """As Debezium sends an update of the key."""
+    """Build the messages that Debezium sends for an update of the key."""
     return [
         message("d", lsn, before=(id_,), headers={"__debezium.newkey": to}),
         tombstone(id_, lsn),
@@ -90,8 +90,8 @@ def test_a_change_of_the_key_may_be_cut_between_its_halves() -> None:
         assert table == {b"2": START[b"2"], b"9": (b"9", b"nine", b"long")}
 
 
-def test_the_row_from_before_fills_what_did_not_change() -> None:
-    """REPLICA IDENTITY FULL; the update of a key that is not Debezium's comes as one event."""
+def test_the_old_row_fills_in_unchanged_values() -> None:
+    """Under REPLICA IDENTITY FULL, an update of a key that is not Debezium's message key is sent as one event."""
     modes = replace(MODES, full_before=True)
     taken = TopicFeed("public", "t", COLUMNS, ["id"], modes, lambda *_: False)
     taken.take(message("u", 5, before=(1, "one", "long"), after=(5, "five", UNCHANGED)))
@@ -102,7 +102,7 @@ def test_the_row_from_before_fills_what_did_not_change() -> None:
         taken.take(message("u", 6, after=(5, "six", UNCHANGED)))
 
 
-def test_what_the_target_has_is_passed_over() -> None:
+def test_changes_that_the_target_has_are_skipped() -> None:
     taken = feed(has=lambda partition, offset, lsn, xid: xid == 7)
     taken.take(message("c", 5, after=(5, "seen", None)))
     assert not taken.changes
@@ -112,8 +112,8 @@ def test_what_the_target_has_is_passed_over() -> None:
     assert taken.oldest is not None
 
 
-def test_changes_that_come_again_are_scanned_for_until_the_connector_has_caught_up() -> None:
-    """Else the rows would be as they were, until the next run."""
+def test_repeated_changes_require_a_scan_until_the_connector_has_caught_up() -> None:
+    """Without the scan the rows would go back to older versions, until the next run."""
     again, last, more = (update(1, name, lsn, commit=lsn - 1)[0] for name, lsn in (("a", 10), ("b", 20), ("c", 30)))
     for messages, behind in (([again], True), ([again, last], False), ([again, last, more], False), ([more], False)):
         taken = feed()
@@ -124,7 +124,7 @@ def test_changes_that_come_again_are_scanned_for_until_the_connector_has_caught_
         assert not taken.rescan
 
 
-def test_a_copy_of_the_connector_is_left_to_a_scan() -> None:
+def test_a_snapshot_of_the_connector_requires_a_scan() -> None:
     taken = feed()
     taken.take(message("r", 5, after=(5, "copied", None), snapshot="true"))
     assert not taken.changes
@@ -139,7 +139,7 @@ def test_a_value_that_cannot_be_certain_is_refused() -> None:
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[list[Message]]:
-    """What a topic has of transactions of one change each, as the connector of a live table sends them."""
+    """Draw the messages of some transactions of one change each, as the connector of a live table sends them."""
     rows, found = {1: "one", 2: "two"}, list[list[Message]]()
     for lsn in range(10, 10 + draw(st.integers(1, 12))):
         id_, name = draw(st.integers(1, 4)), draw(st.sampled_from("abc"))
@@ -167,8 +167,8 @@ def histories(draw: st.DrawFn) -> list[list[Message]]:
 
 @settings(max_examples=300, deadline=None)
 @given(histories(), st.data())
-def test_changes_that_come_again_end_in_the_same_rows(history: list[list[Message]], data: st.DataObject) -> None:
-    """A connector that died sends again from some transaction on, any number of times, within one run."""
+def test_repeated_changes_end_in_the_same_rows(history: list[list[Message]], data: st.DataObject) -> None:
+    """The connector crashes any number of times within one run, and each time repeats some transactions."""
     once = feed()
     for each in [each for change in history for each in change]:
         once.take(each)
@@ -186,8 +186,8 @@ def test_changes_that_come_again_end_in_the_same_rows(history: list[list[Message
     assert applied(START, again) == applied(START, once)
 
 
-def test_a_change_of_the_key_between_equal_texts_is_one_row_and_astray() -> None:
-    """Kafka hashes the texts of 0 and -0, so that the two messages may lie in two partitions."""
+def test_a_change_between_equal_keys_is_one_row_and_a_stray() -> None:
+    """Kafka hashes the texts of the keys 0 and -0, so the two messages may be in two partitions."""
     columns = (Column("id", 1, "double precision", "float8"), *COLUMNS[1:])
     taken = TopicFeed("public", "t", columns, ["id"], MODES, lambda *_: False)
     inserted = message("c", 10, after=(-0.0, "zero", UNCHANGED), headers={"__debezium.oldkey": 0.0})

@@ -1,4 +1,4 @@
-"""Messages of one table over several partitions, read by runs that cut each of them anywhere."""
+"""Messages of one table in several partitions, read by runs that end anywhere in each partition."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aurora_sync_tests.source.debezium.test_feed import COLUMNS, MODES, START, T
 
 
 def truth(history: list[list[Message]], lsn: int) -> Table:
-    """The rows as of an LSN, from one partition."""
+    """Return the rows as of an LSN, computed from one partition."""
     taken = feed()
     for each in [each for change in history for each in change if lsn_of(change) <= lsn]:
         taken.take(each)
@@ -27,8 +27,8 @@ def lsn_of(change: list[Message]) -> int:
 
 @settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.large_base_example])
 @given(histories(), st.data())
-def test_no_row_is_wrong_wherever_keys_lie_and_runs_end(history: list[list[Message]], data: st.DataObject) -> None:
-    """Keys lie by their hash or anywhere; the number of partitions is raised at some time."""
+def test_rows_are_right_wherever_keys_are_and_runs_end(history: list[list[Message]], data: st.DataObject) -> None:
+    """Keys are in the partition of their hash or anywhere; the number of partitions is raised at some time."""
     anywhere, few, more = data.draw(st.booleans()), data.draw(st.integers(1, 3)), data.draw(st.integers(3, 4))
     raised_at = data.draw(st.sampled_from([0, 14, 99]))
     log: list[list[tuple[int, Message]]] = [[] for _ in range(more)]
@@ -36,7 +36,7 @@ def test_no_row_is_wrong_wherever_keys_lie_and_runs_end(history: list[list[Messa
         count = few if lsn_of(change) < raised_at else more
         where = 0
         for each in change:
-            if each.value is not None:  # a tombstone lies with its delete
+            if each.value is not None:  # a tombstone is in the partition of its delete
                 fixed = each.key is not None and not anywhere
                 where = murmur2(each.key or b"") % count if fixed else data.draw(st.integers(0, count - 1))
             found = replace(each, partition=where, offset=len(log[where]))
@@ -63,7 +63,7 @@ def test_no_row_is_wrong_wherever_keys_lie_and_runs_end(history: list[list[Messa
         try:
             table = truth(history, max(seen)) if taken.rescan else applied(table, taken)
             lost = bool(taken.rescan)
-        except KeyError:  # the target has no row of which a change keeps values: the run reads the table
+        except KeyError:  # a change keeps values of a row that the target lacks: the run reads the table
             table, lost = truth(history, max(seen)), True
         if lost:
             scanned, order = max(seen), Order()
@@ -72,7 +72,7 @@ def test_no_row_is_wrong_wherever_keys_lie_and_runs_end(history: list[list[Messa
 
 
 def test_the_order_of_transactions_counts_and_not_the_lsn_alone() -> None:
-    """A long transaction has old LSNs, and its changes come after those that were committed before it."""
+    """A long transaction has old LSNs, but its changes follow those of transactions that committed earlier."""
     order = Order(2, 2)
     order.took(0, (100, 60), stray=True)
     assert not order.is_late(1, (110, 10), stray=True)

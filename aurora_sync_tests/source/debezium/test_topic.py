@@ -1,4 +1,4 @@
-"""Against librdkafka's mock cluster, which speaks the real protocol."""
+"""The topic reader on librdkafka's mock cluster, which uses the real protocol."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aurora_sync.source.debezium.topic import Extent, open_topic
 
 @pytest.fixture(scope="module")
 def producer() -> Iterator[Any]:
-    """Of a cluster that lives as long as it; a topic that it writes has four partitions."""
+    """A producer with a cluster of its own, whose topics have four partitions."""
     made = kafka.Producer({"test.mock.num.brokers": 1, "linger.ms": 0, "message.max.bytes": 2_000_000})
     yield made
     made.flush()
@@ -53,7 +53,7 @@ def test_all_messages_up_to_the_end_come_in_the_order_of_their_partition(
     assert messages[0].timestamp
 
 
-def test_reading_goes_on_where_it_ended_and_not_beyond_the_end_of_its_beginning(
+def test_a_read_continues_where_it_ended_and_stops_at_the_end_as_of_opening(
     producer: Any, settings: dict[str, str]
 ) -> None:
     write(producer, "on", 1, b"a", b"b")
@@ -75,7 +75,7 @@ def test_the_same_offsets_give_the_same_messages_again(producer: Any, settings: 
             assert [m.offset for m in topic.read({0: 100})] == list(range(100, 500))
 
 
-def test_a_reading_that_is_left_has_not_reached_the_end(producer: Any, settings: dict[str, str]) -> None:
+def test_an_abandoned_read_has_not_reached_the_end(producer: Any, settings: dict[str, str]) -> None:
     write(producer, "left", 0, b"a", b"b")
     with open_topic(settings, "left") as topic:
         next(iter(topic.read({})))
@@ -92,11 +92,11 @@ def test_messages_that_retention_deleted_are_not_passed_over(producer: Any, sett
         assert len(list(topic.read({0: low}))) == 9 - low
         with pytest.raises(GuardError, match=r"deleted by retention.*reseed the table"):
             list(topic.read({0: low - 1}))
-        with pytest.raises(GuardError, match="deleted by retention"):  # a partition that is not known yet
+        with pytest.raises(GuardError, match="deleted by retention"):  # no stored offset: a new partition
             topic.start({})
 
 
-def test_a_topic_that_was_made_anew_is_refused(producer: Any, settings: dict[str, str]) -> None:
+def test_a_recreated_topic_is_refused(producer: Any, settings: dict[str, str]) -> None:
     write(producer, "anew", 0, b"a")
     with open_topic(settings, "anew") as topic:
         with pytest.raises(GuardError, match=r"read up to offset 7 and now ends at 1.*made anew"):

@@ -1,4 +1,4 @@
-"""Types and modes without the engine, which scenarios/debezium_events runs; PostgreSQL's own text is the oracle."""
+"""Types and modes, compared with PostgreSQL's own text. scenarios/debezium_events runs the real engine."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read(
     modifier: int = -1,
     updated: bool = False,
 ) -> Any:
-    """As text."""
+    """Read a value of column c, and return its text, None or UNCHANGED."""
     column = Column("c", 1, type_, type_, modifier, "A" if type_.startswith("_") else "S")
     found = Values("s.t", column, modes).read(value, field or {}, updated=updated)
     return found.decode() if isinstance(found, bytes) else found
@@ -133,7 +133,7 @@ def test_what_cannot_be_exact_is_refused_with_what_to_set(
 @pytest.mark.parametrize(
     ("type_", "value", "modifier"),
     [
-        ("timestamp", -9223372036853775810, -1),  # 294276-12-31, which the connector's arithmetic does not hold
+        ("timestamp", -9223372036853775810, -1),  # 294276-12-31, which overflows the connector's arithmetic
         ("timestamp", "2024-01-01T00:00:00Z", -1),
         ("timestamptz", "2024-01-01T00:00:00+01:00", -1),
         ("timestamptz", "2024-02-30T00:00:00Z", -1),
@@ -165,7 +165,7 @@ def test_what_cannot_be_exact_is_refused_with_what_to_set(
         ("text", ["a"], -1),
     ],
 )
-def test_what_is_no_such_value_is_refused(type_: str, value: object, modifier: int) -> None:
+def test_a_value_of_another_type_is_refused(type_: str, value: object, modifier: int) -> None:
     with pytest.raises(ConfigError, match=r"s\.t\.c: found a value that is none of type") as raised:
         read(type_, value, modifier=modifier)
     assert f"{value!r:.200}" not in str(raised.value).replace("'isostring'", "")

@@ -1,4 +1,4 @@
-"""Every message of the protocol, byte by byte: what is read of it, and what is said of one that cannot be read."""
+"""Every message of the protocol, byte by byte: the values that are read, and the errors of invalid messages."""
 
 from __future__ import annotations
 
@@ -108,28 +108,28 @@ def test_a_message_that_is_cut_short_anywhere_is_refused(message: bytes, read: C
 
 @dataclass
 class Recorder:
-    """A table that writes down what the stream tells it."""
+    """A feed that records the calls of its methods."""
 
-    unwanted: tuple[int, ...] = ()  # transactions
-    told: list[str] = field(default_factory=list)
+    unwanted: tuple[int, ...] = ()  # transaction ids
+    calls: list[str] = field(default_factory=list)
 
     def begins(self, began: Begin) -> bool:
         return began.xid not in self.unwanted
 
     def relation(self, relation: Relation) -> None:
-        self.told.append("relation")
+        self.calls.append("relation")
 
     def insert(self, data: bytes) -> None:
-        self.told.append(f"insert {data[1:5].hex()}")
+        self.calls.append(f"insert {data[1:5].hex()}")
 
     def update(self, data: bytes) -> None:
-        self.told.append("update")
+        self.calls.append("update")
 
     def delete(self, data: bytes) -> None:
-        self.told.append("delete")
+        self.calls.append("delete")
 
     def truncate(self) -> None:
-        self.told.append("truncate")
+        self.calls.append("truncate")
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Sent:
 
 @dataclass
 class Scripted:
-    """A replication cursor that has these messages to give, and is at the end of the log then."""
+    """A replication cursor that returns these messages, and then is at the end of the log."""
 
     messages: Iterator[bytes]
     wal_end: int
@@ -174,7 +174,7 @@ def test_changes_reach_the_feed_of_their_table_and_no_other(drain: Callable[...,
         messages.insert(b"1"),
         messages.logical_message("note", b"to nobody", transactional=True),
         messages.insert(b"2", oid=OTHER),
-        messages.insert(b"3", oid=OTHER + 1),  # of a table that has no feed
+        messages.insert(b"3", oid=OTHER + 1),  # a table without a feed
         messages.update(b"1"),
         messages.delete(key=[b"1"]),
         messages.truncate(OTHER + 1, OTHER),
@@ -182,8 +182,8 @@ def test_changes_reach_the_feed_of_their_table_and_no_other(drain: Callable[...,
         messages.logical_message("note", b"outside of transactions", transactional=False),
     ]
     drained = drain(script, {messages.OID: feed, OTHER: other}, among=frozenset([7, 8]))
-    assert feed.told == ["relation", f"insert {messages.OID:08x}", "update", "delete"]
-    assert other.told == [f"insert {OTHER:08x}", "truncate"]
+    assert feed.calls == ["relation", f"insert {messages.OID:08x}", "update", "delete"]
+    assert other.calls == [f"insert {OTHER:08x}", "truncate"]
     assert drained == slot.Drained(5000, {7: 1000}, datetime(2000, 1, 1, 0, 0, 1, tzinfo=UTC), 1, len(script))
 
 
@@ -191,7 +191,7 @@ def test_each_table_skips_the_transactions_that_its_target_has(drain: Callable[.
     ahead, behind = Recorder(unwanted=(7,)), Recorder()
     script = [
         messages.begin(xid=7, microseconds=1_000_000),
-        messages.relation(("id", 23, -1, True)),  # sent once a stream: not to be skipped
+        messages.relation(("id", 23, -1, True)),  # sent only once per stream, so it must not be skipped
         messages.insert(b"1"),
         messages.truncate(messages.OID, OTHER),
         messages.commit(1000, 1048),
@@ -200,10 +200,10 @@ def test_each_table_skips_the_transactions_that_its_target_has(drain: Callable[.
         messages.commit(1100, 1148),
     ]
     drain(script, {messages.OID: ahead, OTHER: behind})
-    assert (ahead.told, behind.told) == (["relation", "update"], ["truncate"])
+    assert (ahead.calls, behind.calls) == (["relation", "update"], ["truncate"])
 
 
-def test_what_was_committed_behind_the_target_waits_for_the_next_run(drain: Callable[..., slot.Drained]) -> None:
+def test_a_commit_behind_the_target_waits_for_the_next_run(drain: Callable[..., slot.Drained]) -> None:
     feed = Recorder()
     script = [
         messages.begin(),
@@ -213,11 +213,11 @@ def test_what_was_committed_behind_the_target_waits_for_the_next_run(drain: Call
         messages.insert(b"2"),
     ]
     drained = drain(script, {messages.OID: feed}, target=1048)
-    assert (drained.reached, drained.transactions, len(feed.told)) == (1048, 1, 1)
+    assert (drained.reached, drained.transactions, len(feed.calls)) == (1048, 1, 1)
 
 
 @pytest.mark.parametrize("kind", list("SEcAbPKrpX"))
 def test_a_message_that_version_1_does_not_have_is_refused(drain: Callable[..., slot.Drained], kind: str) -> None:
-    """Streamed and prepared transactions are other versions' of the protocol: to skip them would lose changes."""
+    """Later versions of the protocol send streamed and prepared transactions. Skipping these would lose changes."""
     with pytest.raises(DefectError, match=f"s: a message of kind '{kind}' in a stream of protocol version 1"):
         drain([messages.begin(), kind.encode() + bytes(40)], {messages.OID: Recorder()})
