@@ -170,7 +170,7 @@ def _read(
     doubted = since is not None and bool(since.watermark.doubts)
     uncompared = _uncompared(strategy, columns) if options.reconcile or state.edited or lags or doubted else ()
     if uncompared and read.disposition is Disposition.UPSERT:
-        read = ReadPlan(None, Disposition.REPLACE, "whole table").because(
+        read = ReadPlan(None, Disposition.REPLACE, "whole table", log_position=read.log_position).because(
             f"reading the whole table: sums do not compare {', '.join(uncompared)}"
         )
     text = options.because

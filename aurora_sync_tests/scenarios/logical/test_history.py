@@ -78,6 +78,23 @@ def test_a_reconcile_records_what_it_finds_and_what_is_missing(streamed: Streame
     world.assert_equal(table)
 
 
+def test_a_whole_read_in_the_place_of_a_reconcile_is_recorded_where_its_snapshot_was(streamed: Streamed) -> None:
+    """Sums do not compare doubles: the table is read whole."""
+    world, table = streamed.world, streamed.table(history=True)
+    world.execute("CREATE TABLE t (id int PRIMARY KEY, v float8)", "INSERT INTO t VALUES (1, 0.1)")
+    streamed.setup(table)
+    streamed.one(table)
+    world.execute("UPDATE t SET v = 0.2")
+    streamed.one(table)
+    world.execute("DELETE FROM t", "INSERT INTO t VALUES (2, 0.3)")
+    world.sync(table, reconcile=True)
+    found = changes(streamed, '"_OP", "ID", "_LSN"')
+    assert [(operation, key) for operation, key, _ in found] == [("R", "1"), ("U", "1"), ("D", "1"), ("R", "2")]
+    lsns = [int(lsn) for *_, lsn in found]
+    assert lsns == sorted(lsns)
+    assert lsns[1] < lsns[2] == lsns[3]
+
+
 def test_a_history_gains_columns_and_keeps_those_that_are_gone(streamed: Streamed) -> None:
     world, table = streamed.world, streamed.table(history=True)
     world.execute("CREATE TABLE t (id int PRIMARY KEY, v int)", "INSERT INTO t VALUES (1, 1)")
