@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -25,7 +25,7 @@ from aurora_sync.strategies import identity
 @dataclass(kw_only=True)
 class Look:
     """One table as a run found it. ``hinted``: since when only a hint says where the target stands; None where the sync
-    log was read. ``reading`` holds the snapshot, while it is open."""
+    log was read. ``reading`` holds the snapshot, while it is open, and ``source`` closes it."""
 
     config: TableConfig
     state: State
@@ -33,7 +33,13 @@ class Look:
     reading: Reading
     plan: Plan
     load_id: str
+    source: ExitStack
     watch: Stopwatch = field(default_factory=Stopwatch)
+
+    def close_snapshot(self) -> None:
+        """Close the snapshot, which holds vacuum back; not where the target is going to be compared in it."""
+        if not self.plan.verifies:
+            self.source.close()
 
     def manifest(self, newest: tuple[Canary, ...] = (), **what: Any) -> Manifest:
         """The manifest of this run's increment: ``what`` are its files, and what else is known of it alone."""
@@ -55,8 +61,8 @@ class Look:
 
 @contextmanager
 def looking(config: TableConfig, places: Places, options: RunOptions, *, trust_hint: bool = False) -> Iterator[Look]:
-    """Look at one table; the snapshot stays open until the end. The state is read before the snapshot is taken, so that
-    a rival run that commits in between is noticed.
+    """Look at one table; the snapshot stays open until the end, or until it is closed. The state is read before the
+    snapshot is taken, so that a rival run that commits in between is noticed.
 
     Raises ConfigError where table and configuration do not fit, NotComparedError where ``options`` ask for a
     verification and there is nothing to verify from.
@@ -66,7 +72,17 @@ def looking(config: TableConfig, places: Places, options: RunOptions, *, trust_h
     else:
         state, hinted = hints.read_state(config, places, trust_hint=trust_hint)
     watch, load_id = Stopwatch(), new_load_id()
-    with places.source.reading(config.schema_, config.table_name, load_id=load_id) as reading:
+    with ExitStack() as source:
+        reading = source.enter_context(places.source.reading(config.schema_, config.table_name, load_id=load_id))
         with watch.phase("plan"):
             plan = plan_increment(config, reading, state, options)
-        yield Look(config=config, state=state, hinted=hinted, reading=reading, plan=plan, load_id=load_id, watch=watch)
+        yield Look(
+            config=config,
+            state=state,
+            hinted=hinted,
+            reading=reading,
+            plan=plan,
+            load_id=load_id,
+            source=source,
+            watch=watch,
+        )

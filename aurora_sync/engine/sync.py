@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from contextlib import ExitStack
 from functools import partial
 
 from aurora_sync.config.tables import TableConfig
@@ -79,8 +78,7 @@ def _increment(
     config: TableConfig, places: Places, on_progress: Callable[[Progress], None] | None, start: Start
 ) -> Receipt:
     options = start.options_of(config.qualified_name)
-    with ExitStack() as source:
-        found = source.enter_context(looking(config, places, options, trust_hint=start.trust_hint))
+    with looking(config, places, options, trust_hint=start.trust_hint) as found:
         start.may_be_stale = found.hinted is not None
         plan, verification = found.plan, None
         if options.verify:
@@ -94,8 +92,8 @@ def _increment(
                 count = source_count(config, found.state, found.reading, plan)
                 manifest = dataclasses.replace(manifest, source_rows=count)
         reconciliation = Reconciliation(config, places.stage, found.reading, plan, manifest) if plan.reconcile else None
-        if not (reconciliation or options.verify):
-            source.close()  # an open snapshot holds vacuum back
+        if not reconciliation:
+            found.close_snapshot()
         uri = None if idle or reconciliation else places.stage.commit(manifest)
         applied = None if idle else _apply(found, places, manifest, options, reconciliation)
         if reconciliation:

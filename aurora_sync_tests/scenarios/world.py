@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2
+import pytest
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
@@ -49,6 +50,19 @@ class CountingWarehouse(DuckDBWarehouse):
 
 def config(table: str = "t", watermark_type: str = "xmin", **keys: Any) -> TableConfig:
     return TableConfig.model_validate({"table_name": table, "watermark_type": watermark_type, **keys})
+
+
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Connection]:
+    """Every connection to PostgreSQL that is opened from now on."""
+    found: list[Connection] = []
+    connect = psycopg2.connect
+
+    def opening(*arguments: Any, **options: Any) -> Connection:
+        found.append(connect(*arguments, **options))
+        return found[-1]
+
+    monkeypatch.setattr(psycopg2, "connect", opening)
+    return found
 
 
 @dataclass

@@ -76,6 +76,7 @@ class FilesRunner(StreamRunner[_FilesMember]):
         return (None, why) if why else (_position(found), "")
 
     def follow(self, found: Look, places: Places) -> _FilesMember | str:
+        found.close_snapshot()  # listing a folder may take long
         files, why = _files_or_scan(found)
         if why:
             return why

@@ -60,6 +60,7 @@ class TopicRunner(StreamRunner[_TopicMember]):
             return why
         assert isinstance(position, TopicPosition)
         config, plan = found.config, found.plan
+        found.close_snapshot()
         modes = _modes(config.connector or Connector(), places, plan.at.token)
         feed = TopicFeed(
             config.schema_, config.table_name, plan.columns, plan.key, modes, position.has, places.source.longest_value

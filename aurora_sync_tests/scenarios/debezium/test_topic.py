@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from aurora_sync.engine.runners import runner_of
+from aurora_sync.engine.runners import runner_of, topic
 from aurora_sync.errors import ConfigError
 from aurora_sync.source.debezium.kafka import Kafka
+from aurora_sync.source.debezium.modes import Modes
 from aurora_sync_tests.scenarios.debezium.conftest import Connected
-from aurora_sync_tests.scenarios.world import config
+from aurora_sync_tests.scenarios.world import config, opened
 
 
 def test_a_scan_comes_first_and_then_the_topic(connected: Connected) -> None:
@@ -44,6 +46,25 @@ def test_a_scan_comes_first_and_then_the_topic(connected: Connected) -> None:
     assert connected.synced(table).deleted == 3
     world.assert_equal(table)
     world.assert_verified(table)
+
+
+def test_no_snapshot_is_open_while_the_connector_is_looked_at(
+    connected: Connected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, table = connected.world, connected.table()
+    world.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    connected.setup(table)
+    connected.run(table)
+    connections, modes = opened(monkeypatch), topic._modes
+    held: list[int] = []
+
+    def looking(*arguments: Any) -> Modes:
+        held.append(sum(not connection.closed for connection in connections))
+        return modes(*arguments)
+
+    monkeypatch.setattr(topic, "_modes", looking)
+    connected.run(table)
+    assert held == [0]
 
 
 def test_values_that_did_not_change_stay_as_the_target_has_them(connected: Connected) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine.preview import preview
 from aurora_sync.engine.runners import runner_of
 from aurora_sync.errors import AuroraSyncError, ConfigError, Kind, SourceError, StageError
@@ -19,7 +20,7 @@ from aurora_sync.source.dms import files as dms_files
 from aurora_sync.strategies.dms import FilesPosition
 from aurora_sync_tests.scenarios.dms_files.conftest import run, table_of
 from aurora_sync_tests.scenarios.dms_files.task import Task
-from aurora_sync_tests.scenarios.world import World, config
+from aurora_sync_tests.scenarios.world import World, config, opened
 
 MakeTask = Callable[..., Task]
 MORE = ["dms_before_id", TIMESTAMP, SEQUENCE]  # columns that the task adds
@@ -534,6 +535,24 @@ def test_a_bucket_that_is_not_there_is_a_clear_error(world: World) -> None:
     world.execute(*CREATE)
     with pytest.raises(StageError, match="no-such-bucket"):
         run(config("t", "dms", files="s3://no-such-bucket-here/x"), world)
+
+
+def test_no_snapshot_is_open_while_the_folder_is_listed(
+    world: World, task_of: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.execute(*CREATE)
+    task = task_of()
+    task.load()
+    connections, of_table = opened(monkeypatch), dms_files.of_table
+    held: list[int] = []
+
+    def listing(table: TableConfig) -> list[dms_files.File]:
+        held.append(sum(not connection.closed for connection in connections))
+        return of_table(table)
+
+    monkeypatch.setattr(dms_files, "of_table", listing)
+    run(table_of(task), world)
+    assert held == [0]
 
 
 def test_the_sensor_sees_which_files_there_are(world: World, task_of: MakeTask) -> None:
