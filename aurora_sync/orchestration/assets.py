@@ -163,7 +163,7 @@ def table_asset(
     def sync_table(
         context: dg.AssetExecutionContext, config: SyncOptions
     ) -> Iterator[dg.MaterializeResult[Increment] | dg.AssetCheckResult]:
-        """The IO manager does the work, by aurora_sync.sync.run: it is called with the yielded Increment and
+        """The IO manager does the work, by aurora_sync.engine.sync.run: it is called with the yielded Increment and
         leaves the Receipt in it, from which the checks are judged in this step and of that snapshot."""
         increment = Increment(table, config)
         yield dg.MaterializeResult(value=increment)
