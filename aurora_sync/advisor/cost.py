@@ -42,20 +42,18 @@ def estimate(access: Access, table: TableEvidence, evidence: Evidence, limits: A
     most = 86_400 / duration(limits.freshness).total_seconds()
     changes = evidence.per_day(table.activity.written)
     whole = table.heap + table.toast
+    table_reads = {Access.WHOLE: whole, Access.SCAN: table.heap}
     if changes is None:
-        read = None if access in (Access.RANGE, Access.KEYS) else whole
-        return Cost(read, whole if access is Access.WHOLE else None, None)
+        return Cost(table_reads.get(access), whole if access is Access.WHOLE else None, None)
     runs = min(most, changes)
     per_run = changes / runs if runs else 0.0
     changed = int(min(per_run, table.rows or per_run) * table.row_bytes)
-    by_access = {
-        Access.WHOLE: whole,
-        Access.SCAN: table.heap,
+    reads = table_reads | {
         Access.LOG: changed * _WAL,
         Access.RANGE: min(whole, changed),
         Access.KEYS: int(min(whole, max(changed, per_run * PAGE))),
     }
-    return Cost(by_access[access], whole if access is Access.WHOLE else changed, runs)
+    return Cost(reads[access], whole if access is Access.WHOLE else changed, runs)
 
 
 def human_bytes(count: int | float) -> str:

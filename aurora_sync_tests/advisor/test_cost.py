@@ -45,7 +45,18 @@ def test_thousand_rows_an_hour(access: Access, read: int, moved: int) -> None:
     assert estimate(access, TABLE, A_DAY, Advisor(freshness="1h")) == Cost(read, moved, 24.0)
 
 
-@pytest.mark.parametrize("access", [Access.RANGE, Access.KEYS])
-def test_nothing_is_said_of_reads_by_an_index_without_rates(access: Access) -> None:
+@pytest.mark.parametrize(
+    ("access", "read", "moved"),
+    [
+        (Access.WHOLE, HEAP + TOAST, HEAP + TOAST),
+        (Access.SCAN, HEAP, None),
+        (Access.LOG, None, None),
+        (Access.RANGE, None, None),
+        (Access.KEYS, None, None),
+    ],
+)
+def test_without_rates_only_reads_of_the_table_are_estimated(
+    access: Access, read: int | None, moved: int | None
+) -> None:
     young = replace(A_DAY, since=NOW - timedelta(minutes=1))
-    assert estimate(access, TABLE, young, Advisor()) == Cost(None, None, None)
+    assert estimate(access, TABLE, young, Advisor()) == Cost(read, moved, None)
