@@ -1,1 +1,1 @@
-"""What other systems should be told so that this one can rely on them."""
+"""Recommend a sync strategy for each table, from the catalogue and the statistics of the source."""

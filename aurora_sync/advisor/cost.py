@@ -1,4 +1,4 @@
-"""What a strategy costs at the observed rates: bytes read at the source, bytes moved, wake-ups of the warehouse."""
+"""Estimate what a strategy costs at the observed rates of change: bytes read, bytes moved, and runs per day."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from aurora_sync.config.advisor import Advisor
 from aurora_sync.config.field_types import duration
 
 PAGE = 8192
-# Of WAL to a changed row: the row, and about as much around it.
+# Bytes of WAL per byte of a changed row: the row itself, and about as much overhead.
 _WAL = 2
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Bytes and numbers; None where the statistics are too young for rates."""
+    """Estimated cost of one table. A value is None where it needs rates and the statistics are too young for them."""
 
     read_per_run: int | None
     moved_per_run: int | None
-    runs_per_day: float | None  # that find changes, and wake the warehouse
+    runs_per_day: float | None  # runs that find changes, and so start the warehouse
 
     @property
     def read_per_day(self) -> int | None:
@@ -30,7 +30,7 @@ class Cost:
 
     @property
     def text(self) -> str:
-        """What a run reads and moves, and how many there are."""
+        """Summary for people: bytes read and moved by a run, and runs per day."""
         read = "?" if self.read_per_run is None else human_bytes(self.read_per_run)
         moved = "?" if self.moved_per_run is None else human_bytes(self.moved_per_run)
         runs = "?" if self.runs_per_day is None else f"{self.runs_per_day:,.0f}"
@@ -38,7 +38,10 @@ class Cost:
 
 
 def estimate(access: Access, table: TableEvidence, evidence: Evidence, limits: Advisor) -> Cost:
-    """The cost of runs that come as often as ``freshness`` says, where changes are spread evenly over the day."""
+    """Estimate the cost of a table that is synced every ``limits.freshness``.
+
+    Changes are assumed to be spread evenly over the day. Without rates, only the size of table or heap is known.
+    """
     most = 86_400 / duration(limits.freshness).total_seconds()
     changes = evidence.per_day(table.activity.written)
     whole = table.heap + table.toast
@@ -57,7 +60,8 @@ def estimate(access: Access, table: TableEvidence, evidence: Evidence, limits: A
 
 
 def human_bytes(count: int | float) -> str:
-    """
+    """Format a number of bytes with a decimal unit.
+
     >>> human_bytes(1_234_567), human_bytes(12), human_bytes(25_000_000_000)
     ('1.2 MB', '12 B', '25 GB')
     """
@@ -69,7 +73,8 @@ def human_bytes(count: int | float) -> str:
 
 
 def rows_were(count: int) -> str:
-    """
+    """Begin a sentence about a number of rows.
+
     >>> rows_were(1), rows_were(12_345)
     ('1 row was', '12,345 rows were')
     """

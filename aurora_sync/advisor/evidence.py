@@ -1,7 +1,7 @@
-"""What catalogue and statistics say of tables: what rules.py judges by. No table is read, and nothing is locked.
+"""Collect what the catalogue and the statistics show about tables, as input for rules.py.
 
-A fixed number of queries for any number of tables; all work with the privileges of PUBLIC, and what a role may not
-see is left out: ``pg_stats`` shows the columns that it may read.
+No table is read or locked. The number of queries does not depend on the number of tables. The queries need only the
+privileges of PUBLIC. Evidence that a role may not see is missing: ``pg_stats`` shows only columns that it may read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from aurora_sync.source.connection import control_data
 from aurora_sync.source.logical import publication
 from aurora_sync.source.logical.publication import Server
 
-# Of all partitions together. What was never vacuumed or analysed has no pages in the catalogue: its files have a size.
+# Sums over all partitions. Before the first VACUUM or ANALYZE, relpages is 0: the size of the files replaces it.
 _ACTIVITY = """
 WITH RECURSIVE tree(root, oid) AS (
     SELECT oid, oid FROM unnest(%(oids)s::oid[]) oid
@@ -43,7 +43,7 @@ SELECT t.root, count(*) FILTER (WHERE t.oid <> t.root AND c.relkind <> 'p'),
  GROUP BY t.root
 """
 
-# Of a table with partitions those over all of them.
+# For a partitioned table, the inherited statistics: they cover all partitions.
 _STATISTICS = """
 SELECT DISTINCT ON (c.oid, s.attname) c.oid, s.attname, s.null_frac
   FROM pg_stats s JOIN pg_namespace n ON n.nspname = s.schemaname
@@ -51,7 +51,7 @@ SELECT DISTINCT ON (c.oid, s.attname) c.oid, s.attname, s.null_frac
  WHERE c.oid = ANY(%(oids)s) ORDER BY c.oid, s.attname, s.inherited DESC
 """
 
-# A crash sets all counters to zero, and only those of the whole server remember when (pgstat_reset_after_failure).
+# A crash resets all counters, but only server-wide statistics record its time (pgstat_reset_after_failure).
 _SERVER = """
 SELECT now(), (SELECT greatest(d.stats_reset, b.stats_reset)
                  FROM pg_stat_database d, pg_stat_bgwriter b WHERE d.datname = current_database()),
@@ -60,20 +60,20 @@ SELECT now(), (SELECT greatest(d.stats_reset, b.stats_reset)
        (SELECT age(datfrozenxid) FROM pg_database WHERE datname = current_database()),
        pg_has_role('pg_read_all_stats', 'USAGE')
 """
-# Every transaction id is compared with those of the 2^31 before it.
+# PostgreSQL can only compare transaction ids that are less than 2^31 apart.
 WRAPAROUND = 2**31
 _RATES_NEED = timedelta(hours=1)
-# What an application does to a table, it does within a week.
+# Assumption: an application makes each kind of write to a table at least once a week.
 _MIX_NEEDS_DAYS = 7
 
 
 @dataclass(frozen=True)
 class Activity:
-    """Rows written since the statistics began."""
+    """Numbers of rows written since the statistics began."""
 
     inserted: int = 0
     updated: int = 0
-    hot_updated: int = 0  # without a new entry in any index
+    hot_updated: int = 0  # updates without a new index entry (HOT)
     deleted: int = 0
 
     @property
@@ -83,7 +83,7 @@ class Activity:
 
 @dataclass(frozen=True)
 class TableEvidence:
-    """One table. Sizes in bytes."""
+    """Evidence about one table with all its partitions. Sizes are in bytes."""
 
     table: SourceTable
     activity: Activity = Activity()
@@ -94,54 +94,58 @@ class TableEvidence:
     partitions: int = 0
     analysed_at: datetime | None = None
     replica_identities: tuple[str, ...] = ()  # pg_class.relreplident of the leaves
-    null_shares: dict[str, float] = field(default_factory=dict)  # by column, of those that were analysed
+    null_shares: dict[str, float] = field(default_factory=dict)  # column -> share of NULLs; analysed columns only
 
     @property
     def row_bytes(self) -> int:
-        """The bytes of a row in the heap and out of line, at least 24."""
+        """Average bytes of a row, TOAST included; at least 24, the size of a row header."""
         return max(24, (self.heap + self.toast) // max(self.rows, 1)) if self.rows else 24
 
     @property
     def counted_whole(self) -> bool:
-        """Whether the statistics have seen all rows come, so that no update or delete was before them."""
+        """True if the inserts of nearly all rows were counted, so that all updates and deletes were counted as well."""
         return self.activity.inserted >= 0.9 * self.rows
 
     @property
     def lacks_rows(self) -> bool:
-        """Whether more rows came than are there: they were deleted, which TRUNCATE does not count, or rolled back."""
+        """True if deletes were counted, or if more rows were inserted than exist.
+
+        TRUNCATE does not count as a delete, and rolled back inserts count as inserts.
+        """
         return self.activity.deleted > 0 or self.activity.inserted > 1.1 * self.rows + 100
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """``since`` is when the statistics began; None: nobody knows, and there are no rates."""
+    """Evidence about one database. ``since`` is when the statistics began; None if unknown: there are no rates then."""
 
     database: str
     taken_at: datetime
     server: Server
     since: datetime | None
-    xids_per_day: float | None  # on the average of the cluster's life; None where that is less than a day
-    days_to_wraparound: float | None  # if nothing were frozen any more
-    sees_sessions: bool  # pg_read_all_stats
+    xids_per_day: float | None  # average over the life of the cluster; None if that is less than a day
+    days_to_wraparound: float | None  # if no row were frozen from now on
+    sees_sessions: bool  # the role has pg_read_all_stats
     tables: tuple[TableEvidence, ...]
 
     @property
     def days(self) -> float | None:
-        """How long statistics have been counted; None where that is less than an hour."""
+        """Days since the statistics began; None if unknown or less than an hour."""
         if self.since is None or self.taken_at - self.since < _RATES_NEED:
             return None
         return (self.taken_at - self.since) / timedelta(days=1)
 
     def knows_mix(self, table: TableEvidence) -> bool:
-        """Whether no counted update or delete means that there is none."""
+        """True if a count of zero updates or deletes means that the table has none."""
         return table.counted_whole or (table.activity.written > 0 and (self.days or 0) >= _MIX_NEEDS_DAYS)
 
     def per_day(self, count: int) -> float | None:
+        """Convert a count since the statistics began to a daily rate; None without rates."""
         return count / self.days if self.days else None
 
     @property
     def facts(self) -> dict[str, str]:
-        """What is known of the server, for people."""
+        """Facts about the server for people: label -> text."""
         since = f"since {self.since:%Y-%m-%d %H:%M} UTC" if self.since else "since nobody knows when"
         found = {"statistics": since if self.days else f"{since}: too young for rates"}
         if self.xids_per_day is not None and self.days_to_wraparound is not None:
@@ -154,13 +158,13 @@ class Evidence:
         return found
 
     def rates(self, activity: Activity) -> tuple[float, float, float]:
-        """Rows inserted, updated and deleted: a day, or so far where there are no rates."""
+        """Return rows inserted, updated and deleted per day; without rates, the totals so far."""
         days = self.days or 1
         return activity.inserted / days, activity.updated / days, activity.deleted / days
 
 
 def collect_evidence(connection: Connection, names: Iterable[tuple[str, str]]) -> Evidence:
-    """What is known of the tables of ``names`` (schema, table) that exist. Raises SourceError."""
+    """Collect evidence about those tables of ``names`` (schema, table) that exist. Raises SourceError."""
     described = catalogue.load(connection, names)
     oids = [table.oid for table in described.values()]
     null_shares = defaultdict[int, dict[str, float]](dict)
@@ -172,7 +176,7 @@ def collect_evidence(connection: Connection, names: Iterable[tuple[str, str]]) -
             null_shares[oid][name] = null_share
         cursor.execute(_SERVER)
         ((now, since, xid, frozen_age, sees_sessions),) = cursor.fetchall()
-    # A system's identifier begins with the second in which it was made (BootStrapXLOG).
+    # The high 32 bits of the system identifier are the time of initdb in seconds (BootStrapXLOG).
     system_identifier, _ = control_data(connection)
     made_at = datetime.fromtimestamp(int(system_identifier) >> 32, UTC) if system_identifier else None
     age = (now - made_at) / timedelta(days=1) if made_at else 0

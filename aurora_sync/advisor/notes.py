@@ -1,4 +1,4 @@
-"""What a person should know of a table, whatever its strategy: one sentence each."""
+"""Write notes about a table that do not depend on its strategy."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from aurora_sync.warehouse.types import may_misfit
 
 
 def notes(found: TableEvidence) -> Iterator[str]:
+    """Yield one sentence for each fact that a person should know about the table."""
     table, activity = found.table, found.activity
     for index in table.indexes:
         if index.primary and not index.immediate:
@@ -48,7 +49,7 @@ def notes(found: TableEvidence) -> Iterator[str]:
 
 
 def _moment(column: Column, found: TableEvidence) -> str:
-    """What is known of a column of time that could be taken for a watermark."""
+    """Describe how a time column, a possible watermark, is set; empty if nothing is known."""
     null_share = found.null_shares.get(column.name)
     kept = clock.kept_by_trigger(column.name, found.table)
     default = column.default or ""

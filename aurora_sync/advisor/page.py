@@ -1,4 +1,4 @@
-"""The assessment as one HTML page that needs nothing else: for the owner of the database."""
+"""Render the assessment as one self-contained HTML page, for the owner of the database."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def as_html(
     notes: Mapping[str, Sequence[str]],
     proofs: Mapping[str, Sequence[Proof]],
 ) -> str:
-    """``notes`` and ``proofs`` by table."""
+    """Return the page. The keys of ``notes`` and ``proofs`` are qualified table names."""
     title = f"Assessment of {evidence.database}"
     parts = [
         "<!doctype html>",

@@ -1,4 +1,4 @@
-"""What the advisor knows of each strategy beyond what the strategy says of itself: its rank, and how a run reads."""
+"""Properties of each strategy that only the advisor uses: the points it begins with, and how a run reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aurora_sync.config.tables import TableConfig
 
 
 class Access(Enum):
-    """What a run reads to find its rows."""
+    """Data that a run reads to find the changed rows."""
 
     WHOLE = "the table, out of line too"
     SCAN = "the table's heap"
@@ -20,14 +20,17 @@ class Access(Enum):
 
 @dataclass(frozen=True)
 class Profile:
-    """``points`` are what an option begins with, before any rule. ``access`` is that with an index on the watermark
-    column; without it, the column is found by a scan."""
+    """Properties of one option.
+
+    An option begins with ``points``, before any rule. ``access`` assumes an index on the watermark column; without an
+    index, a run scans the heap.
+    """
 
     points: int
     access: Access
 
 
-# By option: the strategy, but append_only for xmin without a key.
+# The keys are the names of options: the strategy, or append_only for xmin without a key.
 PROFILES = {
     "full_snapshot": Profile(20, Access.WHOLE),
     "xmin": Profile(40, Access.SCAN),
@@ -40,5 +43,5 @@ PROFILES = {
 
 
 def option_name(config: TableConfig) -> str:
-    """What an option of this configuration is called."""
+    """Return the name of the option that a configuration belongs to."""
     return "append_only" if config.append_only else config.watermark_type.value

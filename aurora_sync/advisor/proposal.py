@@ -1,4 +1,4 @@
-"""The tables.yaml that an assessment comes to, and in what it differs from the one that is there."""
+"""Write the tables.yaml that an assessment proposes, or list how an existing one differs from the assessment."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ _WIDTH = 110
 
 
 def as_yaml(recommendations: Sequence[Recommendation], evidence: Evidence, limits: Advisor) -> str:
-    """Every table with the best strategy that needs nothing which is not there; as a comment what would be better, and
-    what cannot be synced as it is."""
+    """Return a tables.yaml with the best strategy for each table that needs no preparation.
+
+    Comments name better strategies with what they need, and tables that cannot be synced without preparation.
+    """
     schema = Counter(r.table.table.schema for r in recommendations).most_common(1)[0][0] if recommendations else ""
     lines = [
         f"# What `aurora-sync assess` proposed for {evidence.database} on {evidence.taken_at:%Y-%m-%d}.",
@@ -43,9 +45,12 @@ def differences(
     limits: Advisor,
     existing: Collection[tuple[str, str]],
 ) -> Iterator[str]:
-    """What a tables.yaml would gain by the assessment: tables that it lacks and that can be synced, with their entries,
-    and strategies that no longer fit. A strategy that is only not the best is no difference, nor is anything of tables
-    that exist and were not assessed."""
+    """Yield the lines that show how a tables.yaml differs from the assessment.
+
+    Differences are tables without an entry that can be synced (the entry follows), strategies that no longer fit, and
+    entries of tables that no longer exist. A strategy that fits but is not the best is no difference. Tables in
+    ``existing`` that were not assessed are passed over.
+    """
     known = {config.qualified_name: config for config in configured}
     found = {each.name: each for each in recommendations}
     for name, config in known.items():
@@ -66,7 +71,7 @@ def differences(
 def _entry(
     each: Recommendation, evidence: Evidence, default: str | None, taken: dict[tuple[str, str], str]
 ) -> Iterator[str]:
-    """``default`` is the schema that needs no word; ``taken`` are the targets of other tables, by name."""
+    """Yield the lines of one entry, which leaves out the schema ``default``. ``taken`` maps targets to their tables."""
     yield from _comment(numbers(each.table, evidence))
     now, best = each.now, each.best
     if now is None:
@@ -89,7 +94,7 @@ def _entry(
 
 
 def numbers(table: TableEvidence, evidence: Evidence) -> str:
-    """Size and rates in one sentence."""
+    """Format the size and the write rates of a table."""
     inserted, updated, deleted = evidence.rates(table.activity)
     return (
         f"{human_bytes(table.heap + table.toast)}, about {table.rows:,} rows, {inserted:,.0f} inserted,"
@@ -98,7 +103,7 @@ def numbers(table: TableEvidence, evidence: Evidence) -> str:
 
 
 def _comment(text: str) -> Iterator[str]:
-    """Wrapped; a name may hold anything, a line break too."""
+    """Wrap a text as a YAML comment. Names in it may contain any character, even a line break."""
     line = "  #"
     for word in re.sub(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd]+", " ", text).split():
         if len(line) + len(word) >= _WIDTH and line != "  #":
@@ -109,7 +114,7 @@ def _comment(text: str) -> Iterator[str]:
 
 
 def _pattern(name: str) -> str:
-    """A name as tables.yaml takes it.
+    """Escape a name for tables.yaml, where names are patterns.
 
     >>> _pattern("a.b*c[1]")
     'a[.]b[*]c[[]1]'
@@ -118,7 +123,7 @@ def _pattern(name: str) -> str:
 
 
 def _flow(value: Any) -> str:
-    """In one line, quoted where YAML would read something else."""
+    """Format a value as one line of YAML, quoted where necessary."""
 
     def dumped(**style: Any) -> str:
         text: str = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False, **style)
@@ -129,7 +134,7 @@ def _flow(value: Any) -> str:
 
 
 def as_json(each: Recommendation, evidence: Evidence, notes: Sequence[str]) -> dict[str, Any]:
-    """One table with all its options, for programs."""
+    """Return one table with all its options as a JSON document."""
     table = each.table
     now, best = each.now, each.best
     return {

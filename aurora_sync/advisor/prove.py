@@ -1,8 +1,8 @@
-"""Falsify a watermark column with the rows themselves: which were written later than the column says.
+"""Search a table for rows that were written later than their watermark column shows.
 
-A row's xmin tells after which others it was written. A row that was written after one whose column says t, and says
-itself a time long before t, was written without the column being set: a cursor on the column has passed it by. A column
-without such a row may still be unreliable: rows do not show every late write.
+The xmin of the rows gives the order in which they were written. Suppose that row A holds time t, and that row B was
+written after A but holds a time long before t. Then B was written without setting the column, and a cursor on the
+column misses it. A column without such a row may still be unreliable: not every late write leaves a trace in the rows.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from psycopg2.extensions import connection as Connection
 
 from aurora_sync.model.relation import SourceTable
 
-# An honest time is that of its transaction's begin, and a transaction that began before may commit behind it. Without
-# a zone it is the time at the writer, who may be 26 hours away; a date is that of a day which ends later.
+# A correct value is the time at which the transaction began, so it may be as old as a transaction is long. A timestamp
+# without time zone is local time of the writer, and zones are up to 26 hours apart. A date stands for a whole day.
 _OPEN, _ZONES = timedelta(hours=1), timedelta(hours=26)
 MARGINS = {"timestamptz": _OPEN, "timestamp": _OPEN + _ZONES, "date": _OPEN + _ZONES + timedelta(days=1)}
 EXAMPLES = 5
 
-# Values in the future say nothing of when a row was written. The age is exact for rows younger than 2^32 transactions.
+# Values in the future count as now(): they do not show when a row was written. Ages are exact up to 2^32 transactions.
 _QUERY = """
 WITH written AS (
     SELECT ((pg_snapshot_xmax(pg_current_snapshot())::text::bigint - xmin::text::bigint) & 4294967295) AS age,
@@ -46,15 +46,17 @@ SELECT count(*), count(*) FILTER (WHERE lies), count(*) FILTER (WHERE says IS NU
 
 @dataclass(frozen=True)
 class LateRow:
-    """A row that was written after ``others``, a time that another row's column had by then."""
+    """A row with the time ``says`` that was written after a row with the later time ``others``."""
 
-    place: str  # its key is a value, which is not shown
+    place: str  # relation and ctid; the key is data, which is not shown
     says: str
     others: str
 
 
 @dataclass(frozen=True)
 class Proof:
+    """Result of :func:`prove` for one column."""
+
     column: str
     rows: int
     lies: int  # rows written later than their column says, by ``margin`` or more
@@ -76,14 +78,14 @@ class Proof:
 
 
 def may_prove(table: SourceTable, column: str) -> bool:
-    """Whether it is a time, of rows that have an xmin and that this role sees all of."""
+    """True if the column holds times, the rows have an xmin, and this role sees all rows."""
     described = table.column(column)
     is_time = described is not None and described.base_type in MARGINS
     return is_time and table.is_heap and table.select_on_table and not table.row_security
 
 
 def prove(connection: Connection, table: SourceTable, column: str) -> Proof:
-    """Scans the table, and sorts its transactions. ``may_prove`` of the column. Raises SourceError."""
+    """Scan the table and sort its transactions. ``may_prove`` must be true for the column. Raises SourceError."""
     described = table.column(column)
     assert described is not None
     margin = MARGINS[described.base_type]

@@ -1,4 +1,4 @@
-"""Which strategy suits a table: every one that could be, ranked by rules.py, with what it needs and costs."""
+"""Rank the possible strategies of each table by rules.py, with what each strategy needs and costs."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from aurora_sync.model.certificate import Level
 from aurora_sync.model.column import Column
 from aurora_sync.strategies import clock, strategy_for, strategy_of
 
-# Names of columns that say when a row was changed, where nothing else tells.
+# Parts of column names that suggest a time of change, used where no trigger shows it.
 _CHANGED = ("updat", "modif", "chang", "mtime", "last_")
 
 
 @dataclass(frozen=True)
 class Reason:
-    """What one rule said; ``points`` None: refused."""
+    """Result of one rule that matched. ``points`` is None if the rule refuses the strategy."""
 
     rule: str
     points: int | None
@@ -34,7 +34,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Option:
-    """One strategy for one table. ``deletes`` says when they are seen: at once, at a reconcile, or never."""
+    """One strategy for one table. ``deletes`` is when deletes are seen: "at once", "at a reconcile" or "never"."""
 
     name: str
     config: TableConfig
@@ -55,19 +55,19 @@ class Option:
 
     @property
     def sees(self) -> str:
-        """What the strategy catches, and how sure that is."""
+        """The kinds of changes that the strategy sees, and its certificate."""
         updates = "updates" if self.updates else "no updates"
         return f"inserts, {updates}, deletes {self.deletes}; {self.certificate}"
 
     @property
     def why(self) -> str:
-        """One paragraph: what refuses it, or all that was said."""
+        """All reasons as one sentence; if the strategy is refused, only the reasons for that."""
         refusals = [reason.text for reason in self.reasons if reason.points is None]
         return "; ".join(refusals or [reason.text for reason in self.reasons])
 
     @property
     def entry(self) -> dict[str, Any]:
-        """The entry of tables.yaml, without defaults."""
+        """The entry of tables.yaml, without default values."""
         found = self.config.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude_none=True)
         order = ("table_name", "schema", "watermark_type")
         return {key: found[key] for key in (*order, *sorted(found.keys() - set(order))) if key in found}
@@ -75,7 +75,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """``options``: those that could be, best first, and behind them those that are refused."""
+    """All options of one table, best first. Refused options come last."""
 
     table: TableEvidence
     options: tuple[Option, ...]
@@ -86,22 +86,22 @@ class Recommendation:
 
     @property
     def best(self) -> Option | None:
-        """None where nothing may be synced as things are."""
+        """The best option that is not refused; None if all are refused."""
         return next((option for option in self.options if not option.refused), None)
 
     @property
     def now(self) -> Option | None:
-        """The best that needs nothing which is not there."""
+        """The best option that needs no preparation; None if there is none."""
         return next((option for option in self.options if not option.refused and not option.needs), None)
 
 
 def recommend(evidence: Evidence, limits: Advisor) -> list[Recommendation]:
-    """For every table of the evidence, in its order."""
+    """Return a recommendation for each table, in the order of the evidence."""
     return [_ranked(table, evidence, limits) for table in evidence.tables]
 
 
 def judged(config: TableConfig, name: str, table: TableEvidence, evidence: Evidence, limits: Advisor) -> Option:
-    """What the rules say of one configuration."""
+    """Apply the rules to one configuration of the option ``name``."""
     case = Case(name, config, table, evidence, limits)
     reasons = [(rule, rule.says(case)) for rule in RULES if name in rule.about]
     strategy = case.strategy
@@ -119,7 +119,7 @@ def judged(config: TableConfig, name: str, table: TableEvidence, evidence: Evide
 
 
 def _level(case: Case) -> Level:
-    """The certificate of most runs: those that read by the fence of the strategy, where it has one that holds."""
+    """Return the certificate of most runs: those in which the fence of the strategy holds."""
     if case.config.append_only:
         return Level.BOUNDED
     if not case.strategy.doubts(case.config, case.table.table):
@@ -128,19 +128,23 @@ def _level(case: Case) -> Level:
 
 
 def has_rules(config: TableConfig) -> bool:
+    """True if the rules cover the strategy of this configuration."""
     return _judged_as(config)[0] in PROFILES
 
 
 def _judged_as(config: TableConfig) -> tuple[str, TableConfig]:
-    """The option that the rules are about: several columns are judged by the time that they begin with."""
+    """Return option and configuration for the rules: a composite cursor is judged by its leading time column."""
     if moment := strategy_of(config).clock_column(config):
         return "timestamp", config.model_copy(update={"watermark_col": moment})
     return option_name(config), config
 
 
 def contradictions(config: TableConfig, found: Recommendation, evidence: Evidence, limits: Advisor) -> list[str]:
-    """Why the strategy that a table has does not fit the evidence: what refuses it, deletes that no reconcile finds,
-    and what has grown too dear where another strategy works as things are. Empty for a strategy without rules."""
+    """Return why the configured strategy does not fit the evidence. Empty if it fits, or if no rules cover it.
+
+    Reasons are rules that refuse the strategy, deletes that no reconcile finds, and triggers that are missing. High
+    cost is a reason only if another strategy works without preparation.
+    """
     if not has_rules(config):
         return []
     name, config = _judged_as(config)
@@ -161,13 +165,13 @@ def _ranked(table: TableEvidence, evidence: Evidence, limits: Advisor) -> Recomm
 
 
 def _configs(table: TableEvidence, evidence: Evidence) -> Iterator[TableConfig]:
-    """Every configuration that is worth a judgement."""
+    """Yield every configuration that is worth assessing."""
     described = table.table
     own: dict[str, Any] = {"table_name": described.name, "schema_": described.schema}
     key = preflight.possible_key(described)
     if key and key != described.primary_key:
         own["primary_key"] = list(key)
-    # Deletes that a strategy does not see, or that there may be: at night, each table in a minute of its own.
+    # A reconcile finds the deletes that a strategy does not see. The hash spreads the tables over the night.
     at = zlib.crc32(described.qualified_name.encode())
     may_lack_rows = table.lacks_rows or not evidence.knows_mix(table)
     nightly = Reconcile(schedule=f"{at % 60} {1 + at % 5} * * *") if may_lack_rows else None
@@ -191,7 +195,7 @@ def _configs(table: TableEvidence, evidence: Evidence) -> Iterator[TableConfig]:
 
 
 def _number(table: TableEvidence) -> Column | None:
-    """The column that is most likely to grow with every row."""
+    """Return the column that is most likely to grow with every row."""
     described = table.table
     leading = {index.columns[0] for index in described.indexes if index.unique and len(index.columns) == 1}
     numbers = [column for column in described.columns if column.is_integer and column.name in leading]
@@ -199,7 +203,7 @@ def _number(table: TableEvidence) -> Column | None:
 
 
 def _moment(table: TableEvidence) -> Column | None:
-    """The column that is most likely to say when its row was changed."""
+    """Return the column that is most likely to hold the time of a row's last change."""
     described = table.table
     kept = [c for c in described.columns if c.base_type in clock.TYPES and clock.kept_by_trigger(c.name, described)]
     named = [

@@ -1,8 +1,9 @@
-"""What speaks for and against a strategy for a table: the rules by which ``aurora-sync assess`` ranks them.
+"""Rules by which ``aurora-sync assess`` ranks the strategies of a table.
 
-Each strategy begins with the points of its profile; every rule whose ``says`` is not empty adds its own, or refuses
-the strategy where it has none. What it says is printed with the answer. The reasons are those of correctness.md,
-section 11; sizes are where the costs change their order, on a server that scans about 1 GB in some seconds.
+Each strategy begins with the points of its profile. A rule matches if its ``says`` returns a text. A rule that matches
+adds its points, or refuses the strategy if it has none; its text is printed with the answer. correctness.md, section 11
+explains the reasons. The sizes are limits at which another strategy becomes cheaper, on a server that scans about 1 GB
+in a few seconds.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ SMALL, MODERATE, LARGE = 16 * MB, GB, 20 * GB
 
 @dataclass(frozen=True)
 class Case:
-    """One strategy for one table. ``option`` is the strategy, but append_only for xmin without a key."""
+    """One strategy for one table. ``option`` is the strategy, or append_only for xmin without a key."""
 
     option: str
     config: TableConfig
@@ -55,7 +56,7 @@ class Case:
 
     @property
     def with_triggers(self) -> SourceTable:
-        """The table as it is; for an outbox, as `aurora-sync triggers apply` would leave it."""
+        """The table as it is; for the outbox strategy, as `aurora-sync triggers apply` would leave it."""
         table = self.table.table
         key = tuple(self.config.primary_key or table.primary_key)
         outbox = Outbox(name_of(table.schema, table.name), key, complete=True, usable=True, version="")
@@ -70,7 +71,7 @@ class Case:
 
     @property
     def is_indexed(self) -> bool:
-        """Whether an index begins with the watermark column."""
+        """True if an index begins with the watermark column."""
         return any(
             index.valid and not index.partial and index.columns[:1] == (self.config.watermark_col,)
             for index in self.table.table.indexes
@@ -84,10 +85,11 @@ class Case:
 ALL = tuple(PROFILES)
 CURSORS = ("xmin", "integer", "timestamp")
 
-# Rules that speak against a strategy which a table has already, beside those that refuse it.
+# Rule that counts against a configured strategy, although it does not refuse it.
 DELETES_UNSEEN = "deletes at a reconcile"
-# What does not speak against one that a table has.
+# Rule that refuses a strategy, but does not count against a configured one.
 UNKNOWN_MIX = "unknown mix"
+# Rules that count against a configured strategy only if another one works without preparation.
 GROWN = {"too large to read whole", "long scan", "many NULLs"}
 
 
@@ -95,8 +97,8 @@ GROWN = {"too large to read whole", "long scan", "many NULLs"}
 class Rule:
     name: str
     about: tuple[str, ...]
-    points: int | None  # None: refused
-    says: Callable[[Case], str]  # empty where it does not hold
+    points: int | None  # None refuses the strategy
+    says: Callable[[Case], str]  # empty if the rule does not match
 
 
 def _size(case: Case) -> int:
@@ -189,14 +191,14 @@ def _identity_needed(case: Case) -> str:
 
 
 def when(holds: Callable[[Case], bool], text: str) -> Callable[[Case], str]:
-    """``text`` may name ``{size}`` of the table and ``{column}``."""
+    """Make a ``says`` that returns ``text`` if ``holds``, with ``{size}`` and ``{column}`` of the case filled in."""
     return lambda case: (
         text.format(size=human_bytes(_size(case)), column=case.config.watermark_col) if holds(case) else ""
     )
 
 
 RULES = (
-    # What cannot be, or must not.
+    # Rules that refuse a strategy.
     Rule("not eligible", ALL, None, _cannot),
     Rule("updates unseen", ("integer", "append_only"), None, _updates),
     Rule("deletes unseen", ("append_only",), None, _deletes_of_append_only),
@@ -230,7 +232,7 @@ RULES = (
     ),
     Rule("deletes too late", ALL, None, _deletes_late),
     Rule("too much to read", ALL, None, _too_much),
-    # What is better, or worse.
+    # Rules that compare strategies.
     Rule(
         "small",
         ("full_snapshot",),

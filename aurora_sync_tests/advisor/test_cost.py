@@ -1,4 +1,4 @@
-"""What a run reads and moves, by how it finds its rows."""
+"""Estimated bytes that a run reads and moves, for each kind of access."""
 
 from __future__ import annotations
 
