@@ -1,4 +1,4 @@
-"""The configuration of a Debezium connector whose events say exactly what the source holds, and its set-up there."""
+"""Generate the configuration of a Debezium connector whose events hold the exact values of the source."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import ConfigError
 from aurora_sync.strategies.debezium import topic
 
-# Beside those of config.tables.Connector.
+# Fixed options, beside those of config.connector.Connector.
 _EXACT = {
     "hstore.handling.mode": "json",
-    # columns of types that Debezium does not know would be left out
+    # the default leaves out columns of types that Debezium does not know
     "include.unknown.datatypes": "true",
     "event.processing.failure.handling.mode": "fail",
     "errors.tolerance": "none",
@@ -24,10 +24,10 @@ _EXACT = {
     "tombstones.on.delete": "true",
     "provide.transaction.metadata": "true",
 }
-# Named for headers, too: the worker's default writes the former key of a row in a form of its own.
+# Set for headers as well: a header holds the former key of a row, and the worker's default converter changes its form.
 _CONVERTER = "org.apache.kafka.connect.json.JsonConverter"
-# Retention is how long a sync may pause: what it deletes unread is lost, and the table is seeded anew. One partition,
-# because a TRUNCATE has no key, and a change of the key has two: over several, their order would be lost.
+# The retention limits how long a sync may pause: messages deleted unread are lost, and the table is seeded again.
+# One partition keeps the order of messages, because a TRUNCATE has no key and a change of the key has two.
 _TOPICS = {
     "topic.creation.default.replication.factor": "-1",
     "topic.creation.default.partitions": "1",
@@ -38,7 +38,10 @@ _TOPICS = {
 
 @dataclass(frozen=True)
 class ConnectorSource:
-    """Where the connector reads. ``password`` names a secret of the Connect worker, ``${provider:path:key}``."""
+    """The database that the connector reads. ``password`` refers to a secret of the Connect worker.
+
+    The form is ``${provider:path:key}``; raises ConfigError for any other password.
+    """
 
     host: str
     database: str
@@ -57,10 +60,10 @@ class ConnectorSource:
 def connector_config(
     tables: Sequence[TableConfig], source: ConnectorSource, *, schemas: bool = False
 ) -> dict[str, object]:
-    """What Kafka Connect takes under ``POST /connectors``: ``{"name": ..., "config": {...}}``, without secrets.
+    """Return the body of Kafka Connect's ``POST /connectors``: ``{"name": ..., "config": {...}}``, without secrets.
 
-    The tables are those of one slot. ``schemas`` embeds the schema in every message, which only arrays of enums need,
-    and which takes half the speed. Raises ConfigError where two tables would share a topic.
+    ``tables`` are those of one slot. ``schemas`` embeds the schema in every message, which halves the speed; only
+    arrays of enums need it. Raises ConfigError if two tables would share a topic.
     """
     first = tables[0]
     _check(tables)
@@ -80,18 +83,18 @@ def connector_config(
         "slot.name": first.slot_name,
         "slot.drop.on.stop": "false",
         "publication.name": first.slot_name,
-        # made by `cdc setup`: Debezium would leave out publish_via_partition_root
+        # `cdc setup` creates the publication: Debezium would leave out publish_via_partition_root
         "publication.autocreate.mode": "disabled",
-        # our own scan makes the first copy, of a snapshot taken after the slot was made; Debezium 2.5 and before: never
+        # aurora_sync makes the first copy, after the slot was created; Debezium 2.5 and before call the mode "never"
         "snapshot.mode": "no_data",
         **(first.connector or Connector()).options,
         **_EXACT,
-        # an idle database would keep its WAL; the message needs no table
+        # without heartbeats, an idle database keeps its WAL; the message needs no table
         "heartbeat.interval.ms": "10000",
         "heartbeat.action.query": "SELECT pg_logical_emit_message(false, 'aurora_sync', '')",
         **_TOPICS,
     }
-    # the default sends a column's default where the row has NULL
+    # the converter's default replaces NULL by the column's default
     config["value.converter.replace.null.with.default"] = "false"
     for part in ("key", "value", "header"):
         config |= {f"{part}.converter": _CONVERTER, f"{part}.converter.schemas.enable": schema_switch}
@@ -99,8 +102,10 @@ def connector_config(
 
 
 def pattern(table: TableConfig) -> str:
-    r"""The regular expression for one table and no other but those that differ in case, which Debezium does not tell
-    apart. Without commas, which would end it, and dollars, which config providers take.
+    r"""Return a regular expression that matches one table, and tables that differ from it in case only.
+
+    Debezium ignores case. A comma would end the expression, and config providers replace dollar signs, so that both
+    are escaped.
 
     >>> pattern(TableConfig(table_name="a,b$", schema="Shop", watermark_type="xmin"))
     'Shop\\.a\\x2Cb\\x24'

@@ -1,6 +1,6 @@
-"""The settings of an AWS DMS task whose files say as much as DMS can say: endpoints, task and table mappings.
+"""Generate the settings of an AWS DMS task whose files are as complete as DMS allows.
 
-From the documentation of DMS; what each is for stands in docs/dms.md.
+The settings follow the documentation of DMS; docs/dms.md explains each of them.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ LOB_KB = 102_400
 
 
 def task_settings(tables: Sequence[TableConfig]) -> dict[str, Any]:
-    """For the tables of one folder: ``S3Settings`` of the target endpoint, ``PostgreSQLSettings`` of the source's,
-    ``ReplicationTaskSettings`` and ``TableMappings``, as the API of DMS takes them."""
+    """Return the settings for the tables of one folder, as the API of DMS takes them.
+
+    The keys are ``S3Settings`` (target endpoint), ``PostgreSQLSettings`` (source endpoint), ``ReplicationTaskSettings``
+    and ``TableMappings``. Raises ConfigError if the tables differ in folder or ``cdc_path``.
+    """
     folder, cdc_path = tables[0].files, tables[0].cdc_path
     if folder is None or any((table.files, table.cdc_path) != (folder, cdc_path) for table in tables):
         raise ConfigError("the tables of one task have one folder, and one cdc_path")
@@ -98,7 +101,7 @@ def _rules(tables: Sequence[TableConfig]) -> list[dict[str, Any]]:
 
 
 def _literal(name: str) -> str:
-    """``%`` and ``_`` stand for others in a locator.
+    """Escape a name for a locator, where ``%`` and ``_`` are wildcards.
 
     >>> _literal("order_items")
     'order[_]items'

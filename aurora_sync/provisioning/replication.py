@@ -17,9 +17,9 @@ from aurora_sync.strategies import strategy_of
 
 
 def set_up(dsn: str, configs: Sequence[TableConfig], *, timeout: str) -> list[SetupStep]:
-    """Make what the tables of one slot miss, step by step, and return what was done. Safe to kill and to call again.
+    """Create what the tables of one slot lack, step by step, and return the steps. Safe to kill and to call again.
 
-    Raises ConfigError for what only a person can do, before anything was changed, and SourceError.
+    Raises ConfigError before any change if a step has to be done by a person. Raises SourceError.
     """
     with connect(dsn) as connection:
         found = survey(connection, configs, stream_from=dsn)
@@ -32,7 +32,7 @@ def set_up(dsn: str, configs: Sequence[TableConfig], *, timeout: str) -> list[Se
 
 
 def set_up_all(dsn: str, configs: Iterable[TableConfig], *, timeout: str = "1min") -> list[SetupStep]:
-    """Set up every slot of the tables."""
+    """Set up every slot of the tables; see :func:`set_up`."""
     slots = defaultdict[str, list[TableConfig]](list)
     for config in configs:
         if strategy_of(config).uses_slot:
@@ -41,7 +41,7 @@ def set_up_all(dsn: str, configs: Iterable[TableConfig], *, timeout: str = "1min
 
 
 def teardown(name: str, found: Slot | None, published: Publication | None) -> list[SetupStep]:
-    """The steps that drop slot and publication. The replica identities stay: others may have come to rely on them."""
+    """Return the steps that drop slot and publication. Replica identities stay: other software may rely on them."""
     steps = []
     if found:
         drop = sql.SQL("SELECT pg_drop_replication_slot({})").format(sql.Literal(name))

@@ -1,4 +1,4 @@
-"""The advised connector. scenarios/debezium_events and scenarios/debezium run it."""
+"""The generated connector configuration. scenarios/debezium_events and scenarios/debezium run the connector."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def config(*tables: TableConfig) -> dict[str, str]:
     return made["config"]
 
 
-def test_options_that_change_values_are_those_that_do_not() -> None:
+def test_options_preserve_exact_values() -> None:
     made = config(table("orders"))
     assert json.loads(json.dumps(made)) == made
     assert all(isinstance(value, str) for value in made.values())
@@ -56,12 +56,12 @@ def test_options_that_change_values_are_those_that_do_not() -> None:
 
 
 def test_the_options_of_tables_yaml_are_the_connectors() -> None:
-    """By its own names: an existing connector's can be copied."""
+    """They keep Debezium's names, so that the options of an existing connector can be copied."""
     made = config(table("orders", **{"decimal.handling.mode": "precise", "role": "cdc"}))
     assert (made["decimal.handling.mode"], made["database.user"]) == ("precise", "cdc")
 
 
-def test_no_password_stands_in_it() -> None:
+def test_the_configuration_holds_no_password() -> None:
     assert config(table("orders"))["database.password"] == "${env:DEBEZIUM_PASSWORD}"
     with pytest.raises(ConfigError, match="must be a reference") as raised:
         ConnectorSource("h", "d", password="hunter2")

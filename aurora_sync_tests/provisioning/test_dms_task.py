@@ -1,4 +1,4 @@
-"""The advised task. Its files' columns are those that are read: scenarios/dms_files writes them."""
+"""The generated settings of a DMS task. scenarios/dms_files tests files with the columns that they produce."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def table(name: str, files: str = "s3://bucket/some/folder/", cdc_path: str | No
     return TableConfig(table_name=name, watermark_type=WatermarkType.dms, files=files, cdc_path=cdc_path)
 
 
-def test_the_files_say_what_is_relied_on() -> None:
+def test_settings_produce_the_columns_that_a_sync_reads() -> None:
     found = task_settings([table("orders")])
     assert json.loads(json.dumps(found)) == found
     target = found["S3Settings"]
@@ -43,7 +43,7 @@ def test_a_task_that_preserves_transactions_writes_no_header() -> None:
         task_settings([table("a"), table("b", cdc_path="all/changes")])
 
 
-def test_names_are_themselves_and_no_patterns() -> None:
+def test_wildcards_in_names_are_escaped() -> None:
     rules = task_settings([table("a_b%"), table("c")])["TableMappings"]["rules"]
     assert rules[0]["object-locator"] == {"schema-name": "public", "table-name": "a[_]b[%]"}
     assert [rule["rule-id"] for rule in rules] == [str(number) for number in range(1, 7)]

@@ -13,8 +13,8 @@ from aurora_sync.provisioning.triggers.steps import ALL_WAIT, CATALOGUE_ONLY, Tr
 
 UPDATED, CREATED = "updated_at", "created_at"
 
-# An INSERT that brings an old time of its own would never be exported: the clock decides. Nothing else may stand here:
-# what the clock fence rests on is that this is all that the trigger does (strategies/clock.py).
+# The clock replaces any time that the statement brings: a row inserted with an old time would never be exported. The
+# clock fence relies on the trigger doing nothing else (strategies/clock.py).
 _BODY = f"""
 BEGIN
     NEW.{UPDATED} := pg_catalog.clock_timestamp();
@@ -23,12 +23,12 @@ END
 """
 _CREATE_FUNCTION = "CREATE OR REPLACE FUNCTION {} RETURNS trigger LANGUAGE plpgsql AS {}"
 _SET_DEFAULT = "ALTER TABLE {} ALTER COLUMN {} SET DEFAULT pg_catalog.clock_timestamp()"
-# Its arguments are the columns that go with it.
+# The arguments are the columns to drop together with the trigger.
 _CREATE_TRIGGER = "CREATE TRIGGER {} BEFORE INSERT OR UPDATE ON {} FOR EACH ROW EXECUTE FUNCTION {}({})"
 
 
 def missing_steps(table: SourceTable, installed: InstalledTriggers) -> Iterator[TriggerStep]:
-    """What the table lacks of audit columns. Raises ConfigError where it cannot have them."""
+    """Yield the steps that add missing audit columns and their trigger. Raises ConfigError if they cannot be added."""
     _check(table)
     yield from schema_step(installed)
     if installed.functions.get(installed.audit_name, ("", False))[0] != _BODY:
@@ -64,7 +64,7 @@ def _create_function(name: str) -> TriggerStep:
 
 
 def _add_columns(table: SourceTable, function_name: str) -> TriggerStep:
-    """The columns and the trigger in one transaction, so that the trigger's arguments tell which columns are ours."""
+    """Add columns and trigger in one transaction: the trigger's arguments must name exactly the columns added."""
     relation, trigger = sql.Identifier(table.schema, table.name), sql.Identifier(COLUMNS_TRIGGER)
     added = tuple(name for name in (UPDATED, CREATED) if table.column(name) is None)
     create: list[sql.Composable] = []
@@ -72,7 +72,7 @@ def _add_columns(table: SourceTable, function_name: str) -> TriggerStep:
     for column in map(sql.Identifier, added):
         create.append(sql.SQL("ALTER TABLE {} ADD COLUMN {} timestamptz").format(relation, column))
         undo.append(sql.SQL("ALTER TABLE {} DROP COLUMN {}").format(relation, column))
-    if CREATED in added:  # afterwards: rows that are there were not created now
+    if CREATED in added:  # a statement of its own, so that existing rows stay NULL
         create.append(sql.SQL(_SET_DEFAULT).format(relation, sql.Identifier(CREATED)))
     arguments = sql.SQL(", ").join(map(sql.Literal, added))
     function = sql.Identifier(SCHEMA, function_name)

@@ -1,9 +1,8 @@
-"""``updated_at`` for the rows that were there before its trigger, batch by batch, while others write.
+"""Set ``updated_at`` of existing rows, batch by batch, while other sessions write.
 
-A batch is a range of pages of one leaf, in a transaction of its own. Rows that somebody has locked are skipped and
-come in a later round: we wait for nobody while we hold locks, so nobody can be chosen as the victim of a deadlock with
-us. What is done shows in the rows themselves, so that an interrupted backfill is simply run again. That it went
-through is noted in the comment of the trigger.
+A batch is a range of pages of one leaf, in its own transaction. Locked rows are skipped until a later round. So a batch
+never waits while it holds locks, and cannot take part in a deadlock. The rows themselves show the progress: an
+interrupted backfill is simply run again. The comment of the trigger records that the backfill is complete.
 """
 
 from __future__ import annotations
@@ -37,22 +36,22 @@ _IS_DONE = """
 SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = %s AND tgname = %s AND obj_description(oid, 'pg_trigger') = %s)
 """
 
-# At the most: narrow rows, all in memory, two cores (benchmarks/triggers.py).
+# Upper limit, measured with narrow rows in memory on two cores (benchmarks/triggers.py).
 ROWS_PER_SECOND = 150_000
-# Of a page nobody knows before how many rows it has; this many fit at the most.
+# The most rows that fit into a page; used where the catalogue has no estimate.
 _ROWS_PER_PAGE = 291
 
 
 @dataclass(frozen=True)
 class BackfillProgress:
     leaf: str
-    pages: int  # done of the leaf in this round
-    of: int
-    rows: int  # that got a value, in all so far
+    pages: int  # of the leaf that are done in this round
+    of: int  # all pages of the leaf
+    rows: int  # of all leaves that got a value so far
 
 
 def rows_to_backfill(connection: Connection, table: SourceTable, kind: TriggerKind) -> int:
-    """About how many rows a backfill has to look at: 0 where there is none to do, or :func:`done_step` was run."""
+    """Estimate how many rows a backfill has to read; 0 if none is necessary, or after :func:`done_step`."""
     if kind is TriggerKind.outbox:
         return 0
     with connection.cursor() as cursor:
@@ -62,7 +61,7 @@ def rows_to_backfill(connection: Connection, table: SourceTable, kind: TriggerKi
 
 
 def done_step(table: SourceTable) -> TriggerStep:
-    """Notes that the backfill went through."""
+    """Return the step that records that the backfill is complete."""
     comment = sql.SQL("COMMENT ON TRIGGER {} ON {} IS {}").format(
         sql.Identifier(COLUMNS_TRIGGER), sql.Identifier(table.schema, table.name), sql.Literal(_DONE_COMMENT)
     )
@@ -73,10 +72,10 @@ def done_step(table: SourceTable) -> TriggerStep:
 def backfill(
     connection: Connection, table: SourceTable, *, batch_rows: int = 5_000, busy: float = 0.5
 ) -> Iterator[BackfillProgress]:
-    """Give every row a value. The server works ``busy`` (a share) of the time, and rests for the others.
+    """Give every row a value, and yield the progress after each batch.
 
-    ``connection`` is in autocommit. Raises SourceError where a trigger of the table keeps rows as they are, and what
-    psycopg2 raises.
+    ``connection`` is in autocommit. ``busy`` is the share of the time (0 to 1) in which batches run. Raises SourceError
+    if a trigger of the table undoes the update. Raises errors of psycopg2.
     """
     done = 0
     with connection.cursor() as cursor:
@@ -102,7 +101,7 @@ def backfill(
                         kind=Kind.REFUSED,
                     )
                 if left:
-                    time.sleep(0.5)  # whoever holds the rows may be done by then
+                    time.sleep(0.5)  # the transactions that lock the rows may have ended by then
 
 
 def _pages(pages: int, rows: int, batch_rows: int) -> int:
@@ -110,8 +109,8 @@ def _pages(pages: int, rows: int, batch_rows: int) -> int:
     return max(1, int(batch_rows / max(per_page, 1)))
 
 
-# How many rows of a range of pages have no value, how many of them nobody has locked, and how many got one. The
-# trigger sets it.
+# Counts rows of a range of pages: those without a value, those of them that nobody has locked, and those that got a
+# value. The trigger sets the value.
 _BATCH = (
     "WITH empty AS MATERIALIZED (SELECT ctid FROM ONLY {0} WHERE ctid >= {2}::tid AND ctid < {3}::tid"
     " AND {1} IS NULL), free AS MATERIALIZED (SELECT ctid FROM ONLY {0} WHERE ctid = ANY(ARRAY(SELECT ctid FROM"

@@ -1,8 +1,8 @@
-"""Do the triggers fire? Tried out on the table itself, in a transaction that is rolled back.
+"""Test whether the triggers fire, on the table itself, in a transaction that is rolled back.
 
-In every leaf one row is updated, deleted, inserted and copied in again, as the application does it and as replication
-does (``session_replication_role = replica``); at last the table is truncated. Every lock is waited for two seconds at
-the most, and is gone with the transaction; only TRUNCATE takes one that keeps readers out.
+In every leaf, one row is updated, deleted, inserted again and copied in again: first as the application writes, then as
+replication writes (``session_replication_role = replica``). At the end, the table is truncated. A statement waits two
+seconds at most for a lock, and the rollback releases all locks. Only TRUNCATE takes a lock that blocks readers.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ SELECT n.nspname, c.relname,
  WHERE c.relkind <> 'p' ORDER BY 1, 2
 """
 
-# Children whose rows would go or change with a deleted one: too much to try out.
+# Foreign keys by which a DELETE also deletes or changes rows of other tables: no DELETE is tried then.
 _CASCADES = "SELECT EXISTS (SELECT FROM pg_constraint WHERE confrelid = %s AND confdeltype IN ('c', 'n', 'd'))"
 
 _TAKE_COPY = "CREATE TEMP TABLE aurora_sync_trial ON COMMIT DROP AS SELECT {} FROM ONLY {} WHERE {}"
 _INSERT_COPY = "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT * FROM pg_temp.aurora_sync_trial"
 _HAS_TIME = "SELECT coalesce(bool_or({0} >= now()) AND NOT bool_or({0} = {1}), false) FROM ONLY {2} {3}"
 
-# A time that no row of any table has.
+# A time that no row is expected to have.
 _OLD = "1957-10-04 19:28:34.271828+00"
-# What no row is to blame for: a name that is wrong, a privilege that is missing, a server that goes down.
+# Classes of SQLSTATE that no row causes: wrong names, missing privileges, lost connections, internal errors.
 _OURS = ("42", "57", "08", "XX")
 _ROLES = {"origin": "the application", "replica": "replication"}
 
 
 @dataclass(frozen=True)
 class Trial:
-    """``fired`` None: it could not be tried, and ``why`` says for what reason."""
+    """Result of one kind of write. ``fired`` is None if it could not be tried; ``why`` is the reason."""
 
     what: str
     by: str
@@ -59,7 +59,10 @@ class Trial:
 
 
 def trials(connection: Connection, table: SourceTable, kind: TriggerKind) -> list[Trial]:
-    """What was tried, in this order. ``connection`` is in autocommit and may write the table; nothing stays."""
+    """Try every kind of write, roll it back, and return the results in order.
+
+    ``connection`` is in autocommit, and its role may write to the table.
+    """
     if kind is TriggerKind.outbox and table.outbox is None:
         why = "no trigger of the table writes to its outbox"
         return [Trial("INSERT, UPDATE, DELETE and COPY", by, False, why) for by in _ROLES.values()]
@@ -94,7 +97,7 @@ def _all(cursor: Cursor, table: SourceTable, kind: TriggerKind) -> Iterator[Tria
 
 
 def _become(cursor: Cursor, role: str) -> str:
-    """Empty, or why not."""
+    """Set session_replication_role. Return an empty string, or why the role may not be set."""
     cursor.execute("SHOW session_replication_role")
     if cursor.fetchall() == [(role,)]:
         return ""
@@ -115,8 +118,10 @@ class _Leaf:
     name: str
 
     def trials(self, by: str, *, may_delete: bool, always: bool) -> Iterator[Trial]:
-        """On one row, which nobody else can change meanwhile. In an empty leaf nothing can be tried, and what the
-        catalogue says must do."""
+        """Write one row, locked against other sessions. If no row is free, report the trigger's state in the catalogue.
+
+        ``always``: the trigger exists and is ENABLE ALWAYS.
+        """
         row = self._locked_row()
         if row is None:
             state = "is there, ENABLE ALWAYS" if always else "is missing, or not ENABLE ALWAYS"
@@ -146,14 +151,14 @@ class _Leaf:
         yield self._trial("COPY", by, again(copy))
 
     def _locked_row(self) -> sql.Composable | None:
-        """The condition for one row, locked by us; None where none is free."""
+        """Lock one row and return the condition that selects it; None if no row is free."""
         lock = "SELECT ctid::text FROM ONLY {} LIMIT 1 FOR UPDATE SKIP LOCKED"
         self.cursor.execute(sql.SQL(lock).format(self._relation))
         rows = self.cursor.fetchall()
         return sql.SQL("ctid = {}::tid").format(sql.Literal(rows[0][0])) if rows else None
 
     def _writes_of_a_copy(self, row: sql.Composable) -> tuple[Callable[[], None], Callable[[], None]]:
-        """How the row is written again, by INSERT and by COPY, from a copy of it in a temporary table."""
+        """Copy the row to a temporary table. Return functions that write the copy back by INSERT and by COPY."""
         names = [c.name for c in self.table.columns if not c.generated]
         columns = sql.SQL(", ").join(map(sql.Identifier, names))
         self.cursor.execute(sql.SQL(_TAKE_COPY).format(columns, self._relation, row))
@@ -199,11 +204,11 @@ class _Leaf:
                 self._forget()
                 write()
                 return Trial(what, by, self._fired())
-        except psycopg2.DatabaseError as error:  # of a constraint, or of a trigger of the application
+        except psycopg2.DatabaseError as error:  # from a constraint, or from a trigger of the application
             code = error.pgcode or ""
             if code.startswith(_OURS) or not code:
                 raise
-            # What a trigger of the application says is why; what a constraint says repeats the row.
+            # The message of a trigger explains the failure. The message of a constraint repeats values of the row.
             why = error.diag.message_primary or "" if code.startswith("P0") else without_values(error)
             return Trial(what, by, None, " ".join(why.split()))
 
@@ -237,7 +242,7 @@ def _truncated(cursor: Cursor, table: SourceTable, by: str) -> Trial:
 
 
 def _forget(cursor: Cursor, table: SourceTable) -> None:
-    """Delete what this transaction wrote to the outbox so far."""
+    """Delete the rows that this transaction has written to the outbox so far."""
     assert table.outbox is not None
     cursor.execute(
         sql.SQL("DELETE FROM {} WHERE {} = pg_current_xact_id()").format(
@@ -259,7 +264,7 @@ def _written(cursor: Cursor, table: SourceTable) -> int:
 
 @contextmanager
 def _undone(cursor: Cursor, *, keep: bool = False) -> Iterator[None]:
-    """What is done inside does not stay, unless it is to be kept and went well."""
+    """Roll back to a savepoint at the end; with ``keep``, only after an exception."""
     cursor.execute("SAVEPOINT trial")
     try:
         yield

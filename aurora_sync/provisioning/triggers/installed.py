@@ -1,4 +1,4 @@
-"""Which triggers, functions and tables of ours a table has: read off the catalogue."""
+"""Read from the catalogue which triggers, functions and outbox aurora_sync has installed for a table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aurora_sync.model.relation import SCHEMA, SourceTable
 from aurora_sync.source.outbox import EMPTIED, XID, name_of
 
 ROW_TRIGGER, TRUNCATE_TRIGGER, COLUMNS_TRIGGER = "zzz_aurora_sync_row", "zzz_aurora_sync_truncate", "zzz_aurora_sync"
-WATCHES = {"zzz_aurora_sync_deleted": "DELETE", "zzz_aurora_sync_updated": "UPDATE"}  # of the outbox itself
+WATCHES = {"zzz_aurora_sync_deleted": "DELETE", "zzz_aurora_sync_updated": "UPDATE"}  # triggers on the outbox itself
 SCHEMA_COMMENT = "made by aurora-sync triggers"
 
 
@@ -22,20 +22,20 @@ class TriggerKind(StrEnum):
 
 @dataclass(frozen=True)
 class InstalledTriggers:
-    """What the database has of both kinds, complete or not, and the names that missing parts will get."""
+    """Installed parts of both kinds, complete or not, and the names for missing parts."""
 
-    outbox_name: str  # and its function's
-    audit_name: str  # of the function of audit columns
+    outbox_name: str  # also the name of its trigger function
+    audit_name: str  # name of the trigger function of audit columns
     schema: bool
     schema_is_ours: bool
-    others: int  # tables and functions of other tables in the schema
-    outbox: tuple[str, ...] | None  # its key columns
-    functions: dict[str, tuple[str, bool]]  # name -> body, and whether it pins more settings than search_path
-    triggers: dict[str, tuple[str, ...]]  # on the table itself, with their arguments
-    watches: dict[str, str]  # triggers of the outbox itself, with their pg_trigger.tgenabled
-    role: str
-    foreign_owner: str  # another role that owns the schema or the outbox, and is no superuser
-    granted: bool  # the role that reads may use the outbox, and was not given more than it needs
+    others: int  # number of tables and functions in the schema that belong to other tables
+    outbox: tuple[str, ...] | None  # key columns of the outbox; None: there is no outbox
+    functions: dict[str, tuple[str, bool]]  # name -> body, and if it pins more settings than search_path
+    triggers: dict[str, tuple[str, ...]]  # triggers on the table itself -> their arguments
+    watches: dict[str, str]  # triggers on the outbox itself -> pg_trigger.tgenabled
+    role: str  # of the connection
+    foreign_owner: str  # another role, no superuser, that owns the schema or the outbox; empty: none
+    granted: bool  # the reader has the privileges on the outbox that it needs, and no more
 
     @property
     def kinds(self) -> list[TriggerKind]:
@@ -47,7 +47,7 @@ class InstalledTriggers:
 
 
 def find_installed(connection: Connection, table: SourceTable, reader: str = "") -> InstalledTriggers:
-    """``reader`` is the role whose privileges on the outbox are looked up."""
+    """Look up what is installed for a table. ``reader`` is the role whose privileges on the outbox are checked."""
     with connection.cursor() as cursor:
         cursor.execute(_TABLE_TRIGGERS, (table.oid, SCHEMA))
         found = {name: (function, arguments) for name, function, arguments in cursor.fetchall()}
@@ -55,7 +55,10 @@ def find_installed(connection: Connection, table: SourceTable, reader: str = "")
         taken = {name for (name,) in cursor.fetchall()}
 
         def chosen(trigger: str, schema: str) -> str:
-            """The name of the trigger's function: it is that of a table renamed since, which another may have now."""
+            """Return the name of the trigger's function.
+
+            A function keeps the name of a table that was renamed; a new table of that name needs another one.
+            """
             if trigger in found:
                 return str(found[trigger][0])
             name = name_of(schema, table.name)
@@ -128,7 +131,7 @@ SELECT g.tgname, p.proname, encode(g.tgargs, 'escape') FROM pg_trigger g JOIN pg
  WHERE g.tgrelid = %s AND n.nspname = %s ORDER BY g.tgname
 """
 
-# The triggers of an outbox itself are those of the table that it belongs to.
+# Triggers on an outbox are left out, because they belong to the table of the outbox.
 _FUNCTIONS_OF_OTHERS = """
 SELECT p.proname FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace
  WHERE n.nspname = %s AND g.tgrelid <> %s AND g.tgparentid = 0

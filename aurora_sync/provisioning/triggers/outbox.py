@@ -17,10 +17,10 @@ from aurora_sync.source.connection import TEXT_SETTINGS
 from aurora_sync.source.outbox import EMPTIED, NOTHING, TAMPERED, XID, needs_settings
 from aurora_sync.strategies.outbox import ambiguous
 
-# Trigger -> its events, and whether it is called for each row or each statement.
+# Trigger -> its events, and its level: row or statement.
 _TRIGGERS = {ROW_TRIGGER: ("INSERT OR UPDATE OR DELETE", "ROW"), TRUNCATE_TRIGGER: ("TRUNCATE", "STATEMENT")}
 
-# It is filled and emptied all the time: vacuum must come by the number of rows, not by their share.
+# Rows come and go all the time: autovacuum must start by a number of dead rows, not by a share of the table.
 _CREATE_TABLE = (
     "CREATE TABLE {} ({}, {}) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000)"
 )
@@ -29,7 +29,7 @@ _CREATE_FUNCTION = (
     " SET search_path = pg_catalog, pg_temp {} AS {}"
 )
 _CREATE_TRIGGER = "CREATE TRIGGER {} AFTER {} ON {} FOR EACH {} EXECUTE FUNCTION {}"
-# A trigger with a transition table has one event.
+# PostgreSQL allows only one event for a trigger with a transition table.
 _CREATE_WATCH = (
     "CREATE TRIGGER {trigger} AFTER {event} ON {outbox} REFERENCING OLD TABLE AS gone"
     " FOR EACH STATEMENT EXECUTE FUNCTION {function}"
@@ -37,7 +37,7 @@ _CREATE_WATCH = (
 
 
 def key_of(table: SourceTable) -> tuple[str, ...]:
-    """The key that the outbox has. Raises ConfigError where there is none."""
+    """Return the key columns for an outbox. Raises ConfigError if the table has no key, or cannot have row triggers."""
     key = possible_key(table)
     problems = ambiguous(table, key)
     if not table.is_heap:
@@ -56,7 +56,7 @@ def key_of(table: SourceTable) -> tuple[str, ...]:
 def missing_steps(
     table: SourceTable, installed: InstalledTriggers, reader: str, key: tuple[str, ...]
 ) -> Iterator[TriggerStep]:
-    """What the table lacks of an outbox. Raises ConfigError where it has one for another key."""
+    """Yield the steps that create the missing parts of an outbox. Raises ConfigError if the outbox has another key."""
     if installed.outbox is not None and set(installed.outbox) != set(key):
         raise ConfigError(
             f"its outbox is of the key ({', '.join(installed.outbox)}), and the table's is ({', '.join(key)})",
@@ -84,7 +84,7 @@ def _create_outbox(name: str, key: tuple[str, ...]) -> TriggerStep:
     ours = sql.SQL("{} xid8, {} pg_snapshot").format(sql.Identifier(XID), sql.Identifier(EMPTIED))
     create = sql.SQL(_CREATE_TABLE).format(outbox, columns, ours)
     first = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(outbox, sql.Identifier(EMPTIED), sql.Literal(NOTHING))
-    # Where a publication is FOR ALL TABLES, nothing could be taken out without it.
+    # Otherwise a publication FOR ALL TABLES would make every DELETE from the outbox fail.
     identity = sql.SQL("ALTER TABLE {} REPLICA IDENTITY FULL").format(outbox)
     undo = (sql.SQL("DROP TABLE {}").format(outbox),)
     return TriggerStep(f"create the outbox, table {SCHEMA}.{name}", (create, identity, first), CATALOGUE_ONLY, undo)
@@ -98,12 +98,12 @@ def _create_function(name: str, body: str, pinned: bool) -> TriggerStep:
     function = _function(name)
     create = sql.SQL(_CREATE_FUNCTION).format(function, sql.SQL(" ").join(settings), sql.Literal(body))
     undo = (sql.SQL("DROP FUNCTION {}").format(function),)
-    # Left to PUBLIC, who cannot name it without USAGE of the schema: whoever attaches a partition must be allowed.
+    # PUBLIC keeps EXECUTE: a role that attaches a partition needs it. Calls by name also need USAGE of the schema.
     return TriggerStep(f"create the trigger function {SCHEMA}.{name}", (create,), CATALOGUE_ONLY, undo)
 
 
 def _create_watches(installed: InstalledTriggers) -> TriggerStep:
-    """The triggers of the outbox itself."""
+    """Create the triggers on the outbox itself, which record rows that are removed by hand."""
     outbox, function = sql.Identifier(SCHEMA, installed.outbox_name), _function(installed.outbox_name)
     create, undo = [], []
     for trigger, event in WATCHES.items():
@@ -118,7 +118,7 @@ def _create_watches(installed: InstalledTriggers) -> TriggerStep:
 
 def _grant(name: str, reader: str) -> TriggerStep:
     outbox, role = sql.Identifier(SCHEMA, name), sql.Identifier(reader)
-    # Not the keys: who reads the outbox could make the sync read and delete other rows than were written.
+    # No right to write keys: with it, the role could make the sync read or delete rows that were not changed.
     grants = (
         sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(SCHEMA), role),
         sql.SQL("REVOKE ALL ON {} FROM {}").format(outbox, role),
@@ -152,12 +152,17 @@ def _function(name: str) -> sql.Composed:
 
 
 def _body(name: str, key: Sequence[str]) -> str:
-    """The text of each value is that of its output function, as COPY prints it: concat() calls that, a cast may not.
+    """Return the body of the trigger function.
 
-    A session that fired it before a column of the key got another type has a plan for the type that is gone, and would
-    fail until its end. No row is written where that is caught, so that it takes no subtransaction's id.
+    The text of a key value must be that of the type's output function, which COPY prints as well. concat() calls that
+    function; a cast may call another one.
 
-    Fired by the outbox itself, it lets go what the snapshot saw that the outbox remembers, and notes anything else.
+    A session keeps its plan when a key column changes its type, and the old plan then fails at every call. The function
+    catches that error and builds the texts with a new plan. The block that catches writes no row, so it uses no id of a
+    subtransaction.
+
+    On the outbox itself, the function accepts the removal of rows that were visible to the snapshot stored in the
+    outbox, and records any other change.
     """
 
     def texts(row: str) -> str:

@@ -1,4 +1,4 @@
-"""A step that creates or drops triggers: its statements, its lock, and how it is run without blocking others long."""
+"""Steps that create or drop triggers, and a way to run them that blocks other sessions only briefly."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NO_LOCK = (psycopg2.errors.LockNotAvailable, psycopg2.errors.QueryCanceled, psy
 
 @dataclass(frozen=True)
 class TriggerStep:
-    """``statements`` are one transaction. ``undo`` is what takes it back."""
+    """One step. ``statements`` run in one transaction, and ``undo`` reverts them."""
 
     what: str
     statements: tuple[sql.Composable, ...]
@@ -38,7 +38,7 @@ class TriggerStep:
 class StepRun:
     step: TriggerStep
     attempts: int
-    seconds: float  # that the longest attempt took, with its wait for the lock: nobody waited longer for us
+    seconds: float  # of the longest attempt, with its wait for the lock: no other session was blocked longer
 
 
 def run_steps(
@@ -49,11 +49,11 @@ def run_steps(
     attempts: int = 30,
     on_wait: Callable[[TriggerStep, int], object] = lambda *_: None,
 ) -> Iterator[StepRun]:
-    """Run the steps one by one, each in a transaction that waits no longer than ``lock_timeout`` for a lock: behind it
-    everybody else would wait as well. Then it stands back for twice as long and tries again.
+    """Run the steps one by one, each in its own transaction, and yield each one when it is done.
 
-    Safe to kill anywhere: what was done is not planned again. Raises SourceError, transient when the lock was never to
-    be had.
+    A transaction waits at most ``lock_timeout`` for a lock, because other sessions queue behind it. After a failed
+    attempt, ``on_wait`` is called, and the step pauses for twice as long as it waited, at most 10 s. Safe to kill at
+    any point: finished steps are not planned again. Raises SourceError; transient if no attempt got the lock.
     """
     for step in steps:
         longest = 0.0
@@ -89,7 +89,7 @@ def run_steps(
 def _transact(connection: Connection, step: TriggerStep, lock_timeout: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute("BEGIN READ WRITE")
-        # A table with partitions takes many locks, for each of which lock_timeout begins anew.
+        # lock_timeout applies to each lock separately, and a partitioned table takes many.
         for timeout in ("lock_timeout", "statement_timeout"):
             cursor.execute("SELECT set_config(%s, %s, true)", (timeout, lock_timeout))
         for statement in step.statements:
@@ -98,7 +98,7 @@ def _transact(connection: Connection, step: TriggerStep, lock_timeout: str) -> N
 
 
 def schema_step(installed: InstalledTriggers) -> Iterator[TriggerStep]:
-    """The schema that both kinds share, where it is missing."""
+    """Yield the step that creates the schema of both kinds, if it is missing."""
     if not installed.schema:
         schema = sql.Identifier(SCHEMA)
         create = sql.SQL("CREATE SCHEMA {}").format(schema)
@@ -108,7 +108,7 @@ def schema_step(installed: InstalledTriggers) -> Iterator[TriggerStep]:
 
 
 def lock_holders(connection: Connection, table: SourceTable) -> Iterator[str]:
-    """The longest transactions that hold a lock on the table now, for a person: a step waits until they end."""
+    """Describe the three longest transactions that hold a lock on the table: a step has to wait until they end."""
     with connection.cursor() as cursor:
         cursor.execute(_LOCK_HOLDERS, (table.oid,))
         for pid, user, application, mode, seconds in cursor.fetchall():
