@@ -1,4 +1,4 @@
-"""What ``aurora-sync assess`` does: look at the source, recommend strategies, and write tables.yaml."""
+"""Action of ``aurora-sync assess``: assess the source, recommend strategies, and write tables.yaml."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ from aurora_sync.strategies import strategy_of
 
 
 def assess(arguments: argparse.Namespace) -> int:
-    """Raises ConfigError and SourceError. Reads AURORA_DSN alone of the environment."""
+    """Assess the source, print the result, and return the exit status. Raises ConfigError and SourceError.
+
+    Of the settings in the environment, only AURORA_DSN is required; AURORA_SYNC_TABLES is optional.
+    """
     path = arguments.write or Path(os.environ.get("AURORA_SYNC_TABLES") or "tables.yaml")
     written = load(path) if path.exists() else None
     limits = _limits(arguments, written.advisor if written else Advisor())
@@ -43,7 +46,9 @@ def assess(arguments: argparse.Namespace) -> int:
         wanted = set(table_names.matching(existing, arguments.tables))
         configured = expand(written, existing) if written and arguments.write else None
         if configured and not arguments.tables:
-            wanted |= {(table.schema_, table.table_name) for table in configured}  # a partition, too
+            wanted |= {
+                (table.schema_, table.table_name) for table in configured
+            }  # names in tables.yaml may be partitions
         evidence = collect_evidence(connection, sorted(wanted))
         found = recommend(evidence, limits)
         proofs, unproved = _proved(connection, found) if arguments.prove else ({}, False)
@@ -67,7 +72,7 @@ def assess(arguments: argparse.Namespace) -> int:
 
 
 def _limits(arguments: argparse.Namespace, known: Advisor) -> Advisor:
-    """Those of tables.yaml, but for what the command line says."""
+    """Return the limits of tables.yaml, overridden by options of the command line. Raises ConfigError."""
     names = ("replication", "ddl", "deletes_at_once", "freshness", "max_read_per_day")
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     try:
@@ -79,7 +84,7 @@ def _limits(arguments: argparse.Namespace, known: Advisor) -> Advisor:
 
 
 def _proved(connection: Connection, found: Sequence[Recommendation]) -> tuple[dict[str, list[Proof]], bool]:
-    """The proofs of each table that has some, and whether a table could not be read, which is printed."""
+    """Return the proofs by table name, and True if a table could not be read. Prints the errors of such tables."""
     proofs: dict[str, list[Proof]] = {}
     failed = False
     for each in found:
@@ -95,7 +100,7 @@ def _proved(connection: Connection, found: Sequence[Recommendation]) -> tuple[di
 
 
 def _proofs(connection: Connection, each: Recommendation) -> Iterator[Proof]:
-    """Of every column that an option would go by."""
+    """Yield a proof for every time column that an option would use as watermark."""
     table = each.table.table
     columns = {strategy_of(option.config).clock_column(option.config) for option in each.options}
     for column in sorted(filter(None, columns)):

@@ -13,13 +13,13 @@ from aurora_sync.advisor.prove import Proof
 from aurora_sync.advisor.recommend import Recommendation
 from aurora_sync.cli.columns import aligned
 
-# How many tables are explained without being asked for.
+# Up to this number of tables, each one is explained without --why.
 _EXPLAINED = 3
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """Recommendations with what they rest on. ``remarks`` and ``proofs`` are by the name of the table."""
+    """Recommendations with their evidence. The keys of ``remarks`` and ``proofs`` are names of tables."""
 
     evidence: Evidence
     found: Sequence[Recommendation]
@@ -28,7 +28,7 @@ class Assessment:
 
 
 def text_lines(assessment: Assessment, *, why: bool) -> Iterator[str]:
-    """``why`` explains each table; without it a few tables are explained, and many are not."""
+    """Yield the lines of the text. With ``why``, each table is explained; without it, only if there are few tables."""
     evidence, found = assessment.evidence, assessment.found
     reader = ", a reader" if evidence.server.in_recovery else ""
     tables = "1 table" if len(found) == 1 else f"{len(found):,} tables"
@@ -84,6 +84,7 @@ def _why(each: Recommendation, remarks: Iterable[str]) -> Iterator[str]:
 
 
 def document(assessment: Assessment) -> dict[str, Any]:
+    """Return the assessment as a JSON document."""
     evidence = assessment.evidence
     return {
         "database": evidence.database,

@@ -1,4 +1,4 @@
-"""``aurora-sync cdc setup | status | teardown | connector | dms``: options of what change streams need."""
+"""``aurora-sync cdc setup | status | teardown | connector | dms``: options of the commands for change streams."""
 
 from __future__ import annotations
 

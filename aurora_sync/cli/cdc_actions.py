@@ -1,4 +1,4 @@
-"""What the actions of ``aurora-sync cdc`` do: show, create and remove what change streams need."""
+"""Actions of ``aurora-sync cdc``: show, create and remove the slots, publications and settings of change streams."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def status(arguments: argparse.Namespace, settings: Settings, places: Places) ->
 
 
 def _each(slots: dict[str, Batch], work: Callable[[str, Batch], None]) -> dict[str, AuroraSyncError]:
-    """Do the work for each slot. Returns, and prints, the error of each that it failed for; the others are done."""
+    """Do the work for each slot. Print and return the errors by slot; an error does not stop the other slots."""
     failed: dict[str, AuroraSyncError] = {}
     for name, tables in slots.items():
         try:
@@ -93,7 +93,7 @@ def _with_errors(found: dict[str, Any], failed: dict[str, AuroraSyncError]) -> d
 
 
 def _compacted(places: Places, tables: Batch) -> tuple[str, ...]:
-    """Notes on topics that are compacted, as far as the brokers are named and show it."""
+    """Return notes on compacted topics; empty if no brokers are configured or none answers."""
     topics = [topic(table) for table in tables_of(Debezium, tables)]
     if not topics or not places.source.kafka.servers:
         return ()
@@ -126,7 +126,7 @@ def teardown(arguments: argparse.Namespace, settings: Settings, places: Places) 
 
 
 def connector(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
-    """JSON, or one JSON document for all of them."""
+    """Print one JSON document for each connector; with ``--json``, one document for all connectors."""
     parts = parse_dsn(settings.dsn)
     source = ConnectorSource(parts.get("host", "localhost"), places.source.database, int(parts.get("port", 5432)))
     found = {}
@@ -141,7 +141,7 @@ def connector(arguments: argparse.Namespace, settings: Settings, places: Places)
 
 
 def dms_settings(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
-    """One JSON document, by folder."""
+    """Print the settings of the DMS tasks as one JSON document: folder -> settings."""
     folders: dict[str, Batch] = {}
     for table in tables_of(Dms, all_tables(settings, places.source)):
         if table.files:
@@ -153,7 +153,7 @@ def dms_settings(arguments: argparse.Namespace, settings: Settings, places: Plac
 
 
 def _slots(arguments: argparse.Namespace, settings: Settings, places: Places) -> dict[str, Batch]:
-    """The tables of each slot, by its name."""
+    """Return slot name -> tables, for the slots that the command chose. Raises ConfigError if there are none."""
     found: dict[str, Batch] = {}
     for table in all_tables(settings, places.source):
         name = table.slot_name

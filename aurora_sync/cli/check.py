@@ -1,4 +1,4 @@
-"""``aurora-sync check``: what is wrong with the configuration and the connections."""
+"""``aurora-sync check``: list the problems of the configuration and the connections."""
 
 from __future__ import annotations
 

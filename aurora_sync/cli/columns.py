@@ -1,4 +1,4 @@
-"""Text in aligned columns."""
+"""Format text in aligned columns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> list[str]:
-    """One line for each row; the columns whose numbers are in ``right`` are aligned to the right."""
+    """Return one line for each row. Columns whose numbers (from 0) are in ``right`` are aligned to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

@@ -1,4 +1,4 @@
-"""What a command runs on: the settings of the environment, or the local stack."""
+"""Choose where a command runs: on the settings of the environment, or on the local stack."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ STACK = Path(".aurora_sync")
 
 
 def in_environment(command: Command) -> Command:
-    """Run a command in the environment. Without AURORA_DSN it runs in the environment of the local stack, if there is
-    one."""
+    """Wrap a command: without AURORA_DSN, it runs with the settings of the local stack, if there is one."""
 
     def run_command(arguments: argparse.Namespace) -> int:
         with local_settings(STACK):
@@ -30,7 +29,7 @@ def in_environment(command: Command) -> Command:
 
 
 def on_places(command: Callable[[argparse.Namespace, Settings, Places], int]) -> Command:
-    """Run a command on the source, stage and warehouse of the environment."""
+    """Wrap a command: pass it the settings of the environment, and the source, stage and warehouse that they name."""
 
     def run_command(arguments: argparse.Namespace) -> int:
         from aurora_sync.config.settings import Settings

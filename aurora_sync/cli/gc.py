@@ -1,4 +1,4 @@
-"""``aurora-sync gc``: remove what killed runs left."""
+"""``aurora-sync gc``: remove files and tables that killed runs left."""
 
 from __future__ import annotations
 

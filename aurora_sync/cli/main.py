@@ -1,10 +1,10 @@
-"""The command line: parse, run a command, return its exit status.
+"""The command line: parse the arguments, run a command, return its exit status.
 
-Each file beside this one declares the options of its commands, and imports what runs them only when they run: the
-help takes no longer than its own imports. Needs no Dagster instance; only ``ui`` starts Dagster.
+Each file in this folder declares the options of its commands. It imports the code of a command only when the command
+runs, so that the help is quick. No command needs a Dagster instance; only ``ui`` starts Dagster.
 
-Results go to standard output (with ``--json`` one JSON document), everything else to standard error. Exit
-status: 0 success, 1 a table or connection failed, 2 the command, the configuration or the settings are wrong.
+Results go to standard output (one JSON document with ``--json``), everything else to standard error. Exit status: 0
+success, 1 a table or connection failed, 2 the command, the configuration or the settings are wrong.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from aurora_sync.errors import AuroraSyncError, ConfigError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status."""
+    """Run one command and return its exit status. ``argv`` defaults to the arguments of the process."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(
         level=logging.DEBUG if arguments.debug else logging.WARNING,

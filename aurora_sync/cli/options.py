@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options of several commands."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 Command = Callable[[argparse.Namespace], int]
-# What commands, or the actions of a command, are added to.
+# The parser group to which commands, or the actions of a command, are added.
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_group(commands: Commands, name: str, text: str) -> Commands:
-    """Add a command that has actions, and return what they are added to."""
+    """Add a command that has actions. Return the group to add the actions to."""
     return commands.add_parser(name, help=text, description=text).add_subparsers(metavar="ACTION", required=True)
 
 
@@ -26,7 +26,7 @@ def add_command(commands: Commands, name: str, function: Command, text: str) -> 
 
 
 def add_tables(parser: argparse.ArgumentParser, default: str = "all of tables.yaml") -> None:
-    """Let a command choose tables. Without a default, one has to be named."""
+    """Add the argument TABLE. If ``default`` is empty, at least one table must be named."""
     parser.add_argument(
         "tables",
         nargs="*" if default else "+",

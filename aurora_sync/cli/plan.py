@@ -1,4 +1,4 @@
-"""``aurora-sync plan``: what a sync would read."""
+"""``aurora-sync plan``: show what a sync would read."""
 
 from __future__ import annotations
 

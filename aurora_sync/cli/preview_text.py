@@ -7,6 +7,7 @@ from aurora_sync.model.foreign_text import printable
 
 
 def preview_text(each: Preview) -> str:
+    """Return the text of one preview, with control characters escaped."""
     found = each.certificate.findings
     rows = "those that changed," if each.rows_estimate is None else f"about {each.rows_estimate:,}"
     lines = [

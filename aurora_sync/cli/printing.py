@@ -1,4 +1,4 @@
-"""Results on standard output, errors on standard error."""
+"""Print results to standard output and errors to standard error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aurora_sync.model.foreign_text import printable
 
 
 def print_lines(*lines: str, flush: bool = False) -> None:
-    """Print lines that may hold texts of others, such as names of tables."""
+    """Print lines that may contain foreign text, such as names of tables; control characters are escaped."""
     print("\n".join(map(printable, lines)), flush=flush)
 
 
@@ -23,7 +23,7 @@ def print_json(value: Any) -> None:
 
 
 def print_error(error: AuroraSyncError, arguments: argparse.Namespace, where: str = "") -> None:
-    """Print the error, with its place where its text does not name it."""
+    """Print the error. ``where`` is put in front, unless the text names it already."""
     if arguments.debug:
         traceback.print_exception(error)
     text, where = "\n".join([str(error), *map(printable, getattr(error, "__notes__", ()))]), printable(where)

@@ -1,4 +1,4 @@
-"""The line on standard error that shows how far a copy is."""
+"""Show the progress of a copy on standard error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class ProgressLine:
-    """One line that is rewritten on a terminal; a line every few seconds elsewhere."""
+    """Progress of one table: on a terminal, one line that is rewritten; elsewhere, a new line for each call."""
 
     def __init__(self, table: str, *, quiet: bool) -> None:
         self._table = printable(table)

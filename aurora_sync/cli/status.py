@@ -1,4 +1,4 @@
-"""``aurora-sync status``: what the sync log says of each table."""
+"""``aurora-sync status``: show the newest sync log entry of each table."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _row(state: dict[str, Any]) -> list[str]:
         return [state["table"], state["strategy"], "-", "-", "never synced", "-", "-"]
     watermark = state["watermark"]
     of_strategy = (each.shown(watermark["value"]) for each in STRATEGIES if each.name == watermark["strategy"])
-    value = next(of_strategy, {})  # empty as well where another release, with more strategies, left it
+    value = next(of_strategy, {})  # empty for a strategy that only another release has
     known = ", ".join(f"{name} {part}" for name, part in value.items()) or f"horizon {watermark['snapshot']['xmin']}"
     since = f"{state['applied_at'][:19]}Z, {state['seconds_since']:,.0f} s ago"
     level = state["certificate"]["level"]

@@ -1,4 +1,4 @@
-"""``aurora-sync sync | reconcile | verify``: run tables, and show the receipt of each run."""
+"""``aurora-sync sync | reconcile | verify``: sync tables, and show the receipt of each run."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _sync(arguments: argparse.Namespace, settings: Settings, places: Places) -> 
     from aurora_sync.engine.report import receipt_lines
     from aurora_sync.engine.retries import retrying
 
-    receipts: dict[tuple[str, str], Receipt] = {}  # by target, and the step of a verification that repairs
+    receipts: dict[tuple[str, str], Receipt] = {}  # keys: target, and the step of `verify --repair`
     failed: list[dict[str, str]] = []
 
     def show(receipt: Receipt, step: str = "") -> None:
@@ -68,8 +68,10 @@ def _sync(arguments: argparse.Namespace, settings: Settings, places: Places) -> 
 def _batches(
     arguments: argparse.Namespace, settings: Settings, places: Places, show: Callable[..., None]
 ) -> list[tuple[str, Callable[[], None]]]:
-    """The runs to make, each with the names of its tables. Tables that are read in full, reconciled or verified run
-    one by one."""
+    """Return the runs to make: names of the tables, and the function that runs them.
+
+    With ``--full``, ``reconcile`` and ``verify``, each table is a run of its own.
+    """
     from aurora_sync.engine.selection import select_batches, select_tables
 
     if arguments.full or arguments.reconcile or arguments.verify:

@@ -1,4 +1,4 @@
-"""``aurora-sync triggers plan | apply | verify | remove``: options of the triggers that a table is given."""
+"""``aurora-sync triggers plan | apply | verify | remove``: options of the commands for triggers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from aurora_sync.cli.environment import in_environment
 from aurora_sync.cli.options import Command, Commands, add_command, add_group, add_tables
 
-# The values of TriggerKind, whose module imports psycopg2.
+# The values of TriggerKind. Its module is not imported, because it imports psycopg2.
 KINDS = ("outbox", "audit_columns")
 
 

@@ -1,4 +1,4 @@
-"""What the actions of ``aurora-sync triggers`` do: show, install, try out and remove triggers of tables."""
+"""Actions of ``aurora-sync triggers``: show, install, test and remove triggers of tables."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from aurora_sync.source.connection import connect
 from aurora_sync.source.server_errors import translate
 from aurora_sync.strategies import strategy_of
 
-# What is done for one table; the text is the role that reads.
+# Work for one table: connection, role that reads, table, and its entry in tables.yaml.
 Work = Callable[[Connection, str, SourceTable, TableConfig | None], None]
 
-_SAY_EVERY = 2.0  # seconds
+_SAY_EVERY = 2.0  # seconds between lines of progress
 _THEN = {
     TriggerKind.outbox: "watermark_type: outbox",
     TriggerKind.audit_columns: f"watermark_type: timestamp, watermark_col: {UPDATED}",
@@ -132,8 +132,10 @@ def remove(arguments: argparse.Namespace) -> int:
 
 
 def _each(arguments: argparse.Namespace, work: Work) -> dict[str, dict[str, str]]:
-    """Do the work for each chosen table, when its turn comes: tables share a schema. Returns, and prints, the error of
-    each table that it failed for; the others are done all the same."""
+    """Do the work for each chosen table in turn. Print and return the errors by table.
+
+    An error does not stop the work for the other tables. Raises what psycopg2 raises if the connection is lost.
+    """
     failed: dict[str, dict[str, str]] = {}
     with _connected() as (connection, reader):
         for name, table, config in _chosen(arguments, connection):
@@ -161,7 +163,7 @@ def _steps(
 
 @contextmanager
 def _connected() -> Iterator[tuple[Connection, str]]:
-    """As the owner of the tables, with the role that reads them: empty where that is the same."""
+    """Connect as the owner of the tables. Yield the connection and the role that reads; empty if that is the owner."""
     dsn, owner = source_of(os.environ), owner_of(os.environ)
     reader = ""
     if owner != dsn:
@@ -175,7 +177,10 @@ def _connected() -> Iterator[tuple[Connection, str]]:
 def _chosen(
     arguments: argparse.Namespace, connection: Connection
 ) -> list[tuple[str, SourceTable | None, TableConfig | None]]:
-    """Each by name, None where the database has no such table, with its entry of tables.yaml. Raises ConfigError."""
+    """Return the chosen tables: name, table (None if it does not exist), and entry in tables.yaml if there is one.
+
+    Raises ConfigError.
+    """
     path = Path(os.environ.get("AURORA_SYNC_TABLES") or "tables.yaml")
     existing = table_names.existing(connection)
     configured = {}

@@ -15,6 +15,7 @@ from aurora_sync.provisioning.triggers.steps import TriggerStep
 
 
 def document(connection: Connection, kind: TriggerKind | None, steps: Sequence[TriggerStep]) -> dict[str, Any]:
+    """Return the steps of one table as a JSON document. ``kind`` is None for the removal of both kinds."""
     return {
         "kind": kind,
         "steps": [
@@ -30,6 +31,7 @@ def document(connection: Connection, kind: TriggerKind | None, steps: Sequence[T
 
 
 def text_lines(name: str, found: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of the text for a :func:`document` of the table ``name``."""
     yield f"{name}: {found['kind']}" if found["kind"] else name
     number = 0
     for number, step in enumerate(found["steps"], 1):

@@ -1,4 +1,4 @@
-"""``aurora-sync cdc``: what it says is missing, what it makes, and what it takes away."""
+"""``aurora-sync cdc``: the missing parts that it lists, creates and removes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAME = f"cli_{uuid.uuid4().hex[:8]}"
 def write(
     dsn: str, store_environment: dict[str, str], warehouse_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[Write]:
-    """Write tables.yaml of the entries; the slot NAME is dropped at the end."""
+    """Return a function that writes entries to tables.yaml. The slot NAME is dropped at the end."""
     tables = tmp_path / "tables.yaml"
     monkeypatch.setenv("AURORA_DSN", dsn)
     monkeypatch.setenv("AURORA_SYNC_WAREHOUSE", f"duckdb:{warehouse_path}")
@@ -173,7 +173,7 @@ def test_a_connector_is_printed_as_kafka_connect_takes_it(
 def test_a_compacted_topic_is_noted(
     dsn: str, write: Write, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As far as the brokers show it: others cost a moment, and no error."""
+    """If the brokers do not answer, the command waits a moment and reports no error."""
     execute(dsn, "CREATE TABLE t (id int PRIMARY KEY)")
     write(f"- {{table_name: t, watermark_type: debezium, topic_prefix: shop, slot: {NAME}}}\n")
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")

@@ -1,4 +1,4 @@
-"""The command line with hostile files and arguments: an exit status, one clear paragraph, and never a traceback."""
+"""Hostile files and arguments on the command line end with an exit status and one paragraph, never a traceback."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TABLES = "tables:\n- {table_name: orders, watermark_type: xmin}\n"
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
-    """Exit status, standard output and standard error of one command."""
+    """Run one command. Return exit status, standard output and standard error."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
@@ -31,7 +31,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
 
 
 def assert_clear(text: str) -> None:
-    """One paragraph of a length that a person reads, without Python in it."""
+    """Assert that the text is one short paragraph that shows nothing of Python's internals."""
     assert text.strip()
     assert "\n\n" not in text.strip()
     assert len(text) < 4_000
@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def _nothing_answers(folder: Path) -> Iterator[None]:
-    """Settings that are right in form, of places that are not there; connecting to the source is a failure."""
+    """Set well-formed settings of places that do not exist. A connection to the source fails the test."""
 
     def connect(*_: object, **__: object) -> None:
         pytest.fail("connected to the source")
@@ -104,7 +104,7 @@ def test_broken_tables_file_is_named_with_its_place_before_anything_is_touched(
     status, out, err = run(command)
     assert out == ""
     assert_clear(err)
-    if command == "check":  # which goes on to the other places
+    if command == "check":  # `check` continues with the other places
         assert status == 1
         assert err.startswith(f"{path}{expected}")
     else:
@@ -123,7 +123,7 @@ def test_any_file_that_names_no_table_ends_a_command_with_one_error(folder: Path
     assert_clear(err)
 
 
-# The names of tables are globs: what holds * and ? may name one that exists.
+# Names of tables are globs: a name with * or ? may match an existing table.
 words = st.text(st.characters(codec=None, exclude_characters="*?[\0-"), min_size=1, max_size=12)
 options = st.sampled_from(["--bogus", "--full=5", "-", "--", "--older-than", "--json=x", "-x", "--tables"])
 

@@ -1,4 +1,4 @@
-"""The command line as a person or a script meets it: what it prints, and its exit status."""
+"""Output and exit status of the command line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TABLES = Path(__file__).parents[2] / "tables.yaml"
 def settings(
     legacy_dsn: str, store_environment: dict[str, str], warehouse_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The sample legacy database, a stage and a warehouse of this test's own, named by the environment."""
+    """Set the environment to the sample legacy database, and to a stage and a warehouse for this test."""
     monkeypatch.setenv("AURORA_DSN", legacy_dsn)
     monkeypatch.setenv("AURORA_SYNC_WAREHOUSE", f"duckdb:{warehouse_path}")
     monkeypatch.setenv("AURORA_SYNC_TABLES", str(TABLES))
@@ -160,7 +160,7 @@ def test_schema_prints_the_published_schema(capsys: pytest.CaptureFixture[str]) 
 def test_the_lambda_function_syncs_the_tables_of_its_event() -> None:
     (receipt,) = handler({"tables": ["countries"]})["receipts"]
     assert (receipt["table"], receipt["target_rows"]) == ("legacy.countries", 30)
-    json.dumps(receipt)  # what Lambda answers with
+    json.dumps(receipt)  # Lambda returns it as JSON
 
 
 @pytest.mark.closes_warehouse

@@ -1,4 +1,4 @@
-"""One table that cannot be synced neither hides nor stops the others, and its error names what mends it."""
+"""One table that cannot be synced does not stop the other tables, and its error names the remedy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SLOTS = [f"bad_{uuid.uuid4().hex[:8]}", f"good_{uuid.uuid4().hex[:8]}"]
 def tables(
     dsn: str, store_environment: dict[str, str], warehouse_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[Path]:
-    """tables.yaml, not written yet; a table t, and views of it, one of which was never filled."""
+    """Create a table t, and views of it, one never filled. Return the path of tables.yaml, which does not exist yet."""
     path = tmp_path / "tables.yaml"
     monkeypatch.setenv("AURORA_DSN", dsn)
     monkeypatch.setenv("AURORA_SYNC_WAREHOUSE", f"duckdb:{warehouse_path}")

@@ -1,4 +1,4 @@
-"""What the command line imports before it runs a command: the help comes at once, and in every installation."""
+"""The help of the command line imports no other package, so that it is quick and works in every installation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from aurora_sync.cli.triggers import KINDS
 from aurora_sync.provisioning.triggers.installed import TriggerKind
 
-# A bare Python has some packages already, by the .pth files of its site-packages.
+# Python itself imports some packages at its start, because of .pth files in site-packages.
 PROGRAM = """
 import contextlib, io, sys
 there = set(sys.modules)

@@ -1,4 +1,4 @@
-"""``aurora-sync triggers``: what it shows, what it makes as the owner, and what it says where something is wrong."""
+"""``aurora-sync triggers``: plans, installation as the owner, and error messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OUTBOX = "tables: [{table_name: t, watermark_type: outbox}]"
 def tables(
     dsn: str, store_environment: dict[str, str], warehouse_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Path:
-    """tables.yaml, not written yet; and a table t with three rows."""
+    """Create a table t with three rows. Return the path of tables.yaml, which does not exist yet."""
     path = tmp_path / "tables.yaml"
     monkeypatch.setenv("AURORA_DSN", dsn)
     monkeypatch.setenv("AURORA_SYNC_WAREHOUSE", f"duckdb:{warehouse_path}")
@@ -33,7 +33,7 @@ def tables(
 
 @pytest.fixture
 def roles(dsn: str, tables: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, str]]:
-    """AURORA_DSN is of a role that may read the table, and AURORA_OWNER_DSN of the one that owns it. Their names."""
+    """Set AURORA_DSN to a role that may read, and AURORA_OWNER_DSN to the owner of the table. Return both names."""
     reader, owner = (f"{what}_{uuid.uuid4().hex[:8]}" for what in ("reader", "owner"))
     execute(
         dsn,
