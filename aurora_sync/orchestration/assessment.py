@@ -1,7 +1,7 @@
-"""One asset that assesses the source on a schedule (advisor/), with a check per table: does its strategy still fit?
+"""Define one asset that assesses the source on a schedule (advisor/), with one check per table: its strategy fits.
 
-The checks are of this asset, not of the tables': one that is evaluated once a day looks un-evaluated after the next
-materialization of its table.
+The checks belong to this asset, not to the assets of the tables. Dagster shows a check that is evaluated once a day as
+not evaluated after each later materialization of its asset.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,18 +28,18 @@ from aurora_sync.source.connection import connect
 from aurora_sync.source.server_errors import translate
 from aurora_sync.strategies import strategy_of
 
-# Of transaction ids, if nothing were frozen any more: what is left of them on most servers lasts for months.
+# The check fails if transaction ids last for fewer days without any VACUUM. On most servers they last for months.
 WRAPAROUND_DAYS = 7
 WRAPAROUND = "transaction_ids"
 NO_RATE = "No rate is known: the cluster is younger than a day, or hides its age, or this is a reader."
 
-Unfit = dict[str, list[str]]  # by table: why its strategy does not fit; nothing where it does
+Unfit = dict[str, list[str]]  # table -> why its strategy does not fit; empty if it fits
 
 
 def assessment_asset(
     tables: Sequence[TableConfig], limits: Advisor, connections: Connections, *, database: str, name: str
 ) -> dg.AssetsDefinition:
-    """The asset ``<name>/advisor/assessment``. Reads the catalogue, and tables only where ``limits`` say so."""
+    """Return the asset ``<name>/advisor/assessment``. It reads the catalogue, and tables only if ``limits.prove``."""
     key = assets.assessment_key(name)
     checked = {check_name(table): table for table in tables}
 
@@ -88,6 +88,7 @@ def assessment_asset(
 
 
 def check_name(table: TableConfig) -> str:
+    """Return the name of a table's check on the assessment asset."""
     return assets.asset_key(table).to_python_identifier()
 
 
@@ -109,7 +110,7 @@ def _assess(
 
 
 def _lies(connection: Connection, table: SourceTable, column: str) -> list[str]:
-    """What a proof says against the column; or why there is none, which concerns this table alone."""
+    """Return evidence against the column, or why the rows could not be read. Raises only if the connection is lost."""
     try:
         proof = prove(connection, table, column)
     except psycopg2.Error as error:

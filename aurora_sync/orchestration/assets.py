@@ -1,5 +1,8 @@
-"""One asset per table of tables.yaml. Its body looks empty because the IO manager does the work: it calls
-:func:`aurora_sync.engine.sync.run`, which is the page to read first."""
+"""Define one asset per table of tables.yaml.
+
+The body of an asset looks empty because the IO manager does the work: it calls :func:`aurora_sync.engine.sync.run`.
+Read that function first.
+"""
 
 import hashlib
 import re
@@ -22,9 +25,8 @@ from aurora_sync.strategies import strategy_of
 STRATEGY_TAG = "aurora_sync/strategy"
 TARGET = "aurora_sync/target"  # schema and table in the warehouse, for load_input
 
-# An error that may pass by itself (errors.Kind.retry) is tried again after about 10, 30 and 70 seconds, which is what
-# (2 ** n - 1) * delay makes: a failover of Aurora takes 30 to 60. Every other error stops at the first attempt
-# (io_manager.py).
+# Transient errors (errors.Kind.retry) are retried after about 10, 30 and 70 seconds, by (2 ** n - 1) * delay: a
+# failover of Aurora takes 30 to 60 seconds. Other errors are not retried (io_manager.py).
 RETRIES = dg.RetryPolicy(max_retries=3, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 
 
@@ -38,8 +40,7 @@ class SyncOptions(dg.Config):
 
 @dataclass
 class Increment:
-    """The rows that one run moves for one table: a description, never rows. The IO manager fills in the
-    receipt, once."""
+    """Description, without rows, of what one run moves for one table. The IO manager sets the receipt, once."""
 
     table: TableConfig
     options: SyncOptions
@@ -63,7 +64,7 @@ class Increment:
 
 
 class Attributes(TypedDict):
-    """What a table's asset says of itself."""
+    """Attributes of a table's asset, as arguments for Dagster."""
 
     description: str
     deps: list[dg.AssetKey]
@@ -78,28 +79,29 @@ class Attributes(TypedDict):
 
 @dataclass(frozen=True)
 class DefinitionLine:
-    """Where a table's definition stands: the UI links the asset to this line."""
+    """File and line that define a table. The UI links the asset to this line."""
 
     file: Path
     number: int
 
 
 def asset_key(table: TableConfig) -> dg.AssetKey:
-    """``target schema / target table``, as tables.yaml spells them: what others call the table downstream."""
+    """Return the key ``target schema / target table``, as spelled in tables.yaml. Downstream assets use this key."""
     return dg.AssetKey([name(table.target_schema or table.schema_), name(table.target_table or table.table_name)])
 
 
 def source_key(table: TableConfig, database: str) -> dg.AssetKey:
+    """Return the asset key of the source table: four parts, beginning with ``aurora``."""
     return dg.AssetKey(["aurora", name(database), name(table.schema_), name(table.table_name)])
 
 
 def verification_key(group: str, definitions: str) -> dg.AssetKey:
-    """The key of the asset that verifies a group. Three parts: no table's key and no source's has as many."""
+    """Return the key of the asset that verifies a group. It has three parts; tables have two, source tables four."""
     return dg.AssetKey([definitions, group, "verification"])
 
 
 def assessment_key(definitions: str) -> dg.AssetKey:
-    """The key of the asset that assesses the source; three parts, too."""
+    """Return the key of the asset that assesses the source. It has three parts as well."""
     return dg.AssetKey([definitions, "advisor", "assessment"])
 
 
@@ -108,12 +110,12 @@ def group(table: TableConfig) -> str:
 
 
 def pool(database: str) -> str:
-    """What reads one source database shares it, so that dagster.yaml can limit how much does so at once."""
+    """Return the pool of all steps that read one source database. dagster.yaml can limit how many run at once."""
     return f"aurora_sync/{name(database)}"
 
 
 def name(text: str) -> str:
-    """A name that Dagster takes (``[A-Za-z0-9_]+``) for one that PostgreSQL took; different ones stay different.
+    """Return a valid Dagster name (``[A-Za-z0-9_]+``) for a PostgreSQL name. Different names stay different.
 
     >>> name("order_items"), name("Order Items")
     ('order_items', 'Order_Items_dbc868')
@@ -125,7 +127,7 @@ def name(text: str) -> str:
 def attributes(
     table: TableConfig, *, source: SourceTable | None, line: DefinitionLine | None, database: str, warehouse: str
 ) -> Attributes:
-    """``source`` None: the catalogue was out of reach, so no comment and columns."""
+    """Return the attributes of a table's asset; without comment and columns if ``source`` is None (no catalogue)."""
     strategy = table.watermark_type.value
     synced = f"{markdown_code(table.qualified_name)} of {markdown(database)}, synced by {strategy}."
     return {
@@ -149,7 +151,7 @@ def table_asset(
     io_manager_key: str,
     verification: dg.AssetKey,
 ) -> dg.AssetsDefinition:
-    """The asset of one table."""
+    """Return the asset of one table. ``verification`` is the key of the asset that verifies its group."""
     key = asset_key(table)
 
     @dg.asset(
@@ -163,8 +165,11 @@ def table_asset(
     def sync_table(
         context: dg.AssetExecutionContext, config: SyncOptions
     ) -> Iterator[dg.MaterializeResult[Increment] | dg.AssetCheckResult]:
-        """The IO manager does the work, by aurora_sync.engine.sync.run: it is called with the yielded Increment and
-        leaves the Receipt in it, from which the checks are judged in this step and of that snapshot."""
+        """Yield an Increment and then the results of the checks.
+
+        Dagster passes the Increment to the IO manager, which syncs the table and sets the receipt. So the checks use
+        the snapshot of this sync.
+        """
         increment = Increment(table, config)
         yield dg.MaterializeResult(value=increment)
         yield from checks.results(table, key, increment.receipt, context.instance, verification)
@@ -173,8 +178,10 @@ def table_asset(
 
 
 def failure(error: AuroraSyncError, attempts_before: int = 0) -> dg.Failure:
-    """What happened, where and what to do next, as the UI shows it; retried by kind. No step that failed before is
-    told to run again."""
+    """Convert an error to a failure with place and hint for the UI. Only some kinds are retried.
+
+    After earlier attempts, the hint no longer suggests running the step again.
+    """
     if attempts_before:
         error.lasts()
     shown = {"where": error.where, "hint": error.hint, "kind": error.kind.value}
@@ -188,8 +195,10 @@ def failure(error: AuroraSyncError, attempts_before: int = 0) -> dg.Failure:
 def report_sync(
     instance: dg.DagsterInstance, table: TableConfig, receipt: Receipt, verification: dg.AssetKey | None
 ) -> None:
-    """Record a sync of a table whose own asset was not asked for it, as that would: ``verification`` as checks.results
-    takes it."""
+    """Record a sync that another asset made, with the events that the table's own asset would record.
+
+    ``verification`` has the meaning that it has for :func:`checks.results`.
+    """
     key = asset_key(table)
     tags = compat.data_version_tags(metadata.data_version(instance, key, receipt))
     instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata=metadata.of_receipt(receipt), tags=tags))
@@ -198,7 +207,7 @@ def report_sync(
 
 
 def source_spec(table: TableConfig, database: str, source: SourceTable | None) -> dg.AssetSpec:
-    """The source table, which this project reads and never makes."""
+    """Return the spec of the source table, an external asset."""
     return dg.AssetSpec(
         source_key(table, database),
         description=markdown(source.comment) if source and source.comment else None,
@@ -208,8 +217,10 @@ def source_spec(table: TableConfig, database: str, source: SourceTable | None) -
 
 
 def code_version(table: TableConfig) -> str:
-    """Changes with the table's configuration and the strategy's code, so that the UI marks what was synced by
-    another. Without defaults: a release that adds a key leaves it as it is."""
+    """Return a hash of the table's configuration and the strategy's version. The UI marks assets with an older hash.
+
+    Default values are left out, so that a release that adds a key does not change the hash.
+    """
     strategy = strategy_of(table)
     described = f"{strategy.version} {table.model_dump_json(exclude_defaults=True)}"
     return hashlib.sha256(described.encode()).hexdigest()[:12]

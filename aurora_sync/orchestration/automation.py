@@ -1,7 +1,7 @@
-"""When tables are synced by themselves: one schedule per distinct cron, and a condition for what comes after.
+"""Define schedules, one per distinct cron expression, and an automation condition for downstream assets.
 
-A table with ``schedule:`` is synced at these times, whether it changed or not. All others are watched by the
-change sensor (change_sensor.py).
+A table with ``schedule:`` is synced at these times, even if it did not change. The change sensor (change_sensor.py)
+watches all other tables.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from aurora_sync.orchestration.slot_assets import op_name
 
 
 def schedules(tables: Sequence[TableConfig], name: str) -> list[dg.ScheduleDefinition]:
-    """One schedule for each distinct cron, never one for each table: Dagster loads 999 jobs in 36 s."""
+    """Return one schedule for each distinct cron, not for each table: Dagster needs 36 s to load 999 jobs."""
     by_cron: defaultdict[str, list[dg.AssetKey]] = defaultdict(list)
     for table in tables:
         if table.schedule is not None:
@@ -38,7 +38,7 @@ def schedules(tables: Sequence[TableConfig], name: str) -> list[dg.ScheduleDefin
 
 
 def reconciliations(tables: Sequence[TableConfig], name: str) -> list[dg.ScheduleDefinition]:
-    """One schedule for each distinct ``reconcile: {schedule: ...}``: the same sync, asked to compare and repair."""
+    """Return one schedule for each distinct ``reconcile: {schedule: ...}``. Its runs have ``reconcile: true``."""
     by_cron: defaultdict[str, list[TableConfig]] = defaultdict(list)
     for table in tables:
         if table.reconcile is not None and table.reconcile.schedule is not None:
@@ -54,13 +54,12 @@ def reconciliations(tables: Sequence[TableConfig], name: str) -> list[dg.Schedul
 
 
 def reconcile_job(tables: Sequence[TableConfig], name: str) -> dg.UnresolvedAssetJobDefinition:
-    """The job ``<name>_reconcile``, for a person to launch: of all tables, or of those that the launchpad is left
-    with."""
+    """Return the job ``<name>_reconcile`` over all tables, for a person to launch. The launchpad can select tables."""
     return _reconciling(tables, name, f"{name}_reconcile")
 
 
 def verifications(tables: Sequence[TableConfig], name: str) -> list[dg.ScheduleDefinition]:
-    """One schedule for each distinct ``verify:``, of the groups that have such tables."""
+    """Return one schedule for each distinct ``verify:``. It runs the verification assets of the groups concerned."""
     by_cron: defaultdict[str, defaultdict[dg.AssetKey, list[str]]] = defaultdict(lambda: defaultdict(list))
     for table in tables:
         if table.verify is not None:
@@ -80,13 +79,13 @@ def verifications(tables: Sequence[TableConfig], name: str) -> list[dg.ScheduleD
 
 
 def assessment(cron: str, name: str) -> dg.ScheduleDefinition:
-    """The schedule ``<name>_assess``."""
+    """Return the schedule ``<name>_assess``."""
     job = _job(f"{name}_assess", [assessment_key(name)], {})
     return _configured(job, cron, f"Tells at {cron} UTC which table's strategy no longer fits.")
 
 
 def _configured(job: dg.UnresolvedAssetJobDefinition, cron: str, description: str) -> dg.ScheduleDefinition:
-    """A schedule for a job, of the same name."""
+    """Return a schedule with the name of its job."""
     return dg.ScheduleDefinition(
         name=job.name,
         cron_schedule=cron,
@@ -103,16 +102,16 @@ def _reconciling(tables: Sequence[TableConfig], name: str, job: str) -> dg.Unres
 
 
 def _job(name: str, keys: Iterable[dg.AssetKey], configs: dict[str, Any]) -> dg.UnresolvedAssetJobDefinition:
-    """A job over these assets, each step with its config."""
+    """Return a job over the assets. ``configs`` maps steps to their config."""
     ops = {step: {"config": config} for step, config in configs.items()}
     return dg.define_asset_job(name, dg.AssetSelection.assets(*keys), config={"ops": ops})
 
 
 def on_new_rows() -> AutomationCondition[Any]:
-    """For an asset downstream of synced tables: request it when a table's rows changed, and not otherwise.
+    """Return a condition for an asset downstream of synced tables: request it only when rows of a table changed.
 
-    ``AutomationCondition.eager()`` fires at every materialization, heartbeats and empty syncs included. The
-    data version of a synced table is its run sequence, which grows only when rows were applied.
+    ``AutomationCondition.eager()`` fires at every materialization, even for heartbeats and empty syncs. This condition
+    uses the data version, which changes only when a sync changed rows.
     """
     changed = AutomationCondition.any_deps_match(AutomationCondition.data_version_changed())
     return (
@@ -125,5 +124,5 @@ def on_new_rows() -> AutomationCondition[Any]:
 
 
 def _slug(cron: str) -> str:
-    """A part of a name, one for one: ``*/15 2-4 * * *`` is ``xby15_2to4_x_x_x``."""
+    """Convert a cron to a unique part of a name: ``*/15 2-4 * * *`` becomes ``xby15_2to4_x_x_x``."""
     return "".join({"*": "x", "/": "by", "-": "to", ",": "and", " ": "_"}.get(letter, letter) for letter in cron)

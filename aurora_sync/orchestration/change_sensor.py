@@ -1,10 +1,10 @@
-"""The change sensor: one query tells which tables changed; runs are requested for these and no others.
+"""The change sensor: find with one query which tables changed, and request runs for them only.
 
-PostgreSQL's counters are a hint, never a proof: a crash resets them, and a reader's do not count the writer's
-work. So every table is run at least every :data:`FORCED_HOURS`, changed or not, and a watermark never depends on
-them. A table whose run failed is requested again, more slowly each time. A table that did not change costs no
-run; where it has a freshness policy, a materialization outside of any run (the heartbeat) says that the source
-was asked and had nothing new.
+PostgreSQL's counters are a hint, never a proof: a crash resets them, and a reader does not count the writes of the
+writer. So every table is synced at least every :data:`FORCED_HOURS`, changed or not, and no watermark depends on the
+counters. A failed table is requested again after a delay that doubles each time. An unchanged table costs no run. If it
+has a freshness policy, a materialization outside of any run (the heartbeat) records that the source was queried and had
+no changes.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from aurora_sync.orchestration.resources import Connections
 from aurora_sync.source.connection import connect
 
 TICK_SECONDS = 30
-# What the counters missed (a crash, a view, a foreign table) is behind by this at the most.
+# The longest delay of changes that the counters miss: after a crash, or in views and foreign tables.
 FORCED_HOURS = 6.0
-# Tables of one run: enough to share the start of its process, few enough to spread over several workers.
+# Tables per run: many share the start of one process, but several workers should get runs.
 GROUP = 50
 # A failed table is requested again after one minute, then two, four, up to an hour.
 RETRY_SECONDS, RETRY_SECONDS_MAX = 60.0, 3600.0
-# A requested run that Dagster does not know after this was deleted, or never launched.
+# After this time, a requested run that Dagster does not know was deleted or never launched.
 LOST_SECONDS = 600.0
 
-# Everything that a committed change moves: the counters of every leaf, its file (TRUNCATE, rewrites, REFRESH), its
-# columns, and the start of the server, at which the counters may have been lost.
+# The mark changes with every committed change: it holds the counters of every leaf, its file (TRUNCATE, rewrites,
+# REFRESH) and its columns; also the start time of the server, because a restart may lose the counters.
 _MARKS = """
 WITH RECURSIVE wanted AS (
     SELECT c.oid, n.nspname || '.' || c.relname AS name
@@ -61,17 +61,17 @@ SELECT t.name, NOT pg_is_in_recovery() AND bool_and(c.relkind IN ('r', 'p', 'm')
 
 @dataclass(frozen=True)
 class Request:
-    """What the sensor remembers of a table between ticks."""
+    """State of one table that the sensor keeps between ticks. Times are seconds since the epoch."""
 
-    mark: str  # of the source when the last run was requested; empty: never
-    at: float  # when that was, or when the last heartbeat said that nothing changed since
+    mark: str  # of the source when the last run was requested; empty if there is none
+    at: float  # when the last run was requested, or the last heartbeat recorded
     requested: float  # when the last run was requested
-    run_key: str = ""  # of that run; empty: it ended
-    failures: int = 0  # of its last runs, in a row
+    run_key: str = ""  # of the last run; empty after its end
+    failures: int = 0  # number of last runs that failed in a row
 
 
 def _looked_at_together(tables: Sequence[TableConfig]) -> list[tuple[Runner, list[TableConfig]]]:
-    """The tables whose changes others send, by what one look shows."""
+    """Group the tables for ``Runner.marks``: all tables of a runner, or one by one if it looks at tables alone."""
     groups: list[tuple[Runner, list[TableConfig]]] = []
     for runner in RUNNERS:
         own = [table for table in tables if runner_of(table) is runner]
@@ -80,8 +80,11 @@ def _looked_at_together(tables: Sequence[TableConfig]) -> list[tuple[Runner, lis
 
 
 def read_marks(dsn: str, tables: Sequence[TableConfig]) -> dict[str, str]:
-    """A mark for every table that exists; empty where counters tell nothing: of views, of foreign tables, and of
-    everything on a reader, which counts its own work only."""
+    """Return a mark for every table that exists: qualified name -> mark.
+
+    A mark is empty where the counters do not show changes: for views, for foreign tables, and for every table on a
+    reader, which counts only its own work.
+    """
     with connect(dsn, application_name="aurora_sync change sensor") as connection, connection.cursor() as cursor:
         names = {"schemas": [t.schema_ for t in tables], "names": [t.table_name for t in tables]}
         cursor.execute(_MARKS, names)
@@ -89,7 +92,7 @@ def read_marks(dsn: str, tables: Sequence[TableConfig]) -> dict[str, str]:
 
 
 def change_sensor(tables: Sequence[TableConfig], connections: Connections, name: str) -> dg.SensorDefinition:
-    """The sensor over ``tables``."""
+    """Return the change sensor over ``tables``."""
 
     @dg.sensor(
         name=f"{name}_changes",
@@ -107,7 +110,7 @@ def change_sensor(tables: Sequence[TableConfig], connections: Connections, name:
             try:
                 marks |= runner.marks(group, source)
             except AuroraSyncError as error:
-                if len(group) > 1 and not error.kind.retry:  # one of them is refused
+                if len(group) > 1 and not error.kind.retry:  # an error of one table: look at each alone
                     groups += [(runner, [table]) for table in group]
                     continue
                 context.log.warning("changes that come by topics or files cannot be seen: %s", error)
@@ -132,7 +135,7 @@ def tick(
     marks: Mapping[str, str],
     now: float,
 ) -> dg.SensorResult:
-    """What one evaluation at ``now`` (seconds since the epoch) asks for, and the memory after it."""
+    """Evaluate the sensor at ``now`` (seconds since the epoch). Return run requests, heartbeats and the new memory."""
     settled = _settle(instance, tables, memory, now)
     due = [table for table in tables if _due(settled.get(table.qualified_name), table, marks, now)]
     requests = []
@@ -164,11 +167,11 @@ def _due(request: Request | None, table: TableConfig, marks: Mapping[str, str], 
     if request is None:
         return True
     if request.run_key:
-        return False  # its run did not end yet: what changes meanwhile is due at the next tick after it
+        return False  # its run has not ended; changes since then are due at the first tick after the end
     waited = now - request.requested
     if request.failures:
         return waited >= min(RETRY_SECONDS * 2.0 ** min(request.failures - 1, 10), RETRY_SECONDS_MAX)
-    # Between three quarters and all of the time, by name: not all tables in one tick.
+    # The forced run comes after 75 to 100 % of the time, by a hash of the name, so that not all come in one tick.
     share = 0.75 + 0.25 * zlib.crc32(table.qualified_name.encode()) / 2**32
     changed = marks.get(table.qualified_name, "") != request.mark
     return changed or waited >= share * FORCED_HOURS * 3600
@@ -177,8 +180,10 @@ def _due(request: Request | None, table: TableConfig, marks: Mapping[str, str], 
 def _settle(
     instance: dg.DagsterInstance, tables: Sequence[TableConfig], memory: Mapping[str, Request], now: float
 ) -> dict[str, Request]:
-    """The memory, with the outcome of the runs that ended since. A table counts as synced when its
-    materialization was recorded, whatever became of the others in its run."""
+    """Return the memory with the results of runs that have ended.
+
+    A table is synced if its materialization was recorded, even if its run failed for other tables.
+    """
     known = {t.qualified_name: memory[t.qualified_name] for t in tables if t.qualified_name in memory}
     open_keys = {request.run_key for request in known.values() if request.run_key}
     if not open_keys:
@@ -203,8 +208,10 @@ def _settle(
 def _heartbeats(
     instance: dg.DagsterInstance, tables: Sequence[TableConfig], settled: Mapping[str, Request], now: float
 ) -> Iterable[tuple[TableConfig, dg.AssetMaterialization]]:
-    """For the tables that wait longest, a third of their window or more, and no more a tick than it takes:
-    each is a row or two in Dagster's storage, at about 9 ms."""
+    """Yield heartbeats for the unchanged tables that have waited longest, at least a third of their freshness window.
+
+    Their number per tick is limited, because a heartbeat writes one or two rows to Dagster's storage, at about 9 ms.
+    """
     windows = {table.qualified_name: _beat_seconds(table.freshness) for table in tables if table.freshness}
     quiet = []
     for table in tables:
@@ -224,7 +231,7 @@ def _beat_seconds(freshness: Freshness) -> float:
 
 
 def heartbeat(key: dg.AssetKey, last: dg.AssetMaterialization) -> dg.AssetMaterialization:
-    """The last materialization again, with no rows moved and the same data version: nothing downstream fires."""
+    """Return a copy of the last materialization with no rows moved. Its data version is the same: nothing fires."""
     kept = {name: value for name, value in last.metadata.items() if name.startswith("dagster/") or name == RUN_SEQUENCE}
     nothing = dict.fromkeys(("rows_exported", "rows_inserted", "rows_updated", "rows_deleted", "bytes_staged"), 0)
     version = compat.data_version(last)
@@ -237,9 +244,11 @@ def heartbeat(key: dg.AssetKey, last: dg.AssetMaterialization) -> dg.AssetMateri
 
 
 def from_cursor(cursor: str | None) -> dict[str, Request]:
+    """Read the memory from the sensor's cursor; empty without a cursor."""
     return {name: Request(*fields) for name, fields in json.loads(cursor or "{}").items()}
 
 
 def to_cursor(memory: Mapping[str, Request]) -> str:
+    """Write the memory as a cursor, with times in whole seconds."""
     fields = {name: [r.mark, round(r.at), round(r.requested), r.run_key, r.failures] for name, r in memory.items()}
     return json.dumps(fields, separators=(",", ":"))

@@ -1,14 +1,14 @@
-"""The asset checks of a table, judged from its receipt alone: same step, same snapshot, no query.
+"""The asset checks of a table. They use only its receipt: the same step and snapshot, and no further query.
 
-=========== ==========================================================================================
-row_count   source and target as of one snapshot; fewer rows in the target is always a failure, more of
-            them a warning where the strategy cannot see deletes, or where verify last found a difference
-watermark   never backwards, and forwards when rows were applied
-merge_key   never null, and no two rows share one
-certificate what the run guarantees is proved, or bounded by a lag that it names
-slot        of a stream: no WAL that it needs is gone or about to go, and not too much is kept for it
-schema      a warning, with before and after, of the run in which columns of the source or the target changed
-=========== ==========================================================================================
+=========== ==========================================================================================================
+row_count   Compares source and target as of one snapshot. Missing rows are an error; surplus rows are a warning if the
+            strategy cannot see deletes, else an error. A difference that verify found last is a warning.
+watermark   The watermark never moves backwards, and it moves forwards when rows were applied.
+merge_key   The merge key is never null, and no two rows share one.
+certificate The guarantee of the run is proved, or bounded by a lag that the certificate names.
+slot        Streams only: the server has all the WAL that the slot needs, will keep it, and does not keep too much.
+schema      Warns, with before and after, in the run in which columns of source or target changed.
+=========== ==========================================================================================================
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from aurora_sync.model.verification import Verification
 from aurora_sync.orchestration import compat, metadata
 from aurora_sync.strategies import strategy_of
 
-COUNTS_AGREE = "counts_agree"  # of a row_count that warns for another reason
-VERDICTS = "verdicts"  # the metadata entry of a verification that is read back
+COUNTS_AGREE = "counts_agree"  # metadata entry of a row_count that only warns because of verify
+VERDICTS = "verdicts"  # metadata entry of a verification, from which last_verdicts reads
 
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 
@@ -50,8 +50,10 @@ _DESCRIPTIONS = {
 
 @dataclass(frozen=True)
 class CheckOutcome:
-    """``passed`` None: this run has nothing to judge by, the last verdict stands. ``text`` becomes the description of a
-    check, which is Markdown: a verdict of a run before has been escaped then."""
+    """Outcome of one check. ``passed`` is None if this run has no data for it: the last verdict stays valid.
+
+    ``text`` becomes the description of the check. A text carried over from an earlier run is already escaped Markdown.
+    """
 
     passed: bool | None
     text: str
@@ -60,6 +62,7 @@ class CheckOutcome:
 
 
 def enabled(table: TableConfig) -> dict[str, Check]:
+    """Return the enabled checks of a table: name -> configuration."""
     checks: dict[str, Check] = {
         name: getattr(table.checks, {"schema": "schema_"}.get(name, name)) for name in _DESCRIPTIONS
     }
@@ -69,6 +72,7 @@ def enabled(table: TableConfig) -> dict[str, Check]:
 
 
 def specs(table: TableConfig, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    """Return a spec for every enabled check."""
     return [
         dg.AssetCheckSpec(name, asset=key, description=_DESCRIPTIONS[name], blocking=check.blocking)
         for name, check in enabled(table).items()
@@ -82,8 +86,11 @@ def results(
     instance: dg.DagsterInstance,
     verification: dg.AssetKey | None,
 ) -> Iterator[dg.AssetCheckResult]:
-    """One result for every enabled check, as Dagster demands of a step that declares them. ``verification`` is the
-    asset whose last verdict on the table the row_count check carries; None where the receipt has a new one."""
+    """Yield one result for every enabled check; Dagster requires one for each check that a step declares.
+
+    The row_count check repeats the last verdict on the table of the asset ``verification``. It is None if the receipt
+    itself has a new verdict.
+    """
     for name, check in enabled(table).items():
         outcome = judge(name, check, receipt)
         if outcome.passed is None:
@@ -108,9 +115,8 @@ def results(
 
 
 def judge(name: str, check: Check, receipt: Receipt) -> CheckOutcome:
-    if isinstance(
-        check, RowCountCheck
-    ):  # counted, or not, in the snapshot that was read: engine/sync.py follows `every`
+    """Evaluate one check on the receipt of a run."""
+    if isinstance(check, RowCountCheck):  # engine/sync.py counts in the snapshot of every `every`th run
         return row_count(check, receipt)
     if isinstance(check, SlotCheck):
         return slot(check, receipt)
@@ -170,7 +176,7 @@ def slot(check: SlotCheck, receipt: Receipt) -> CheckOutcome:
 
 
 def watermark(receipt: Receipt) -> CheckOutcome:
-    """By the snapshots, which every strategy records; a full read may start anew, whatever was before."""
+    """Compare the snapshots of the watermarks, which every strategy records. After a full read, any may follow."""
     before, after = receipt.watermark_before, receipt.watermark_after.snapshot
     numbers = {"horizon": after.xmin, "lag_seconds": metadata.milliseconds(receipt.watermark_lag_seconds)}
     if before is None:
@@ -188,8 +194,10 @@ def watermark(receipt: Receipt) -> CheckOutcome:
 
 
 def merge_key(receipt: Receipt) -> CheckOutcome:
-    """The warehouse refused NULL and doubled keys among the staged rows, or there were no receipt; what is left
-    is a key shared with a row of an earlier increment, which makes one row of two."""
+    """Find keys that a row shares with a row of an earlier increment: the merge then makes one row of two.
+
+    The warehouse has already refused NULL and duplicate keys among the staged rows.
+    """
     if not receipt.key:
         return CheckOutcome(True, "No merge key: rows are told apart by their content")
     key = ", ".join(receipt.key)
@@ -201,7 +209,7 @@ def merge_key(receipt: Receipt) -> CheckOutcome:
 
 
 def certificate(receipt: Receipt) -> CheckOutcome:
-    """A warning where the read rests on something that nobody checks: rows may be lost, none is known to be."""
+    """Warn if the run relies on an assumption that nobody checks: rows may be lost, though none is known to be."""
     found = receipt.certificate
     numbers = {"level": found.level.value, "changes": ", ".join(found.changes), **found.rests_on}
     text = f"{found.level.value}: {found.text}"
@@ -209,7 +217,7 @@ def certificate(receipt: Receipt) -> CheckOutcome:
 
 
 def schema(receipt: Receipt) -> CheckOutcome:
-    """A warning in the run that applied a change, so that somebody looks at what reads the target."""
+    """Warn in the run that applied a change, so that somebody checks the readers of the target."""
     if not receipt.schema_changes:
         return CheckOutcome(True, "No column changed since the run before", WARN)
     shown = {"changes": metadata.schema_changes(receipt.schema_changes)}
@@ -217,8 +225,11 @@ def schema(receipt: Receipt) -> CheckOutcome:
 
 
 def with_last_verified(outcome: CheckOutcome, last: Mapping[str, Any] | None) -> CheckOutcome:
-    """The outcome with what ``verify`` found last: a warning where that was a difference. Only another verification
-    takes it back: a reconcile goes by transaction ids, and does not see a value that was edited in the target."""
+    """Add the last verdict of ``verify`` to the outcome: a warning if it found a difference.
+
+    Only another verification removes the warning. A reconcile compares transaction ids, and does not see a value that
+    was edited in the target.
+    """
     if last is None:
         return outcome
     moment = f"at run sequence {last['run_sequence']}, as of {last['as_of'][:19]} UTC"
@@ -232,30 +243,31 @@ def with_last_verified(outcome: CheckOutcome, last: Mapping[str, Any] | None) ->
 
 
 def as_verdict(found: Verification) -> dict[str, Any]:
-    """What is remembered of a verification, as JSON."""
+    """Return the part of a verification that later runs need, as JSON."""
     document = found.to_json()
     return {name: document[name] for name in ("equal", "run_sequence", "as_of", "missing", "different", "ghosts")}
 
 
 def difference(verdict: Mapping[str, Any]) -> str:
-    """How many rows are not the same, of one that is not equal."""
+    """Return the numbers of rows that differ, for a verdict that is not equal."""
     return f"{verdict['missing']:,} missing, {verdict['different']:,} different, {verdict['ghosts']:,} surplus rows"
 
 
 def last_verdicts(instance: dg.DagsterInstance, verification: dg.AssetKey) -> dict[str, dict[str, Any]]:
-    """By table, what the last materializations of a group's verification found."""
+    """Return the verdicts in the last materialization of a group's verification: table -> verdict."""
     last = compat.last_materialization(instance, verification)
     entry = last.metadata.get(VERDICTS) if last else None
     return dict(entry.value) if isinstance(entry, dg.JsonMetadataValue) and isinstance(entry.value, dict) else {}
 
 
 def verification_of(receipt: Receipt) -> Verification:
+    """Return the verification in the receipt of a run that verified."""
     assert receipt.verification is not None, "a verification compares or fails"
     return receipt.verification
 
 
 def _carried(key: dg.AssetCheckKey, reason: str, receipt: Receipt, instance: dg.DagsterInstance) -> CheckOutcome:
-    """The last verdict again, saying so: a declared check without a result fails the step."""
+    """Repeat the last verdict with a note: a declared check without a result would fail the step."""
     last = compat.last_verdict(instance, key)
     carried = dict(last.metadata) if last else {}
     agreed = COUNTS_AGREE in carried and carried.pop(COUNTS_AGREE)

@@ -1,4 +1,4 @@
-"""The few things that Dagster's public interface does not offer, in one place, each with a test."""
+"""Functions that Dagster's public interface does not offer, in one place, each with a test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dagster._core.storage.tags import RUN_KEY_TAG
 
 
 def code_reference(file: Path, line: int) -> dict[str, Any]:
-    """Metadata that makes the UI link an asset to a line. Dagster calls the interface beta, and warns of it."""
+    """Return metadata that links an asset to a line in the UI. The interface is beta; its warning is suppressed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)
         reference = dg.LocalFileCodeReference(file_path=str(file), line_number=line)
@@ -25,22 +25,23 @@ def code_reference(file: Path, line: int) -> dict[str, Any]:
 def set_data_version(context: dg.OutputContext, version: str) -> None:
     """Give the output's asset its data version from inside ``handle_output``.
 
-    The public interface sets it in the asset's body only, which runs before the rows have moved.
+    The public interface sets it only in the asset's body, which runs before the IO manager moves the rows.
     """
     context.step_context.set_data_version(context.asset_key, dg.DataVersion(version))
 
 
 def data_version_tags(version: str) -> dict[str, str]:
-    """Tags that give a materialization recorded outside of a run its data version."""
+    """Return tags that set the data version of a materialization outside of a run."""
     return {DATA_VERSION_TAG: version}
 
 
 def data_version(materialization: dg.AssetMaterialization) -> str | None:
+    """Return the data version of a materialization, if it has one."""
     return (materialization.tags or {}).get(DATA_VERSION_TAG)
 
 
 def last_verdict(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | None:
-    """The newest finished evaluation of a check; the one that the current run has planned does not count."""
+    """Return the newest finished evaluation of a check. The planned evaluation of the current run is not finished."""
     records = instance.event_log_storage.get_asset_check_execution_history(
         key, limit=1, status=set(COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES)
     )
@@ -51,7 +52,7 @@ def last_verdict(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> dg.Asse
 
 
 def evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
-    """What a step would record of a check's result, to be reported outside of one."""
+    """Convert the result of a check to the event that a step would record, for use outside of a step."""
     assert result.asset_key is not None
     assert result.check_name is not None
     return dg.AssetCheckEvaluation(
@@ -65,17 +66,18 @@ def evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
 
 
 def last_materialization(instance: dg.DagsterInstance, key: dg.AssetKey) -> dg.AssetMaterialization | None:
+    """Return the newest materialization of an asset, if there is one."""
     event = instance.get_latest_materialization_event(key)
     return event.asset_materialization if event else None
 
 
 def runs_by_key(instance: dg.DagsterInstance, run_keys: set[str]) -> dict[str, dg.DagsterRun]:
-    """The runs that a sensor requested under these keys, in one query."""
+    """Return the runs that a sensor requested with these run keys, by one query: run key -> run."""
     runs = instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: sorted(run_keys)}))
     return {run.tags[RUN_KEY_TAG]: run for run in runs}
 
 
 def materialized_keys(instance: dg.DagsterInstance, run_id: str) -> set[dg.AssetKey]:
-    """The assets whose materialization this run recorded, also when it failed afterwards."""
+    """Return the assets that a run materialized, even if the run failed afterwards."""
     found = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
     return {key for record in found.records if (key := record.asset_key) is not None}

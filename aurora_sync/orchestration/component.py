@@ -1,4 +1,4 @@
-"""The configuration of tables.yaml as a Dagster component, for other projects: no second configuration language."""
+"""A Dagster component for other projects. Its configuration has the keys of tables.yaml."""
 
 from __future__ import annotations
 
@@ -40,8 +40,11 @@ class AuroraSyncScaffolder(dg.Scaffolder[ScaffoldParameters]):
 
 @dataclass(frozen=True)
 class _SchemaOf:
-    """Shows editors and ``dg check yaml`` the JSON Schema of a model, and takes any mapping: what is wrong in it is
-    said by the loader of tables.yaml, all at once, after Dagster resolved its templates."""
+    """Annotation of a mapping that has the JSON Schema of a model, for editors and ``dg check yaml``.
+
+    Validation accepts any mapping. After Dagster has resolved its templates, the loader of tables.yaml reports all
+    errors at once.
+    """
 
     model: type[BaseModel]
 
@@ -74,6 +77,6 @@ class AuroraSync(dg.Component, dg.Model, dg.Resolvable):
     advisor: Annotated[Limits, dg.Resolver(_resolved, model_field_type=Limits)] = Field(default_factory=dict)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Defaults, globs and checks are merged as for tables.yaml. The folder's name is the prefix."""
+        """Build the definitions. Defaults, globs and checks work as in tables.yaml. The prefix is the folder's name."""
         mapping = {"defaults": self.defaults, "tables": self.tables, "advisor": self.advisor}
         return build_definitions(from_mapping(mapping, context.path / "defs.yaml"), name=context.path.name)

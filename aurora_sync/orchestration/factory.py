@@ -1,4 +1,4 @@
-"""tables.yaml as Dagster definitions: one call for a project of its own and for the component."""
+"""Build Dagster definitions from tables.yaml, for a project of its own and for the component."""
 
 from __future__ import annotations
 
@@ -24,22 +24,21 @@ from aurora_sync.source.database import Source
 
 logger = foreign_text.logger(__name__)
 
-# Definitions load in every process of Dagster. A source that does not answer by then costs them their
-# descriptions and no more.
+# Definitions load in every process of Dagster. If the source does not answer in this time, only comments and columns
+# are missing.
 CONNECT_SECONDS = 3
-# What a worker's forkserver imports once, so that no table's process has to: 20 tables took 64 s without.
+# Modules that a worker's forkserver imports once for all tables. Without them, 20 tables took 64 s.
 PRELOAD = ["aurora_sync.engine.sync", "aurora_sync.orchestration.factory", "snowflake.connector"]
 
 
 def build_definitions(
     config: SyncConfig, connections: Connections | None = None, *, name: str = "aurora_sync"
 ) -> dg.Definitions:
-    """Assets, checks, schedules, change sensor and IO manager for the tables of ``config``.
+    """Return assets, checks, schedules, change sensor and IO manager for the tables of ``config``.
 
-    Needs no database, with two exceptions that it names: globs are resolved against the source (ConfigError
-    when it cannot be asked), and comments and columns are left out, with a warning, when it does not answer.
-    ``name`` is that of the :class:`Connections` resource, and prefixes what else must be unique in a code
-    location: schedules, sensor, gc job, IO manager.
+    If the source does not answer, comments and columns are missing, with a warning; globs need the source and raise
+    ConfigError then. ``name`` is the name of the :class:`Connections` resource, and the prefix of other names that must
+    be unique in a code location: schedules, sensor, gc job, IO manager.
     """
     connections = connections or Connections()
     settings = _settings(connections)
@@ -72,7 +71,7 @@ def build_definitions(
 
 
 def executor(connections: Connections) -> dg.ExecutorDefinition:
-    """In-process for a warehouse that one process at a time can write; else a forkserver with its imports done."""
+    """Return the in-process executor if only one process can write to the warehouse; else a preloaded forkserver."""
     settings = _settings(connections)
     if settings and settings.warehouse.one_process:
         return dg.in_process_executor
@@ -87,7 +86,7 @@ def _attributes(
     database: str,
     warehouse: str,
 ) -> dict[str, assets.Attributes]:
-    """What each table's asset says of itself, by the table's qualified name."""
+    """Return the attributes of each table's asset. The keys are qualified names of tables."""
     found: dict[str, assets.Attributes] = {}
     for table in tables:
         line = config.line_of(table)
@@ -110,7 +109,7 @@ def _sync_assets(
     io_manager_key: str,
     name: str,
 ) -> Iterator[dg.AssetsDefinition]:
-    """One for the tables of each slot, and one for every other table."""
+    """Yield one definition for all tables of a slot, and one for every other table."""
     for batch in batches(tables, tables):
         if shared_with(batch[0]):
             yield slot_assets(

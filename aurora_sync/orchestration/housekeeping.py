@@ -1,4 +1,4 @@
-"""What killed runs left behind, collected once a week (aurora_sync/engine/gc.py)."""
+"""Define the weekly job that removes files and tables of killed runs (aurora_sync/engine/gc.py)."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from aurora_sync.orchestration.resources import Connections
 
 
 def gc_schedule(tables: Sequence[TableConfig], connections: Connections, name: str) -> dg.ScheduleDefinition:
-    """The job ``<name>_gc`` and its schedule: on Sundays at 04:00 UTC."""
+    """Return the schedule of the job ``<name>_gc``: on Sundays at 04:00 UTC."""
 
     @dg.op(
         name=f"{name}_collect",

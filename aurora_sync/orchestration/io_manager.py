@@ -1,4 +1,4 @@
-"""The IO manager: writing an asset is one sync of its table, reading one is a handle to the target."""
+"""The IO manager: to write an asset is to sync its table; to read one returns a handle to the target."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from aurora_sync.orchestration.warehouse_table import WarehouseTable
 from aurora_sync.source.copy_out import Progress
 from aurora_sync.warehouse.ddl import TableName
 
-# A line in the run's log is a row in Dagster's event storage, at about 9 ms: one for a short table is none.
+# A line in the run's log is a row in Dagster's event storage, at about 9 ms. A short copy logs no progress.
 PROGRESS_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class AuroraSyncIOManager(dg.IOManager):
-    """Knows no strategy: :func:`aurora_sync.engine.batch.run_one` picks it by the table's configuration."""
+    """The IO manager of all tables. The strategy is chosen in :func:`aurora_sync.engine.batch.run_one`, not here."""
 
     connections: Connections
 
     def handle_output(self, context: dg.OutputContext, obj: Increment) -> None:
-        """Apply the increment, unless that was done together with others, leave its receipt in it, and report it as
-        metadata and data version.
+        """Apply the increment, set its receipt, and report the receipt as metadata and data version.
 
-        Errors become ``dg.Failure``, retried by the asset's policy only where trying again may help.
+        An increment of a slot was applied with its other tables before; it is only reported. Errors become
+        ``dg.Failure``, which the asset's policy retries only if a retry may help.
         """
         if not obj.applied:
             try:
@@ -55,10 +55,10 @@ class AuroraSyncIOManager(dg.IOManager):
         compat.set_data_version(context, version)
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """What the input's annotation asks for: ``pandas.DataFrame``, ``pyarrow.Table`` or
-        ``pyarrow.RecordBatchReader`` is data, anything else, or none, the handle.
+        """Return rows or a handle, by the annotation of the input.
 
-        ``AssetIn(metadata={"columns": [...]})`` reads these columns only.
+        ``pandas.DataFrame``, ``pyarrow.Table`` and ``pyarrow.RecordBatchReader`` return rows. Any other annotation, or
+        none, returns a :class:`WarehouseTable`. ``AssetIn(metadata={"columns": [...]})`` limits the columns.
         """
         target = context.upstream_output
         assert target is not None, "an asset of another code location is loaded by that location's IO manager"

@@ -1,5 +1,7 @@
-"""What a receipt and a source table look like as Dagster metadata. The UI plots numbers only, so whatever
-is worth a plot is an int or a float."""
+"""Convert receipts and source tables to Dagster metadata.
+
+The UI plots only numbers, so every value that is worth a plot is an int or a float.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ RUN_SEQUENCE = "run_sequence"
 
 
 def of_receipt(receipt: Receipt) -> dict[str, Any]:
-    """The metadata of one materialization."""
+    """Return the metadata of the materialization that a receipt describes."""
     metadata: dict[str, Any] = {
         "dagster/row_count": receipt.target_rows,
         "dagster/table_name": receipt.target,
@@ -71,13 +73,13 @@ def of_receipt(receipt: Receipt) -> dict[str, Any]:
 
 
 def schema_changes(changes: Iterable[Finding]) -> dg.MetadataValue:
-    """What changed, with before and after."""
+    """Return a Markdown table of changes, with before and after."""
     rows = [(c.event, c.action.value, c.before or "none", c.after or "none") for c in changes]
     return dg.MetadataValue.md(markdown_table(["change", "action", "before", "after"], rows))
 
 
 def column_schema(columns: Iterable[Column], key: Iterable[str]) -> dg.TableSchema:
-    """The columns with the types of the source, and its comments."""
+    """Return the columns with their types and comments at the source. ``key`` names the columns of the merge key."""
     in_key = set(key)
     return dg.TableSchema(
         columns=[
@@ -95,20 +97,21 @@ def column_schema(columns: Iterable[Column], key: Iterable[str]) -> dg.TableSche
 
 
 def milliseconds(seconds: float) -> float:
+    """Round seconds to milliseconds."""
     return round(float(seconds), 3)
 
 
 def run_sequence(materialization: dg.AssetMaterialization | None) -> int | None:
-    """The run sequence that a materialization of ours recorded."""
+    """Return the run sequence that a materialization recorded, if it did."""
     entry = materialization.metadata.get(RUN_SEQUENCE) if materialization else None
     return entry.value if isinstance(entry, dg.IntMetadataValue) else None
 
 
 def data_version(instance: dg.DagsterInstance, key: dg.AssetKey, receipt: Receipt) -> str:
-    """The run sequence of the last increment that changed a row: what is downstream has nothing to do for the others.
+    """Return the run sequence of the last increment that changed a row. Downstream assets need no other increments.
 
-    An unchanged table read in full is applied all the same; it keeps the version of the run before it, if
-    that is the one that Dagster saw last.
+    A full read of an unchanged table is applied and has a new run sequence. It keeps the data version of the run before
+    it, if Dagster's last materialization is of that run.
     """
     if receipt.inserted == receipt.updated == receipt.deleted == 0:
         last = compat.last_materialization(instance, key)
@@ -118,7 +121,7 @@ def data_version(instance: dg.DagsterInstance, key: dg.AssetKey, receipt: Receip
 
 
 def watermark(mark: Watermark | None) -> dict[str, Any]:
-    """Strategy, value and horizon; empty on a first run. The whole document is in the manifest."""
+    """Return strategy, value and horizon; empty before a first run. The whole document is in the manifest."""
     if mark is None:
         return {}
     value = json.loads(json.dumps(mark.value, default=str))

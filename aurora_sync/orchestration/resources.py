@@ -1,4 +1,4 @@
-"""Where source, stage and warehouse are, for Dagster: out of the environment, looked up when they are needed."""
+"""The Dagster resource that reads the places of source, stage and warehouse from the environment when needed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aurora_sync.config.settings import Settings
 from aurora_sync.embedded.environment import local_settings
 from aurora_sync.engine.places import Places
 
-_embedded = ExitStack()  # an embedded stack that this process joined, left when it ends
+_embedded = ExitStack()  # leaves the embedded stack when this process ends
 atexit.register(_embedded.close)
 
 
@@ -26,7 +26,7 @@ class Connections(dg.ConfigurableResource):  # type: ignore[type-arg]
     embedded_directory: str = ".aurora_sync"
 
     def settings(self) -> Settings:
-        """Raises ConfigError that names every setting that is missing. Starts the embedded stack if need be."""
+        """Return the settings; start the embedded stack if necessary. Raises ConfigError that names what is missing."""
         if "AURORA_DSN" not in os.environ:
             _embedded.enter_context(local_settings(Path(self.embedded_directory)))
         return Settings.from_environment(os.environ)

@@ -1,6 +1,6 @@
-"""The assets of the tables of one replication slot: one step, for what is read of a slot is read for all of them.
+"""Define the assets of all tables of one replication slot as one step, because a slot is read for all its tables.
 
-A run that was asked for some of the tables syncs all, and reports the others as their own runs would.
+A run for some of the tables syncs all of them. It reports the other tables as their own runs would.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ def slot_assets(
     io_manager_key: str,
     name: str,
 ) -> dg.AssetsDefinition:
-    """``attributes`` are those of each table's asset, by its qualified name."""
+    """Return the assets of ``tables``, which share a slot. The keys of ``attributes`` are qualified names of tables."""
     keys = {table.qualified_name: assets.asset_key(table) for table in tables}
     by_key = {keys[table.qualified_name]: table for table in tables}
 
@@ -71,7 +71,7 @@ def slot_assets(
 
 
 def op_name(table: TableConfig, name: str) -> str:
-    """The name of the step that syncs the table, in a run's config."""
+    """Return the name, in a run's config, of the step that syncs the table."""
     slot = batch.shared_with(table)
     return f"{name}_slot_{slot}" if slot else assets.asset_key(table).to_python_identifier()
 
@@ -79,7 +79,7 @@ def op_name(table: TableConfig, name: str) -> str:
 def _run(
     tables: Batch, asked: list[TableConfig], places: Places, config: SyncOptions, receipts: dict[str, Receipt]
 ) -> AuroraSyncError | None:
-    """Fill in the receipts, by table; returns the first error, when all others had their turn."""
+    """Sync the tables and add their receipts by qualified name. Return the first error, after all calls."""
 
     def keep(receipt: Receipt) -> None:
         receipts[receipt.table] = receipt

@@ -1,7 +1,7 @@
-"""One asset per group that proves its tables equal to their sources, by content (engine/verify.py).
+"""Define one asset per group that compares every row of its tables with the sources (engine/verify.py).
 
-An asset of its own because a check that is rarely evaluated looks un-evaluated after the next materialization of its
-table. What it found of a table last is carried in that table's row_count check (checks.py).
+It is a separate asset, because Dagster shows a check that is rarely evaluated as not evaluated after each later
+materialization of its asset. The row_count check of a table repeats the last verdict on it (checks.py).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,8 +30,11 @@ class VerifyOptions(dg.Config):
 def group_asset(
     group: str, tables: Sequence[TableConfig], connections: Connections, *, database: str, warehouse: str, name: str
 ) -> dg.AssetsDefinition:
-    """The asset ``<name>/<group>/verification``. Its run applies the increment of each table and compares behind it: of
-    the increment it reports what the table's own asset would."""
+    """Return the asset ``<name>/<group>/verification``.
+
+    Its run applies the increment of each table and then compares the table. It reports the increment as the table's own
+    asset would.
+    """
     key = assets.verification_key(group, name)
     by_name = {table.qualified_name: table for table in tables}
 
@@ -53,7 +56,7 @@ def group_asset(
         for table in (by_name[chosen] for chosen in config.tables or by_name):
             try:
                 receipt = retrying(lambda table=table: batch.verify(table, places))  # type: ignore[misc]
-            except AuroraSyncError as error:  # the others are verified all the same
+            except AuroraSyncError as error:  # continue with the other tables
                 errors[table.qualified_name] = str(error)
                 context.log.error(printable(f"{table.qualified_name} was not verified: {error}"))
                 continue

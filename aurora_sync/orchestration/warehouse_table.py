@@ -1,4 +1,4 @@
-"""What an asset downstream gets for a synced table: a handle, and the rows only when it asks for them."""
+"""The handle of a synced table that a downstream asset gets. It reads rows only on request."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WarehouseTable:
-    """A synced table in the warehouse. Making one does no I/O.
+    """A synced table in the warehouse. The constructor does no I/O.
 
-    ``run_sequence`` is that of the newest materialization that Dagster knows; the table may be newer.
+    ``run_sequence`` is that of the newest materialization in Dagster; the table itself may be newer.
     """
 
     warehouse: Warehouse
@@ -27,21 +27,24 @@ class WarehouseTable:
     run_sequence: int | None
 
     def __str__(self) -> str:
-        """``SCHEMA.TABLE``, to be read; :attr:`sql` is for statements."""
+        """Return ``SCHEMA.TABLE`` for people. Use :attr:`sql` in statements."""
         return str(self.name)
 
     @property
     def sql(self) -> str:
-        """The quoted qualified name."""
+        """The quoted qualified name, for statements."""
         return self.name.sql
 
     def read(self, columns: Sequence[str] | None = None) -> pyarrow.Table:
-        """The rows that are present, whole in memory. ``columns`` as the source or the warehouse spells them;
-        default: those of the source. Needs the extra ``frames``; raises WarehouseError."""
+        """Return all rows in memory, without rows marked as deleted.
+
+        ``columns`` are names at the source or in the warehouse; the default is all columns of the source. Needs the
+        extra ``frames``. Raises WarehouseError.
+        """
         return self.batches(columns).read_all()
 
     def batches(self, columns: Sequence[str] | None = None) -> pyarrow.RecordBatchReader:
-        """The same, streamed. Holds a session open until the last batch was taken."""
+        """Return the rows of :meth:`read` as a stream. A session stays open until the last batch was read."""
         import pyarrow
 
         with ExitStack() as stack:
@@ -56,7 +59,7 @@ class WarehouseTable:
         return pyarrow.RecordBatchReader.from_batches(reader.schema, rows())
 
     def _select(self, existing: Mapping[str, str], columns: Sequence[str] | None) -> str:
-        """Our own columns only where asked for; rows marked as deleted never."""
+        """Return the SELECT. The added columns are left out by default; rows marked as deleted are always left out."""
         chosen = [name for name in existing if name not in ddl.ADDED_TYPES] if columns is None else columns
         names = ", ".join(ddl.identifier(fold(name)) for name in chosen)
         present = f' WHERE "{ddl.DELETED}" IS DISTINCT FROM TRUE' if ddl.DELETED in existing else ""

@@ -33,7 +33,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 def run(definitions: dg.Definitions, instance: dg.DagsterInstance, **options: Any) -> dg.ExecuteInProcessResult:
-    """The assets of all tables, or ``asset_selection``, in this process."""
+    """Materialize the assets of all tables, or ``asset_selection``, in this process."""
     job = definitions.resolve_implicit_global_asset_job_def()
     tables = [
         key for key in job.asset_layer.executable_asset_keys if key.path[-1] not in ("verification", "assessment")
@@ -43,7 +43,7 @@ def run(definitions: dg.Definitions, instance: dg.DagsterInstance, **options: An
 
 @pytest.fixture
 def receipts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Receipt | Exception]]:
-    """What the next calls of sync.run return or raise, in order; at the end none may be left."""
+    """Queue of receipts and errors for the next calls of sync.run. The test must use all of them."""
     queue: list[Receipt | Exception] = []
 
     def next_one(*_: Any, **__: Any) -> Receipt:
@@ -65,7 +65,7 @@ def _no_waiting_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder with nothing in it, and an environment that names no source."""
+    """Change to an empty folder, and remove all places from the environment."""
     monkeypatch.chdir(tmp_path)
     for name in ("AURORA_DSN", "AURORA_SYNC_STAGE", "AURORA_SYNC_WAREHOUSE"):
         monkeypatch.delenv(name, raising=False)
@@ -73,7 +73,7 @@ def no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def build(tmp_path: Path) -> Build:
-    """Definitions for the text of a tables.yaml."""
+    """Return a function that builds definitions from the text of a tables.yaml."""
 
     def definitions(text: str) -> dg.Definitions:
         path = tmp_path / "tables.yaml"
@@ -91,7 +91,7 @@ def settings(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Source, stage and warehouse of this test in the environment."""
+    """Put the test's source, stage and warehouse into the environment."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AURORA_DSN", dsn)
     monkeypatch.setenv("AURORA_SYNC_WAREHOUSE", f"duckdb:{warehouse_path}")
@@ -99,8 +99,10 @@ def settings(
 
 @pytest.fixture
 def execute(dsn: str) -> Execute:
-    """Run statements on the source and commit them. The counters of the statistics have them when this returns; a
-    session that only ends brings them there some time later."""
+    """Return a function that runs statements on the source and commits them.
+
+    The function flushes the statistics. Without that, PostgreSQL counts the rows some time after the session's end.
+    """
 
     def run(statements: str) -> None:
         with contextlib.closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""Receipts as sync.run returns them, for tests of what Dagster makes of them."""
+"""Receipts like those of sync.run, for tests of their metadata and checks in Dagster."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def watermark(xmin: int, xmax: int | None = None) -> Watermark:
 
 
 def receipt(**changes: Any) -> Receipt:
-    """The third applied run of a table: 2 of 12 rows changed, everything in order."""
+    """Return the receipt of a successful third run of a table, in which 2 of 12 rows changed."""
     usual = Receipt(
         table="public.customers",
         target="PUBLIC.CUSTOMERS",

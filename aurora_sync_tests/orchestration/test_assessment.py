@@ -1,4 +1,4 @@
-"""The assessment in Dagster: what its asset shows, and which of its checks warn."""
+"""The assessment in Dagster: the metadata of its asset, and the warnings of its checks."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_matrix_and_the_tables_that_no_entry_names(definitions: dg.Definitions, 
     assert shown["without_an_entry"] == "- public.nobody"
     head, _, first, *rest = shown["matrix"].splitlines()
     assert head.startswith("| table | has | fits | better, and what it needs | size |")
-    assert "| public.changes |" in first  # what does not fit comes first
+    assert "| public.changes |" in first  # tables whose strategy does not fit come first
     assert r"it needs triggers on the table: \`aurora-sync triggers plan public.changes\`" in first
     assert [row.split(" | ")[2] for row in rest] == ["yes"] * 3
     assert verdict(instance, "public__customers") == (True, "xmin fits")

@@ -44,7 +44,7 @@ def test_change_sensor_watches_the_tables_without_a_schedule(build: Build) -> No
     assert not build("tables:\n" + table("a", "schedule: '0 2 * * *'")).sensors
 
 
-@pytest.mark.filterwarnings("ignore:Parameter `include_sources`")  # in the function that we test with
+@pytest.mark.filterwarnings("ignore:Parameter `include_sources`")  # raised by dg.evaluate_automation_conditions
 def test_downstream_is_requested_on_new_rows_and_not_by_heartbeats_or_empty_syncs(
     build: Build, receipts: list[Receipt | Exception], instance: dg.DagsterInstance
 ) -> None:
@@ -65,7 +65,7 @@ def test_downstream_is_requested_on_new_rows_and_not_by_heartbeats_or_empty_sync
         run(definitions, instance, asset_selection=[CUSTOMERS])
 
     sync(1)
-    assert requested() == 0  # its first evaluation is where it starts from
+    assert requested() == 0  # the first evaluation only records the state
     sync(2)
     assert requested() == 1
     run(definitions, instance, asset_selection=[report.key])

@@ -29,7 +29,7 @@ FRESH = config("fresh", freshness="2h")
 
 
 class Daemon:
-    """Runs what the sensor requests, in this process, as Dagster's daemon would."""
+    """Stand-in for Dagster's daemon: runs what the sensor requests, in this process."""
 
     def __init__(self, instance: dg.DagsterInstance, *tables: TableConfig) -> None:
         self.instance = instance
@@ -40,7 +40,7 @@ class Daemon:
         self.now = 1_000_000.0
 
     def tick(self, *, after: float = 30.0, launch: bool = True) -> list[str]:
-        """Evaluate once, ``after`` so many seconds. The names of the tables that were requested."""
+        """Evaluate the sensor ``after`` seconds. Return the names of the requested tables."""
         self.now += after
         memory = change_sensor.from_cursor(self.cursor)
         result = tick(self.instance, "test", self.tables, memory, self.marks, self.now)
@@ -189,7 +189,7 @@ def test_heartbeats_of_many_tables_are_spread_over_ticks(instance: dg.DagsterIns
 
 @pytest.fixture
 def marks(dsn: str) -> Callable[[str], str]:
-    """The mark of one table."""
+    """Return a function that reads the mark of one table."""
 
     def read(name: str) -> str:
         return read_marks(dsn, [config(name)]).get(f"public.{name}", "gone")
@@ -250,7 +250,7 @@ def test_files_that_cannot_be_looked_at_hide_those_of_no_other_table(
 def test_topic_that_is_refused_hides_no_other_topic(
     execute: Execute, settings: None, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a broker's access list, which the mock of a broker has not."""
+    """Patch ``Kafka.ends``, because the mock of a broker has no access lists."""
     execute("CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY)")
 
     def ends(_: Kafka, names: Sequence[str]) -> dict[str, dict[int, int]]:

@@ -12,8 +12,8 @@ from aurora_sync.errors import ConfigError
 
 pytestmark = [
     pytest.mark.usefixtures("no_settings"),
-    pytest.mark.filterwarnings("ignore:`parse_obj_as` is deprecated"),  # Dagster's own call of pydantic
-    pytest.mark.filterwarnings("ignore::dagster.BetaWarning"),  # and of its own beta
+    pytest.mark.filterwarnings("ignore:`parse_obj_as` is deprecated"),  # a call of pydantic inside Dagster
+    pytest.mark.filterwarnings("ignore::dagster.BetaWarning"),  # Dagster warns about its own beta interfaces
 ]
 
 

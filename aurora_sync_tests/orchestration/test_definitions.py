@@ -21,7 +21,7 @@ CUSTOMERS = dg.AssetKey(["public", "customers"])
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """This process's environment without any setting of ours."""
+    """Return the environment of this process without settings of the project, and with ``changes``."""
     ours = ("AURORA_", "AWS_", "SNOWFLAKE_", "DAGSTER_")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | changes
 
@@ -131,11 +131,10 @@ def test_thousand_tables_load_as_one_code_location(build: Build) -> None:
     )
     repository = build(text).get_repository_def()
     repository.load_all_definitions()
-    assert len(repository.asset_graph.materializable_asset_keys) == 1002  # and their verification and assessment
-    assert len(repository.schedule_defs) == 4 + 2  # of gc and the assessment
-    assert (
-        len(repository.job_names) <= 4 + 1 + 1 + 1 + 1
-    )  # never one for each table: loading them takes Dagster minutes
+    assert len(repository.asset_graph.materializable_asset_keys) == 1002  # with one verification and one assessment
+    assert len(repository.schedule_defs) == 4 + 2  # of gc and of the assessment
+    # Not one job for each table: Dagster would need minutes to load them.
+    assert len(repository.job_names) <= 4 + 1 + 1 + 1 + 1
 
 
 def test_importing_the_definitions_loads_nothing_heavy(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_error_that_does_not_pass_ends_after_the_last_attempt(
     failure = result.failure_data_for_node("public__customers")
     assert failure
     assert failure.user_failure_data
-    assert failure.user_failure_data.description == "lost (the server ended)"  # nobody is told to run it again
+    assert failure.user_failure_data.description == "lost (the server ended)"  # without the hint to run it again
 
 
 @pytest.mark.parametrize("error", FINAL, ids=name)

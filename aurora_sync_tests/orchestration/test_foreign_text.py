@@ -1,4 +1,4 @@
-"""What others chose, names and values, as Dagster stores and shows it."""
+"""Names, comments and values of others are plain text in Dagster."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pattern(name: str) -> str:
 
 
 def markdown_of(definitions: dg.Definitions, instance: dg.DagsterInstance, run_id: str) -> Iterable[str]:
-    """Everything that the UI renders as Markdown: of the assets, of their last run and of its checks."""
+    """Yield all texts that the UI renders as Markdown: of the assets, of the run, and of its checks."""
     for spec in definitions.resolve_all_asset_specs():
         yield spec.description or ""
         schema: Any = spec.metadata.get("dagster/column_schema")
@@ -50,7 +50,7 @@ def markdown_of(definitions: dg.Definitions, instance: dg.DagsterInstance, run_i
 
 
 def assert_plain(source: str) -> None:
-    """No link, image or HTML; and every row of a table has the cells of its head."""
+    """Assert that the text has no link, image or HTML, and that Markdown tables have all their rows."""
     tokens = MarkdownIt("commonmark").enable(["table"]).parse(source)
     kinds = {child.type for token in tokens for child in (token, *(token.children or ()))}
     assert not kinds & {"link_open", "image", "html_inline", "html_block"}, source
@@ -59,7 +59,7 @@ def assert_plain(source: str) -> None:
     assert "<" not in "".join(t.content for t in tokens if t.type.startswith("html")), source
 
 
-def test_nothing_of_others_is_markdown(
+def test_foreign_text_is_no_markdown(
     build: Build, instance: dg.DagsterInstance, execute: Execute, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = f"t\n{EVIL}"[:60]
@@ -95,7 +95,7 @@ def test_nothing_of_others_is_markdown(
 def test_values_are_in_no_event_and_no_metadata_unless_they_may_be(
     build: Build, instance: dg.DagsterInstance, execute: Execute, show: bool, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Of values that were adjusted, of a server's refusal, and of one of the warehouse's."""
+    """Cases: adjusted values, an error of the server, and an error of the warehouse."""
     execute(
         "CREATE TABLE good (id text PRIMARY KEY, n timestamp);"
         f"INSERT INTO good VALUES ('{SECRET}', 'infinity');"

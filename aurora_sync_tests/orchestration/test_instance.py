@@ -26,7 +26,7 @@ def talkative() -> None:
 def production(
     tmp_path: Path, dsn: str, store_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[dg.DagsterInstance]:
-    """An instance from deploy/dagster.yaml, on the tests' PostgreSQL and S3."""
+    """Return an instance from deploy/dagster.yaml, on the PostgreSQL and S3 servers of the tests."""
     shutil.copy(REPOSITORY / "deploy" / "dagster.yaml", tmp_path)
     address = urlsplit(dsn)
     for name, value in {
@@ -60,7 +60,7 @@ def test_production_instance_keeps_events_in_postgresql_and_logs_in_s3(
 
 
 def test_embedded_instance_keeps_everything_below_one_folder(tmp_path: Path) -> None:
-    """DAGSTER_HOME is the folder of dagster.yaml, as `aurora-sync ui` sets it."""
+    """DAGSTER_HOME is a folder with dagster.yaml, as in `aurora-sync ui`."""
     shutil.copy(REPOSITORY / "dagster.yaml", tmp_path)
     program = (
         "import dagster as dg\n"

@@ -1,4 +1,4 @@
-"""Through the real stack: PostgreSQL, S3, DuckDB."""
+"""Materializations on the real stack: PostgreSQL, S3, DuckDB."""
 
 import json
 from collections.abc import Callable
@@ -155,7 +155,7 @@ def test_downstream_gets_a_handle_and_no_rows_by_default(
     build: Build, instance: dg.DagsterInstance, alone: bool
 ) -> None:
     @dg.asset(ins={"table": dg.AssetIn(CUSTOMERS)})
-    def report(table):  # type: ignore[no-untyped-def]  # that it has no annotation is what is tested
+    def report(table):  # type: ignore[no-untyped-def]  # the test needs a parameter without annotation
         assert isinstance(table, WarehouseTable)
         return [str(table), table.sql, table.run_sequence, table.read(["id"]).num_rows]
 

@@ -1,4 +1,4 @@
-"""What ``dg`` lists of the package. An entry point names it; the component in it is imported when it is asked for."""
+"""``dg`` finds the component by the entry point of the package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of one replication slot: one step, whatever was asked for; each asset with metadata and checks of its own."""
+"""All tables of a replication slot are one step; each asset has its own metadata and checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verification of a group: what it proves, what it shows, and what the tables' own checks carry of it."""
+"""The verification of a group: its verdicts, its metadata, and the verdicts in the checks of the tables."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_all_tables_of_a_group_are_proved_equal(definitions: dg.Definitions, ins
 def test_its_increment_is_reported_as_that_of_the_tables(
     definitions: dg.Definitions, instance: dg.DagsterInstance, execute: Execute
 ) -> None:
-    """Else a table had changed without a materialization, and its checks would look un-evaluated."""
+    """Without the report, a table would change without a materialization."""
     run(definitions, instance)
     execute("INSERT INTO orders VALUES (3, 30), (4, 40)")
     verify(definitions, instance)
