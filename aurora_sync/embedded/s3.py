@@ -25,24 +25,26 @@ from aurora_sync.embedded.process import find, is_alive, launch, with_log
 from aurora_sync.errors import Kind, StageError
 
 REGION = "us-east-1"
-# master, volume, filer and admin beside S3 itself; each opens a gRPC port 10000 above as well.
+# Ports of S3, master, volume, filer and admin. Each one also opens a gRPC port 10000 above.
 PORTS = ("s3", "master", "volume", "filer", "admin")
 GRPC_OFFSET = 10000
-# Without limits the server grows to 1.5 GB resident; with these to 155 MB, at half the speed.
+# Resident memory is 1.5 GB without limits, and 155 MB with these, at half the speed.
 MEMORY_LIMITS = {"GOMEMLIMIT": "300MiB", "GOGC": "50"}
-# Only S3 itself asks for credentials. Whoever reached the other ports could read, write and delete every object there:
-# they accept, over HTTP and gRPC, the certificate that is in the server's own folder, and no other.
+# Only the S3 port checks credentials, but the other ports give access to every object as well. So they accept, over
+# HTTP and gRPC, only the certificate in the server's folder.
 _HTTP = ("master", "volume", "filer", "admin", "client")
 _GRPC = (*_HTTP, "s3", "worker")
 READY_SECONDS = 60
-# The server lists buckets before it finds the data of objects: only reading one of an earlier run shows
-# that it does. The size rules out that the object is kept with its name instead of among the data.
+# The server lists buckets before it can read data of objects, so readiness is tested by reading an object of an earlier
+# run. The object is large enough to be stored with the data, not inside its directory entry.
 PROBE = "ready"
 PROBE_BYTES = 65536
 
 
 @dataclass(frozen=True)
 class S3Server:
+    """A server with its folder ``home``, which holds data, log, credentials and certificate."""
+
     home: Path
     access_key: str
     secret_key: str
@@ -60,17 +62,17 @@ class S3Server:
         return self.home / "credentials.json"
 
     def process(self) -> psutil.Process | None:
-        """The server, where one runs on these data."""
+        """Return the server process on this data folder; None if there is none."""
         return find("weed", f"-dir={self.data}")
 
     def launch(self, base_port: int) -> None:
-        """Start it, where it does not run already. Returns at once: see :meth:`make_bucket`."""
+        """Start the server unless it runs. Does not wait until it is ready: see :meth:`make_bucket`."""
         if self.process():
             return
         self.home.mkdir(mode=0o700, exist_ok=True)
         self.data.mkdir(mode=0o700, exist_ok=True)
         for old in self.home.glob("weed.*"):
-            old.unlink()  # a start adds log files of its own and removes none
+            old.unlink()  # every start adds log files, and the server removes none
         self._write_configuration()
         launch(self._command(base_port), self.home, self.log, environment=MEMORY_LIMITS)
 
@@ -84,20 +86,20 @@ class S3Server:
         certificate, key = _certificate()
         _write_secret(self.home / "certificate.pem", certificate)
         _write_secret(self.home / "key.pem", key)
-        _write_secret(self.home / "security.toml", _security().encode())  # read from the current folder
+        _write_secret(self.home / "security.toml", _security().encode())  # the server reads it from its current folder
 
     def _command(self, base_port: int) -> list[str]:
         command = [str(_wheel_program()), f"-logdir={self.home}", "mini"]
         command += [f"-dir={self.data}", f"-s3.config={self._credentials}"]
         command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.preStopSeconds=0"]
         command += [f"-{name}.port={base_port + offset}" for offset, name in enumerate(PORTS)]
-        # Relative, because the path of a socket may have 107 characters only.
+        # Relative paths, because the path of a socket may have at most 107 characters.
         command += ["-s3.localSocket=s3.sock", "-filer.localSocket=filer.sock"]
         command += ["-admin.ui=false", "-webdav=false", "-master.telemetry=false"]
         return [*command, "-s3.port.iceberg=0", "-s3.port.lance=0"]
 
     def make_bucket(self, bucket: str, base_port: int) -> None:
-        """Wait until the server reads and writes, and see to it that it has the bucket. Idempotent."""
+        """Wait until the server can read and write, and create the bucket if it is missing. Raises StageError."""
         client = boto3.client(
             "s3",
             endpoint_url=f"http://127.0.0.1:{base_port}",
@@ -127,7 +129,7 @@ class S3Server:
 
 
 def remove_sockets(base_port: int) -> None:
-    """Remove what SeaweedFS leaves in /tmp: one socket for each gRPC port, at a fixed place."""
+    """Remove the sockets that SeaweedFS leaves in /tmp, one for each gRPC port."""
     for offset in range(len(PORTS)):
         for socket in Path("/tmp").glob(f"seaweedfs-*-grpc-{base_port + GRPC_OFFSET + offset}.sock"):
             socket.unlink(missing_ok=True)
@@ -139,13 +141,13 @@ def _write_secret(path: Path, content: bytes) -> None:
 
 
 def _certificate() -> tuple[bytes, bytes]:
-    """Make a certificate that signs itself, for both ends of a connection, and its private key, as PEM."""
+    """Make a self-signed certificate, for both ends of a connection. Return it and its private key as PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "aurora-sync")])
     now = datetime.datetime.now(datetime.UTC)
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        # A day back, for a clock that is set back; it is made anew at each start, and a server may run for years.
+        # From yesterday, in case the clock is set back. For 100 years, because only a start makes a new certificate.
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=36500))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)

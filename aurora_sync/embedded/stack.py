@@ -1,13 +1,14 @@
-"""The local stack: PostgreSQL, an S3 server and a DuckDB file, all in one directory, on loopback ports.
+"""The local stack: PostgreSQL, an S3 server and a DuckDB file in one directory, on loopback ports.
 
 ::
 
     <directory>/state.json        ports and credentials (mode 0600)
-    <directory>/postgres/, s3/    data and log of each server (postgres/ elsewhere: see Stack.start)
+    <directory>/postgres/, s3/    data and log of each server (for root, postgres/ is elsewhere: see Stack.start)
     <directory>/warehouse.duckdb  the warehouse
-    <directory>/lock, in-use      flock: one starter or stopper at a time; held shared by every user
+    <directory>/lock              flock, exclusive: held during start and stop
+    <directory>/in-use            flock, shared: held by every process that uses the stack
 
-All files are readable by their owner only: this user, or the account that PostgreSQL runs as.
+All files are readable only by their owner: the current user, or the account that runs PostgreSQL.
 """
 
 from __future__ import annotations
@@ -36,18 +37,18 @@ DATABASE = "legacy"
 ROLE = "aurora_sync"
 POSTGRES_OFFSET = len(s3.PORTS)
 OFFSETS = [POSTGRES_OFFSET] + [offset + more for offset in range(len(s3.PORTS)) for more in (0, s3.GRPC_OFFSET)]
-# For the data of a PostgreSQL that runs as another user, who cannot enter the stack's directory. Survives a reboot.
+# Place for PostgreSQL's data if it runs as another user, who cannot enter the stack's directory. Survives a reboot.
 ELSEWHERE = Path("/var/tmp")
-# A fast shutdown of PostgreSQL writes a checkpoint first; SeaweedFS takes about two seconds.
+# A fast shutdown of PostgreSQL writes a checkpoint. SeaweedFS stops in about two seconds.
 STOP_SECONDS = 60
 
 
 class Stack:
-    """A context manager over the servers in ``directory``, which belongs to the stack as a whole.
+    """A context manager that starts and stops the servers in ``directory``, a folder for the stack only.
 
-    Data stay between runs. Several processes may use one stack: the first starts the servers, the last one
-    that leaves stops them. ``durable=False`` (tests only) lets PostgreSQL skip fsync. Errors: SourceError
-    and StageError, with the end of the server's log.
+    Data stay between runs. Several processes may use one stack: the first process starts the servers, and the last one
+    stops them. With ``durable=False`` (tests only), PostgreSQL skips fsync. Methods raise SourceError and StageError,
+    with the last lines of the server's log.
     """
 
     def __init__(self, directory: Path, postgres_bin: Path | None = None, *, durable: bool = True) -> None:
@@ -62,11 +63,11 @@ class Stack:
         self._previous_umask: int | None = None
 
     def start(self) -> None:
-        """Both servers run, with role, database and bucket, when it returns. Idempotent.
+        """Start both servers, and create role, database and bucket. Idempotent.
 
-        Servers of this stack that still run are used as they are; those that died are started again on
-        their data. As root PostgreSQL runs as ``nobody``, who cannot enter ``directory``: its files lie in a
-        folder below /var/tmp that the state file names.
+        A server that still runs is used as it is, and one that died is started again on its data. If the current user
+        is root, PostgreSQL runs as ``nobody``, who cannot enter ``directory``. Its files are then in a folder below
+        /var/tmp, which the state file names.
         """
         try:
             with self._alone():
@@ -92,7 +93,7 @@ class Stack:
                 self._leave()
 
     def remove(self) -> None:
-        """Stop the servers, whoever uses them, and delete the directory with all data. Idempotent."""
+        """Stop the servers, even if others use them, and delete the directory with all data. Idempotent."""
         if not self.directory.exists():
             return
         with self._alone():
@@ -106,7 +107,7 @@ class Stack:
             self._state = None
 
     def environment(self) -> dict[str, str]:
-        """The settings that the rest of the project reads, for this stack. Only after :meth:`start`."""
+        """Return the settings that select this stack: environment variables. Only after :meth:`start`."""
         state = self._started()
         return {
             "AURORA_DSN": self._dsn(ROLE, state.password, DATABASE),
@@ -119,20 +120,20 @@ class Stack:
         }
 
     def superuser_dsn(self, database: str = SUPERUSER) -> str:
-        """Only after :meth:`start`."""
+        """Return the connection string of the superuser. Only after :meth:`start`."""
         return self._dsn(SUPERUSER, self._started().superuser_password, database)
 
     @property
     def postgres_bin(self) -> Path:
-        """Where psql, pgbench and the other programs lie. Only after :meth:`start`."""
+        """The folder of psql, pgbench and the other programs. Only after :meth:`start`."""
         return self._postgres(self._started()).programs
 
     def __enter__(self) -> Stack:
-        # SIGTERM would end Python without a clean-up; as SystemExit it runs through __exit__.
+        # SIGTERM would end Python without a clean-up. As SystemExit, it runs __exit__.
         main = threading.current_thread() is threading.main_thread()
         if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             self._previous_handler = signal.signal(signal.SIGTERM, _exit_on_signal)
-        # DuckDB makes and removes files beside the warehouse while this program uses it.
+        # DuckDB creates files beside the warehouse while this program uses it.
         self._previous_umask = os.umask(0o077)
         self.start()
         return self
@@ -150,13 +151,13 @@ class Stack:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """Under the lock of the directory, made where it is missing. What follows here runs under it."""
+        """Hold the lock of the directory, which is created if it is missing. Private methods below need this lock."""
         path = self.directory / "lock"
         while True:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with path.open("wb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                # Removed while we waited: the lock that counts is the new file's.
+                # The file may have been removed while this process waited: only a lock on the new file counts.
                 if path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat()):
                     yield
                     return
@@ -165,7 +166,7 @@ class Stack:
         state = self._load() or StackState.new(free_block(OFFSETS))
         self._choose_place(state)
         if self.warehouse.exists():
-            self.warehouse.chmod(0o600)  # older releases made it with the umask of the program
+            self.warehouse.chmod(0o600)  # older releases created it with the umask of the program
         server, objects = self._postgres(state), self._objects(state)
         none_runs = server.process() is None and objects.process() is None
         if none_runs and not all(is_free(state.base_port + offset) for offset in OFFSETS):
@@ -179,8 +180,11 @@ class Stack:
         objects.make_bucket(BUCKET, state.base_port)
 
     def _choose_place(self, state: StackState) -> None:
-        """Choose where PostgreSQL's files lie. Older releases had them in the directory as root, too: there they stay,
-        and the directory may be passed through, as it was."""
+        """Choose the folder of PostgreSQL's files.
+
+        Older releases kept the files in the directory for root as well. Such files stay there, and so does the mode of
+        the directory, which lets other users pass through.
+        """
         account = Account.for_postgres()
         if account is None or (self.directory / "postgres").exists():
             return
@@ -196,7 +200,7 @@ class Stack:
         return s3.S3Server(self.directory / "s3", state.access_key, state.secret_key)
 
     def _leave(self) -> None:
-        """Stop the servers if nobody else holds the stack in use."""
+        """Stop the servers if no other process uses the stack."""
         self._release()
         with (self.directory / "in-use").open("wb") as others:
             try:

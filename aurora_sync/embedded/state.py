@@ -1,4 +1,4 @@
-"""What the local stack remembers between its runs: ports and credentials."""
+"""State of the local stack that is kept between its runs: ports and credentials."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from aurora_sync.errors import Kind, SourceError
 
 @dataclass
 class StackState:
-    """Written before a server is started with it."""
+    """Ports and credentials. The state is saved before a server is started with it."""
 
     base_port: int
     superuser_password: str
     password: str
     access_key: str
     secret_key: str
-    elsewhere: str | None = None  # the folder of postgres/ where it does not lie in the stack's directory
+    elsewhere: str | None = None  # the parent folder of postgres/, if it is not the stack's directory
 
     @classmethod
     def new(cls, base_port: int) -> Self:
@@ -36,7 +36,7 @@ class StackState:
 
     @classmethod
     def load(cls, file: Path) -> Self | None:
-        """Return the state of an earlier run, None where the file does not exist. Raises SourceError."""
+        """Return the state of an earlier run; None if the file does not exist. Raises SourceError."""
         if not file.exists():
             return None
         try:
@@ -50,7 +50,7 @@ class StackState:
             ) from error
 
     def save(self, file: Path) -> None:
-        """Write the file aside, and rename it: a crash leaves the old state or the new one."""
+        """Write a new file and rename it: after a crash, the file holds the old state or the new one."""
         aside = file.with_suffix(".new")
         aside.unlink(missing_ok=True)
         aside.touch(mode=0o600)

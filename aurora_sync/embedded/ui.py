@@ -1,8 +1,9 @@
-"""``aurora-sync ui``: webserver, daemon and code location of Dagster, until Ctrl-C or another signal ends it.
+"""``aurora-sync ui``: run Dagster's webserver, daemon and code location until Ctrl-C or another signal.
 
-Two processes own what runs. The *keeper* starts Dagster, and the local stack where it is needed, in a session of its
-own, and stops them. The *guard*, which the user started and signals, holds a pipe to the keeper: when the guard ends,
-however it ends, the keeper reads the end of the pipe and stops all. When the keeper is killed, the guard does it.
+Two processes make sure that everything stops. The *keeper* runs in its own session. It starts Dagster, and the local
+stack if necessary, and stops both. The *guard* is the process that the user starts and sends signals to. It holds a
+pipe to the keeper: when the guard ends in any way, the keeper reads the end of the pipe and stops everything. If the
+keeper is killed, the guard stops everything.
 """
 
 from __future__ import annotations
@@ -34,17 +35,17 @@ from aurora_sync.errors import ConfigError
 from aurora_sync.provisioning import replication
 from aurora_sync.source.database import Source
 
-# A run in the middle of its merge gets this long to end when the UI is closed.
+# Time for a run to end, for example its merge, when the UI is stopped.
 STOP_SECONDS = 30
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def serve(directory: Path, *, port: int) -> int:
-    """Serve the project in the current folder on 127.0.0.1 and wait. Without AURORA_DSN, on the stack in
-    ``directory``, with its sample database. Returns the exit status: 0 after Ctrl-C, 128 and the number of another
-    signal, and what Dagster returned, but not 0, where it ended by itself.
+    """Serve the project in the current folder on 127.0.0.1, and wait for the end. Raises ConfigError.
 
-    Nothing that was started is left when this returns. Returns in two processes, the guard and the keeper.
+    Without AURORA_DSN, the source is the sample database of the stack in ``directory``. Returns the exit status: 0
+    after Ctrl-C, 128 + n after another signal n, and Dagster's status, at least 1, if Dagster ended by itself. All
+    started processes have ended then. The function forks and returns in both processes, the guard and the keeper.
     """
     home = Path.cwd()
     missing = [name for name in ("dagster.yaml", "workspace.yaml") if not (home / name).exists()]
@@ -77,7 +78,7 @@ def _try_port(port: int) -> None:
 
 @contextmanager
 def _only_one(directory: Path) -> Iterator[None]:
-    """Hold the lock of the folder: two daemons on one Dagster instance would both start its runs."""
+    """Hold the lock of the folder, because two daemons on one Dagster instance would start every run twice."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock: IO[bytes]
     with (directory / "ui.lock").open("wb") as lock:
@@ -93,7 +94,7 @@ def _only_one(directory: Path) -> Iterator[None]:
 
 
 def _guard(directory: Path, session: int, held: int) -> int:
-    """Wait for the keeper; tell it to stop at the first signal."""
+    """Wait for the keeper, and let it stop after the first signal. Return the exit status."""
     heard: list[int] = []
     _at_first_signal(heard.append)
     try:
@@ -115,7 +116,7 @@ def _wait(process: int) -> int:
 
 
 def _keep(directory: Path, home: Path, port: int, ended: int) -> int:
-    """Run Dagster until a signal comes, or the guard is gone."""
+    """Run Dagster until a signal comes or the guard ends. Return Dagster's exit status, at least 1."""
     _at_first_signal(lambda _: None, inherited=False)
     threading.Thread(target=_end_with_the_guard, args=(ended,), daemon=True).start()
     with _source(directory):
@@ -124,20 +125,22 @@ def _keep(directory: Path, home: Path, port: int, ended: int) -> int:
         print(f"Dagster starts at http://127.0.0.1:{port} (about 15 s); Ctrl-C stops it", flush=True)
         dagster = subprocess.Popen(command, env=environment, umask=0o077)
         try:
-            return max(dagster.wait(), 1)  # it returns 0 as well when its webserver or its daemon died
+            return max(dagster.wait(), 1)  # its status is 0 even if the webserver or the daemon died
         finally:
             _stop(os.getpid())
 
 
 def _end_with_the_guard(ended: int) -> None:
-    os.read(ended, 1)  # returns at the end of the pipe
+    os.read(ended, 1)  # returns when the guard has closed the pipe
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _at_first_signal(note: Callable[[int], object], *, inherited: bool = True) -> None:
-    """Raise SystemExit at the first of the signals that end a program, and ignore all that follow: what is stopped
-    then is stopped as a whole. With ``inherited``, SIGHUP (nohup) and SIGINT (a background job) stay ignored where the
-    program was started so; a child would inherit that, and could not be told to end."""
+    """Raise SystemExit at the first signal that ends a program, and ignore later ones, so that the stop is complete.
+
+    With ``inherited``, SIGHUP and SIGINT stay ignored if the program was started so (by nohup, as a background job).
+    The keeper does not keep this: its children would ignore the signals as well, and could not be stopped.
+    """
 
     def end(number: int, _frame: FrameType | None) -> None:
         for each in _ENDING:
@@ -151,7 +154,7 @@ def _at_first_signal(note: Callable[[int], object], *, inherited: bool = True) -
 
 
 def _stop(session: int) -> None:
-    """End every process of the session but this one: as Ctrl-C does, and what is left after a while by a kill."""
+    """Stop every other process of the session: by SIGINT, and after STOP_SECONDS by SIGKILL."""
     for sent, patience in ((signal.SIGINT, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
         for process in _members(session):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -175,7 +178,7 @@ def _members(session: int) -> list[psutil.Process]:
 
 
 def _home(directory: Path, configuration: Path) -> Path:
-    """A home in which Dagster may leave folders of its own, with this project's configuration in it."""
+    """Create a DAGSTER_HOME with a copy of the project's configuration. Dagster creates folders in it."""
     home = directory.absolute() / "dagster"
     home.mkdir(mode=0o700, exist_ok=True)
     shutil.copyfile(configuration, home / "dagster.yaml")

@@ -1,4 +1,4 @@
-"""Applications at work on the sample legacy database: concurrent transactions that commit out of order."""
+"""Simulated applications that write to the sample legacy database in concurrent transactions."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Changes = Counter[str]
 
 
 class Writers:
-    """A context manager: inside, ``threads`` threads write to the tables of :func:`legacy.create`.
+    """A context manager in which ``threads`` threads write to the tables of :func:`legacy.create`.
 
-    They insert, update and delete, pause in the middle of transactions, roll back to savepoints and roll
-    back wholly. At its end every thread finishes its transaction and stops; what a thread could not do is
-    raised there as a SourceError. ``seed`` decides what each thread does, not how the threads interleave.
+    The threads insert, update and delete, pause inside transactions, roll back to savepoints, and roll back whole
+    transactions. At the end, every thread finishes its transaction and stops. Then SourceError is raised if a thread
+    failed. ``seed`` determines the statements of each thread, but not how the threads interleave.
     """
 
     def __init__(self, dsn: str, seed: int, *, threads: int = 4, pause: float = 0.02) -> None:
-        """``pause``: mean seconds between two statements of a thread."""
+        """``pause`` is the mean time between two statements of a thread, in seconds."""
         self._dsn = dsn
         self._pause = pause
         self._stopping = threading.Event()
@@ -43,8 +43,8 @@ class Writers:
 
     @property
     def committed(self) -> Changes:
-        """Rows committed so far, by ``"<table> inserted"``, ``"... updated"``, ``"... deleted"``; and the
-        number of ``"transactions"``. Those that were rolled back count nowhere."""
+        """Numbers of rows committed so far: ``"<table> inserted"``, ``"... updated"``, ``"... deleted"``; and of
+        committed ``"transactions"``."""
         with self._counting:
             return self._committed.copy()
 
@@ -73,12 +73,12 @@ class Writers:
             self._failures.append(error)
 
     def _transaction(self, connection: Connection, dice: random.Random) -> Changes:
-        """One transaction; what it committed."""
+        """Run one transaction. Return the changes that it committed."""
         try:
             with connection.cursor() as cursor:
                 changes = self._statements(cursor, dice)
         except (psycopg2.errors.DeadlockDetected, psycopg2.errors.UniqueViolation):
-            # Transactions that meet in the same rows in different order: the application would try again.
+            # Conflicts with other transactions on the same rows. An application would retry.
             connection.rollback()
             return Counter()
         if dice.random() < 0.1:
@@ -99,13 +99,13 @@ class Writers:
                 kept += changes
                 if dice.random() < 0.5:
                     cursor.execute("RELEASE SAVEPOINT before")
-            # Pausing inside the transaction is what makes ids and timestamps commit out of order.
+            # Pauses inside transactions make ids and timestamps commit out of order.
             self._stopping.wait(dice.expovariate(1 / self._pause))
         return kept
 
 
 def _order(cursor: Cursor, dice: random.Random) -> Changes:
-    """A new order with its items, its invoice and a line in the audit trail."""
+    """Insert an order with its items and its invoice."""
     cursor.execute(
         "INSERT INTO legacy.orders (customer_id, channel, ordered_at, total, note)"
         " VALUES (%s, %s, clock_timestamp(), %s, %s) RETURNING order_id, total",
@@ -132,7 +132,7 @@ def _order(cursor: Cursor, dice: random.Random) -> Changes:
 
 
 def _audit(cursor: Cursor, dice: random.Random) -> Changes:
-    """A line in the audit trail, sometimes the same one twice."""
+    """Insert a line into the audit trail, sometimes twice."""
     lines = dice.randint(1, 2)
     cursor.execute(
         "INSERT INTO legacy.audit_trail SELECT now()::timestamp, 'writer', %s, '::1', NULL, NULL"
@@ -173,7 +173,7 @@ def _items(cursor: Cursor, dice: random.Random) -> Changes:
 
 
 def _country(cursor: Cursor, dice: random.Random) -> Changes:
-    """Add, change or delete one of the countries X0 to Z9, which the sample does not have."""
+    """Insert, update or delete one of the countries X0 to Z9, which the sample does not have."""
     code = dice.choice("XYZ") + dice.choice("0123456789")
     if dice.random() < 0.4:
         cursor.execute("DELETE FROM legacy.countries WHERE code = %s", (code,))
@@ -187,7 +187,7 @@ def _country(cursor: Cursor, dice: random.Random) -> Changes:
 
 
 def _basket(cursor: Cursor, dice: random.Random) -> Changes:
-    """A click or two in a basket, a new basket, one that is bought, or one that moves to another key."""
+    """Insert, update or delete a basket, or change its key."""
     basket = dice.randint(1, 2 * BASKETS)
     kind = dice.random()
     if kind < 0.2:

