@@ -1,11 +1,11 @@
-"""What an assessment of many tables costs: its time as a ratio to ``pg_dump --schema-only``, and its queries.
+"""Measure the assessment of many tables: its time as a ratio to ``pg_dump --schema-only``, and its queries.
 
 ::
 
     python benchmarks/assess.py --tables 1000 --pairs 5
 
-Runs on the embedded stack in a temporary directory, in pairs that alternate; printed is the median with the range. No
-table is read, so that their rows make no difference.
+It runs on the embedded stack in a temporary directory, in alternating pairs, and prints medians with their range. The
+tables are empty, because an assessment reads no table.
 """
 
 from __future__ import annotations

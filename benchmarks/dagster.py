@@ -1,10 +1,10 @@
-"""What Dagster itself costs here: loading N tables, an idle tick of the change sensor, and one table's run.
+"""Measure the cost of Dagster: loading N tables, an idle tick of the change sensor, and the run of one table.
 
-Without a source, a stage or a warehouse: the sync is replaced by one that returns at once, so that what is left
-is orchestration. ``--json`` prints one object on the last line.
+A mock replaces the sync and returns at once, so that only orchestration is measured. No source, stage or warehouse is
+needed. ``--json`` prints one object on the last line.
 """
 
-# ruff: noqa: E402 - the search path is mended first
+# ruff: noqa: E402 - the search path must be changed first
 from __future__ import annotations
 
 import argparse
@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from unittest import mock
 
-# Run as a script, this folder is where Python looks first, and `dagster` would be this file.
+# Python puts the folder of a script first in the search path, where this file would be imported as `dagster`.
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
 import dagster as dg
@@ -34,7 +34,7 @@ from aurora_sync.orchestration import change_sensor
 from aurora_sync.orchestration.factory import build_definitions
 from aurora_sync.orchestration.resources import Connections
 
-RUNS = 20  # one-table runs, after one that is not counted
+RUNS = 20  # runs of one table that are counted; one run before is not
 
 
 def receipt(sequence: int) -> Receipt:
@@ -138,7 +138,7 @@ def load_one(path: Path) -> dg.JobDefinition:
 
 
 def plain_asset() -> dg.JobDefinition:
-    """The least that Dagster can do for an asset with as many checks."""
+    """Return a job with an empty asset and three checks, the least work for Dagster."""
     checks = [dg.AssetCheckSpec(name, asset="plain") for name in ("row_count", "watermark", "merge_key")]
 
     @dg.asset(check_specs=checks)

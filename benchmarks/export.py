@@ -1,12 +1,12 @@
-"""Export of one table to S3, as a ratio to merely draining the same COPY … csv.
+"""Measure the export of one table to S3, as a ratio to draining the same COPY … csv.
 
     python benchmarks/export.py --rows 2000000 [--pairs 5] [--json]
 
-Both sides run the same statement over the same warm table, alternately, each run in a fresh process. The
-drain gives every row to a C function that does nothing; the export compresses, uploads and commits a manifest.
-PostgreSQL and the S3 server share the machine with the process measured: on 2 cores nothing else may run.
-Measured from the open connection to the last byte received, or to the manifest written. ``ratio`` is the
-median over the pairs of export rate / drain rate; ``peak_rss_mb`` the largest ru_maxrss of any export.
+Both sides run the same statement on the same warm table, in turn, each run in a new process. The drain passes every
+row to a C function that does nothing. The export compresses, uploads and commits a manifest. PostgreSQL and the S3
+server share the machine with the measured process: on 2 cores, nothing else may run. The time runs from the open
+connection to the last byte received (drain) or to the written manifest (export). ``ratio`` is the median over the
+pairs of export rate / drain rate. ``peak_rss_mb`` is the largest ru_maxrss of any export.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
-import boto3  # noqa: F401  # loaded before the clock starts, like every other module
+import boto3  # noqa: F401  # imported before the clock starts, like every other module
 import psycopg2
 
 from aurora_sync.model.certificate import Certificate, Level
@@ -40,7 +40,7 @@ from aurora_sync.source.exporter import ClientCopy
 from aurora_sync.stage.layout import new_load_id
 from aurora_sync.stage.writer import Stage
 
-# About 170 bytes of CSV a row: keys, times, money, names, some NULLs, a sentence.
+# About 170 bytes of CSV per row: keys, times, money, names, some NULLs, a sentence.
 CREATE = """
 CREATE TABLE orders (
     id bigint PRIMARY KEY, customer_id integer NOT NULL, status text NOT NULL, currency char(3) NOT NULL,
@@ -78,12 +78,12 @@ TABLE = SourceTable(
 
 
 def drain(connection: psycopg2.extensions.connection) -> tuple[int, int]:
-    """Rows, and bytes staged: none."""
+    """Drain the table. Return the number of rows, and 0 bytes staged."""
     return copy_out(connection, TABLE, TABLE.columns, None, SimpleNamespace(write=len)), 0
 
 
 def export(connection: psycopg2.extensions.connection) -> tuple[int, int]:
-    """Rows, and bytes staged."""
+    """Export the table. Return the numbers of rows and of bytes staged."""
     stage = Stage(Store.from_url(os.environ["AURORA_SYNC_STAGE"]))
     load_id = new_load_id()
     with stage.attempt(TABLE.qualified_name, load_id) as attempt:
@@ -109,7 +109,7 @@ def export(connection: psycopg2.extensions.connection) -> tuple[int, int]:
 
 
 def run_worker(side: str) -> None:
-    """One side, once, in this process; its figures as one line of JSON."""
+    """Run one side once in this process. Print its figures as one line of JSON."""
     work = {"drain": drain, "export": export}[side]
     with connect(os.environ["AURORA_DSN"]) as connection:
         begin = time.perf_counter()
@@ -127,7 +127,7 @@ def measure(side: str, environment: dict[str, str]) -> dict[str, float]:
 
 
 def compare(environment: dict[str, str], pairs: int) -> dict[str, object]:
-    """Drain and export alternately, ``pairs`` times, first one and then the other first."""
+    """Run drain and export ``pairs`` times. Which one is first alternates. Return the figures."""
     measure("drain", environment)  # warms the cache
     drains, exports = [], []
     for pair in range(pairs):
@@ -158,10 +158,10 @@ def main() -> None:
     if arguments.worker:
         run_worker(arguments.worker)
         return
-    from aurora_sync.embedded import s3  # no part of what the workers load
+    from aurora_sync.embedded import s3  # the workers do not import it
     from aurora_sync.embedded.stack import Stack
 
-    # Kept small, the S3 server burns a second core on garbage collection; a bucket is not on this machine at all.
+    # With memory limits, the S3 server uses a second core for garbage collection. A real bucket uses no core here.
     s3.MEMORY_LIMITS.clear()
     with tempfile.TemporaryDirectory() as directory, Stack(Path(directory) / "stack") as stack:
         environment = os.environ | stack.environment()

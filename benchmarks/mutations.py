@@ -1,4 +1,4 @@
-"""Which tests notice a fault: one small mutation of the package at a time, against the tests that could notice it.
+"""Mutation tests: apply one small fault to the package at a time, and run the tests that could notice it.
 
 ::
 
@@ -7,16 +7,16 @@
     python benchmarks/mutations.py --list              names, files and harm
     python benchmarks/mutations.py --unmutated         the same tests without a mutation; all must pass
 
-The tracked files of the checkout, as they are in the working tree, are copied to a temporary folder. There the mutation
-is applied, and pytest runs the tests that mutations.toml names, with the options of pyproject.toml: what is caught here
-is caught by ``make test``. Each outcome is appended to a file as one line of JSON.
+The tracked files of the working tree are copied to a temporary folder. There the mutation is applied, and pytest runs
+the tests that mutations.toml names, with the options of pyproject.toml. So ``make test`` also catches what is caught
+here. Each outcome is appended to a file as one line of JSON.
 
 ======== =========================================================================================================
 caught   a test failed; ``by`` names the first one
 survived all tests passed
-broken   no verdict: nothing was collected, a fixture failed, a worker died, an import failed, or time was up
-passed   of ``--unmutated``: all tests of all mutations passed
-failed   of ``--unmutated``: the test in ``by`` failed, so that "caught" means nothing where it is named
+broken   no verdict: nothing was collected, a fixture failed, a worker died, an import failed, or time ran out
+passed   only with ``--unmutated``: all tests of all mutations passed
+failed   only with ``--unmutated``: the test in ``by`` failed, so "caught" by this test proves nothing
 ======== =========================================================================================================
 """
 
@@ -46,13 +46,13 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE, TESTS = "aurora_sync", "aurora_sync_tests"
 MUTATIONS = ROOT / "benchmarks" / "mutations.toml"
 RESULTS = ROOT / "benchmarks" / "results" / "mutations.jsonl"
-# No selection of tests takes half as long, also where other programs use the machine.
+# Every selection of tests takes less than half of this time, even on a busy machine.
 LIMIT_SECONDS = 900
-# Nor does a test: one that waits for something that a mutation keeps from happening ends here.
+# Limit of one test: a mutation may prevent an event that a test waits for.
 TEST_SECONDS = 300
-# Fixtures stop their servers in this time.
+# Time for fixtures to stop their servers.
 STOP_SECONDS = 90
-# Beginnings of a failure that says nothing of a mutation.
+# Beginnings of messages of failures that are not caused by a mutation.
 _SAYS_NOTHING = ("ImportError", "ModuleNotFoundError", "SyntaxError", "Failed: Timeout", "worker '")
 
 
@@ -68,7 +68,7 @@ class Mutation:
     tests: tuple[str, ...]
 
     def apply(self, root: Path) -> None:
-        """Raises ValueError when the text does not occur exactly once in the file."""
+        """Edit the file below ``root``. Raises ValueError unless the text ``before`` occurs exactly once in it."""
         path = root / PACKAGE / self.file
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         if (found := text.count(self.before)) != 1:
@@ -87,19 +87,19 @@ class Outcome:
 
 
 def load(path: Path = MUTATIONS) -> list[Mutation]:
-    """In the order of the file. Raises TypeError where an entry lacks a key or has another one."""
+    """Return the mutations in the order of the file. Raises TypeError if an entry lacks a key or has an unknown one."""
     entries = tomllib.loads(path.read_text(encoding="utf-8"))
     return [Mutation(name, **{**entry, "tests": tuple(entry["tests"])}) for name, entry in entries.items()]
 
 
 @contextlib.contextmanager
 def copy_of(root: Path) -> Iterator[Path]:
-    """A copy of the tracked files in a temporary folder, with nothing left behind: neither files nor servers."""
+    """Copy the tracked files to a temporary folder. At the end, remove the copy, and stop servers of its tests."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, check=True, capture_output=True, text=True).stdout
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
         copy = Path(folder) / "copy"
         for name in filter(None, listed.split("\0")):
-            if (root / name).is_file():  # not one that was deleted in the working tree
+            if (root / name).is_file():  # a tracked file may be deleted in the working tree
                 (copy / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(root / name, copy / name)
         try:
@@ -109,7 +109,7 @@ def copy_of(root: Path) -> Iterator[Path]:
 
 
 def run(copy: Path, tests: Sequence[str], *, workers: int, seed: int | None, limit: int, stop_early: bool) -> Outcome:
-    """Run these tests of the copy, for ``limit`` seconds at the most; ``stop_early`` at the first that fails."""
+    """Run tests of the copy, for at most ``limit`` seconds. With ``stop_early``, stop at the first failure."""
     environment = {**os.environ, "PYTHONPATH": str(copy)}
     where = [sys.executable, "-c", f"import {PACKAGE}, {TESTS}; print({PACKAGE}.__file__, {TESTS}.__file__)"]
     imported = subprocess.run(where, cwd="/", env=environment, check=True, capture_output=True, text=True).stdout
@@ -148,11 +148,11 @@ def run(copy: Path, tests: Sequence[str], *, workers: int, seed: int | None, lim
 
 
 def verdict(status: int, report: Path, output: str) -> tuple[str, str | None]:
-    """From the exit status of pytest and its report in the form of JUnit."""
+    """Return outcome and test id or reason, from pytest's exit status, its JUnit report and its output."""
     if status == 0:
         return "survived", None
     said = next(iter(reversed(output.strip().splitlines())), "no output")
-    if status not in (1, 2) or not report.is_file():  # 2: interrupted, which xdist says of -x
+    if status not in (1, 2) or not report.is_file():  # 2 is "interrupted", the status of xdist with -x
         return "broken", f"pytest ended with status {status}: {said}"
     doubtful = said
     for name, kind, message in _failures(report):
@@ -163,7 +163,7 @@ def verdict(status: int, report: Path, output: str) -> tuple[str, str | None]:
 
 
 def _failures(report: Path) -> Iterator[tuple[str, str, str]]:
-    """Of each test that did not pass: its id, ``failure`` or ``error`` (of a fixture, or a collection), and why."""
+    """Yield id, kind and message of each test that did not pass. ``error`` is the kind for fixtures and collection."""
     for case in ElementTree.parse(report).iter("testcase"):
         for kind in ("failure", "error"):
             if (found := case.find(kind)) is not None:
@@ -171,7 +171,8 @@ def _failures(report: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _node_id(classname: str, name: str) -> str:
-    """
+    """Convert the names in a JUnit report to the id of a test.
+
     >>> _node_id("aurora_sync_tests.objects.test_store", "test_it[a]")
     'aurora_sync_tests/objects/test_store.py::test_it[a]'
     >>> _node_id("aurora_sync_tests.test_it.TestAll", "test_one")
@@ -183,7 +184,7 @@ def _node_id(classname: str, name: str) -> str:
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
-    """The workers end as at Ctrl-C, so that fixtures stop their servers; what remains then is killed."""
+    """Stop the workers as Ctrl-C does, so that fixtures stop their servers. Kill what remains after STOP_SECONDS."""
     with contextlib.suppress(psutil.NoSuchProcess):
         tree = psutil.Process(process.pid).children(recursive=True)
         for worker in psutil.Process(process.pid).children():
@@ -196,7 +197,7 @@ def _stop(process: subprocess.Popen[str]) -> None:
 
 
 def _remove_stacks(folder: Path) -> None:
-    """Stop the servers of test sessions that did not come to their end."""
+    """Stop servers of test sessions that were killed."""
     from aurora_sync.embedded.stack import Stack
 
     for state in folder.rglob("state.json"):
@@ -243,7 +244,7 @@ def main() -> None:
 
 
 class Results:
-    """Printed, and appended to a file."""
+    """Print the outcomes, and append them to a file. ``good`` is False after an outcome that needs attention."""
 
     def __init__(self, path: Path, seed: int | None) -> None:
         self.good = True
@@ -269,7 +270,7 @@ class Results:
 
 
 def _commit() -> str:
-    """The checkout's, with + where package or tests differ from it."""
+    """Return the commit of the checkout, with + if package or tests differ from it."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", PACKAGE, TESTS], cwd=ROOT, check=False).returncode
     return commit.strip() + "+" * changed

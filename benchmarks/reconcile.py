@@ -1,11 +1,11 @@
-"""What a reconcile and a verify cost, as ratios to ``SELECT count(*)`` and to a full sync of the same table.
+"""Measure reconcile and verify, as ratios to ``SELECT count(*)`` and to a full sync of the same table.
 
 ::
 
     python benchmarks/reconcile.py --rows 2000000 --pairs 5
 
-Everything runs on the embedded stack in a temporary directory, in pairs that alternate; printed is the median of the
-ratios with their range. Then rows of the target are lost, made stale and invented, and one reconcile repairs them.
+Everything runs on the embedded stack in a temporary directory, in alternating rounds. The medians of the ratios are
+printed with their range. Then rows of the target are deleted, changed and added, and one reconcile repairs them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from aurora_sync.embedded.stack import Stack
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.sync import run, verify
 
-# The same rows under a key that is its own number, and under one whose number is 15 digits of an MD5.
+# Two kinds of keys for the same rows. The bucket number of an integer key is the key, that of a text is from its MD5.
 KEYS = {"integer": "id bigint PRIMARY KEY", "text": "id text PRIMARY KEY"}
 COLUMNS = "name text, price numeric(12,2), flag boolean, made timestamptz, note text"
 ROWS = "n, 'name ' || n, n / 7.0, n % 2 = 0, now() - n * interval '1 s', repeat('x', 40)"
@@ -90,7 +90,7 @@ def measure(places: Places, kind: str, rows: int, pairs: int) -> dict[str, str]:
 
 
 def corrupt_and_repair(places: Places, table: TableConfig, rows: int) -> str:
-    """Rows lost, stale and invented, as many of each, spread over the table."""
+    """Delete, change and add INJECTED rows each, spread over the target. Repair them, and describe the repair."""
     target = f'"PUBLIC"."{table.table_name.upper()}"'
     step = rows // (3 * INJECTED)
     ids = [[f"'{n}'" for n in range(1 + kind * step, rows, 3 * step)][:INJECTED] for kind in range(3)]

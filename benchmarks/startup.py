@@ -1,11 +1,11 @@
-"""What ``aurora-sync --help`` takes, as a ratio to a bare ``python -c pass``.
+"""Measure the time of ``aurora-sync --help``, as a ratio to ``python -c pass``.
 
 ::
 
     python benchmarks/startup.py --rounds 20
 
-Runs both in turns. Prints JSON: the medians of the processor time (user and system) and of the time on the clock, in
-seconds, and the median of the ratios of each round. Processor time says more on a machine that does other work.
+Both commands run in turn. The output is JSON: the medians of processor time (user and system) and of elapsed time, in
+seconds, and the median of the ratios of each round. On a busy machine, processor time is more reliable.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
     arguments = parser.parse_args()
-    for command in COMMANDS.values():  # compiles, and fills the cache of the file system
+    for command in COMMANDS.values():  # compiles Python files, and fills the cache of the file system
         measure(command)
     rounds = [{name: measure(command) for name, command in COMMANDS.items()} for _ in range(arguments.rounds)]
     found: dict[str, dict[str, float]] = {}
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def measure(command: list[str]) -> dict[str, float]:
-    """Seconds of the processor and of the clock that one process takes."""
+    """Run a command. Return its processor time and elapsed time in seconds."""
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)

@@ -1,12 +1,12 @@
-"""What triggers cost whoever writes: pgbench on a table with none, with an outbox, and with audit columns.
+"""Measure writes with triggers: pgbench on a table with none, with an outbox, and with audit columns.
 
 ::
 
     python benchmarks/triggers.py --seconds 10 --pairs 5
 
-Runs on the embedded stack in a temporary directory, in rounds that alternate; printed are medians of ratios to the
-table without triggers, with their range: the time of a transaction that updates one row, and of one statement that
-updates 10,000 of them. Then the backfill of ``updated_at``, as a ratio to one UPDATE of the whole table.
+It runs on the embedded stack in a temporary directory, in alternating rounds. It prints medians of ratios to the table
+without triggers, with their range: the time of a transaction that updates one row, and of a statement that updates
+10,000 rows. It also prints the time of the backfill of ``updated_at``, as a ratio to one UPDATE of the whole table.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def make(dsn: str, rows: int) -> tuple[float, float]:
-    """The three tables. Returns the seconds of one UPDATE of the whole table, and of the backfill."""
+    """Create the three tables. Return the seconds of one UPDATE of a whole table, and of the backfill."""
     whole = filled = 0.0
     statement(dsn, "CREATE SCHEMA bench")
     for name, kind in KINDS.items():
@@ -93,7 +93,7 @@ def make(dsn: str, rows: int) -> tuple[float, float]:
 
 
 def statement(dsn: str, text: str) -> float:
-    """Milliseconds."""
+    """Run a statement. Return its time in milliseconds."""
     with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
         connection.autocommit = True
         began = time.perf_counter()
