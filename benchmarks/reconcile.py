@@ -28,7 +28,7 @@ from aurora_sync.embedded.stack import Stack
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.sync import run, verify
 
-# Two kinds of keys for the same rows. The bucket number of an integer key is the key, that of a text is from its MD5.
+# The same rows with two kinds of keys: an integer is its own bucket number, that of a text is 15 digits of its MD5.
 KEYS = {"integer": "id bigint PRIMARY KEY", "text": "id text PRIMARY KEY"}
 COLUMNS = "name text, price numeric(12,2), flag boolean, made timestamptz, note text"
 ROWS = "n, 'name ' || n, n / 7.0, n % 2 = 0, now() - n * interval '1 s', repeat('x', 40)"

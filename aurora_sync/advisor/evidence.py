@@ -1,7 +1,7 @@
 """Collect what the catalogue and the statistics show about tables, as input for rules.py.
 
 No table is read or locked. The number of queries does not depend on the number of tables. The queries need only the
-privileges of PUBLIC. Evidence that a role may not see is missing: ``pg_stats`` shows only columns that it may read.
+privileges of PUBLIC. Evidence that the role may not see is left out: ``pg_stats`` shows only columns that it may read.
 """
 
 from __future__ import annotations

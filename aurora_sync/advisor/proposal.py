@@ -49,7 +49,7 @@ def differences(
 
     Differences are tables without an entry that can be synced (the entry follows), strategies that no longer fit, and
     entries of tables that no longer exist. A strategy that fits but is not the best is no difference. Tables in
-    ``existing`` that were not assessed are passed over.
+    ``existing`` that were not assessed are left out.
     """
     known = {config.qualified_name: config for config in configured}
     found = {each.name: each for each in recommendations}

@@ -15,7 +15,7 @@ from psycopg2.extensions import connection as Connection
 
 from aurora_sync.model.relation import SourceTable
 
-# A correct value is the time at which the transaction began, so it may be as old as a transaction is long. A timestamp
+# A correct value is the time at which its transaction began: an hour is allowed for the transaction. A timestamp
 # without time zone is local time of the writer, and zones are up to 26 hours apart. A date stands for a whole day.
 _OPEN, _ZONES = timedelta(hours=1), timedelta(hours=26)
 MARGINS = {"timestamptz": _OPEN, "timestamp": _OPEN + _ZONES, "date": _OPEN + _ZONES + timedelta(days=1)}

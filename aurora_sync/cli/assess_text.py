@@ -39,8 +39,8 @@ def text_lines(assessment: Assessment, *, why: bool) -> Iterator[str]:
     for each in found:
         for proof in assessment.proofs.get(each.name, ()):
             yield from ("", f"{each.name}: {proof.text}")
-            for liar in proof.examples:
-                yield f"  {liar.place}: says {liar.says}, and was written after {liar.others}"
+            for late in proof.examples:
+                yield f"  {late.place}: says {late.says}, and was written after {late.others}"
     if why or len(found) <= _EXPLAINED:
         for each in found:
             yield from _why(each, assessment.remarks[each.name])

@@ -71,7 +71,7 @@ class PostgresServer:
         return find("postgres", str(self.data))
 
     def initialise(self, password: str) -> None:
-        """Create the data directory if it is missing, under another name first: it is complete or missing."""
+        """Create the data directory if it is missing. It gets its name at the end, so it is never incomplete."""
         if self.data.exists():
             return
         self.home.mkdir(mode=0o700, exist_ok=True)

@@ -136,7 +136,7 @@ def stop(process: psutil.Process | None, number: signal.Signals, seconds: float)
 
 
 def _wait(process: psutil.Process, seconds: float) -> None:
-    """Wait for the end of a process. psutil's wait() would wait for zombies as well."""
+    """Wait at most ``seconds`` for the end of a process. psutil's wait() would wait for zombies as well."""
     deadline = time.monotonic() + seconds
     while is_alive(process) and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -182,8 +182,8 @@ class Stack:
     def _choose_place(self, state: StackState) -> None:
         """Choose the folder of PostgreSQL's files.
 
-        Older releases kept the files in the directory for root as well. Such files stay there, and so does the mode of
-        the directory, which lets other users pass through.
+        For root, older releases kept the files in the directory, too. Such files stay there, and the directory keeps
+        its mode, which lets other users pass through.
         """
         account = Account.for_postgres()
         if account is None or (self.directory / "postgres").exists():

@@ -139,7 +139,7 @@ def _at_first_signal(note: Callable[[int], object], *, inherited: bool = True) -
     """Raise SystemExit at the first signal that ends a program, and ignore later ones, so that the stop is complete.
 
     With ``inherited``, SIGHUP and SIGINT stay ignored if the program was started so (by nohup, as a background job).
-    The keeper does not keep this: its children would ignore the signals as well, and could not be stopped.
+    The keeper must not ignore them: its children would inherit that, and could not be stopped.
     """
 
     def end(number: int, _frame: FrameType | None) -> None:

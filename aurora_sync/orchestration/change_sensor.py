@@ -32,7 +32,7 @@ from aurora_sync.source.connection import connect
 TICK_SECONDS = 30
 # The longest delay of changes that the counters miss: after a crash, or in views and foreign tables.
 FORCED_HOURS = 6.0
-# Tables per run: many share the start of one process, but several workers should get runs.
+# Tables per run: enough to share the start of one process, few enough to spread over several workers.
 GROUP = 50
 # A failed table is requested again after one minute, then two, four, up to an hour.
 RETRY_SECONDS, RETRY_SECONDS_MAX = 60.0, 3600.0

@@ -88,8 +88,8 @@ def results(
 ) -> Iterator[dg.AssetCheckResult]:
     """Yield one result for every enabled check; Dagster requires one for each check that a step declares.
 
-    The row_count check repeats the last verdict on the table of the asset ``verification``. It is None if the receipt
-    itself has a new verdict.
+    The row_count check repeats the last verdict that the asset ``verification`` gave on the table. ``verification`` is
+    None if the receipt itself has a new verdict.
     """
     for name, check in enabled(table).items():
         outcome = judge(name, check, receipt)

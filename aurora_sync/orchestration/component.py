@@ -40,7 +40,7 @@ class AuroraSyncScaffolder(dg.Scaffolder[ScaffoldParameters]):
 
 @dataclass(frozen=True)
 class _SchemaOf:
-    """Annotation of a mapping that has the JSON Schema of a model, for editors and ``dg check yaml``.
+    """Annotation that gives a mapping the JSON Schema of a model, for editors and ``dg check yaml``.
 
     Validation accepts any mapping. After Dagster has resolved its templates, the loader of tables.yaml reports all
     errors at once.

@@ -32,8 +32,8 @@ class AuroraSyncIOManager(dg.IOManager):
     def handle_output(self, context: dg.OutputContext, obj: Increment) -> None:
         """Apply the increment, set its receipt, and report the receipt as metadata and data version.
 
-        An increment of a slot was applied with its other tables before; it is only reported. Errors become
-        ``dg.Failure``, which the asset's policy retries only if a retry may help.
+        An increment that has a receipt was applied with the other tables of its slot, and is only reported. Errors
+        become ``dg.Failure``, which the asset's policy retries only if a retry may help.
         """
         if not obj.applied:
             try:

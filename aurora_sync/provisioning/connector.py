@@ -12,7 +12,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import ConfigError
 from aurora_sync.strategies.debezium import topic
 
-# Fixed options, beside those of config.connector.Connector.
+# Fixed options, in addition to those of config.connector.Connector.
 _EXACT = {
     "hstore.handling.mode": "json",
     # the default leaves out columns of types that Debezium does not know

@@ -130,7 +130,7 @@ def test_every_port_is_bound_to_loopback(stack: Stack) -> None:
         assert set(listening) == {"127.0.0.1"}
 
 
-def stranger_is_served(port: int, method: str, *, tls: bool) -> bool:
+def serves_without_credentials(port: int, method: str, *, tls: bool) -> bool:
     """True if an HTTP request for an object succeeds without credentials and without a certificate."""
     connection = HTTPConnection("127.0.0.1", port, timeout=30)
     if tls:
@@ -143,7 +143,7 @@ def stranger_is_served(port: int, method: str, *, tls: bool) -> bool:
             return False
 
 
-def stranger_is_heard(port: int, *, tls: bool) -> bool:
+def serves_grpc_without_certificate(port: int, *, tls: bool) -> bool:
     """True if a gRPC client without a certificate receives the server's settings, which come before requests."""
     preface, settings = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\0\0\0\4\0\0\0\0\0"
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=30) as plain:
@@ -171,8 +171,8 @@ def test_no_port_serves_who_has_no_credentials(own: Stack) -> None:
     assert own._started().base_port in ports
     for port in ports:
         for tls in (False, True):
-            answered = [m for m in ("GET", "PUT", "POST", "DELETE") if stranger_is_served(port, m, tls=tls)]
-            assert (port, tls, answered, stranger_is_heard(port, tls=tls)) == (port, tls, [], False)
+            answered = [m for m in ("GET", "PUT", "POST", "DELETE") if serves_without_credentials(port, m, tls=tls)]
+            assert (port, tls, answered, serves_grpc_without_certificate(port, tls=tls)) == (port, tls, [], False)
     sockets = [Path(c.laddr) for c in objects.net_connections("unix") if str(c.laddr).startswith("/")]
     assert {path.stat().st_mode & 0o077 for path in sockets if path.exists()} == {0}
     for port in [c.laddr.port for c in database.net_connections("tcp") if c.status == psutil.CONN_LISTEN]:
