@@ -1,4 +1,4 @@
-"""A run that is in the way of another, or finds its target changed, starts again: at most once for each of the two."""
+"""Restart a run that collides with another run or finds its target changed: at most once for each cause."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ T = TypeVar("T")
 
 @dataclass
 class Start:
-    """How one attempt of a run starts. ``changed`` has the options for tables whose target the attempt before found to
-    be another than its last run left. ``may_be_stale``: a start from the sync log alone may see a newer state."""
+    """The start of one attempt of a run. ``changed`` holds the options of tables whose target the previous attempt
+    found changed since its last run. ``may_be_stale``: a start from the sync log instead of the hint may see a newer
+    state."""
 
     options: RunOptions
     trust_hint: bool = True
@@ -29,7 +30,8 @@ class Start:
         return self.changed.get(table, self.options)
 
     def next(self, error: RivalRunError | TargetChangedError) -> Start | None:
-        """The start of the attempt that comes after this one ended with ``error``; None when it would end so again."""
+        """Return the start of the attempt after this one ended with ``error``; None when that attempt would end the
+        same way."""
         if isinstance(error, RivalRunError):
             return dataclasses.replace(self, trust_hint=False, may_be_stale=False) if self.may_be_stale else None
         table = error.where
@@ -37,14 +39,15 @@ class Start:
         as_text = before.as_text | error.as_text
         if before.full and as_text == before.as_text:
             return None
-        # Another look at the target need not show it again: columns may have been added meanwhile.
+        # The next look may not see the change again, because columns may have been added meanwhile: read the whole
+        # table.
         because = before.because if before.full else f"{error.what}: reading the whole table again"
         after = dataclasses.replace(before, full=True, because=because, as_text=as_text)
         return Start(self.options, trust_hint=False, may_be_stale=False, changed=self.changed | {table: after})
 
 
 def repeated(once: Callable[[Start], T], options: RunOptions, what: str) -> T:
-    """Call ``once`` until no rival run and no changed target is in its way. ``what`` names the run in the log."""
+    """Call ``once`` and restart it after a rival run or a changed target. ``what`` names the run in the log."""
     start = Start(options, trust_hint=not (options.full or options.reconcile))
     while True:
         try:

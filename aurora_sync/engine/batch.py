@@ -1,4 +1,4 @@
-"""What is synced at once: the tables of one replication slot, and every other table by itself."""
+"""Batches, the tables that one run syncs together: those of one replication slot, or a single table."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Batch = tuple[TableConfig, ...]
 
 
 def shared_with(config: TableConfig) -> str | None:
-    """The name of the replication slot whose tables are synced together with this one; None: it is synced by itself."""
+    """Return the replication slot whose tables are synced together with this one; None when it is synced by itself."""
     return runner_of(config).shared_with(config)
 
 
 def batches(chosen: Sequence[TableConfig], tables: Sequence[TableConfig]) -> list[Batch]:
-    """Of the chosen ones among all tables. A slot's tables go together, chosen or not: the slot forgets what was read
-    of it, and a table that was left out would have to be scanned."""
+    """Group the chosen tables into batches. The tables of a slot stay together, chosen or not: the slot discards what
+    was read from it, so a table left out would have to be scanned."""
     found: list[Batch] = []
     for config in chosen:
         if any(config in batch for batch in found):
@@ -42,7 +42,7 @@ def run(
     allow_deletes: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> None:
-    """Bring the targets of the batch up to date; one receipt for each table that was. Raises as
+    """Bring the targets of the batch up to date, and pass one receipt per updated table to ``on_receipt``. Raises as
     :func:`aurora_sync.engine.sync.run` does."""
     runner_of(batch[0]).run(batch, places, on_receipt, allow_deletes=allow_deletes, on_progress=on_progress)
 
@@ -56,7 +56,7 @@ def run_one(
     allow_deletes: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Receipt:
-    """One table by itself; scanned, where its whole is asked for."""
+    """Sync one table by itself and return its receipt. ``full`` and ``reconcile`` scan it."""
     if full or reconcile:
         return sync.run(
             config, places, full=full, reconcile=reconcile, allow_deletes=allow_deletes, on_progress=on_progress
@@ -67,8 +67,8 @@ def run_one(
 
 
 def verify(config: TableConfig, places: Places, *, on_progress: Callable[[Progress], None] | None = None) -> Receipt:
-    """Compare one table with its source, by content, behind the strategy's own increment: it repairs nothing. Raises
-    NotComparedError where more than that increment would be needed."""
+    """Apply the strategy's own increment to one table, then compare the table with its source by content. Repairs
+    nothing. Raises NotComparedError when more than that increment would be needed."""
     with values_shown(config.show_values):
         try:
             return runner_of(config).verify(config, places, on_progress=on_progress)
@@ -84,6 +84,6 @@ def repair(
     allow_deletes: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Receipt:
-    """Put right what a verification found; None where it could not compare."""
+    """Repair what a verification found; ``found`` is None when it could not compare."""
     full = found is not None and found.same_version > 0
     return sync.run(config, places, full=full, reconcile=not full, allow_deletes=allow_deletes, on_progress=on_progress)

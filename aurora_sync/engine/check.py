@@ -1,4 +1,5 @@
-"""Can everything be reached, and does every table fit? All problems at once, and nothing is changed."""
+"""Check that everything can be reached and that every table can be synced. Reports all problems at once and changes
+nothing."""
 
 from __future__ import annotations
 
@@ -17,14 +18,14 @@ from aurora_sync.source.database import Source
 from aurora_sync.strategies import strategy_of
 from aurora_sync.warehouse.base import Warehouse
 
-# Of the tables that have the same problem.
+# The number of tables named for one problem.
 _NAMED = 5
 
 
 def problems(tables: Callable[[], list[TableConfig]], source: Source, store: Store, warehouse: Warehouse) -> list[str]:
-    """Every problem of configuration, source, bucket and warehouse, a full sentence each; empty when all is well.
+    """Return every problem of configuration, source, bucket and warehouse, one sentence each; empty when there is none.
 
-    ``tables`` reads the configuration: when that fails, the connections are looked at all the same.
+    ``tables`` reads the configuration. When that fails, the connections are still checked.
     """
     return [
         *_tables(tables, source),
@@ -43,15 +44,17 @@ def _tables(tables: Callable[[], list[TableConfig]], source: Source) -> Iterator
         return
     names = [f"{schema}.{name}" for schema, name in existing]
     fitting = []
-    told: dict[str, list[str]] = {}  # by problem, which all tables may have from defaults
+    affected: dict[str, list[str]] = {}  # tables by problem; a wrong default gives many tables the same one
     for config in configured:
         table = described.get(config.qualified_name)
         found = preflight.problems(config, table, strategy_of(config))
         fitting += [] if found else [config]
         for problem in found:
             near = difflib.get_close_matches(config.qualified_name, names, n=1) if table is None else []
-            told.setdefault(problem + (f"; did you mean {near[0]}?" if near else ""), []).append(config.qualified_name)
-    for problem, tables_of_it in told.items():
+            affected.setdefault(problem + (f"; did you mean {near[0]}?" if near else ""), []).append(
+                config.qualified_name
+            )
+    for problem, tables_of_it in affected.items():
         more = f" and {len(tables_of_it) - _NAMED:,} more" if len(tables_of_it) > _NAMED else ""
         yield f"{', '.join(tables_of_it[:_NAMED])}{more}: {problem}"
     yield from problems_of(lambda: _assert_verified(source))

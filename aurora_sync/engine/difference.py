@@ -1,4 +1,4 @@
-"""Source and target compared bucket by bucket, as of one snapshot: by the versions of their rows, or by content."""
+"""Comparison of source and target bucket by bucket, as of one snapshot: by row versions or by content."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from aurora_sync.warehouse.ddl import Layout
 
 
 def comparable(layout: Layout) -> dict[str, str]:
-    """The columns whose values both sides print alike, with the form in which they do."""
+    """Return the columns whose values both sides can print alike, with the form in which they do."""
     return {column.source.name: column.rule.form for column in layout.columns if column.rule.form}
 
 
 def by_version(session: Session, layout: Layout, reading: Reading, plan: Plan) -> Difference:
-    """By key and xmin: cheap, and blind to what was edited in the target."""
+    """Compare by key and xmin. Cheap, but does not see rows that were edited in the target."""
     return buckets.compare(
         lambda among, width: reading.version_sums(plan.key, among, width),
         lambda among, width: sums.read(session, sums.version_sums(layout, among, width)),
@@ -26,7 +26,8 @@ def by_version(session: Session, layout: Layout, reading: Reading, plan: Plan) -
 
 
 def by_content(session: Session, layout: Layout, reading: Reading, plan: Plan, *, merged: bool = True) -> Difference:
-    """By the columns that are comparable, with the target as the merge of what is staged will leave it, or as it is."""
+    """Compare by the content of the comparable columns. ``merged``: the target as it will be after the merge, else as
+    it is."""
     forms = comparable(layout)
     return buckets.compare(
         lambda among, width: reading.content_sums(plan.key, forms, among, width),

@@ -23,8 +23,8 @@ logger = foreign_text.logger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one table's increment. ``applied`` is None when there was nothing to apply, ``uri`` that of the
-    manifest; ``adjusted`` are values that were changed before they came to the warehouse."""
+    """The result of one table's increment. ``applied`` is None when there was nothing to apply; ``uri`` is the URI of
+    the manifest; ``adjusted`` are values that were changed before they reached the warehouse."""
 
     manifest: Manifest
     applied: Applied | None
@@ -37,8 +37,8 @@ class Outcome:
 
 
 def finish(found: Look, places: Places, outcome: Outcome) -> Receipt:
-    """Tell the source and the next run what the target has, and return the receipt. The increment is applied whatever
-    becomes of that: a failure is a warning."""
+    """Acknowledge the increment at the source, leave a hint for the next run, and return the receipt. The increment is
+    already applied, so a failure here is a warning."""
     config, plan, applied, warnings = found.config, found.plan, outcome.applied, outcome.warnings
     if applied:
         applied, more = _with_adjusted(config, applied, outcome.adjusted)
@@ -62,8 +62,8 @@ def finish(found: Look, places: Places, outcome: Outcome) -> Receipt:
 def _with_adjusted(
     config: TableConfig, applied: Applied, before: tuple[Adjusted, ...]
 ) -> tuple[Applied, tuple[str, ...]]:
-    """What was applied, with the values that were adjusted ``before`` they came to the warehouse; and the warnings of
-    it. Values themselves are in it with show_values only."""
+    """Return the result with the values that were adjusted ``before`` they reached the warehouse, and its warnings. The
+    values themselves are included only with show_values."""
     adjusted = before + applied.adjusted
     if not config.show_values:
         adjusted = tuple(dataclasses.replace(each, examples=()) for each in adjusted)
@@ -72,7 +72,7 @@ def _with_adjusted(
 
 
 def _acknowledge(found: Look, places: Places, state: State) -> tuple[str, ...]:
-    """Tell the source, last of all, what the target has. After a failure the next run reads it again."""
+    """Acknowledge, as the last step, what the target has. After a failure the next run reads the same changes again."""
     assert state.watermark is not None
     table, snapshot = found.reading.table, found.plan.strategy.acknowledgement(state.watermark.value)
     try:

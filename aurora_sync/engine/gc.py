@@ -1,4 +1,4 @@
-"""Collect what killed attempts left behind, and nothing that anybody may still need.
+"""Collect what killed attempts left behind, and nothing that may still be needed.
 
 ==============  =========================================================  =========================
 attempts        files in S3 whose manifest was never written               older than the limit
@@ -7,13 +7,13 @@ hints           all but the newest few of a target                         super
 staging tables  in the log schema, of attempts older than the limit        see :func:`_drop_staging`
 ==============  =========================================================  =========================
 
-What has a manifest is evidence and stays, its data as well: how long to keep that is for a lifecycle rule of the
-bucket to say, not for this. Only exact names of ours go; whatever else lies under the prefix or in the log
-schema stays.
+An attempt with a manifest is evidence: the manifest and its data stay until a lifecycle rule of the bucket removes
+them. Only objects and tables named exactly as aurora_sync names them are deleted; everything else under the prefix and
+in the log schema stays.
 
-Safe while syncs run, several at a time, killed anywhere and run again. Should an attempt be alive after all,
-it fails at its load, for want of its files or its staging table, with target and watermark as they were: no row
-is lost, the next run reads them again.
+It is safe while syncs run, in several processes at once, and after a kill at any point. If a collected attempt is still
+running, its load fails because its files or its staging table are missing. Its target and watermark do not change, so
+no row is lost and the next run reads the rows again.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from aurora_sync.warehouse.ddl import TableName
 
 logger = foreign_text.logger(__name__)
 
-# A run may hold its snapshot for max_snapshot_minutes, two hours by default, and then wait for a warehouse;
-# Snowflake ends any statement after two days by default. What is older than that is dead.
+# A run may hold its snapshot for max_snapshot_minutes, two hours by default, and then wait for a warehouse; Snowflake
+# cancels any statement after two days by default. An older attempt cannot be running.
 OLDER_THAN = timedelta(days=2)
-# Each of the statements of a run, COPY and count, may take max_snapshot_minutes; the third is for all the rest.
+# Two statements of a run, COPY and count, may each take max_snapshot_minutes; the third share is for everything else.
 STATEMENTS = 3
-# Runs read the newest one only; the others show a person what the last ones left.
+# Runs read only the newest hint; the others show people the state after the last runs.
 HINTS_KEPT = 5
 
 _STAGING = re.compile(r"STAGING_.{1,40}_[0-9a-f]{16}_([0-9a-f]{12})", re.DOTALL)
@@ -48,7 +48,7 @@ _STAGING = re.compile(r"STAGING_.{1,40}_[0-9a-f]{16}_([0-9a-f]{12})", re.DOTALL)
 
 @dataclass
 class Collected:
-    """What was collected of one kind. ``bytes`` is None where the place does not tell."""
+    """What was collected of one kind. ``bytes`` is None when the size is not known."""
 
     kind: str
     count: int = 0
@@ -60,9 +60,10 @@ class Collected:
 
 
 def age_limit(tables: Iterable[TableConfig], wanted: timedelta | None = None) -> timedelta:
-    """The age from which an attempt on any of these tables is surely dead: ``wanted``, by default two days.
+    """Return the age from which an attempt on any of these tables cannot be running: ``wanted``, or by default two
+    days, or longer when a table needs it.
 
-    Raises ConfigError when a table may hold its snapshot so long that ``wanted`` is too short; the default grows.
+    Raises ConfigError when ``wanted`` is too short for the time that a table may hold its snapshot.
     """
     longest = max(tables, key=lambda table: table.max_snapshot_minutes, default=None)
     needed = STATEMENTS * timedelta(minutes=longest.max_snapshot_minutes) if longest else timedelta(0)
@@ -84,14 +85,14 @@ def collect(
     on_found: Callable[[str], object] = logger.info,
     now: datetime | None = None,
 ) -> list[Collected]:
-    """Remove what is older than ``older_than``; returns what was there of each kind, in a fixed order.
+    """Remove what is older than ``older_than``; return what was found of each kind, in a fixed order.
 
-    ``on_found`` hears the name of each thing before it goes; with ``dry_run`` nothing goes. Memory does not grow
-    with the number of objects. ``now`` is for tests.
+    ``on_found`` is called with the name of each thing before it is deleted. ``dry_run`` deletes nothing. Memory use
+    does not grow with the number of objects. ``now`` is for tests.
     """
     now = now or datetime.now(UTC)
     sweep = _Sweep(places.stage.store, now - older_than, dry_run, on_found)
-    # Before the objects are listed: whoever has a staging table by now has had its manifest in S3 since before.
+    # Before the objects are listed: every staging table that exists now has had its manifest in S3 since before.
     staging = _staging_tables(places)
     began = sweep.objects(staging)
     uploads = sweep.uploads()
@@ -108,13 +109,14 @@ class _Sweep:
         self.on_found = on_found
         self.attempts = Collected("attempts")
         self.hints = Collected("hints")
-        self._attempt = ""  # the prefix that was judged last, and the verdict
+        self._attempt = ""  # the prefix that was judged last, and the result
         self._abandoned = False
         self._hints_prefix = ""
         self._hints_seen = 0
 
     def objects(self, staging: dict[str, TableName]) -> dict[str, datetime]:
-        """Delete page by page. Returns when the attempts of these staging tables began, as far as they are there."""
+        """Delete objects page by page. Returns the start time of each attempt whose staging table is in ``staging`` and
+        whose objects are still there."""
         began: dict[str, datetime] = {}
         for page in self.store.pages(self.store.prefix):
             doomed = []
@@ -150,8 +152,8 @@ class _Sweep:
     def _takes_part(self, attempt: AttemptKey, size: int) -> bool:
         if attempt.prefix != self._attempt:
             self._attempt = attempt.prefix
-            # The manifest is listed before the parts. Where it was not, it is asked for: it may be younger than the
-            # page, and not every store lists in order.
+            # The manifest is listed before the parts. When it was not, ask for it: it may be younger than the page, and
+            # not every store lists in order.
             self._abandoned = (
                 attempt.name != layout.MANIFEST
                 and attempt.at < self.before
@@ -176,7 +178,7 @@ class _Sweep:
 
 
 def _staging_tables(places: Places) -> dict[str, TableName]:
-    """By load id; none where the log schema is not there yet."""
+    """Return the staging tables by load id; none when the log schema does not exist yet."""
     with places.warehouse.session(query_tag="aurora_sync gc") as session:
         rows = session.query(
             "SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES"
@@ -191,10 +193,10 @@ def _drop_staging(
 ) -> Collected:
     """Drop the staging tables of attempts that began before the limit.
 
-    Where the stage has no such attempt, a lifecycle rule may have removed it, or the table is that of a project with
-    another stage and the same log schema, and in use. A table does not tell its age in every warehouse; so the first
-    gc that misses the attempt leaves a mark in the stage, and the first one that finds the mark older than the limit
-    drops the table.
+    When the stage does not have the attempt, a lifecycle rule may have removed it, or the table may be in use by
+    another project with another stage and the same log schema. Not every warehouse shows the age of a table. The first
+    gc that misses the attempt therefore writes a mark to the stage, and a later gc drops the table once the mark is
+    older than the limit.
     """
     found = Collected("staging tables", bytes=None)
     store, doomed = sweep.store, []

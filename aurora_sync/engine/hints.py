@@ -1,4 +1,4 @@
-"""Where the target of a table stands: in the sync log, and in the hint that spares an idle run the warehouse."""
+"""The state of a table's target: from the sync log, or from a hint, which lets an idle run skip the warehouse."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from aurora_sync.warehouse import sync_log
 
 logger = foreign_text.logger(__name__)
 
-# How long an idle table may go on from the hint alone. After that its sync log is read again, so that a target
-# that was restored or edited by hand is noticed; each such look may start a warehouse, billed for a minute.
+# How long an idle table may rely on the hint alone. After that its sync log is read again, so that a target that was
+# restored or edited by hand is noticed. Each such read may start a warehouse, which is billed for at least a minute.
 HEARTBEAT = timedelta(hours=1)
 
 
 def read_state(config: TableConfig, places: Places, *, trust_hint: bool) -> tuple[State, datetime | None]:
-    """Where the table's target stands; and, if only a hint says so, since when. Reads, and changes nothing."""
+    """Return the state of the table's target; and, when it comes from a hint only, the time the hint was confirmed.
+    Changes nothing."""
     hint = places.stage.hint(_hint_name(config)) if trust_hint and places.warehouse.metered else None
     if hint and abs(datetime.now(UTC) - hint.confirmed_at) < HEARTBEAT:
         return hint.state, hint.confirmed_at
@@ -28,15 +29,16 @@ def read_state(config: TableConfig, places: Places, *, trust_hint: bool) -> tupl
 
 
 def _hint_name(config: TableConfig) -> str:
-    """Hints belong to a target: two entries of tables.yaml may sync one table into two."""
+    """Return the name of the hint. It names the target: two entries of tables.yaml may sync one table to two
+    targets."""
     return f"{config.qualified_name} to {'.'.join(config.target)}"
 
 
 def leave_hint(
     config: TableConfig, places: Places, state: State, uri: str | None, hinted: datetime | None
 ) -> tuple[str, ...]:
-    """Leave a hint for the next run, where it would use one. The increment is applied whatever becomes of it: a failure
-    is a warning."""
+    """Write a hint for the next run if the warehouse is metered, and return warnings. The increment is already applied,
+    so a failure is a warning."""
     if not places.warehouse.metered:
         return ()
     try:

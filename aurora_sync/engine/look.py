@@ -1,4 +1,4 @@
-"""The beginning of every run: where the target stands, a snapshot of the source, and what to do in it."""
+"""The beginning of every run: read the state of the target, take a snapshot of the source, and plan the run in it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from aurora_sync.strategies import identity
 
 @dataclass(kw_only=True)
 class Look:
-    """One table as a run found it. ``hinted``: since when only a hint says where the target stands; None where the sync
-    log was read. ``reading`` holds the snapshot, while it is open, and ``source`` closes it."""
+    """One table as a run found it. ``hinted`` is when the hint was confirmed, if the state comes from a hint; None when
+    the sync log was read. ``reading`` holds the snapshot while it is open; ``source`` closes it."""
 
     config: TableConfig
     state: State
@@ -37,12 +37,13 @@ class Look:
     watch: Stopwatch = field(default_factory=Stopwatch)
 
     def close_snapshot(self) -> None:
-        """Close the snapshot, which holds vacuum back; not where the target is going to be compared in it."""
+        """Close the snapshot, which delays vacuum. Leave it open when the target is going to be compared in it."""
         if not self.plan.verifies:
             self.source.close()
 
     def manifest(self, newest: tuple[Canary, ...] = (), **what: Any) -> Manifest:
-        """The manifest of this run's increment: ``what`` are its files, and what else is known of it alone."""
+        """Return the manifest of this run's increment. ``what`` adds its files and the other facts that only this
+        increment has."""
         plan, state = self.plan, self.state
         return Manifest(
             **what,
@@ -61,11 +62,11 @@ class Look:
 
 @contextmanager
 def looking(config: TableConfig, places: Places, options: RunOptions, *, trust_hint: bool = False) -> Iterator[Look]:
-    """Look at one table; the snapshot stays open until the end, or until it is closed. The state is read before the
-    snapshot is taken, so that a rival run that commits in between is noticed.
+    """Look at one table. The snapshot stays open until the context ends, or :meth:`Look.close_snapshot` closes it. The
+    state is read before the snapshot is taken, so that a rival run that commits in between is noticed.
 
-    Raises ConfigError where table and configuration do not fit, NotComparedError where ``options`` ask for a
-    verification and there is nothing to verify from.
+    Raises ConfigError when table and configuration do not fit, NotComparedError when ``options`` ask for a verification
+    and there is no state to verify from.
     """
     if options.verify:
         state, hinted = state_as_found(config, places), None

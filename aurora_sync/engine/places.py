@@ -1,4 +1,4 @@
-"""Where rows come from, pass through and go to."""
+"""The places that rows come from, pass through and go to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aurora_sync.warehouse.connect import warehouse_from
 
 @dataclass(frozen=True)
 class Places:
-    """Source, stage and warehouse of one environment. Making one does no I/O."""
+    """Source, stage and warehouse of one environment. Creating one does no I/O."""
 
     source: Source
     stage: Stage
@@ -23,7 +23,7 @@ class Places:
     log_schema: str = "_AURORA_SYNC"
 
     def __post_init__(self) -> None:
-        """The source refuses, or cuts, values that are too long for this warehouse."""
+        """Set the longest value of this warehouse, beyond which the source refuses or cuts a value."""
         source = replace(self.source, longest_value=self.warehouse.dialect.longest_value)
         object.__setattr__(self, "source", source)
 

@@ -1,4 +1,4 @@
-"""What one run is going to do, decided in the open snapshot before a row has moved."""
+"""The plan of one run, decided in the open snapshot before any row is moved."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from aurora_sync.warehouse.types import type_rule
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a person or a schedule asked of a run, beyond bringing the target up to date."""
+    """Options of a run that a person or a schedule sets, beyond bringing the target up to date."""
 
     full: bool = False
     reconcile: bool = False
     allow_deletes: bool = False
     verify: bool = False
-    because: str = ""  # why the run reads the whole table, when it was not asked to
-    as_text: frozenset[str] = frozenset()  # arrays that are read as the text which PostgreSQL prints
-    taken: tuple[TakenFile, ...] = ()  # files of others whose changes the snapshot has
+    because: str = ""  # why the run reads the whole table, if that was not requested
+    as_text: frozenset[str] = frozenset()  # arrays to read as the text that PostgreSQL prints
+    taken: tuple[TakenFile, ...] = ()  # external files whose changes the snapshot contains
 
 
 @dataclass(frozen=True)
 class Plan:
-    """``due`` says why a reconcile is wished or due, ``reconcile`` whether the target is to be compared with the
-    source, and repaired, in this run's snapshot."""
+    """The plan of a run. ``due`` is the reason why a reconcile is requested or due. ``reconcile``: this run compares
+    the target with the source in its snapshot, and repairs the target."""
 
     strategy: Strategy
     columns: tuple[Column, ...]
@@ -52,13 +52,13 @@ class Plan:
     read: ReadPlan
     due: str
     reconcile: bool
-    verifies: bool  # and repairs nothing
-    enforce_guard: (
-        bool  # a reconcile that a person, the schedule or a TRUNCATE asks for: more deletes than allowed fail it
-    )
+    verifies: bool  # a verification, which repairs nothing
+    # Whether more deletes than allowed fail the run, as for a reconcile that was requested or is due, or after a
+    # TRUNCATE. Else such deletes are left in the target, with a warning.
+    enforce_guard: bool
     certificate: Certificate
-    watermark: Watermark  # once the increment is applied; its canaries are known after the export
-    evolution: Evolution  # of the target's columns
+    watermark: Watermark  # after the increment; its canaries are known after the export
+    evolution: Evolution  # changes of the target's columns
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ class Plan:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why more is read than the strategy's own increment; all of them are among the warnings."""
+        """The reasons why more is read than the strategy's own increment; the warnings include them all."""
         reseeds = tuple(found.text for found in self.verdict.findings if found.action is Action.RESEED)
         return (() if self.strategy.reads_whole else reseeds) + self.read.reasons
 
@@ -84,8 +84,8 @@ class Plan:
 
 
 def plan_increment(config: TableConfig, reading: Reading, state: State, options: RunOptions) -> Plan:
-    """Open the snapshot and decide what to read and what to remember. Raises ConfigError when table and
-    configuration do not fit."""
+    """Open the snapshot, decide what to read and what to remember, and return the plan. Raises ConfigError when table
+    and configuration do not fit."""
     strategy, table = strategy_of(config), reading.table
     if problems := preflight.problems(config, table, strategy):
         raise ConfigError(problems, where=config.qualified_name)
@@ -96,7 +96,7 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, options:
     due = "" if options.verify else why_due(config, state)
     if options.reconcile:
         due = "a reconcile was asked for"
-    # Rows without a key are compared by reading them.
+    # Rows without a key can only be compared by reading them all.
     stored = None if options.full or (due and not key) else state.watermark
     columns = schema.read_as_text(columns, state.watermark, at, options.as_text)
     columns, changes = _schema_changes(config, columns, key, state.watermark, at, reading, options)
@@ -139,8 +139,8 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, options:
 
 
 def plan_of_stream(config: TableConfig, plan: Plan, state: State, position: Position) -> Plan:
-    """The plan of a scan as that of a stream which is applied as far as the position. With a gap, of which the next
-    run makes a scan, nothing is certified."""
+    """Return the plan of a scan changed to the plan of a stream that is applied up to ``position``. A position with a
+    gap makes the next run a scan, so nothing is certified."""
     doubts = (position.gap,) if position.gap else ()
     read = ReadPlan(None, Disposition.CHANGES, position.method, bound=position.bound, doubts=doubts)
     value = position.to_value()
@@ -163,7 +163,7 @@ def _read(
     verdict: Verdict,
     at: Observation,
 ) -> tuple[ReadPlan, bool]:
-    """What to read, and whether what was found calls for a comparison of the target with the source."""
+    """Return what to read, and whether the findings require comparing the target with the source."""
     strategy, since = strategy_of(config), verdict.since
     read = strategy.plan(config, table, since, at)
     lags = since is not None and since.watermark.lags
@@ -178,25 +178,26 @@ def _read(
         text = f"the target is not as it was left: {state.edited}; reading the whole table again"
     if text or state.edited:
         read = read.because(text or state.edited)
-    # What sees deletes elsewhere would miss those that a scan passes over.
+    # A strategy that sees deletes in its increments would miss them when it scans instead.
     reconcile = lags or verdict.reconcile or strategy.sees_deletes
     return read, reconcile and read.disposition is Disposition.UPSERT
 
 
 def _uncompared(strategy: Strategy, columns: tuple[Column, ...]) -> tuple[str, ...]:
-    """Columns in which a reconcile finds no difference. It sums versions where the target has them, else contents, and
-    source and warehouse print these in different forms."""
+    """Return the columns in which a reconcile sees no difference. A reconcile sums versions when the target has them,
+    else contents; source and warehouse do not print the contents of these columns alike."""
     return () if strategy.keeps_xmin else tuple(column.name for column in columns if not type_rule(column).form)
 
 
 def why_due(config: TableConfig, state: State) -> str:
-    """Why this run is to compare the target with the source: the target is not as it was left, or this is the k-th run
-    since the last reconcile, or full read, of ``reconcile: {every: k}``. Empty where it is not."""
+    """Return why this run must compare the target with the source: the target was changed since its last run, or
+    ``reconcile: {every: k}`` is due, k runs after the last reconcile or full read. Empty when it need not."""
     return state.edited or ("a reconcile is due" if runs_until_reconcile(config, state) == 0 else "")
 
 
 def runs_until_reconcile(config: TableConfig, state: State) -> int | None:
-    """How many runs come before the one that is due, idle ones included; None where they are not counted."""
+    """Return the number of runs before the next one that reconciles, idle runs included; None when runs are not
+    counted."""
     if config.reconcile is None or config.reconcile.every is None:
         return None
     last = state.reconciled.run_sequence if state.reconciled else 0
@@ -204,7 +205,8 @@ def runs_until_reconcile(config: TableConfig, state: State) -> int | None:
 
 
 def source_count(config: TableConfig, state: State, reading: Reading, plan: Plan) -> int | None:
-    """What the target should hold afterwards, counted in the same snapshot, at every k-th run as configured."""
+    """Return the number of rows that the target must hold after the run, counted in the same snapshot; None unless
+    checks.row_count is due."""
     check = config.checks.row_count
     if not check.enabled or (state.run_sequence + 1) % check.every:
         return None
@@ -220,8 +222,8 @@ def _judged(
     at: Observation,
     reading: Reading,
 ) -> tuple[Verdict, Observation]:
-    """The verdict on the stored watermark; its canaries are read with the columns that they were made of, and then,
-    for those of the next watermark, with today's."""
+    """Return the verdict on the stored watermark. Its canaries are read with the columns that they were made from;
+    then, for the next watermark, with today's columns."""
     if stored is None:
         return judge(None, at, "", changes), at
     known = schema.still_synced(stored, columns, at)
@@ -242,7 +244,7 @@ def _schema_changes(
     reading: Reading,
     options: RunOptions,
 ) -> tuple[tuple[Column, ...], SchemaChanges]:
-    """Today's columns and what became of them since the watermark, as schema_changes allows."""
+    """Return today's columns, and how they changed since the watermark, as far as schema_changes allows."""
     if stored is None:
         return columns, UNCHANGED
     mode = "apply" if options.full and not options.because else config.schema_changes

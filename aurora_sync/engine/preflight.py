@@ -1,6 +1,6 @@
-"""What is refused before any data moves: a table, its configuration and a strategy that do not fit together.
+"""Checks before any data moves: whether a table, its configuration and its strategy fit together.
 
-Judged from values alone; :mod:`aurora_sync.source` has looked up what the catalogue says.
+The checks use values only; :mod:`aurora_sync.source` has read the catalogue.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from aurora_sync.warehouse.types import ALIASES, NAMES, has_nearest, may_misfit,
 
 
 def problems(config: TableConfig, table: SourceTable | None, strategy: Strategy) -> list[str]:
-    """Everything that speaks against syncing the table: what was found, what is needed, what to do instead.
+    """Return every problem that prevents syncing the table: what was found, what is needed, what to do instead.
 
-    Empty when nothing does. ``table`` is None when there is no such relation.
+    Empty when there is none. ``table`` is None when there is no such relation.
     """
     if table is None:
         return [
@@ -45,7 +45,7 @@ def problems(config: TableConfig, table: SourceTable | None, strategy: Strategy)
 
 
 def selected_columns(config: TableConfig, table: SourceTable) -> tuple[Column, ...]:
-    """The columns that are synced, in the order of the table, each with its policy."""
+    """Return the columns that are synced, in the order of the table, each with its policy."""
     include, exclude = config.columns.include or ["*"], config.columns.exclude
     key = merge_key(config, table)
     return tuple(
@@ -56,9 +56,10 @@ def selected_columns(config: TableConfig, table: SourceTable) -> tuple[Column, .
 
 
 def merge_key(config: TableConfig, table: SourceTable) -> tuple[str, ...]:
-    """The columns that decide which target row a source row is; empty: rows are told apart by their content.
+    """Return the columns of the merge key, which match a source row to a target row; empty when rows are matched by
+    content.
 
-    What ``primary_key`` names, or else the table's primary key where that can serve as one.
+    They are those of ``primary_key``, or else the table's primary key if it can serve as a merge key.
     """
     if config.primary_key:
         return tuple(config.primary_key)
@@ -68,7 +69,7 @@ def merge_key(config: TableConfig, table: SourceTable) -> tuple[str, ...]:
 
 
 def possible_key(table: SourceTable) -> tuple[str, ...]:
-    """The columns of an index that can serve as merge key, the primary key first; empty where there is none."""
+    """Return the columns of an index that can serve as merge key, the primary key first; empty when there is none."""
     found = (index for index in table.indexes if index.unique and not _faults(index, table))
     first = None if table.inherits else next(found, None)
     return first.columns if first else ()
@@ -76,7 +77,7 @@ def possible_key(table: SourceTable) -> tuple[str, ...]:
 
 def _policy(config: TableConfig, column: Column, key: tuple[str, ...]) -> str:
     if column.name in key and (column.is_array or column.base_type == "jsonb"):
-        return "text"  # rows are found by their key's text
+        return "text"  # target rows are found by the text of their key
     by_type = {ALIASES.get(name, name): policy for name, policy in config.types.items()}
     return config.column_types.get(column.name) or by_type.get(type_key(column), "exact")
 
@@ -114,7 +115,7 @@ def _access(table: SourceTable) -> Iterable[str]:
             "row-level security applies to this role, so it would see only some of the rows and the others would "
             "count as deleted; connect as a role with BYPASSRLS or as the table's owner"
         )
-    # xmin, which is read with every row, and LOCK TABLE need SELECT on the table: grants on columns do not do.
+    # xmin, which is read with every row, and LOCK TABLE need SELECT on the table; grants on columns are not enough.
     if not (table.select_on_table if table.kind in "rpv" else table.readable):
         yield (
             "this role may not SELECT from it; needed: SELECT on the whole table, grants on single columns are not "
@@ -132,7 +133,7 @@ def _unknown_columns(config: TableConfig, table: SourceTable) -> Iterable[str]:
         "watermark_cols" if config.watermark_cols else "watermark_col": config.watermark_columns,
         "primary_key": config.primary_key or (),
         "column_types": config.column_types,
-        # A glob may match nothing: the entry of many tables leaves out columns that only some of them have.
+        # A glob may match nothing: an entry for many tables may exclude columns that only some of them have.
         **{key: [name for pattern in patterns if (name := literal(pattern))] for key, patterns in chosen.items()},
     }
     for key, columns in wanted.items():
@@ -192,7 +193,7 @@ def _key(config: TableConfig, table: SourceTable) -> Iterable[str]:
 
 
 def _faults(index: Index, table: SourceTable) -> list[str]:
-    """Why the columns of a unique index do not tell all rows apart at every moment; empty when they do."""
+    """Return why the columns of a unique index do not identify each row at every moment; empty when they do."""
     nullable = [c.name for c in table.columns if c.name in index.columns and not c.not_null]
     found = {
         "its index covers an expression": "" in index.columns,

@@ -1,5 +1,4 @@
-"""What a run would do, without doing it: the statement, about how many rows, what it would guarantee, what a reconcile
-would cost, and every warning."""
+"""A preview of a run: its statement, estimated rows and guarantees, the cost of a reconcile, and every warning."""
 
 from __future__ import annotations
 
@@ -19,11 +18,11 @@ from aurora_sync.source.reading import Reading
 
 @dataclass(frozen=True)
 class ReconcileEstimate:
-    """A reconcile before it starts. Both sides are scanned once for their first sums, whatever differs; then only
-    buckets that do. ``buckets`` 0: there is no key to compare by, and the table is read whole."""
+    """The estimated cost of a reconcile. It always scans both sides once for the first sums, then only buckets that
+    differ. ``buckets`` is 0 when there is no key to compare by: the whole table is read."""
 
     in_this_run: bool
-    runs_before: int | None  # until the next by ``reconcile: {every: k}``
+    runs_before: int | None  # runs before the next one by ``reconcile: {every: k}``
     schedule: str | None  # cron, UTC
     last_as_of: datetime | None
     source_bytes: int  # of the heap
@@ -33,7 +32,8 @@ class ReconcileEstimate:
 
 @dataclass(frozen=True)
 class Preview:
-    """One table's next increment. ``rows_estimate`` is the planner's, ``size_bytes`` the heap that a scan reads."""
+    """The next increment of one table. ``rows_estimate`` comes from the planner; ``size_bytes`` is the size of the heap
+    that a scan reads."""
 
     table: str
     target: str
@@ -41,7 +41,7 @@ class Preview:
     method: str
     disposition: str
     statement: str
-    rows_estimate: int | None  # None: what a stream has is not known before it is read
+    rows_estimate: int | None  # None for a stream: its changes are not counted before they are read
     rows_in_table: int
     size_bytes: int
     run_sequence: int
@@ -51,9 +51,9 @@ class Preview:
 
 
 def preview(config: TableConfig, places: Places) -> Preview:
-    """Plan the next increment of one table in a read-only transaction and leave everything as it was.
+    """Plan the next increment of one table in a read-only transaction. Changes nothing.
 
-    Raises what :func:`aurora_sync.engine.sync.run` would raise before it moves data.
+    Raises the errors that :func:`aurora_sync.engine.sync.run` would raise before it moves data.
     """
     with looking(config, places, RunOptions(), trust_hint=True) as found:
         reading, state = found.reading, found.state

@@ -1,14 +1,14 @@
-"""Find and repair what a strategy cannot see: deletes, lost rows, stale rows. Called "reconcile".
+"""Reconcile: find and repair what a strategy cannot see, such as deletes, lost rows and stale rows.
 
-Once an increment is staged, the target as the merge will leave it and the source's snapshot that the increment
-was read in are the same logical instant: every difference is real (correctness.md, section 6). Both sides sum
-the versions (xmin) of their rows over buckets of the key; only buckets that differ are looked at closer, and what
-is left is read again from the same snapshot, staged beside the increment, and applied in its transaction. In
-those buckets a target row that is not staged is not in the source.
+After an increment is staged, two things show the same logical instant: the target as the merge will leave it, and the
+source's snapshot that the increment was read in. Every difference is therefore real (correctness.md, section 6). Both
+sides sum the versions (xmin) of their rows over buckets of the key. Buckets that differ are split and summed again. The
+rows of the remaining buckets are read from the same snapshot, staged beside the increment, and applied in its
+transaction. In those buckets, a target row that is not staged is not in the source.
 
-A stream does not say which subtransaction wrote a row: its tables are compared by content.
+A stream does not show which subtransaction wrote a row, so tables of streams are compared by content.
 
-What this cannot see: a row that somebody edited in the target without touching _SRC_XMIN. That is for verify.
+A reconcile by version does not see a row that was edited in the target with _SRC_XMIN unchanged; verify does.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ logger = foreign_text.logger(__name__)
 
 
 class Reconciliation:
-    """What warehouse/apply.py calls between staging an increment and its transaction; use once.
+    """The comparison that warehouse/apply.py calls between staging an increment and its transaction; for one use.
 
-    Needs a merge key, and the source's snapshot open until it has been called.
+    It needs a merge key. The source's snapshot must stay open until it was called.
     """
 
     def __init__(self, config: TableConfig, stage: Stage, reading: Reading, plan: Plan, manifest: Manifest) -> None:
@@ -50,7 +50,7 @@ class Reconciliation:
         self._stage, self._reading, self._plan = stage, reading, plan
 
     def __call__(self, session: Session, layout: Layout) -> Manifest:
-        """Compare, stage what differs, and commit the manifest of it all. Returns that."""
+        """Compare, stage the rows that differ, and commit and return the manifest of everything staged."""
         strategy = self._plan.strategy
         compare = by_version if strategy.keeps_xmin or not comparable(layout) else by_content
         found = compare(session, layout, self._reading, self._plan)
@@ -71,7 +71,8 @@ class Reconciliation:
         return self.manifest
 
     def _leave_ghosts(self, ghosts: int) -> None:
-        """A restart of the server is no reason to stop a table whose deletes nobody looked for so far."""
+        """Leave the deletes out of this run, with a warning. Nobody requested this reconcile, for example after a
+        restart of the server, so the guard must not stop the table."""
         self.warnings = (
             f"{ghosts:,} rows of the target are not in the source, more than delete_guard allows, and were left; to"
             f" remove them run `aurora-sync reconcile --allow-deletes {shlex.quote(self._config.qualified_name)}`",
@@ -81,7 +82,7 @@ class Reconciliation:
         self.manifest = dataclasses.replace(self.manifest, certificate=certificate)
 
     def _stage_rows(self, session: Session, layout: Layout, found: Buckets) -> None:
-        """Every row of these buckets that the increment does not hold already."""
+        """Stage every row of these buckets that the increment does not already contain."""
         table, increment = self._reading.table, self._plan.read.where
         assert increment is not None  # a whole read needs no repair
         where = sql.SQL("({}) AND ({}) IS NOT TRUE").format(within(table, self._plan.key, found), increment)

@@ -1,4 +1,4 @@
-"""Results as text for people; the numbers themselves are in the values."""
+"""Results as text for people; receipts and verifications hold the numbers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from aurora_sync.model.verification import HIDDEN, RowDifference, Verification
 
 
 def receipt_lines(receipt: Receipt) -> list[str]:
-    """The line of the run, why it read more than the strategy's own increment, and what was reconciled and verified
-    behind it."""
+    """Return the line of the run, the reason why it read more than the strategy's own increment, and the results of its
+    reconcile and verification."""
     lines = [receipt_line(receipt)]
     if receipt.because:
         lines.append(f"  {receipt.because}")
@@ -28,7 +28,7 @@ def receipt_lines(receipt: Receipt) -> list[str]:
 
 
 def verification(found: Verification) -> Iterator[str]:
-    """Equal, or in what not: the first rows that differ, source beside target."""
+    """Yield lines that say equal, or show the first rows that differ, source beside target, and the repair."""
     moment = f"as of {found.as_of:%Y-%m-%d %H:%M:%S} UTC, by {found.method}"
     if found.equal:
         yield f"  equal: {found.source_rows:,} rows, {moment}"
@@ -52,7 +52,7 @@ def verification(found: Verification) -> Iterator[str]:
 
 
 def remedy(found: Verification) -> str:
-    """The command that repairs what differs, and why not a cheaper one."""
+    """Return the command that repairs the differences, and why a cheaper one does not."""
     table = shlex.quote(found.table)
     if found.same_version:
         return (
@@ -63,7 +63,7 @@ def remedy(found: Verification) -> str:
 
 
 def _side(row: RowDifference) -> str:
-    """What is to be said of the columns of a row whose values are hidden."""
+    """Return the words before the column names of a row whose values are hidden."""
     if row.source and row.target:
         return "differs in the columns"
     return "only in the source, with the columns" if row.source else "only in the target, with the columns"
@@ -75,7 +75,7 @@ def _shown(value: str | None) -> str:
 
 
 def receipt_line(receipt: Receipt) -> str:
-    """What one run did for one table, in columns: table, run, rows read and how, changes, rows now, seconds."""
+    """Return one line of columns about one run: table, run, rows read and how, changes, rows now, seconds."""
     if receipt.changed:
         what = f"run {receipt.run_sequence}"
         changes = f"+{receipt.inserted:,} ~{receipt.updated:,} -{receipt.deleted:,}"

@@ -1,7 +1,7 @@
-"""Trying again what may pass by itself, where no orchestrator does.
+"""Retries of transient errors, where no orchestrator retries.
 
-For the command line, Lambda, and each table of a verification. Elsewhere in Dagster the asset's RetryPolicy does
-this (orchestration/assets.py): its retries show in the UI and wait without holding a worker.
+Used by the command line, Lambda, and each table of a verification. Elsewhere in Dagster the asset's RetryPolicy retries
+(orchestration/assets.py): those retries are visible in the UI and wait without holding a worker.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from aurora_sync.model import foreign_text
 logger = foreign_text.logger(__name__)
 Result = TypeVar("Result")
 
-# About 1, 4 and 16 s between four tries: the first outlasts a lost connection or a throttled request, all of them
-# together the 20 s in which most Aurora failovers are over, and what lasts longer the next scheduled run meets.
+# About 1, 4 and 16 s between four attempts. The first pause outlasts a lost connection or a throttled request; all of
+# them together outlast the 20 s in which most Aurora failovers end. The next scheduled run handles longer outages.
 ATTEMPTS = 4
 FIRST_PAUSE = 1.0
 GROWTH = 4
-# Runs that failed together, at one failover, do not come back together.
+# Spreads the retries of runs that failed at the same moment, such as at a failover.
 JITTER = 0.5
-# Less than this is no time for a run: one that is cut off has held a snapshot on the source for nothing.
+# A run needs at least this time: one that is cut off has held a snapshot on the source for nothing.
 SHORTEST_RUN = 60.0
 
 
@@ -35,11 +35,11 @@ def retrying(
     sleep: Callable[[float], object] = time.sleep,
     seconds_left: Callable[[], float] | None = None,
 ) -> Result:
-    """``call()``, again after an error whose kind says that trying again may help, up to ``attempts`` times.
+    """Return ``call()``; retry it after errors whose kind allows a retry, up to ``attempts`` calls in all.
 
-    Safe for whatever may be killed and run again, as every sync may. Raises any other error at once, and the last
-    one with a note how often it was tried, and without the advice to run again. ``seconds_left`` says how long the
-    caller may still run: no further try begins when too little would remain after the pause.
+    ``call`` must be safe to kill and run again, as every sync is. Raises any other error at once. Raises the last error
+    with a note of the number of attempts, and without the advice to run again. ``seconds_left`` returns how long the
+    caller may still run; no attempt begins when too little time would remain after the pause.
     """
     for attempt in range(1, attempts + 1):
         try:

@@ -1,4 +1,4 @@
-"""The tables of this project: tables.yaml against the source, and the selection that a user names."""
+"""The tables of this project, from tables.yaml and the source, and the selection that a user names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aurora_sync.source.database import Source
 
 
 def all_tables(settings: Settings, source: Source) -> list[TableConfig]:
-    """Every table of tables.yaml, globs resolved; asks the source only where there are globs.
+    """Return every table of tables.yaml with globs resolved. Queries the source only when there are globs.
 
     Raises ConfigError with every problem of the file.
     """
@@ -24,13 +24,13 @@ def all_tables(settings: Settings, source: Source) -> list[TableConfig]:
 
 
 def select_tables(settings: Settings, source: Source, wanted: Iterable[str]) -> list[TableConfig]:
-    """The tables that ``wanted`` names (``name``, ``schema.name`` or a glob of either), in the file's order; all of
-    them when it names none. Raises ConfigError for each name that matches none."""
+    """Return the tables that ``wanted`` names (``name``, ``schema.name`` or a glob of either), in the order of the
+    file; all tables when ``wanted`` is empty. Raises ConfigError for each name that matches no table."""
     return _selected(all_tables(settings, source), settings, wanted)
 
 
 def select_batches(settings: Settings, source: Source, wanted: Iterable[str]) -> list[Batch]:
-    """The same as they are synced: with the other tables of their replication slots."""
+    """Return the batches of the tables that ``wanted`` names, each with the other tables of its replication slot."""
     tables = all_tables(settings, source)
     return batches(_selected(tables, settings, wanted), tables)
 

@@ -1,4 +1,4 @@
-"""How long the phases of a run take."""
+"""The duration of the phases of a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Seconds for each phase, and since it was made."""
+    """Measures the seconds of each phase, and in total since it was created."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()

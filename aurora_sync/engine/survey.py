@@ -1,8 +1,10 @@
-"""What a source needs before its changes can be streamed: what is missing, by which statement it is made, and why.
+"""Survey of what a source lacks before its changes can be streamed: each missing thing, the statement that creates it,
+and why it is needed.
 
-The order is part of the proof (correctness.md, section 8.1): replica identities first, for UPDATE and DELETE on a
-published table without one fail in the application; then the publication, for a slot that is older does not know it;
-then the slot, whose creation waits until every transaction that began before the publication has ended.
+The order of the steps is part of the proof (correctness.md, section 8.1). Replica identities come first, because UPDATE
+and DELETE on a published table without one fail in the application. The publication comes before the slot, because an
+older slot does not know it. The slot comes last, because its creation waits until every transaction that began before
+the publication has ended.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from aurora_sync.strategies.logical import Logical
 
 @dataclass(frozen=True)
 class SetupStep:
-    """``statement`` is None for what only a person can do."""
+    """One step of the setup. ``statement`` is None when only a person can do it."""
 
     what: str
     statement: sql.Composable | None
@@ -40,7 +42,8 @@ class SetupStep:
 
 @dataclass(frozen=True)
 class Survey:
-    """``steps`` are what is missing, in their order; ``notes`` what works, and could be better."""
+    """The result of a survey. ``steps`` are the missing things in order; ``notes`` are settings that work but could be
+    better."""
 
     slot_name: str
     slot: Slot | None
@@ -49,7 +52,7 @@ class Survey:
     notes: tuple[str, ...]
 
     def assert_ready(self) -> None:
-        """Raises ConfigError with everything that is missing."""
+        """Raise ConfigError with everything that is missing."""
         if self.steps:
             raise ConfigError(
                 [f"{step.what}: {step.because}" for step in self.steps],
@@ -59,8 +62,8 @@ class Survey:
 
 
 def survey(connection: Connection, configs: Sequence[TableConfig], *, stream_from: str | None = None) -> Survey:
-    """What the tables of one slot still need. Reads the catalogue only, and tries a replication connection where
-    ``stream_from``, a DSN, is given."""
+    """Return what the tables of one slot still need. Reads the catalogue only. With ``stream_from``, a DSN, also tries
+    a replication connection."""
     name = configs[0].slot_name
     described = catalogue.load(connection, [(config.schema_, config.table_name) for config in configs])
     server, published = publication.server(connection), publication.publication(connection, name)
@@ -101,7 +104,8 @@ def _server(server: Server, found: Slot | None) -> Iterator[SetupStep]:
 def _replication(
     server: Server, found: Slot | None, configs: Sequence[TableConfig], dsn: str | None
 ) -> Iterator[SetupStep]:
-    """A connection pooler passes everything but the stream itself. Debezium's connector has a connection of its own."""
+    """Try a replication connection. A connection pooler passes everything except replication. Debezium's connector uses
+    its own connection."""
     streams = bool(tables_of(Logical, configs))
     if dsn is None or not streams or [*_server(server, found)]:
         return
@@ -134,7 +138,7 @@ def _table(config: TableConfig, table: SourceTable | None, leaves: dict[int, lis
 def _under_another_name(
     tables: Sequence[SourceTable], published: Publication | None, ancestors: dict[int, dict[int, str]]
 ) -> Iterator[SetupStep]:
-    """Partitions whose changes come under the name of a table that is published as well."""
+    """Yield a step for each partition whose changes are sent under the name of a published ancestor."""
     named = {table.oid for table in tables} | (published.tables.keys() if published else set())
     for table in tables:
         above = [n for oid, n in ancestors[table.oid].items() if oid in named or (published and published.all_tables)]
@@ -147,7 +151,7 @@ def _under_another_name(
 
 
 def _connectors(connection: Connection, configs: Sequence[TableConfig]) -> Iterator[SetupStep]:
-    """Settings of the roles that Debezium logs in as."""
+    """Yield the missing roles and settings of Debezium's connectors."""
     for role in sorted({(config.connector or Connector()).role for config in tables_of(Debezium, configs)}):
         if not role_exists(connection, role):
             yield SetupStep(f"create role {role}, with LOGIN and REPLICATION", None, "the connector logs in as it")

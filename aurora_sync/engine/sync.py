@@ -1,17 +1,17 @@
-"""The page to read first: one table, one increment, top to bottom.
+"""Read this file first: one increment of one table, top to bottom.
 
 ::
 
     state (hint or sync log) ─► observe: fence, then snapshot ─► judge the watermark ─► plan
         ─► COPY to S3, manifest last ─► one warehouse transaction {merge, deletes, sync log row} ─► hint
 
-A run that reconciles keeps its snapshot open until the increment is staged, compares, and takes what differs into
-the same transaction (reconcile.py).
+A run that reconciles keeps its snapshot open until the increment is staged. It then compares, and applies the
+differences in the same transaction (reconcile.py).
 
-The order carries the promise. The state is read *before* the snapshot, so a rival run that commits in between
-is noticed by the compare-and-set on the run sequence and never overwritten with older rows. The watermark
-moves only inside the transaction that merges its rows. Killed anywhere, the next run starts from the last
-committed watermark and ends at the same target.
+The order proves that no row is lost. The state is read *before* the snapshot. A rival run that commits in between is
+therefore noticed by the compare-and-set on the run sequence, and its rows are never overwritten with older ones. The
+watermark advances only inside the transaction that merges its rows. If a run is killed at any point, the next run
+starts from the last committed watermark and ends at the same target.
 """
 
 from __future__ import annotations
@@ -53,13 +53,14 @@ def run(
     on_progress: Callable[[Progress], None] | None = None,
     taken: tuple[TakenFile, ...] = (),
 ) -> Receipt:
-    """Bring one table's target up to a snapshot of its source taken after this call began.
+    """Bring one table's target up to a snapshot of its source that is taken after this call began, and return the
+    receipt.
 
-    ``full`` reads the whole table whatever the watermark says; ``reconcile`` compares the target with the source and
-    repairs it; ``allow_deletes`` lifts the delete guard; ``taken`` are files of others whose changes the snapshot has.
-    Raises ConfigError before anything moved when table and configuration do not fit, GuardError when going on would
-    remove too much, RivalRunError when another run committed first; the target and its watermark are then as they
-    were.
+    ``full`` reads the whole table, whatever the watermark is; ``reconcile`` compares the target with the source and
+    repairs it; ``allow_deletes`` disables the delete guard; ``taken`` are external files whose changes the snapshot
+    contains. Raises ConfigError before any data moves when table and configuration do not fit, GuardError when the run
+    would remove too many rows, RivalRunError when another run committed first. After an error, the target and its
+    watermark are unchanged.
     """
     options = RunOptions(full, reconcile, allow_deletes, taken=taken)
     with values_shown(config.show_values):
@@ -67,9 +68,9 @@ def run(
 
 
 def verify(config: TableConfig, places: Places, *, on_progress: Callable[[Progress], None] | None = None) -> Receipt:
-    """Apply the increment of a run, and nothing else, and compare source and target in its snapshot, by content.
+    """Apply the increment of a run and nothing else, then compare source and target by content in its snapshot.
 
-    Raises NotComparedError where a run would scan, reconcile or read the whole table instead.
+    Raises NotComparedError when a run would scan, reconcile or read the whole table instead.
     """
     return _increment(config, places, on_progress, Start(RunOptions(verify=True)))
 
@@ -117,8 +118,8 @@ def _increment(
 def _export(
     found: Look, places: Places, options: RunOptions, on_progress: Callable[[Progress], None] | None
 ) -> tuple[Manifest, tuple[Adjusted, ...]]:
-    """Copy what the plan reads to the stage. Returns the manifest, which is not committed yet, and the values that are
-    shorter there than at the source."""
+    """Copy the planned rows to the stage. Returns the manifest, which is not committed yet, and the values that were
+    shortened on the way."""
     plan, reading = found.plan, found.reading
     statement, exported = reading.statement(plan.columns, plan.read.where, outbox=plan.read.outbox), Exported()
     with places.stage.attempt(found.config.qualified_name, found.load_id) as attempt:
@@ -157,13 +158,13 @@ def _apply(
 
 
 def _leaves_increment(plan: Plan, options: RunOptions) -> bool:
-    """Whether a verification applies nothing: a full read would leave no difference to be found."""
+    """Return whether a verification applies nothing: a full read would leave no difference to find."""
     return options.verify and plan.strategy.reads_whole
 
 
 def _idle(found: Look, manifest: Manifest, options: RunOptions) -> bool:
-    """Nothing to apply: no rows, no content of the target that they would replace, and nothing found that the next
-    run would find or scan for again."""
+    """Return whether there is nothing to apply: no rows, no rows of the target that they would replace, and no finding
+    that the next run would meet again."""
     state, plan = found.state, found.plan
     if _leaves_increment(plan, options):
         return True

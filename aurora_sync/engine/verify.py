@@ -1,10 +1,11 @@
-"""Prove that source and target are equal by content, as of one snapshot; or show the first rows that are not.
+"""Prove that source and target are equal by content as of one snapshot, or show the first rows that differ.
 
-Runs behind the strategy's own increment, in its snapshot. Where a scan, a reconcile or a full read would take the
-place of that, nothing is compared: they repair what a verification is to find (decision 12). Data that is equal is not
-moved: both sides sum a digest of every row over buckets of the key, and only rows of buckets that differ are read and
-compared one by one, typed, in the warehouse. These are compared one by one in full, because the two sides have no text
-in common for them: floats, jsonb, arrays, columns whose policy changes values, and tables without a merge key.
+A verification applies the strategy's own increment first, and compares in the snapshot of that increment. When a run
+would scan, reconcile or read the whole table instead, nothing is compared, because those repair what a verification
+must find (decision 12). Rows that are equal are not moved: both sides sum a digest of every row over buckets of the
+key. Only rows of buckets that differ are read, and compared one by one, typed, in the warehouse. Floats, jsonb, arrays,
+columns whose policy changes values, and tables without a merge key are always compared one by one, because the two
+sides do not print them alike.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ EXAMPLES = 5
 def verify(
     config: TableConfig, places: Places, reading: Reading, plan: Plan, manifest: Manifest, run_sequence: int
 ) -> Verification:
-    """Compare the target as run ``run_sequence`` left it with the snapshot that is open in ``reading``.
+    """Compare the target, as run ``run_sequence`` left it, with the snapshot that is open in ``reading``.
 
-    Raises RivalRunError when another run was applied meanwhile: then the two are not of one moment.
+    Raises RivalRunError when another run was applied meanwhile: source and target are then not of the same moment.
     """
     caveat = ""
     if plan.strategy.reads_whole and manifest.watermark_before:
@@ -69,7 +70,7 @@ def verify(
 
 
 def state_as_found(config: TableConfig, places: Places) -> State:
-    """The state to verify from. Raises NotComparedError where there is none."""
+    """Return the state to verify from. Raises NotComparedError when there is none."""
     with places.warehouse.session(query_tag=f"aurora_sync verify {config.qualified_name}") as session:
         state = sync_log.read_state(session, config, log_schema=places.log_schema, as_found=True)
     if not state.run_sequence:
@@ -80,7 +81,8 @@ def state_as_found(config: TableConfig, places: Places) -> State:
 
 
 def assert_comparable(config: TableConfig, plan: Plan) -> None:
-    """Raises NotComparedError where the increment is not the strategy's own. For those that read the table itself."""
+    """Raise NotComparedError when the increment is not the strategy's own. Used for strategies that read the table
+    itself."""
     findings = plan.verdict.findings
     if plan.strategy.reads_whole:
         reasons = [found.text for found in findings if found.is_schema_change]
@@ -103,7 +105,7 @@ def not_compared(config: TableConfig, why: str) -> NotComparedError:
 
 
 def _repair(found: Verification, plan: Plan) -> str:
-    """The command that repairs what differs: the cheapest that does."""
+    """Return the cheapest command that repairs the differences."""
     if plan.strategy.reads_whole:
         return "sync"
     return "sync --full" if found.same_version else "reconcile"
@@ -138,12 +140,12 @@ class _Sides:
             found = self._row_by_row(found, [*self.plan.key, *unlike])
             if (
                 not self.plan.strategy.keeps_xmin and not self.plan.strategy.reads_whole
-            ):  # then a reconcile goes by the sums, which are equal
+            ):  # a reconcile then compares the sums, which are equal
                 found = replace(found, same_version=found.different)
         return replace(found, source_rows=sides.source_rows, target_rows=sides.target_rows)
 
     def _row_by_row(self, found: Verification, names: Sequence[str], among: Buckets | None = None) -> Verification:
-        """Stage these columns of the source's rows and compare them with the target's. Nothing of it remains."""
+        """Stage these columns of the source's rows and compare them with the target's. Removes what it staged."""
         columns = tuple(column for column in self.plan.columns if column.name in names)
         where = within(self.reading.table, self.plan.key, among) if among else None
         load_id, stage = new_load_id(), self.places.stage
@@ -179,11 +181,11 @@ class _Sides:
 
     @property
     def _by_version(self) -> bool:
-        """Whether a repair finds rows by their versions."""
+        """Whether a repair finds rows by their versions (xmin)."""
         return self.plan.strategy.keeps_xmin and not self.plan.strategy.reads_whole
 
     def _layout(self, manifest: Manifest) -> Layout:
-        """Of the target as it is now: what was to change in it has changed."""
+        """Return the layout of the target as it is now: the changes of its columns are already made."""
         existing = ddl.existing_columns(self.session, ddl.target_name(self.config))
         return ddl.layout(self.config, replace(manifest, evolution=Evolution()), self.places.log_schema, existing)
 
@@ -198,7 +200,8 @@ def _staging_table(session: Session, layout: Layout) -> Iterator[None]:
 
 
 def _example(config: TableConfig, layout: Layout, row: Row) -> RowDifference:
-    """Out of: whether each side has the row, its xmin there, then each column's value in source and target."""
+    """Return the difference from a row of comparison.examples(): whether each side has the row, its xmin on each side,
+    then each column's value in source and target."""
     in_source, in_target, source_xmin, target_xmin, *values = row
     names = [column.name for column in layout.columns]
     pairs = list(zip(values[::2], values[1::2], strict=True))

@@ -1,4 +1,4 @@
-"""The four ways to run, and which strategy goes by which: a table by SELECT, the tables of a slot, a topic, files."""
+"""The four runners and the strategy that each serves: one table by SELECT, a replication slot, a topic, files."""
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine.runners.base import Runner
@@ -18,5 +18,6 @@ RUNNERS = (_TABLE, *_STREAMS.values())
 
 
 def runner_of(config: TableConfig) -> Runner:
-    """The runner of a table: what its strategy reads by a SELECT of its own needs none but the first."""
+    """Return the runner of a table: that of its stream, or TableRunner for every strategy that reads the table
+    itself."""
     return _STREAMS.get(type(strategy_of(config)), _TABLE)

@@ -1,8 +1,8 @@
-"""The interface of a runner: what is synced at once, and how.
+"""The interface of a runner, which decides which tables are synced together, and how.
 
 A runner owns which tables go together, how their targets are brought up to date and compared, what the change sensor
-looks at, and what `check` reports of their streams. It has no state: every method may be called again, and killed
-anywhere, the next run ends at the same target.
+looks at, and what `check` reports about their streams. It has no state. Every method may be called again; if it is
+killed at any point, the next run ends at the same target.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from aurora_sync.strategies.streaming import Streaming
 OnReceipt = Callable[[Receipt], object]
 OnProgress = Callable[[Progress], None] | None
 M = TypeVar("M", bound=Member)
-Scan = tuple[TableConfig, str]  # a table that must be scanned, and why
+Scan = tuple[TableConfig, str]  # a table that must be scanned, and the reason
 
 
 class Runner(ABC):
-    marked_together = True  # whether one look shows the marks of many tables, or one look is for one table
+    marked_together = True  # True: one request returns the marks of many tables; False: each table needs its own
 
     def shared_with(self, config: TableConfig) -> str | None:
-        """The name of what brings the changes of several tables, which are therefore synced together: a replication
-        slot. None: the table is synced by itself."""
+        """Return the name of the replication slot that carries the changes of several tables, which are therefore
+        synced together; None when the table is synced by itself."""
         return None
 
     @abstractmethod
@@ -52,32 +52,32 @@ class Runner(ABC):
         allow_deletes: bool = False,
         on_progress: OnProgress = None,
     ) -> None:
-        """Bring the targets of tables that are synced together up to date; ``on_receipt`` is given one receipt for each
-        table that was. Raises as :func:`aurora_sync.engine.sync.run` does."""
+        """Bring the targets of tables that are synced together up to date, and pass one receipt per updated table to
+        ``on_receipt``. Raises as :func:`aurora_sync.engine.sync.run` does."""
 
     @abstractmethod
     def verify(self, config: TableConfig, places: Places, *, on_progress: OnProgress = None) -> Receipt:
-        """Apply the strategy's own increment and nothing else, and compare source and target in its snapshot. Raises
-        NotComparedError where a run would scan or reconcile the table, or read it whole."""
+        """Apply the strategy's own increment and nothing else, then compare source and target in its snapshot. Raises
+        NotComparedError when a run would scan or reconcile the table, or read all of it."""
 
     def preview(self, found: Look) -> tuple[Plan, str | None]:
-        """What a run would do of which ``found`` is the look, and what it would ask a stream for; None where it would
-        read the table."""
+        """Return the plan of the run that ``found`` would start, and the statement that reads its stream; None for the
+        statement when the run would read the table."""
         return found.plan, None
 
     def marks(self, tables: Sequence[TableConfig], source: Source) -> dict[str, str]:
-        """What tells, by table, whether others sent something new: another text than before. Empty where the source
-        itself shows it. Raises SourceError, StageError or ConfigError."""
+        """Return a mark by qualified table name; a changed mark means that the stream has new changes. Empty when the
+        source itself shows changes. Raises SourceError, StageError or ConfigError."""
         return {}
 
     def problems(self, tables: Sequence[TableConfig], source: Source) -> Iterator[str]:
-        """What is wrong with that which brings the tables' changes, a full sentence each."""
+        """Yield the problems of the stream that carries the tables' changes, one sentence each."""
         yield from ()
 
 
 class StreamRunner(Runner, Generic[M]):
-    """A runner of tables whose changes others list: in a slot, a topic or files. What the list does not say is scanned,
-    as a table by SELECT is."""
+    """A runner of tables whose changes are listed elsewhere: in a slot, a topic or files. Tables whose changes are not
+    all listed are scanned by SELECT."""
 
     def run(
         self,
@@ -88,8 +88,9 @@ class StreamRunner(Runner, Generic[M]):
         allow_deletes: bool = False,
         on_progress: OnProgress = None,
     ) -> None:
-        """``allow_deletes`` lifts the delete guard of a scan; a stream has none, for it names what was deleted. What is
-        wrong with one table is raised once all others have had their receipts."""
+        """Bring the batch up to date. ``allow_deletes`` disables the delete guard of scans; a stream has no guard
+        because it names each deleted row. The error of one table is raised after all other tables have their
+        receipts."""
         scan = partial(sync.run, places=places, allow_deletes=allow_deletes, on_progress=on_progress)
         with values_shown(all(config.show_values for config in batch)):
             self.prepare(batch, places)
@@ -100,17 +101,17 @@ class StreamRunner(Runner, Generic[M]):
     def verify(self, config: TableConfig, places: Places, *, on_progress: OnProgress = None) -> Receipt:
         self.assert_readable(config, places)
         with looking(config, places, RunOptions(verify=True)) as found:
-            member = self.follow(found, places)
+            member = self.member_or_scan(found, places)
             if isinstance(member, str):
                 raise not_compared(config, member)
-            self.limit(member)
+            self.restrict_to_snapshot(member)
             receipts, scans = self.apply([member], places, may_forget=False)
             if member.fault:
                 raise member.fault
             if scans:
                 raise not_compared(config, scans[0][1])
             (receipt,) = receipts
-            if why := self.left(member, receipt):
+            if why := self.missing_after(member, receipt):
                 raise not_compared(config, why)
             return compared(member, places, receipt)
 
@@ -121,13 +122,13 @@ class StreamRunner(Runner, Generic[M]):
         return plan_of_stream(found.config, found.plan, found.state, position), position.statement
 
     def prepare(self, batch: Sequence[TableConfig], places: Places) -> None:
-        """Raise ConfigError where the source is not prepared for a run."""
+        """Raise ConfigError when the source is not prepared for a run."""
 
     def assert_readable(self, config: TableConfig, places: Places) -> None:
-        """Raise NotComparedError or ConfigError where nothing can be streamed, and change nothing."""
+        """Raise NotComparedError or ConfigError when nothing can be streamed. Changes nothing."""
 
     def position(self, found: Look) -> tuple[Position | None, str]:
-        """How far the target is in the stream; or None, and why the table must be scanned."""
+        """Return the target's position in the stream; or None and the reason why the table must be scanned."""
         strategy, plan = found.plan.strategy, found.plan
         assert isinstance(strategy, Streaming)
         since = plan.verdict.since.watermark if plan.verdict.since else None
@@ -135,23 +136,24 @@ class StreamRunner(Runner, Generic[M]):
         return (None, why) if why else (strategy.position_in(since), "")
 
     @abstractmethod
-    def follow(self, found: Look, places: Places) -> M | str:
-        """The table as one that the stream brings up to date, or why it must be scanned."""
+    def member_or_scan(self, found: Look, places: Places) -> M | str:
+        """Return the member that the stream brings up to date, or the reason why the table must be scanned."""
 
     @abstractmethod
     def apply(self, members: Sequence[M], places: Places, *, may_forget: bool) -> tuple[list[Receipt], list[Scan]]:
-        """Apply the changes of all members but those that must be scanned, which it returns. What is wrong with one
-        member is its ``fault``. ``may_forget``: whether the stream may forget what all targets have."""
+        """Apply the changes of the members, and return the receipts and the members that must be scanned instead.
+        The error of one member becomes its ``fault``. ``may_forget``: the stream may discard changes that all
+        targets have."""
 
-    def limit(self, member: M) -> None:
-        """Leave out of the member's changes what its snapshot does not see."""
+    def restrict_to_snapshot(self, member: M) -> None:
+        """Exclude changes that the member's snapshot does not see."""
 
-    def left(self, member: M, receipt: Receipt) -> str:
-        """Why the target may lack changes that the snapshot sees, after one run; empty where it lacks none."""
+    def missing_after(self, member: M, receipt: Receipt) -> str:
+        """Return why the target may lack changes that the snapshot sees, after one run; empty when it has them all."""
         return ""
 
-    def lying(self, config: TableConfig) -> tuple[TakenFile, ...]:
-        """Files of others that lie there before a scan begins, and whose changes it therefore has."""
+    def files_before_scan(self, config: TableConfig) -> tuple[TakenFile, ...]:
+        """Return the external files that exist before a scan begins; the scan therefore contains their changes."""
         return ()
 
     def _attempt(
@@ -171,7 +173,7 @@ class StreamRunner(Runner, Generic[M]):
             except AuroraSyncError as error:
                 if error.kind.retry:
                     raise
-                failed.append(error)  # a person must mend this table, and the others do not wait for that
+                failed.append(error)  # this table waits for a person; the others go on
                 continue
             if isinstance(found, str):
                 scans.append((config, found))
@@ -182,7 +184,7 @@ class StreamRunner(Runner, Generic[M]):
             for config, why in tables:
                 full = config.qualified_name in start.changed
                 try:
-                    receipt = scan(config, full=full, taken=self.lying(config))
+                    receipt = scan(config, full=full, taken=self.files_before_scan(config))
                 except AuroraSyncError as error:
                     failed.append(error)
                 else:
@@ -201,16 +203,17 @@ class StreamRunner(Runner, Generic[M]):
             raise failed[0]
 
     def _look(self, config: TableConfig, places: Places, start: Start, *, by_log: bool = False) -> M | str:
-        """The table as a member, or why it must be scanned; that never by a hint alone."""
+        """Return the table as a member, or the reason why it must be scanned. A reason that rests on a hint is checked
+        against the sync log."""
         if config.qualified_name in start.changed:
             return "its target was changed"
         with looking(config, places, RunOptions(), trust_hint=start.trust_hint and not by_log) as found:
-            member = self.follow(found, places)
+            member = self.member_or_scan(found, places)
         return self._look(config, places, start, by_log=True) if found.hinted and isinstance(member, str) else member
 
 
 def problems_of(look: Callable[[], object]) -> list[str]:
-    """What is wrong, as the error of ``look`` says: a line each. Empty where it ends without an error."""
+    """Return the error of ``look`` as a list of lines; empty when it raises none."""
     try:
         look()
     except AuroraSyncError as error:

@@ -1,17 +1,17 @@
-"""One table from the files of its DMS task, one increment, top to bottom.
+"""One increment of one table from the files of its DMS task, top to bottom.
 
 ::
 
-    look at the table as a sync does ─► scan it where the files do not say everything (engine/sync.py)
-        ─► list the folder; as the last run left it: nothing to do, and no warehouse is woken
-        ─► one session: ledger ─► the warehouse copies new files from where they lie ─► net changes, in SQL
+    look at the table as a sync does ─► scan it when the files are incomplete (engine/sync.py)
+        ─► list the folder; unchanged since the last run: stop, without starting a warehouse
+        ─► one session: ledger ─► the warehouse copies new files from their folder ─► net changes, in SQL
         ─► one transaction {changes, ledger, sync log row}
 
-Files are named by key and etag in the ledger, in the transaction that merges them: each is taken once, whatever is
-killed and run again. The full load comes before the changes, and changes from before it do not come at all.
+The ledger lists files by key and etag, and is written in the transaction that merges them: each file is taken exactly
+once, even after a kill and a new run. The full load comes before the changes; older changes are not in the files.
 
-Of transaction folders the changes are taken by their place in a row, and behind a scan: what of a full load without a
-header means what is not documented.
+In transaction folders, changes are read by their position in a row, and always after a scan: the format of a full load
+without a header is not documented.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from aurora_sync.warehouse.apply import StagedIncrement, apply_all
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.ddl import Layout, drop_table
 
-# Of one increment; what is left is the next run's.
+# The limits of one increment; the next run takes the remaining files.
 MOST_FILES, MOST_BYTES = 1000, 20_000_000_000
 
 
@@ -53,10 +53,10 @@ MOST_FILES, MOST_BYTES = 1000, 20_000_000_000
 class _FilesMember(Member):
     store: Store
     files: list[File]
-    fields: list[str]  # of a row without a header, behind operation, table and schema
+    fields: list[str]  # of a row without a header, after operation, table and schema
     position: FilesPosition
-    is_new: bool  # nothing of the folder was taken yet
-    scanned_at: datetime | None  # and the target is as a scan left it
+    is_new: bool  # no file of the folder was taken yet
+    scanned_at: datetime | None  # the scan's snapshot, when no file was taken since
     prefix: str = ""
     oldest: datetime | None = None
     warnings: list[str] = field(default_factory=list)
@@ -67,7 +67,8 @@ class _FilesMember(Member):
 
 
 class FilesRunner(StreamRunner[_FilesMember]):
-    """Raises SourceError where the files are not such as provisioning/dms_task.py configures."""
+    """The runner of the strategy dms. Raises SourceError when the files are not as provisioning/dms_task.py configures
+    them."""
 
     marked_together = False
 
@@ -75,7 +76,7 @@ class FilesRunner(StreamRunner[_FilesMember]):
         _, why = _files_or_scan(found)
         return (None, why) if why else (_position(found), "")
 
-    def follow(self, found: Look, places: Places) -> _FilesMember | str:
+    def member_or_scan(self, found: Look, places: Places) -> _FilesMember | str:
         found.close_snapshot()  # listing a folder may take long
         files, why = _files_or_scan(found)
         if why:
@@ -95,19 +96,19 @@ class FilesRunner(StreamRunner[_FilesMember]):
     def apply(
         self, members: Sequence[_FilesMember], places: Places, *, may_forget: bool
     ) -> tuple[list[Receipt], list[Scan]]:
-        """The ledger says what was taken: the files stay where they lie."""
+        """Apply new files. The ledger records them; the files stay in their folder, so ``may_forget`` is not used."""
         return [_take(member, places) for member in members], []
 
-    def left(self, member: _FilesMember, receipt: Receipt) -> str:
+    def missing_after(self, member: _FilesMember, receipt: Receipt) -> str:
         if receipt.consumed and receipt.consumed.behind:
             return f"{receipt.consumed.behind:,} files are left for the next runs"
         return "; ".join(member.plan.read.doubts)
 
-    def lying(self, config: TableConfig) -> tuple[TakenFile, ...]:
+    def files_before_scan(self, config: TableConfig) -> tuple[TakenFile, ...]:
         return tuple(file.taken for file in dms_files.of_table(config))
 
     def marks(self, tables: Sequence[TableConfig], source: Source) -> dict[str, str]:
-        """Which files the tables have: the source's own counters are ahead of them."""
+        """Return a digest of the files of each table: the source's own counters are ahead of the files."""
         return {table.qualified_name: f"files {dms_files.digest(dms_files.of_table(table))}" for table in tables}
 
     def problems(self, tables: Sequence[TableConfig], source: Source) -> Iterator[str]:
@@ -116,8 +117,8 @@ class FilesRunner(StreamRunner[_FilesMember]):
 
 
 def _files_or_scan(found: Look) -> tuple[list[File], str]:
-    """The files of the table; or none, and why the table must be scanned. Raises ConfigError where it was not loaded
-    yet."""
+    """Return the files of the table; or none, and the reason why the table must be scanned. Raises ConfigError when the
+    task has not loaded the table yet."""
     config, plan, watermark = found.config, found.plan, _watermark(found)
     why = why_scan(position_in(config, watermark), watermark, plan.verdict.findings, plan.at.token)
     why = why or plan.due
@@ -142,7 +143,7 @@ def _watermark(found: Look) -> Watermark | None:
 
 def _position(found: Look) -> FilesPosition:
     config, watermark = found.config, _watermark(found)
-    # A scan before this run has taken the files that lay there.
+    # A scan before this run has taken the files that existed then.
     since = found.state.run_sequence - (watermark is not None)
     position = position_in(config, watermark) or position_after_scan(config, watermark, since)
     return position.seen_at(found.plan.at.snapshot)
@@ -155,7 +156,7 @@ def _take(table: _FilesMember, places: Places) -> Receipt:
         return table.receipt(None, places, watch, (), None)
     with places.stage.attempt(config.qualified_name, table.load_id) as attempt:
         table.prefix = attempt.prefix
-    # What the files say is known once they are copied: the plan is made final there.
+    # The position after the files is known once they are copied; _copy makes the plan final.
     table.reach(table.position)
     increment = StagedIncrement(
         config,
@@ -174,14 +175,15 @@ def _take(table: _FilesMember, places: Places) -> Receipt:
 
 
 def _copy(table: _FilesMember, places: Places, session: Session, layout: Layout) -> Manifest:
-    """Stage the net changes of all files that the ledger does not have, and commit the manifest with them."""
+    """Stage the net changes of all files that are not in the ledger, and commit the manifest of the increment."""
     sync_log.prepare_taken(session, places.log_schema)
     ledger = sync_log.taken(session, layout.target, table.position.since, places.log_schema)
     new = [file for file in table.files if file.id not in ledger]
     superseded = {file.id for file in dms_files.superseded(table.files, table.scanned_at)}
     chosen = _bounded(new)
     timely = [file for file in chosen if file.id not in superseded]
-    # What a scan has taken has no sequence: names of files are the times when they were written.
+    # After a scan the position has no change sequence yet. Names of change files are the times when they were written,
+    # and show which files came late.
     newest = max((name for key, _ in ledger if not (name := key.rpartition("/")[2]).startswith("LOAD")), default="")
     behind = {file.id for file in timely if file.load is None and file.name < newest}
     timely = [file for file in timely if file.id not in behind]
@@ -228,10 +230,10 @@ def _copy(table: _FilesMember, places: Places, session: Session, layout: Layout)
 
 
 def _copy_files(table: _FilesMember, session: Session, layout: Layout, files: list[File]) -> int:
-    """Into the raw table. Returns how many rows are of a full load."""
+    """Copy the files into the raw table. Returns the number of rows of full loads."""
     raw, mixed, config = statements.raw_table(layout).sql, statements.mixed_table(layout), table.config
     if config.cdc_path:
-        width = len(table.fields) + 4  # one beyond: it must be empty
+        width = len(table.fields) + 4  # one extra column, which must be empty
         session.query(statements.create_mixed(layout, width))
         try:
             session.copy_ragged(mixed.sql, table.store, [file.taken for file in files], width, NULL)
@@ -248,10 +250,10 @@ def _copy_files(table: _FilesMember, session: Session, layout: Layout, files: li
 
 
 def _checked(table: _FilesMember, session: Session, layout: Layout, of_load: int) -> tuple[str, str]:
-    """Look at the raw table. Returns the newest change sequence that the target has behind this run, and why the next
-    run must scan the table.
+    """Validate the raw table. Returns the newest change sequence that the target has after this run, and the reason why
+    the next run must scan the table (empty: none).
 
-    Changes that are older than what was taken before are left out: they would set rows back.
+    Changes older than those taken before are removed: they would set rows back to older values.
     """
     ((null, no_operation, no_sequence, oldest, newest),) = session.query(statements.survey(layout))
     if null is not None:
@@ -308,8 +310,9 @@ def _lacking(table: _FilesMember, file: File) -> list[str]:
 
 
 def _fields(table: _FilesMember, wanted: list[File], loaded: bool) -> str:
-    """A digest of what rows without a header have. Raises SourceError where that changed since they were last taken:
-    which rows have which columns is not to be told, unless a full load, which leads to a scan, is between them."""
+    """Return a digest of the fields of rows without a header. Raises SourceError when the fields changed since the last
+    run, because the rows do not show which columns they have; except when a full load came in between, which leads to a
+    scan."""
     if not table.config.cdc_path:
         return ""
     fields = hashlib.sha256("\0".join(table.fields).encode()).hexdigest()[:16]
@@ -324,8 +327,9 @@ def _fields(table: _FilesMember, wanted: list[File], loaded: bool) -> str:
 
 
 def _what_files_do_not_say(table: _FilesMember, new: list[File], loaded: bool, ledger: set[tuple[str, str]]) -> str:
-    """A load that is repeated, or comes after a scan, says nothing of rows that were deleted before it, and a TRUNCATE
-    at the source is no change: the task takes the table's files away."""
+    """Return why the next run must scan the table; empty when the files are complete. A load that is repeated, or comes
+    after a scan, does not list rows that were deleted before it. A TRUNCATE at the source is not a change: the task
+    deletes the table's files."""
     if loaded and (table.scanned_at or table.config.cdc_path):
         return "the task has loaded the table since the scan, and what was deleted before is in no file"
     known = {key for key, _ in ledger}

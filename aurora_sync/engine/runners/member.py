@@ -1,7 +1,6 @@
-"""A table that a stream of changes brings up to date: what its stream has brought so far, to its receipt.
+"""A table that a stream of changes brings up to date: its staged changes, and its receipt.
 
-slot.py does this for all tables of a replication slot at once, topic.py for one table of Kafka, files.py for the files
-of a task.
+slot.py handles all tables of a replication slot at once, topic.py one topic of Kafka, files.py the files of one task.
 """
 
 from __future__ import annotations
@@ -28,29 +27,30 @@ from aurora_sync.stage.writer import Attempt
 from aurora_sync.strategies.position import Position
 from aurora_sync.warehouse.apply import StagedIncrement, apply_all
 
-# Of pending changes in memory; past that, those of the largest table are staged as a part of their own.
+# The limit of pending changes in memory. Beyond it, the changes of the largest table are staged as a separate part.
 PENDING_BYTES = 256_000_000
 
 
 @dataclass(kw_only=True)
 class Member(Look):
-    """One table. ``plan`` is that of a scan, and becomes that of a stream with :meth:`reach`."""
+    """One table of a stream. ``plan`` is the plan of a scan until :meth:`reach` makes it that of the stream."""
 
-    staged: Manifest | None = None  # what of its stream is staged
+    staged: Manifest | None = None  # the manifest of its staged changes
     uri: str | None = None
-    fault: SourceError | None = None  # why this table cannot go on, while the others of its slot do
+    fault: SourceError | None = None  # the error that stops this table, but not the others of its slot
 
     @property
     def adjusted(self) -> tuple[Adjusted, ...]:
-        """Values that were others before they came to the warehouse."""
+        """The values that were adjusted before they were staged."""
         return ()
 
     def reach(self, position: Position) -> None:
-        """The stream was read up to there."""
+        """Make the plan that of a stream that was read up to ``position``."""
         self.plan = plan_of_stream(self.config, self.plan, self.state, position)
 
     def left_as_it_was(self) -> Manifest:
-        """The manifest of a run that had nothing to stage: it is written nowhere, and the watermark stays."""
+        """Return the manifest of a run that had nothing to stage. It is not written; its watermark is the one before
+        the run."""
         manifest = self.manifest(prefix="", files=())
         before = self.state.watermark
         return manifest if before is None else dataclasses.replace(manifest, watermark_after=before)
@@ -63,7 +63,8 @@ class Member(Look):
         warnings: tuple[str, ...],
         oldest: datetime | None,
     ) -> Receipt:
-        """End the run. ``oldest`` is when the first change that was not in the target was committed."""
+        """Finish the run and return its receipt. ``oldest`` is the commit time of the oldest change that was not in the
+        target."""
         manifest = self.staged or self.left_as_it_was()
         outcome = Outcome(
             manifest=manifest,
@@ -82,7 +83,7 @@ class Member(Look):
 
 @dataclass(kw_only=True)
 class ChangeMember(Member):
-    """A table whose stream is read change by change, and staged as net changes."""
+    """A table whose stream is read one change at a time and staged as net changes."""
 
     changes: NetChanges
     files: Attempt | None = None
@@ -94,7 +95,7 @@ class ChangeMember(Member):
         return self.changes.adjusted
 
     def write(self, places: Places, attempts: ExitStack) -> None:
-        """Stage what is pending as a part of its own; throw it away once there is a fault."""
+        """Stage the pending changes as a separate part; discard them once there is a fault."""
         try:
             if not self.fault:
                 self.parts.append(self.changes.write(self._files(places, attempts).write, len(self.parts)))
@@ -104,7 +105,7 @@ class ChangeMember(Member):
             self.changes.truncate()
 
     def record(self, places: Places, attempts: ExitStack, row: bytes) -> None:
-        """Stage a change for the history."""
+        """Stage one row of the history."""
         if self.fault is None and not is_utf8(row):
             self.fault = self._not_utf8(row)
         if self.history is None:
@@ -113,7 +114,7 @@ class ChangeMember(Member):
         self.history.write(row)
 
     def _not_utf8(self, row: bytes) -> SourceError:
-        """The error of a row of CSV that begins with the table's columns."""
+        """Return the error for a CSV row that begins with the table's columns."""
         (values,) = csv.reader([row.decode("latin-1")])
         columns = [column.name for column in self.plan.columns]
         named = {name: value.encode("latin-1") for name, value in zip(columns, values, strict=False)}
@@ -128,7 +129,7 @@ class ChangeMember(Member):
         )
 
     def close(self, places: Places, attempts: ExitStack) -> None:
-        """Stage the rest, which may be nothing at all."""
+        """Stage the remaining changes as the last part, and one empty part when there were none at all."""
         if self.changes or not self.parts:
             self.write(places, attempts)
         assert self.files is not None
@@ -154,14 +155,15 @@ class ChangeMember(Member):
 
 
 def compared(member: Member, places: Places, receipt: Receipt) -> Receipt:
-    """The receipt of a member whose changes are applied, with its target compared in the snapshot of its look."""
+    """Return the receipt with the result of comparing the target in the snapshot of the member's look. Its changes are
+    applied."""
     manifest = member.staged or member.left_as_it_was()
     found = verify(member.config, places, member.reading, member.plan, manifest, receipt.run_sequence)
     return dataclasses.replace(receipt, verification=found)
 
 
 def scanned(receipt: Receipt, why: str) -> Receipt:
-    """The receipt of a scan that took the place of the stream."""
+    """Return the receipt of a scan that replaced the stream, with the reason."""
     text = f"scanned, not streamed: {why}"
     more = receipt.because if receipt.because not in why else ""
     because = "; ".join(filter(None, (text, more)))
@@ -169,7 +171,7 @@ def scanned(receipt: Receipt, why: str) -> Receipt:
 
 
 def apply_changes(moved: Sequence[ChangeMember], places: Places, query_tag: str) -> dict[str, Applied]:
-    """Apply the changes of all members or of none, in one transaction. Returns what was applied, by load id."""
+    """Apply the changes of all members or of none, in one transaction. Returns the result by load id."""
     increments = [
         StagedIncrement(each.config, each.staged, each.plan.strategy.name, as_found=each.plan.verifies)
         for each in moved

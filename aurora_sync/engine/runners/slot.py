@@ -1,17 +1,18 @@
-"""All tables of one replication slot, one batch, top to bottom.
+"""One batch: all tables of one replication slot, top to bottom.
 
 ::
 
     look at every table as a sync does ─► scan those that the stream cannot serve (engine/sync.py)
         ─► mark the log ─► drain the slot to the mark, net changes by table ─► S3, a manifest each
-        ─► one warehouse transaction for all tables ─► tell the slot what is safe
-        ─► scan those of whose changes one could not be read
+        ─► one warehouse transaction for all tables ─► advance the slot as far as is safe
+        ─► scan the tables with a change that could not be read
 
-The order carries the promise. Each table is looked at in a snapshot *before* the mark, so what that snapshot saw lies
-before the mark, and the watermark may name it. A position moves only inside the transaction that merges its changes;
-the slot hears last, and never more than the target furthest behind has. What comes twice is skipped by its position.
-A transaction that is committed in the log and not yet visible to other sessions is not confirmed: a scan that begins
-meanwhile would not see it, and still find it in the stream.
+The order proves that no change is lost. Each table is looked at in a snapshot *before* the mark. The changes that this
+snapshot sees therefore precede the mark, and the watermark may include them. A position advances only inside the
+transaction that merges its changes. The slot is advanced last, and never past the position of the target furthest
+behind. Changes that are sent again are skipped by their position. A transaction that is committed in the log but not
+yet visible to other sessions is not confirmed: a scan that begins at that moment would not see it, and must still find
+it in the stream.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ from aurora_sync.strategies.logical import Logical, SlotPosition
 
 logger = foreign_text.logger(__name__)
 
-# How far, in bytes of WAL, a table without changes stays behind before its position is written for its own sake: the
-# slot can forget nothing that it has not passed, and what is kept is read again in every run.
+# Bytes of WAL that a table without changes may stay behind before its position is written for that reason alone. The
+# slot keeps all WAL after the oldest position, and every run reads it again.
 BEHIND_BYTES = 64_000_000
-# To make a slot, all transactions that are open must end.
+# Creating a slot waits until all open transactions have ended.
 SLOT_TIMEOUT = "10min"
 
 
@@ -54,7 +55,7 @@ SLOT_TIMEOUT = "10min"
 class _SlotMember(ChangeMember):
     position: SlotPosition
     feed: TableFeed
-    after: SlotPosition | None = None  # the run; None: where the stream was read to
+    after: SlotPosition | None = None  # the position after the run; None: where the stream was read to
 
 
 class SlotRunner(StreamRunner[_SlotMember]):
@@ -65,8 +66,8 @@ class SlotRunner(StreamRunner[_SlotMember]):
         yield from problems_of_slots(tables, source)
 
     def prepare(self, batch: Sequence[TableConfig], places: Places) -> None:
-        """A slot that the server has invalidated is made anew; its tables are then scanned, for their positions are
-        older than it."""
+        """Recreate a slot that the server has invalidated. Its tables are then scanned, because their positions are
+        older than the new slot. Raises ConfigError when the source lacks anything else."""
         with connect(places.source.dsn) as connection:
             found = survey(connection, batch)
             if found.slot and found.slot.lost:
@@ -85,7 +86,7 @@ class SlotRunner(StreamRunner[_SlotMember]):
             raise not_compared(config, f"replication slot {found.slot_name} is lost")
         found.assert_ready()
 
-    def follow(self, found: Look, places: Places) -> _SlotMember | str:
+    def member_or_scan(self, found: Look, places: Places) -> _SlotMember | str:
         position, why = self.position(found)
         if position is None:
             return why
@@ -97,9 +98,9 @@ class SlotRunner(StreamRunner[_SlotMember]):
         )
         return _SlotMember(**vars(found), position=position, changes=feed.changes, feed=feed)
 
-    def limit(self, member: _SlotMember) -> None:
-        """Stream as after a scan in this snapshot: what it does not see is left to the next run. The slot is told
-        nothing: its other tables have not read it."""
+    def restrict_to_snapshot(self, member: _SlotMember) -> None:
+        """Exclude the changes that the snapshot does not see; the next run reads them. The slot is not advanced,
+        because its other tables have not been read."""
         position, after = member.position, Logical().position_in(member.plan.watermark)
         assert isinstance(after, SlotPosition)
         assert after.seen
@@ -114,7 +115,7 @@ class SlotRunner(StreamRunner[_SlotMember]):
 
 
 def problems_of_slots(tables: Sequence[TableConfig], source: Source) -> Iterator[str]:
-    """What the tables' replication slots lack at the source."""
+    """Yield what is missing at the source for the replication slots of these tables, one sentence each."""
     slots: dict[str, list[TableConfig]] = {}
     for table in tables:
         slots.setdefault(table.slot_name, []).append(table)
@@ -123,14 +124,15 @@ def problems_of_slots(tables: Sequence[TableConfig], source: Source) -> Iterator
 
 
 def _assert_ready(tables: Sequence[TableConfig], source: Source) -> None:
-    """Raise ConfigError where something is missing; a replication connection is tried as well."""
+    """Raise ConfigError when something is missing. Also tries a replication connection."""
     with connect(source.dsn) as connection:
         found = survey(connection, tables, stream_from=source.dsn)
     found.assert_ready()
 
 
 def _stream(members: Sequence[_SlotMember], places: Places, *, may_confirm: bool) -> tuple[list[Receipt], list[Scan]]:
-    """Apply the changes of all members but those that must be scanned, which it returns, each with the reason."""
+    """Apply the changes of the members. Returns the receipts, and the members that must be scanned instead, each with
+    the reason."""
     name, dsn = members[0].config.slot_name, places.source.dsn
     watch = Stopwatch()
     with ExitStack() as attempts:
@@ -181,8 +183,8 @@ def _confirm(
     drained: slot.Drained,
     may_confirm: bool,
 ) -> tuple[Slot | None, tuple[str, ...]]:
-    """Tell the slot what every target has, and look at it then. All is applied whatever becomes of it: a failure is a
-    warning."""
+    """Advance the slot to the position that every target has, and return its state and warnings. The changes are
+    already applied, so a failure here is a warning."""
     name = members[0].config.slot_name
     behind = [member.position.lsn for member in members if member not in moved]
     try:

@@ -1,4 +1,4 @@
-"""One table by a SELECT: sync.py, top to bottom."""
+"""The runner of tables that are read by SELECT; sync.py does the work."""
 
 from __future__ import annotations
 

@@ -1,14 +1,13 @@
-"""One table from its topic of Kafka, one increment, top to bottom.
+"""One increment of one table from its Kafka topic, top to bottom.
 
 ::
 
-    look at the table as a sync does ─► scan it where the topic cannot serve (engine/sync.py)
-        ─► read the topic from our offsets to its end, net changes ─► S3, a manifest
+    look at the table as a sync does ─► scan it when the topic cannot serve (engine/sync.py)
+        ─► read the topic from the saved offsets to its end, net changes ─► S3, a manifest
         ─► one warehouse transaction {changes, sync log row with the new offsets}
 
-The offsets stand in the sync log and are those of nobody else: no group is joined, no offset is committed to Kafka, so
-that a rebalance, a replay or a second reader changes nothing. Killed anywhere, the next run reads the same messages
-again.
+The offsets are kept only in the sync log: the reader joins no consumer group and commits no offset to Kafka, so a
+rebalance, a replay or a second reader changes nothing. After a kill, the next run reads the same messages again.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ from aurora_sync.strategies.debezium import TopicPosition
 from aurora_sync.strategies.debezium import topic as topic_of
 from aurora_sync.strategies.streaming import Seen
 
-# Between two looks at how much is held.
+# Messages between two checks of the memory that pending changes use.
 _EVERY_MESSAGES = 1000
 
 
@@ -54,7 +53,7 @@ class _TopicMember(ChangeMember):
 
 
 class TopicRunner(StreamRunner[_TopicMember]):
-    def follow(self, found: Look, places: Places) -> _TopicMember | str:
+    def member_or_scan(self, found: Look, places: Places) -> _TopicMember | str:
         position, why = self.position(found)
         if position is None:
             return why
@@ -67,15 +66,15 @@ class TopicRunner(StreamRunner[_TopicMember]):
         )
         return _TopicMember(**vars(found), position=position, changes=feed.changes, feed=feed)
 
-    def limit(self, member: _TopicMember) -> None:
-        """Read a partition up to the first change of a transaction that the snapshot does not see."""
+    def restrict_to_snapshot(self, member: _TopicMember) -> None:
+        """Read each partition only up to the first change of a transaction that the snapshot does not see."""
         at = member.plan.at
         member.feed.sees = Seen(at.snapshot.xmax, at.seen(SlotFence).in_progress).holds
 
     def apply(
         self, members: Sequence[_TopicMember], places: Places, *, may_forget: bool
     ) -> tuple[list[Receipt], list[Scan]]:
-        """The offsets are nobody's but ours: the topic forgets by its own retention."""
+        """Apply the topics. Kafka removes messages by its own retention, so ``may_forget`` is not used."""
         receipts: list[Receipt] = []
         scans: list[Scan] = []
         for member in members:
@@ -87,7 +86,7 @@ class TopicRunner(StreamRunner[_TopicMember]):
         return receipts, scans
 
     def marks(self, tables: Sequence[TableConfig], source: Source) -> dict[str, str]:
-        """How far the topics go: the source's own counters are ahead of them."""
+        """Return the end offsets of each table's topic: the source's own counters are ahead of them."""
         topics = {table.qualified_name: topic_of(table) for table in tables}
         ends = source.kafka.ends(list(topics.values())) if topics else {}
         return {name: f"topic {sorted(ends[topic].items())}" for name, topic in topics.items()}
@@ -98,7 +97,7 @@ class TopicRunner(StreamRunner[_TopicMember]):
 
 
 def _problems_of_topics(names: list[str], source: Source) -> Iterator[str]:
-    """Look at all over one connection; at each by itself where one of them is refused."""
+    """Check all topics over one connection, and each by itself when one of them is refused."""
     if not names:
         return
     try:
@@ -123,7 +122,8 @@ def _modes(connector: Connector, places: Places, token: Token) -> Modes:
 
 
 def _read(table: _TopicMember, places: Places) -> Receipt | str:
-    """Apply the topic, or say why the table must be scanned instead: then nothing of the topic is applied."""
+    """Apply the topic and return the receipt; or return why the table must be scanned, with nothing of the topic
+    applied."""
     watch = Stopwatch()
     position, feed, warnings = table.position, table.feed, tuple[str, ...]()
     with ExitStack() as attempts:
@@ -167,12 +167,13 @@ def _read(table: _TopicMember, places: Places) -> Receipt | str:
 
 
 def _gone(position: TopicPosition, gaps: Sequence[Gap], places: Places, *, relies: bool) -> str:
-    """Why the table must be scanned, where messages are gone that the target does not have; empty where it has all.
+    """Return why the table must be scanned: messages are gone that the target does not have. Empty when it has them
+    all.
 
-    Compaction removes messages, and so do transactions: each leaves a mark without a message, and nothing of what was
-    aborted. A topic that is not compacted has marks only. Where its policy is not shown, single offsets are taken for
-    marks: compaction keeps the newest message of a row, which says all of it unless it ``relies`` on one before. Of a
-    delete with its tombstone, two are gone.
+    Compaction removes messages. A transaction also uses offsets without a message: one for its marker, and those of
+    aborted messages. A topic that is not compacted has gaps of transactions only. When the cleanup policy is not
+    visible, a gap of one offset counts as a marker: compaction keeps the newest message of a row, which is complete
+    unless it ``relies`` on an earlier one. A compacted delete removes two offsets, its own and its tombstone's.
     """
     gone = [
         dataclasses.replace(gap, first=first)
@@ -195,13 +196,14 @@ def _gone(position: TopicPosition, gaps: Sequence[Gap], places: Places, *, relie
 
 
 def _order(position: TopicPosition, topic: Topic) -> Order:
-    """In which changes come from the topic as it is now."""
+    """Return the order of the changes in the topic as it is now."""
     used = sum(extent.high > 0 for extent in topic.extents.values())
     return Order(newest=position.newest, strays=position.strays).of(len(topic.extents), used, len(position.offsets))
 
 
 def _slot(table: _TopicMember, places: Places) -> tuple[Slot | None, tuple[str, ...]]:
-    """The connector's. All is applied whatever becomes of the look: a failure is a warning."""
+    """Return the state of the connector's slot, and warnings. The changes are already applied, so a failure is a
+    warning."""
     name = table.config.slot_name
     try:
         with connect(places.source.dsn) as connection:
