@@ -1,7 +1,8 @@
-"""Manifests into their targets: staging tables, assertions, and one transaction that merges and remembers.
+"""Apply manifests to their targets: fill staging tables, check them, then merge and record the state in one
+transaction.
 
-Safe to kill anywhere and to run again: before the COMMIT nothing of the target or the sync log has changed,
-after it the run sequence has moved, and the same manifest applied again finds its own load id and is done.
+Applying is safe to kill at any point and to repeat. Before the COMMIT, neither the target nor the sync log has changed.
+After the COMMIT, the run sequence has advanced; applying the same manifest again finds its own load id and stops.
 """
 
 from __future__ import annotations
@@ -36,31 +37,31 @@ _WRITE: dict[Disposition, Callable[[Merging], Written]] = {
     Disposition.CHANGES: changes.write,
 }
 
-# Stages, behind the manifest's files, what else belongs to the increment, and returns the manifest with it: what a
-# comparison found to differ (engine/reconcile.py), or files of others (engine/runners/files.py).
+# Stages further rows of the increment after the manifest's files, and returns the manifest that includes them: the
+# differences that a comparison found (engine/reconcile.py), or external files (engine/runners/files.py).
 Complete = Callable[[Session, Layout], Manifest]
 
 
 @dataclass(frozen=True)
 class StagedIncrement:
-    """One table's part of what is applied at once."""
+    """One table's part of the increments that are applied together."""
 
     config: TableConfig
     manifest: Manifest
     strategy: str
     complete: Complete | None = None
-    as_found: bool = False  # whatever rows the target holds: it is going to be compared
+    as_found: bool = False  # accept edited rows of the target, because they are going to be compared
 
 
 @dataclass
 class _Prepared:
-    """An increment that is staged, and whose target can take it."""
+    """A staged increment whose target is ready for it."""
 
     increment: StagedIncrement
     layout: Layout
     manifest: Manifest
-    existing: dict[str, str]  # columns of the target; none: there is no target yet
-    found: dict[str, str]  # the same, as they were before this run made them fit
+    existing: dict[str, str]  # columns of the target; empty: there is no target yet
+    found: dict[str, str]  # ``existing`` before this run adapted the target
     adjusted: tuple[Adjusted, ...] = ()
     changes: tuple[Finding, ...] = ()
 
@@ -73,15 +74,15 @@ def apply_all(
     log_schema: str = sync_log.SCHEMA,
     allow_deletes: bool = False,
 ) -> list[Applied]:
-    """Make the rows of each manifest part of its target, durably, exactly once; and what its ``complete`` adds to them.
-    All or none of them: in one transaction.
+    """Apply each manifest, and the rows that its ``complete`` adds, to its target: durably, exactly once, and all of
+    them or none, in one transaction. Returns the results in the order of ``increments``.
 
     Raises RivalRunError when another run was applied since ``manifest.expected_sequence``, GuardError when rows would
-    be lost or removed (the targets are then as before), ConfigError and WarehouseError otherwise. ``allow_deletes``
-    switches off the delete guard, not the other assertions. With ``as_found`` the rows of a target need not be as they
-    were left; the next run finds that as this one did.
+    be lost or removed (the targets are then unchanged), ConfigError and WarehouseError otherwise. ``allow_deletes``
+    disables the delete guard, but no other check. With ``as_found``, rows of the target may have been edited since the
+    last run; the log is written so that the next run still notices the edit.
     """
-    # Every run locks fences in this order, so that two never wait for each other.
+    # Every run locks fences in this order, so that two runs never wait for each other.
     ordered = sorted(increments, key=lambda increment: increment.config.target)
     started = monotonic()
     prepared: list[_Prepared] = []
@@ -101,7 +102,7 @@ def apply_all(
     except BaseException:
         _drop_staging(session, [p.layout.staging for p in prepared])
         raise
-    # Attempts that were killed left theirs; one that still runs has lost its race to this one.
+    # Includes tables that killed attempts left behind. An attempt that is still running has lost its race to this one.
     _drop_staging(session, [table for p in prepared for table in ddl.staging_tables(session, p.layout)])
     seconds = {"load": merging - started, "merge": monotonic() - merging}
     done = {
@@ -121,7 +122,7 @@ def apply_all(
 
 
 def _staging(session: Session, increment: StagedIncrement, log_schema: str) -> _Prepared:
-    """Where the increment's rows will be staged."""
+    """Prepare the sync log, and return the increment with the layout that its rows will be staged in."""
     config, manifest = increment.config, increment.manifest
     target = ddl.target_name(config)
     existing = sync_log.prepare(session, target, log_schema)
@@ -134,7 +135,7 @@ def _staging(session: Session, increment: StagedIncrement, log_schema: str) -> _
 
 
 def _prepare(session: Session, p: _Prepared, objects: Objects, log_schema: str) -> None:
-    """Stage the rows and make the target ready for them: all that is DDL, which in Snowflake commits."""
+    """Stage the rows and make the target ready for them. All DDL happens here, because in Snowflake it commits."""
     config = p.increment.config
     session.query(ddl.create_staging(p.layout))
     loaded = session.load(p.layout.staging.sql, p.manifest, objects)
@@ -155,7 +156,9 @@ def _prepare(session: Session, p: _Prepared, objects: Objects, log_schema: str) 
         if p.existing:
             p.layout, more = evolve.adapt_target(session, p.layout, p.existing, p.manifest)
             p.changes += more
-    if not p.existing:  # only now: a first load that is refused for its values leaves no table of their types
+    if (
+        not p.existing
+    ):  # last: a first load that is refused because of its values must not leave a table with their types
         ddl.make_target(session, p.layout, p.manifest.table)
 
 
@@ -179,7 +182,7 @@ def _transact(session: Session, p: _Prepared, log_schema: str, allow_deletes: bo
     written = _WRITE[manifest.disposition](merging)
     after, changed = merging.count(), written.changed
     inserted = after.rows - before.rows + written.removed
-    if len(manifest.parts) > 1:  # a later part may have written or deleted again what an earlier one wrote
+    if len(manifest.parts) > 1:  # a later part may have rewritten or deleted rows of an earlier part
         changed = int(session.query(merge.written_by(layout, sequence))[0][0])
         inserted = min(inserted, changed)
     if written.whole is not None:
@@ -211,8 +214,8 @@ def _transact(session: Session, p: _Prepared, log_schema: str, allow_deletes: bo
 
 
 def _assert_whole(merging: Merging, whole: int, after: Count) -> Count:
-    """Assert that the target holds as many rows as the source, and return its count. Rows whose key somebody doubled by
-    hand are deleted and merged again."""
+    """Check that the target holds as many rows as the source, and return its count. If somebody duplicated keys by
+    hand, delete the rows of these keys and merge them again first. Raises DefectError."""
     layout = merging.layout
     if after.present == whole:
         return after
@@ -229,7 +232,7 @@ def _assert_whole(merging: Merging, whole: int, after: Count) -> Count:
 
 
 def _left(session: Session, p: _Prepared, sums_of_rows: str) -> Left:
-    """What this run leaves, for the next one to find."""
+    """Return the state of the target after this run, by which the next run notices changes."""
     written = {name: p.existing.get(name) or evolve.as_reported(type_) for name, type_ in p.layout.types.items()}
     columns = p.found or p.layout.types  # a target that this run made
     if p.found and not (p.existing == p.found and written.keys() <= p.found.keys()):
@@ -238,8 +241,9 @@ def _left(session: Session, p: _Prepared, sums_of_rows: str) -> Left:
 
 
 def _assert_as_it_was_left(session: Session, p: _Prepared, log_schema: str, now: Count) -> LogEntry | None:
-    """An increment only makes sense on top of what the run before it left, and from where the log says that it is.
-    Returns what the log says of that run."""
+    """Check that the target is as the previous run left it, because an increment is only correct on top of that state.
+    Returns the log entry of the previous run; None when there is no previous run. Raises TargetChangedError or
+    RivalRunError."""
     target, manifest = p.layout.target, p.manifest
     if manifest.expected_sequence == 0 and not now.present:
         return None
@@ -250,7 +254,7 @@ def _assert_as_it_was_left(session: Session, p: _Prepared, log_schema: str, now:
         changed = sync_log.columns_changed(entry, p.found)
     else:
         changed = sync_log.difference(entry, p.found, now)
-        compared = p.increment.complete and manifest.disposition is Disposition.UPSERT  # by reconcile.py
+        compared = p.increment.complete and manifest.disposition is Disposition.UPSERT
         if not (changed or compared):
             changed = sync_log.edited(entry, now)
     if changed:
@@ -271,8 +275,8 @@ def _assert_as_it_was_left(session: Session, p: _Prepared, log_schema: str, now:
 
 
 def _refuse_foreign(session: Session, layout: Layout, manifest: Manifest, log_schema: str) -> None:
-    """A table that looks like ours but of which the log knows nothing is ours only while it is empty: an
-    attempt that never committed made it."""
+    """Raise WarehouseError if the table has rows that no run in the log wrote. An empty table may be from an attempt of
+    ours that never committed."""
     count = sync_log.count(session, layout.target, marks=layout.marks)
     if count.rows and sync_log.find(session, layout.target, 1, log_schema) is None:
         raise WarehouseError(
@@ -285,7 +289,8 @@ def _refuse_foreign(session: Session, layout: Layout, manifest: Manifest, log_sc
 def _what_became_of_it(
     session: Session, layout: Layout, manifest: Manifest, log_schema: str, error: WarehouseError
 ) -> LogEntry:
-    """The transaction ended in an error: the log says whether it, or a rival, was committed all the same."""
+    """Return the log entry if the transaction was committed despite ``error``. Raises RivalRunError if a rival was
+    committed instead, else ``error``."""
     try:
         entry = sync_log.find(session, layout.target, manifest.expected_sequence + 1, log_schema)
     except WarehouseError as unread:
@@ -301,7 +306,8 @@ def _what_became_of_it(
 
 
 def _drop_staging(session: Session, tables: list[TableName]) -> None:
-    """Never fails: the increment is decided, and the next one that is applied drops what was left behind."""
+    """Drop staging tables, and only log failures: the increment is decided, and the next one drops the tables left
+    behind."""
     for table in tables:
         try:
             session.query(ddl.drop_table(table))

@@ -1,8 +1,8 @@
-"""The interface of a warehouse backend, and nothing that knows a backend.
+"""The interface of a warehouse backend, independent of any backend.
 
 A backend owns four things: the dialect of its engine, how a statement is run, how staged files become a staging table,
-and what its errors mean. The statements themselves are written once, in Snowflake SQL (merge.py, ddl.py, sync_log.py),
-and reach a backend as they are. docs/write-your-own-warehouse.md
+and what its errors mean. The statements are written once, in Snowflake SQL (merge.py, ddl.py, sync_log.py), and every
+backend receives them unchanged. See docs/write-your-own-warehouse.md.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ Row = tuple[Any, ...]
 
 
 class Objects(Protocol):
-    """What a backend may ask of the stage."""
+    """The part of the stage that a backend may use."""
 
     def download(self, key: str, path: Path) -> None:
         """Write the whole object to a local file, in constant memory."""
 
 
 class Folder(Objects, Protocol):
-    """Where files of others lie."""
+    """The folder of external files."""
 
     prefix: str
 
 
 class Session(ABC):
-    """One connection, statements in order. Every error surfaces as WarehouseError with its kind."""
+    """One connection, which runs statements in order. Every error is raised as WarehouseError with its kind."""
 
     dialect: Dialect
 
@@ -44,36 +44,36 @@ class Session(ABC):
 
     @abstractmethod
     def modify(self, statement: str, parameters: Sequence[Any] = ()) -> int:
-        """Run one INSERT, UPDATE, DELETE or MERGE and return the number of rows it changed."""
+        """Run one INSERT, UPDATE, DELETE or MERGE and return the number of changed rows."""
 
     @abstractmethod
     def arrow(self, statement: str) -> Any:
-        """The rows of one query as a ``pyarrow.RecordBatchReader``, in the warehouse's own types; to be read while
+        """Return the rows of one query as a ``pyarrow.RecordBatchReader``, in the warehouse's own types. Read it while
         the session is open. Needs pyarrow (the extra ``frames``)."""
 
     @abstractmethod
     def load(self, staging_table: str, manifest: Manifest, objects: Objects) -> int:
-        """Copy the manifest's files, and no others, into the (quoted, qualified) staging table, whose columns
-        are all VARCHAR, in file order. Returns the rows loaded. Fails on any malformed row; never skips one."""
+        """Copy exactly the manifest's files, in file order, into the (quoted, qualified) staging table, whose columns
+        are all VARCHAR. Returns the number of rows. Fails on a malformed row; never skips one."""
 
     def copy_files(self, raw_table: str, folder: Folder, files: Sequence[TakenFile], null: str) -> int:
-        """Copy files of others into the (quoted, qualified) raw table, whose columns are all VARCHAR, by the names of
-        columns: what a file has no column for is NULL, what the table has none for is left out. CSV files have a
-        header, and ``null`` without quotes where a value is NULL. Returns the rows. Fails on any malformed row."""
+        """Copy external files into the (quoted, qualified) raw table, whose columns are all VARCHAR, by column name. A
+        column that a file lacks is NULL; a column that the table lacks is ignored. CSV files have a header, and
+        ``null`` without quotes for NULL. Returns the number of rows. Fails on a malformed row."""
         raise _reads_no_files_of_others()
 
     def copy_ragged(self, raw_table: str, folder: Folder, files: Sequence[TakenFile], width: int, null: str) -> int:
         """Copy CSV files without a header, whose rows have any number of fields, into the ``width`` columns of the
-        table by their place: what a row lacks is NULL, what it has beyond them is left out."""
+        table by position. Missing fields are NULL; extra fields are ignored. Returns the number of rows."""
         raise _reads_no_files_of_others()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """BEGIN; COMMIT on success, ROLLBACK on any exception. A failed statement inside always ends in a
-        rollback, also where the warehouse itself would let COMMIT keep the rest.
+        """BEGIN; COMMIT on success, ROLLBACK on any exception. A failed statement always ends in a rollback, even where
+        the warehouse itself would let COMMIT keep the other statements.
 
-        After a ROLLBACK that failed nothing more is sent: it would be part of a transaction that may still be open,
-        would read what that wrote, and the next CREATE or DROP would commit it.
+        After a failed ROLLBACK, the connection is closed and nothing more is sent. The transaction may still be open: a
+        query would read its rows, and the next CREATE or DROP would commit it.
         """
         self.query("BEGIN TRANSACTION")
         try:
@@ -89,7 +89,7 @@ class Session(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Drop the connection: every further call raises WarehouseError."""
+        """Close the connection. Every further call raises WarehouseError."""
 
 
 def _reads_no_files_of_others() -> ConfigError:
@@ -100,17 +100,17 @@ def _reads_no_files_of_others() -> ConfigError:
 
 
 class Warehouse(ABC):
-    """Where the tables go. Opening one does no I/O; :meth:`session` connects."""
+    """The warehouse that holds the targets. Creating one does no I/O; :meth:`session` connects."""
 
-    kind: str  # such as duckdb, for metadata
+    kind: str  # for metadata, such as duckdb
     dialect: Dialect
-    metered = True  # asking it costs money: an idle run may go by a hint instead
+    metered = True  # a query costs money, so an idle run may rely on a hint instead
 
     @abstractmethod
     def session(self, *, query_tag: str = "") -> AbstractContextManager[Session]:
-        """Connect; close at the end. Concurrent sessions, of other processes too, wait for each other where
-        the engine needs it."""
+        """Connect, and close at the end. Concurrent sessions, even of other processes, wait for each other where the
+        engine needs it."""
 
     @abstractmethod
     def describe(self) -> str:
-        """Where this is, without secrets: for messages and metadata."""
+        """Return the location, without secrets, for messages and metadata."""

@@ -1,17 +1,17 @@
-"""Disposition CHANGES: apply a stretch of a change stream, upserts that may leave columns as they are, then deletes.
+"""Disposition CHANGES: apply part of a change stream: upserts, which may leave columns unchanged, then deletes.
 
-Behind its columns and transaction id a staged change has these fields:
+After its columns and transaction id, a staged change has these fields:
 
 =========== ===================================================================================================
-``_OP``     U, the row is there with these values; D, it is not
-``_KNOWN``  empty when the change knows all columns; else for each column 1, or 0 where the stream did not repeat a
+``_OP``     U: the row exists with these values; D: it does not exist
+``_KNOWN``  empty when the change has all columns; else one digit per column: 1, or 0 when the stream did not repeat a
             value that is stored out of line (TOAST)
 ``_PART``   number of the part, from 0
-``_FROM_i`` the key of the target row that has the columns which are not known: its own, or the one that it had
-            before its key was changed
+``_FROM_i`` the key of the target row that has the missing columns: the row's own key, or its key before an update
+            changed it
 =========== ===================================================================================================
 
-Within a part each key occurs once, and what an upsert takes over is read before any row of the part is written or
+Within a part each key occurs once. An upsert reads the values it takes over before any row of the part is written or
 deleted (correctness.md, section 8.1).
 """
 
@@ -26,7 +26,7 @@ from aurora_sync.warehouse.disposition import Merging, Written
 
 
 def write(merging: Merging) -> Written:
-    """Apply part by part. A stream names what was deleted, so no guard stands before it."""
+    """Apply the staged changes part by part. There is no delete guard, because a stream names each deleted row."""
     session, layout, manifest = merging.session, merging.layout, merging.manifest
     ((partial,),) = session.query(count_partial(layout))
     named = sum(part.partial for part in manifest.parts)
@@ -53,7 +53,8 @@ def write(merging: Merging) -> Written:
 
 
 def upsert(layout: Layout, part: int, *, partial: bool) -> str:
-    """Of one part; ``partial`` when some of its rows do not know all columns. Two parameters."""
+    """Return the upsert of one part. ``partial``: some of its rows lack columns. Takes the two parameters of
+    merge.py."""
     condition = f"""s."{OP}" = 'U' AND s."{PART}" = '{part}'"""
     if not partial:
         return merge.merge(layout, merge.staged_rows(layout, source=f"{layout.staging.sql} AS s WHERE {condition}"))
@@ -65,12 +66,12 @@ def upsert(layout: Layout, part: int, *, partial: bool) -> str:
 
 
 def count_partial(layout: Layout) -> str:
-    """Staged rows that do not know all columns."""
+    """Count the staged rows that lack columns."""
     return f'SELECT COUNT("{KNOWN}") FROM {layout.staging.sql}'
 
 
 def count_orphans(layout: Layout, part: int) -> str:
-    """Upserts of one part whose missing columns no row of the target has."""
+    """Count the upserts of one part whose missing columns are in no row of the target."""
     return (
         f"SELECT COUNT(*) FROM {_origins(layout)}"
         f""" WHERE s."{OP}" = 'U' AND s."{PART}" = '{part}' AND s."{KNOWN}" IS NOT NULL AND o."{RUN_SEQ}" IS NULL"""
@@ -78,8 +79,8 @@ def count_orphans(layout: Layout, part: int) -> str:
 
 
 def delete(layout: Layout, part: int) -> str:
-    """Of one part; with soft deletes, which take the two parameters, mark."""
-    target = layout.target.sql  # in full: a table may be called S, as the alias is
+    """Return the delete of one part. With soft deletes it marks the rows, and takes the two parameters of merge.py."""
+    target = layout.target.sql  # not an alias: a table may be called S, like the alias of the staging table
     same = " AND ".join(f"{column.value} = {target}.{column.sql}" for column in layout.key)
     gone = (
         f"EXISTS (SELECT 1 FROM {layout.staging.sql} AS s"
@@ -93,7 +94,7 @@ def delete(layout: Layout, part: int) -> str:
 
 
 def _origins(layout: Layout) -> str:
-    """The staged rows, each beside the target row that has what it does not know."""
+    """Join each staged row with the target row that has its missing columns."""
     same = " AND ".join(
         f'o.{column.sql} = {column.rule.cast.format(f"""s."{FROM}{place}" """.strip())}'
         for place, column in enumerate(layout.key)

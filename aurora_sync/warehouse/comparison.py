@@ -1,4 +1,4 @@
-"""Staged rows of the source against the target's, one by one and by their typed values: for verify."""
+"""Comparison of staged source rows with the target's rows, one by one and by typed values, for verify."""
 
 # ruff: noqa: S608 - every name went through identifier(), and every value is a number
 
@@ -11,8 +11,8 @@ from aurora_sync.warehouse.merge import PRESENT, row_md5, xmin
 
 
 def count(layout: Layout, among: Buckets | None) -> str:
-    """Rows of the target, rows that it lacks, rows that only it has, rows that differ, and those of them that have the
-    version of the source's row."""
+    """Count the rows of the target, the rows missing in it, the rows that only it has, the rows that differ, and the
+    differing rows that have the version of the source's row."""
     differs = _differs(layout)
     return (
         "SELECT COUNT(CASE WHEN T_IS THEN 1 END), COUNT(CASE WHEN T_IS IS NULL THEN 1 END),"
@@ -23,8 +23,8 @@ def count(layout: Layout, among: Buckets | None) -> str:
 
 
 def examples(layout: Layout, among: Buckets | None, most: int) -> str:
-    """The first rows that differ: whether each side has them, its xmin there, then each column of the source and of the
-    target."""
+    """Select the first rows that differ: whether each side has them, their xmin on each side, then each column of the
+    source and of the target."""
     values = ", ".join(f"{side}.{column.sql}" for column in layout.columns for side in ("s", "t"))
     order = ", ".join(f"COALESCE(s.{identifier(name)}, t.{identifier(name)})" for name in layout.match)
     return (
@@ -38,7 +38,7 @@ def _differs(layout: Layout) -> str:
 
 
 def _both(layout: Layout, among: Buckets | None) -> str:
-    """Rows of the same key beside each other; without a key, rows of the same content, each as often as it is there."""
+    """Join the rows of both sides by key; without a key by content, where equal rows are numbered."""
     on = " AND ".join(f"s.{identifier(name)} = t.{identifier(name)}" for name in layout.match)
     values = [f"{column.value} AS {column.sql}" for column in layout.columns] + [f"{xmin()} AS S_XMIN"]
     staged = f"SELECT {', '.join(values)}, TRUE AS S_IS FROM {layout.staging.sql} AS s"

@@ -1,4 +1,4 @@
-"""From settings to the backend that they name. A backend is imported when it is chosen."""
+"""Create the backend that the settings name. A backend is imported only when it is chosen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aurora_sync.warehouse.base import Warehouse
 
 
 def warehouse_from(settings: Settings) -> Warehouse:
-    """The warehouse of AURORA_SYNC_WAREHOUSE; connects to nothing."""
+    """Return the warehouse of AURORA_SYNC_WAREHOUSE. Connects to nothing."""
     return _KINDS[type(settings.warehouse)](settings.warehouse, settings.stage)
 
 

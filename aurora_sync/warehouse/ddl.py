@@ -1,7 +1,7 @@
-"""Names and tables: how a source table, its columns and its merge key stand in the warehouse.
+"""Names and tables: how a source table, its columns and its merge key are represented in the warehouse.
 
-Identifiers are always quoted and folded to upper case (ASCII letters only), so that Snowflake users write
-plain unquoted names. All DDL runs before the transaction of the merge, because in Snowflake it commits.
+Identifiers are always quoted and folded to upper case (ASCII letters only), so that Snowflake users write plain
+unquoted names. All DDL runs before the transaction of the merge, because in Snowflake it commits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from aurora_sync.warehouse.types import TEXT, TypeRule, type_rule, widened
 
 SRC_XMIN, RUN_SEQ, SYNCED_AT = "_SRC_XMIN", "_RUN_SEQ", "_SYNCED_AT"
 DELETED, ROW_MD5, ROW_NO, KEY_NO = "_DELETED", "_ROW_MD5", "_ROW_NO", "_KEY_NO"
-# Of a staging table for changes (changes.py), besides.
+# Further columns of a staging table for changes (changes.py).
 OP, KNOWN, PART, FROM = "_OP", "_KNOWN", "_PART", "_FROM_"
 ADDED_TYPES = {
     SRC_XMIN: "NUMBER(10,0)",
@@ -30,10 +30,10 @@ ADDED_TYPES = {
     DELETED: "BOOLEAN",
     ROW_MD5: "VARCHAR",
     ROW_NO: "NUMBER(19,0)",
-    KEY_NO: "NUMBER(15,0)",  # by which reconcile finds the bucket of a key that is not one integer
+    KEY_NO: "NUMBER(15,0)",  # reconcile finds the bucket of a key that is not one integer by it
 }
 
-# Of a staged row of the history (history.py), behind its columns.
+# The fields of a staged row of the history (history.py), after its columns.
 HISTORY_TYPES = {
     OP: "VARCHAR",
     SRC_XMIN: "NUMBER(10,0)",
@@ -44,7 +44,7 @@ HISTORY_TYPES = {
     "_FORMER": "VARCHAR",
 }
 
-# Of these DuckDB has one, which it reports as the first.
+# DuckDB has one type for both, and reports it as the first.
 JSON_TYPES = ("VARIANT", "ARRAY")
 
 
@@ -53,13 +53,13 @@ def identifier(name: str) -> str:
 
 
 def literal(text: str) -> str:
-    """A string constant, for DDL only, where no parameter may stand."""
+    """Return a string constant. For DDL only, which takes no parameters."""
     return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 @dataclass(frozen=True)
 class TableName:
-    """A table in the warehouse; the database is the session's."""
+    """A table in the warehouse. The database is that of the session."""
 
     schema: str
     name: str
@@ -72,7 +72,8 @@ class TableName:
         return f"{self.schema}.{self.name}"
 
     def companion(self, schema: str, kind: str) -> TableName:
-        """The name of a table of ours that belongs to this one: readable, bounded, unambiguous."""
+        """Return the name of a table of aurora_sync that belongs to this one: readable, limited in length,
+        unambiguous."""
         digest = hashlib.md5(self.sql.encode(), usedforsecurity=False).hexdigest()[:16]
         return TableName(schema, f"{kind}_{self.name[:40]}_{digest}")
 
@@ -106,34 +107,34 @@ class TargetColumn:
 
     @property
     def value(self) -> str:
-        """The typed value, out of the staging table ``s``."""
+        """The typed value from the staging table ``s``."""
         return self.rule.cast.format(self.staged)
 
     def key_text(self, text: str) -> str:
-        """SQL that makes one text of all which the target's column holds equal (model/keys.py)."""
+        """Return SQL that maps all texts which the target's column holds equal to one text (model/keys.py)."""
         return ONE_ZERO.format(text) if self.rule.target == "FLOAT" else text
 
     @property
     def misfit(self) -> str:
-        """True of the staged values that the type cannot hold; empty when there are none."""
+        """The condition that a staged value does not fit the type; empty when every value fits."""
         return self.rule.misfit.format(self.staged)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How one manifest's rows lie in the staging table and in the target."""
+    """The columns and names of one manifest's rows in the staging table and in the target."""
 
     target: TableName
     staging: TableName
     columns: tuple[TargetColumn, ...]
-    key: tuple[TargetColumn, ...]  # empty: rows are told apart by their content
-    soft: bool  # deletes mark
-    marks: bool  # the target has, or will have, the column of the mark
+    key: tuple[TargetColumn, ...]  # empty: rows are matched by content
+    soft: bool  # deletes mark rows instead of removing them
+    marks: bool  # the target has, or will have, the column _DELETED
     changes: bool = False  # the staged rows are changes
 
     @property
     def added(self) -> tuple[str, ...]:
-        """Our own columns of the target, after the source's."""
+        """The columns that aurora_sync adds to the target, after the source's."""
         own: tuple[str, ...] = (SRC_XMIN, RUN_SEQ, SYNCED_AT)
         own += (DELETED,) if self.marks else ()
         if not self.key:
@@ -148,16 +149,16 @@ class Layout:
 
     @property
     def key_is_number(self) -> bool:
-        """Whether the key is one integer, and so its own number (model/buckets.py)."""
+        """Whether the key is one integer, which then serves as the key number (model/buckets.py)."""
         return len(self.key) == 1 and self.key[0].is_integer
 
     @property
     def match(self) -> tuple[str, ...]:
-        """The columns that decide which target row a staged row is."""
+        """The columns that match a staged row to a target row."""
         return tuple(column.name for column in self.key) or (ROW_MD5, ROW_NO)
 
     def widened(self, names: Collection[str]) -> Layout:
-        """With text in these columns, which holds what their natural type cannot."""
+        """Return the layout with these columns as text, which also holds values that their natural type cannot."""
 
         def wide(column: TargetColumn) -> TargetColumn:
             return replace(column, rule=widened(column.source)) if column.name in names else column
@@ -174,8 +175,8 @@ def change_fields(key_columns: int) -> tuple[str, ...]:
 
 
 def layout(config: TableConfig, manifest: Manifest, log_schema: str, existing: dict[str, str]) -> Layout:
-    """``existing`` are the columns of the target, empty when there is none. Raises ConfigError when two columns fold to
-    one name, or one to a name of ours."""
+    """Return the layout of a manifest. ``existing`` are the columns of the target, empty when there is no target.
+    Raises ConfigError when two columns fold to the same name, or one folds to the name of an added column."""
     columns = {
         column.name: TargetColumn(column, _rule(column, existing, manifest.evolution)) for column in manifest.columns
     }
@@ -207,8 +208,8 @@ def layout(config: TableConfig, manifest: Manifest, log_schema: str, existing: d
 
 
 def _rule(column: Column, existing: dict[str, str], evolution: Evolution) -> TypeRule:
-    """A column that became text because of a value stays text, until its type changes at the source: a type does not
-    come and go with its values."""
+    """Return the rule of a column. A column that became text because of a value stays text until its type changes at
+    the source, so that its type does not depend on which values are present."""
     rule = type_rule(column)
     if column.name in evolution.retyped:
         return rule
@@ -217,8 +218,8 @@ def _rule(column: Column, existing: dict[str, str], evolution: Evolution) -> Typ
 
 
 def refuse_json(columns: Iterable[Column], table: str) -> None:
-    """Raise TargetChangedError where an array was read as JSON, and its column of the target is text: the text that
-    PostgreSQL prints is at the source only."""
+    """Raise TargetChangedError when an array was read as JSON but its target column becomes text: only the source has
+    the text that PostgreSQL prints."""
     if names := [column.name for column in columns if column.is_array and column.policy != "text"]:
         error = TargetChangedError(
             f"these columns hold arrays that an ARRAY cannot, and become text: {', '.join(names)}", where=table
@@ -253,7 +254,7 @@ def create_staging(layout: Layout) -> str:
 
 
 def staging_tables(session: Session, layout: Layout) -> list[TableName]:
-    """The staging tables of all attempts on this target that are still there."""
+    """Return the existing staging tables of all attempts on this target."""
     rows = session.query(
         "SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND STARTSWITH(TABLE_NAME, ?)",
         (layout.staging.schema, layout.target.companion(layout.staging.schema, "STAGING").name),
@@ -266,12 +267,12 @@ def drop_table(table: TableName) -> str:
 
 
 def existing_columns(session: Session, table: TableName) -> dict[str, str]:
-    """Name and type, in the words of :data:`ADDED_TYPES`; empty when there is no such table."""
+    """Return the type of each column by name, spelled as in :data:`ADDED_TYPES`; empty when there is no such table."""
     return columns_of(session, table)[table]
 
 
 def columns_of(session: Session, *tables: TableName) -> dict[TableName, dict[str, str]]:
-    """:func:`existing_columns` of several tables, in one query."""
+    """Return :func:`existing_columns` of several tables, in one query."""
     wanted = " OR ".join(["(TABLE_SCHEMA = ? AND TABLE_NAME = ?)"] * len(tables))
     rows = session.query(
         "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, DATA_TYPE, NUMERIC_PRECISION, NUMERIC_SCALE"  # noqa: S608
@@ -285,7 +286,7 @@ def columns_of(session: Session, *tables: TableName) -> dict[TableName, dict[str
 
 
 def make_target(session: Session, layout: Layout, source: str) -> None:
-    """Create the target where there is none. Idempotent."""
+    """Create the target if it does not exist. Idempotent."""
     session.query(create_schema(layout.target.schema))
     session.query(create_target(layout))
     session.query(comment_target(layout, source))

@@ -1,8 +1,8 @@
-"""How a backend's engine differs from Snowflake, in whose SQL the statements are written.
+"""The differences between a backend's engine and Snowflake, whose SQL the statements are written in.
 
-Statements, types and names are the same for all warehouses: what a trial on a laptop took runs in production as well. A
-dialect has what other files must know of an engine. What only the backend needs, such as its file format, stays in the
-backend's file.
+Statements, types and names are the same for all warehouses, so a sync that works on a laptop works in production. A
+dialect holds what other files must know about an engine. Details that only the backend needs, such as its file format,
+stay in the backend's file.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Dialect:
-    """``translate`` turns one statement of Snowflake SQL into the engine's, and raises an error where the engine has no
-    equivalent. ``type_names`` leads from names of types in the engine's INFORMATION_SCHEMA to those that the statements
-    declare, where they differ. ``longest_value`` is how many bytes of a value, as text, a column takes."""
+    """The dialect of one engine. ``translate`` converts one statement of Snowflake SQL, and raises an error when the
+    engine has no equivalent. ``type_names`` maps type names of the engine's INFORMATION_SCHEMA to those that the
+    statements declare, where they differ. ``longest_value`` is the size limit of a column's value, in bytes of its
+    text."""
 
     translate: Callable[[str], str]
     type_names: Mapping[str, str]
     longest_value: int
 
     def declared(self, reported: str, precision: int | None, scale: int | None) -> str:
-        """Return the type that a statement declares for a column which INFORMATION_SCHEMA reports so.
+        """Return the type that a statement declares for a column which INFORMATION_SCHEMA reports as ``reported``.
 
         >>> Dialect(str, {"DECIMAL": "NUMBER"}, 2**20).declared("DECIMAL(10,2)", 10, 2)
         'NUMBER(10,2)'

@@ -1,6 +1,7 @@
-"""What an increment does to its target, inside the transaction of the merge: what the files of the dispositions share.
+"""The parts shared by the dispositions, which define what an increment does to its target in the transaction of the
+merge.
 
-Each disposition is one function, ``write``, of an increment that is staged: upsert.py, append.py, replace.py and
+Each disposition is one function, ``write``, that takes a staged increment: in upsert.py, append.py, replace.py and
 changes.py. apply.py calls it between the compare-and-set and the row of the sync log.
 """
 
@@ -39,7 +40,7 @@ class Merging:
 
     @property
     def marking(self) -> tuple[int, str] | tuple[()]:
-        """The parameters of a statement that deletes rows, or marks them."""
+        """The parameters of a statement that deletes or marks rows."""
         return self.written if self.layout.soft else ()
 
     def count(self) -> Count:
@@ -48,17 +49,17 @@ class Merging:
 
 @dataclass(frozen=True)
 class Written:
-    """What a disposition did. ``changed`` counts inserted and updated rows, ``deleted`` those that do not count as
-    present any more."""
+    """The result of a disposition. ``changed`` counts inserted and updated rows, ``deleted`` the rows that are no
+    longer present."""
 
     changed: int
     deleted: int = 0
-    removed: int = 0  # of the deleted rows, those that are gone and not marked
-    whole: int | None = None  # present rows that the target must hold now; None: not known
+    removed: int = 0  # the deleted rows that were removed, not marked
+    whole: int | None = None  # the number of present rows that the target must hold now; None: not known
 
 
 def guard_deletes(merging: Merging, removed: int) -> None:
-    """Raise GuardError where more rows are removed than the table's delete guard allows, or the source is empty."""
+    """Raise GuardError when more rows are removed than the table's delete guard allows, or when the source is empty."""
     if merging.allow_deletes:
         return
     manifest, target, present = merging.manifest, merging.layout.target, merging.before.present
@@ -79,7 +80,7 @@ def guard_deletes(merging: Merging, removed: int) -> None:
 
 
 def _allowing(manifest: Manifest) -> str:
-    """How a person lets one run delete as much as it finds."""
+    """Return the command that allows all deletes of one run."""
     command = "reconcile" if manifest.repaired else "sync"
     table = shlex.quote(manifest.table)
     return f"run `aurora-sync {command} --allow-deletes {table}` once (in Dagster: allow_deletes in the launchpad)"

@@ -1,7 +1,7 @@
-"""DuckDB as the warehouse: a file on this machine, and the very statements that Snowflake runs.
+"""DuckDB as the warehouse: a file on this machine, with the same statements that Snowflake runs.
 
-One process at a time may write a DuckDB file, so the file is opened for one session and closed after it;
-who comes second waits.
+Only one process at a time may write a DuckDB file. The file is therefore opened for one session and closed after it; a
+second session waits.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from aurora_sync.warehouse.types import MAX_VALUE_BYTES
 
 _log = foreign_text.logger(__name__)
 
-# A session of another run holds the file for as long as its load and merge take.
+# A session of another run holds the file while it loads and merges.
 LOCK_WAIT_SECONDS = 120.0
 
-# DuckDB reads a whole row into one buffer: of this size, unless the files say that a row is longer.
+# DuckDB reads a whole row into one buffer of this size; longer rows get a larger one.
 ROW_BYTES = 64 * 2**20
 
-# Bounds memory whatever the size of an increment: DuckDB's default is 80 % of the machine and a thread for
-# each core, each with buffers of its own. What exceeds it is spilled beside the file.
+# Limits memory for increments of any size. DuckDB's default is 80 % of the machine's memory and one thread per core,
+# each with its own buffers. What exceeds the limit is spilled to a file beside the database.
 SETTINGS = {
     "memory_limit": "1GB",
     "threads": "2",
-    "preserve_insertion_order": "false",  # else an insert of many rows is buffered whole
+    "preserve_insertion_order": "false",  # else an insert of many rows is buffered as a whole
 }
 
 _READ_CSV = (
@@ -55,14 +55,14 @@ _READ_CSV = (
     " max_line_size = {row_bytes}, buffer_size = 2 * {row_bytes})"
 )
 
-# With a header, and compressed as the name says.
+# CSV with a header; the file name shows the compression.
 _READ_OTHERS_CSV = (
     "read_csv(?, all_varchar = true, header = true, delim = ',', quote = '\"', escape = '\"', nullstr = ?,"
     " allow_quoted_nulls = false, strict_mode = true, null_padding = false, ignore_errors = false, parallel = false,"
     " auto_detect = true, sample_size = 1)"
 )
 
-# What _even wrote.
+# CSV that _even wrote.
 _READ_EVEN_CSV = (
     "read_csv(?, columns = {columns}, auto_detect = false, header = false, delim = ',', quote = '\"', escape = '\"',"
     " new_line = '\\n', nullstr = ?, allow_quoted_nulls = false, strict_mode = true, parallel = false)"
@@ -72,12 +72,12 @@ _READ_EVEN_CSV = (
 _CSV_ERROR = "Invalid Input Error: CSV Error"
 _DAMAGED = ("Data corruption", "match checksum", _CSV_ERROR)
 _FULL = ("No space left", "Could not write")
-# These are about our statements, and have no values in them but for the statement itself.
+# These errors concern our own statements, and contain no values apart from the statement itself.
 _NAMES_ONLY = (
     *(duckdb.CatalogException, duckdb.BinderException, duckdb.ParserException),
     *(duckdb.PermissionException, duckdb.OutOfMemoryException, duckdb.DependencyException),
 )
-# What DuckDB says of files, and what a person does about it.
+# Parts of DuckDB's messages about files, with the hint for each.
 _HINTS = {
     **dict.fromkeys(_FULL, "make room on the disk of the file and on that of temporary files, then run again"),
     "Cannot open": "the folder of AURORA_SYNC_WAREHOUSE must be there, and this user must be able to write to it",
@@ -86,12 +86,12 @@ _HINTS = {
     **dict.fromkeys(_DAMAGED, "the staged objects did not come as they were written; run again"),
 }
 
-# One writer at a time within this process too; the thread that has it may open a second session.
+# One writer at a time within this process too. The thread that holds the lock may open a second session.
 _locks: dict[Path, threading.RLock] = {}
 _locks_guard = threading.Lock()
 
 
-# The load id in the quoted name of a staging table, and what stands for it while a statement is translated.
+# The load id in the quoted name of a staging table, and its placeholder while a statement is translated.
 _LOAD_ID = re.compile(r'(?<=_)[0-9a-f]{12}(?=")')
 _ANY_LOAD_ID = "0" * 12
 
@@ -107,10 +107,10 @@ def to_duckdb(statement: str) -> str:
 
 @lru_cache(maxsize=2048)
 def _translated(statement: str) -> str:
-    """Translate one statement. Raises an error on what DuckDB's dialect cannot express, and leaves nothing out.
+    """Translate one statement. Raises an error for anything that DuckDB's dialect cannot express; omits nothing.
 
-    What sqlglot does not know: DuckDB has no transient tables, no grants and no length of a BLOB; its VARIANT rounds
-    long numbers, so a VARIANT or ARRAY is its JSON; and its JSON() rounds them too where a cast keeps their text.
+    Handles what sqlglot does not: DuckDB has no transient tables, no grants and no length for BLOB. Its VARIANT and its
+    JSON() round long numbers, so VARIANT and ARRAY become JSON, by a cast, which keeps the text of numbers.
     """
     (tree,) = sqlglot.parse(statement, read="snowflake")
     if tree is None:
@@ -137,7 +137,7 @@ DUCKDB = Dialect(
         "TIMESTAMP": "TIMESTAMP_NTZ",
         "TIMESTAMP WITH TIME ZONE": "TIMESTAMP_TZ",
     },
-    longest_value=MAX_VALUE_BYTES,  # Snowflake's, so that what a trial on a laptop took runs in production as well
+    longest_value=MAX_VALUE_BYTES,  # Snowflake's limit, so that a value that fits on a laptop fits in production
 )
 
 
@@ -224,7 +224,7 @@ class DuckDBSession(Session):
 
 
 class DuckDBWarehouse(Warehouse):
-    """The file is made on first use; its folder must be there."""
+    """A DuckDB file. It is created on first use; its folder must exist."""
 
     kind = "duckdb"
     dialect = DUCKDB
@@ -279,8 +279,8 @@ class DuckDBWarehouse(Warehouse):
 
 
 def _even(path: Path, even: Path, width: int, null: str) -> None:
-    """The file with ``width`` fields in each row. DuckDB itself reads such rows only where it lets malformed ones
-    pass. Raises WarehouseError on those."""
+    """Write the file again with ``width`` fields in each row: DuckDB reads rows of different lengths only in a mode
+    that also accepts malformed rows. Raises WarehouseError on a malformed row."""
     csv.field_size_limit(2**31 - 1)
     opener = gzip.open if path.suffix == ".gz" else open
     with (
@@ -296,7 +296,8 @@ def _even(path: Path, even: Path, width: int, null: str) -> None:
 
 @contextmanager
 def _reading(file: TakenFile) -> Iterator[None]:
-    """Errors name the file of others. They are none of ours that come whole when they are read again."""
+    """Raise errors with the name of the external file. They are not transient: reading the file again does not mend
+    it."""
     try:
         yield
     except WarehouseError as error:
@@ -310,13 +311,14 @@ def _reading(file: TakenFile) -> Iterator[None]:
 
 
 def _error(error: duckdb.Error, where: str, doing: str = "") -> WarehouseError:
-    """Only errors of files, such as a COMMIT that cannot be written, are known by their text: others may repeat a
-    value, which may say anything. Values are shown with show_values only, so raise it ``from None``."""
+    """Return the WarehouseError for an error of DuckDB. Only errors about files, such as a COMMIT that cannot be
+    written, are classified by their text: other messages may repeat a value, which may contain any text. Raise it
+    ``from None``, because values are shown only with show_values."""
     full = " ".join(str(error).split())
     text = _without_values(error)
     of_files = isinstance(error, duckdb.IOException | duckdb.TransactionException) or text.startswith(_CSV_ERROR)
     said = next((said for said in _HINTS if of_files and said in text), None)
-    # Another session changed the same row, the disk may have room by then, the object may come whole.
+    # Transient: another session changed the same row, the disk may have room later, or the object may arrive complete.
     transient = isinstance(error, duckdb.TransactionException) or said in (*_FULL, *_DAMAGED)
     return WarehouseError(
         doing + text,
@@ -328,11 +330,12 @@ def _error(error: duckdb.Error, where: str, doing: str = "") -> WarehouseError:
 
 
 def _without_values(error: duckdb.Error) -> str:
-    """What names files and columns stays; of what is about a value, the first line without the value."""
+    """Return the message without values. Messages about files and columns stay whole; of others, the first line without
+    quoted text and numbers."""
     text = " ".join(str(error).partition("Original Line:")[0].split())
     if text.startswith(_CSV_ERROR) or isinstance(error, duckdb.IOException | duckdb.TransactionException):
         return text
     if isinstance(error, _NAMES_ONLY):
-        return " ".join(str(error).partition("\nLINE ")[0].split())  # which repeats the statement
+        return " ".join(str(error).partition("\nLINE ")[0].split())  # the rest repeats the statement
     text = str(error).partition("\n")[0]
     return re.sub(r"(?<![A-Za-z0-9_])[-+]?[0-9][0-9.eE+-]*", "...", foreign_text.without_quotations(text))

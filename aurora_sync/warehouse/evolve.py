@@ -1,9 +1,9 @@
-"""The target's columns, made to hold what an increment has staged: added, widened, converted.
+"""Evolution of the target's columns, so that they can hold the staged rows: added, renamed, widened, converted.
 
-All of it before the transaction of the merge, because in Snowflake DDL commits; each statement leaves a target that
-holds the same values as before it, so that a run that ends in between has lost nothing and the next goes on from there.
-A column gets another type by one CREATE OR REPLACE ... AS SELECT: what a rival commits meanwhile is not in it, which
-apply.py finds by the run sequences of the rows (docs/decisions/0007).
+All of it runs before the transaction of the merge, because in Snowflake DDL commits. Each statement leaves the target
+with the same values as before. A run that ends in between has therefore lost nothing, and the next run continues from
+there. A column gets another type by one CREATE OR REPLACE ... AS SELECT. Rows that a rival commits meanwhile are not in
+the new table; apply.py notices that by the run sequences of the rows (docs/decisions/0007).
 """
 
 # ruff: noqa: S608 - every name went through identifier()
@@ -23,17 +23,17 @@ from aurora_sync.warehouse.ddl import ADDED_TYPES, JSON_TYPES, RUN_SEQ, Layout, 
 from aurora_sync.warehouse.types import printed
 
 _NUMBER = re.compile(r"NUMBER\((\d+),(\d+)\)")
-# The comment on a column of the target that the source has no more.
+# The comment on a target column that the source no longer has.
 DROPPED = "Dropped at the source, or no longer synced: rows inserted since have NULL here"
 
 
 def adapt_target(
     session: Session, layout: Layout, existing: dict[str, str], manifest: Manifest
 ) -> tuple[Layout, tuple[Finding, ...]]:
-    """Make the columns of the target that is there, which are ``existing``, those of the layout. Idempotent. Returns
-    the layout, in which a column is text whose present values do not convert to another type, and what was changed.
+    """Adapt the columns of the target, ``existing``, to the layout. Idempotent. Returns the layout and the changes
+    made. In the layout, a column is text when its present values do not convert to the new type.
 
-    Raises WarehouseError when the table was not made by this project, or a column cannot become what it must be.
+    Raises WarehouseError when the table was not created by aurora_sync, or a column cannot be converted.
     """
     _refuse_foreign(layout, existing, manifest)
     to_rename = renames(existing, manifest)
@@ -56,7 +56,8 @@ def _refuse_foreign(layout: Layout, existing: dict[str, str], manifest: Manifest
 
 
 def _add_columns(session: Session, layout: Layout, existing: dict[str, str], manifest: Manifest) -> None:
-    """Add the columns that the target lacks. Raises WarehouseError where one of ours has another type."""
+    """Add the columns that the target lacks. Raises WarehouseError when one of the added columns of aurora_sync has
+    another type."""
     for name in layout.types:
         if name not in existing:
             session.query(ddl.add_column(layout, name))
@@ -70,7 +71,7 @@ def _add_columns(session: Session, layout: Layout, existing: dict[str, str], man
 
 
 def _let_go(session: Session, layout: Layout, existing: dict[str, str], evolution: Evolution) -> None:
-    """Let new rows have NULL in columns that are not synced any more, and comment them."""
+    """Allow NULL in columns that are no longer synced, and comment these columns."""
     for name in map(fold, (*evolution.former_key, *evolution.renamed)):
         if name in existing and name not in layout.match:
             session.query(f"ALTER TABLE {layout.target.sql} ALTER COLUMN {identifier(name)} DROP NOT NULL")
@@ -82,7 +83,7 @@ def _let_go(session: Session, layout: Layout, existing: dict[str, str], evolutio
 def _convert_columns(
     session: Session, layout: Layout, existing: dict[str, str], manifest: Manifest
 ) -> tuple[Layout, tuple[Finding, ...]]:
-    """Give each column the type of its rule; raise one error for all that cannot get it."""
+    """Give each column the type of its rule. Raises one error for all columns that cannot be converted."""
     changes: list[Finding] = []
     refused: list[WarehouseError] = []
     as_json: list[Column] = []
@@ -107,7 +108,8 @@ def _convert_columns(
 
 
 def _refuse_lost_text(layout: Layout, existing: dict[str, str], manifest: Manifest) -> None:
-    """Of jsonb and arrays the warehouse keeps the value and not its text. Raises TargetChangedError."""
+    """Raise TargetChangedError when a jsonb or array column becomes text, since the warehouse has its values but not
+    their text."""
     lost = [c for c in layout.columns if c.rule.is_text and existing.get(c.name) in JSON_TYPES]
     if lost and manifest.disposition is not Disposition.REPLACE:
         named = ", ".join(f"{c.source.name} ({existing[c.name]})" for c in lost)
@@ -119,10 +121,10 @@ def _refuse_lost_text(layout: Layout, existing: dict[str, str], manifest: Manife
 
 
 def renames(existing: dict[str, str], manifest: Manifest) -> dict[str, str]:
-    """The columns of the target still to be renamed, as it spells them.
+    """Return the columns of the target that must be renamed: new name by old name, as the target spells them.
 
-    Raises TargetChangedError where the new name is in use, by a column that the source dropped before: only a whole
-    read gives that the values of the other.
+    Raises TargetChangedError when the new name belongs to a column that the source dropped earlier: only a full read
+    can then fill that column.
     """
     found = {fold(old): fold(new) for old, new in manifest.evolution.renamed.items() if fold(old) in existing}
     if taken := [new for new in found.values() if new in existing]:
@@ -133,12 +135,13 @@ def renames(existing: dict[str, str], manifest: Manifest) -> dict[str, str]:
 
 
 def left_behind(existing: dict[str, str], manifest: Manifest) -> bool:
-    """Whether a column could not be renamed: the merge key may be another column of the target now."""
+    """Whether a column could not be renamed; the target's column of the merge key may then be another one."""
     return any(fold(old) in existing for old in manifest.evolution.renamed)
 
 
 def _holds(existing: str, wanted: str) -> bool:
-    """Whether the type of a column of the target, in the words of existing_columns(), holds what ``wanted`` does."""
+    """Whether a target column of type ``existing``, as existing_columns() spells it, holds every value of type
+    ``wanted``."""
     has, needs = _NUMBER.fullmatch(existing), _NUMBER.fullmatch(wanted)
     if has and needs:
         return int(has[1]) >= int(needs[1]) and has[2] == needs[2]
@@ -148,7 +151,7 @@ def _holds(existing: str, wanted: str) -> bool:
 def _convert(
     session: Session, layout: Layout, column: TargetColumn, existing: dict[str, str], manifest: Manifest
 ) -> tuple[Layout, list[Finding]]:
-    """Give one column the type of its rule; or text, where its present values do not convert."""
+    """Give one column the type of its rule, or text when its present values do not convert."""
     was, wanted = existing[column.name], column.rule.target
     try:
         if not _fits(session, layout, column, was):
@@ -177,7 +180,8 @@ def _convert(
 
 
 def _fits(session: Session, layout: Layout, column: TargetColumn, was: str) -> bool:
-    """False when a misfit is among the values that are there: an engine may round what it cannot hold."""
+    """Whether all present values fit the new type. Checked first, because an engine may round a value that it cannot
+    hold."""
     if not column.rule.misfit:
         return True
     misfit = column.rule.misfit.format(printed(was, column.sql))
@@ -185,7 +189,8 @@ def _fits(session: Session, layout: Layout, column: TargetColumn, was: str) -> b
 
 
 def retype(layout: Layout, column: TargetColumn, existing: dict[str, str]) -> str:
-    """Convert one column of the target as it is; the others, those that we know nothing of too, stay."""
+    """Return the statement that converts one column of the target. All other columns stay, including those that
+    aurora_sync does not know."""
     was, wanted = existing[column.name], column.rule.target
     has, needs = _NUMBER.fullmatch(was), _NUMBER.fullmatch(wanted)
     if has and needs and has[2] == needs[2]:
@@ -199,7 +204,8 @@ def retype(layout: Layout, column: TargetColumn, existing: dict[str, str]) -> st
 
 
 def as_reported(type_: str) -> str:
-    """
+    """Return a type as existing_columns() reports it.
+
     >>> as_reported("VARCHAR(134217728)"), as_reported("NUMBER(10,2)")
     ('VARCHAR', 'NUMBER(10,2)')
     """

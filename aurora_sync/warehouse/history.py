@@ -1,15 +1,15 @@
-"""The history of a table beside it, ``<TARGET>_HISTORY``: one row for each change, in the transaction that applies it.
+"""The history of a table, ``<TARGET>_HISTORY``: one row per change, written in the transaction that applies the change.
 
 ================== ================================================================================================
-the columns        in PostgreSQL's text: no change of a type ever touches what is recorded
-``_OP``            I, U, D, T (truncated); R, a row as a scan found it; of a scan a D was missing at the source
+the columns        in PostgreSQL's text, so that a change of a type never affects older rows
+``_OP``            I, U, D, T (truncated); R: a row that a scan read; D of a scan: the row is missing at the source
 ``_SRC_XMIN``      transaction id, 32 bits
-``_LSN``           where its commit is in the log; of a scan, up to where its snapshot saw
-``_COMMITTED_AT``  UTC; of a scan, when its snapshot was taken
+``_LSN``           the LSN of the commit; for a scan, the LSN up to which its snapshot sees
+``_COMMITTED_AT``  commit time in UTC; for a scan, the time of its snapshot
 ``_NO``            order within one run
-``_UNCHANGED``     JSON array of columns that an update left as they were and the stream did not repeat: NULL here
-``_FORMER``        JSON array, the key that the row had before, if an update changed it
-``_RUN_SEQ``       run that applied it: ORDER BY _RUN_SEQ, _LSN, _NO is the order in which the target changed
+``_UNCHANGED``     JSON array of columns that an update did not change and the stream did not repeat; NULL in this row
+``_FORMER``        JSON array: the key of the row before an update that changed it
+``_RUN_SEQ``       the run that applied it; ORDER BY _RUN_SEQ, _LSN, _NO is the order in which the target changed
 ================== ================================================================================================
 """
 
@@ -33,7 +33,8 @@ def table(target: TableName) -> TableName:
 
 
 def prepare(session: Session, layout: Layout, manifest: Manifest, objects: Objects) -> None:
-    """Make the history, add the columns that it lacks, and stage what the manifest has for it. DDL, which commits."""
+    """Create the history, add the columns that it lacks, and stage the manifest's rows for it. This is DDL, which
+    commits."""
     session.query(ddl.create_schema(layout.target.schema))
     session.query(create(layout))
     existing = ddl.existing_columns(session, table(layout.target))
@@ -56,7 +57,7 @@ def prepare(session: Session, layout: Layout, manifest: Manifest, objects: Objec
 
 
 def record_changes(merging: Merging) -> None:
-    """Append what a stream brought."""
+    """Append the changes of a stream."""
     if merging.config.history and merging.manifest.history:
         merging.session.modify(append_changes(merging.layout), merging.written)
 
@@ -68,7 +69,7 @@ def record_scanned(merging: Merging) -> None:
 
 
 def record_missing(merging: Merging, condition: str) -> None:
-    """Append the rows that a scan did not find, before they are deleted by this condition."""
+    """Append the rows that a scan did not find, which ``condition`` selects, before they are deleted."""
     if merging.config.history:
         present = f"{merge.PRESENT} AND " if merging.layout.marks else ""
         missing = append_missing(merging.layout, merging.manifest, present + condition)
@@ -88,26 +89,27 @@ def create_staging(layout: Layout) -> str:
 
 
 def append_changes(layout: Layout) -> str:
-    """What a stream brought. Two parameters, as everywhere: run sequence and time."""
+    """Append the staged changes of a stream. Two parameters, as in merge.py: run sequence and time."""
     fields = [f"s.{identifier(name)}" for name in HISTORY_TYPES]
     return _insert(layout, [column.staged for column in layout.columns], fields, f"{_staging(layout).sql} AS s")
 
 
 def append_scanned(layout: Layout, manifest: Manifest) -> str:
-    """The rows that a scan staged. Two parameters."""
+    """Append the rows that a scan staged. Two parameters."""
     values = [column.staged for column in layout.columns]
     return _insert(layout, values, _found("R", f's."{SRC_XMIN}"', manifest), f"{layout.staging.sql} AS s")
 
 
 def append_missing(layout: Layout, manifest: Manifest, condition: str) -> str:
-    """The keys of the target's rows that a scan is about to delete, by a condition on them. Two parameters."""
+    """Append the keys of the target's rows that a scan is about to delete, which ``condition`` selects. Two
+    parameters."""
     target, key = layout.target.sql, {column.name for column in layout.key}
     values = [f"CAST({target}.{c.sql} AS VARCHAR)" if c.name in key else "NULL" for c in layout.columns]
     return _insert(layout, values, _found("D", "NULL", manifest), f"{target} WHERE {condition}")
 
 
 def _found(operation: str, xmin: str, manifest: Manifest) -> list[str]:
-    """What a scan knows, in the order of HISTORY_TYPES."""
+    """Return the fields of a scanned row, in the order of HISTORY_TYPES."""
     taken = manifest.watermark_after.snapshot.taken_at.replace(tzinfo=None).isoformat(" ")
     return [f"'{operation}'", xmin, f"{manifest.log_position}", f"'{taken}'", "0", "NULL", "NULL"]
 

@@ -1,7 +1,7 @@
-"""The statements that make a staged increment part of the target, by disposition and never by strategy.
+"""The statements that apply a staged increment to the target. They depend on the disposition, never on the strategy.
 
-Written once, in Snowflake's dialect. The staging table is ``s``. Two parameters wherever rows are written: the
-run sequence and the time (UTC) of the increment.
+They are written once, in Snowflake's dialect. The alias of the staging table is ``s``. Statements that write rows take
+two parameters: the run sequence and the time (UTC) of the increment.
 """
 
 # ruff: noqa: S608 - every name went through identifier(), every value is a parameter
@@ -25,9 +25,9 @@ from aurora_sync.warehouse.ddl import (
     identifier,
 )
 
-# Rows appended to a table without a key are numbered from run sequence * this, so that they never collide
-# with the numbers that are there, and the target need not be read. More than any increment has rows, and
-# 900 million increments still fit NUMBER(19,0).
+# Rows appended to a table without a key are numbered from run sequence * this, so that they never collide with existing
+# numbers and the target need not be read. No increment has that many rows, and 900 million increments still fit
+# NUMBER(19,0).
 NUMBERS_PER_RUN = 10_000_000_000
 
 _FIELDS = 100
@@ -48,37 +48,38 @@ def xmin() -> str:
 
 
 def key_number(layout: Layout) -> str:
-    """The number of a staged row's key (model/buckets.py), of the text that the source printed."""
+    """Return the key number of a staged row (model/buckets.py), computed from the text that the source printed."""
     if layout.key_is_number:
         return f"CAST({layout.key[0].staged} AS NUMBER(19,0))"
     return digits(joined([f"CAST(LENGTH({key.staged}) AS VARCHAR) || ':' || {key.staged}" for key in layout.key]))
 
 
 def digits(text: str) -> str:
-    """15 digits of the MD5 of a text, which every engine makes alike."""
+    """Return 15 digits of the MD5 of a text, which every engine computes alike."""
     return f"CAST(TRANSLATE(SUBSTR(MD5({text}), 1, 15), 'abcdef', '012345') AS NUMBER(15,0))"
 
 
 def row_md5(layout: Layout) -> str:
-    """Of the exact text of all fields. Each carries its length, so no two rows run into the same string."""
+    """Return the MD5 of the exact text of all fields. Each field carries its length, so that different rows never give
+    the same string."""
     return f"MD5({joined([counted(column.staged) for column in layout.columns])})"
 
 
 def counted(text: str) -> str:
-    """A field with its length, or N for NULL."""
+    """Return a field with its length, or N for NULL."""
     return f"COALESCE(CAST(LENGTH({text}) AS VARCHAR) || ':' || {text}, 'N')"
 
 
 def joined(fields: Sequence[str]) -> str:
-    """The fields one behind the other; in groups, because a table has up to 1,600 and DuckDB parses to a depth of
-    1,000."""
+    """Return the concatenation of the fields. They are grouped, because a table has up to 1,600 columns and DuckDB
+    parses to a depth of 1,000."""
     groups = [" || ".join(fields[first : first + _FIELDS]) for first in range(0, len(fields), _FIELDS)]
     return groups[0] if len(groups) == 1 else " || ".join(f"({group})" for group in groups)
 
 
 def staged_rows(layout: Layout, *, append: bool = False, source: str = "", values: Sequence[str] | None = None) -> str:
-    """SELECT of the staged rows, typed, at most one for each key, with the columns that we add. ``source`` and
-    ``values`` are others than the staging table and what its columns hold."""
+    """Return a SELECT of the staged rows, typed, at most one for each key, with the columns that aurora_sync adds.
+    ``source`` replaces the staging table, ``values`` the values of its columns."""
     source = source or f"{layout.staging.sql} AS s"
     typed = values or [column.value for column in layout.columns]
     values = [f"{value} AS {column.sql}" for value, column in zip(typed, layout.columns, strict=True)]
@@ -107,10 +108,10 @@ def staged_rows(layout: Layout, *, append: bool = False, source: str = "", value
 
 
 def merge(layout: Layout, rows: str = "") -> str:
-    """Insert the staged rows that are new, update those that differ in anything, leave the others alone. ``rows`` is
-    another SELECT than that of all staged rows.
+    """Insert the staged rows that are new, update those that differ in any column, leave the others unchanged. ``rows``
+    replaces the SELECT of all staged rows.
 
-    A row that was marked as deleted and is staged again differs in its mark. Two parameters.
+    A row that was marked as deleted and is staged again differs in its mark, so it is updated. Two parameters.
     """
     written = tuple(layout.types)
     compared = [name for name in written if name not in (*layout.match, RUN_SEQ, SYNCED_AT)]
@@ -136,9 +137,9 @@ def append(layout: Layout) -> str:
 
 
 def renumber(layout: Layout) -> str:
-    """Number the equal rows of a target without a key 1, 2, 3, ...: appended ones were numbered apart."""
+    """Number the equal rows of a target without a key 1, 2, 3, ...: appended rows have other numbers."""
     target = layout.target.sql
-    new = identifier("_" + layout.target.name)  # whatever the target is called, this is another name
+    new = identifier("_" + layout.target.name)  # always another name than the target's
     return (
         f'UPDATE {target} SET "{ROW_NO}" = {new}.N FROM (SELECT "{ROW_MD5}", "{ROW_NO}",'
         f' ROW_NUMBER() OVER (PARTITION BY "{ROW_MD5}" ORDER BY "{ROW_NO}") AS N FROM {target}) AS {new}'
@@ -148,8 +149,8 @@ def renumber(layout: Layout) -> str:
 
 
 def fill(layout: Layout, name: str) -> str:
-    """Give a new column what the source's catalogue says of rows older than it, in every row that is not staged.
-    Parameters: the value as text, the run sequence and the time, the value once more."""
+    """Fill a new column in every row that is not staged, with the value that the source's catalogue holds for older
+    rows. Parameters: the value as text, the run sequence, the time, and the value again."""
     column = next(column for column in layout.columns if column.name == name)
     value = column.rule.cast.format("CAST(? AS VARCHAR)")
     staged = " AND ".join(f"{key.value} = {layout.target.sql}.{key.sql}" for key in layout.key)
@@ -161,14 +162,15 @@ def fill(layout: Layout, name: str) -> str:
 
 
 def misfits(column: TargetColumn) -> str:
-    """Whether one text, the parameter, does not fit the column: 0 or 1."""
+    """Select 1 if one text, the parameter, does not fit the column, else 0."""
     given = f"(SELECT CAST(? AS VARCHAR) AS {column.sql}) AS s"
     return f"SELECT {_count_if(column.misfit)} FROM {given}"
 
 
 def unstaged(layout: Layout, within: str = "") -> str:
-    """The condition on target rows that they are not staged. ``within`` is another, for a part of the target."""
-    target = layout.target.sql  # in full: a table may be called S or R, as the aliases are
+    """Return the condition that a target row is not staged. ``within`` is a further condition, for a part of the
+    target."""
+    target = layout.target.sql  # not an alias: a table may be called S or R, like the aliases
     if layout.key:
         staged = f"{layout.staging.sql} AS s"
         same = " AND ".join(f"{column.value} = {target}.{column.sql}" for column in layout.key)
@@ -183,8 +185,8 @@ def unstaged(layout: Layout, within: str = "") -> str:
 
 
 def delete_unstaged(layout: Layout, within: str = "") -> str:
-    """Remove the target rows that are not staged; with soft deletes mark those that are not marked yet, which
-    takes the two parameters. ``within`` is a condition on the target, for a part of it."""
+    """Remove the target rows that are not staged. With soft deletes, mark those that are not marked yet, which takes
+    the two parameters. ``within`` is a further condition, for a part of the target."""
     if not layout.soft:
         return f"DELETE FROM {layout.target.sql} WHERE {unstaged(layout, within)}"
     return (
@@ -194,7 +196,7 @@ def delete_unstaged(layout: Layout, within: str = "") -> str:
 
 
 def written_by(layout: Layout, sequence: int) -> str:
-    """How many rows of the target a run wrote last."""
+    """Count the rows of the target that a run was the last to write."""
     return f'SELECT COUNT(*) FROM {layout.target.sql} WHERE "{RUN_SEQ}" = {sequence}'
 
 
@@ -204,7 +206,7 @@ def mark_present(layout: Layout) -> str:
 
 
 def delete_doubled(layout: Layout) -> str:
-    """Remove all rows of the keys that more than one row has: somebody put them there by hand."""
+    """Remove all rows whose key occurs more than once: somebody duplicated them by hand."""
     target, key = layout.target.sql, [column.sql for column in layout.key]
     same = " AND ".join(f"d.{name} = {target}.{name}" for name in key)
     doubled = f"SELECT {', '.join(key)} FROM {target} GROUP BY {', '.join(key)} HAVING COUNT(*) > 1"
@@ -212,34 +214,34 @@ def delete_doubled(layout: Layout) -> str:
 
 
 def delete_present(layout: Layout) -> str:
-    """Remove all rows but those that are marked as deleted."""
+    """Remove all rows that are not marked as deleted."""
     return f"DELETE FROM {layout.target.sql}{f' WHERE {PRESENT}' if layout.marks else ''}"
 
 
 def count_target(target: TableName, marks: bool) -> str:
-    """All rows; those that count as present: not marked as deleted, where the target has such ``marks``; and sums over
-    our own columns, which rows that were put there, taken away or set back by hand change."""
+    """Count all rows and those that are present: with ``marks``, those not marked as deleted. Also sum the columns that
+    aurora_sync adds; the sums change when rows are added, removed or set back by hand."""
     present = _count_if(PRESENT) if marks else "COUNT(*)"
     sums = ", ".join(f'COALESCE(SUM("{name}"), 0)' for name in (RUN_SEQ, SRC_XMIN))
     return f"SELECT COUNT(*), {present}, {sums} FROM {target.sql}"
 
 
 def count_staged(layout: Layout) -> str:
-    """Rows, then for each key column its NULLs, then for each column with a misfit its misfits."""
+    """Count the rows; then, for each key column, its NULLs; then, for each column with a misfit, its misfits."""
     counts = [_count_if(f"{column.staged} IS NULL") for column in layout.key]
     counts += [_count_if(column.misfit) for column in layout.columns if column.misfit]
     return f"SELECT {', '.join(['COUNT(*)', *counts])} FROM {layout.staging.sql} AS s"
 
 
 def example_misfits(layout: Layout, column: TargetColumn, most: int) -> str:
-    """Of staged rows whose value does not fit: the xmin, the key, as text, then how the value begins."""
+    """Select staged rows whose value does not fit: the xmin, the key as text, and the beginning of the value."""
     shown = ", ".join((xmin(), *(key.staged for key in layout.key), f"SUBSTR({column.staged}, 1, 80)"))
     order = ", ".join((*(key.staged for key in layout.key), column.staged))
     return f"SELECT {shown} FROM {layout.staging.sql} AS s WHERE {column.misfit} ORDER BY {order} LIMIT {most}"
 
 
 def duplicate_keys(layout: Layout) -> str:
-    """Up to three keys that are staged more than once, as text, with their number."""
+    """Select up to three keys that are staged more than once, as text, with their counts."""
     key = ", ".join([column.value for column in layout.key] + [f's."{PART}"'] * layout.changes)
     shown = ", ".join(f"MIN({column.staged})" for column in layout.key)
     return f"SELECT {shown}, COUNT(*) FROM {layout.staging.sql} AS s GROUP BY {key} HAVING COUNT(*) > 1 LIMIT 3"

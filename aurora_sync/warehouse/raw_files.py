@@ -1,12 +1,12 @@
-"""The statements that make net changes (changes.py) of the files of a DMS task, in the warehouse.
+"""The statements that compute net changes (changes.py) from the files of a DMS task, in the warehouse.
 
-The raw table has the files' rows as text, under the names of the source's columns. Rows of a full load have no change
-sequence, and come before all others. An update of the key is a delete of the old and an upsert of the new one, by the
-columns that have the old key. Keys are compared by texts of which equal ones were made one (model/keys.py).
+The raw table holds the files' rows as text, under the names of the source's columns. Rows of a full load have no change
+sequence and come before all others. An update of the key becomes a delete of the old key, which has columns of its own,
+and an upsert of the new key. Keys are compared by a text that is the same for equal keys (model/keys.py).
 
-Where the log did not repeat values (TOAST), a net row takes each column from the newest change of its key that has it;
-what none has is left to the target. A change of the key that lacks values begins a new part, for it takes them from the
-target's row with the old key, as the changes before left it.
+When the log did not repeat values (TOAST), a net row takes each column from the newest change of its key that has it. A
+column that no change has is left unchanged in the target. A change of the key that lacks values begins a new part,
+because it takes those values from the target's row with the old key, as the earlier changes left it.
 """
 
 # ruff: noqa: S608 - every name went through identifier(), every value is a constant of ours
@@ -43,20 +43,20 @@ def mixed_table(layout: Layout) -> TableName:
 
 
 def create_mixed(layout: Layout, width: int) -> str:
-    """For the rows of all tables, as transaction folders have them."""
+    """Create the table for the rows of all tables, as transaction folders hold them."""
     columns = ", ".join(f"C{place} {TEXT}" for place in range(1, width + 1))
     return f"CREATE OR REPLACE TRANSIENT TABLE {mixed_table(layout).sql} ({columns})"
 
 
 def pick(layout: Layout, table: tuple[str, str], fields: Sequence[str]) -> str:
-    """Those of one table, schema and name, into the raw table. ``fields`` are the names of what a row has behind its
-    operation, table and schema. Where another number of them is found, the row has no change sequence."""
+    """Copy the rows of one table (schema, name) to the raw table. ``fields`` are the names of a row's fields after
+    operation, table and schema. A row with another number of fields gets no change sequence."""
     places = {name: f"C{place}" for place, name in enumerate(fields, 4)}
     sequence, beyond = places[SEQUENCE], f"C{len(fields) + 4}"
     is_sequence = f"LENGTH({sequence}) = {_DIGITS} AND {_is_number(sequence)}"
     wanted = {column.source.name: places[column.source.name] for column in layout.columns}
     for before in [BEFORE + column.source.name for column in layout.key if BEFORE + column.source.name in places]:
-        # The order of several is not documented; an INSERT has NULL in all of them.
+        # The order of several old keys is not documented; an INSERT has NULL in all of them.
         place = places[before]
         wanted[before] = place if len(layout.key) == 1 else f"CASE WHEN C1 = 'I' THEN {place} END"
     wanted |= {OP: "C1", SEQUENCE: f"CASE WHEN {is_sequence} AND {beyond} IS NULL THEN {sequence} END"}
@@ -69,10 +69,11 @@ def pick(layout: Layout, table: tuple[str, str], fields: Sequence[str]) -> str:
 
 
 def survey(layout: Layout) -> str:
-    """What the task writes for NULL, where it is a text; rows without an operation that we know, rows without a change
-    sequence, the oldest time of a change, and the newest change sequence.
+    """Select the text that the task writes for NULL, if it writes one; the number of rows without a known operation and
+    without a change sequence; the oldest time of a change; and the newest change sequence.
 
-    No row but an update has an old key, and no row of a full load has a change sequence: a text there stands for NULL.
+    Only updates have an old key, and rows of a full load have no change sequence: a text in these fields stands for
+    NULL.
     """
     texts = [f"NULLIF(r.{identifier(BEFORE + column.source.name)}, '{UNCHANGED}')" for column in layout.key]
     texts.append(f"CASE WHEN NOT {_is_number(f'r.{_SEQ}')} THEN r.{_SEQ} END")
@@ -90,13 +91,13 @@ def drop_older(layout: Layout) -> str:
 
 
 def count_partial(layout: Layout) -> str:
-    """Rows that lack values."""
+    """Count the rows that lack values."""
     lacks = " OR ".join(f"{_raw(column)} {_IS_UNCHANGED}" for column in layout.columns)
     return f"SELECT COUNT(CASE WHEN {lacks} THEN 1 END) FROM {raw_table(layout).sql}"
 
 
 def stage_whole(layout: Layout) -> str:
-    """Net changes of rows that all have all values: the last one of each key."""
+    """Stage the net changes of rows that have all values: the last change of each key."""
     key = ", ".join(_keys(layout))
     values = [_text(column, f"e.{column.sql}") for column in layout.columns]
     nothing = ["NULL"] * len(layout.key)
@@ -108,7 +109,7 @@ def stage_whole(layout: Layout) -> str:
 
 
 def stage_partial(layout: Layout) -> str:
-    """Net changes of rows some of which lack values."""
+    """Stage the net changes of rows of which some lack values."""
     key = ", ".join(_keys(layout))
     order = "ORDER BY e._DMS_SEQ, e._DMS_HALF ROWS UNBOUNDED PRECEDING"
     parted = f"SELECT e.*, SUM(e._DMS_BEGINS) OVER ({order}) AS _DMS_PART FROM ({_events(layout)}) AS e"
@@ -140,13 +141,13 @@ def stage_partial(layout: Layout) -> str:
 
 
 def count_parts(layout: Layout) -> str:
-    """Of each part, in order, its number and how many of its rows lack values."""
+    """Select, for each part in order, its number and how many of its rows lack values."""
     part = 'CAST("_PART" AS NUMBER(19,0))'
     return f'SELECT {part}, COUNT("_KNOWN") FROM {layout.staging.sql} GROUP BY {part} ORDER BY {part}'
 
 
 def _events(layout: Layout) -> str:
-    """Each row, behind the delete of the old key where an update changed it."""
+    """Select each row; when an update changed its key, the delete of the old key comes first."""
     raw, key = raw_table(layout).sql, layout.key
     former = [f"r.{identifier(BEFORE + column.source.name)}" for column in key]
     old_keys = [column.key_text(old) for column, old in zip(key, former, strict=True)]
@@ -178,22 +179,22 @@ def _events(layout: Layout) -> str:
 
 
 def _keys(layout: Layout) -> list[str]:
-    """The columns of an event by which rows are told apart."""
+    """Return the columns that hold the key of an event."""
     return [f"_DMS_KEY_{place}" for place in range(len(layout.key))]
 
 
 def _text(column: TargetColumn, value: str) -> str:
-    """PostgreSQL's text of what DMS wrote."""
+    """Return PostgreSQL's text of a value that DMS wrote."""
     if column.source.base_type == "bytea":
         return f"CASE WHEN STARTSWITH({value}, '\\\\x') THEN {value} ELSE '\\\\x' || {value} END"
     if column.source.base_type == "timestamptz":
-        zone = f"SUBSTR({value}, 20)"  # behind the seconds
+        zone = f"SUBSTR({value}, 20)"  # after the seconds
         return f"CASE WHEN {zone} LIKE '%+%' OR {zone} LIKE '%-%' THEN {value} ELSE {value} || '+00' END"
     return value
 
 
 def _is_number(value: str) -> str:
-    """Whether a text has nothing but digits; so has an empty one."""
+    """Return the condition that a text contains only digits, or is empty."""
     return f"TRANSLATE({value}, '0123456789', '') = ''"
 
 

@@ -8,7 +8,7 @@ from aurora_sync.warehouse.disposition import Merging, Written, guard_deletes
 
 def write(merging: Merging) -> Written:
     session, layout, manifest = merging.session, merging.layout, merging.manifest
-    rekeyed = manifest.evolution.rekeyed  # no row is found by the new key: all give way, and the marked ones stay
+    rekeyed = manifest.evolution.rekeyed  # target rows have the old key: all present ones are removed, marked ones stay
     history.record_missing(merging, "TRUE" if rekeyed else merge.unstaged(layout))
     if rekeyed:
         deleted = session.modify(merge.delete_present(layout))
@@ -17,8 +17,8 @@ def write(merging: Merging) -> Written:
             session.modify(merge.renumber(layout))
         deleted = session.modify(merge.delete_unstaged(layout), merging.marking)
     if not merging.allow_deletes:
-        # Without a key, or by another, a changed row is a deleted and an inserted one: only the difference is a
-        # loss. Rows that were marked as deleted before are none.
+        # Without a key, or after a change of it, a changed row is a deleted and an inserted one: only the difference is
+        # a loss. Rows that were already marked as deleted do not count.
         left = merging.count().present if layout.key and not rekeyed else manifest.rows
         guard_deletes(merging, merging.before.present - left)
     changed = session.modify(merge.merge(layout), merging.written)

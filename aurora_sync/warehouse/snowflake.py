@@ -1,6 +1,6 @@
 """Snowflake as the warehouse, through its own connector.
 
-The connector is imported when a session is opened and not before: it takes 0.7 s of CPU.
+The connector is imported only when a session is opened, because the import takes 0.7 s of CPU.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ _log = foreign_text.logger(__name__)
 
 FILES_PER_COPY = 1000  # Snowflake's limit for FILES
 
-# What the statements of merge.py rely on, whatever the account's defaults are.
+# The statements of merge.py rely on these, whatever the defaults of the account are.
 SESSION_PARAMETERS: dict[str, str | int | bool] = {
-    "TRANSACTION_ABORT_ON_ERROR": True,  # else COMMIT keeps what came before a statement that failed
+    "TRANSACTION_ABORT_ON_ERROR": True,  # else COMMIT keeps the statements before one that failed
     "ERROR_ON_NONDETERMINISTIC_MERGE": True,
     "ERROR_ON_NONDETERMINISTIC_UPDATE": True,
-    "LOCK_TIMEOUT": 600,  # s; the default of 12 hours would hold a run behind a dead rival's transaction
+    "LOCK_TIMEOUT": 600,  # s; with the default of 12 hours, a run would wait for the transaction of a killed rival
     "TIMEZONE": "UTC",
     "DATE_INPUT_FORMAT": "AUTO",
     "TIME_INPUT_FORMAT": "AUTO",
     "TIMESTAMP_INPUT_FORMAT": "AUTO",
     "BINARY_INPUT_FORMAT": "HEX",
-    "DATE_OUTPUT_FORMAT": "YYYY-MM-DD",  # these three for verify, which compares texts
+    "DATE_OUTPUT_FORMAT": "YYYY-MM-DD",  # these three are for verify, which compares texts
     "TIME_OUTPUT_FORMAT": "HH24:MI:SS.FF6",
     "TIMESTAMP_NTZ_OUTPUT_FORMAT": "YYYY-MM-DD HH24:MI:SS.FF6",
     "QUOTED_IDENTIFIERS_IGNORE_CASE": False,
 }
 
-# PostgreSQL's CSV, read as it was written: NULL is an empty field without quotes and '' is "". The options
-# whose default would change a value: NULL_IF (\N), ESCAPE_UNENCLOSED_FIELD (backslash).
+# PostgreSQL's CSV, read as it was written: NULL is an empty field without quotes, the empty text is "". Two options
+# have defaults that would change a value: NULL_IF (\N) and ESCAPE_UNENCLOSED_FIELD (backslash).
 FILE_FORMAT = (
     "TYPE = CSV COMPRESSION = {compression} ENCODING = 'UTF8' RECORD_DELIMITER = '\\n' FIELD_DELIMITER = ','"
     " FIELD_OPTIONALLY_ENCLOSED_BY = '\"' EMPTY_FIELD_AS_NULL = TRUE NULL_IF = () ESCAPE = NONE"
@@ -55,7 +55,7 @@ FILE_FORMAT = (
     " SKIP_BYTE_ORDER_MARK = FALSE"
 )
 
-# Of files of others.
+# The format of external files.
 OTHERS_CSV = (
     "TYPE = CSV COMPRESSION = AUTO ENCODING = 'UTF8' FIELD_DELIMITER = ','"
     " FIELD_OPTIONALLY_ENCLOSED_BY = '\"' EMPTY_FIELD_AS_NULL = FALSE ESCAPE = NONE ESCAPE_UNENCLOSED_FIELD = NONE"
@@ -63,7 +63,7 @@ OTHERS_CSV = (
     " REPLACE_INVALID_CHARACTERS = FALSE"
 )
 
-# Snowflake's error numbers with what a person does about them.
+# Hints by Snowflake's error numbers.
 _HINTS = {
     606: "name a warehouse that the role may use (SNOWFLAKE_WAREHOUSE)",
     2003: "the object is missing or the role has no privilege on it: check the grants and the names",
@@ -77,16 +77,16 @@ _TRANSIENT = {
     604,  # the statement was cancelled: a time limit
     625,  # a lock was not released in time
     630,  # the statement reached its time limit
-    2002,  # the object exists already: a rival made it between our look and our CREATE
+    2002,  # the object already exists: a rival created it between our check and our CREATE
 }
 
 
-# Errors of these numbers repeat a value.
+# Errors with these numbers repeat a value.
 _ABOUT_VALUES = range(100_000, 101_000)
 
 
 def copy_into(staging_table: str, stage: str, path: str, files: Sequence[str], *, compression: str = "zstd") -> str:
-    """``stage`` is the quoted name, ``path`` lies under it and ends with /."""
+    """Return the COPY of staged files. ``stage`` is a quoted name; ``path`` is below it and ends with /."""
     form = FILE_FORMAT.format(compression=compression.upper() or "NONE")
     names = ", ".join(literal(name) for name in files)
     return (
@@ -96,7 +96,7 @@ def copy_into(staging_table: str, stage: str, path: str, files: Sequence[str], *
 
 
 def copy_by_name(raw_table: str, stage: str, files: Sequence[str], *, null: str, parquet: bool) -> str:
-    """``files`` lie under the URL of the stage."""
+    """Return the COPY of external files by column name. ``files`` are paths below the URL of the stage."""
     names = ", ".join(literal(name) for name in files)
     form = f"{OTHERS_CSV} PARSE_HEADER = TRUE NULL_IF = ({literal(null)})"
     if parquet:
@@ -108,7 +108,7 @@ def copy_by_name(raw_table: str, stage: str, files: Sequence[str], *, null: str,
 
 
 def copy_by_place(raw_table: str, stage: str, files: Sequence[str], *, null: str, width: int) -> str:
-    """Of CSV without a header. A query over the stage gives NULL for what a row lacks."""
+    """Return the COPY of CSV files without a header. A query over the stage returns NULL for missing fields."""
     names = ", ".join(literal(name) for name in files)
     fields = ", ".join(f"${place}" for place in range(1, width + 1))
     form = f"{OTHERS_CSV} SKIP_HEADER = 0 NULL_IF = ({literal(null)})"
@@ -207,12 +207,12 @@ class SnowflakeSession(Session):
 
 
 def warehouse_error(error: Any, where: str) -> WarehouseError:
-    """A connector's error with its kind: what Snowflake judged is refused, what did not reach it or was cut
-    off may be tried again."""
+    """Convert an error of the connector, with its kind. An error that Snowflake decided is refused; a request that did
+    not reach it or was cut off is transient."""
     from snowflake.connector import errors
 
     errno = error.errno or 0
-    # The connector raises DatabaseError itself, and none of its kinds, for a refused login.
+    # For a refused login the connector raises DatabaseError itself, not a subclass.
     refused = isinstance(error, errors.ProgrammingError | errors.DataError | errors.IntegrityError)
     refused = refused or isinstance(error, errors.NotSupportedError | errors.ForbiddenError)
     refused = refused or type(error) is errors.DatabaseError or errno in (290403, 290404)
@@ -230,7 +230,8 @@ def warehouse_error(error: Any, where: str) -> WarehouseError:
 
 
 def _without_values(message: str) -> str:
-    """The first line says what is wrong with a value, and a later one in which file and line it is."""
+    """Return the message without values. Its first line says what is wrong with a value; a later line names file and
+    line."""
     place = re.search(r"File '[^']*', line \d+(, character \d+)?", message)
     first = foreign_text.without_quotations(message.partition("File '")[0].partition("\n")[0]).strip()
     return f"{first}, {place[0]}" if place else first
@@ -241,8 +242,8 @@ class SnowflakeWarehouse(Warehouse):
     """Log in with one of ``password``, ``private_key`` (PEM, also base64-encoded), ``private_key_path``, or an
     ``authenticator`` that needs none of them.
 
-    ``stage`` is the external stage, as one writes it in SQL (``DB.SCHEMA.NAME``), and ``stage_prefix`` the
-    object key prefix that its URL names: ``s3://bucket/prefix/`` → ``prefix/``.
+    ``stage`` is the external stage as written in SQL (``DB.SCHEMA.NAME``). ``stage_prefix`` is the object key prefix in
+    its URL: ``s3://bucket/prefix/`` → ``prefix/``.
     """
 
     account: str
@@ -261,7 +262,7 @@ class SnowflakeWarehouse(Warehouse):
     host: str | None = None
     port: int | None = None
     protocol: str | None = None
-    network_timeout: int | None = None  # s; None: the connector's
+    network_timeout: int | None = None  # s; None: the connector's default
 
     kind = "snowflake"
     dialect = SNOWFLAKE
@@ -316,7 +317,7 @@ class SnowflakeWarehouse(Warehouse):
         return snowflake.connector.connect(**self._login(query_tag))
 
     def _login(self, query_tag: str) -> dict[str, Any]:
-        """Return the connector's arguments. What is None is left to the connector."""
+        """Return the connector's arguments, without those that are None."""
         given = {
             "account": self.account,
             "user": self.user,
@@ -334,14 +335,14 @@ class SnowflakeWarehouse(Warehouse):
             "paramstyle": "qmark",
             "application": "aurora_sync",
             "session_parameters": SESSION_PARAMETERS | {"QUERY_TAG": query_tag[:2000]},
-            # Else the connector asks the metadata services of three clouds at each login, for its telemetry only, and
-            # waits for their names to be resolved: 5 s where a resolver does not answer.
+            # Else the connector queries the metadata services of three clouds at each login, only for its telemetry,
+            # and waits until their names are resolved: 5 s when a resolver does not answer.
             "platform_detection_timeout_seconds": 0.0,
         }
         return {name: value for name, value in given.items() if value is not None}
 
     def _private_key(self) -> bytes | None:
-        """Return the key in DER, as the connector takes it. Raises ValueError, TypeError or OSError."""
+        """Return the key in DER, as the connector expects it. Raises ValueError, TypeError or OSError."""
         if self.private_key_path is not None:
             text = Path(self.private_key_path).read_bytes()
         elif self.private_key is not None:
@@ -353,7 +354,7 @@ class SnowflakeWarehouse(Warehouse):
 
 
 def _der(text: bytes, passphrase: bytes | None) -> bytes:
-    """Convert PEM, which may be base64-encoded as a whole, to DER without encryption."""
+    """Convert PEM, which may be base64-encoded as a whole, to unencrypted DER."""
     from cryptography.hazmat.primitives import serialization
 
     try:

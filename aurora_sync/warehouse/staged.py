@@ -1,5 +1,5 @@
-"""The staged rows of an increment, judged before anything of the target changes: are they all there, can they be told
-apart, and does each value fit its type?"""
+"""Checks of an increment's staged rows before the target changes: all rows are there, keys are unique, values fit their
+types."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from aurora_sync.warehouse import ddl, merge
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.ddl import Layout, TargetColumn, identifier
 
-# Of the values of a column that do not fit its type, this many are shown.
+# The number of values shown of a column whose values do not fit its type.
 EXAMPLES = 3
 
 
 def assert_staged(
     session: Session, config: TableConfig, layout: Layout, manifest: Manifest, loaded: int
 ) -> tuple[Layout, tuple[Adjusted, ...]]:
-    """What was staged is what was exported, and has a key. Returns the layout whose types hold all of it, and the
-    values that will be others in the target."""
+    """Check that the staged rows are the exported rows and have a unique key. Returns the layout whose types hold all
+    values, and the values that are adjusted in the target. Raises WarehouseError, GuardError or DefectError."""
     if not layout.key and manifest.disposition in (Disposition.UPSERT, Disposition.CHANGES):
         raise DefectError(f"{manifest.disposition.name} needs a merge key", where=manifest.table)
     ((rows, *counts),) = session.query(merge.count_staged(layout))
@@ -43,8 +43,8 @@ def assert_staged(
 
 
 def _assert_counts(layout: Layout, manifest: Manifest, loaded: int, rows: int, nulls: Sequence[int]) -> None:
-    """Assert that every row of the files is staged, and has a merge key. ``nulls`` begins with the numbers of rows that
-    lack each column of the key."""
+    """Check that every row of the files is staged and has a merge key. ``nulls`` begins with the number of NULLs in
+    each key column."""
     if not rows == loaded == manifest.rows:
         raise WarehouseError(
             f"the manifest names {manifest.rows} rows, {loaded} were loaded and {rows} are staged",
@@ -79,7 +79,7 @@ def _assert_unique(session: Session, config: TableConfig, layout: Layout, manife
 
 
 def _misfits_older_rows(session: Session, column: TargetColumn, manifest: Manifest) -> bool:
-    """Whether what rows that are not staged get in a new column does not fit its type."""
+    """Whether the value that rows not staged get in a new column does not fit its type."""
     text = manifest.fill.get(column.source.name)
     return text is not None and session.query(merge.misfits(column), (text,)) != [(0,)]
 
@@ -87,7 +87,7 @@ def _misfits_older_rows(session: Session, column: TargetColumn, manifest: Manife
 def _examples(
     session: Session, config: TableConfig, layout: Layout, column: TargetColumn
 ) -> tuple[tuple[str, ...], str]:
-    """Some values that do not fit, and a statement that finds their rows."""
+    """Return some values that do not fit, and a statement that finds their rows."""
     rows = session.query(merge.example_misfits(layout, column, EXAMPLES))
     examples = tuple(f"{value!r}{' of ' + ', '.join(map(str, key)) if key else ''}" for _, *key, value in rows)
     return examples, find_rows(config.sql, sorted({int(xmin or 0) for xmin, *_ in rows} - {0}))
@@ -98,7 +98,7 @@ def _refuse_misfits(
     examples: Mapping[TargetColumn, tuple[tuple[str, ...], str]],
     manifest: Manifest,
 ) -> None:
-    """Raise GuardError where the policy of a column is that the run fails."""
+    """Raise GuardError when a column has misfits and its policy is ``fail``."""
     found, values, finds = [], [], []
     failing = [column for column in misfits if column.rule.policy == "fail"]
     for column in failing:

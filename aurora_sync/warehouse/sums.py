@@ -1,4 +1,5 @@
-"""The warehouse's half of source/sums.py: the same sums over what the target will hold once an increment is merged."""
+"""The warehouse's counterpart of source/sums.py: the same sums over the target as it will be after an increment is
+merged."""
 
 # ruff: noqa: S608 - every name went through identifier(), and every value is a number
 
@@ -12,13 +13,13 @@ from aurora_sync.warehouse.types import FORMS
 
 
 def number(layout: Layout) -> str:
-    """The key number of a row of the target."""
-    # A row that somebody inserted by hand may have none: it is a ghost of bucket 0.
+    """Return the key number of a row of the target."""
+    # A row that somebody inserted by hand may have none; it counts as a ghost in bucket 0.
     return f"CAST({layout.key[0].sql} AS NUMBER(19,0))" if layout.key_is_number else f'COALESCE("{KEY_NO}", 0)'
 
 
 def within(number: str, buckets: Buckets) -> str:
-    """The rows of these buckets, by their key number; empty for the whole table."""
+    """Return the condition that a key number is in one of the buckets; empty for the whole table."""
     if buckets.labels is None:
         return ""
     return f"{number} - MOD({number}, {buckets.width}) IN ({', '.join(map(str, buckets.labels))})"
@@ -38,7 +39,8 @@ def version_sums(layout: Layout, among: Buckets, width: int) -> str:
 
 
 def content_sums(layout: Layout, among: Buckets, width: int, *, merged: bool) -> str:
-    """Of the columns whose type has a form; over the target as it is, or as it will be once all is ``merged``."""
+    """Sum the columns whose type has a form, over the target as it is, or with ``merged`` as it will be after the
+    merge."""
 
     def content(values: dict[str, str]) -> str:
         return digits(joined([counted(FORMS[form].format(value)) for value, form in values.items()]))
@@ -61,7 +63,7 @@ def content_sums(layout: Layout, among: Buckets, width: int, *, merged: bool) ->
 
 
 def _not_staged(layout: Layout) -> str:
-    """The rows of the target that a merge leaves as they are."""
+    """Return the condition on target rows that a merge leaves unchanged."""
     present = f"{PRESENT} AND " if layout.marks else ""
     same = " AND ".join(f"{column.value} = {layout.target.sql}.{column.sql}" for column in layout.key)
     return f"{present}NOT EXISTS (SELECT 1 FROM {layout.staging.sql} AS s WHERE {same})"
@@ -72,7 +74,7 @@ def read(session: Session, statement: str) -> Sums:
 
 
 def count_differences(layout: Layout, among: Buckets) -> str:
-    """Of the staged rows of these buckets: those that the target lacks, and those of which it has another version."""
+    """Count the staged rows of these buckets that the target lacks, and those of which it has another version."""
     same = " AND ".join(f"{column.value} = t.{column.sql}" for column in layout.key)
     present = f" AND t.{PRESENT}" if layout.marks else ""
     condition = within(key_number(layout), among)

@@ -1,9 +1,9 @@
-"""The sync log: one row for each applied increment, appended in the transaction of the merge.
+"""The sync log: one row for each applied increment, inserted in the transaction of the merge.
 
-The newest row of a target is the state to resume from; nothing else is. Rows are only ever inserted, which
-does not serialise in Snowflake. What serialises two runs of one table is its fence: a table with one row,
-the run sequence, that the merge's transaction moves from n to n+1 before anything else. The update waits
-for a rival's lock, sees what the rival committed, and then changes no row.
+The newest row of a target is the only state to resume from. Rows are only inserted, which does not serialise in
+Snowflake. Two runs of one table are serialised by its fence: a table with one row, the run sequence, which the
+transaction of the merge advances from n to n+1 before anything else. The UPDATE waits for a rival's lock, sees what the
+rival committed, and then changes no row.
 """
 
 # ruff: noqa: S608 - every name went through identifier(), every value is a parameter
@@ -36,13 +36,13 @@ from aurora_sync.warehouse.ddl import (
 from aurora_sync.warehouse.merge import count_target
 
 SCHEMA = "_AURORA_SYNC"
-# Of one INSERT.
+# Rows of one INSERT.
 _LEDGER_ROWS = 200
 
 
 @dataclass(frozen=True)
 class LogEntry:
-    """One row of the log. The fields are the columns, in this order."""
+    """One row of the log. The fields are its columns, in this order."""
 
     source_table: str
     target: str
@@ -61,7 +61,7 @@ class LogEntry:
     manifest_prefix: str
     snapshot_xmin: int
     snapshot_xmax: int
-    certificate: str  # JSON: what the increment guarantees, what that rests on, and what was found at the source
+    certificate: str  # JSON: what the increment guarantees, the conditions of that, and the findings at the source
 
 
 _TYPES = {
@@ -87,8 +87,8 @@ def create_log(log_schema: str) -> str:
 
 
 def create_fence(log_schema: str, target: TableName) -> str:
-    """One statement makes the table and its row, and fails if the table is there: there is never a second
-    row. It starts from the log, so a fence that was dropped comes back as it was."""
+    """Return the statement that creates the table with its row. It fails if the table exists, so there is never a
+    second row. The values come from the log, so a dropped fence is restored as it was."""
     return (
         f'CREATE TABLE {_fence(log_schema, target).sql} AS SELECT CAST(COALESCE(MAX("RUN_SEQUENCE"), 0) AS'
         f' NUMBER(19,0)) AS "RUN_SEQUENCE", CAST({literal(target.sql)} AS VARCHAR) AS "TARGET",'
@@ -98,13 +98,13 @@ def create_fence(log_schema: str, target: TableName) -> str:
 
 
 def lock_fence(log_schema: str, target: TableName) -> str:
-    """Waits for a rival's transaction and changes nothing. A statement of its own: one that waited might go on
-    with what it saw before the wait, the next one sees what the rival committed."""
+    """Return the statement that waits for a rival's transaction and changes nothing. It must be a separate statement:
+    one that waited may continue with the state from before the wait, but the next one sees what the rival committed."""
     return f'UPDATE {_fence(log_schema, target).sql} SET "TARGET" = "TARGET"'
 
 
 def move_fence(log_schema: str, target: TableName) -> str:
-    """Parameters: n + 1, load id, n, the load id that made n."""
+    """Return the statement that advances the fence. Parameters: n + 1, load id, n, the load id of run n."""
     fence = _fence(log_schema, target).sql
     return f'UPDATE {fence} SET "RUN_SEQUENCE" = ?, "LOAD_ID" = ? WHERE "RUN_SEQUENCE" = ? AND "LOAD_ID" = ?'
 
@@ -114,7 +114,7 @@ def insert_entry(log_schema: str) -> str:
 
 
 def prepare(session: Session, target: TableName, log_schema: str) -> dict[str, str]:
-    """Create what is missing of schema, log and fence, and return the columns of the target. Idempotent; to be called
+    """Create the schema, log and fence that are missing, and return the columns of the target. Idempotent. Call it
     before the transaction."""
     log, fence = _log(log_schema), _fence(log_schema, target)
     found = columns_of(session, target, log, fence)
@@ -129,11 +129,10 @@ def prepare(session: Session, target: TableName, log_schema: str) -> dict[str, s
 def advance(
     session: Session, target: TableName, expected: int, expected_load_id: str, load_id: str, log_schema: str
 ) -> int:
-    """Compare-and-set, to be called first in the transaction: returns ``expected + 1``.
+    """Advance the run sequence by compare-and-set and return ``expected + 1``. Call it first in the transaction.
 
-    Raises RivalRunError when ``expected`` is not the run sequence any more, or when another attempt than
-    ``expected_load_id`` made it: a hint from before the target was restored may name the right number and the
-    wrong watermark.
+    Raises RivalRunError when the run sequence is no longer ``expected``, or another attempt than ``expected_load_id``
+    set it: a hint from before the target was restored may have the right number and the wrong watermark.
     """
     session.modify(lock_fence(log_schema, target))
     parameters = (expected + 1, load_id, expected, expected_load_id)
@@ -155,7 +154,7 @@ def record(session: Session, entry: LogEntry, log_schema: str) -> None:
 
 
 def prepare_taken(session: Session, log_schema: str) -> None:
-    """Create the ledger of files of others. Idempotent; before the transaction."""
+    """Create the ledger of external files. Idempotent. Call it before the transaction."""
     session.query(
         f'CREATE TABLE IF NOT EXISTS {_taken(log_schema).sql} ("TARGET" VARCHAR, "RUN_SEQUENCE" NUMBER(20,0),'
         ' "KEY" VARCHAR, "ETAG" VARCHAR, "BYTES" NUMBER(20,0))'
@@ -165,7 +164,8 @@ def prepare_taken(session: Session, log_schema: str) -> None:
 def record_taken(
     session: Session, target: TableName, run_sequence: int, files: Sequence[TakenFile], log_schema: str
 ) -> None:
-    """Part of the transaction: a file is taken when what it holds is in the target, and not before."""
+    """Insert files into the ledger. This is part of the transaction, so a file counts as taken only when its rows are
+    in the target."""
     for start in range(0, len(files), _LEDGER_ROWS):
         rows = files[start : start + _LEDGER_ROWS]
         values = [value for file in rows for value in (target.sql, run_sequence, file.key, file.etag, file.bytes)]
@@ -174,7 +174,7 @@ def record_taken(
 
 
 def taken(session: Session, target: TableName, since: int, log_schema: str) -> set[tuple[str, str]]:
-    """Key and etag of the files that were taken by runs after ``since``."""
+    """Return key and etag of the files that runs after ``since`` took."""
     rows = session.query(
         f'SELECT "KEY", "ETAG" FROM {_taken(log_schema).sql} WHERE "TARGET" = ? AND "RUN_SEQUENCE" > ?',
         (target.sql, since),
@@ -187,7 +187,7 @@ def _taken(log_schema: str) -> TableName:
 
 
 def as_text(moment: datetime) -> str:
-    """UTC without a zone, as TIMESTAMP_NTZ reads it in every engine."""
+    """Return the moment in UTC without a zone, as every engine reads TIMESTAMP_NTZ."""
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
 
 
@@ -199,7 +199,7 @@ def _entry(row: Row) -> LogEntry:
 
 
 def find(session: Session, target: TableName, run_sequence: int, log_schema: str) -> LogEntry | None:
-    """The increment that took this run sequence of the target, if one did."""
+    """Return the increment with this run sequence of the target; None when there is none."""
     rows = session.query(
         f'SELECT {_COLUMNS} FROM {_log(log_schema).sql} WHERE "TARGET" = ? AND "RUN_SEQUENCE" = ?',
         (target.sql, run_sequence),
@@ -208,7 +208,7 @@ def find(session: Session, target: TableName, run_sequence: int, log_schema: str
 
 
 def newest(session: Session, log_schema: str = SCHEMA) -> list[LogEntry]:
-    """The newest increment of every target, by name; empty when nothing was ever applied."""
+    """Return the newest increment of every target, by name; empty when nothing was ever applied."""
     if not existing_columns(session, _log(log_schema)):
         return []
     rows = session.query(
@@ -220,7 +220,7 @@ def newest(session: Session, log_schema: str = SCHEMA) -> list[LogEntry]:
 
 @dataclass(frozen=True)
 class Count:
-    """Of a target: its rows, those that are not marked as deleted, and ``Left.sums``."""
+    """The counts of a target: all rows, the rows not marked as deleted, and ``Left.sums``."""
 
     rows: int
     present: int
@@ -233,13 +233,13 @@ def count(session: Session, target: TableName, *, marks: bool) -> Count:
 
 
 def count_present(session: Session, target: TableName, columns: Collection[str]) -> int:
-    """Rows of the target that are not marked as deleted."""
+    """Return the number of target rows that are not marked as deleted."""
     return count(session, target, marks=DELETED in columns).present
 
 
 def as_if_not_edited(entry: LogEntry, before: Count, after: Count) -> Count:
-    """What the log is to say of a target that is not as the run of ``entry`` left it, once a run has changed ``before``
-    to ``after``: the next run then finds the edit as this one did."""
+    """Return the counts to log when a run changed an edited target from ``before`` to ``after``: those of a target that
+    was still as the run of ``entry`` left it. The next run then finds the same edit."""
     left = Watermark.from_json(entry.watermark).left
     were = left.sums if left else before.sums
     numbers = zip(*(text.split("/") for text in (were, before.sums, after.sums)), strict=True)
@@ -251,15 +251,15 @@ def as_if_not_edited(entry: LogEntry, before: Count, after: Count) -> Count:
 
 
 def difference(entry: LogEntry, columns: Mapping[str, str], now: Count) -> str:
-    """In what a target is not as the run of ``entry`` left it, so that only reading it again helps; in words, and empty
-    where nothing is seen."""
+    """Describe how the target differs from what the run of ``entry`` left, so that only a full read helps; empty when
+    no difference is found."""
     if entry.target_rows != now.present:
         return f"run {entry.run_sequence} left {entry.target_rows} rows, and now there are {now.present}"
     return columns_changed(entry, columns)
 
 
 def columns_changed(entry: LogEntry, columns: Mapping[str, str]) -> str:
-    """Which column of a target is not as the run of ``entry`` left it, in words; empty where all are."""
+    """Describe which column of the target changed since the run of ``entry``; empty when none did."""
     left = Watermark.from_json(entry.watermark).left
     if left is None:
         return ""
@@ -274,7 +274,8 @@ def columns_changed(entry: LogEntry, columns: Mapping[str, str]) -> str:
 
 
 def edited(entry: LogEntry, now: Count) -> str:
-    """Why the target does not hold the rows that the run of ``entry`` left, though as many; empty where it seems to."""
+    """Describe why the target does not hold the rows that the run of ``entry`` left, although their number is the same;
+    empty when it seems to hold them."""
     left = Watermark.from_json(entry.watermark).left
     if left is None or left.sums == now.sums:
         return ""
@@ -282,12 +283,12 @@ def edited(entry: LogEntry, now: Count) -> str:
 
 
 def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA, *, as_found: bool = False) -> State:
-    """The state to resume from. Writes nothing.
+    """Return the state to resume from. Writes nothing.
 
-    Without a watermark where the target is gone, or is not as the log says that it was left (it was restored, or
-    edited by hand): the run is then a full one, and the run sequence goes on. ``as_found`` keeps the watermark of one
-    that lacks no column: whoever compares the target wants its rows as they are. Raises WarehouseError when a newer
-    release wrote the watermark.
+    The state has no watermark when the target is gone, or differs from the log because it was restored or edited by
+    hand. The run is then a full one, and the run sequence continues. ``as_found`` keeps the watermark unless the
+    columns changed, because a verification compares the rows as they are. Raises WarehouseError when a newer release
+    wrote the watermark.
     """
     target = target_name(config)
     found = columns_of(session, target, _log(log_schema))

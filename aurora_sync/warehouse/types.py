@@ -1,9 +1,9 @@
-"""The declared map from PostgreSQL's types to Snowflake's, as data: code and documentation read the same.
+"""The map from PostgreSQL's types to Snowflake's, as data that code and documentation share.
 
-A value arrives as PostgreSQL's own text (UTC, ISO dates, ``\\x`` bytes). A natural type is taken only where
-it holds the value exactly; a value that it cannot hold is found by ``misfit`` before anything is merged, and what
-becomes of it is the column's policy: it is never turned into NULL, clamped or rounded in silence. Everything else
-is the exact text.
+A value arrives as PostgreSQL's own text (UTC, ISO dates, ``\\x`` bytes). A natural type is used only when it holds the
+value exactly. ``misfit`` finds the values that it cannot hold before anything is merged, and the column's policy
+decides about them: no value is turned into NULL, clamped or rounded silently. All other types are stored as the exact
+text.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ TEXT = f"VARCHAR({MAX_VALUE_BYTES})"
 
 @dataclass(frozen=True)
 class TypeRule:
-    """``cast`` and ``misfit`` are SQL over the staged text, which stands at ``{0}``; no ``misfit``: all fit.
-    ``nearest`` is the text that ``clamp`` puts in a misfit's place; none: the type knows no nearest. ``form``
-    is the text that source and warehouse make alike of a value (sums.py of each); empty: they cannot."""
+    """How one type is stored. ``cast`` and ``misfit`` are SQL over the staged text, written ``{0}``; without
+    ``misfit`` all values fit. ``nearest`` is the text that ``clamp`` uses for a misfit; empty when the type has no
+    nearest value. ``form`` names the text of a value that source and warehouse print alike (sums.py of each); empty
+    when they cannot."""
 
     target: str
     cast: str = "{0}"
@@ -36,7 +37,8 @@ class TypeRule:
         return self.target == TEXT
 
     def under(self, policy: str) -> TypeRule:
-        """This rule, with misfits replaced before the cast: an engine may cast before it chooses."""
+        """Return this rule under ``policy``. The policies null and clamp replace misfits before the cast, because an
+        engine may cast before it evaluates a CASE."""
         if not self.misfit or policy not in ("null", "clamp"):
             return replace(self, policy=policy)
         instead = self.nearest if policy == "clamp" else "NULL"
@@ -60,9 +62,9 @@ _EARLY = "({0} = '-infinity' OR {0} LIKE '% BC')"
 _NEAREST_TIMESTAMP = (
     f"CASE WHEN {_EARLY} THEN '0001-01-01 00:00:00%s' ELSE '9999-12-31 23:59:59.999999%s' END"  # %s: the offset
 )
-# VARIANT holds a number of up to 38 digits exactly and rounds any longer one to a double. Strings may hold
-# long runs of digits too, so they are taken out first, after the escapes in them (no backslash in a regular
-# expression: engines read those differently). Long are 39 digits, or 39 digits and a point.
+# VARIANT holds a number of up to 38 digits exactly and rounds a longer one to a double. Strings may contain long runs
+# of digits too, so they are removed first, after their escapes. (No backslash in a regular expression: engines read it
+# differently.) A number is long with 39 digits, or with 39 digits and a point.
 _NO_STRINGS = "REGEXP_REPLACE(REPLACE(REPLACE({0}, '\\\\\\\\', ''), '\\\\\"', ''), '\"[^\"]*\"', '')"
 _LONG_NUMBER = f"{_NO_STRINGS} <> REGEXP_REPLACE({_NO_STRINGS}, '[0-9]{{{{39}}}}|[0-9.]{{{{40}}}}', '')"
 
@@ -101,8 +103,8 @@ NATURAL: dict[str, TypeRule] = {
     "bytea": _cast(f"BINARY({MAX_VALUE_BYTES // 2})", cast="TO_BINARY(SUBSTR({0}, 3), 'HEX')", form="hex"),
     "jsonb": _cast("VARIANT", _LONG_NUMBER, "not numbers of more than 38 digits", cast="PARSE_JSON({0})", form=""),
 }
-# Elements are numbers and booleans as in JSON, all else is PostgreSQL's text of it. source/copy_out.py writes the
-# JSON, and leaves an array whose subscripts do not begin at 1, of which JSON knows nothing, as PostgreSQL prints it.
+# Elements that are numbers or booleans are so in JSON; all others are PostgreSQL's text. source/copy_out.py writes the
+# JSON. An array whose subscripts do not begin at 1 has no JSON form, and is left as PostgreSQL prints it.
 ARRAY = _cast(
     "ARRAY",
     "{0} LIKE '%}}'",
@@ -111,7 +113,7 @@ ARRAY = _cast(
     form="",
 )
 
-# Why these stay text. A type that is named nowhere stays text too: every output is exact.
+# Why these types stay text. A type that is not listed anywhere is stored as its exact text too.
 AS_TEXT: dict[str, str] = {
     "numeric": "numeric(p,s) with p <= 38 and 0 <= s <= 37 is NUMBER(p,s); any other keeps its exact digits",
     "timetz": "Snowflake has no time with an offset",
@@ -136,7 +138,7 @@ AS_TEXT: dict[str, str] = {
 }
 
 
-# What a user may write for a type in ``types:`` besides the names of the map.
+# Other names of types that a user may write under ``types:``.
 ALIASES = {
     "smallint": "int2",
     "integer": "int4",
@@ -157,8 +159,8 @@ ALIASES = {
 NAMES = (*NATURAL, *AS_TEXT, "array")
 
 
-# A value's text by its form, as source/sums.py makes it. DuckDB leaves out zeros at the end of a second's fraction and
-# the one before that of a numeric(2,2), Snowflake prints what its session's output formats say.
+# A value's text by its form, as source/sums.py prints it. DuckDB omits zeros at the end of a fraction of a second, and
+# the zero before the point of a numeric(2,2). Snowflake prints by the output formats of its session.
 _TIME = "SUBSTR({0}, 1, {1}) || '.' || RPAD(SUBSTR({0}, {1} + 2), 6, '0')"
 FORMS = {
     "text": "CAST({0} AS VARCHAR)",
@@ -170,7 +172,7 @@ FORMS = {
     "hex": "LOWER(HEX_ENCODE({0}))",
 }
 _TRIMMED = "RTRIM(RTRIM({0}, '0'), '.')"
-# PostgreSQL's text of a value by the type that ddl.existing_columns() reports.
+# SQL for PostgreSQL's text of a value, by the type that ddl.existing_columns() reports.
 _PRINTED = {
     "NUMBER": FORMS["fraction"],
     "BOOLEAN": FORMS["bool"],
@@ -184,12 +186,12 @@ _PRINTED = {
 
 
 def printed(reported: str, value: str) -> str:
-    """SQL for the text that PostgreSQL prints of a value of the warehouse."""
+    """Return SQL for the text that PostgreSQL prints for a value of the warehouse."""
     return _PRINTED.get(reported.split("(")[0], FORMS["text"]).format(value)
 
 
 def type_rule(column: Column) -> TypeRule:
-    """The rule for one column under its policy.
+    """Return the rule for one column under its policy.
 
     >>> type_rule(Column("a", 1, "numeric(10,2)", "numeric", base_modifier=655366)).target
     'NUMBER(10,2)'
@@ -201,22 +203,22 @@ as_text = TypeRule(TEXT, note="exact text")
 
 
 def widened(column: Column) -> TypeRule:
-    """The rule of a column that holds a value which its natural type cannot."""
+    """Return the rule of a column with a value that its natural type cannot hold."""
     return as_text
 
 
 def type_key(column: Column) -> str:
-    """By which ``types:`` and the map name the column's type."""
+    """Return the name of the column's type in ``types:`` and in the map."""
     return "array" if column.is_array else column.base_type
 
 
 def may_misfit(column: Column) -> bool:
-    """Whether there are values that the column's natural type cannot hold."""
+    """Whether the column's natural type cannot hold some values."""
     return bool(_natural(column).misfit)
 
 
 def has_nearest(column: Column) -> bool:
-    """Whether ``clamp`` means something for the column's type: it has an order, or is text that can be cut."""
+    """Whether ``clamp`` applies to the column's type: it is ordered, or text that can be cut."""
     rule = _natural(column)
     return bool(rule.nearest) or (rule.is_text and column.base_type in ("text", "varchar"))
 
@@ -244,7 +246,7 @@ def _numeric(modifier: int) -> TypeRule:
 
 
 def markdown_table() -> str:
-    """The map as a table for the documentation: docs/types.md."""
+    """Return the map as a table for the documentation: docs/types.md."""
     lines = ["| PostgreSQL | Snowflake | |", "|---|---|---|"]
     natural = [(f"`{name}`", rule.target, rule.note) for name, rule in NATURAL.items()]
     natural.append(("arrays", ARRAY.target, ARRAY.note))

@@ -1,7 +1,7 @@
 """Disposition UPSERT: insert the staged rows that are new, update those that differ.
 
-After a reconcile the files hold every row of the source that falls into the compared buckets which differ: the target's
-other rows in these buckets are deleted.
+After a reconcile, the files hold every source row of the buckets that differ. The other target rows in these buckets
+are deleted.
 """
 
 from __future__ import annotations
