@@ -48,7 +48,7 @@ _STAGING = re.compile(r"STAGING_.{1,40}_[0-9a-f]{16}_([0-9a-f]{12})", re.DOTALL)
 
 @dataclass
 class Collected:
-    """What was collected of one kind. ``bytes`` is None when the size is not known."""
+    """The things of one kind that were collected. ``bytes`` is None when the size is not known."""
 
     kind: str
     count: int = 0

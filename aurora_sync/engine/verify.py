@@ -181,7 +181,7 @@ class _Sides:
 
     @property
     def _by_version(self) -> bool:
-        """Whether a repair finds rows by their versions (xmin)."""
+        """Return whether a repair finds rows by their versions (xmin)."""
         return self.plan.strategy.keeps_xmin and not self.plan.strategy.reads_whole
 
     def _layout(self, manifest: Manifest) -> Layout:

@@ -149,7 +149,7 @@ class Layout:
 
     @property
     def key_is_number(self) -> bool:
-        """Whether the key is one integer, which then serves as the key number (model/buckets.py)."""
+        """Return whether the key is one integer, which then serves as the key number (model/buckets.py)."""
         return len(self.key) == 1 and self.key[0].is_integer
 
     @property

@@ -135,12 +135,12 @@ def renames(existing: dict[str, str], manifest: Manifest) -> dict[str, str]:
 
 
 def left_behind(existing: dict[str, str], manifest: Manifest) -> bool:
-    """Whether a column could not be renamed; the target's column of the merge key may then be another one."""
+    """Return whether a column could not be renamed; the target's column of the merge key may then be another one."""
     return any(fold(old) in existing for old in manifest.evolution.renamed)
 
 
 def _holds(existing: str, wanted: str) -> bool:
-    """Whether a target column of type ``existing``, as existing_columns() spells it, holds every value of type
+    """Return whether a target column of type ``existing``, as existing_columns() spells it, holds every value of type
     ``wanted``."""
     has, needs = _NUMBER.fullmatch(existing), _NUMBER.fullmatch(wanted)
     if has and needs:
@@ -180,8 +180,8 @@ def _convert(
 
 
 def _fits(session: Session, layout: Layout, column: TargetColumn, was: str) -> bool:
-    """Whether all present values fit the new type. Checked first, because an engine may round a value that it cannot
-    hold."""
+    """Return whether all present values fit the new type. This is checked first, because an engine may round a value
+    that it cannot hold."""
     if not column.rule.misfit:
         return True
     misfit = column.rule.misfit.format(printed(was, column.sql))

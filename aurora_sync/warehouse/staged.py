@@ -79,7 +79,7 @@ def _assert_unique(session: Session, config: TableConfig, layout: Layout, manife
 
 
 def _misfits_older_rows(session: Session, column: TargetColumn, manifest: Manifest) -> bool:
-    """Whether the value that rows not staged get in a new column does not fit its type."""
+    """Return whether older rows, which are not staged, get a value in a new column that does not fit its type."""
     text = manifest.fill.get(column.source.name)
     return text is not None and session.query(merge.misfits(column), (text,)) != [(0,)]
 

@@ -213,12 +213,12 @@ def type_key(column: Column) -> str:
 
 
 def may_misfit(column: Column) -> bool:
-    """Whether the column's natural type cannot hold some values."""
+    """Return whether some values do not fit the column's natural type."""
     return bool(_natural(column).misfit)
 
 
 def has_nearest(column: Column) -> bool:
-    """Whether ``clamp`` applies to the column's type: it is ordered, or text that can be cut."""
+    """Return whether ``clamp`` applies to the column's type: it is ordered, or text that can be cut."""
     rule = _natural(column)
     return bool(rule.nearest) or (rule.is_text and column.base_type in ("text", "varchar"))
 
