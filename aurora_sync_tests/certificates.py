@@ -1,4 +1,4 @@
-"""A certificate for tests that need one and are about something else."""
+"""A certificate for tests that need one but test something else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fixtures that all tests share, one subject a file, and the tier that each test belongs to (docs/testing.md)."""
+"""The fixtures that all tests share, one file per subject, and the tier of each test (docs/testing.md)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ pytest_plugins = [
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts a server: every test that asks for the stack, directly or through another fixture, or for all
-    warehouses and gets one that is a server."""
+    """Mark the tests that start a server: every test that uses the stack, directly or through another fixture, or uses
+    all warehouses and gets one that is a server."""
     for item in items:
         callspec = getattr(item, "callspec", None)
         if "stack" in getattr(item, "fixturenames", ()) or (

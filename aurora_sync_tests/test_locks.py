@@ -1,4 +1,4 @@
-"""What is installed is what the locks name, by hash: the packages, and the tools that install and build them."""
+"""The installed packages are those of the lock files, by hash; so are the tools that install and build them."""
 
 from __future__ import annotations
 

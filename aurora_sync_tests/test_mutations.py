@@ -1,4 +1,4 @@
-"""The mutations of benchmarks/mutations.py still apply to the package, so that a campaign can be run at any commit."""
+"""The mutations of benchmarks/mutations.py apply to the current package, so that a campaign can run at any commit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.mutations import PACKAGE, ROOT, Mutation
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    """A folder with a package of one file."""
+    """Return a folder with a package of one file."""
     (tmp_path / PACKAGE).mkdir()
     (tmp_path / PACKAGE / "sync.py").write_text("a = 1\nb = 1\n", encoding="utf-8")
     return tmp_path

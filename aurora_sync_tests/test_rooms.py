@@ -1,4 +1,4 @@
-"""Which file may import which (docs/decisions/0013), read off the import statements."""
+"""The rules of imports between files (docs/decisions/0013), checked on the import statements."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import aurora_sync
 
 ROOT = Path(aurora_sync.__file__).parent
-# Lowest first. A room imports what is in rooms of lower levels and in itself, and nothing of its own level besides.
+# Lowest first. A room imports from rooms of lower levels and from itself, and from no other room of its own level.
 LEVELS = [
     {"model", "errors"},
     {"config"},
@@ -23,12 +23,12 @@ LEVELS = [
     {"definitions", "cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
-# The package itself exports what Dagster finds by its name: the component.
+# The package itself exports only the component, which Dagster finds by its name.
 PACKAGE = "__init__"
 
 
 def test_every_file_imports_only_its_own_room_and_lower_ones() -> None:
-    # Errors print texts of others, and values raise errors: the two are one room of two names.
+    # Errors use texts of model, and model raises errors: the two are one room with two names.
     rooms = {"errors": "model"}
     wrong = [
         f"{file} imports {imported}"
@@ -53,7 +53,7 @@ def test_only_orchestration_imports_dagster() -> None:
         for name in _names(path)
         if name.partition(".")[0].startswith("dagster")
     }
-    # definitions.py is what Dagster loads.
+    # Dagster loads definitions.py.
     assert {path for path in importers if not path.startswith("orchestration/")} == {"definitions.py"}
 
 
@@ -84,7 +84,7 @@ def _room(file: str) -> str:
 
 
 def _imports() -> Iterator[tuple[str, str]]:
-    """(file, imported file), both relative to the package."""
+    """Yield (file, imported file), both relative to the package."""
     for path in ROOT.rglob("*.py"):
         for name in _names(path):
             found = ROOT.parent / f"{name.replace('.', '/')}.py"
@@ -93,7 +93,7 @@ def _imports() -> Iterator[tuple[str, str]]:
 
 
 def _names(path: Path) -> Iterator[str]:
-    """The modules that a file imports; of ``from a import b`` also ``a.b``, which may be one."""
+    """Yield the modules that a file imports; for ``from a import b`` also ``a.b``, which may be a module."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -1,4 +1,5 @@
-"""What killed attempts leave goes; what anybody may need stays. Each test would fail without its guard."""
+"""gc removes what killed attempts left, and keeps everything that may still be needed. Each test fails without its
+guard."""
 
 from __future__ import annotations
 
@@ -64,7 +65,7 @@ def paused(world: World) -> Iterator[Paused]:
 
 
 class Paused:
-    """A sync in a thread of its own that stands still where it enters a function, until it is let go on."""
+    """A sync in its own thread that pauses at the start of a function until it is resumed."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -96,7 +97,7 @@ class Paused:
     def _sync(self) -> None:
         try:
             self._receipts.append(self._world.sync(T))
-        except AuroraSyncError as error:  # for the test's thread to look at
+        except AuroraSyncError as error:  # read by the test's thread
             self.error = error
         finally:
             self._reached.set()
@@ -161,7 +162,9 @@ def test_sync_between_export_and_manifest_is_untouched(world: World, paused: Pau
 
 def test_sync_between_manifest_and_merge_is_untouched(world: World, paused: Paused) -> None:
     paused.begin(sync, "apply_all")
-    world.warehouse = type(world.warehouse)(world.warehouse_path.with_name("other"))  # the session has the file
+    world.warehouse = type(world.warehouse)(
+        world.warehouse_path.with_name("other")
+    )  # the paused session holds the DuckDB file
     places = Places(world.places.source, world.places.stage, world.warehouse)
     assert {heap.kind: heap.count for heap in gc.collect(places, now=LATER)} == nothing()
     assert paused.go_on()[0].inserted == 300
@@ -169,7 +172,7 @@ def test_sync_between_manifest_and_merge_is_untouched(world: World, paused: Paus
 
 
 def test_attempt_that_is_collected_alive_loses_no_row(world: World, paused: Paused) -> None:
-    """The clock of the machine jumped, or its owner knew better: the run fails, the next one has all rows."""
+    """The clock jumped, or somebody chose a short limit: the run fails, and the next one has all rows."""
     paused.begin(Stage, "commit")
     assert collected(world, now=LATER)["attempts"] == 1
     assert paused.go_on() == []
@@ -247,7 +250,7 @@ def test_table_of_another_form_in_the_log_schema_stays(world: World, name: str) 
 
 
 def test_staging_table_without_an_attempt_goes_when_it_was_missed_twice(world: World) -> None:
-    """It may be that of another project with the same log schema, and in use."""
+    """The table may be in use by another project with the same log schema."""
     make_staging_table(world.warehouse)
     assert collected(world, now=LATER) == nothing()
     assert collected(world, now=LATER + timedelta(days=1)) == nothing()
@@ -293,7 +296,7 @@ def test_gc_that_was_killed_is_finished_by_the_next(world: World, monkeypatch: p
 
 
 def test_two_at_once_collect_the_same_and_harm_neither(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second runs from end to end between the first one's looking and its deleting."""
+    """The second gc runs completely between the first one's listing and deleting."""
     store = world.places.stage.store
     prefix = layout.attempt_prefix(store.prefix, "public.t", LOAD_ID, datetime(2020, 1, 1, tzinfo=UTC))
     store.put_new(prefix + layout.part_name(0), b"rows")
@@ -317,7 +320,9 @@ def test_objects_that_may_be_listed_and_not_deleted_are_a_clear_error(
     store = world.places.stage.store
     prefix = layout.attempt_prefix(store.prefix, "public.t", LOAD_ID, datetime(2020, 1, 1, tzinfo=UTC))
     store.put_new(prefix + layout.part_name(0), b"rows")
-    refused = {"Errors": [{"Key": prefix, "Code": "AccessDenied", "Message": "no"}]}  # as S3 answers, with status 200
+    refused = {
+        "Errors": [{"Key": prefix, "Code": "AccessDenied", "Message": "no"}]
+    }  # S3 answers like this, with status 200
     monkeypatch.setattr(store._client, "delete_objects", lambda **_: refused)
     with pytest.raises(StageError, match="AccessDenied") as raised:
         gc.collect(world.places)

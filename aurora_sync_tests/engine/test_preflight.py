@@ -13,7 +13,7 @@ from aurora_sync.strategies import strategy_for
 
 
 def table(*columns: str, key: str | None = "id", **values: Any) -> SourceTable:
-    """A table of NOT NULL bigint columns with a primary key. ``name?`` may be NULL."""
+    """Return a table of NOT NULL bigint columns with a primary key. ``name?`` may be NULL."""
     described = tuple(
         Column(name.removesuffix("?"), number, "bigint", "int8", not_null=not name.endswith("?"))
         for number, name in enumerate(columns or ("id", "code?", "amount?"), start=1)
@@ -218,7 +218,7 @@ def test_what_is_no_table_is_told_of_no_append_only_and_of_no_index(watermark: d
     ("source", "keys"), [(table(), {}), (table(key=None, indexes=(index("id"),)), {"primary_key": "id"})]
 )
 def test_append_only_is_refused_where_there_is_a_key(source: SourceTable, keys: dict[str, Any]) -> None:
-    """A row that is updated would come a second time, beside its old version."""
+    """An updated row would be appended a second time, beside its old version."""
     assert problems(source, append_only=True, **keys) == [
         "append_only: the table has a merge key (id), by which updates are found as well; leave append_only out"
     ]
@@ -238,7 +238,7 @@ def test_a_parent_of_inherited_tables_needs_a_full_snapshot_without_a_key(keys: 
     assert found.startswith("it has children by INHERITS, whose rows no key of it covers; use watermark_type: full_")
 
 
-# What the role may see
+# Privileges of the role
 
 
 def test_row_level_security_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""What is tried again, how often and after which pauses; and that a lost connection loses no row."""
+"""Retries: which errors, how often, after which pauses; and a lost connection loses no row."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ FINAL = [
 
 
 class Calls:
-    """Raises these errors in turn, then returns how often it was called."""
+    """A function that raises these errors in turn, then returns the number of its calls."""
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)
@@ -62,7 +62,7 @@ class Calls:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Those of the commands, which do not wait meanwhile."""
+    """Record the pauses of the commands instead of waiting."""
     kept: list[float] = []
     monkeypatch.setitem(retrying.__kwdefaults__ or {}, "sleep", kept.append)
     return kept
@@ -149,7 +149,8 @@ def settings(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 class Cut:
-    """A sink in front of another whose source session ends after some rows, the first ``times`` it is used."""
+    """A sink that ends the source session after some rows, the first ``times`` it is used, and otherwise forwards to
+    another."""
 
     def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
         self.copies = 0
@@ -177,7 +178,7 @@ class Cut:
 
 
 class _Through:
-    """A destination that is written to in another way."""
+    """A destination with another function to write to it."""
 
     def __init__(self, destination: Any, write: Any) -> None:
         self._destination = destination
@@ -261,7 +262,7 @@ def test_lambda_tries_again_while_there_is_time(
 @pytest.mark.parametrize(
     ("sqlstate", "again"),
     [
-        ("40001", True),  # serialization, also a conflict with recovery on a reader
+        ("40001", True),  # serialization failure, also a recovery conflict on a reader
         ("40P01", True),
         ("53300", True),  # too many connections
         ("53200", True),
@@ -273,7 +274,7 @@ def test_lambda_tries_again_while_there_is_time(
         ("08000", True),
         ("08006", True),
         ("57P04", False),  # the database was dropped
-        ("42P07", False),  # it exists already
+        ("42P07", False),  # duplicate table
         ("28P01", False),
         ("28000", False),
         ("42501", False),
@@ -304,8 +305,8 @@ def test_sqlstates_of_the_source(dsn: str, sqlstate: str, again: bool) -> None:
         (429, "TooManyRequests", True),
         (400, "RequestTimeout", True),
         (409, "ConditionalRequestConflict", True),
-        (412, "PreconditionFailed", True),  # the next try has a load id of its own
-        (200, "InternalError", True),  # among the answers to a DeleteObjects
+        (412, "PreconditionFailed", True),  # the next attempt has another load id
+        (200, "InternalError", True),  # one of the answers to a DeleteObjects
         (501, "NotImplemented", False),
         (403, "AccessDenied", False),
         (403, "InvalidAccessKeyId", False),

@@ -1,4 +1,4 @@
-"""All backends behind one name, so that one suite holds for each: what base.py promises."""
+"""One fixture for all backends, so that each of them runs the same suite: the contract of base.py."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def duckdb_warehouse(tmp_path: Path) -> DuckDBWarehouse:
 
 @pytest.fixture
 def snowflake_warehouse(fakesnow_server: FakeSnowflake, snowflake_database: str, folder: Folder) -> SnowflakeWarehouse:
-    """Through the real connector to a fakesnow server; its external stage is the folder."""
+    """The real connector on a fakesnow server; a local folder is the external stage."""
     warehouse = SnowflakeWarehouse(
         **fakesnow_server.connection(snowflake_database),
         password="secret",

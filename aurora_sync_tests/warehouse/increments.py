@@ -1,4 +1,4 @@
-"""Manifests and their objects in a folder, as the export would have left them in S3."""
+"""Manifests and their objects in a folder, as an export leaves them in S3."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def watermark(horizon: int = 100) -> Watermark:
 
 
 def csv(rows: Iterable[tuple[str | None, ...]]) -> bytes:
-    """As ``COPY … (FORMAT csv, FORCE_QUOTE *)`` writes it: NULL is nothing, '' is \"\"."""
+    """Return rows as ``COPY … (FORMAT csv, FORCE_QUOTE *)`` writes them: NULL is an empty field, '' is ""."""
     lines = (
         ",".join("" if value is None else '"' + value.replace('"', '""') + '"' for value in row) + "\n" for row in rows
     )
@@ -43,14 +43,14 @@ def csv(rows: Iterable[tuple[str | None, ...]]) -> bytes:
 
 
 def apply(session: Session, config: TableConfig, manifest: Manifest, objects: Objects, **options: Any) -> Applied:
-    """Apply the increment of one table, as ``xmin`` found it."""
+    """Apply one table's increment of the strategy ``xmin``."""
     (applied,) = apply_all(session, [StagedIncrement(config, manifest, "xmin")], objects, **options)
     return applied
 
 
 @dataclass
 class Folder:
-    """A folder that stands for the bucket; an :class:`Objects` over it."""
+    """A folder in place of the bucket; implements :class:`Objects`."""
 
     path: Path
     downloads: list[str] = field(default_factory=list)
@@ -60,7 +60,7 @@ class Folder:
         shutil.copyfile(self.path / key, path)
 
     def put(self, key: str, content: bytes) -> StagedFile:
-        """Compressed, where its name says so."""
+        """Write one object, compressed if its name says so."""
         is_compressed = key.endswith(".zst")
         body = zstandard.compress(content) if is_compressed else content
         (self.path / key).parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,8 @@ class Folder:
         source_rows: int | None = None,
         parts: tuple[Part, ...] = (),
     ) -> Manifest:
-        """Rows as text, the last field the row's xmin; of changes, the fields of warehouse/changes.py."""
+        """Stage rows given as text and return the manifest. The last field of a row is its xmin; a change has the
+        fields of warehouse/changes.py."""
         rows = list(rows)
         load_id = f"load{next(_load_ids):06d}"
         prefix = f"stage/{table}/{load_id}/"

@@ -1,7 +1,7 @@
-"""PostgreSQL as the warehouse: the throw-away backend of docs/write-your-own-warehouse.md.
+"""PostgreSQL as the warehouse: the example backend of docs/write-your-own-warehouse.md.
 
-It touches no other file, and so shows what a backend must know. Not for production: it copies files one by one, and
-leaves out the files of a DMS task and data frames.
+It is complete in this file, and so shows what a backend needs. It is not for production: it copies files one by one,
+and supports neither files of a DMS task nor data frames.
 """
 
 from __future__ import annotations
@@ -32,16 +32,17 @@ from aurora_sync.warehouse.dialect import Dialect
 _BYTES = new_type((17,), "BYTES", lambda value, cursor: None if value is None else bytes(BINARY(value, cursor)))
 _TRANSIENT = (psycopg2.OperationalError, psycopg2.InterfaceError, errors.SerializationFailure, errors.DeadlockDetected)
 
-# Stands for a parameter while a statement is translated: a % is an operator as well, and occurs in texts.
+# Placeholder of a parameter during translation: % is also an operator, and occurs in texts.
 _PARAMETER = "_PARAMETER_"
 
 
 @lru_cache(maxsize=2048)
 def to_postgres(statement: str) -> str:
-    """Translate one statement, with ``%s`` for a parameter. Raises an error on what PostgreSQL cannot express.
+    """Translate one statement, with ``%s`` for a parameter. Raises an error for anything that PostgreSQL cannot
+    express.
 
-    What sqlglot does not know: no transient tables and no grants to copy, VARIANT and ARRAY as jsonb, text and bytes
-    without a length, CREATE OR REPLACE TABLE and MAX_BY in other words.
+    Handles what sqlglot does not: transient tables and copied grants are dropped, VARIANT and ARRAY become jsonb, text
+    and bytes lose their length, CREATE OR REPLACE TABLE and MAX_BY are rewritten.
     """
     (tree,) = sqlglot.parse(statement, read="snowflake")
     assert tree is not None
@@ -89,7 +90,8 @@ def _in_other_words(node: exp.Expr) -> exp.Expr:
 
 
 def _without_qualify(select: exp.Expr) -> exp.Expr:
-    """Filter by a window in an outer SELECT: sqlglot's own way takes columns of the table for those of the result."""
+    """Move a window filter to an outer SELECT: sqlglot's own translation confuses columns of the table with those of
+    the result."""
     if not isinstance(select, exp.Select) or not select.args.get("qualify"):
         return select
     condition = select.args["qualify"].this
@@ -143,7 +145,7 @@ class PostgresSession(Session):
         raise NotImplementedError
 
     def load(self, staging_table: str, manifest: Manifest, objects: Objects) -> int:
-        """The files are PostgreSQL's own CSV, so that its COPY reads them as they are."""
+        """Load the files by COPY, which reads them unchanged because they are PostgreSQL's CSV."""
         loaded = 0
         with tempfile.TemporaryDirectory(prefix="aurora_sync_") as folder, self._cursor() as cursor:
             path = Path(folder) / "object.csv"
@@ -182,7 +184,7 @@ class PostgresWarehouse(Warehouse):
             raise _error(error, self.describe()) from None
         with closing(opened) as connection:
             connection.autocommit = True
-            register_default_jsonb(connection, loads=str)  # a document is its text
+            register_default_jsonb(connection, loads=str)  # read a document as its text
             register_type(_BYTES, connection)
             yield PostgresSession(connection, self.describe())
 
@@ -192,7 +194,7 @@ class PostgresWarehouse(Warehouse):
 
 
 def _error(error: psycopg2.Error, where: str) -> WarehouseError:
-    """Messages may quote values, which are shown with show_values only."""
+    """Return the WarehouseError of a database error. Its message may quote values, which only show_values shows."""
     full = " ".join(str(error).split())
     text = foreign_text.without_quotations(str(error).partition("\n")[0])
     kind = Kind.TRANSIENT if isinstance(error, _TRANSIENT) else Kind.REFUSED

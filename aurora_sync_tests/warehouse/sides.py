@@ -1,4 +1,4 @@
-"""One table on both sides: in PostgreSQL, and exported and applied as a run does it."""
+"""One table in PostgreSQL and in the warehouse, exported and applied as a run does it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WHOLE = Buckets(1)
 
 @dataclass
 class Sides:
-    """Table ``t`` of ``dsn``, whose merge key is ``key``, and its target."""
+    """Table ``t`` of ``dsn``, with the merge key ``key``, and its target."""
 
     dsn: str
     session: Session
@@ -73,7 +73,7 @@ class Sides:
 
     @contextlib.contextmanager
     def staged(self, where: str = "false") -> Iterator[Layout]:
-        """These rows of the source lie in the staging table; by default it is empty."""
+        """Fill the staging table with the source rows that match ``where``; by default none."""
         manifest = self.export(where)
         existing = ddl.existing_columns(self.session, ddl.target_name(self.config))
         layout = ddl.layout(self.config, manifest, "_AURORA_SYNC", existing)
@@ -84,7 +84,7 @@ class Sides:
 
     @contextlib.contextmanager
     def comparison(self, staged: str = "false") -> Iterator[Comparison]:
-        """Compare both sides any number of times, with these rows of the source in the staging table."""
+        """Yield a comparison of both sides, with the matching source rows in the staging table."""
         with self.staged(staged) as layout, self.source() as (connection, table):
             yield Comparison(self.session, layout, connection, table, self.key)
 
@@ -99,7 +99,7 @@ class Sides:
 
 @dataclass
 class Comparison:
-    """Sums of the source, and of the target."""
+    """Sums of the source and of the target."""
 
     session: Session
     layout: Layout
@@ -108,7 +108,7 @@ class Comparison:
     key: tuple[str, ...]
 
     def versions(self, width: int, among: Buckets = WHOLE) -> tuple[Sums, Sums]:
-        """The target's are those that it has once the staged rows are merged."""
+        """Return the version sums of the source, and those of the target after the staged rows are merged."""
         return (
             sums.version_sums(self.connection, self.table, self.key, among, width),
             target_sums.read(self.session, target_sums.version_sums(self.layout, among, width)),

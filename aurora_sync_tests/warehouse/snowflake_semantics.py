@@ -1,17 +1,17 @@
-"""A small Snowflake in this process: the product's own SnowflakeSession on a connection that keeps Snowflake's rules.
+"""A small Snowflake in this process: the real SnowflakeSession on a connection that follows Snowflake's rules.
 
-DuckDB runs the statements; what is added is what an engine on one machine does not do:
+DuckDB runs the statements. This module adds the rules that an engine on one machine does not have:
 
-- a statement that failed does not end its transaction, and COMMIT keeps the others (as an account does whose
-  TRANSACTION_ABORT_ON_ERROR did not arrive: the harsher of the two);
-- DDL commits the open transaction, and BEGIN inside one is ignored;
-- each statement sees what was committed before it; one that writes waits for the transaction of a rival, for
-  LOCK_TIMEOUT at the most (here for all tables, there for each);
-- a session whose client is gone is detached: its transaction stays open, with its locks, until it is aborted;
-- a connection may break before a statement arrives, or after it ran: the client cannot tell which.
+- a failed statement does not end its transaction, and COMMIT keeps the other statements, as in an account where
+  TRANSACTION_ABORT_ON_ERROR is off: the harder case;
+- DDL commits the open transaction, and BEGIN inside a transaction is ignored;
+- each statement sees what was committed before it; a statement that writes waits for the transaction of a rival, up to
+  LOCK_TIMEOUT (here one lock for all tables, in Snowflake one for each);
+- a session that lost its client is detached: its transaction and its locks stay until it is aborted;
+- a connection may break before a statement arrives or after it ran; the client cannot tell which.
 
-Source: Snowflake's documentation, "Transactions". fakesnow (fixtures/fakesnow_server.py) speaks the protocol and has
-none of this.
+Source: Snowflake's documentation, "Transactions". fakesnow (fixtures/fakesnow_server.py) implements the protocol, but
+none of these rules.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _WORD = re.compile(r"[A-Z]+")
 
 
 class Server:
-    """One database, in a DuckDB file. ``before`` and ``after`` are called around each statement, with the connection
-    and the statement: for tests to break things."""
+    """One database in a DuckDB file. ``before`` and ``after`` are called around each statement with the connection and
+    the statement, so that tests can inject failures."""
 
     def __init__(self, path: Path, store: Objects, *, lock_timeout: float = 0.0) -> None:
         self.path, self.store, self.lock_timeout = path, store, lock_timeout
@@ -47,7 +47,7 @@ class Server:
         self.after: Callable[[Connection, str], None] = lambda *_: None
 
     def abort_detached(self) -> None:
-        """What Snowflake does with the transactions of lost sessions, within minutes or hours."""
+        """Abort the transactions of lost sessions, as Snowflake does within minutes or hours."""
         for connection in self.detached:
             connection.roll_back()
         self.detached.clear()
@@ -58,7 +58,7 @@ class Connection:
     server: Server
     in_transaction: bool = False
     dead: bool = False
-    _journal: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)  # of the open transaction's writes
+    _journal: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)  # the writes of the open transaction
     _holds_lock: bool = False
 
     def __post_init__(self) -> None:
@@ -70,7 +70,7 @@ class Connection:
         yield Cursor(self)
 
     def vanish(self) -> None:
-        """The client is gone, and Snowflake does not know."""
+        """Lose the client without a message to Snowflake."""
         self.dead = True
         if self.in_transaction:
             self.server.detached.append(self)
@@ -132,8 +132,9 @@ class Connection:
             self._unlock()
 
     def _written(self, statement: str, parameters: tuple[Any, ...]) -> list[Any]:
-        """DuckDB's own transaction begins with the first write, behind the lock: so each statement sees all that was
-        committed before it. A failed statement takes DuckDB's transaction along: it is written again without it."""
+        """Begin DuckDB's own transaction at the first write, after the lock is held, so that each statement sees
+        everything committed before it. A failed statement aborts DuckDB's transaction: the others are then executed
+        again."""
         self._lock()
         if not self._journal:
             self._duckdb.execute("BEGIN")
@@ -203,7 +204,7 @@ class Cursor:
 
     @property
     def description(self) -> list[Any]:
-        """Asked for after COPY INTO only."""
+        """Used after COPY INTO only."""
 
         @dataclass
         class Column:
@@ -214,7 +215,7 @@ class Cursor:
 
 @dataclass(frozen=True)
 class SnowflakeLike(SnowflakeWarehouse):
-    """The product's warehouse, leading to a server in this process. The stage shows the objects from their root."""
+    """The real Snowflake backend, connected to a server in this process. The stage shows objects from their root."""
 
     server: Server = None  # type: ignore[assignment]
 
@@ -227,7 +228,7 @@ class SnowflakeLike(SnowflakeWarehouse):
 
 
 def operational(text: str) -> Exception:
-    """The connector's error for a connection that broke."""
+    """Return the connector's error for a broken connection."""
     from snowflake.connector.errors import OperationalError
 
     return OperationalError(msg=text, errno=250003)

@@ -1,4 +1,4 @@
-"""What every warehouse does with a manifest: one suite, run on DuckDB and on Snowflake's real connector."""
+"""Applying a manifest, the same suite for every warehouse: DuckDB, Snowflake's real connector and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def counts(applied: Applied) -> tuple[int, int, int, int]:
 
 
 class Table:
-    """A table under test: applies rows one increment after the other."""
+    """A table under test, to which rows are applied one increment after the other."""
 
     def __init__(
         self, session: Session, folder: Folder, config: TableConfig, columns: Any = COLUMNS, key: Any = ("id",)
@@ -185,7 +185,7 @@ class TestWithoutAKey:
 
 
 class TestRefusals:
-    """Nothing is lost, rounded or removed without a word: the target is as before."""
+    """Nothing is lost, rounded or removed silently: after a refusal the target is unchanged."""
 
     def refused(
         self,
@@ -491,7 +491,7 @@ class TestRivals:
         assert table.rows() == [(1, "new")]
 
     def test_the_right_sequence_of_another_history_is_refused(self, table: Table) -> None:
-        """A target that was restored reaches the same number again with another watermark."""
+        """A restored target reaches the same run sequence again, with another watermark."""
         table.replace(("1", "a", "5"))
         with pytest.raises(RivalRunError):
             table.apply(table.manifest([("2", "b", "6")], UPSERT, expected_load_id="of the other history"))
@@ -508,7 +508,7 @@ class TestRivals:
     def test_a_run_that_overtakes_another_inside_its_transaction_wins_or_loses_whole(
         self, warehouse: Warehouse, folder: Folder, orders: TableConfig
     ) -> None:
-        """The rival moves the fence and is still open when this run comes to the same statement."""
+        """The rival has advanced the fence in an open transaction when this run reaches the same statement."""
         with warehouse.session() as one, warehouse.session() as two:
             first = Table(one, folder, orders)
             first.replace(("1", "a", "5"))

@@ -1,4 +1,4 @@
-"""Stretches of a change stream, on DuckDB and on Snowflake's real connector."""
+"""Parts of a change stream, applied to every warehouse."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_parts_are_applied_in_order(table: Changing) -> None:
     )
     table.change(*changes, parts=(Part(), Part(partial=1)))
     assert present(table) == [(1, "second", "x"), (2, "again", None), (3, None, "z")]
-    table.upsert(("3", "after", "z", "11"))  # the next run finds the target as it was left
+    table.upsert(("3", "after", "z", "11"))  # the next run finds the target unchanged
     assert (3, "after", "z") in present(table)
 
 

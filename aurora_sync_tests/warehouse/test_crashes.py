@@ -1,4 +1,5 @@
-"""A run that dies at any statement, and the next one from the same state: the same target, no row twice."""
+"""A run that dies at any statement: the next run from the same state ends at the same target, without duplicate
+rows."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ def staging_tables(session: Session) -> list[Row]:
 def prepare(
     session: Session, folder: Folder, orders: TableConfig, rows: Any, disposition: Disposition, key: Any = ("id",)
 ) -> Callable[[Session], Applied]:
-    """As sync.run does: read the state, export from it; the result applies the export through a session."""
+    """Read the state and export from it, as sync.run does. Returns a function that applies the export through a
+    session."""
     state = sync_log.read_state(session, orders)
     manifest = folder.increment(
         COLUMNS,
@@ -76,7 +78,7 @@ def test_a_run_killed_at_any_statement_leaves_a_state_from_which_the_next_one_is
         first = FIRST[:2] if key else FIRST
         prepare(session, folder, orders, first, Disposition.REPLACE, key)(session)
     wanted = None
-    for last in itertools.count(-1):  # -1: undisturbed, what the others are held against
+    for last in itertools.count(-1):  # -1: the undisturbed run, whose result the others must match
         warehouse = DuckDBWarehouse(shutil.copy(duckdb_warehouse.path, tmp_path / f"{last}.duckdb"))
         with warehouse.session() as session:
             attempt = prepare(session, folder, orders, SECOND, disposition, key)
@@ -108,7 +110,7 @@ def test_what_a_killed_attempt_left_behind_is_dropped_by_the_next_applied_one(
 
 
 class LostAcknowledgement(Through):
-    """COMMIT happened, its answer did not arrive; the connection lives on."""
+    """COMMIT succeeds but its answer is lost; the connection stays open."""
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""What only the DuckDB warehouse has: one file, one writer, and the translation."""
+"""Features of the DuckDB warehouse only: one file, one writer, and the translation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOLD = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush
 
 
 def hold(path: Path) -> subprocess.Popen[str]:
-    """Another process that has the file open until a line is written to it."""
+    """Start another process that keeps the file open until a line is written to it."""
     command = [sys.executable, "-c", HOLD, str(path)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -73,7 +73,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 
 def test_a_corrupt_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "w.duckdb"
-    path.write_bytes(bytes(8) + b"DUCK" + bytes(5000))  # DuckDB's magic number, and a checksum that is wrong
+    path.write_bytes(bytes(8) + b"DUCK" + bytes(5000))  # DuckDB's magic number with a wrong checksum
     with (
         pytest.raises(WarehouseError, match=r"w\.duckdb: the file cannot be opened: .*checksum"),
         DuckDBWarehouse(path).session(),
@@ -114,7 +114,7 @@ def test_a_zoned_time_is_read_in_utc(duckdb_session: Session) -> None:
 
 
 def test_long_numbers_in_json_keep_their_digits(duckdb_session: Session) -> None:
-    """DuckDB's json() rounds them to doubles; what we run in its place does not."""
+    """DuckDB's json() rounds such numbers to doubles; the cast used instead does not."""
     text = '{"a": 12345678901234567890.12}'
     assert duckdb_session.query("SELECT PARSE_JSON(?)", (text,)) == [(text,)]
 

@@ -1,8 +1,8 @@
-"""Where the fakesnow server is not Snowflake: what a green suite does therefore not show.
+"""Differences between the fakesnow server and Snowflake, which a green suite therefore does not cover.
 
-Each is asserted, so that a newer fakesnow that is closer to Snowflake makes itself known here. Beyond them:
-a lock is not waited for (a rival is an error at once, and not after LOCK_TIMEOUT), session parameters are
-taken and ignored, a stage reads local files, and of the COPY options only the exact set of ours is accepted.
+Each is asserted, so that a newer fakesnow that is closer to Snowflake fails here. Further differences: a lock is not
+waited for (a rival is an error at once, not after LOCK_TIMEOUT), session parameters are accepted and ignored, a stage
+reads local files, and only the exact COPY options of aurora_sync are accepted.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def session(snowflake_warehouse: SnowflakeWarehouse) -> Iterator[Session]:
 
 
 def test_commit_after_a_failed_statement_rolls_back_without_a_word(session: Session) -> None:
-    """Snowflake's COMMIT fails then, or keeps the rest where TRANSACTION_ABORT_ON_ERROR is off. No matter which:
-    Session.transaction rolls back itself."""
+    """In Snowflake the COMMIT fails, or keeps the other statements when TRANSACTION_ABORT_ON_ERROR is off. Neither
+    matters, because Session.transaction rolls back itself."""
     session.query('CREATE SCHEMA "S"')
     session.query('CREATE TABLE "S"."T" ("A" NUMBER(5,0))')
     session.query("BEGIN TRANSACTION")
@@ -37,7 +37,7 @@ def test_commit_after_a_failed_statement_rolls_back_without_a_word(session: Sess
 
 
 def test_ddl_inside_a_transaction_does_not_commit_it(session: Session) -> None:
-    """In Snowflake it does; that is why apply runs all DDL before the transaction or after it."""
+    """In Snowflake DDL commits; apply therefore runs all DDL before or after the transaction."""
     session.query('CREATE SCHEMA "S"')
     session.query('CREATE TABLE "S"."T" ("A" NUMBER(5,0))')
     session.query("BEGIN TRANSACTION")
@@ -48,7 +48,7 @@ def test_ddl_inside_a_transaction_does_not_commit_it(session: Session) -> None:
 
 
 def test_a_merge_of_two_source_rows_into_one_target_row_is_no_error(session: Session) -> None:
-    """With ERROR_ON_NONDETERMINISTIC_MERGE it is one in Snowflake; apply asserts unique keys itself."""
+    """In Snowflake it is an error with ERROR_ON_NONDETERMINISTIC_MERGE; apply itself checks that keys are unique."""
     session.query('CREATE SCHEMA "S"')
     session.query('CREATE TABLE "S"."T" ("A" NUMBER(5,0), "B" NUMBER(5,0))')
     session.modify('INSERT INTO "S"."T" VALUES (1, 1)')
@@ -65,6 +65,6 @@ def test_a_schema_whose_name_has_a_quote_cannot_be_made(session: Session) -> Non
 
 
 def test_a_wrong_password_is_accepted(snowflake_warehouse: SnowflakeWarehouse) -> None:
-    """What Snowflake says to one is tested on the connector's own error classes in test_snowflake.py."""
+    """test_snowflake.py tests Snowflake's refusal with the connector's own error classes."""
     with dataclasses.replace(snowflake_warehouse, password="wrong").session() as session:
         assert session.query("SELECT 1") == [(1,)]

@@ -1,7 +1,6 @@
-"""Every statement of every disposition, in both dialects, pinned as text and executed as it is pinned.
+"""Every statement of every disposition in both dialects, pinned as text, and executed as pinned.
 
-``AURORA_SYNC_WRITE_GOLDEN=1 pytest …/test_golden.py`` writes the files anew; read the difference before you
-commit it.
+``AURORA_SYNC_WRITE_GOLDEN=1 pytest …/test_golden.py`` rewrites the files; read the diff before you commit it.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ ROWS: list[tuple[str | None, ...]] = [(str(i), "a", *VALUES, "\\x00ff", '{"a": 1
 
 
 class Recorder(Through):
-    """Runs statements and keeps their text."""
+    """A session that runs statements and records their text."""
 
     def __init__(self, inner: Session) -> None:
         super().__init__(inner)
@@ -89,7 +88,7 @@ def test_the_statements_are_the_pinned_ones(duckdb_session: Session, folder: Fol
 
 
 def test_statements_of_a_history_and_of_the_files_of_others_are_the_pinned_ones(folder: Folder) -> None:
-    """Their scenarios execute them: scenarios/logical/test_history.py and scenarios/dms_files."""
+    """scenarios/logical/test_history.py and scenarios/dms_files execute them."""
     config = TableConfig(table_name="orders", watermark_type="logical", history=True)
     columns = (column("tenant", "int4"), column("id"), column("at", "timestamptz"), column("picture", "bytea"))
     manifest = folder.increment(columns, [], key=("tenant", "id"), disposition=Disposition.CHANGES)

@@ -1,4 +1,4 @@
-"""What only the Snowflake warehouse has: logging in, session parameters, COPY INTO, the meaning of errors."""
+"""Features of the Snowflake warehouse only: login, session parameters, COPY INTO, the meaning of errors."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_the_session_is_opened_with_what_the_statements_rely_on(snowflake_wareho
         "paramstyle": "qmark",
         "password": "secret",
     }
-    # fakesnow takes them at the login as Snowflake does, but does not act on them
+    # fakesnow accepts them at the login like Snowflake, but ignores them
     assert SESSION_PARAMETERS["TRANSACTION_ABORT_ON_ERROR"] is True
 
 

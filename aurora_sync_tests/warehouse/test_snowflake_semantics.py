@@ -1,4 +1,4 @@
-"""The small Snowflake keeps the rules that it is there for."""
+"""The small Snowflake follows the rules that snowflake_semantics.py lists."""
 
 from __future__ import annotations
 

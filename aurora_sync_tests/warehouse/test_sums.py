@@ -1,4 +1,4 @@
-"""The warehouses' sums are PostgreSQL's, of every kind of key and of every type that has a common text."""
+"""The sums of each warehouse equal PostgreSQL's, for every kind of key and every type that both sides print alike."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aurora_sync_tests.warehouse.increments import Folder
 from aurora_sync_tests.warehouse.sides import WHOLE, Sides
 
 ROWS = 40
-# The key's columns, and what they hold in row n.
+# The columns of the key, and their values in row n.
 KEYS = {
     "integer": ("id int", "(n - 20) * 107374182"),
     "smallest and largest": ("id bigint","n + CASE WHEN n < 20 THEN -9223372036854775808 ELSE 9223372036854775767 END"),
@@ -113,7 +113,7 @@ PORTABLE = {
 
 @pytest.fixture
 def portable(sides: Sides) -> Sides:
-    """A row for each of PORTABLE's values, NULL in all other columns."""
+    """Return a row for each value of PORTABLE, with NULL in all other columns."""
     sides.execute("CREATE TYPE public.pair AS (x int, y text)")
     sides.execute(f"CREATE TABLE t (id int PRIMARY KEY, {', '.join(PORTABLE)}, f8 float8 DEFAULT 0.1)")
     cases = [(column.split()[0], value) for column, values in PORTABLE.items() for value in values]
@@ -131,7 +131,7 @@ def test_contents_of_every_portable_type_agree(portable: Sides) -> None:
 
 
 def test_composite_value_of_nulls_is_not_null(portable: Sides) -> None:
-    """``(1,) IS NOT NULL`` is false in PostgreSQL; a target that lost such a value would look equal."""
+    """In PostgreSQL ``(1,) IS NOT NULL`` is false; a target that lost such a value would look equal."""
     before = portable.contents(1)[0]
     portable.execute("UPDATE t SET cc = NULL WHERE cc::text IN ('(,)', '(1,)')")
     after = portable.contents(1)[0]
@@ -144,7 +144,7 @@ EDITS = [
     'UPDATE {t} SET "_SRC_XMIN" = "_SRC_XMIN" + 1 WHERE "V" = \'v7\'',
     "DELETE FROM {t} WHERE \"V\" = 'v39'",
     'INSERT INTO {t} ("ID", "V", "_SRC_XMIN") SELECT 99, "V", "_SRC_XMIN" FROM {t} WHERE "V" = \'v7\'',
-    # One lost and one ghost of one transaction: as many rows, and the same sum of versions.
+    # One lost row and one ghost of one transaction: the number of rows and the sum of versions stay.
     'UPDATE {t} SET "ID" = 99 WHERE "V" = \'v7\'',
 ]
 
@@ -152,7 +152,7 @@ EDITS = [
 @pytest.mark.parametrize("kind", ["integer", "numeric without a fraction"])
 @pytest.mark.parametrize("edit", EDITS)
 def test_any_edit_of_the_target_is_noticed(sides: Sides, kind: str, edit: str) -> None:
-    """Also one by hand that knows nothing of _KEY_NO, and even where everything is one bucket."""
+    """Also an edit that leaves _KEY_NO unchanged, and even when all rows are in one bucket."""
     make(sides, kind)
     sides.sync()
     sides.session.modify(edit.format(t='"PUBLIC"."T"'))
@@ -160,12 +160,12 @@ def test_any_edit_of_the_target_is_noticed(sides: Sides, kind: str, edit: str) -
         noticed = [(ours != theirs) for ours, theirs in (both.versions(2**64), both.contents(2**64))]
     by_versions = '"_SRC_XMIN"' in edit or '"ID"' in edit or "DELETE" in edit
     if kind != "integer" and edit.startswith('UPDATE {t} SET "ID"'):
-        by_versions = False  # _KEY_NO is the number, and it was left: contents tell
+        by_versions = False  # the bucket comes from _KEY_NO, which the edit left unchanged: only contents differ
     assert noticed == [by_versions, '"_SRC_XMIN" +' not in edit]
 
 
 def test_row_without_a_key_number_lies_in_bucket_zero(sides: Sides) -> None:
-    """A reconcile finds it there, and writes it anew or removes it."""
+    """A reconcile finds the row there, and rewrites or removes it."""
     make(sides, "text")
     sides.sync()
     sides.session.modify('UPDATE "PUBLIC"."T" SET "_KEY_NO" = NULL WHERE "V" = \'v7\'')

@@ -1,6 +1,6 @@
-"""A backend that no other file of the package knows: tables go through the whole engine into PostgreSQL.
+"""A backend that no other file of the package knows: the whole engine syncs tables to PostgreSQL.
 
-The suites of this folder that ask for the fixture ``warehouse`` run on it too. docs/write-your-own-warehouse.md
+The suites of this folder that use the fixture ``warehouse`` run on it too. See docs/write-your-own-warehouse.md.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from aurora_sync.stage.writer import Stage
 from aurora_sync.warehouse import sync_log
 from aurora_sync_tests.warehouse.postgres import PostgresWarehouse, to_postgres
 
-# A column of each natural type, and one that stays text.
+# One column of each natural type, and one that stays text.
 TABLE = """
 CREATE TABLE t (id int PRIMARY KEY, name text, price numeric(10,2), ratio float8, active bool, born date, wakes time(6),
                 made_at timestamp, changed_at timestamptz, picture bytea, document jsonb, tags text[], owner uuid);

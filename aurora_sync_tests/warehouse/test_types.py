@@ -1,4 +1,4 @@
-"""The type map: every value that has a natural type arrives exactly, and the others are found."""
+"""The type map: every value that its natural type can hold arrives exactly, and the others are found as misfits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def numeric(precision: int, scale: int) -> Column:
 
 
 def read(session: Session, type_: Column, text: str | None) -> tuple[Any, bool]:
-    """The typed value, None where it does not fit, and whether it fits."""
+    """Return the typed value, None if it does not fit, and whether it fits."""
     rule = type_rule(type_)
     misfit = rule.misfit.format("s.V") or "FALSE"
     source = "FROM (SELECT CAST(? AS VARCHAR) AS V) AS s"

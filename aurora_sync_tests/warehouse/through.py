@@ -1,4 +1,4 @@
-"""A session that passes everything on: what tests that watch or disturb one begin with."""
+"""A session that forwards everything: the base of tests that watch or disturb a session."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Through(Session):
         self.dialect = inner.dialect
 
     def before(self, statement: str) -> None:
-        """Called before every statement; COPY and COMMIT have no text of their own."""
+        """Hook that is called before every statement; COPY and COMMIT are reported by name."""
 
     def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
         self.before(statement)
@@ -52,11 +52,11 @@ class Through(Session):
 
 
 class Killed(BaseException):
-    """The process is gone: nothing of it runs any more."""
+    """The process is killed: none of its code runs any more."""
 
 
 class Dying(Through):
-    """Passes ``last`` statements on; from then on the connection is dead. COMMIT and its answer are two."""
+    """Forwards ``last`` statements; then the connection is dead. COMMIT and its answer count as two."""
 
     def __init__(self, inner: Session, last: int, error: Callable[[str], BaseException] = Killed) -> None:
         super().__init__(inner)
