@@ -1,4 +1,4 @@
-"""What the scenarios need besides the shared fixtures."""
+"""Fixtures of the scenarios besides the shared ones."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from aurora_sync_tests.scenarios.world import World
 
 @pytest.fixture
 def world(dsn: str, stage_url: str, warehouse_path: Path, store_environment: dict[str, str]) -> World:
-    """An empty database, an empty stage, a warehouse that is not there yet."""
+    """Return an empty database, an empty stage, and a warehouse that does not exist yet."""
     return World(dsn, stage_url, warehouse_path)
 
 
 @pytest.fixture
 def other_dsn(stack: Stack) -> Iterator[str]:
-    """A second database of the same server, for writers elsewhere."""
+    """Return a second database of the same server, for writers elsewhere."""
     with fresh_database(stack.superuser_dsn()) as url:
         yield url

@@ -1,4 +1,4 @@
-"""Keys that PostgreSQL holds equal and prints as two texts, and what becomes of their rows."""
+"""Keys that PostgreSQL considers equal but prints as two texts, and statements on their rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aurora_sync_tests.scenarios.world import World
 
 @dataclass(frozen=True)
 class EqualKeys:
-    """``one`` and ``two`` are equal, ``other`` is not: SQL."""
+    """A type with equal keys: ``one`` and ``two`` are equal, ``other`` is not, each in SQL."""
 
     table: str
     type: str
@@ -22,7 +22,8 @@ class EqualKeys:
     other: str
 
     def create(self) -> list[str]:
-        """Three rows, of which a long value is stored out of line, and so not repeated by a stream."""
+        """Return statements that create three rows with a long value, which is stored out of line and not repeated by a
+        stream."""
         long = "(SELECT string_agg(md5(g::text), '') FROM generate_series(1, 200) g)"
         return [
             f"CREATE TABLE {self.table} (id {self.type}, n int, v int, doc text, PRIMARY KEY (id, n))",
@@ -36,7 +37,7 @@ class EqualKeys:
             world.execute(f"INSERT INTO {self.table} VALUES ({self.two}, 1, 0, '')")
 
     def changes(self) -> list[str]:
-        """From one text to the other, there and back, and by way of another row."""
+        """Return changes from one text to the other, back, and by way of another row."""
         t, two = self.table, f"{self.two}::{self.type}"
         return [
             f"UPDATE {t} SET id = {two} WHERE n = 1",
@@ -49,13 +50,16 @@ class EqualKeys:
         ]
 
     def more_changes(self) -> list[str]:
-        """Of a target that holds the other text by now."""
+        """Return changes for a target that now holds the other text."""
         t, one = self.table, f"{self.one}::{self.type}"
         return [f"UPDATE {t} SET id = {one}, v = 4 WHERE n = 1", f"DELETE FROM {t} WHERE n = 3"]
 
     def assert_synced(self, world: World) -> None:
-        """Each row once, with the text of its key where the warehouse has a text."""
-        with connect(world.dsn) as connection, connection.cursor() as cursor:  # prints as an export does
+        """Assert that each row exists once, with the text of its key if the warehouse stores a text."""
+        with (
+            connect(world.dsn) as connection,
+            connection.cursor() as cursor,
+        ):  # connect() prints values as an export does
             cursor.execute(f"SELECT concat(id), n, v, md5(doc) FROM public.{self.table}")
             source = cursor.fetchall()
         target = world.query(f'SELECT "ID", "N", "V", MD5("DOC") FROM PUBLIC.{self.table.upper()}')
@@ -63,7 +67,7 @@ class EqualKeys:
         assert source == target, self.table
 
     def _key(self, key: object) -> str:
-        """Of a float its value, of which there is one zero."""
+        """Return the key to compare: for a float its value, since it has one zero."""
         return str(float(str(key)) + 0.0) if self.type.startswith("float") and "[" not in self.type else str(key)
 
 

@@ -1,4 +1,4 @@
-"""A source, a stage and a warehouse of a test's own, all real, with what scenarios ask of them."""
+"""A real source, stage and warehouse for one test, with the operations that scenarios need."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Rows = Counter[tuple[Any, ...]]
 
 
 class CountingWarehouse(DuckDBWarehouse):
-    """Knows how often it was woken, and counts that as Snowflake does: as money."""
+    """A warehouse that counts its sessions, and is metered like Snowflake."""
 
     metered = True
     sessions = 0
@@ -67,7 +67,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Connection]:
 
 @dataclass
 class World:
-    """Needs AWS_* in the environment (``store_environment``)."""
+    """Source, stage and warehouse of one test. Needs AWS_* in the environment (``store_environment``)."""
 
     dsn: str
     stage_url: str
@@ -84,7 +84,7 @@ class World:
         return sync.run(config, self.places, **options)
 
     def execute(self, *statements: str) -> list[tuple[Any, ...]]:
-        """Each statement in a transaction of its own; returns the rows of the last."""
+        """Run each statement in its own transaction; return the rows of the last."""
         with self.session() as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
@@ -93,7 +93,7 @@ class World:
                 return cursor.fetchall() if cursor.description else []
 
     def make(self, config: TableConfig, kind: TriggerKind = TriggerKind.outbox) -> None:
-        """Give the table its triggers, as `aurora-sync triggers apply` does."""
+        """Install the table's triggers, as `aurora-sync triggers apply` does."""
         key = config.schema_, config.table_name
         with connect(self.dsn) as connection:
             table = catalogue.load(connection, [key])[config.qualified_name]
@@ -104,20 +104,20 @@ class World:
 
     @contextmanager
     def session(self) -> Iterator[Connection]:
-        """A writer's connection, as psycopg2 opens it: a transaction begins with the first statement. What is open at
-        the end of the block is rolled back when this returns: close() alone leaves that to the server, which may get
-        to it after the next statement of the test, and holds the horizon until then."""
+        """Yield a writer's connection as psycopg2 opens it, where a transaction begins with the first statement. An
+        open transaction is rolled back before this returns. close() alone leaves that to the server, which may do it
+        after the next statement of the test and hold the horizon until then."""
         connection = psycopg2.connect(self.dsn, client_encoding="UTF8")
         try:
             yield connection
         finally:
-            with suppress(psycopg2.Error):  # its server may be gone by now
+            with suppress(psycopg2.Error):  # its server may already be gone
                 connection.rollback()
             connection.close()
 
     @contextmanager
     def open_transaction(self, *statements: str) -> Iterator[Connection]:
-        """A session that has run these statements and has not committed."""
+        """Yield a session that has run these statements without a commit."""
         with self.session() as connection:
             with connection.cursor() as cursor:
                 for statement in statements:
@@ -125,12 +125,12 @@ class World:
             yield connection
 
     def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """In the warehouse; does not count as waking it."""
+        """Run a query in the warehouse, without counting a session."""
         with DuckDBWarehouse(self.warehouse_path).session() as session:
             return session.query(statement, parameters)
 
     def source_rows(self, config: TableConfig) -> Rows:
-        """The committed rows, typed."""
+        """Return the committed rows, typed."""
         with self.session() as connection, connection.cursor() as cursor:
             cursor.execute("SET TimeZone = 'UTC'")
             cursor.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(config.schema_, config.table_name)))
@@ -138,7 +138,7 @@ class World:
             return Counter(tuple(bytes(v) if isinstance(v, memoryview) else v for v in row) for row in rows)
 
     def target_rows(self, config: TableConfig) -> Rows:
-        """What the target holds of the source's columns, typed, in the order of the source's."""
+        """Return the target's rows in the source's columns, typed, in the source's order."""
         with DuckDBWarehouse(self.warehouse_path).session() as session:
             target = target_name(config)
             names = [name for name in existing_columns(session, target) if name not in ADDED_TYPES]
@@ -146,7 +146,7 @@ class World:
             return Counter(session.query(f"SELECT {columns} FROM {target.sql}"))
 
     def assert_equal(self, config: TableConfig) -> None:
-        """Source and target hold the same rows, each as often."""
+        """Assert that source and target hold the same rows, each equally often."""
         source, target = self.source_rows(config), self.target_rows(config)
         lost, surplus = source - target, target - source
         assert not lost, f"{lost.total()} rows missing or stale, such as {next(iter(lost))}"
@@ -156,8 +156,8 @@ class World:
         return batch.verify(config, self.places)
 
     def assert_verified(self, config: TableConfig, **options: Any) -> int:
-        """After a sync, where no stream brings the changes, source and target are equal by content; returns the number
-        of rows."""
+        """Sync the table unless a stream brings its changes, and assert that source and target are equal by content.
+        Returns the number of rows."""
         if strategy_for(config.watermark_type.value).keeps_xmin:
             self.sync(config, **options)
         found = self.verify(config).verification
@@ -166,7 +166,7 @@ class World:
         return found.source_rows
 
     def run_sequences(self, config: TableConfig) -> list[int]:
-        """Of all increments in the sync log, in order."""
+        """Return the run sequences of all increments in the sync log, in order."""
         log = TableName(self.places.log_schema, "SYNC_LOG")
         found = self.query(
             f'SELECT "RUN_SEQUENCE" FROM {log.sql} WHERE "TARGET" = ? ORDER BY "APPLIED_AT"', (target_name(config).sql,)
@@ -178,5 +178,5 @@ class World:
         return [name for (name,) in found]
 
     def objects(self) -> list[str]:
-        """The keys of everything that lies in the stage."""
+        """Return the keys of all objects in the stage."""
         return list(self.places.stage.store.list(self.places.stage.store.prefix))

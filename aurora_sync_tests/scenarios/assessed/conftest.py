@@ -1,4 +1,4 @@
-"""A database of legacy tables, and a role that may do what an assessment and a sync need, and no more."""
+"""A database of legacy tables, and a role with only the privileges that an assessment and a sync need."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from aurora_sync_tests.scenarios.world import World
 
 @pytest.fixture
 def scaled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sizes of the rules are those of the sample."""
+    """Set the sizes in the rules to those of the sample."""
     for name in ("SMALL", "MODERATE", "LARGE"):
         monkeypatch.setattr(rules, name, getattr(legacy_tables, name))
 
 
 @pytest.fixture
 def legacy(world: World, scaled: None, warehouse_path: Path) -> Iterator[World]:
-    """A database of a test's own as the role sees it; ``world`` is that of its owner."""
+    """Yield the test's own database as the role sees it; ``world`` is its owner's."""
     with assessor(world.dsn) as dsn:
         yield World(dsn, world.stage_url, warehouse_path)
 
@@ -46,13 +46,14 @@ def _shared_dsn(stack: Stack) -> Iterator[str]:
 def unchanged_legacy(
     _shared_dsn: str, scaled: None, stage_url: str, warehouse_path: Path, store_environment: dict[str, str]
 ) -> World:
-    """One database for all tests that change nothing. A template would not do: a copy has no statistics."""
+    """Yield one database for all tests that change nothing. A template would not do, because a copy has no
+    statistics."""
     return World(_shared_dsn, stage_url, warehouse_path)
 
 
 @contextmanager
 def assessor(owner_dsn: str) -> Iterator[str]:
-    """Make the tables, and the role; yield its DSN."""
+    """Create the tables and the role; yield the role's DSN."""
     with closing(psycopg2.connect(owner_dsn)) as connection, connection.cursor() as cursor:
         connection.autocommit = True
         role = f"assessor_{connection.info.dbname}"
@@ -64,7 +65,7 @@ def assessor(owner_dsn: str) -> Iterator[str]:
         cursor.execute(f"GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO {role}")
         cursor.execute(f"REVOKE ALL ON secret FROM {role}")
         cursor.execute("ANALYZE")
-        cursor.execute("SELECT pg_stat_force_next_flush()")  # before it answers
+        cursor.execute("SELECT pg_stat_force_next_flush()")  # flush before the function returns
     yield make_dsn(owner_dsn, options=f"-c role={role}")
     with closing(psycopg2.connect(owner_dsn)) as connection, connection.cursor() as cursor:
         connection.autocommit = True
@@ -73,15 +74,15 @@ def assessor(owner_dsn: str) -> Iterator[str]:
 
 
 def settle(world: World) -> None:
-    """Wait until all sessions of before have ended: a session brings what it did to the counters at its end, which
-    nobody who closes it waits for."""
+    """Wait until all earlier sessions have ended. A session reports its counts when it ends, which is after close()
+    returns."""
     others = "datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
     while world.execute(f"SELECT 1 FROM pg_stat_activity WHERE {others}"):
         time.sleep(0.01)
 
 
 def evidence_of(world: World) -> Evidence:
-    """Of all tables, without rates: the statistics are as young as the server."""
+    """Return the evidence of all tables, without rates: the statistics are as young as the server."""
     settle(world)
     with connect(world.dsn) as connection:
         found = collect_evidence(connection, table_names.existing(connection))

@@ -1,7 +1,7 @@
-"""Tables as legacy databases have them, each with the strategy that is right for it as things are, the one that would
-be better, and the trap beside it: words of the reason by which another is refused or comes behind.
+"""Tables as legacy databases have them. Each names the strategy that is right for it now, the one that would be better,
+and a trap: a strategy that must be refused or ranked lower, with words of the reason.
 
-Of sizes, because the rules have sizes: SMALL, MODERATE and LARGE of rules.py are scaled down by the tests.
+Tables have several sizes, because the rules do: the tests scale down SMALL, MODERATE and LARGE of rules.py.
 """
 
 # ruff: noqa: E501
@@ -23,14 +23,14 @@ ALWAYS = "id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
 
 @dataclass(frozen=True)
 class Legacy:
-    """One table. ``writes`` are what the application does to it; ``{n}`` is a number that grows."""
+    """One table. ``writes`` are the application's statements; ``{n}`` in them is a growing number."""
 
     name: str
     now: str | None
     create: tuple[str, ...]
     writes: tuple[str, ...] = ()
-    best: str | None = None  # None: the same
-    refuses: tuple[str, str] | None = None  # a strategy, and words of why not
+    best: str | None = None  # None: the strategy that is right now
+    refuses: tuple[str, str] | None = None  # a strategy, and words of the reason against it
     notes: str = ""
 
 
@@ -50,7 +50,8 @@ def _table(
     done: tuple[str, ...] = (),
     **more: object,
 ) -> Legacy:
-    """``columns`` and ``fill`` (columns = expressions of g), then what is done to it afterwards."""
+    """Return a table with ``columns``, filled by ``fill`` (columns = expressions of g); further statements run
+    afterwards."""
     t = _t(name)
     into, _, values = fill.partition("=")
     create = (
@@ -73,7 +74,7 @@ _GONE = "DELETE FROM {t} WHERE id <= 20"
 
 
 def _stamped(name: str, now: str, when: str, body: str, trap: str, *, indexed: bool = True, rows: int = MID) -> Legacy:
-    """A table with an updated_at, and a trigger that may keep it."""
+    """Return a table with an updated_at, and a trigger that may maintain it."""
     function = _STAMP.replace("{body}", body).replace("{t}_stamp", f"{name}_stamp")
     trigger = f"CREATE TRIGGER stamp {when} ON {{t}} FOR EACH ROW EXECUTE FUNCTION {name}_stamp()"
     return _table(
@@ -94,13 +95,13 @@ _BOTH = "BEFORE INSERT OR UPDATE"
 _UNKEPT = "no BEFORE INSERT OR UPDATE row trigger sets updated_at"
 
 TABLES = (
-    # Small, and so read whole.
+    # Small tables, which are read whole.
     _table(
         "countries", "full_snapshot", _KEYED, _KEYED_FILL, rows=30, done=(_ONCE, _GONE), writes=(_UPDATE, _NUMBERED)
     ),
     _table("settings", "full_snapshot", _PLAIN, _PLAIN_FILL, rows=20, writes=(_APPEND, "UPDATE {t} SET v = 'u{n}'")),
     _table("empty_queue", "full_snapshot", f"{ALWAYS}, v text, pad text", _PLAIN_FILL, rows=0, writes=(_APPEND,)),
-    # Updated in place.
+    # Tables that are updated in place.
     _table(
         "customers",
         "xmin",
@@ -132,7 +133,7 @@ TABLES = (
         "tickets", "xmin", _KEYED, _KEYED_FILL, rows=BIG, best="logical", done=(_ONCE, _GONE),
         writes=(_UPDATE, _NUMBERED, _DELETE), refuses=("full_snapshot", "every run reads and moves all"),
     ),
-    # Only ever inserted into, with a number: whether the numbers come in order is another question.
+    # Insert-only tables with a number, which may or may not come in order.
     _table(
         "events", "integer", f"{ALWAYS}, v text, pad text", _PLAIN_FILL, writes=(_APPEND,),
     ),
@@ -193,7 +194,7 @@ TABLES = (
         "readings", "integer", f"{ALWAYS}, v text, pad text", _PLAIN_FILL, done=(_GONE,), best="integer",
         writes=(_APPEND, _DELETE),
     ),
-    # No key.
+    # Tables without a key.
     _table("audit_trail", "append_only", _PLAIN, _PLAIN_FILL, writes=(_APPEND,)),
     _table(
         "audit_edited", "full_snapshot", _PLAIN, _PLAIN_FILL, done=("UPDATE {t} SET v = 'was' WHERE v < 'v2'",),
@@ -220,7 +221,7 @@ TABLES = (
         after=("CREATE UNIQUE INDEX ON {t} (code) WHERE v <> 'x'",), done=("UPDATE {t} SET v = 'was' WHERE code < 20",),
         writes=("UPDATE {t} SET v = 'u{n}' WHERE code % 40 = {n} % 40",),
     ),
-    # A time of the last change, and who keeps it.
+    # Tables with a time of the last change, by who maintains it.
     _stamped("invoices", "timestamp", _BOTH, _KEEP, ""),
     _stamped("invoices_huge", "timestamp", _BOTH, _KEEP, "", rows=BIG),
     _stamped("invoices_unindexed", "xmin", _BOTH, _KEEP, "", indexed=False),
@@ -235,7 +236,7 @@ TABLES = (
         _KEYED_FILL, done=(_ONCE,), writes=(_UPDATE, _NUMBERED), refuses=("timestamp", _UNKEPT),
         notes="its default is the clock, and nothing moves it at an update",
     ),
-    # What is no table of its own, or nothing that this role may read.
+    # Relations that are not tables of their own, or that this role may not read.
     Legacy(
         "customer_names", "full_snapshot", ("CREATE VIEW customer_names AS SELECT id, v FROM customers",),
         refuses=None,

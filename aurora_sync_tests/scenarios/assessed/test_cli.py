@@ -56,7 +56,8 @@ def test_it_explains_one_table_in_words_and_in_json(capsys: pytest.CaptureFixtur
 def test_a_column_that_lies_is_reported_with_the_places_of_rows(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Rows of many days, each in its own transaction; two were changed later, and the column says nothing of it."""
+    """The rows are of many days, each from its own transaction. Two were changed later, without a change of the
+    column."""
     for name in ("honest", "lying"):
         world.execute(
             f"CREATE TABLE {name} (id int PRIMARY KEY, v text, updated_at timestamptz)",
@@ -106,7 +107,8 @@ def test_a_time_without_zone_lies_only_by_more_than_zones_are_apart(
 def test_what_a_file_lacks_can_be_pasted_into_it(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Of a schema that is not the file's, by a name that YAML would break; and without a twin of a target."""
+    """The missing table is in another schema than the file's default, and its name would break YAML. A table that would
+    share a target is not proposed."""
     name = '"a: #\u2028\x85\x1b[31m"'
     world.execute(
         "CREATE SCHEMA sales",
@@ -125,7 +127,7 @@ def test_what_a_file_lacks_can_be_pasted_into_it(
     path.write_text(path.read_text() + entries)
     found = expand(load(path), [])
     assert [(t.schema_, t.table_name) for t in found] == [("sales", "orders"), ("public", name[1:-1])]
-    for arguments in ([], ["orders"]):  # of one table, nothing is said of the others
+    for arguments in ([], ["orders"]):  # an assessment of one table does not mention the others
         assert main(["assess", *arguments, "--json", "--write", str(path)]) == 0
         (said,) = json.loads(capsys.readouterr().out)["said"]
         assert said.endswith("is there already, and was not changed; it fits")

@@ -1,5 +1,5 @@
-"""A legacy database of tables with known right answers: the recommendation is right for each, and what it writes syncs
-them all to equality under writers."""
+"""A legacy database with known right answers: each recommendation is right, and the configuration it writes syncs all
+tables to equality while others write."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_every_table_gets_the_strategy_that_is_right_for_it(unchanged_legacy: Wo
         if table.notes not in "\n".join(notes(each.table)):
             wrong.append(f"{table.name}: no note says {table.notes!r}: {list(notes(each.table))}")
     assert not wrong, "\n".join(wrong)
-    assert sorted(found) == ["children"]  # of parents; synced by itself
+    assert sorted(found) == ["children"]  # a child of a parent, synced by itself
 
 
 def test_what_is_written_syncs_every_table_to_equality_under_writers(
@@ -86,7 +86,7 @@ def test_what_is_written_syncs_every_table_to_equality_under_writers(
 
 
 def _write(world: World, dice: random.Random, number: int, stop: threading.Event, written: list[int]) -> None:
-    """What the applications do, some of it rolled back, some of it late."""
+    """Run the statements of the applications; some are rolled back, some commit late."""
     statements = [statement for table in TABLES if table.now for statement in table.writes]
     with world.session() as connection:
         while not stop.is_set():
@@ -125,7 +125,7 @@ def test_limits_refuse_what_they_exclude(
 
 
 def test_counters_that_began_behind_the_rows_prove_nothing(legacy: World, world: World) -> None:
-    """As after a crash, which sets them to zero: no counted delete does not mean that there is none."""
+    """A crash resets the counters to zero: no counted delete does not mean that there was none."""
 
     def now(evidence: Evidence, name: str) -> Option:
         each = next(r for r in recommend(evidence, Advisor()) if r.table.table.name == name)
@@ -143,7 +143,7 @@ def test_counters_that_began_behind_the_rows_prove_nothing(legacy: World, world:
     assert now(lost, "events").config.reconcile is not None
     config = TableConfig(table_name="events", watermark_type=WatermarkType.integer, watermark_col="id")
     each = next(r for r in recommend(lost, Advisor()) if r.table.table.name == "events")
-    assert contradictions(config, each, lost, Advisor()) == []  # nor do they speak against what is there
+    assert contradictions(config, each, lost, Advisor()) == []  # and they do not contradict the current configuration
 
 
 def test_rows_that_were_truncated_are_looked_for(legacy: World, world: World) -> None:

@@ -1,4 +1,4 @@
-"""Every rule by itself: one case that it speaks of, and one beside it of which it is silent."""
+"""Every rule by itself: one case that it matches, and a similar one that it does not match."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def server(**facts: Any) -> Callable[[Evidence], Evidence]:
 
 
 def with_table(**facts: Any) -> Callable[[Evidence], Evidence]:
-    """Of every table the same."""
+    """Return a change of the evidence that gives every table these facts."""
     return lambda evidence: replace(evidence, tables=tuple(replace(each, **facts) for each in evidence.tables))
 
 

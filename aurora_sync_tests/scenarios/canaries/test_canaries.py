@@ -28,7 +28,9 @@ def test_newest_rows_are_picked_whatever_their_text_holds() -> None:
     assert picked(rows) == [("3",), ("2",), ("1",)]
     assert picked(rows, number=1) == [("3",)]
     assert picked(b"") == []
-    assert picked(b"9," + b"x" * 20_000 + b",1005\n" + rows, number=1) == [("3",)]  # too long to be read back each time
+    assert picked(b"9," + b"x" * 20_000 + b",1005\n" + rows, number=1) == [
+        ("3",)
+    ]  # too long to be read again in every run
 
 
 def test_rows_without_a_key_that_an_index_serves_are_no_canaries() -> None:
@@ -57,7 +59,7 @@ def test_canaries_are_read_back_as_they_were_exported(world: World, key: str) ->
 
 
 class WithoutTail(ClientCopy):
-    """An exporter that does not see the rows, as the server's own export."""
+    """An exporter that does not see the rows, like the server's own export."""
 
     def export(self, *arguments: Any) -> Exported:
         return replace(super().export(*arguments), newest=None)
@@ -67,7 +69,8 @@ class WithoutTail(ClientCopy):
 def test_canaries_of_an_exporter_that_does_not_see_the_rows_are_those_of_one_that_does(
     world: World, kind: str, method: str
 ) -> None:
-    """Column names that the query has as well, two columns without a name, a row that is too long, one that is gone."""
+    """The table has column names that the query also uses, two columns without a name, a row that is too long, and a
+    deleted row."""
     table = config("t", kind)
     world.execute(
         "CREATE TABLE t (id int PRIMARY KEY, newest text, exported text, a int[], b int[])",

@@ -1,6 +1,6 @@
-"""What people do to a table besides writing to it, each move with writes in between that a witness could miss.
+"""Changes that people make to a table besides writing rows. Each move has writes in between that a fence could miss.
 
-A move is a generator: where it yields, a run comes. What the server refuses ends it (:class:`Refused`).
+A move is a generator; a run takes place where it yields. A refusal by the server ends the move (:class:`Refused`).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def truncated_and_retyped(p: Place) -> Iterator[None]:
 
 @_to(ANY)
 def values_changed_by_alter(p: Place) -> Iterator[None]:
-    """The type before and after is the same."""
+    """The type is the same before and after."""
     p.sql("ALTER TABLE t ALTER cents TYPE int USING (cents * 3 + 1)")
     yield from ()
 
@@ -290,7 +290,7 @@ def label_renamed_and_back(p: Place) -> Iterator[None]:
 
 @_to(ANY)
 def label_renamed_and_back_under_a_writer(p: Place) -> Iterator[None]:
-    """Whose transaction ends when the label has its old name again: a stream has the other one."""
+    """A writer's transaction ends when the label has its old name again; a stream has the other name."""
     ((old,),) = p.sql("SELECT enumlabel::text FROM pg_enum WHERE enumtypid = 'mood'::regtype ORDER BY 1 LIMIT 1")
     p.sql(f"ALTER TYPE mood RENAME VALUE '{old}' TO 'meanwhile'")
     with p.open_transaction(p.update(times=3)) as writer:
@@ -310,7 +310,7 @@ def attribute_added_and_dropped(p: Place) -> Iterator[None]:
 
 @_to(ANY)
 def attribute_replaced(p: Place) -> Iterator[None]:
-    """The same name and type, and what rows held in it is gone."""
+    """The attribute gets the same name and type again, but its values in the rows are gone."""
     p.sql("ALTER TYPE addr DROP ATTRIBUTE city CASCADE", "ALTER TYPE addr ADD ATTRIBUTE city text CASCADE")
     yield from ()
 
@@ -320,7 +320,7 @@ def attribute_replaced(p: Place) -> Iterator[None]:
 
 @_to(OF_PLAIN_TABLES)
 def inherited(p: Place) -> Iterator[None]:
-    """Its rows are the table's, and no key covers them; when it is gone, so are they."""
+    """The child's rows count as the table's, and no key covers them. They disappear when the child is dropped."""
     child = p.new_name("child")
     p.sql(f"CREATE TABLE {child} () INHERITS (t)")
     _write_alone(p, child, 0)
@@ -363,7 +363,7 @@ def detached_written_attached(p: Place) -> Iterator[None]:
 
 @_to(OF_PARTITIONS)
 def detached_concurrently(p: Place) -> Iterator[None]:
-    """Which waits for a reader; a run comes meanwhile."""
+    """The detach waits for a reader, and a run takes place meanwhile."""
     leaf, part = p.leaf()
     detach = f"ALTER TABLE t DETACH PARTITION {leaf} CONCURRENTLY"
     with p.world.session() as reader, p.world.session() as other:
@@ -432,7 +432,7 @@ def leaf_dropped_and_made_anew(p: Place) -> Iterator[None]:
 
 
 def _write_alone(p: Place, table: str, part: int, *, identity: bool = False) -> None:
-    """Into a table that is no partition now. Once it is detached it has no identity and no trigger."""
+    """Write to a table that is not a partition at the moment. A detached partition has no identity and no trigger."""
     low = f"(SELECT coalesce(max(id), 0) + 1 FROM {table})"
     insert = p.insert(table, part=part, id_=low, when=LONG_AGO)
     p.sql(
@@ -496,12 +496,12 @@ def publication_without_root(p: Place) -> Iterator[None]:
     yield from ()
 
 
-# Connectors of others
+# Debezium's connectors
 
 
 @_to(OF_CONNECTORS)
 def slot_lost(p: Place) -> Iterator[None]:
-    """The run in between is what tells: a slot that was dropped and made anew between two runs looks like the old one
+    """Only the run in between notices it: a slot that is dropped and recreated between two runs looks like the old one
     (docs/change-streams.md)."""
     assert p.connector
     p.sql(f"SELECT pg_drop_replication_slot('{p.slot}')")
@@ -514,8 +514,8 @@ def slot_lost(p: Place) -> Iterator[None]:
         p.write(1)
 
 
-# The target, by hand. An UPDATE that leaves our columns as they are is not among them: nothing cheap shows it
-# (docs/strategies.md), and a reconcile does not either.
+# Edits of the target by hand. They do not include an UPDATE that leaves the added columns unchanged: no cheap check
+# shows it (docs/strategies.md), and a reconcile does not find it either.
 
 
 @_to(OF_TARGETS)
@@ -532,7 +532,7 @@ def target_rows_doubled(p: Place) -> Iterator[None]:
 
 @_to(OF_TARGETS)
 def target_set_back(p: Place) -> Iterator[None]:
-    """To a copy as of the run before; the sync log goes on."""
+    """Restore the target from a copy as of the previous run; the sync log continues."""
     kept = p.new_name("KEPT")
     _by_hand(p, f"CREATE TABLE {kept} AS SELECT * FROM {p.target}")
     p.write(3)
@@ -542,7 +542,7 @@ def target_set_back(p: Place) -> Iterator[None]:
 
 @_to(OF_TARGETS)
 def target_rows_set_back(p: Place) -> Iterator[None]:
-    """Updated ones alone: their number stays."""
+    """Set back updated rows only, so that the number of rows stays."""
     kept = p.new_name("KEPT")
     _by_hand(p, f"CREATE TABLE {kept} AS SELECT * FROM {p.target}")
     p.sql(p.update(times=4))
@@ -572,7 +572,8 @@ def target_column_renamed(p: Place) -> Iterator[None]:
 
 @_to(OF_TARGETS)
 def target_column_retyped(p: Place) -> Iterator[None]:
-    """Once it holds text, only values would change: that is an UPDATE of our columns."""
+    """Refused when the column is already text: only values would change, which is an UPDATE that leaves the added
+    columns unchanged."""
     if _target_type(p, "CENTS") == "VARCHAR":
         raise Refused
     _by_hand(p, f'ALTER TABLE {p.target} ALTER COLUMN "CENTS" TYPE VARCHAR USING left("CENTS"::VARCHAR, 1)')
@@ -600,7 +601,7 @@ def _target_type(p: Place, column: str) -> str:
     return str(found[0][0])
 
 
-# What costs nothing, or a scan at the most
+# Changes that cost nothing, or one scan at most
 
 
 @_to(INNOCENT)

@@ -1,4 +1,4 @@
-"""The table that is attacked: made anew for each trial, written to whatever its columns are at the moment."""
+"""The table under attack: created again for each trial, and written to with whatever columns it has at the moment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aurora_sync_tests.scenarios.debezium.model import ModelConnector
 from aurora_sync_tests.scenarios.world import World
 
 PARTS = 3
-# A move that would wait for a run's lock is given up.
+# A move that would have to wait for a run's lock is given up.
 LOCK_TIMEOUT = "300ms"
 LONG_AGO = "2020-01-01"
 
@@ -35,7 +35,7 @@ CREATE TRIGGER touch BEFORE INSERT OR UPDATE ON {name} FOR EACH ROW EXECUTE FUNC
 ALTER TABLE {name} ENABLE ALWAYS TRIGGER touch;
 """
 
-# The columns as they are now, with what a value of each may be.
+# The current columns, with expressions for values of each.
 _NOW = """
 SELECT a.attname, t.typname, t.typtype::text,
        ARRAY(SELECT enumlabel::text FROM pg_enum WHERE enumtypid = t.oid ORDER BY enumsortorder),
@@ -48,12 +48,12 @@ SELECT a.attname, t.typname, t.typtype::text,
 
 
 class Refused(Exception):
-    """The server did not carry out a statement of a move: it is given up there."""
+    """The server refused a statement of a move, which ends there."""
 
 
 @dataclass
 class Place:
-    """``slot`` is the name of the publication that has the table, where one does."""
+    """A table in a world. ``slot`` is the name of the publication of the table, if there is one."""
 
     world: World
     dice: random.Random
@@ -63,7 +63,7 @@ class Place:
     target: str = '"PUBLIC"."T"'
     names: int = 0
     values: int = 0
-    done: list[str] = field(default_factory=list)  # what was done to it, for the report of a failure
+    done: list[str] = field(default_factory=list)  # the statements so far, for the report of a failure
 
     def make(self, name: str = "t") -> None:
         partitions = "PARTITION BY LIST (part)" if self.partitioned else ""
@@ -83,7 +83,7 @@ class Place:
         return f"{stem}{self.names}"
 
     def sql(self, *statements: str, settings: str = "") -> list[tuple[Any, ...]]:
-        """Each in a transaction of its own. Raises Refused."""
+        """Run each statement in its own transaction. Raises Refused."""
         self.done += statements
         try:
             return self.world.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'; {settings}", *statements)
@@ -93,7 +93,7 @@ class Place:
 
     @contextmanager
     def open_transaction(self, statement: str) -> Iterator[Connection]:
-        """One that has run the statement. Raises Refused."""
+        """Open a transaction that has run the statement. Raises Refused."""
         self.done.append(f"-- and does not commit yet: {statement}")
         with ExitStack() as end:
             try:
@@ -106,7 +106,7 @@ class Place:
             yield connection
 
     def leaves(self) -> list[tuple[str, int]]:
-        """Of the partitioned table: name, and the value of ``part`` that it takes."""
+        """Return the partitions: their name and their value of ``part``."""
         found = self.world.execute(
             "SELECT c.relname, pg_get_expr(c.relpartbound, c.oid) FROM pg_inherits i JOIN pg_class c"
             " ON c.oid = i.inhrelid WHERE i.inhparent = to_regclass('t') ORDER BY 1"
@@ -120,12 +120,12 @@ class Place:
         return self.dice.choice(found)
 
     def write(self, times: int, table: str = "t", *, part: int | None = None, settings: str = "") -> None:
-        """Random inserts, updates and deletes, each committed."""
+        """Run random inserts, updates and deletes, each committed."""
         statements = [self._statement(table, part) for _ in range(times)]
         self.sql(*statements, settings=settings)
 
     def insert(self, table: str = "t", *, id_: str = "", part: int | None = None, when: str = "") -> str:
-        """A statement. ``id_`` and ``when`` are what the database would else make itself."""
+        """Return an INSERT. ``id_`` and ``when`` replace the values that the database would generate."""
         values = self._values(table)
         values["part"] = str(self._part(part))
         if id_:
@@ -148,7 +148,7 @@ class Place:
         return f"DELETE FROM {_quoted(table)} WHERE {self._some(table, part, 1)}"
 
     def low_id(self) -> str:
-        """One that no row has, below those that the sequence will hand out."""
+        """Return an unused id below those that the sequence will produce."""
         return (
             "(SELECT coalesce(min(n), 0) FROM generate_series(1, (SELECT coalesce(max(id), 1) FROM t)) n"
             " WHERE n NOT IN (SELECT id FROM t))"
@@ -174,7 +174,7 @@ class Place:
         return f"id IN ({chosen} LIMIT {times})"
 
     def _values(self, table: str) -> dict[str, str]:
-        """Of the columns that anybody may write, as literals."""
+        """Return literals for the columns that writers may set."""
         try:
             columns = self._columns(table)
         except psycopg2.Error as error:

@@ -1,4 +1,4 @@
-"""Trials of catalogue moves for as long as told, on servers of their own:
+"""Trials of catalogue moves for a given time, on their own servers:
 
 ``python -m aurora_sync_tests.scenarios.catalogue_moves.soak --seconds 600 [--seed 7] [--reduced]
 [--strategies xmin dms] [--results FILE]``
@@ -36,7 +36,7 @@ LEVELS = [*(level.value for level in Level), "error"]
 
 
 def soak(seconds: float, seed: int, strategies: Sequence[str], *, reduced: bool, results: Path | None) -> str | None:
-    """Trials of each strategy with the seeds ``seed``, ``seed + 1``, ...; returns why they failed, or None."""
+    """Run trials of each strategy with the seeds ``seed``, ``seed + 1``, ...; return why they failed, or None."""
     tally: dict[str, Counter[str]] = {name: Counter() for name in strategies}
     deadline = time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as folder, throwaway_stack() as stack:

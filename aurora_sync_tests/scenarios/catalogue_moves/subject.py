@@ -1,4 +1,4 @@
-"""A table under one strategy: what a person sets up for it, and how a run brings its target up to date."""
+"""A table under one strategy: its set-up, and its runs."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "integer": {"watermark_col": "id", "reconcile": {"every": 3}},
     "outbox": {},
     "logical": {},
-    # What Debezium does not know, such as a composite type, is refused.
+    # Debezium refuses unknown types, such as a composite type.
     "debezium": {"columns": {"exclude": ["a"]}},
     "dms": {},
 }
 STREAMS = {"logical", "debezium", "dms"}
-PUBLISHED = {"logical", "debezium"}  # `cdc setup` makes a publication and a slot for them
-# Of these a certificate is bounded by what others have sent, and here they have sent everything.
+PUBLISHED = {"logical", "debezium"}  # `cdc setup` creates a publication and a slot for them
+# Their certificate covers only the changes that others have sent; in these trials they have sent everything.
 BOUNDED_BY_OTHERS = {"debezium", "dms"}
-# How often others send nothing before a run, and how often a connector was restarted before it sends, and is killed
-# before it has stored how far it was.
+# The probability that others send nothing before a run; that a connector is restarted before it sends; and that it is
+# killed before it has stored its offsets.
 _LAGS, _RESTARTED, _KILLED = 0.2, 0.3, 0.15
 
 
@@ -53,7 +53,7 @@ class Subject:
     def __init__(self, place: Place, strategy: str) -> None:
         self.place, self.world, self.strategy = place, place.world, strategy
         self.task: Task | None = None
-        self.lags = False  # the task, or the connector, behind what is committed
+        self.lags = False  # whether the task or the connector lags behind what is committed
         self._end = ExitStack()
         keys = dict(STRATEGIES[strategy])
         if strategy in PUBLISHED:
@@ -71,7 +71,7 @@ class Subject:
         self.excluded = frozenset(self.config.columns.exclude)
 
     def prepare(self) -> None:
-        """What a person does once, and again when a run asks for it."""
+        """Set up the strategy, as a person does once, and again when a run requires it."""
         if self.strategy == "outbox":
             key = self.config.schema_, self.config.table_name
             with connect(self.world.dsn) as connection:
@@ -81,7 +81,7 @@ class Subject:
         elif self.strategy in PUBLISHED:
             replication.set_up(self.world.dsn, [self.config], timeout="30s")
         elif self.task and not self.task.changes:
-            # A task follows a table by its name.
+            # A task finds a table by its name.
             self.world.execute(
                 f"CREATE PUBLICATION {self.task.name} FOR ALL TABLES WITH (publish_via_partition_root = true)"
             )

@@ -1,4 +1,4 @@
-"""What a run certifies holds, whatever was done to source and target: changed, and changed back."""
+"""Certificates are true whatever was changed, or changed and changed back, at source and target."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aurora_sync_tests.scenarios.world import World, config
 @pytest.mark.parametrize("seed", [1000, pytest.param(None, marks=pytest.mark.long)], ids=["known", "random"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_no_certificate_is_false(world: World, strategy: str, seed: int | None) -> None:
-    """Random trials search for faults that nobody knows yet: they do not belong before every change."""
+    """Random trials search for unknown faults, so they do not belong in the tests of every change."""
     seed = random.SystemRandom().randrange(10**6) if seed is None else seed
     done = trial(world, strategy, seed)
     print(strategy, "seed", seed, dict(done.moves))
@@ -34,7 +34,8 @@ def test_no_certificate_is_false_after_any_move(world: World, strategy: str, par
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_run_without_moves_is_certified(world: World, strategy: str) -> None:
-    """Never to certify is no way out. The lock fence rests on what nothing shows: it is bounded between reconciles."""
+    """A strategy may not simply never certify. The lock fence relies on a condition that the catalogue does not show,
+    so it is bounded between reconciles."""
     done = trial(world, strategy, 1, runs=4, only=(moves.analyzed,))
     assert not done.false
     expected = {"bounded"} if strategy in BOUNDED_BY_OTHERS else {"certified"}
@@ -45,7 +46,7 @@ def test_a_run_without_moves_is_certified(world: World, strategy: str) -> None:
 
 
 def test_a_run_that_was_not_certified_is_remembered_until_a_reconcile(world: World) -> None:
-    """A later read by the horizon begins where that run ended: what it missed stays away."""
+    """A later read by the horizon begins where that run ended, so it would never find the missed row."""
     table = config("t", "timestamp", watermark_col="updated_at")
     world.execute(
         "CREATE TABLE t (id int PRIMARY KEY, updated_at timestamptz NOT NULL)",
@@ -96,7 +97,7 @@ REFUTED: list[tuple[str, Move, bool]] = [
 def test_witnesses_that_see_less_give_false_certificates(
     world: World, strategy: str, move: Move, partitioned: bool
 ) -> None:
-    for seed in range(4):  # some moves let a run come in between, or not
+    for seed in range(4):  # some moves yield to a run at random
         world.execute("DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
         done = trial(world, strategy, seed, runs=4, only=(move,), partitioned=partitioned, reduced=True)
         if done.false:

@@ -1,8 +1,8 @@
-"""One trial: runs of one strategy between random moves, each run's certificate held against what its target has.
+"""One trial: runs of one strategy between random moves, where each run's certificate is checked against its target.
 
-Source and target are compared by this module alone, row by row as text: a run that claims changes in its certificate
-and lacks one of them has given a false certificate. What a snapshot read is compared with the source as of that very
-snapshot; what a stream brought, with the source as it stands, where nothing was written beside the run.
+This module compares source and target itself, row by row as text. A certificate is false when the run claims a kind of
+change and the target lacks such a change. A target that a snapshot read is compared with the source as of that
+snapshot; the target of a stream with the source as it is now, if nothing was written during the run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from aurora_sync_tests.scenarios.catalogue_moves.subject import BOUNDED_BY_OTHER
 from aurora_sync_tests.scenarios.random_writers.replicas import Difference
 from aurora_sync_tests.scenarios.world import World
 
-# Without the minutes that a clock fence goes back by, which would cover all of a trial.
+# Disables the minutes that a clock fence goes back by, which would cover a whole trial.
 MARGIN = timedelta(milliseconds=50)
 
 Rows = dict[tuple[str, ...], Counter[tuple[str | None, ...]]]  # by key
@@ -47,9 +47,9 @@ Rows = dict[tuple[str, ...], Counter[tuple[str | None, ...]]]  # by key
 
 @dataclass
 class Run:
-    level: str  # of the certificate, or "error"
+    level: str  # level of the certificate, or "error"
     text: str
-    false: str = ""  # what it claimed and does not have
+    false: str = ""  # the changes that it claimed but does not have
     moves: tuple[str, ...] = ()
 
 
@@ -81,8 +81,8 @@ def trial(
     partitioned: bool | None = None,
     reduced: bool = False,
 ) -> Trial:
-    """``only`` these moves, each in its turn; else random ones, some of them while a run reads. ``reduced``: with
-    witnesses that see less (:func:`_reduced`)."""
+    """Run one trial. ``only``: these moves in order; else random ones, some of them while a run reads. ``reduced``:
+    with weaker observations (:func:`_reduced`)."""
     dice = random.Random(seed)
     drawn = dice.random() < 0.5
     place = Place(world, dice, partitioned=drawn if partitioned is None else partitioned)
@@ -92,7 +92,7 @@ def trial(
     going: list[tuple[str, Iterator[None]]] = []
     turn = iter(only)
 
-    # A run looks at its target before its snapshot, and an idle one does not look again.
+    # A run reads the state of its target before its snapshot, and an idle run does not read it again.
     of_source = [each for each in fitting if each not in moves.OF_TARGETS]
 
     def move(among: Sequence[Move] = fitting) -> None:
@@ -105,7 +105,7 @@ def trial(
             step(len(going) - 1)
 
     def step(at: int) -> None:
-        """One move, to its next run or its end."""
+        """Continue one move to its next run or its end."""
         name, steps = going[at]
         place.done.append(f"--   {name}")
         try:
@@ -128,13 +128,13 @@ def trial(
         if reduced:
             end.enter_context(_reduced())
         end.callback(subject.close)
-        end.callback(going.clear)  # a generator that is let go of closes what it holds
+        end.callback(going.clear)  # a generator that is dropped closes its connections
         place.begin()
         subject.prepare()
         done.history = place.done
         for number in range(runs):
             if number == 1:
-                place.write(4)  # a fence is passed only by a later run
+                place.write(4)  # only a later run can pass a fence
             elif number > 1:
                 between()
             at_once = _at_once(place, move, of_source) if number > 1 and not only and dice.random() < 0.3 else None
@@ -145,7 +145,7 @@ def trial(
                     if place.world.execute("SELECT to_regclass('t')") == [(None,)]:
                         place.make()
                     subject.prepare()
-        # Whatever was begun comes to its end, and the table to rest.
+        # Finish the moves that have begun.
         for _ in range(3):
             for at in reversed(range(len(going))):
                 step(at)
@@ -155,13 +155,13 @@ def trial(
 
 
 def grammar(strategy: str, *, partitioned: bool, often: int = 1) -> list[Move]:
-    """The moves that fit, those of partitions and streams so ``often``."""
+    """Return the moves that apply, with those of partitions and streams repeated ``often``."""
     found = [*moves.ANY, *moves.INNOCENT, *moves.OF_TARGETS]
     if not partitioned:
         found += moves.OF_PLAIN_TABLES
     if partitioned:
-        # The walsender of PostgreSQL 18 ends in a segmentation fault when it decodes what was written to a partition
-        # whose detach waits.
+        # The walsender of PostgreSQL 18 crashes with a segmentation fault when it decodes writes to a partition whose
+        # detach waits.
         ended = {moves.detached_concurrently} if strategy in STREAMS else set()
         found += [move for move in moves.OF_PARTITIONS if move not in ended] * often
     if strategy in PUBLISHED:
@@ -184,7 +184,7 @@ class _AtOnce:
     after: Callable[[], None]
     staged: Callable[[], None]
     committed: Callable[[], None]
-    edits: bool  # the target, behind the commit: what the run left is not there any more
+    edits: bool  # edits the target after the commit, so the result of the run is no longer there
 
 
 def _at_once(place: Place, move: Callable[..., None], of_source: list[Move]) -> _AtOnce:
@@ -215,7 +215,7 @@ def _at_once(place: Place, move: Callable[..., None], of_source: list[Move]) -> 
 
 
 def _checked(subject: Subject, at_once: _AtOnce | None, going: tuple[str, ...]) -> Run:
-    """One run, its certificate against what its target has."""
+    """Run once, and check the certificate against the target."""
     world = subject.world
     seen: list[tuple[list[str], Rows]] = []
     subject.place.done.append("-- RUN")
@@ -244,9 +244,9 @@ def _checked(subject: Subject, at_once: _AtOnce | None, going: tuple[str, ...]) 
 
 @contextmanager
 def _observed(at_once: _AtOnce | None, seen: list[tuple[list[str], Rows]], excluded: frozenset[str]) -> Iterator[None]:
-    """Keeps what each snapshot of a run sees, and has its moves come before and behind it."""
+    """Record what each snapshot of a run sees, and run the moves before and after it."""
     observe, commit, drop_staging = Reading.observe, Stage.commit, applying._drop_staging
-    waiting = {"snapshot", "merge", "end"} if at_once else set()  # moments that have not come yet
+    waiting = {"snapshot", "merge", "end"} if at_once else set()  # moments that are still to come
 
     def comes(moment: str) -> _AtOnce | None:
         now = at_once if moment in waiting else None
@@ -283,8 +283,8 @@ def _observed(at_once: _AtOnce | None, seen: list[tuple[list[str], Rows]], exclu
 
 @contextmanager
 def _reduced() -> Iterator[None]:
-    """With witnesses that are sets of oids and file numbers, and the number of rows of the target: what is changed and
-    set back between two runs they do not see. Without canaries, which see some of it by chance."""
+    """Reduce the observations to sets of oids and file numbers, and the number of rows of the target. They do not show
+    what is changed and set back between two runs. Canaries are disabled, because they show some of it by chance."""
     observe = Reading.observe
 
     def observed(self: Reading, *arguments: Any, **keywords: Any) -> Any:
@@ -327,7 +327,7 @@ def _rows_of(connection: Any, excluded: frozenset[str]) -> tuple[list[str], Rows
 
 
 def _keyed(rows: list[tuple[Any, ...]], names: list[str]) -> Rows:
-    """Without the times, which the engines print in their own ways."""
+    """Remove the times, which the engines print differently."""
     places = [2 + place for place, name in enumerate(names) if name != "updated_at"]
     found: Rows = {}
     for row in rows:
@@ -336,7 +336,8 @@ def _keyed(rows: list[tuple[Any, ...]], names: list[str]) -> Rows:
 
 
 def _target(world: World, table: TableConfig) -> Callable[[list[str]], Rows]:
-    """What the target holds in columns of these names; None where it has no such column."""
+    """Return a function that reads the target's rows in columns of these names, with a placeholder for a missing
+    column."""
 
     def held(names: list[str]) -> Rows:
         target = target_name(table)

@@ -1,4 +1,4 @@
-"""A target that somebody dropped, restored or edited is read again in full, never merged on from."""
+"""A target that was dropped, restored or edited by hand is read again in full; a run never merges on top of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CUSTOMERS = config("t")
 
 @pytest.fixture
 def synced(world: World) -> World:
-    """100 rows, synced, and one more at the source."""
+    """Sync 100 rows, then add one at the source."""
     world.execute(
         "CREATE TABLE t (id int PRIMARY KEY, v text)", "INSERT INTO t SELECT i, 'a' FROM generate_series(1, 100) i"
     )
@@ -43,7 +43,7 @@ def test_a_dropped_target_comes_back_whole(synced: World) -> None:
 
 
 def test_a_dropped_target_whose_next_run_dies_comes_back_whole(synced: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run that dies leaves an empty target beside the old watermark."""
+    """The killed run leaves an empty target beside the old watermark."""
     in_warehouse(synced, 'DROP TABLE "PUBLIC"."T"')
     real = apply._transact
     monkeypatch.setattr(apply, "_transact", _die)
@@ -55,7 +55,7 @@ def test_a_dropped_target_whose_next_run_dies_comes_back_whole(synced: World, mo
 
 
 def test_a_dropped_column_whose_next_run_dies_comes_back_whole(synced: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run that dies has added the column again, which stands at the end then, with NULL in it."""
+    """The killed run has added the column again, as the last one, with NULL in it."""
     in_warehouse(synced, 'ALTER TABLE "PUBLIC"."T" DROP COLUMN "V"')
     real = apply._transact
     monkeypatch.setattr(apply, "_transact", _die)

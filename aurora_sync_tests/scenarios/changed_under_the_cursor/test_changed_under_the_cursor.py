@@ -1,4 +1,4 @@
-"""What happens to a table between two runs besides inserts: TRUNCATE, sequences set back, numbers out of order."""
+"""Changes of a table between two runs besides inserts: TRUNCATE, sequences set back, numbers out of order."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ each_strategy = pytest.mark.parametrize("strategy", STRATEGIES)
 def test_rows_that_come_after_a_truncate_restart_identity_are_exported(
     world: World, strategy: str, refilled: int
 ) -> None:
-    """Also those whose numbers lie below the old ones while the sequence has already passed them."""
+    """Also rows with numbers below the old ones, when the sequence has already passed the old ones."""
     table = STRATEGIES[strategy]
     world.execute(TABLE)
     world.sync(table)
@@ -40,7 +40,7 @@ def test_rows_that_come_after_a_truncate_restart_identity_are_exported(
     )
     world.sync(table)
     missing = world.source_rows(table) - world.target_rows(table)
-    if strategy == "integer":  # claims inserts only: an id that stands for another row now is an update
+    if strategy == "integer":  # the strategy claims inserts only: an id that now belongs to another row is an update
         ids = {row[0] for row in world.target_rows(table)}
         assert ids >= set(range(1, refilled + 1))
         missing = missing.__class__({row: n for row, n in missing.items() if row[0] > 10})
@@ -48,7 +48,7 @@ def test_rows_that_come_after_a_truncate_restart_identity_are_exported(
 
 
 def test_rows_reinserted_below_a_fence_after_a_truncate_are_exported(world: World) -> None:
-    """The first ten numbers are gone from the target, too: what is missing afterwards was never read."""
+    """The first ten rows are removed from the target too, so a missing row was never read."""
     table = STRATEGIES["integer"]
     world.execute(TABLE, "DELETE FROM t WHERE id < 10")
     world.sync(table)
@@ -59,7 +59,7 @@ def test_rows_reinserted_below_a_fence_after_a_truncate_are_exported(world: Worl
 
 
 def test_rows_below_an_explicit_number_are_exported(world: World) -> None:
-    """One row with a huge number puts MAX(id) out of reach of the sequence."""
+    """One row with a huge number makes MAX(id) unreachable for the sequence."""
     table = STRATEGIES["integer"]
     world.execute(TABLE)
     world.sync(table)
@@ -75,7 +75,7 @@ def test_rows_below_an_explicit_number_are_exported(world: World) -> None:
 
 @each_strategy
 def test_truncate_during_a_read_does_not_take_its_rows(world: World, strategy: str) -> None:
-    """TRUNCATE is not transactional for older snapshots: it has to wait behind the read's lock."""
+    """TRUNCATE is not transactional for older snapshots, so it must wait for the read's lock."""
     table = STRATEGIES[strategy]
     world.execute(TABLE)
     truncated = threading.Thread(target=world.execute, args=("TRUNCATE t",))

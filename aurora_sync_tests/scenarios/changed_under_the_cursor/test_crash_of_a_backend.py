@@ -1,6 +1,6 @@
-"""One backend is killed: the postmaster restarts all others and recovers, and its own start time stays the same.
+"""One backend is killed: the postmaster restarts all others and recovers, while its own start time stays the same.
 
-Transaction ids whose WAL had not been flushed are handed out again then, below a horizon that was already read.
+The server then assigns transaction ids again whose WAL was not flushed, below a horizon that was already read.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TABLES = [
 
 @pytest.fixture
 def mortal(tmp_path: Path, stage_url: str, store_environment: dict[str, str]) -> Iterator[World]:
-    """A server of its own, which flushes what is committed, and may crash."""
+    """Yield a world on its own server, which flushes commits and may crash."""
     stack = Stack(tmp_path / "stack")
     try:
         stack.start()
@@ -48,7 +48,7 @@ def mortal(tmp_path: Path, stage_url: str, store_environment: dict[str, str]) ->
 
 
 def kill_a_backend(world: World, held: int) -> None:
-    """Returns when the server has recovered. ``held``: the WAL writer."""
+    """Kill a backend and wait until the server has recovered. ``held``: the WAL writer, which is stopped meanwhile."""
     with world.session() as victim, world.session() as witness:
         os.kill(victim.info.backend_pid, signal.SIGKILL)
         wal_writer.kill(held)
@@ -70,14 +70,14 @@ def _answers(execute: Callable[[str], object]) -> bool:
 def test_row_whose_transaction_id_was_used_before_the_crash_is_exported(
     mortal: World, canaries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without canaries by stepping back; with them the rows that vanished show that history was rewritten."""
+    """Without canaries the run steps back by a margin; with them, vanished rows show that history was rewritten."""
     monkeypatch.setattr(identity, "CANARIES", canaries)
     mortal.execute(TABLE, "CHECKPOINT")
     held = wal_writer.hold(mortal.dsn)
     started = mortal.execute("SELECT pg_postmaster_start_time()")
     with closing(psycopg2.connect(mortal.dsn, options="-c synchronous_commit=off")) as hasty:
         hasty.autocommit = True
-        for _ in range(5):  # committed and visible, and gone with the crash
+        for _ in range(5):  # committed and visible, but gone after the crash
             hasty.cursor().execute("INSERT INTO t (v) VALUES ('vanishes')")
         before = [mortal.sync(table).watermark_after.snapshot for table in TABLES]
         kill_a_backend(mortal, held)
@@ -85,11 +85,11 @@ def test_row_whose_transaction_id_was_used_before_the_crash_is_exported(
     assert mortal.execute("SELECT v FROM t") == [("first",)]
     mortal.execute("INSERT INTO t (v) VALUES ('reused')")
     ((reused,),) = mortal.execute("SELECT xmin::text::bigint FROM t WHERE v = 'reused'")
-    assert reused < min(snapshot.xmin for snapshot in before)  # what the horizon alone would pass over
+    assert reused < min(snapshot.xmin for snapshot in before)  # the horizon alone would skip this row
     while mortal.execute("SELECT pg_current_xact_id()::text::bigint")[0][0] <= max(s.xmax for s in before):
-        pass  # the counter is past the watermark: that it went back can no longer be seen
+        pass  # the counter is past the watermark, so nothing shows that it went back
     for table in TABLES:
         receipt = mortal.sync(table)
         (finding,) = receipt.certificate.findings
         assert finding.event == ("canary changed" if canaries else "restart")
-        mortal.assert_equal(table)  # what vanished in the crash was exported, and is gone too
+        mortal.assert_equal(table)  # rows that vanished in the crash were exported, and are removed too

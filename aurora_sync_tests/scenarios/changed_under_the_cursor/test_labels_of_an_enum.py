@@ -1,4 +1,4 @@
-"""An enum's labels are in the catalogue, not in the rows: renaming one changes rows that nobody writes."""
+"""The labels of an enum are in the catalogue, not in the rows: renaming one changes rows without a write to them."""
 
 from __future__ import annotations
 

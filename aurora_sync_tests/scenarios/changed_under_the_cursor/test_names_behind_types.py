@@ -1,4 +1,4 @@
-"""Values whose text depends on other rows of the catalogue: nobody writes their row, and it prints as another text."""
+"""Values whose text depends on other rows of the catalogue: it changes without a write to their row."""
 
 from __future__ import annotations
 

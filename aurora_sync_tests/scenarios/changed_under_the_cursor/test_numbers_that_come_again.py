@@ -1,4 +1,5 @@
-"""Numbers that the lock fence has passed and that a row gets all the same: restarted, set by a trigger, held back."""
+"""Numbers below the lock fence that a row still gets: by a restarted sequence, a trigger, or a session that held them
+back."""
 
 from __future__ import annotations
 
@@ -21,12 +22,12 @@ BY_ID = config(watermark_type="integer", watermark_col="id")
 
 @pytest.mark.parametrize("restart", ["ALTER SEQUENCE t_id_seq RESTART", "ALTER TABLE t ALTER id RESTART WITH 1"])
 def test_rows_with_the_numbers_of_a_restarted_sequence_are_exported(world: World, restart: str) -> None:
-    """The sequence is past the old numbers again when the next run comes: only that it was restarted tells."""
-    world.execute(TABLE, "DELETE FROM t WHERE id < 10")  # the target never held the first nine
+    """When the next run comes, the sequence is past the old numbers again; only the record of its restart shows it."""
+    world.execute(TABLE, "DELETE FROM t WHERE id < 10")  # so the target never held the first nine
     fence = world.sync(BY_ID).watermark_after.value["fence"]
     assert world.sync(BY_ID).method == "lock fence"
     world.execute("DELETE FROM t", restart, "INSERT INTO t (v) SELECT 'new' FROM generate_series(1, 15)")
-    assert world.execute(f"SELECT count(*) FROM t WHERE id > {fence}") == [(5,)]  # what the fence would find
+    assert world.execute(f"SELECT count(*) FROM t WHERE id > {fence}") == [(5,)]  # rows that the fence alone would find
     assert world.sync(BY_ID).method == "horizon scan"
     world.assert_equal(BY_ID)
     world.execute("INSERT INTO t (v) VALUES ('next')")
@@ -43,7 +44,7 @@ def test_rows_whose_number_a_trigger_sets_are_exported(world: World, when: str) 
         "INSERT INTO t (v) VALUES ('new'), ('new')",
     )
     assert world.sync(BY_ID).watermark_after.value["fence"] is None
-    world.execute("INSERT INTO t (v) VALUES ('new')")  # -3, below the greatest
+    world.execute("INSERT INTO t (v) VALUES ('new')")  # gets -3, which is below the maximum
     receipt = world.sync(BY_ID)
     assert receipt.method == "horizon scan"
     assert receipt.warnings == ("scanning by the horizon: a trigger of the table may set id",)
@@ -61,7 +62,7 @@ def test_rows_whose_number_a_trigger_sets_are_exported(world: World, when: str) 
 def test_row_whose_number_the_application_took_long_before_is_found_unless_declared_otherwise(
     world: World, declared: dict[str, str], method: str, remark: str, lost: int
 ) -> None:
-    """Who has called nextval() and nothing else holds no lock on the table."""
+    """A session that has only called nextval() holds no lock on the table."""
     table = BY_ID.model_copy(update=declared)
     world.execute("CREATE TABLE t (id serial PRIMARY KEY, v text)", "INSERT INTO t (v) VALUES ('first')")
     with world.open_transaction("SELECT nextval('t_id_seq')") as application:
@@ -80,7 +81,7 @@ def test_lookback_from_the_numbers_of_another_column_is_not_used(world: World) -
     by_code, by_id = config(watermark_col="code", **keys), config(watermark_col="id", **keys)
     world.execute("CREATE TABLE t (id int PRIMARY KEY, code int)", "INSERT INTO t VALUES (1, 1000)")
     world.sync(by_code)
-    world.execute("INSERT INTO t VALUES (2, 1001)")  # far below 1000 - lookback, by its id
+    world.execute("INSERT INTO t VALUES (2, 1001)")  # its id is far below 1000 - lookback
     assert world.sync(by_id).method == "horizon scan"
     world.assert_equal(by_id)
     world.execute("INSERT INTO t VALUES (3, 1002)")
@@ -98,7 +99,7 @@ def test_sequence_that_is_restarted_while_a_read_begins_stops_the_read(world: Wo
 
 @pytest.mark.parametrize("explicit", ["INSERT INTO t (id, v) OVERRIDING SYSTEM VALUE VALUES (50, 'explicit')", "COPY"])
 def test_numbers_set_by_hand_are_lost_and_the_certificate_says_so(world: World, explicit: str) -> None:
-    """GENERATED ALWAYS is a rule for INSERT alone, and nothing in the catalogue tells of a number that was set."""
+    """GENERATED ALWAYS restricts INSERT only, and the catalogue has no trace of a number that was set by hand."""
     world.execute(
         "CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text)",
         "INSERT INTO t (v) SELECT 'old' FROM generate_series(1, 100)",

@@ -1,4 +1,4 @@
-"""Rows of a clock strategy that were written past its trigger, so that their time is an old one."""
+"""Rows of a clock strategy that were written without its trigger, and therefore have an old time."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ BY_TIME = config(watermark_type="timestamp", watermark_col="updated_at")
 
 @pytest.fixture(autouse=True)
 def _no_margin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock fence alone, without the minute of margin that would cover a whole test."""
+    """Remove the margin of one minute from the clock fence, which would cover a whole test."""
     monkeypatch.setattr(clock, "MARGIN", timedelta(0))
 
 
 def fence_in_use(world: World) -> str:
-    """The fence that the next run would read from."""
+    """Return the fence that the next run would read from."""
     fence = world.sync(BY_TIME).watermark_after.value["fence"]
     assert isinstance(fence, str)
     assert world.sync(BY_TIME).method == "clock fence"
@@ -37,7 +37,9 @@ def fence_in_use(world: World) -> str:
 
 
 def assert_found_by_the_horizon_alone(world: World, fence: str) -> None:
-    assert world.execute(f"SELECT id FROM t WHERE updated_at >= '{fence}'") == []  # what the fence would find
+    assert (
+        world.execute(f"SELECT id FROM t WHERE updated_at >= '{fence}'") == []
+    )  # rows that the fence alone would find
     assert world.sync(BY_TIME).method == "horizon scan"
     world.assert_equal(BY_TIME)
 
@@ -49,7 +51,7 @@ def test_rows_updated_while_the_trigger_was_off_are_exported(world: World) -> No
     world.execute("ALTER TABLE t ENABLE TRIGGER touch")
     assert_found_by_the_horizon_alone(world, fence)
     world.execute("UPDATE t SET a = 30 WHERE id = 3")
-    receipt = world.sync(BY_TIME)  # the trigger was left alone since: the fence is back
+    receipt = world.sync(BY_TIME)  # the trigger was not touched since, so the fence is used again
     assert (receipt.method, receipt.rows_exported) == ("clock fence", 1)
     world.assert_equal(BY_TIME)
 
@@ -64,7 +66,7 @@ def test_rows_updated_while_the_function_of_the_trigger_was_another_are_exported
 
 
 def test_rows_updated_while_their_partition_was_detached_are_exported(world: World) -> None:
-    """A partition loses the trigger of its parent when it is detached, and gets it back: same oid, same file."""
+    """A partition loses its parent's trigger when it is detached, and gets it back: its oid and file stay the same."""
     world.execute(
         f"{TABLE} PARTITION BY RANGE (id)", "CREATE TABLE one PARTITION OF t FOR VALUES FROM (1) TO (100)", TOUCH
     )
@@ -75,7 +77,7 @@ def test_rows_updated_while_their_partition_was_detached_are_exported(world: Wor
 
 
 def test_values_that_a_rewriting_alter_made_are_exported(world: World) -> None:
-    """Name and type stay, no trigger fires, and every row has another value."""
+    """Name and type stay and no trigger fires, but every row has another value."""
     world.execute(TABLE, TOUCH)
     fence = fence_in_use(world)
     world.execute("ALTER TABLE t ALTER a TYPE int USING a * 100")
@@ -123,7 +125,7 @@ OTHER_CLOCK = "CREATE FUNCTION now() RETURNS timestamptz LANGUAGE sql AS 'SELECT
     ids=["comment in a string", "alias", "carriage return", "nested comment", "quoted name", "other now()"],
 )
 def test_trigger_that_seems_to_set_the_clock_hides_no_update(world: World, function: str) -> None:
-    """A search of the text finds the assignment of now(), and none of another value."""
+    """A search of the trigger's text would find the assignment of now(), but not that of another value."""
     world.execute(
         "CREATE TABLE t (id int PRIMARY KEY, v text, sent_at timestamptz DEFAULT '2001-01-01',"
         " updated_at timestamptz DEFAULT '2001-01-01')",
@@ -140,7 +142,7 @@ def test_trigger_that_seems_to_set_the_clock_hides_no_update(world: World, funct
 
 @pytest.mark.parametrize("value", ["5 INTO NEW.updated_at", "5 INTO STRICT NEW", "(SELECT 5 INTO NEW.updated_at)"])
 def test_value_of_another_column_cannot_change_the_time(world: World, value: str) -> None:
-    """The proof rests on it: the server refuses such a body, when it is created or when it runs."""
+    """The proof relies on this: the server refuses such a body when it is created or when it runs."""
     world.execute(TABLE, "INSERT INTO t VALUES (1, 1, '2001-01-01')")
     with pytest.raises(psycopg2.Error):
         world.execute(
@@ -174,7 +176,7 @@ def test_second_trigger_whose_language_cannot_be_read_is_not_trusted(world: Worl
     ids=["off", "one of its own"],
 )
 def test_partition_whose_triggers_differ_hides_no_update(world: World, difference: str) -> None:
-    """Not only in the run after the difference was made."""
+    """Also later than in the first run after the difference appeared."""
     world.execute(
         f"{TABLE} PARTITION BY RANGE (id)", "CREATE TABLE one PARTITION OF t FOR VALUES FROM (1) TO (100)", TOUCH
     )
@@ -187,7 +189,7 @@ def test_partition_whose_triggers_differ_hides_no_update(world: World, differenc
 
 
 def test_trigger_that_was_off_while_a_read_began_stops_the_read(world: World) -> None:
-    """The watermark would carry the version of before, and the snapshot the rows of in between."""
+    """The watermark would have the earlier version of the trigger, but the snapshot the rows written in between."""
     world.execute(TABLE, TOUCH)
     with world.places.source.reading("public", "t") as reading:
         world.execute("ALTER TABLE t DISABLE TRIGGER touch", "ALTER TABLE t ENABLE TRIGGER touch")
@@ -203,7 +205,7 @@ def insert_as_a_replica(world: World) -> None:
 
 
 def test_rows_that_a_replica_session_writes_are_lost_and_the_certificate_says_so(world: World) -> None:
-    """No trigger but those that are ENABLE ALWAYS fires there, and the catalogue keeps no trace of the session."""
+    """Only triggers that are ENABLE ALWAYS fire in such a session, and the catalogue keeps no trace of it."""
     world.execute(TABLE, TOUCH)
     fence_in_use(world)
     insert_as_a_replica(world)

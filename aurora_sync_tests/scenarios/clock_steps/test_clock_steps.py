@@ -41,7 +41,7 @@ INSERT INTO t VALUES (1, 'old'), (2, 'old');
 
 @dataclass(frozen=True)
 class Clock:
-    """Of a server: the machine's, and ``seconds`` that a test may set while the server runs."""
+    """The clock of a server: the machine's clock plus ``seconds``, which a test may set while the server runs."""
 
     file: Path
 
@@ -54,12 +54,12 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
-    """Of the servers that are started in the test."""
+    """Yield the clock of the servers that are started in the test."""
     found = importlib.util.find_spec("libfaketime")
     assert found is not None
     assert found.origin is not None
     with scratch() as folder:
-        library = folder / "libfaketime.so.1"  # where PostgreSQL's account can read it
+        library = folder / "libfaketime.so.1"  # a folder that PostgreSQL's account can read
         shutil.copy(Path(found.origin).parent / "vendor/libfaketime/src" / library.name, library)
         library.chmod(0o755)
         made = Clock(folder / "clock")
@@ -86,7 +86,7 @@ def stepping(server: PrivateServer, tmp_path: Path, stage_url: str, store_enviro
 
 
 class SevenMinutesLater(datetime):
-    """The runner's clock at the second run."""
+    """The runner's clock at the second run, seven minutes later."""
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> Self:
@@ -96,7 +96,8 @@ class SevenMinutesLater(datetime):
 def test_row_written_after_the_clock_was_set_back_is_exported(
     stepping: World, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By five minutes, between two runs that are seven minutes apart: the clock of the second snapshot is later."""
+    """The clock is set back by five minutes between two runs that are seven minutes apart, so the second snapshot has
+    the later time."""
     stepping.execute(TABLE)
     stepping.sync(BY_TIME)
     first = stepping.sync(BY_TIME)
@@ -109,11 +110,13 @@ def test_row_written_after_the_clock_was_set_back_is_exported(
     for module in (identity_token, clock_fence):
         monkeypatch.setattr(module, "datetime", SevenMinutesLater)
     fence = first.watermark_after.value["fence"]
-    assert stepping.execute(f"SELECT id FROM t WHERE updated_at >= '{fence}'") == [(1,)]  # what the fence would find
+    assert stepping.execute(f"SELECT id FROM t WHERE updated_at >= '{fence}'") == [
+        (1,)
+    ]  # rows that the fence alone would find
 
     second = stepping.sync(BY_TIME)
     assert second.watermark_after.snapshot.taken_at > first.watermark_after.snapshot.taken_at
     assert second.method == "horizon scan"
     assert "is -300.0 s now: one of the two was set" in second.warnings[0]
     stepping.assert_equal(BY_TIME)
-    assert stepping.sync(BY_TIME).method == "clock fence"  # the clock was left alone since
+    assert stepping.sync(BY_TIME).method == "clock fence"  # the clock was not set since

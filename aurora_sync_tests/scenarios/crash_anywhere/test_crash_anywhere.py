@@ -1,4 +1,4 @@
-"""SIGKILL at each point between reading the state and the last call: the next run makes it right."""
+"""SIGKILL at each point from reading the state to the last call: the next run ends at the right target."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aurora_sync_tests.scenarios.world import World, config
 
 pytestmark = pytest.mark.closes_warehouse
 
-# Each fork of this server has all modules loaded, and no connection or thread of anybody's.
+# Each fork of this server has all modules loaded, but no connections or threads.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload([victim.__name__, "boto3", "duckdb"])
 
@@ -46,8 +46,8 @@ def assert_equal(world: World, table: TableConfig) -> None:
 
 
 def grid() -> list[ParameterSet]:
-    """Every point with every kind. An append is never repeated without being seen, so it stands in `make test` with
-    every point; the others take turns there."""
+    """Return every point with every kind. An append cannot hide a repetition, so `make test` runs it at every point;
+    the other kinds take turns."""
     turns = zip(victim.POINTS, cycle(kind for kind in TABLES if kind != "append"), strict=False)
     kept = {*turns, *((point, "append") for point in victim.POINTS)}
     return [
@@ -63,8 +63,8 @@ def test_a_run_after_a_kill_ends_at_the_same_target(
 ) -> None:
     create, table = TABLES[kind]
     world.execute(create, INSERT.format("old", 300))
-    # By a transaction older than all that the killed run reads. It commits after the crash; before it where its
-    # horizon would leave that run nothing to export.
+    # This row's transaction is older than everything that the killed run reads. It commits after the crash; for an
+    # append before it, because its horizon would leave that run nothing to export.
     with world.open_transaction("INSERT INTO t (v) VALUES ('late')") as late:
         assert world.sync(table).run_sequence == 1
         world.execute(INSERT.format("new", 300))

@@ -1,6 +1,6 @@
 """A process that runs one sync and is killed with SIGKILL at a named point of it.
 
-The point is found by wrapping a function of the product, which knows nothing of it.
+The point is a wrapped function of the product, which has no code for this test.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.duckdb import DuckDBSession
 from aurora_sync_tests.scenarios.world import World
 
-# Rows of an increment that are written before it is killed in the middle of its COPY.
+# The number of rows that are written before it is killed in the middle of its COPY.
 ROWS_BEFORE_THE_KILL = 150
 
 
@@ -32,7 +32,7 @@ def die(*_: object, **__: object) -> None:
 
 
 def after(owner: Any, name: str) -> None:
-    """Die when this function has returned."""
+    """Kill the process when this function has returned."""
     original = getattr(owner, name)
 
     @functools.wraps(original)
@@ -83,7 +83,7 @@ def after_commit() -> None:
     DuckDBSession.transaction = transaction  # type: ignore[assignment,method-assign]
 
 
-# In the order in which a run passes them; from here on the increment is committed:
+# In the order of a run; from here on the increment is committed:
 COMMITTED = ("after_commit", "before_the_hint", "after_the_hint")
 POINTS: dict[str, Callable[[], None]] = {
     "after_the_state_was_read": lambda: after(hints, "read_state"),
@@ -101,7 +101,7 @@ POINTS: dict[str, Callable[[], None]] = {
 
 
 def run(point: str, config: TableConfig, dsn: str, stage_url: str, warehouse: str, environment: dict[str, str]) -> None:
-    """Sync until the point is reached. Increments are cut into several objects, so that half of one is there."""
+    """Sync until the point is reached. Increments are cut into several objects, so that only half of one is written."""
     os.environ.update(environment)
     writer.CHUNK_BYTES = 1000
     original = Stage.attempt

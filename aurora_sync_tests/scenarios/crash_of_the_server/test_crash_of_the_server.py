@@ -1,7 +1,7 @@
-"""PostgreSQL crashes during writes and syncs, recovers from its log, and goes on.
+"""PostgreSQL crashes during writes and syncs, recovers from its WAL, and continues.
 
-Transaction ids that are in no flushed record of the log are handed out again, and with synchronous_commit=off
-rows that were committed, visible and exported are gone.
+Transaction ids that are in no flushed WAL record are assigned again. With synchronous_commit=off, rows that were
+committed, visible and exported are gone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from aurora_sync_tests.scenarios.random_writers.replicas import Difference, Naiv
 from aurora_sync_tests.scenarios.random_writers.writers import TABLE
 from aurora_sync_tests.scenarios.world import World, config
 
-# The target of each, and the changes that it claims to find.
+# The table of each strategy, and the changes that it claims to find.
 TABLES = {
     "xmin": (config(target_table="by_xmin"), ("inserts", "updates")),
     "integer": (config(watermark_type="integer", watermark_col="id", target_table="by_id"), ("inserts",)),
@@ -43,7 +43,7 @@ CRASHED = 3
 
 @pytest.fixture
 def mortal(mortal_server: PrivateServer, tmp_path: Path, stage_url: str, store_environment: dict[str, str]) -> World:
-    """Its source may crash; stage and warehouse do not."""
+    """Return a world whose source may crash; stage and warehouse do not."""
     mortal_server.execute("CREATE DATABASE mortal TEMPLATE template0")
     return World(mortal_server.dsn("mortal"), stage_url, tmp_path / "warehouse.duckdb")
 
@@ -51,8 +51,8 @@ def mortal(mortal_server: PrivateServer, tmp_path: Path, stage_url: str, store_e
 def crash_again_and_again(
     server: PrivateServer, dice: random.Random, journal: set[tuple[int, int]], done: threading.Event, *, loses: bool
 ) -> None:
-    """Each crash follows a commit that nobody flushes, unless it waits for that. ``loses``: go on until one is gone; a
-    writer that waits for its own commit may flush it."""
+    """Crash the server several times. Each crash follows a commit that is flushed only if it waits for the flush.
+    ``loses``: repeat until one such commit is lost; a writer that waits for its own commit may flush it."""
     lost = 0
     try:
         for number in range(CRASHED) if not loses else itertools.count():
@@ -75,8 +75,8 @@ def crash_again_and_again(
 def write_sync_and_crash(
     world: World, server: PrivateServer, *, loses: bool = False
 ) -> tuple[dict[str, Difference], int]:
-    """How each target, and that of the naive xmin, differs at last from the recovered source; how many of the
-    statements that the server acknowledged are not in it."""
+    """Return how each target, and that of the naive xmin, finally differs from the recovered source; and how many
+    acknowledged statements are missing there."""
     seed = random.SystemRandom().randrange(10**6)
     dice = random.Random(seed)
     world.execute(TABLE.format(id="GENERATED ALWAYS AS IDENTITY", cache=1), "CHECKPOINT")
@@ -130,7 +130,7 @@ def _sync_if_up(naive: Naive) -> None:
 
 @pytest.fixture(autouse=True)
 def _narrow_margin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock fence alone, without the minute of margin that would cover a whole test."""
+    """Narrow the margin of the clock fence, which would cover a whole test."""
     monkeypatch.setattr(clock, "MARGIN", timedelta(milliseconds=50))
 
 
@@ -163,7 +163,7 @@ def test_row_with_an_id_that_was_used_before_the_crash_is_exported_and_the_naive
     mortal_server.execute("CHECKPOINT")
     mortal_server.hold_flushes()
     naive = naive_replicas(mortal.dsn)["xmin"]
-    # Transactions that wrote nothing leave a record of their end that nobody waits for.
+    # Transactions that write nothing still write an end record, which nobody waits for.
     mortal.execute("DO $$ BEGIN FOR i IN 1..1000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$")
     before = [mortal.sync(table).watermark_after.snapshot for table, _ in TABLES.values()]
     naive.sync()
@@ -173,7 +173,7 @@ def test_row_with_an_id_that_was_used_before_the_crash_is_exported_and_the_naive
     mortal.execute("INSERT INTO t (v) VALUES ('used again')")
     ((reused,),) = mortal.execute("SELECT xmin::text::bigint FROM t WHERE v = 'used again'")
     assert reused < min(snapshot.xmin for snapshot in before)
-    # The counter is past the watermarks when they look: that it went back can no longer be seen.
+    # The counter is past the watermarks at the next runs, so nothing shows that it went back.
     mortal.execute("DO $$ BEGIN FOR i IN 1..2000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$")
     naive.sync()
     assert set(naive.rows.values()) == {"first"}

@@ -1,4 +1,4 @@
-"""Writers that outlive the crashes of their server."""
+"""Writers that survive the crashes of their server."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ CRASHES = psycopg2.OperationalError, psycopg2.InterfaceError
 
 
 class StubbornWriters(Writers):
-    """They come back when the server does. What a crash left prepared is committed then, and in no journal, like
-    the transaction whose acknowledgement the crash swallowed."""
+    """Writers that reconnect when the server is back. A transaction that a crash left prepared is then committed, but
+    is in no journal, like a transaction whose acknowledgement was lost in the crash."""
 
     def _write(self, number: int, dice: random.Random, counter: Iterator[int]) -> None:
         while not self._stop.is_set():

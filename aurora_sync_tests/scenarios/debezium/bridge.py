@@ -1,10 +1,10 @@
-"""The real Debezium engine in a process that writes to Kafka what Kafka Connect would: ``python -m …debezium.bridge``.
+"""The real Debezium engine, writing to Kafka as Kafka Connect does: ``python -m …debezium.bridge``.
 
-A JVM that starts and compiles costs more than what most tests do with it, so one process runs many connectors. Each
-line of stdin is a command: ``{"start": {"properties": {...}, "servers": ..., "ended": path}}``, or ``{"stop": name}``
-for the connector of that name. When a connector has ended, by a command or by an error, the file ``ended`` exists.
+Starting and compiling a JVM costs more than most tests, so one process runs many connectors. Each line of stdin is a
+command: ``{"start": {"properties": {...}, "servers": ..., "ended": path}}``, or ``{"stop": name}`` for the connector of
+that name. When a connector has ended, by a command or an error, the file ``ended`` is created.
 
-An engine remembers its position only after it wrote a batch, so after a kill it sends changes again. Topics have one
+An engine stores its position only after it wrote a batch, so after a kill it sends changes again. Topics have one
 partition.
 """
 
@@ -65,7 +65,7 @@ def main() -> None:
         else:
             engines.pop(command["stop"]).close()
     sys.stdout.flush()
-    os._exit(0)  # the JVM has threads that would keep the process
+    os._exit(0)  # threads of the JVM would keep the process alive
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Tables whose changes the real engine of Debezium writes to a broker: librdkafka's mock, which speaks the protocol."""
+"""Tables whose changes the real Debezium engine writes to a broker: librdkafka's mock, which implements the
+protocol."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ from aurora_sync_tests.scenarios.world import World, config
 
 ROOT = Path(__file__).parents[3]
 BRIDGE = "aurora_sync_tests.scenarios.debezium.bridge"
-# A connector that finds its slot still in use waits for ten seconds, and six times.
+# A connector that finds its slot in use retries six times, ten seconds apart.
 CATCH_UP_SECONDS = STOP_SECONDS = 300.0
 
 
@@ -49,14 +50,14 @@ def other_servers() -> Iterator[str]:
 
 
 class Bridge:
-    """A process that runs connectors: the session's, or one that a test may kill."""
+    """A process that runs connectors: one for the session, or one that a test may kill."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         with (folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", BRIDGE],
-                cwd=folder,  # the engine makes a folder for logs where it stands
+                cwd=folder,  # the engine creates its log folder in the working directory
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -99,7 +100,7 @@ def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
 
 @dataclass
 class Connected:
-    """A connector of a test's own, and the tables whose changes it sends."""
+    """A connector for one test, and the tables whose changes it sends."""
 
     world: World
     servers: str
@@ -109,14 +110,14 @@ class Connected:
     _ended: Path | None = None
     _starts: int = 0
     _marks: int = 0
-    _read: dict[int, int] = field(default_factory=dict)  # offsets of the topic of marks
+    _read: dict[int, int] = field(default_factory=dict)  # offsets in the topic of marks
 
     def __post_init__(self) -> None:
         self.role = parse_dsn(self.world.dsn)["user"]
         self.reach(Kafka(self.servers))
 
     def reach(self, kafka: Kafka) -> None:
-        """The brokers that the runs read from; the connector writes to ``servers``."""
+        """Set the brokers that the runs read from; the connector writes to ``servers``."""
         self.kafka = kafka
         self.places = Places(Source(self.world.dsn, kafka), self.world.places.stage, self.world.warehouse)
         self.world.places = self.places
@@ -129,7 +130,7 @@ class Connected:
         return [step.what for step in replication.set_up(self.world.dsn, tables, timeout="30s")]
 
     def start(self, *tables: TableConfig, **options: str) -> None:
-        """After a stop or a kill the connector continues from the offsets that it had stored."""
+        """Start the connector. After a stop or a kill it continues from its stored offsets."""
         parts = parse_dsn(self.world.dsn)
         place = ConnectorSource(parts["host"], parts["dbname"], int(parts["port"]), sslmode="prefer")
         made = connector_config(tables, place)["config"]
@@ -140,7 +141,7 @@ class Connected:
             "offset.storage": "org.apache.kafka.connect.storage.FileOffsetBackingStore",
             "offset.storage.file.filename": str(self.folder / "offsets"),
             "offset.flush.interval.ms": "1000",
-            "poll.interval.ms": "50",  # the default, 500, is time that each catch_up() waits
+            "poll.interval.ms": "50",  # with the default of 500, each catch_up() would wait longer
             "converter.schemas.enable": "false",
             **options,
         }
@@ -161,17 +162,17 @@ class Connected:
         self._ended = None
 
     def kill(self) -> None:
-        """The process of the connector, with SIGKILL; the next start() makes another one."""
+        """Kill the connector's process with SIGKILL; the next start() creates another one."""
         self.bridge.kill()
         self.bridge, self._ended = Bridge(self.folder), None
 
     def catch_up(self) -> None:
-        """Wait until the topics have every change that is committed by now."""
+        """Wait until the topics have every change that is committed now."""
         self._marks += 1
         mark = f"mark-{self._marks}"
         deadline, again = time.monotonic() + CATCH_UP_SECONDS, 0.0
         while not self._has(mark):
-            if time.monotonic() > again:  # one that comes before the connector's own copy is not sent
+            if time.monotonic() > again:  # a mark before the connector's own copy is not sent
                 self.world.execute(f"SELECT pg_logical_emit_message(true, '{mark}', '')")
                 again = time.monotonic() + 3
             assert self._ended, "the connector was not started"
@@ -193,14 +194,14 @@ class Connected:
         return receipt
 
     def synced(self, table: TableConfig) -> Receipt:
-        """Once the topic has everything."""
+        """Sync when the topic has everything."""
         self.catch_up()
         return self.run(table)
 
 
 @contextmanager
 def connecting(made: Connected) -> Iterator[Connected]:
-    """Removes the slot at the end."""
+    """Yield a connector, and remove its slot at the end."""
     try:
         yield made
     finally:
@@ -218,7 +219,7 @@ def connected(world: World, servers: str, bridge: Bridge, tmp_path: Path) -> Ite
 
 @pytest.fixture
 def mortal(world: World, servers: str, tmp_path: Path) -> Iterator[Connected]:
-    """A connector in a process of its own, which the test may kill."""
+    """Yield a connector in its own process, which the test may kill."""
     made = Connected(world, servers, tmp_path, Bridge(tmp_path))
     try:
         with connecting(made):

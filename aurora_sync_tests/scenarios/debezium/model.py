@@ -1,8 +1,8 @@
-"""A model of Debezium's PostgreSQL connector for one table: quick enough for hundreds of trials.
+"""A model of Debezium's PostgreSQL connector for one table, fast enough for hundreds of trials.
 
-What it sends is held against the real engine by test_model.py. Like the engine it learns the columns from pgoutput's
-Relation messages, looks up the primary key in the catalogue as it is when such a message comes, and sends a TRUNCATE as
-an event without a row (``skipped.operations=none``, as `cdc connector` prints it). A table that had the name once keeps
+test_model.py compares its messages with the real engine's. Like the engine, the model learns the columns from
+pgoutput's Relation messages, looks up the current primary key in the catalogue at each of them, and sends a TRUNCATE as
+an event without a row (``skipped.operations=none``, as `cdc connector` prints it). A table that once had the name keeps
 it in the engine's memory: until the connector is restarted, its changes are sent under that name.
 """
 
@@ -26,7 +26,7 @@ from aurora_sync.source.logical.pgoutput import NEW, OLD, UNCHANGED, Begin, Rela
 from aurora_sync_tests.scenarios.world import World
 
 Row = dict[str, Any]
-_QUIET = {"log_level": 0}  # of librdkafka, which else tells on stderr of brokers that come and go
+_QUIET = {"log_level": 0}  # else librdkafka reports on stderr every broker that starts or stops
 _NUMBERS = {20, 21, 23, 26}  # oids of types: int8, int2, int4, oid
 _TIMESTAMPTZ = 1184
 _PRIMARY_KEY = """
@@ -38,7 +38,7 @@ SELECT a.attname FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY k(att
 
 @contextmanager
 def cluster() -> Iterator[str]:
-    """The address of a broker, librdkafka's mock, that lives as long as its producer."""
+    """Return the address of a mock broker of librdkafka, which lives as long as its producer."""
     producer = Producer({"test.mock.num.brokers": 1, **_QUIET})
     (broker,) = producer.list_topics(timeout=60).brokers.values()
     yield f"{broker.host}:{broker.port}"
@@ -54,7 +54,7 @@ class Message:
 
 @dataclass
 class ModelConnector:
-    """``name`` is that of the slot and the prefix of the topics."""
+    """A connector. ``name`` is the name of the slot and the prefix of the topics."""
 
     world: World
     servers: str
@@ -65,12 +65,14 @@ class ModelConnector:
     def __post_init__(self) -> None:
         self.sent: list[Message] = []
         self._producer = Producer({"bootstrap.servers": self.servers, "linger.ms": 0, **_QUIET})
-        self._committed: int | None = None  # LSN of the last commit, as the offsets have it
-        self.known: dict[bytes, tuple[Relation, list[str]]] = {}  # by oid: the columns, and those of the key
+        self._committed: int | None = None  # LSN of the last commit, as stored in the offsets
+        self.known: dict[
+            bytes, tuple[Relation, list[str]]
+        ] = {}  # by oid: the columns of the table, and those of its key
 
     def send(self, *, remember: bool = True) -> None:
-        """Send every change that is committed by now. Without ``remember`` the connector is killed before its offsets
-        are stored: the next call sends the changes again. Sends nothing while there is no slot."""
+        """Send every change that is committed now. Without ``remember`` the connector is killed before its offsets are
+        stored, so the next call sends the changes again. Sends nothing while there is no slot."""
         with connect(self.world.dsn) as connection:
             if slot.look(connection, self.name) is None:
                 return
@@ -87,7 +89,7 @@ class ModelConnector:
                 self.known.clear()
 
     def start_anew(self) -> None:
-        """With a new slot, where it has none, and without offsets; no copy is made (``snapshot.mode=no_data``)."""
+        """Start with a new slot, if there is none, and without offsets; no copy is made (``snapshot.mode=no_data``)."""
         with connect(self.world.dsn) as connection:
             there = slot.look(connection, self.name)
         if there is None:
@@ -105,7 +107,7 @@ class ModelConnector:
 
 
 class _Session:
-    """What the connector reads from what its slot confirmed."""
+    """The connector's read from the position that its slot has confirmed."""
 
     def __init__(self, connector: ModelConnector, committed: int | None) -> None:
         self.messages: list[Message] = []
@@ -114,7 +116,7 @@ class _Session:
         self._began = Begin(0, 0, 0)
 
     def read(self, target: int) -> int:
-        """Read every transaction that ended by ``target``. Returns how far the slot may be advanced."""
+        """Read every transaction that ended by ``target``. Returns the position that the slot may be advanced to."""
         connector, reached, inside = self._connector, 0, False
         with slot._replication(connector.world.dsn, connector.name, connector.publication) as cursor:
             while True:
@@ -162,8 +164,8 @@ class _Session:
         relation, keys = known
         first, at = pgoutput.row(data, 6)
         if len(first) != len(relation.attributes):
-            # Under another name the table got other columns. The real one ends here with an error, until somebody has
-            # it go on behind: what it did not send is left to the scan that a rename leads to.
+            # The table's columns changed under another name. The real connector fails here until somebody makes it skip
+            # the change; the scan that follows a rename reads what it did not send.
             del self._connector.known[data[1:5]]
             return
         if kind == pgoutput.INSERT:
@@ -181,7 +183,7 @@ class _Session:
     def _update(
         self, relation: Relation, keys: list[str], lsn: int, rows: tuple[bool, list[Value], list[Value]]
     ) -> None:
-        """The old row, which is ``whole`` under REPLICA IDENTITY FULL, came with the new one."""
+        """Return the events of an update. The old row, ``whole`` under REPLICA IDENTITY FULL, came with the new one."""
         whole, first, second = rows
         before, after = _row(relation, first), _row(relation, second)
         old, new = _key(before, keys), _key(after, keys)
@@ -226,7 +228,7 @@ def _row(relation: Relation, values: list[Value]) -> Row:
 
 
 def _value(type_oid: int, value: Value) -> Any:
-    """As the advised converters write it. What is in none of these types is a text, or an enum."""
+    """Return a value as the recommended converters write it. A type that is not listed is a text or an enum."""
     if value is None:
         return None
     if value is UNCHANGED:
@@ -237,11 +239,11 @@ def _value(type_oid: int, value: Value) -> Any:
         return int(text)
     if type_oid == _TIMESTAMPTZ:
         return datetime.fromisoformat(text).astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    if text.startswith("("):  # a composite type, which Debezium does not know
+    if text.startswith("("):  # a composite type, which Debezium does not support
         return base64.b64encode(value).decode()
     return text
 
 
 def _key(row: Row, columns: list[str]) -> Row | None:
-    """A message of a table without a primary key has no key."""
+    """Return the key of a message; none for a table without a primary key."""
     return {name: row[name] for name in columns} or None

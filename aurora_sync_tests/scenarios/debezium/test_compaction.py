@@ -1,4 +1,4 @@
-"""A topic from which messages are gone: deletes are not missed, and what is no message costs no scan."""
+"""A topic with missing messages: deletes are not missed, and offsets without a message cause no scan."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GONE: set[int] = set()  # offsets of partition 0
 
 
 class Compacted(Consumer):  # type: ignore[misc,unused-ignore]
-    """Of a broker that has removed messages, or has something else in their place."""
+    """A consumer of a broker that has removed messages, or has transaction markers in their place."""
 
     def poll(self, timeout: float = -1) -> Any:
         found = super().poll(timeout)
@@ -32,7 +32,7 @@ class Compacted(Consumer):  # type: ignore[misc,unused-ignore]
 def gone(monkeypatch: pytest.MonkeyPatch) -> None:
     GONE.clear()
     monkeypatch.setattr("confluent_kafka.Consumer", Compacted)
-    monkeypatch.setattr(kafka, "POLICY_SECONDS", 0.3, raising=False)  # the mock of a broker never answers
+    monkeypatch.setattr(kafka, "POLICY_SECONDS", 0.3, raising=False)  # the mock broker never answers
 
 
 def policy(monkeypatch: pytest.MonkeyPatch, found: str | None) -> None:
@@ -67,7 +67,7 @@ def test_messages_that_compaction_removed_lead_to_one_scan(
     of_topic: str | None,
     at: str,
 ) -> None:
-    """Of a delete not even the tombstone is left after delete.retention.ms."""
+    """After delete.retention.ms, not even the tombstone of a delete remains."""
     policy(monkeypatch, of_topic)
     world, change = connected.world, [update(2, "on", FAR + 1), update(3, "on", FAR + 4)]
     world.execute("DELETE FROM t WHERE id = 1", "UPDATE t SET name = 'on' WHERE id IN (2, 3)")
@@ -92,7 +92,7 @@ def test_messages_that_compaction_removed_lead_to_one_scan(
 def test_an_update_that_relies_on_a_message_that_compaction_removed_leads_to_a_scan(
     connected: Connected, table: TableConfig, write: Write, monkeypatch: pytest.MonkeyPatch, of_topic: str | None
 ) -> None:
-    """A single one is gone, which may be the mark of a transaction: the long value is in no other message."""
+    """A single message is missing, which could be a transaction marker; no other message has the long value."""
     policy(monkeypatch, of_topic)
     connected.world.execute("UPDATE t SET doc = 'new' WHERE id = 2", "UPDATE t SET name = 'on' WHERE id = 2")
     write(0, update(3, "old", FAR + 1, "doc"), update(2, "old", FAR + 2, "new"), update(2, "on", FAR + 3))
@@ -111,7 +111,7 @@ def test_marks_of_transactions_cost_no_scan(
     of_topic: str | None,
     width: int,
 ) -> None:
-    """A producer's commit is an offset without a message, and so is everything that it aborted."""
+    """A producer's commit is an offset without a message, and so is every message that it aborted."""
     policy(monkeypatch, of_topic)
     connected.world.execute("UPDATE t SET name = 'on' WHERE id IN (2, 3)")
     no_message = [update(9, "aborted", FAR + 2)] * width

@@ -1,4 +1,4 @@
-"""Keys that are equal and have two texts, by way of Debezium: its engine sends both as a change of the key."""
+"""Equal keys with two texts, through Debezium: its engine sends each as a change of the key."""
 
 from __future__ import annotations
 

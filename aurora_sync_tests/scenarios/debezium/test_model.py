@@ -1,4 +1,4 @@
-"""The model of the connector sends what the real engine sends."""
+"""The model of the connector sends the same messages as the real engine."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ HISTORIES: dict[str, list[str]] = {
         "UPDATE t SET v = 'back again' WHERE id = 3",
     ],
 }
-# With a table that has partitions.
+# A table with partitions.
 OF_PARTITIONS: dict[str, list[str]] = {
     "partitions": [
         "UPDATE t SET part = 1 WHERE id = 1",
@@ -99,7 +99,7 @@ def test_the_model_sends_what_the_engine_sends(connected: Connected, history: st
         model.start_anew()
         for statement in (HISTORIES | OF_PARTITIONS)[history]:
             world.execute(statement)
-            # The key is looked up when a change is read, and here both read it at the same time.
+            # The key is looked up when a change is read; here both read it at the same time.
             connected.catch_up()
             model.send()
         engine = list(_of_the_engine(connected))
@@ -121,14 +121,14 @@ def _of_the_engine(connected: Connected) -> Iterator[Message]:
 
 
 def _plain(message: Message) -> Message:
-    """What of a message the two have in common, and a reader uses."""
+    """Return the part of a message that a reader uses, in a form that both share."""
     if message.value is None:
         return message
     event: dict[str, Any] = message.value
     source = {name: event["source"][name] for name in ("connector", "schema", "table", "lsn", "txId", "ts_us")}
     before = event["before"]
     if before and event["op"] == "d" and "m" in before and before["m"] is None:
-        # Without REPLICA IDENTITY FULL nothing but the key is known.
+        # Without REPLICA IDENTITY FULL, only the key is known.
         before = message.key
     return Message(
         message.key,

@@ -1,4 +1,5 @@
-"""A topic of several partitions, as producers write it: what comes late is scanned, and no row is lost or set back."""
+"""A topic with several partitions, as producers write it: late changes lead to a scan, and no row is lost or set
+back."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from aurora_sync.source.debezium.topic import Message
 from aurora_sync_tests.scenarios.debezium.conftest import Connected
 from aurora_sync_tests.source.debezium.test_feed import create, delete, message, move, update
 
-FAR = 10**12  # no scan has got so far
+FAR = 10**12  # an LSN beyond every scan
 PARTITIONS = 4  # of every topic of the mock cluster
 Write = Callable[..., None]
 
@@ -36,7 +37,7 @@ def write(connected: Connected) -> Write:
     producer = Producer({"bootstrap.servers": connected.servers, "linger.ms": 0})
 
     def to(partition: int | None, *messages: list[Message]) -> None:
-        """None: each where the hash of its key says."""
+        """Write messages to a partition; None: each to the partition of its key's hash."""
         for each in [each for change in messages for each in change]:
             at = murmur2(each.key or b"") % PARTITIONS if partition is None else partition
             producer.produce(f"{connected.name}.public.t", each.value, each.key, at, headers=list(each.headers))
@@ -63,7 +64,7 @@ def test_a_key_that_moved_and_is_used_again_is_not_lost(connected: Connected, ta
 def test_an_older_change_of_another_partition_sets_no_row_back(
     connected: Connected, table: TableConfig, write: Write
 ) -> None:
-    """The partitioner is another one: within a run, and over two."""
+    """The partitioner has changed: within a run, and between two runs."""
     world = connected.world
     world.execute("UPDATE t SET name = 'new', doc = 'newer' WHERE id = 1", "DELETE FROM t WHERE id = 2")
     write(0, update(1, "new", FAR + 30), delete(2, FAR + 31))
@@ -92,8 +93,8 @@ def test_a_truncate_that_is_read_late_removes_nothing(connected: Connected, tabl
 def test_the_halves_of_a_change_of_the_key_may_come_with_two_runs(
     connected: Connected, table: TableConfig, write: Write
 ) -> None:
-    """The row of the former key was changed before it moved, and is used again after it; each time its own partition
-    is behind, or ahead."""
+    """The row with the former key was changed before its key, and the former key is used again afterwards. In each case
+    the partition of one half is late."""
     world = connected.world
     left, tombstone, arrived = move(5, 95, "moved", FAR + 20)
     world.execute("UPDATE t SET id = 95, name = 'moved' WHERE id = 5")
@@ -112,7 +113,7 @@ def test_the_halves_of_a_change_of_the_key_may_come_with_two_runs(
 
 
 def test_row_is_not_set_back_by_changes_that_come_again(connected: Connected, table: TableConfig, write: Write) -> None:
-    """A connector that died sends them again, and the topic ends before it has caught up."""
+    """A connector that died sends changes again, and the topic ends before it has caught up."""
     world = connected.world
     first, second = (update(1, name, FAR + lsn, commit=FAR + lsn) for name, lsn in (("first", 10), ("second", 20)))
     world.execute("UPDATE t SET name = 'second' WHERE id = 1")
@@ -130,7 +131,7 @@ def test_row_is_not_set_back_by_changes_that_come_again(connected: Connected, ta
 def test_keys_that_stay_in_their_partition_cost_no_scan(
     connected: Connected, table: TableConfig, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though each partition is as far as it happens to be, and changes are staged in parts."""
+    """No scan follows although partitions are read to different positions, and changes are staged in parts."""
     monkeypatch.setattr("aurora_sync.engine.runners.topic._EVERY_MESSAGES", 3)
     monkeypatch.setattr("aurora_sync.engine.runners.member.PENDING_BYTES", 1)
     world = connected.world

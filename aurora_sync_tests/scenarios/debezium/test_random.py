@@ -1,5 +1,5 @@
-"""Runs and connectors that die at any moment, beside writers that do everything: no wrong row; the usual consumer of
-the same topic has many."""
+"""Runs and connectors that die at any moment, beside writers of every kind: the target has no wrong row, but the usual
+consumer of the same topic has many."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ STEPS: list[Step] = [
     (applying, "_drop_staging", False),  # committed
     (Stage, "confirm", False),
 ]
-# Transactions beside one run of each table. The mock of a broker keeps 5 MB of a topic, as in 15 rounds or more: runs
-# that writers of any speed leave behind would find that retention has deleted what they have not read.
+# Transactions during one run of each table. The mock broker keeps only 5 MB of a topic, about 15 rounds: if runs fell
+# further behind the writers, retention would delete messages before they are read.
 A_ROUND = 60
 
 
 class UsualConsumer:
-    """Commits its offset when it has the messages, and applies each as it comes: the last event of a key wins."""
+    """A consumer that commits its offset when it has the messages, and applies each as it comes: the last event of a
+    key wins."""
 
     def __init__(self, connected: Connected, table: str, columns: list[str], width: int) -> None:
         self._connected, self._topic, self._columns = connected, f"{connected.name}.public.{table}", columns
@@ -58,7 +59,7 @@ class UsualConsumer:
                 self.rows[row[: self._width]] = row
 
     def wrong(self) -> int:
-        """Rows that are missing, other ones, or too many."""
+        """Return the rows that are missing, different or surplus."""
         columns = ", ".join(f"{column}::text" for column in self._columns)
         name = self._topic.rpartition(".")[2]
         source = dict[Values, Values]()
@@ -82,7 +83,7 @@ def test_no_row_is_wrong_whenever_runs_and_connectors_die(
     print("seed", seed)
     dice, world = random.Random(seed), mortal.world
     monkeypatch.setattr("aurora_sync.engine.runners.topic._EVERY_MESSAGES", 10)
-    monkeypatch.setattr(writers, "KEYS", 100)  # rows change more often in as few transactions
+    monkeypatch.setattr(writers, "KEYS", 100)  # so that rows change more often in as few transactions
     tables = mortal.table("t"), mortal.table("u")
     world.execute(*writers.TABLES)
     mortal.setup(*tables)
@@ -117,7 +118,7 @@ def test_no_row_is_wrong_whenever_runs_and_connectors_die(
                 mortal.catch_up()
     mortal.catch_up()
     for table in tables:
-        mortal.run(table, allow_deletes=True)  # a scan perhaps, where what came again did not fit
+        mortal.run(table, allow_deletes=True)  # may be a scan, if repeated changes did not fit
         assert mortal.run(table).method.startswith("topic")
     for consumer in naive:
         consumer.run(dies=False)

@@ -1,4 +1,4 @@
-"""A table follows its topic, whatever the connector, the source and the target go through."""
+"""A table follows its topic, whatever happens to connector, source and target."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_values_that_did_not_change_stay_as_the_target_has_them(connected: Conne
 
 
 def test_what_was_open_during_the_scan_comes_with_the_topic_and_nothing_comes_twice(connected: Connected) -> None:
-    """The scan begins before a transaction ends, and knows which ones it has not seen."""
+    """The scan begins before a transaction ends, and records which transactions it has not seen."""
     world, table = connected.world, connected.table()
     world.execute("CREATE TABLE t (id int PRIMARY KEY, v text)", "INSERT INTO t VALUES (1, 'a')")
     connected.setup(table)
@@ -123,12 +123,12 @@ def test_a_reconcile_hands_over_to_the_topic(connected: Connected) -> None:
     world.assert_equal(table)
     world.execute("INSERT INTO t VALUES (1, 'again')")
     receipt = connected.synced(table)
-    assert (receipt.inserted, receipt.updated, receipt.deleted) == (1, 0, 0)  # what the scan had is passed over
+    assert (receipt.inserted, receipt.updated, receipt.deleted) == (1, 0, 0)  # changes that the scan read are skipped
     world.assert_equal(table)
 
 
 def test_a_copy_that_the_connector_made_is_scanned_instead(connected: Connected) -> None:
-    """After a lost slot a connector may begin with a copy: no event says what was deleted before."""
+    """After a lost slot, a connector may begin with a copy, which does not show what was deleted before."""
     world, table = connected.world, connected.table()
     world.execute("CREATE TABLE t (id int PRIMARY KEY, v text)", "INSERT INTO t VALUES (1, 'a'), (2, 'b')")
     connected.setup(table)
@@ -252,7 +252,7 @@ def test_a_null_is_no_default(connected: Connected) -> None:
 
 
 def test_a_connector_that_sends_defaults_for_nulls_is_refused(connected: Connected) -> None:
-    """As Kafka's converter does unless it is told not to: nothing in the event tells the two apart."""
+    """Kafka's converter does so by default, and the event does not show the difference."""
     world, table = connected.world, connected.table()
     world.execute(WITH_DEFAULTS, "INSERT INTO t VALUES (1)")
     connected.setup(table)
@@ -271,7 +271,7 @@ def test_a_connector_that_sends_defaults_for_nulls_is_refused(connected: Connect
 
 
 def test_what_was_written_under_another_name_is_scanned(connected: Connected) -> None:
-    """A connector that is started meanwhile does not know the table by that name."""
+    """A connector that is started meanwhile does not know the table by its other name."""
     world, table = connected.world, connected.table()
     world.execute("CREATE TABLE t (id int PRIMARY KEY, v text)", "INSERT INTO t VALUES (1, 'a'), (2, 'b')")
     connected.setup(table)
@@ -296,7 +296,7 @@ def test_what_was_written_under_another_name_is_scanned(connected: Connected) ->
 
 
 def test_changes_of_a_table_that_had_the_name_before_are_not_applied(connected: Connected) -> None:
-    """The connector sends them under that name until it is restarted."""
+    """The connector sends them under the old name until it is restarted."""
     world, table = connected.world, connected.table()
     create = "CREATE TABLE {} (id int PRIMARY KEY, v text)"
     world.execute(create.format("t"), "INSERT INTO t VALUES (1, 'a'), (2, 'b')")
@@ -336,8 +336,8 @@ def test_the_sensor_sees_how_far_the_topics_go(connected: Connected) -> None:
 
 
 def test_changes_that_named_their_rows_by_another_index_are_left_to_a_scan(connected: Connected) -> None:
-    """Events have the columns of the replica identity only: the key of a deleted row is 0, which may be another row,
-    and that of an updated one is not known."""
+    """Events hold only the columns of the replica identity: the key of a deleted row is 0, which may belong to another
+    row, and the key of an updated row is not known."""
     world, table = connected.world, connected.table()
     world.execute(
         "CREATE TABLE t (id int PRIMARY KEY, v int, n int NOT NULL UNIQUE)",

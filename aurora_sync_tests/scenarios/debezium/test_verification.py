@@ -1,4 +1,4 @@
-"""A verification applies what the topic has, finds what it lacks, and repairs nothing."""
+"""A verification applies the messages of the topic, finds what the topic lacks, and repairs nothing."""
 
 from __future__ import annotations
 

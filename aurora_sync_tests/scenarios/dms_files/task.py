@@ -1,8 +1,8 @@
-"""What an AWS DMS task writes to S3, made of a real slot's changes as its documentation describes the files.
+"""An AWS DMS task in small: it writes a real slot's changes to S3, in files as the DMS documentation describes them.
 
-Full load files LOAD00000001 and so on, of a snapshot that is younger than the first change; then files of changes, cut
-anywhere, with the operation, the change sequence (35 digits), the time of the commit and the old key of an update. What
-the log does not repeat is the value of CsvNoSupValue.
+Full load files are LOAD00000001 and so on, from a snapshot later than the start of the changes. Files of changes
+follow, cut anywhere, with the operation, the change sequence (35 digits), the commit time and the old key of an update.
+A value that the log does not repeat is written as CsvNoSupValue.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from aurora_sync_tests.scenarios.world import World
 
 @dataclass
 class Task:
-    """Of one table. ``cuts`` says how many changes a file has at the most."""
+    """The task of one table. ``cuts`` is the maximal number of changes in a file."""
 
     world: World
     table: str
@@ -39,14 +39,14 @@ class Task:
     key: list[str]
     form: str = "csv"  # csv, csv.gz, parquet
     cuts: int = 1000
-    cdc_path: str | None = None  # where transactions are preserved
+    cdc_path: str | None = None  # the folder of transactions, if they are preserved
     null: str = NULL  # CsvNullValue
     dice: random.Random = field(default_factory=lambda: random.Random(1))
     name: str = field(default_factory=lambda: f"dms_{uuid.uuid4().hex[:12]}")
 
     def __post_init__(self) -> None:
         self.store = Store(self.world.places.stage.store.bucket, f"{self.name}/")
-        self.changes: list[list[str | None]] = []  # since the beginning, as rows of files
+        self.changes: list[list[str | None]] = []  # all changes since the start, as rows of files
         self._numbers, self._files, self._loads = itertools.count(1), itertools.count(1), 0
         self._newest = ""
         self._relation: Relation | None = None
@@ -62,7 +62,7 @@ class Task:
         return [OP, *self.columns, *(BEFORE + name for name in self.key), TIMESTAMP, SEQUENCE]
 
     def start(self) -> None:
-        """From here on changes are kept; the load comes later."""
+        """Start recording changes; the full load comes later."""
         self.world.execute(
             f"CREATE PUBLICATION {self.name} FOR TABLE {_quoted(self.table)} WITH (publish_via_partition_root = true)"
         )
@@ -74,7 +74,7 @@ class Task:
                 slot.drop(connection, self.name)
 
     def load(self, *, rows_a_file: int = 1000) -> None:
-        """The table as it is now; again, it takes the place of the load before."""
+        """Write the current table as the full load, in place of an earlier load."""
         names = ", ".join(f"{_quoted(name)}::text" for name in self.columns)
         now = datetime.now(UTC).replace(tzinfo=None).isoformat(" ")
         nothing: list[str | None] = [None] * len(self.key)
@@ -85,11 +85,11 @@ class Task:
             self.put(f"LOAD{number:08X}", rows[first : first + rows_a_file])
 
     def write(self) -> None:
-        """All changes that are committed by now, in files that are cut anywhere, in transactions too."""
+        """Write all changes that are committed now, in files that are cut anywhere, even within transactions."""
         with connect(self.world.dsn) as connection:
             mark, _ = slot.mark(connection)
             found = self.world.execute(f"SELECT oid FROM pg_class WHERE relname = {_literal(self.table)}")
-            if not found:  # it has another name just now; the changes wait in the slot
+            if not found:  # the table is renamed at the moment; its changes wait in the slot
                 return
             ((oid,),) = found
             reached = slot.drain(self.world.dsn, self.name, self.name, mark, {oid: self}).reached
@@ -117,7 +117,7 @@ class Task:
         self.store.put_new(key, body)
 
     def _mixed(self, rows: list[list[str | None]]) -> Iterator[list[str | None]]:
-        """Without names of columns, between the rows of other tables and the bounds of transactions."""
+        """Yield the rows without column names, between rows of other tables and the marks of transactions."""
         width = len(self.columns) + 1
         for number, row in enumerate(rows):
             values, before, sequence = row[:width], row[width:-2], row[-1]
@@ -145,11 +145,11 @@ class Task:
         return gzip.compress(body) if self.form == "csv.gz" else body
 
     def read(self, body: bytes) -> Iterator[list[str]]:
-        """A file as it was written."""
+        """Read a file of the task."""
         text = (gzip.decompress(body) if self.form == "csv.gz" else body).decode()
         return csv.reader(io.StringIO(text))
 
-    # A feed of slot.drain
+    # The methods of a feed, for slot.drain
 
     def begins(self, began: Begin) -> bool:
         self._began = began
@@ -171,7 +171,7 @@ class Task:
         self._change("D", tuple(pgoutput.row(data, 6)[0]))
 
     def truncate(self) -> None:
-        """Of which a task writes no change."""
+        """Ignore a TRUNCATE, for which a task writes no change."""
 
     def _change(self, operation: str, values: Values, before: Values | None = None) -> None:
         assert self._relation
@@ -186,7 +186,7 @@ class Task:
         if operation != "U":
             old = [None] * len(self.key)
         at = self._began.committed_at
-        # Commit times need not be in the order of commits; the sequence is.
+        # Commit times may be out of order; the change sequence is in the order of commits.
         self._newest = max(self._newest, f"{at:%Y%m%d%H%M%S}{at.microsecond // 10_000:02}")
         sequence = f"{self._newest}{next(self._numbers):019}"
         moment = at.replace(tzinfo=None).isoformat(" ", "microseconds")

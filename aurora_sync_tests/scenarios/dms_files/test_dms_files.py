@@ -1,4 +1,4 @@
-"""A table follows the files of its DMS task, each taken once."""
+"""A table follows the files of its DMS task; each file is taken once."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_table_that_is_loaded_again_is_compared_with_its_source(world: World, 
     task.write()
     run(table, world)
     world.execute("UPDATE t SET v = 'stale' WHERE id = 2")
-    task.write()  # not taken before the load comes again
+    task.write()  # not read before the load is repeated
     time.sleep(1.1)  # S3 tells seconds apart
     task.world.execute("DELETE FROM t WHERE id = 3", "UPDATE t SET v = 'missed' WHERE id IN (2, 4)")
     skipped = len(task.changes)
@@ -180,7 +180,7 @@ def test_files_that_a_lifecycle_rule_removes_are_not_missed(world: World, task_o
 def test_a_target_that_was_dropped_is_scanned_and_goes_on(
     world: World, task_of: MakeTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also without the full load, which may have expired: what is older than the scan has nothing new."""
+    """It works also when the full load has expired: files older than the scan contain nothing new."""
     monkeypatch.setattr(dms_files, "CLOCKS", timedelta(0))
     world.execute(*CREATE)
     task = task_of()
@@ -246,7 +246,7 @@ def test_more_files_than_one_increment_takes_are_left_to_the_next(
 
 @pytest.mark.parametrize("cdc_path", [None, "cdc"])
 def test_a_file_that_comes_late_sets_no_row_back(world: World, task_of: MakeTask, cdc_path: str | None) -> None:
-    """Its changes are older than those that were taken: the table is scanned, once."""
+    """The file's changes are older than those that were taken, so the table is scanned, once."""
     world.execute(*CREATE)
     task = task_of(cdc_path=cdc_path)
     table = table_of(task)
@@ -262,7 +262,7 @@ def test_a_file_that_comes_late_sets_no_row_back(world: World, task_of: MakeTask
     task.write()
     run(table, world)
     if cdc_path:
-        run(table, world)  # within ten minutes of a scan the load leads to another one
+        run(table, world)  # a load within ten minutes of a scan leads to another scan
     task.store.put_new(late, body)
     world.execute("INSERT INTO t VALUES (31, 'timely', 'd')")
     task.write()
@@ -282,7 +282,7 @@ def test_a_file_that_comes_late_sets_no_row_back(world: World, task_of: MakeTask
 
 
 def test_a_file_that_comes_late_behind_a_scan_sets_no_row_back(world: World, task_of: MakeTask) -> None:
-    """The scan has taken younger files, and their sequences are not known."""
+    """The scan has covered younger files, whose sequences are not known."""
     world.execute(*CREATE)
     task = task_of()
     table = table_of(task)
@@ -308,7 +308,7 @@ def test_a_file_that_comes_late_behind_a_scan_sets_no_row_back(world: World, tas
 def test_changes_from_before_an_alter_that_come_after_its_scan_lead_to_another(
     world: World, task_of: MakeTask, move: str
 ) -> None:
-    """The task lags: what it writes then has the values from before, and no change puts them right again."""
+    """The task lags, so its later files have the values from before the ALTER, and no change corrects them."""
     world.execute(*CREATE)
     task = task_of()
     table = table_of(task)
@@ -365,7 +365,7 @@ def test_a_transaction_that_was_open_when_a_type_was_altered_leads_to_another_sc
 def test_what_a_task_lags_behind_with_is_found_by_the_next_scan(
     world: World, task_of: MakeTask, strategy: str, lag: str, column: str
 ) -> None:
-    """The snapshot of such a watermark saw more than the target has, and not all columns are compared by sums."""
+    """The snapshot of such a watermark saw more than the target has, and sums do not compare all columns."""
     world.execute(
         f"CREATE TABLE t (id int PRIMARY KEY, n int, v {column})",
         "INSERT INTO t SELECT g, 0, '0' FROM generate_series(1, 9) g",
@@ -452,7 +452,7 @@ def test_a_table_whose_load_has_not_come_is_a_clear_error(world: World, task_of:
 def test_a_task_that_writes_null_as_a_text_is_refused(
     world: World, task_of: MakeTask, null: str, cdc_path: str | None
 ) -> None:
-    """CsvNullValue is seen where a value must be NULL: an INSERT has no old key."""
+    """CsvNullValue is recognized where a value must be NULL: an INSERT has no old key."""
     world.execute("CREATE TABLE t (a int, b text, v text, n numeric(9,2), PRIMARY KEY (a, b))")
     task = task_of(columns="a b v n", key="a b", null=null, cdc_path=cdc_path)
     table = table_of(task)
@@ -470,7 +470,7 @@ def test_a_task_that_writes_null_as_a_text_is_refused(
 
 
 def test_a_null_is_seen_in_a_full_load_without_old_keys(world: World, task_of: MakeTask) -> None:
-    """What has no change sequence there has what the task writes for NULL."""
+    """The change sequence of a full load must be NULL, so a text in its place is the text for NULL."""
     world.execute(*CREATE)
     task = task_of(null="NULL")
     rows = [["I", "1", None, "d", "2026-01-01 00:00:00", None]]
@@ -570,7 +570,7 @@ def test_the_sensor_sees_which_files_there_are(world: World, task_of: MakeTask) 
 
 
 def test_values_arrive_as_postgresql_has_them_where_dms_keeps_them(world: World, task_of: MakeTask) -> None:
-    """As its documentation says that it writes them: binary in hexadecimal, times in UTC without their zone."""
+    """Values are written as the DMS documentation describes: binary in hexadecimal, times in UTC without their zone."""
     world.execute(
         "CREATE TABLE t"
         " (id int PRIMARY KEY, b bytea, z timestamptz, p timestamp, f boolean, n numeric(12,2), j jsonb, v text)",
@@ -623,7 +623,7 @@ def test_columns_that_no_file_can_hold_are_refused_at_once(world: World, task_of
 
 
 def test_changes_of_transaction_folders_are_taken_by_their_place(world: World, task_of: MakeTask) -> None:
-    """Between the rows of other tables, behind a scan; a column that is left out still has its place."""
+    """Rows stand between those of other tables, and follow a scan; an excluded column keeps its position."""
     world.execute(*CREATE, "ALTER TABLE t ADD secret text")
     task = task_of(columns="id v doc secret", cdc_path="all/changes")
     table = table_of(task, columns={"exclude": ["secret"]})
@@ -647,14 +647,15 @@ def test_changes_of_transaction_folders_are_taken_by_their_place(world: World, t
     assert run(table, world).deleted == 30
     world.assert_verified(table)
     task.load()
-    # Of a load that came after the scan nobody knows what was deleted before it.
+    # A load after the scan does not show which rows were deleted before it.
     assert "the task has loaded the table" in run(table, world).warnings[-1]
     assert run(table, world).method == "horizon scan"
     world.assert_verified(table)
 
 
 def test_rows_without_names_are_refused_when_the_columns_changed(world: World, task_of: MakeTask) -> None:
-    """One more is seen in the rows; one for another, as many as before, only at the source."""
+    """An additional column shows in the rows; a replaced one, with the same number of columns, shows only at the
+    source."""
     world.execute(*CREATE)
     task = task_of(cdc_path="cdc")
     table = table_of(task)

@@ -1,4 +1,4 @@
-"""Keys that are equal and have two texts, in the files of a task: changes of one key are netted in the warehouse."""
+"""Equal keys with two texts, in the files of a task: the warehouse computes the net change of each key."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Runs that die between any two steps, beside writers that do everything: no wrong row; who applies the files as they
-are listed has many."""
+"""Runs that die between any two steps, beside writers of every kind: the target has no wrong row, but a reader that
+applies the files in the order of their list has many."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ STEPS: list[Step] = [
     (applying, "_drop_staging", False),  # committed
     (Stage, "confirm", False),
 ]
-A_RUN = 80  # transactions beside a run
+A_RUN = 80  # transactions during one run
 
 
 def applied_as_listed(task: Task) -> dict[str, tuple[str | None, ...]]:
-    """The files in the order of a plain listing, the last row of a key wins. Rows of a transaction folder are those of
-    the table, by their place."""
+    """Apply the files in the order of a plain listing; the last row of a key wins. In a transaction folder, the rows of
+    the table are found by position."""
     rows: dict[str, tuple[str | None, ...]] = {}
     for key in task.store.list(task.store.prefix):
         body = task.store.get(key)
@@ -79,7 +79,7 @@ def test_no_row_is_wrong_whenever_runs_die(
     print("seed", seed)
     dice = random.Random(seed)
     monkeypatch.setattr("aurora_sync.engine.runners.files.MOST_FILES", 4)
-    monkeypatch.setattr(writers, "TRUNCATES", False)  # of which a task writes nothing: test_dms_files.py
+    monkeypatch.setattr(writers, "TRUNCATES", False)  # a task writes nothing for them: test_dms_files.py
     world.execute(*writers.TABLES)
     task = task_of("t", "id doc n tags", form=form, cuts=100, dice=dice, cdc_path=cdc_path)
     table = table_of(task)

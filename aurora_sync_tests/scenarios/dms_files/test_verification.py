@@ -1,4 +1,4 @@
-"""Through the command line: a verification takes the files of the task, finds what they lack, and repairs nothing."""
+"""A verification by the command line takes the task's files, finds what they lack, and repairs nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A source that is suddenly empty, or nearly: the target is not emptied before a person says so."""
+"""A source that is suddenly (almost) empty: the target is not emptied until a person allows it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def test_more_deletes_than_the_guard_allows_roll_back(world: World) -> None:
 
 @pytest.mark.parametrize("strategy", ["xmin", "append_only"])
 def test_cursor_table_that_was_emptied_keeps_its_target(world: World, strategy: str) -> None:
-    """TRUNCATE shows in the table's files: an append-only table is read whole, others reconciled; both are guarded."""
+    """A TRUNCATE shows in the table's files. An append-only table is then read whole, others are reconciled; both are
+    guarded."""
     table = config("t", append_only=strategy == "append_only")
     key = "PRIMARY KEY" if strategy == "xmin" else ""
     world.execute(f"CREATE TABLE t (id int {key})", "INSERT INTO t SELECT generate_series(1, 20)")
@@ -69,7 +70,7 @@ def test_cursor_table_that_was_emptied_keeps_its_target(world: World, strategy: 
 
 
 def test_reseed_of_a_table_that_is_empty_now_is_guarded(world: World) -> None:
-    """Swapped for an empty one: everything says read it in full, and there is nothing to read."""
+    """The table is swapped for an empty one, so every sign says to read it in full, but there is nothing to read."""
     table = config("t")
     world.execute("CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t SELECT generate_series(1, 20)")
     world.sync(table)

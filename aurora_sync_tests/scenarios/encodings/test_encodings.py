@@ -31,7 +31,7 @@ def latin1(
     store_environment: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[World]:
-    """A source that talks LATIN1 to whoever does not ask for something else."""
+    """Yield a source that sends LATIN1 unless a client requests another encoding."""
     encoding = "LATIN1" if request.param == "database" else "UTF8"
     with fresh_database(stack.superuser_dsn(), encoding=encoding) as dsn:
         if request.param == "environment":
@@ -65,7 +65,7 @@ def test_names_keys_and_values_arrive_as_they_are(latin1: World, strategy: str) 
 def test_default_of_an_added_column_is_misread_where_the_encoding_is_set_afterwards(
     latin1: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The driver's codec is that of the database, and the server sends UTF-8."""
+    """The driver decodes with the database's encoding, but the server sends UTF-8."""
     monkeypatch.setattr(connection, "ENCODING", "")
     table = config("plain")
     latin1.execute("CREATE TABLE plain (id int PRIMARY KEY)", "INSERT INTO plain VALUES (1)")

@@ -1,4 +1,4 @@
-"""Databases that hold what cannot be sent as UTF-8: one value or one name must stop nothing but its own table."""
+"""Databases with contents that cannot be sent as UTF-8: such a value or name must stop only its own table."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def sql_ascii(stack: Stack, stage_url: str, warehouse_path: Path, store_environm
 
 
 def raw(world: World, *statements: bytes, encoding: str = "SQL_ASCII") -> None:
-    """As a session that sends bytes of the database's own encoding."""
+    """Run statements in a session that sends bytes of the database's own encoding."""
     with closing(psycopg2.connect(world.dsn, client_encoding=encoding)) as session:
         session.autocommit = True
         with session.cursor() as cursor:
@@ -122,7 +122,7 @@ def test_one_value_in_a_stream_holds_up_its_table_alone(sql_ascii: World, slot_n
     streamed(sql_ascii, *tables)
     raw(sql_ascii, bad, b"INSERT INTO other (v) VALUES ('o\xc3\xb9')")
     column = "tags" if b"tags" in bad else "v"
-    for _ in range(2):  # the slot keeps what the table lacks
+    for _ in range(2):  # the slot keeps the changes that the table lacks
         receipts: list[Receipt] = []
         with pytest.raises(SourceError, match=rf"^public\.t: a value of column {column} has bytes that") as error:
             batch.run(tables, sql_ascii.places, receipts.append)
@@ -151,7 +151,7 @@ def test_a_change_in_a_history_that_is_not_utf8_is_left_behind_by_a_scan(sql_asc
 
 @pytest.fixture
 def misnamed(sql_ascii: World) -> World:
-    """Tables that cannot be read, each for another name, between two that can."""
+    """Create tables that cannot be read, each because of another name, between two that can."""
     sql_ascii.execute(NO_ARRAY.format("a", "a"), NO_ARRAY.format("z", "z"))
     raw(
         sql_ascii,

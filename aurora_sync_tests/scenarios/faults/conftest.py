@@ -1,4 +1,4 @@
-"""A synced and changed table, proxies in front of its places, and a small disk."""
+"""A synced and changed table, proxies in front of source and stage, and a small disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aurora_sync_tests.scenarios.world import World, config
 
 @pytest.fixture
 def ordeal(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ordeal:
-    """The environment leads to ``world``; commands do not wait before they try again. Call ``begin``."""
+    """Return an ordeal with the environment set to ``world``; commands retry without waiting. Call ``begin``."""
     tables = tmp_path / "tables.yaml"
     tables.write_text("tables: [{table_name: t, watermark_type: xmin}]", encoding="utf-8")
     monkeypatch.setenv("AURORA_DSN", world.dsn)
@@ -46,7 +46,7 @@ def s3_proxy(store_environment: dict[str, str]) -> Iterator[HttpProxy]:
 
 @contextmanager
 def mounted(path: Path, *, size: str) -> Iterator[None]:
-    """A file system of its own, in memory."""
+    """Mount a file system in memory."""
     if os.geteuid() != 0:
         pytest.skip("a small disk has to be mounted, which takes root")
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=1777", "tmpfs", str(path)], check=True)
@@ -58,7 +58,7 @@ def mounted(path: Path, *, size: str) -> Iterator[None]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a disk of 8 MB."""
+    """Yield a folder on a disk of 8 MB."""
     path = tmp_path / "disk"
     path.mkdir()
     with mounted(path, size="8m"):

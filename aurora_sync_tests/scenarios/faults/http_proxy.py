@@ -1,6 +1,6 @@
-"""A proxy in front of an HTTP server that answers chosen requests itself, or spoils the answers to them.
+"""A proxy in front of an HTTP server that answers chosen requests itself, or corrupts their answers.
 
-It passes the Host header on as it came, which AWS signatures cover.
+It forwards the Host header unchanged, because AWS signatures cover it.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ class Answer:
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes
-    length: int | None = None  # announced, where it is not that of the body
+    length: int | None = None  # the announced length, if it differs from the body's
 
     def without(self, name: str) -> Answer:
         return replace(self, headers=tuple(h for h in self.headers if not h[0].lower().startswith(name)))
 
 
 Upstream = Callable[[Request], Answer]
-# What becomes of a request; None: the connection is closed without an answer.
+# Handles a request; None: the connection is closed without an answer.
 Behaviour = Callable[[Request, Upstream], Answer | None]
 
 
@@ -61,7 +61,7 @@ class HttpProxy:
     port: int
     chosen: Callable[[Request], bool] = lambda _: False
     behaviour: Behaviour = lambda request, upstream: upstream(request)
-    left: float = 0  # of how many more of the chosen requests
+    left: float = 0  # how many more of the chosen requests it affects
     met: int = 0
     server: Any = None
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -74,7 +74,7 @@ class HttpProxy:
     def doing(
         self, behaviour: Behaviour, chosen: Callable[[Request], bool], times: float = float("inf")
     ) -> Iterator[None]:
-        """To the first ``times`` requests of those that are chosen."""
+        """Apply this to the first ``times`` of the chosen requests."""
         self.behaviour, self.chosen, self.left, self.met = behaviour, chosen, times, 0
         try:
             yield
@@ -138,7 +138,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that has hung up meanwhile."""
+        """Ignore a client that has disconnected meanwhile."""
 
 
 @contextmanager

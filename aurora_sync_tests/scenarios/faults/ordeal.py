@@ -1,4 +1,4 @@
-"""A table that was synced once and has changed since, and what is asked of every fault that its next run meets."""
+"""A table that was synced once and then changed, and the assertions on every fault in its next run."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ from aurora_sync_tests.scenarios.world import World
 
 Fault = Callable[[], AbstractContextManager[object]]
 
-# A paragraph, not a page.
+# The maximal length of an error text.
 LONGEST_TEXT = 900
 
 
 @contextmanager
 def environment(**variables: str) -> Iterator[None]:
-    """These settings instead of the right ones."""
+    """Replace settings of the environment."""
     with mock.patch.dict(os.environ, variables):
         yield
 
 
 @dataclass
 class Ordeal:
-    """``world`` leads straight to the places, past any proxy; a run that meets a fault takes its places from the
+    """A table under faults. ``world`` connects directly, past any proxy; a run under test takes its places from the
     environment, as the command line does."""
 
     world: World
     capsys: pytest.CaptureFixture[str]
     table: TableConfig
-    empty_stage: bool = True  # what failed before all was staged leaves nothing; what was staged whole stays
+    empty_stage: bool = True  # a failure before everything is staged leaves no objects; a complete attempt stays
 
     def begin(self, rows: int = 100, width: int = 10) -> None:
-        """Sync once; then every row is another, a few are gone, and there are new ones."""
+        """Sync once; then change every row, delete a few, and insert new ones."""
         name = self.table.table_name
         self.world.execute(
             f"CREATE TABLE {name} (id int PRIMARY KEY, v text)",
@@ -68,8 +68,8 @@ class Ordeal:
         return sync.run(self.table, Places.from_settings(Settings.from_environment(os.environ)))
 
     def meet(self, fault: Fault, error: type[AuroraSyncError], kind: Kind, *words: str) -> AuroraSyncError:
-        """Run into the fault, as a caller and by the command line: it is told clearly, and nothing has changed;
-        without it the next run succeeds."""
+        """Run with the fault, by a call and by the command line. Assert that the error is clear and nothing has
+        changed, and that the next run without the fault succeeds."""
         before = self.state()
         staged = set(self.world.objects())
         with fault():
@@ -87,7 +87,7 @@ class Ordeal:
         return raised.value
 
     def recover(self) -> None:
-        """Without any fault the next run brings everything over."""
+        """Assert that the next run without a fault applies everything."""
         self.world.sync(self.table)
         self.assert_equal()
         self.world.assert_verified(self.table)
@@ -97,7 +97,7 @@ class Ordeal:
         self.world.assert_equal(self.table)
 
     def state(self) -> dict[str, Any]:
-        """Target and sync log, all of both, and what is left of attempts."""
+        """Return the whole target, the whole sync log, and the remains of attempts."""
         log = f'SELECT * FROM "{self.world.places.log_schema}"."SYNC_LOG" ORDER BY "APPLIED_AT"'
         return {
             "target": Counter(self.world.query(f"SELECT * FROM {target_name(self.table).sql}")),
@@ -112,7 +112,7 @@ class Ordeal:
         assert "\n" not in text, text
         assert len(text) < LONGEST_TEXT, text
         assert error.where, text
-        assert error.hint or isinstance(error, ConfigError), text  # whose problems say what to do themselves
+        assert error.hint or isinstance(error, ConfigError), text  # a ConfigError's problems contain the hint
         missing = [word for word in words if word not in text]
         assert not missing, (missing, text)
         self._assert_no_secret(text)
@@ -124,7 +124,7 @@ class Ordeal:
         assert told.out == ""
         assert self.table.qualified_name in told.err or error.where in told.err, told.err
         if error.kind.retry:
-            error.lasts()  # as the command found, in each of its tries
+            error.lasts()  # the command saw it in each of its attempts
         assert error.hint in told.err, told.err
         assert (f"tried {ATTEMPTS} times" in told.err) == error.kind.retry, told.err
         assert "Traceback" not in told.err

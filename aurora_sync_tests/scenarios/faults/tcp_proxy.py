@@ -1,4 +1,4 @@
-"""A proxy in front of a server that counts the bytes it sends, and does something to the connection at one of them."""
+"""A proxy in front of a server that counts the bytes it sends, and disturbs the connection at a given byte."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 
 from aurora_sync_tests.fixtures.tcp_server import serve
 
-# Little waits in between: a server that is told to stop has not sent everything already.
+# Small buffers, so that a server that is stopped has not already sent everything.
 BUFFER = 65536
 
 
 @dataclass
 class TcpProxy:
-    """``at_byte`` of what the server has sent on a connection ``happens`` is called, with that connection."""
+    """A proxy. When the server has sent ``at_byte`` bytes on a connection, ``happens`` is called with that
+    connection."""
 
     host: str
     port: int
@@ -48,7 +49,7 @@ class TcpProxy:
         pair = Pair(client, server)
         try:
             server.connect((self.host, self.port))
-        except OSError:  # it is down: so is the proxy
+        except OSError:  # the server is down, so the proxy is too
             pair.close()
             return
         threading.Thread(target=pair.pump, args=(client, server), daemon=True).start()
@@ -80,15 +81,15 @@ class Pair:
         self.close()
 
     def close(self) -> None:
-        """As a server that ends does."""
+        """Close the connection, as a server does that ends."""
         for end in (self.client, self.server):
             with closing(end), suppress(OSError):  # closed already
                 end.shutdown(socket.SHUT_RDWR)
 
     def reset(self) -> None:
-        """As a firewall or a machine that was restarted does."""
+        """Reset the connection, as a firewall or a restarted machine does."""
         self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.client.shutdown(socket.SHUT_RD)  # wakes who reads from it, and who reads would keep it open
+        self.client.shutdown(socket.SHUT_RD)  # wakes the thread that reads from it, which would keep it open
         self.client.close()
         self.close()
 

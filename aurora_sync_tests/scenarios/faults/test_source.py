@@ -1,4 +1,4 @@
-"""A source that disappears, refuses, fails in the middle of a COPY or runs out of room."""
+"""A source that disappears, refuses, fails in the middle of a COPY, or has no disk space left."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from aurora_sync_tests.scenarios.faults.ordeal import Fault, Ordeal, environment
 from aurora_sync_tests.scenarios.faults.tcp_proxy import Pair, TcpProxy
 from aurora_sync_tests.scenarios.world import World, config
 
-# More than the buffers between server and client hold.
+# More data than the buffers between server and client hold.
 ROWS, WIDTH = 5_000, 2_000
 MIDDLE = 1_000_000
 
@@ -34,7 +34,7 @@ OURS = "pid <> pg_backend_pid() AND application_name LIKE 'aurora_sync%' AND dat
 
 
 def through(proxy: TcpProxy, world: World, happens: Callable[[Pair], None], at_byte: int = MIDDLE) -> Fault:
-    """Runs reach the source by the proxy, where this happens."""
+    """Let runs connect through the proxy, which does this."""
 
     @contextmanager
     def fault() -> Iterator[None]:
@@ -142,7 +142,7 @@ def test_closed_port_is_worth_another_try(ordeal: Ordeal) -> None:
 
 @pytest.fixture
 def reader(ordeal: Ordeal, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A role that may read, and no more: limits do not hold for a superuser. Runs are its runs."""
+    """Let runs use a role that may only read, since limits do not apply to a superuser."""
     name, password = f"reader_{secrets.token_hex(4)}", secrets.token_hex(12)
     world = ordeal.world
     world.execute(
@@ -155,7 +155,7 @@ def reader(ordeal: Ordeal, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def between(world: World, *before: str, after: str) -> Fault:
-    """The source is made so that a run fails, and mended."""
+    """Return a fault: ``before`` makes a run fail, ``after`` repairs the source."""
 
     @contextmanager
     def fault() -> Iterator[None]:
@@ -169,7 +169,7 @@ def between(world: World, *before: str, after: str) -> Fault:
 
 
 def locked(world: World, name: str) -> Fault:
-    """Somebody keeps this table to himself."""
+    """Return a fault: another session holds an exclusive lock on this table."""
     return lambda: world.open_transaction(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")
 
 
@@ -197,7 +197,7 @@ def test_missing_grant_is_named(ordeal: Ordeal, reader: str) -> None:
 def test_statement_timeout_of_the_role_is_not_that_of_a_read(
     ordeal: Ordeal, reader: str, source_proxy: TcpProxy
 ) -> None:
-    """The COPY has max_snapshot_minutes; the server itself waits for the client longer than the role may."""
+    """The COPY may take max_snapshot_minutes, and the server waits for the client longer than the role's limit."""
     ordeal.begin(ROWS, WIDTH)
     ordeal.world.execute(f"ALTER ROLE {reader} SET statement_timeout = '3s'")
     dsn = make_dsn(os.environ["AURORA_DSN"], host="127.0.0.1", port=source_proxy.own_port)
@@ -207,7 +207,7 @@ def test_statement_timeout_of_the_role_is_not_that_of_a_read(
 
 
 def test_statement_timeout_of_the_role_before_the_read_is_named(ordeal: Ordeal, reader: str) -> None:
-    """The catalogue is locked, and the role's limit is shorter than the wait."""
+    """The catalogue is locked longer than the role's limit."""
     ordeal.begin()
 
     @contextmanager
@@ -254,7 +254,7 @@ def test_table_that_is_gone_when_its_read_begins_is_named(ordeal: Ordeal, monkey
 
 @pytest.fixture
 def view(ordeal: Ordeal, tmp_path: Path) -> Ordeal:
-    """A view read whole, whose last row can be made one that PostgreSQL cannot compute."""
+    """Return a view that is read whole, and whose last row can be made impossible to compute."""
     tables = tmp_path / "tables.yaml"
     tables.write_text("tables: [{table_name: w, watermark_type: full_snapshot, primary_key: [id]}]", encoding="utf-8")
     ordeal.world.execute(
@@ -276,7 +276,7 @@ def test_error_in_the_middle_of_a_copy_is_named_with_its_table(view: Ordeal) -> 
 
 
 def sorts(view: Ordeal) -> None:
-    """From now on the view needs room for temporary files."""
+    """Change the view so that it needs temporary files."""
     columns = "base.id, v, 100 / (base.id - bad.id) AS q"
     view.world.execute(f"CREATE OR REPLACE VIEW w AS SELECT {columns} FROM base, bad ORDER BY md5(v), v")
 
@@ -295,7 +295,7 @@ def test_temp_file_limit_is_named_and_not_tried_again(view: Ordeal) -> None:
 
 @pytest.fixture
 def full_tablespace(ordeal: Ordeal, stack: Stack) -> Iterator[str]:
-    """For temporary files, on a disk of 128 kB that the server may write to."""
+    """Yield a tablespace for temporary files on a disk of 128 kB that the server may write to."""
     name = f"small_{secrets.token_hex(4)}"
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         Path(folder).chmod(0o711)

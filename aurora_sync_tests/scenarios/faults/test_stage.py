@@ -1,4 +1,4 @@
-"""An S3 that throttles, fails, refuses, hangs up, or sends other bytes than it was given."""
+"""An S3 that throttles, fails, refuses, disconnects, or returns other bytes than were written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aurora_sync_tests.scenarios.faults.ordeal import Fault, Ordeal, environment
 
 @pytest.fixture(autouse=True)
 def impatient_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The S3 client tries again at once."""
+    """Let the S3 client retry at once."""
     monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))
 
 
@@ -33,19 +33,19 @@ def hanging_up(request: Request, upstream: Upstream) -> None:
 
 
 def truncated(request: Request, upstream: Upstream) -> Answer:
-    """Half of the body, though all of it was announced."""
+    """Send half of the body, but announce all of it."""
     answer = upstream(request)
     return replace(answer, body=answer.body[: len(answer.body) // 2], length=len(answer.body))
 
 
 def shortened(request: Request, upstream: Upstream) -> Answer:
-    """Half of the body, and announced as such; no checksum says otherwise."""
+    """Send half of the body and announce that length; no checksum shows it."""
     answer = upstream(request).without("x-amz-checksum")
     return replace(answer, body=answer.body[: len(answer.body) // 2])
 
 
 def corrupted(request: Request, upstream: Upstream) -> Answer:
-    """One bit is another in the middle; no checksum says so."""
+    """Flip one bit in the middle; no checksum shows it."""
     answer = upstream(request).without("x-amz-checksum")
     body = bytearray(answer.body)
     body[len(body) // 2] ^= 1
@@ -53,7 +53,7 @@ def corrupted(request: Request, upstream: Upstream) -> Answer:
 
 
 def changed_on_the_way_up(request: Request, upstream: Upstream) -> Answer:
-    """A server that checks what it was given against the checksum in the request refuses it."""
+    """A server that checks the checksum in the request refuses the changed body."""
     body = bytearray(request.body)
     body[len(body) // 2] ^= 1
     return upstream(replace(request, body=bytes(body)))
@@ -77,7 +77,7 @@ Chosen = Callable[[Request], bool]
 def through(
     proxy: HttpProxy, behaviour: Behaviour, chosen: Chosen = lambda _: True, times: float = float("inf")
 ) -> Fault:
-    """Runs reach S3 by the proxy, which does this to the requests that are chosen."""
+    """Let runs reach S3 through the proxy, which does this to the chosen requests."""
 
     @contextmanager
     def fault() -> Iterator[None]:
@@ -129,7 +129,7 @@ def test_s3_that_refuses_everything_leaves_no_trace_of_itself(ordeal: Ordeal, s3
 
 
 def test_parts_that_cannot_be_removed_are_no_second_error(ordeal: Ordeal, s3_proxy: HttpProxy) -> None:
-    """The first error is the one that is told; gc finds what was left."""
+    """The first error is reported; gc finds what was left."""
     ordeal.begin()
     ordeal.empty_stage = False
     fault = through(
@@ -198,7 +198,8 @@ def test_s3_that_cannot_be_entered_says_what_to_check(
     kind: Kind,
     words: list[str],
 ) -> None:
-    # A run that looks for a hint reads first: the S3 server of the tests makes a bucket that is written to.
+    # A run that looks for a hint reads before it writes: the S3 server of the tests creates a bucket at the first
+    # write.
     monkeypatch.setattr(DuckDBWarehouse, "metered", True)
     ordeal.begin()
     told = ordeal.meet(lambda: environment(**variables), error, kind, *words)

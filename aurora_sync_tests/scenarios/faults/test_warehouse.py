@@ -1,4 +1,4 @@
-"""A warehouse that cannot be entered, has no room, or is not ours to write."""
+"""A warehouse that refuses the login, is full, or may not be written to."""
 
 from __future__ import annotations
 

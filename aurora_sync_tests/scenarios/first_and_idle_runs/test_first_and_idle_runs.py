@@ -1,4 +1,5 @@
-"""First run, empty table, nothing new, everything new; and a hint that is right, old, ahead, broken or another's."""
+"""First run, empty table, no change, every row changed; and a hint that is right, old, ahead, broken or of another
+target."""
 
 from __future__ import annotations
 
@@ -37,12 +38,12 @@ EVERY = {**CURSORS, "full_snapshot": config(watermark_type="full_snapshot")}
 
 @pytest.fixture(autouse=True)
 def _no_margin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that the rows of the last minute are not read again by the clock fence."""
+    """Remove the margin, so that the clock fence does not read the rows of the last minute again."""
     monkeypatch.setattr(clock, "MARGIN", timedelta(0))
 
 
 def made_for(strategy: str) -> str:
-    """append_only is for tables without a key."""
+    """Configure the table; append_only is only for tables without a key."""
     return TABLE.replace(" PRIMARY KEY", "") if strategy == "append" else TABLE
 
 
@@ -106,7 +107,7 @@ def test_hint_older_than_the_log_costs_a_retry_and_no_row(world: World, monkeypa
 
 @pytest.mark.parametrize("sequence", [2, 99])
 def test_hint_ahead_of_the_log_loses_no_row(world: World, sequence: int) -> None:
-    """Of a target that was restored: its watermark is newer than what the target holds."""
+    """The target was restored: the hint's watermark is newer than the target."""
     table = _synced(world)
     world.execute(INSERT)
     with world.places.source.reading("public", "t") as reading:
@@ -129,7 +130,7 @@ def test_hint_with_the_right_sequence_of_another_history_loses_no_row(world: Wor
 
 
 def test_hint_with_another_watermark_than_the_log_loses_no_row(world: World) -> None:
-    """Somebody edited it: its sequence and its load id are right."""
+    """Somebody edited the hint: its sequence and its load id are right."""
     table = _synced(world)
     state, _ = hints.read_state(table, world.places, trust_hint=False)
     world.execute(INSERT)
@@ -158,7 +159,7 @@ def test_missing_hint_costs_a_look_at_the_log(world: World) -> None:
     sessions = world.warehouse.sessions
     assert not world.sync(table).changed
     assert world.warehouse.sessions == sessions + 1
-    assert not world.sync(table).changed  # that look left a hint
+    assert not world.sync(table).changed  # that read of the log left a hint
     assert world.warehouse.sessions == sessions + 1
 
 
@@ -174,7 +175,7 @@ def test_hint_of_another_source_database_reads_the_table_in_full(world: World, o
 
 @pytest.mark.closes_warehouse
 def test_hint_against_an_empty_log_reads_the_table_in_full(world: World, tmp_path: Path) -> None:
-    """The warehouse was made anew under the same name."""
+    """The warehouse was recreated under the same name."""
     table = _synced(world)
     world.warehouse_path.unlink()
     world.execute(INSERT)
@@ -199,7 +200,7 @@ def test_target_that_was_dropped_is_filled_again_and_not_with_the_changes_only(w
 
 
 def test_two_targets_of_one_table_go_their_own_ways(world: World) -> None:
-    """Neither goes on from the other's hint: its newer watermark would hide rows from the one that is behind."""
+    """Neither target uses the other's hint: a newer watermark would hide rows from the target that is behind."""
     one = _synced(world)
     other = config(target_table="other")
     assert world.sync(other).rows_exported == 5
@@ -228,7 +229,8 @@ def _hint(world: World, table: TableConfig, state: State) -> None:
 
 @pytest.mark.closes_warehouse
 def test_idle_table_scans_once_where_the_fence_of_its_watermark_is_of_no_use(world: World) -> None:
-    """As an earlier release left it, without the clock of the runner. The next watermark is stored, changes or not."""
+    """An earlier release wrote the watermark, without the clock of the runner. The next watermark is stored even
+    without changes."""
     world.execute(TABLE, INSERT)
     table = CURSORS["timestamp"]
     world.sync(table)

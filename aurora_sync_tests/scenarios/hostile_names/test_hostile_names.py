@@ -1,4 +1,4 @@
-"""Names that break whoever pastes them into SQL, S3 keys or format strings, through the whole sync."""
+"""Names that break naive SQL, S3 keys or format strings, through the whole sync."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ NAMES = {
     "glob": "a*[b]?",
     "newline": "two\nlines\ttab",
 }
-# As many of them in one as 63 bytes hold, which is the longest name.
+# As many of them in one name as fit into 63 bytes, the maximum.
 COMBINED = "../\"; DROP TABLE t; --' %s%(x)s{}{0}$1?\n\ta*[b]\\#&=~.ö🦆名  "
 
 
 def beside(name: str, suffix: str) -> str:
-    """Another name, which begins like this one."""
+    """Return another name with the same beginning."""
     return name.encode()[: 63 - len(suffix)].decode(errors="ignore") + suffix
 
 
@@ -80,8 +80,9 @@ def test_table_schema_and_columns_of_any_name_sync(world: World, name: str) -> N
 def test_every_statement_takes_any_name_and_value(
     world: World, key: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Changes, deletes, reconciles, verifications, changes of the schema, plans, status and gc; hard deletes, soft
-    ones and rows without a key. The values are as hostile as the names, and tables stand by that an injection names."""
+    """Changes, deletes, reconciles, verifications, schema changes, plans, status and gc; hard deletes, soft deletes and
+    rows without a key. The values are as hostile as the names, and tables exist under the names that an injection would
+    use."""
     other = beside(name, "_s")
     names = {
         "n": sql.Identifier(name),
@@ -149,7 +150,7 @@ def test_every_statement_takes_any_name_and_value(
 
 
 def _literal(name: str, special: str = "*?[") -> str:
-    """As a pattern that stands for itself."""
+    """Return a pattern that matches the name literally."""
     return "".join(f"[{character}]" if character in special else character for character in name)
 
 
@@ -160,7 +161,8 @@ def test_names_do_not_move_the_cursor_of_a_terminal(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Whatever is printed or logged of a table, a column and an application of such names, errors and all."""
+    """Everything that is printed or logged about a table, a column and an application with such names, errors
+    included."""
     name = "t\n  equal: 9 rows\x1b[2J\u202e\x9b"
     names = {"t": sql.Identifier(name), "v": sql.Identifier("v\r\x1b]0;x\x07")}
     monkeypatch.setattr("aurora_sync.strategies.identity.LONG_TRANSACTION", timedelta(0))

@@ -1,4 +1,4 @@
-"""What these scenarios take away: a margin that would stand in for other guards."""
+"""A fixture that removes a margin which would hide a missing guard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns added, dropped and made again, rewritten; labels of an enum renamed."""
+"""Columns that are added, dropped and recreated, rewritten; labels of an enum that are renamed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ADDED = [
 
 
 def held_as_read_whole(twins: Twins) -> bool:
-    """Whether the target holds what a first run of the same table makes of it."""
+    """Return whether the target holds the same rows as a first run of the table would write."""
     twins.world.sync(twins.config("whole"))
     return twins.target_rows("guarded", as_text=True) == twins.target_rows("whole", as_text=True)
 
@@ -67,7 +67,7 @@ def test_added_column_is_filled_under_every_strategy(world: World, strategy: str
 
 
 def test_added_column_is_read_where_there_is_no_key(world: World) -> None:
-    """Nothing tells which of equal rows in the target are older than the column."""
+    """Equal rows in the target do not show which of them are older than the column."""
     world.execute("CREATE TABLE t (v text)", "INSERT INTO t VALUES ('a'), ('a')")
     twins = Twins(world, append_only=True)
     world.execute("ALTER TABLE t ADD COLUMN added int DEFAULT 7", "INSERT INTO t VALUES ('a', 8)")
@@ -77,7 +77,7 @@ def test_added_column_is_read_where_there_is_no_key(world: World) -> None:
 
 @each_strategy
 def test_added_column_whose_default_a_rewrite_took_into_the_rows_is_read(world: World, strategy: str) -> None:
-    """VACUUM FULL leaves nothing of the default in the catalogue."""
+    """VACUUM FULL removes the default of older rows from the catalogue."""
     world.execute(TABLE)
     twins = Twins(world, strategy)
     world.execute("ALTER TABLE t ADD COLUMN added int DEFAULT 7", "VACUUM FULL t")
@@ -91,7 +91,7 @@ def test_added_column_of_a_partitioned_table_is_filled_where_its_partitions_agre
     twins = Twins(world, strategy)
     world.execute("ALTER TABLE t ADD COLUMN added int DEFAULT 7")
     assert twins.assert_equal(COLUMN_ADDED).rows_exported == 0
-    world.execute("INSERT INTO t VALUES (13, now(), 8)")  # else it is a run that does nothing
+    world.execute("INSERT INTO t VALUES (13, now(), 8)")  # else the run would be idle
     twins.assert_unequal_without(guards.columns)
 
 
@@ -109,7 +109,7 @@ def test_added_column_whose_default_differs_from_row_to_row_is_read(world: World
 
 @pytest.mark.parametrize("strategy", sorted(STRATEGIES.keys() - {"xmin"}))
 def test_generated_column_is_read(world: World, strategy: str) -> None:
-    """To xmin all rows are new by the rewrite alone."""
+    """For xmin all rows are new, because of the rewrite alone."""
     world.execute(TABLE)
     twins = Twins(world, strategy)
     world.execute("ALTER TABLE t ADD COLUMN added text GENERATED ALWAYS AS (upper(v)) STORED")
@@ -138,7 +138,7 @@ def test_column_dropped_and_made_again_is_another(world: World, strategy: str) -
 
 @each_strategy
 def test_columns_that_change_names_are_read(world: World, strategy: str) -> None:
-    """In one transaction, and no row is written."""
+    """The names change in one transaction, and no row is written."""
     world.execute(TABLE, "ALTER TABLE t ADD COLUMN w text DEFAULT 'w'")
     twins = Twins(world, strategy)
     world.execute(
@@ -151,7 +151,7 @@ def test_columns_that_change_names_are_read(world: World, strategy: str) -> None
 @each_strategy
 @pytest.mark.parametrize("change", ["ALTER v TYPE varchar", "ALTER v SET DEFAULT 'x'", "ALTER v SET NOT NULL"])
 def test_change_of_the_catalogue_alone_loses_nothing(world: World, strategy: str, change: str) -> None:
-    """No guard is shown to be missed: the rows' text stays."""
+    """This does not show that a guard is needed, because the text of the rows stays."""
     world.execute(TABLE)
     twins = Twins(world, strategy)
     world.execute(f"ALTER TABLE t {change}", "INSERT INTO t (v) VALUES ('new')")

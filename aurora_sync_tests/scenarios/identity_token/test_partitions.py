@@ -1,4 +1,4 @@
-"""Partitions attached, inherited, detached, dropped, added."""
+"""Partitions that are attached, inherited, detached, dropped or added."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_old_rows_of_an_attached_partition_are_exported_into_a_target_without_a_
 
 @each_strategy
 def test_rows_of_a_partition_made_since_are_exported(world: World, strategy: str) -> None:
-    """No guard is shown to be missed: its rows are as new as it is."""
+    """This does not show that a guard is needed, because the rows are as new as the partition."""
     world.execute(PARTITIONED)
     twins = Twins(world, strategy)
     world.execute("CREATE TABLE three PARTITION OF t FOR VALUES FROM (200) TO (300)")
@@ -87,12 +87,12 @@ ATTACHED_AGAIN = "ALTER TABLE t ATTACH PARTITION two FOR VALUES FROM (100) TO (2
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_rows_written_while_a_partition_was_detached_are_exported(world: World, strategy: str) -> None:
-    """The leaf, its file and its bounds are the same before and after: only the version of its row in pg_inherits
-    differs. xmin finds the new rows by itself, and misses the deleted one."""
+    """The leaf, its file and its bounds are the same before and after; only the version of its row in pg_inherits
+    differs. xmin finds the new rows without it, but misses the deleted one."""
     world.execute(PARTITIONED)
     declared = {} if strategy == "xmin" else {"watermark_set_by": "database"}
     twins = Twins(world, strategy, **declared)
-    for target in ("guarded", "unguarded"):  # a fence is passed only by a later run
+    for target in ("guarded", "unguarded"):  # only a later run can pass a fence
         world.execute("INSERT INTO t VALUES (190, now()) ON CONFLICT DO NOTHING")
         world.sync(twins.config(target))
     world.execute(DETACHED, *WRITTEN_MEANWHILE, ATTACHED_AGAIN)
@@ -102,8 +102,8 @@ def test_rows_written_while_a_partition_was_detached_are_exported(world: World, 
 
 @each_strategy
 def test_partition_whose_detach_waits_is_not_taken_for_read(world: World, strategy: str) -> None:
-    """DETACH ... CONCURRENTLY waits for a reader. From then on no SELECT of the table reads the leaf, which the
-    catalogue still lists. Rows that a run misses so are read once it is attached again."""
+    """DETACH ... CONCURRENTLY waits for a reader. Meanwhile no SELECT of the table reads the leaf, which the catalogue
+    still lists. Rows that a run misses for this reason are read once the leaf is attached again."""
     world.execute(PARTITIONED)
     twins = Twins(world, strategy)
     with world.session() as reader, world.session() as detaching:
@@ -112,7 +112,9 @@ def test_partition_whose_detach_waits_is_not_taken_for_read(world: World, strate
         detaching.autocommit = True
         with detaching.cursor() as cursor:
             cursor.execute("SET statement_timeout = '1s'")
-            with pytest.raises(psycopg2.errors.QueryCanceled):  # what a waiting one leaves behind, and an aborted one
+            with pytest.raises(
+                psycopg2.errors.QueryCanceled
+            ):  # a cancelled DETACH leaves the same state as a waiting one
                 cursor.execute(f"{DETACHED} CONCURRENTLY")
     world.execute("INSERT INTO two VALUES (105, '2001-01-01')")
     assert twins.assert_equal(PARTITION_GONE).deleted == 3
@@ -135,7 +137,7 @@ INHERIT = "ALTER TABLE child INHERIT t"
 
 
 def test_table_whose_child_repeats_its_keys_is_refused(world: World) -> None:
-    """One of the two rows would be lost, whichever is merged last."""
+    """One of two rows with the same key would be lost."""
     world.execute(TABLE, CHILD)
     twins = Twins(world, primary_key=["id"])
     world.execute("ALTER TABLE child ALTER id SET NOT NULL", INHERIT)
@@ -144,7 +146,7 @@ def test_table_whose_child_repeats_its_keys_is_refused(world: World) -> None:
 
 
 def test_rows_of_a_child_that_inherits_now_are_read_without_a_key(world: World) -> None:
-    """No guard is shown to be missed: a whole read needs none."""
+    """This does not show that a guard is needed, because a full read needs none."""
     world.execute(
         "CREATE TABLE t (id int, v text)", "INSERT INTO t VALUES (1, 'a')", "CREATE TABLE child () INHERITS (t)"
     )

@@ -1,5 +1,5 @@
-"""What a run does not go on from: rows that it may not see, a table that is elsewhere, a reader that lags; and what
-only holds it back: a long transaction."""
+"""Conditions that stop a run: hidden rows, a table in another place, a reader that lags; and one that only delays the
+watermark: a long transaction."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def row_security_off(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def reader(world: World) -> Iterator[World]:
-    """The same world to a role that may SELECT from t."""
+    """Return the same world for a role that may SELECT from t."""
     world.execute(TABLE, "CREATE ROLE reader LOGIN PASSWORD 'reader'", "GRANT SELECT ON t TO reader")
     try:
         yield World(make_dsn(world.dsn, user="reader", password="reader"), world.stage_url, world.warehouse_path)
@@ -74,7 +74,7 @@ def connect_as(reader: World) -> guards.Removal:
 def test_policy_that_a_preflight_did_not_see_fails_the_read(
     world: World, reader: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It came between the two: PostgreSQL itself refuses, by row_security = off."""
+    """The policy is created after the preflight: PostgreSQL itself refuses the read, because of row_security = off."""
     twins = Twins(reader)
     preflights(monkeypatch)
     world.execute("ALTER TABLE t ENABLE ROW LEVEL SECURITY", "INSERT INTO t (v) VALUES ('hidden')")
@@ -82,14 +82,14 @@ def test_policy_that_a_preflight_did_not_see_fails_the_read(
 
 
 def test_grant_on_some_columns_is_refused(world: World, reader: World) -> None:
-    """Nobody may read a row's transaction id, or lock the table against a TRUNCATE, by grants on columns."""
+    """Grants on columns do not allow reading a row's transaction id, or locking the table against a TRUNCATE."""
     twins = Twins(reader)
     world.execute("REVOKE SELECT ON t FROM reader", "GRANT SELECT (id, updated_at) ON t TO reader")
     twins.assert_refused(ConfigError, "grants on single columns are not enough")
 
 
 def test_foreign_partition_is_refused_by_a_cursor(world: World) -> None:
-    """Its rows have no transaction id that means anything here."""
+    """Rows of a foreign partition have no transaction id of this server."""
     server = psycopg2.extensions.parse_dsn(world.dsn)
     world.execute(
         "CREATE EXTENSION postgres_fdw",
@@ -143,7 +143,7 @@ def test_prepared_transaction_that_was_forgotten_is_named_and_awaited(
 
 
 def on_from(newest: int) -> guards.Removal:
-    """As naive cursors do: from the newest transaction that was seen, whoever is still open."""
+    """Return the rows since the newest transaction that was seen, ignoring open transactions, as naive cursors do."""
 
     def remove(patch: pytest.MonkeyPatch) -> None:
         written_since = horizon.written_since
@@ -154,7 +154,7 @@ def on_from(newest: int) -> guards.Removal:
 
 @pytest.fixture
 def standby(mortal_server: PrivateServer, stack: Stack) -> Iterator[PrivateServer]:
-    """Follows ``mortal_server``, which has TABLE."""
+    """Yield a standby of ``mortal_server``, which has TABLE."""
     mortal_server.execute(TABLE)
     mortal_server.stop()
     with tempfile.TemporaryDirectory(prefix="aurora_sync-", dir="/var/tmp") as folder:
@@ -182,7 +182,7 @@ def replayed(primary: PrivateServer, follower: PrivateServer) -> None:
         try:
             if follower.execute(f"SELECT pg_last_wal_replay_lsn() >= '{position}'") == [(True,)]:
                 return
-        except psycopg2.OperationalError:  # not up yet
+        except psycopg2.OperationalError:  # the standby is still starting
             pass
         time.sleep(0.05)
     raise AssertionError("the standby does not follow")
@@ -215,7 +215,7 @@ def test_read_that_a_standby_cancels_is_told_what_makes_the_standby_wait(
     monkeypatch: pytest.MonkeyPatch,
     reading: bool,
 ) -> None:
-    """The writer removes rows that the open snapshot of a run still sees, and the standby waits for nobody."""
+    """The writer removes rows that the open snapshot of a run still sees, and the standby does not wait for readers."""
     mortal_server.execute("CREATE VIEW slow AS SELECT id, pg_sleep(600)::text AS v FROM t")
     standby.execute("ALTER SYSTEM SET max_standby_streaming_delay = 0", "SELECT pg_reload_conf()")
     replayed(mortal_server, standby)

@@ -1,4 +1,4 @@
-"""A server that was restarted, crashed, set back to a copy of its files, or is another one."""
+"""A server that was restarted, crashed, restored from a copy of its files, or replaced by another one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MARGIN = horizon.RESTART_MARGIN
 
 
 class Restorable:
-    """A server with ``TABLE``, and a copy of its files, taken cold."""
+    """A server with ``TABLE``, and a copy of its files that was taken while it was stopped."""
 
     def __init__(self, server: PrivateServer) -> None:
         self.server = server
@@ -42,8 +42,8 @@ class Restorable:
         server.start()
 
     def restore(self, *, point_in_time: bool = False) -> None:
-        """The files are those of the copy: the same system identifier, the counter where it was then. A restore to
-        a point in time begins a timeline."""
+        """Restore the copied files: the same system identifier, and the transaction counter of that time. A restore to
+        a point in time would begin a new timeline."""
         self.server.stop()
         shutil.rmtree(self.data)
         subprocess.run(["cp", "-a", self.copy, self.data], check=True)
@@ -75,7 +75,7 @@ def world(restorable: Restorable, stage_url: str, tmp_path: Path, store_environm
 
 @pytest.fixture(autouse=True)
 def _without_margin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The margin is more transaction ids than a test uses: it would stand in for every guard but its own."""
+    """Remove the margin, which has more transaction ids than a test uses and would hide a missing guard."""
     guards.margin(monkeypatch)
 
 
@@ -84,12 +84,12 @@ def burn(world: World, ids: int) -> None:
 
 
 def write(world: World, text: str) -> None:
-    """One transaction: a row of before, and a new one."""
+    """Change an old row and insert a new one, in one transaction."""
     world.execute(f"UPDATE t SET v = '{text}' WHERE id = 1; INSERT INTO t (v) VALUES ('{text}')")
 
 
 def burn_to(world: World, counter: int) -> None:
-    """The next transaction that writes gets this id."""
+    """Use up transaction ids, so that the next transaction that writes gets this id."""
     ((now,),) = world.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
     burn(world, counter - now)
 
@@ -103,7 +103,7 @@ def counter_of(world: World) -> int:
 def test_server_that_was_restarted_goes_on_from_a_margin_and_is_compared(
     restorable: Restorable, world: World, strategy: str
 ) -> None:
-    """No guard is shown to be missed: an orderly restart loses nothing, and cannot be told from a crash."""
+    """This does not show that a guard is needed: a clean restart loses nothing, but cannot be told from a crash."""
     twins = Twins(world, strategy)
     restorable.server.stop()
     restorable.server.start()
@@ -131,7 +131,7 @@ def test_ids_that_a_crash_gives_out_again_are_read_by_the_margin(
 
 
 def test_rows_that_a_crash_took_back_leave_the_target(restorable: Restorable, world: World) -> None:
-    """Committed with synchronous_commit = off, seen, exported, and gone."""
+    """The rows were committed with synchronous_commit = off, seen and exported; then they are gone."""
     restorable.server.execute("CHECKPOINT")
     restorable.server.hold_flushes()
     twins = Twins(world)
@@ -161,8 +161,8 @@ def test_table_that_a_crash_emptied_waits_for_a_person(restorable: Restorable, w
 
 @each_strategy
 def test_counter_that_went_back_is_a_restore(restorable: Restorable, world: World, strategy: str) -> None:
-    """Rows written after the restore have ids that the watermark takes for exported; not so times: a clock is no
-    part of the files."""
+    """Rows written after the restore have ids that the watermark considers exported. Their times are not affected,
+    because the files do not contain a clock."""
     burn(world, 100)
     write(world, "lost by the restore")
     twins = Twins(world, strategy)
@@ -191,7 +191,7 @@ def test_restore_whose_counter_has_caught_up_is_seen_by_rows_that_are_others(
 def test_restore_in_lockstep_is_seen_by_rows_of_the_same_id_with_another_content(
     restorable: Restorable, world: World
 ) -> None:
-    """The same statements' ids, the same keys: only the content tells."""
+    """The statements give the same ids and the same keys: only the content differs."""
     write(world, "before")
     twins = Twins(world)
     stored = counter_of(world)
@@ -206,7 +206,7 @@ def test_restore_in_lockstep_is_seen_by_rows_of_the_same_id_with_another_content
 def test_restore_before_rows_that_were_exported_takes_them_out_of_the_target(
     restorable: Restorable, world: World, strategy: str
 ) -> None:
-    """No canary of it is left to be another row: the reconcile that follows a restart finds them."""
+    """No canary is left that could differ: the reconcile that follows a restart finds the rows."""
     world.execute("INSERT INTO t (v) VALUES ('lost by the restore')")
     twins = Twins(world, strategy)
     stored = counter_of(world)
@@ -233,7 +233,8 @@ def test_restore_to_a_point_in_time_is_another_timeline(restorable: Restorable, 
 def test_dump_restored_into_another_server_is_another_system(
     world: World, dsn: str, monkeypatch: pytest.MonkeyPatch, strategy: str
 ) -> None:
-    """Its counter, database and table are others, too, and its rows are no canaries: none of that is needed."""
+    """The counter, database and table of the other server differ too, and its rows are not the canaries; none of these
+    guards is needed."""
     for remove in (
         guards.reasons("counter went back", "other database", "other table"),
         guards.canaries,
@@ -250,18 +251,18 @@ def test_dump_restored_into_another_server_is_another_system(
 
 
 def test_green_server_that_took_over_from_blue_is_another_system(world: World, dsn: str) -> None:
-    """Logical replication wrote its rows by transactions of its own, here by ids below the watermark."""
+    """Logical replication wrote its rows by its own transactions, here with ids below the watermark."""
     blue = World(dsn, world.stage_url, world.warehouse_path)
     blue.execute(TABLE, "CREATE PUBLICATION everything FOR ALL TABLES")
     world.execute("TRUNCATE t", f"CREATE SUBSCRIPTION green CONNECTION '{dsn}' PUBLICATION everything")
     try:
         until(world, "SELECT count(*) = 10 FROM t")
-        burn(blue, 1_000)  # to be ahead of green
+        burn(blue, 1_000)  # so that blue is ahead of green
         twins = Twins(blue)
         blue.execute("UPDATE t SET v = 'written to blue' WHERE id = 3")
         until(world, "SELECT v = 'written to blue' FROM t WHERE id = 3")
     finally:
-        world.execute("DROP SUBSCRIPTION green")  # and its slot on blue
+        world.execute("DROP SUBSCRIPTION green")  # also drops its slot on blue
     world.execute("INSERT INTO t OVERRIDING SYSTEM VALUE VALUES (100, 'written to green')")
     switched = twins.now(world)
     receipt = world.sync(switched.config("guarded"))
@@ -281,7 +282,7 @@ def until(world: World, question: str) -> None:
 
 @each_strategy
 def test_database_made_anew_from_a_copy_is_another_one(restorable: Restorable, world: World, strategy: str) -> None:
-    """The table's oid goes with the copy."""
+    """The copy keeps the table's oid."""
     restorable.server.execute("CREATE DATABASE app")
     app = World(restorable.server.dsn("app"), world.stage_url, world.warehouse_path)
     app.execute(TABLE)

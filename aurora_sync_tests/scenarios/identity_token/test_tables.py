@@ -1,4 +1,4 @@
-"""The table's files or the table itself replaced: TRUNCATE, VACUUM FULL, CLUSTER, ALTER, a swap, DROP."""
+"""Replacement of the table's files or of the table: TRUNCATE, VACUUM FULL, CLUSTER, ALTER, a swap, DROP."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ def test_rows_of_before_a_truncate_leave_a_target_without_a_key(world: World) ->
 @each_strategy
 @pytest.mark.parametrize("command", ["VACUUM FULL t", "CLUSTER t USING t_pkey"])
 def test_table_written_anew_as_it_was_is_compared_and_not_read(world: World, strategy: str, command: str) -> None:
-    """No guard is shown to be missed: rows and transaction ids stay, and only the files tell it from a TRUNCATE."""
+    """This does not show that a guard is needed: rows and transaction ids stay, and only the files distinguish it from
+    a TRUNCATE."""
     world.execute(TABLE, "INSERT INTO t (v) SELECT 'more' FROM generate_series(1, 1000)")
     twins = Twins(world, strategy)
     world.execute("UPDATE t SET v = 'seen by no one' WHERE id = 5" if strategy != "integer" else "SELECT", command)
@@ -76,7 +77,7 @@ def test_table_written_anew_as_it_was_is_compared_and_not_read(world: World, str
 def test_values_that_an_alter_table_rewrote_are_exported_though_no_fence_shows_them(
     world: World, strategy: str
 ) -> None:
-    """Triggers do not fire for a rewrite, and the column's type is the one it was."""
+    """Triggers do not fire for a rewrite, and the column's type is unchanged."""
     world.execute(TABLE)
     twins = Twins(world, strategy)
     world.execute("ALTER TABLE t ALTER v TYPE text USING upper(v)")
@@ -93,7 +94,7 @@ def test_values_that_an_alter_table_rewrote_are_exported_though_no_fence_shows_t
     ],
 )
 def test_rewrite_gives_all_rows_a_new_transaction_id(world: World, rewrite: str) -> None:
-    """So nothing would be missed by xmin without a guard: it costs a flood of rows."""
+    """Without a guard xmin would miss nothing, but would read every row."""
     world.execute(TABLE)
     twins = Twins(world)
     world.execute(rewrite)
@@ -102,8 +103,8 @@ def test_rewrite_gives_all_rows_a_new_transaction_id(world: World, rewrite: str)
 
 @each_strategy
 def test_table_swapped_in_by_renaming_is_read_whole(world: World, strategy: str) -> None:
-    """Its members are others, too, its rows are no canaries, and its trigger or sequence is another: each guard
-    would do."""
+    """The new table has other members, rows that are not the canaries, and another trigger or sequence: each of these
+    guards would be enough."""
     world.execute(TABLE, "CREATE TABLE fresh (LIKE t INCLUDING ALL)", "INSERT INTO fresh (v) VALUES ('a'), ('b')")
     twins = Twins(world, strategy)
     world.execute("ALTER TABLE t RENAME TO stale", "ALTER TABLE fresh RENAME TO t")
@@ -113,7 +114,7 @@ def test_table_swapped_in_by_renaming_is_read_whole(world: World, strategy: str)
 
 @each_strategy
 def test_rows_of_before_a_drop_leave_the_target_of_the_table_made_anew(world: World, strategy: str) -> None:
-    """The reconcile that follows a member that is gone would do it as well."""
+    """The reconcile that follows a missing member would also find it."""
     world.execute(TABLE)
     twins = Twins(world, strategy)
     world.execute("DROP TABLE t", "DROP FUNCTION touch", TABLE, "DELETE FROM t WHERE id > 3")

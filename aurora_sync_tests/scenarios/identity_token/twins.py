@@ -1,4 +1,4 @@
-"""One source table in two targets: the product syncs one as it is, and the other with a guard taken out."""
+"""One source table in two targets: one is synced by the product as it is, the other with a guard removed."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 CLOCKS = {"timestamp", "composite"}
 each_strategy = pytest.mark.parametrize("strategy", STRATEGIES)
 
-Removal = Callable[[pytest.MonkeyPatch], None]  # takes a guard out of the product
+Removal = Callable[[pytest.MonkeyPatch], None]  # removes a guard from the product
 
 
 class Twins:
-    """Both targets are as the source when this is made. Once the source has changed, compare what becomes of them."""
+    """Two targets that equal the source at first. After a change of the source, a test compares their results."""
 
     def __init__(self, world: World, strategy: str = "xmin", **keys: Any) -> None:
         self.world = world
@@ -60,14 +60,14 @@ class Twins:
         return config(**self._keys | {"target_table": f"{target}_{self._keys['target_table']}"})
 
     def now(self, world: World | None = None, **keys: Any) -> Twins:
-        """The same targets, from another source, or by other keys of tables.yaml."""
+        """Return the same targets with another source, or other keys of tables.yaml."""
         changed = copy.copy(self)
         changed.world, changed._keys = world or self.world, self._keys | keys
         return changed
 
     def assert_equal(self, *expected: tuple[str, Action], **options: bool) -> Receipt:
-        """The source's change was found, something was done about it, and the target is as the source; after one
-        more run, too, in which nothing is found any more."""
+        """Assert that a run finds the source's change, reacts, and makes the target equal to the source; and that the
+        next run finds nothing and keeps it so."""
         table = self.config("guarded")
         receipt = self.world.sync(table, **options)
         assert [(f.event, f.action) for f in receipt.certificate.findings] == list(expected)
@@ -77,7 +77,7 @@ class Twins:
         return receipt
 
     def assert_refused(self, error: type[AuroraSyncError], match: str, **options: bool) -> None:
-        """The run fails, and the target is as it was."""
+        """Assert that the run fails, and the target is unchanged."""
         table = self.config("guarded")
         before, sequences = self.target_rows("guarded"), self.world.run_sequences(table)
         with pytest.raises(error, match=match):
@@ -85,7 +85,7 @@ class Twins:
         assert (self.target_rows("guarded"), self.world.run_sequences(table)) == (before, sequences)
 
     def assert_unequal_without(self, *guards: Removal, **options: bool) -> None:
-        """Without these guards a run succeeds, and the target is not as the source."""
+        """Assert that without these guards a run succeeds, but its target differs from the source."""
         with pytest.MonkeyPatch.context() as patch:
             for remove in guards:
                 remove(patch)
@@ -93,7 +93,7 @@ class Twins:
         assert self.difference("unguarded") != ""
 
     def difference(self, target: str) -> str:
-        """How the target is not as the source; empty when it is."""
+        """Return how the target differs from the source; empty when it does not."""
         source, held = self.source_rows(), self.target_rows(target)
         return f"lost {source - held}, surplus {held - source}" if source != held else ""
 
@@ -104,7 +104,7 @@ class Twins:
             return Counter(cursor.fetchall())
 
     def target_rows(self, target: str, *, as_text: bool = False) -> Rows:
-        """Those that are not marked as deleted, in the columns that the source has."""
+        """Return the rows that are not marked as deleted, in the columns that the source has."""
         names = ", ".join(identifier(fold(name)) for name in self._names())
         present = f'WHERE "{DELETED}" IS DISTINCT FROM TRUE' if self._keys.get("deletes") == "soft" else ""
         rows = self.world.query(f"SELECT {names} FROM {target_name(self.config(target)).sql} {present}")
@@ -118,7 +118,7 @@ class Twins:
 
 
 def reasons(*events: str) -> Removal:
-    """To read the whole table again."""
+    """Remove the guards that read the whole table again after these events."""
 
     def remove(patch: pytest.MonkeyPatch) -> None:
         judged = identity._reseed_reasons
@@ -138,7 +138,8 @@ def reconcile(patch: pytest.MonkeyPatch) -> None:
 
 
 def restart(patch: pytest.MonkeyPatch) -> None:
-    """A fence is not trusted, the read goes back by a margin, and the target is compared."""
+    """Remove the guard of a restart: fences are not trusted, the read goes back by a margin, and the target is
+    compared."""
     patch.setattr(identity, "Since", lambda stored, *_: Since(stored))
     reconcile(patch)
 
@@ -160,6 +161,6 @@ def new_members(patch: pytest.MonkeyPatch) -> None:
 
 
 def columns(patch: pytest.MonkeyPatch) -> None:
-    """To compare them with those that the watermark was taken of."""
+    """Remove the comparison of the columns with those of the watermark."""
     patch.setattr(schema, "compare", lambda *_, **__: schema.UNCHANGED)
     canaries(patch)

@@ -1,4 +1,4 @@
-"""One transaction is open while two runs pass: the usual cursor loses its rows, ours do not."""
+"""One transaction is open during two runs: the usual cursor loses its rows, the strategies do not."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OURS: dict[str, dict[str, Any]] = {
 
 
 class Sessions:
-    """Autocommit writers and any number of others, closed at the end."""
+    """Autocommit writers and any number of other sessions, closed at the end."""
 
     def __init__(self, dsn: str) -> None:
         self.dsn = dsn
@@ -65,7 +65,7 @@ def sessions(dsn: str) -> Iterator[Sessions]:
 
 @pytest.fixture(autouse=True)
 def _no_margin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock fence alone, without the minute of margin that would cover a whole test."""
+    """Remove the margin of one minute from the clock fence, which would cover a whole test."""
     monkeypatch.setattr(clock, "MARGIN", timedelta(0))
 
 
@@ -115,7 +115,7 @@ def test_update_committed_after_a_later_one_was_read_is_exported(sessions: Sessi
 
 @pytest.mark.parametrize("strategy", ["xmin", "integer", "timestamp", "composite"])
 def test_row_committed_late_by_a_savepoint_is_exported(sessions: Sessions, strategy: str) -> None:
-    """The subtransaction's id is above that of a transaction which ends before the first run."""
+    """The subtransaction's id is above that of a transaction that ends before the first run."""
     ours, naive = make(sessions, strategy)
     late = sessions.open()
     sessions.execute("SELECT txid_current()", late)
@@ -132,7 +132,7 @@ def test_row_committed_late_by_a_savepoint_is_exported(sessions: Sessions, strat
 
 
 def test_savepoint_rows_are_why_the_list_of_running_transactions_does_not_do(sessions: Sessions) -> None:
-    """``NOT pg_visible_in_snapshot(xmin, last)`` looks exact, and knows top-level transactions only."""
+    """``NOT pg_visible_in_snapshot(xmin, last)`` looks exact, but it knows top-level transactions only."""
     make(sessions, "xmin")
     late = sessions.open()
     sessions.execute("SELECT txid_current()", late)
@@ -175,7 +175,7 @@ def test_watermark_taken_after_the_rows_loses_what_was_committed_in_between(sess
 
 
 def test_numbers_that_an_idle_session_holds_back_are_exported(sessions: Sessions) -> None:
-    """CACHE 20: two sessions that commit at once, and no long transaction anywhere."""
+    """With CACHE 20, two sessions commit at once, without any long transaction."""
     ours, naive = make(sessions, "integer", ids="DEFAULT nextval('ids')", cache=20)
     one, other = sessions.open(), sessions.open()
     one.autocommit = other.autocommit = True
@@ -223,7 +223,7 @@ def test_lock_fence_is_used_again_when_the_open_transaction_has_ended(sessions: 
 def test_rows_of_a_procedure_that_commits_while_it_runs_are_exported(
     sessions: Sessions, strategy: str, now: str
 ) -> None:
-    """statement_timestamp() is then older than the transaction: it is when the procedure was called."""
+    """statement_timestamp() is the time when the procedure was called, which is before the transaction began."""
     ours, _ = make(sessions, strategy, now=now)
     sessions.execute("""
         CREATE PROCEDURE load() LANGUAGE plpgsql AS $$ BEGIN
@@ -253,7 +253,7 @@ def _waits_for_the_gate(gate: Connection) -> bool:
 
 
 def test_transaction_that_hid_its_start_for_a_moment_is_not_passed_by(sessions: Sessions) -> None:
-    """Whoever may set track_activities off and on again has no xact_start until the transaction ends."""
+    """A session that may switch track_activities off and on again has no xact_start until its transaction ends."""
     ours, naive = make(sessions, "timestamp", now="now()")
     ours.sync()
     late = sessions.open()

@@ -1,4 +1,4 @@
-"""Tables of one replication slot, provisioned as `aurora-sync cdc setup` does it."""
+"""Tables of one replication slot, set up as `aurora-sync cdc setup` does it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aurora_sync_tests.scenarios.world import World, config
 
 @dataclass
 class Streamed:
-    """A slot of a test's own: slots belong to the whole server, not to a database."""
+    """A slot for one test: slots belong to the whole server, not to a database."""
 
     world: World
     name: str = field(default_factory=lambda: f"test_{uuid.uuid4().hex[:12]}")
@@ -56,7 +56,7 @@ def streamed(world: World) -> Iterator[Streamed]:
 
 @pytest.fixture
 def other_slot(world: World) -> Iterator[str]:
-    """The name of a slot that the test may make."""
+    """Yield the name of a second slot that the test may create."""
     name = f"other_{uuid.uuid4().hex[:12]}"
     yield name
     with connect(world.dsn) as connection:

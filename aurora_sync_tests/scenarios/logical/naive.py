@@ -1,4 +1,4 @@
-"""What the usual consumer makes of the same stream: it applies each change as it comes, by its new key."""
+"""The usual consumer of the same stream: it applies each change as it comes, by its new key."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ Rows = dict[Values, Values]
 
 
 class NaiveTable:
-    """Of a table whose key are its first ``width`` columns: NULL for what is not sent, the last event of a key wins."""
+    """The consumer's table, whose key is its first ``width`` columns. A value that is not sent becomes NULL, and the
+    last event of a key wins."""
 
     def __init__(self, width: int) -> None:
         self.rows: Rows = {}
@@ -38,10 +39,10 @@ class NaiveTable:
         self.rows[row[: self._width]] = row
 
     def wrong(self, source: Rows) -> int:
-        """Rows that are missing, other ones, or too many."""
+        """Return the rows that are missing, different or surplus."""
         return sum(source.get(key) != row for key, row in self.rows.items()) + len(source.keys() - self.rows.keys())
 
 
 def consume(dsn: str, name: str, publication: str, mark: int, tables: dict[int, NaiveTable]) -> int:
-    """As far as the mark; the caller tells the slot before or after, as it likes."""
+    """Consume up to the mark and return the position; the caller advances the slot before or after applying."""
     return slot.drain(dsn, name, publication, mark, tables).reached

@@ -1,4 +1,5 @@
-"""SIGKILL at each point of a batch: the next run makes it right, from where the targets are."""
+"""SIGKILL at each point of a batch: the next run continues from the state of the targets and ends at the right
+result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A key that changes its text and stays equal is one row of the target, or two, as the type of the warehouse has it."""
+"""A key that changes its text but stays equal is one row of the target or two, depending on the type in the
+warehouse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``history: true``: every change is a row of its own, exactly once, in the transaction that applies it."""
+"""``history: true``: every change is one row, exactly once, in the transaction that applies it."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ def test_a_reconcile_records_what_it_finds_and_what_is_missing(streamed: Streame
     assert ("R", "1", "b") in found
     world.execute("INSERT INTO t VALUES (6, 'new')")
     streamed.one(table)
-    assert changes(streamed, '"_OP", "ID"', '"_RUN_SEQ" = 3') == [("I", "6")]  # what the scan saw comes once
+    assert changes(streamed, '"_OP", "ID"', '"_RUN_SEQ" = 3') == [
+        ("I", "6")
+    ]  # rows that the scan read are not repeated
     world.assert_equal(table)
 
 
@@ -143,7 +145,7 @@ def test_the_history_played_back_is_the_table_however_often_runs_die(
 
 
 def play_back(streamed: Streamed, table: TableConfig) -> tuple[dict[str, tuple[Any, ...]], list[Any]]:
-    """The rows that the history makes, and changes of a stream that it has twice."""
+    """Return the rows that result from the history, and the changes of a stream that it has twice."""
     rows: dict[str, tuple[Any, ...]] = {}
     names = ["id", "doc", "n", "tags"]
     columns = '"_OP", "_UNCHANGED", "_FORMER", "ID", "DOC", "N", "TAGS"'

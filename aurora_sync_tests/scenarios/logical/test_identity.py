@@ -1,4 +1,4 @@
-"""By which columns an update and a delete name their row, and transactions of every kind."""
+"""The columns by which updates and deletes name their row, and transactions of every kind."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_every_replica_identity_is_right_or_made_so(
         f"ALTER TABLE t REPLICA IDENTITY {identity}",
         f"INSERT INTO t SELECT g, 'a', {LONG} || g FROM generate_series(1, 6) g",
     )
-    if steps is None:  # a deferrable key is none by which rows are told apart at every moment
+    if steps is None:  # a deferrable key does not identify rows at every moment
         with pytest.raises(ConfigError, match="deferrable"):
             streamed.setup(table)
         return
@@ -98,7 +98,7 @@ def test_a_prepared_transaction_comes_when_it_is_committed(streamed: Streamed) -
 
 
 def test_changes_of_another_origin_come_as_well(streamed: Streamed) -> None:
-    """Rows that another server's subscription wrote here."""
+    """A subscription to another server wrote these rows here."""
     world, table = streamed.world, streamed.table()
     world.execute("CREATE TABLE t (id int PRIMARY KEY)")
     streamed.setup(table)

@@ -1,4 +1,4 @@
-"""Values of reg* types in a stream: each is decoded with the names of the moment when its row was written."""
+"""Values of reg* types in a stream: each is decoded with the names at the moment when its row was written."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ CASES = [
 
 
 def streaming(streamed: Streamed, column: str) -> Streamed:
-    """A table with such a column, whose changes come by the stream."""
+    """Create a table with such a column, whose changes come by the stream."""
     table = streamed.table()
     streamed.world.execute(*MADE, f"CREATE TABLE t (id int PRIMARY KEY, v {column})", "INSERT INTO t VALUES (1, NULL)")
     streamed.setup(table)
@@ -61,7 +61,7 @@ def test_name_that_was_another_for_a_while_is_read_again(
     streamed: Streamed, monkeypatch: pytest.MonkeyPatch, column: str, value: str, there: str, back: str
 ) -> None:
     table, world = streaming(streamed, column).table(), streamed.world
-    # By oid, as an application that has it would write it: the name is another by then.
+    # The value is written by oid, as an application may do: its name has changed by then.
     world.execute(f"CREATE TABLE kept AS SELECT {value} AS v")
     streamed.one(table)
     world.execute(there, "INSERT INTO t SELECT 3, v FROM kept", back)
@@ -94,7 +94,7 @@ def role(world: World) -> Iterator[str]:
 
 @pytest.mark.parametrize("column", ["regrole", "regrole[]"])
 def test_names_of_roles_are_never_taken_from_the_stream(streamed: Streamed, role: str, column: str) -> None:
-    """Whether a role was renamed and renamed back is in pg_authid, which superusers alone may read."""
+    """Only superusers may read pg_authid, which would show that a role was renamed and renamed back."""
     table, world = streamed.table(), streamed.world
     world.execute(f"CREATE TABLE t (id int PRIMARY KEY, v {column})")
     streamed.setup(table)
@@ -109,4 +109,4 @@ def test_names_of_roles_are_never_taken_from_the_stream(streamed: Streamed, role
     receipt = streamed.one(table)
     assert "a column has names of roles (regrole)" in " ".join(receipt.warnings)
     assert receipt.certificate.level is Level.CERTIFIED
-    world.assert_verified(config("t"))  # the increment of a stream is never enough to compare
+    world.assert_verified(config("t"))  # the increment of a stream alone never allows a comparison

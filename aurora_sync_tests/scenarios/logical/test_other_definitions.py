@@ -1,4 +1,5 @@
-"""Changes in the log from when a table had another definition: that table is scanned, the others stream."""
+"""Changes in the log that were written under another definition of a table: that table is scanned, the others
+stream."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ MOVES = {
 
 
 def assert_scanned_beside_a_stream(streamed: Streamed, between: tuple[str, ...]) -> None:
-    """The run after ``between`` scans t and streams u; the runs after that stream both, and confirm the slot."""
+    """Assert that the run after ``between`` scans t and streams u, and later runs stream both and confirm the slot."""
     world, table, other = streamed.world, streamed.table(), streamed.table("u")
     world.execute("INSERT INTO u VALUES (1)", *between)
     receipts = streamed.run(table, other)
@@ -79,8 +80,8 @@ def test_a_table_that_was_altered_and_set_back_is_scanned(streamed: Streamed, mo
 def test_a_table_that_is_altered_behind_the_look_is_scanned_in_the_same_run(
     streamed: Streamed, move: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The look at the catalogue finds nothing, and the stream has a definition that no later run will find either.
-    What was staged of the table before that is left out."""
+    """The catalogue shows no change, but the stream has a definition that no later run would find either. Changes of
+    the table that were already staged are discarded."""
     start(streamed)
     monkeypatch.setattr(shared, "PENDING_BYTES", 0)
     monkeypatch.setattr(slot, "_EVERY_BYTES", 0)
@@ -104,7 +105,7 @@ def test_a_table_by_itself_is_scanned(streamed: Streamed) -> None:
 
 
 def test_a_scan_that_is_refused_leaves_the_other_tables_applied(streamed: Streamed) -> None:
-    """The error names what to do; nothing is confirmed, so that nothing is lost meanwhile."""
+    """The error says what to do; the slot is not confirmed, so nothing is lost meanwhile."""
     start(streamed)
     world, table, other = (
         streamed.world,

@@ -1,4 +1,5 @@
-"""Runs that die between any two steps, beside writers that do everything: no wrong row; the usual consumer has many."""
+"""Runs that die between any two steps, beside writers of every kind: the target has no wrong row, but the usual
+consumer has many."""
 
 from __future__ import annotations
 
@@ -19,11 +20,11 @@ from aurora_sync_tests.scenarios.logical import writers
 from aurora_sync_tests.scenarios.logical.conftest import Streamed
 from aurora_sync_tests.scenarios.logical.naive import NaiveTable, consume
 
-Step = tuple[Any, str, bool]  # dies in a function of an owner, before or after it
+Step = tuple[Any, str, bool]  # owner and name of a function, and whether the run dies after it or before
 
 
 class Died(BaseException):
-    """Nothing of the product catches it."""
+    """An error that no code of the product catches."""
 
 
 @contextmanager
@@ -56,19 +57,20 @@ STEPS: list[Step] = [
 
 
 def schedule(dice: random.Random, steps: list[Step], quiet: int, times: int) -> list[Step | None]:
-    """The step at which each run dies: each step as often, in any order, and ``quiet`` runs between that go through."""
+    """Return the step at which each run dies: all steps equally often, in random order, with ``quiet`` runs that
+    succeed."""
     found = [*steps, *[None] * quiet] * times
     dice.shuffle(found)
     return found
 
 
-# What a run holds in memory before it writes parts.
+# The bytes that a run holds in memory before it writes parts.
 PENDING = {"in memory": 256_000_000, "in parts": 20_000}
-A_RUN = 80  # transactions beside a run
+A_RUN = 80  # transactions during one run
 
 
 def rows_of(streamed: Streamed, statement: str) -> dict[tuple[Any, ...], tuple[Any, ...]]:
-    """As text, by the key."""
+    """Return the rows as text, by their key."""
     width = 1 if " t" in statement else 2
     rows = [tuple(v.encode() if v is not None else None for v in row) for row in streamed.world.execute(statement)]
     return {row[:width]: row for row in rows}
@@ -101,7 +103,7 @@ def test_no_row_is_wrong_whenever_runs_die(
     # the writers truncate: a scan may find an empty table
 
     def usual() -> None:
-        """Consumes, then loads; a crash in between comes as often as ours."""
+        """Confirm the slot, then load; a crash in between is as frequent as in the product's runs."""
         with connect(world.dsn) as connection:
             mark, _ = slot.mark(connection)
             before = {name: dict(table.rows) for name, table in naive.items()}

@@ -1,4 +1,4 @@
-"""A server that crashes, and one whose commits wait for a standby: in the log, and seen by nobody."""
+"""A server that crashes, and one whose commits wait for a standby: they are in the log, but visible to nobody."""
 
 from __future__ import annotations
 
@@ -67,15 +67,15 @@ def test_rows_that_a_scan_saw_and_a_crash_took_leave_the_target(mortal: Streamed
         assert mortal.one(table).target_rows == 2
         mortal_server.crash(signal.SIGKILL)
     mortal_server.start()
-    assert world.execute("SELECT count(*) FROM t") == [(1,)]  # the server flushed nothing that nobody waited for
+    assert world.execute("SELECT count(*) FROM t") == [(1,)]  # the server flushed only what somebody waited for
     receipt = mortal.one(table, allow_deletes=True)
-    assert receipt.method in ("horizon scan", "whole table")  # the latter where the transaction counter went back
+    assert receipt.method in ("horizon scan", "whole table")  # the latter when the transaction counter went back
     world.assert_equal(table)
 
 
 def _a_commit_waits(server: PrivateServer) -> bool:
-    """Whether sessions wait for the standby by now, which they learn some time after a reload. In a database of which
-    no slot reads."""
+    """Return whether sessions already wait for the standby, which they learn some time after a reload. The query runs
+    in a database that no slot reads."""
     with closing(psycopg2.connect(server.dsn())) as probe, probe.cursor() as cursor:
         cursor.execute("SET synchronous_commit = on")
         cursor.execute("SELECT pg_logical_emit_message(true, 'probe', '')")
@@ -83,7 +83,7 @@ def _a_commit_waits(server: PrivateServer) -> bool:
         commit.start()
         waits = f"FROM pg_stat_activity WHERE pid = {probe.info.backend_pid} AND wait_event = 'SyncRep'"
         while commit.is_alive():
-            if server.execute(f"SELECT pg_cancel_backend(pid) {waits}"):  # ends the wait, not the commit
+            if server.execute(f"SELECT pg_cancel_backend(pid) {waits}"):  # cancels the wait, not the commit
                 commit.join()
                 return True
             time.sleep(0.02)
@@ -92,7 +92,7 @@ def _a_commit_waits(server: PrivateServer) -> bool:
 
 @contextmanager
 def committed_and_unseen(server: PrivateServer, world: World, statement: str) -> Iterator[None]:
-    """In the block the transaction is in the log, and its commit waits for a standby that never comes."""
+    """In the block, the transaction is in the log, and its commit waits for a standby that never comes."""
     waiting = "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()"
     server.execute("ALTER SYSTEM SET synchronous_commit = 'local'", *waiting)
     while not _a_commit_waits(server):
@@ -112,7 +112,7 @@ def committed_and_unseen(server: PrivateServer, world: World, statement: str) ->
 
 
 def test_a_commit_that_nobody_sees_yet_is_not_confirmed(mortal: Streamed, mortal_server: PrivateServer) -> None:
-    """Confirmed, it would be gone from the slot when a scan begins that does not see it either."""
+    """If it were confirmed, the slot would no longer have it, and a scan at that moment would not see it either."""
     world, table, other = mortal.world, mortal.table(), mortal.table("u")
     world.execute("CREATE TABLE t (id int PRIMARY KEY)", "CREATE TABLE u (id int PRIMARY KEY)")
     mortal.setup(table, other)
@@ -121,7 +121,7 @@ def test_a_commit_that_nobody_sees_yet_is_not_confirmed(mortal: Streamed, mortal
         world.execute("INSERT INTO u VALUES (1)")
         mortal.run(table, other)
         assert world.execute("SELECT count(*) FROM t") == [(0,)]
-        assert len(world.target_rows(table)) == 1  # the stream is ahead of what sessions see
+        assert len(world.target_rows(table)) == 1  # the stream shows it before sessions do
         assert world.sync(table, reconcile=True, allow_deletes=True).target_rows == 0
     receipts = mortal.run(table, other)
     assert receipts["public.t"].method.startswith("stream")
@@ -130,7 +130,7 @@ def test_a_commit_that_nobody_sees_yet_is_not_confirmed(mortal: Streamed, mortal
 
 
 def test_naive_confirmation_loses_that_commit(mortal: Streamed, mortal_server: PrivateServer) -> None:
-    """The slot is told all that was read, and then the table is copied."""
+    """The slot is confirmed up to everything that was read, and then the table is copied."""
     world, table = mortal.world, mortal.table()
     world.execute("CREATE TABLE t (id int PRIMARY KEY)")
     mortal.setup(table)

@@ -1,4 +1,5 @@
-"""A slot's changes in the target: every kind of change, one transaction for all tables, and the slot hears last."""
+"""A slot's changes in the target: every kind of change, one transaction for all tables, and the slot is advanced
+last."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from aurora_sync.source.logical import slot
 from aurora_sync_tests.scenarios.logical.conftest import Streamed
 from aurora_sync_tests.scenarios.world import config
 
-LONG = "repeat(md5('{}'), 1000)"  # 32 kB that hardly compress: stored out of line
+LONG = "repeat(md5('{}'), 1000)"  # 32 kB that hardly compress, so they are stored out of line
 
 
 def test_a_scan_comes_first_and_then_the_stream(streamed: Streamed) -> None:
@@ -32,7 +33,7 @@ def test_a_scan_comes_first_and_then_the_stream(streamed: Streamed) -> None:
     assert (first.method, first.inserted) == ("whole table", 100)
     world.execute(
         "UPDATE t SET n = 1 WHERE id <= 10",  # does not repeat doc
-        "UPDATE t SET id = id + 1000 WHERE id <= 5",  # nor do these
+        "UPDATE t SET id = id + 1000 WHERE id <= 5",  # nor does this
         "UPDATE t SET n = 2 WHERE id > 1000",
         "DELETE FROM t WHERE id = 50",
         "INSERT INTO t VALUES (50, '', NULL), (51000, NULL, 7)",
@@ -103,7 +104,7 @@ def test_partitions_stream_under_the_name_of_their_table(streamed: Streamed) -> 
     )
     assert streamed.one(table).method.startswith("stream")
     world.assert_equal(table)
-    # What only the partition says of itself is no change of the table: a scan finds it.
+    # A change of one partition's definition is not a change of the table: a scan finds it.
     world.execute("TRUNCATE t1", "INSERT INTO t VALUES (40, 1, 'later')")
     receipt = streamed.one(table)
     assert receipt.method == "horizon scan"
@@ -223,7 +224,7 @@ def test_a_table_joins_and_leaves_without_the_others_noticing(streamed: Streamed
         receipts = streamed.run(table, late)
         assert receipts["public.t"].method.startswith("stream")
         assert receipts["public.late"].method == "whole table"
-        # The writer began before its table was published: the stream has only what it writes from now on.
+        # The writer began before its table was published, so the stream has only its later changes.
         writer.cursor().execute("UPDATE late SET v = 2; INSERT INTO late VALUES (2, 2)")
         assert streamed.run(table, late)["public.late"].method == "horizon scan"
         writer.commit()
@@ -233,7 +234,7 @@ def test_a_table_joins_and_leaves_without_the_others_noticing(streamed: Streamed
     world.execute("INSERT INTO late VALUES (3, 3)", "INSERT INTO t VALUES (2)")
     assert all(receipt.method.startswith("stream") for receipt in streamed.run(table, late).values())
     world.execute("INSERT INTO late VALUES (4, 4)", "INSERT INTO t VALUES (3)")
-    assert streamed.one(table).method.startswith("stream")  # late has left tables.yaml, and comes back
+    assert streamed.one(table).method.startswith("stream")  # late is removed from tables.yaml, and added again
     receipts = streamed.run(table, late)
     assert receipts["public.t"].method.startswith("stream")
     for each in (table, late):
@@ -244,7 +245,7 @@ def test_a_table_joins_and_leaves_without_the_others_noticing(streamed: Streamed
 def test_what_was_not_published_for_a_while_is_scanned(
     streamed: Streamed, published: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ALTER PUBLICATION ... SET and back leaves the settings as they were, and a stream without the changes between."""
+    """ALTER PUBLICATION ... SET and back leaves the same settings, but the changes in between are not in the stream."""
     world, table = streamed.world, streamed.table()
     world.execute(
         "CREATE TABLE t (id int PRIMARY KEY, v text)",
@@ -270,7 +271,7 @@ def test_what_was_not_published_for_a_while_is_scanned(
     world.execute("UPDATE t SET v = 'streamed' WHERE id = 3")
     assert streamed.one(table).method.startswith("stream")
     world.assert_equal(table)
-    with monkeypatch.context() as patch:  # without the versions the run would stream, and lose them
+    with monkeypatch.context() as patch:  # without the versions, the run would stream and lose these rows
         patch.setattr(slot_fence, "_SLOT", slot_fence._SLOT.replace("p.oid, p.xmin, r.oid, r.xmin", "p.oid, r.oid"))
         streamed.one(table)
         world.execute("UPDATE t SET v = 'again' WHERE id = 1", "INSERT INTO t VALUES (2, 'again')")
@@ -284,7 +285,7 @@ def test_what_was_not_published_for_a_while_is_scanned(
 def test_rows_written_to_a_partition_while_it_was_detached_are_scanned(
     streamed: Streamed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The publication has the table, of which the leaf was no part meanwhile."""
+    """The publication has the table, but the leaf did not belong to it meanwhile."""
     world, table = streamed.world, streamed.table()
     world.execute(
         "CREATE TABLE t (id int PRIMARY KEY, v text) PARTITION BY RANGE (id)",
@@ -311,7 +312,7 @@ def test_rows_written_to_a_partition_while_it_was_detached_are_scanned(
 
 @pytest.mark.parametrize("published", ["", "FOR TABLE t", "FOR ALL TABLES"])
 def test_a_partition_beside_its_table_is_refused(streamed: Streamed, published: str) -> None:
-    """Its changes come under the name of the table, and its own target would never change again."""
+    """The partition's changes are sent under the name of the table, so its own target would never change again."""
     world, root, leaf = streamed.world, streamed.table(), streamed.table("one")
     world.execute(
         "CREATE TABLE t (id int PRIMARY KEY, v text) PARTITION BY RANGE (id)",
@@ -342,7 +343,7 @@ def test_a_partition_is_refused_once_its_table_is_published_as_well(streamed: St
 
 
 def test_a_reconcile_after_a_stream_moves_only_what_differs(streamed: Streamed) -> None:
-    """Rows of subtransactions have other ids in the table than in the stream."""
+    """The ids of subtransactions in the table differ from the ids in the stream."""
     world, table = streamed.world, streamed.table()
     world.execute("CREATE TABLE t (id int PRIMARY KEY, v text, n numeric(5,2))")
     streamed.setup(table)
@@ -380,7 +381,7 @@ def test_a_reconcile_reads_what_sums_do_not_compare(streamed: Streamed) -> None:
 
 @pytest.mark.parametrize("back", [True, False], ids=["there and back", "and left so"])
 def test_a_label_that_an_open_transaction_wrote_is_read_again(streamed: Streamed, back: bool) -> None:
-    """The stream has the name of the moment, which no later change puts right."""
+    """The stream has the name at that moment, which no later change corrects."""
     world, table = streamed.world, streamed.table()
     world.execute(
         "CREATE TYPE mood AS ENUM ('sad', 'ok')",
@@ -426,7 +427,7 @@ def test_a_type_that_is_altered_while_writers_are_looked_up_begins_the_read_anew
         with pytest.raises(SourceError, match="definition changed while the read began") as raised:
             streamed.one(table)
         assert raised.value.kind is Kind.TRANSIENT
-    else:  # behind the snapshot: the next run sees it
+    else:  # after the snapshot, so the next run sees it
         streamed.one(table)
     assert streamed.one(table).certificate.level.value == "certified"
 
@@ -434,7 +435,7 @@ def test_a_type_that_is_altered_while_writers_are_looked_up_begins_the_read_anew
 def test_a_slot_that_another_program_reads_is_named_with_what_to_do(
     streamed: Streamed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may read for ever: to run again is no answer by itself."""
+    """The other program may read for ever, so running again is not enough as a hint."""
     world, table = streamed.world, streamed.table()
     world.execute("CREATE TABLE t (id int PRIMARY KEY)")
     streamed.setup(table)
@@ -453,7 +454,7 @@ def test_a_slot_that_another_program_reads_is_named_with_what_to_do(
 def test_a_target_that_is_edited_during_a_run_is_read_again(
     streamed: Streamed, monkeypatch: pytest.MonkeyPatch, edit: str
 ) -> None:
-    """The first attempt makes the columns fit before it notices, and the second sees nothing of the edit."""
+    """The first attempt adapts the columns before it notices the edit, so the second attempt does not see the edit."""
     world, table = streamed.world, streamed.table()
     world.execute("CREATE TABLE t (id int PRIMARY KEY, v text, n int)", "INSERT INTO t VALUES (1, 'a', 10)")
     streamed.setup(table)

@@ -1,4 +1,4 @@
-"""Every type of the matrix through the stream: the text that PostgreSQL prints, as a scan would have it."""
+"""Every type of the matrix through the stream: the text is what PostgreSQL prints, as in a scan."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from aurora_sync_tests.scenarios.logical.conftest import Streamed
 from aurora_sync_tests.scenarios.type_matrix.cases import CASES, Case
 from aurora_sync_tests.scenarios.type_matrix.oracle import assert_arrived
 
-# Tables with names of roles are scanned, never streamed.
+# Tables with values of regrole are scanned, never streamed.
 STREAMED = [case for case in CASES if case.type != "regrole"]
 
 
 def stream_rows(streamed: Streamed, cases: list[Case], rows: list[list[str]]) -> None:
-    """Each row by an INSERT and an UPDATE that touches nothing, behind an empty scan; then all must have arrived."""
+    """Stream each row by an INSERT and an UPDATE that changes nothing, after an empty scan; then assert that all have
+    arrived."""
     world, table = streamed.world, streamed.table()
     world.execute(*dict.fromkeys(part for case in cases for part in case.before.split("; ") if part))
     columns = ", ".join(f"v{number} {case.type}" for number, case in enumerate(cases))
@@ -56,6 +57,6 @@ def test_arrays_of_every_type_stream(streamed: Streamed) -> None:
 
 
 def test_values_that_do_not_fit_stream(streamed: Streamed) -> None:
-    """JSON and arrays that become text lead to a whole read: the text of the older values is only at the source."""
+    """JSON and arrays that become text require a full read: only the source has the text of the older values."""
     unfit = [case for case in STREAMED if case.unfit and case.type != "jsonb" and not case.type.endswith("[]")]
     stream_rows(streamed, unfit, [[next(iter(case.unfit)) for case in unfit], ["NULL"] * len(unfit)])

@@ -1,4 +1,4 @@
-"""Writers of two tables that a stream is to follow: values out of line, changed keys, savepoints, TRUNCATE, PREPARE."""
+"""Writers of two streamed tables: values out of line, changed keys, savepoints, TRUNCATE, PREPARE."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ TABLES = (
     "CREATE TABLE u0 PARTITION OF u FOR VALUES WITH (MODULUS 2, REMAINDER 0)",
     "CREATE TABLE u1 PARTITION OF u FOR VALUES WITH (MODULUS 2, REMAINDER 1)",
 )
-LONG = 3000  # bytes: out of line
-KEYS = 400  # few enough to meet again
+LONG = 3000  # bytes, stored out of line
+KEYS = 400  # few enough to be used repeatedly
 THREADS = 4
 TRUNCATES = True
 
 
 @dataclass
 class Progress:
-    """How many transactions are committed, and how many may be. A test rests on what was written, which then does not
-    depend on how fast the machine is."""
+    """The number of committed transactions, and their limit. A test waits for a number of transactions, so it does not
+    depend on the speed of the machine."""
 
     by_writer: list[int] = field(default_factory=lambda: [0] * THREADS)
     most: float = math.inf
@@ -41,7 +41,8 @@ class Progress:
         return sum(self.by_writer)
 
     def until(self, least: int, most: float = math.inf) -> None:
-        """Wait until ``least`` are committed. From ``most`` on, or a few more, the writers wait for the next call."""
+        """Wait until ``least`` transactions are committed. At ``most`` (or a few more) the writers pause until the next
+        call."""
         self.most = most
         deadline = time.monotonic() + 300
         while self.committed < least:
@@ -51,7 +52,7 @@ class Progress:
 
 @contextmanager
 def writing(dsn: str, seed: int) -> Iterator[Progress]:
-    """Until the end of the block."""
+    """Run the writers until the end of the block."""
     done, failures = Progress(), list[BaseException]()
 
     def guarded(number: int) -> None:
@@ -102,7 +103,8 @@ def _write(dsn: str, dice: random.Random, number: int, done: Progress) -> None:
 
 
 def _statement(cursor: Cursor, dice: random.Random, number: int) -> None:
-    """Each writer has keys of its own, so that nobody waits for another; only TRUNCATE meets them all."""
+    """Return a random statement. Each writer has its own keys, so that writers do not wait for each other; only
+    TRUNCATE affects all."""
     key, other = (THREADS * dice.randrange(KEYS) + number for _ in range(2))
     doc = dice.choice([None, "", "short", dice.randbytes(LONG // 2).hex()])
     kind = dice.random()

@@ -1,4 +1,4 @@
-"""Watermark columns that hold what nobody expects: NULL, negative numbers, infinity, the year 2999, local times."""
+"""Watermark columns with unexpected values: NULL, negative numbers, infinity, the year 2999, local times."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_row_of_the_year_2999_does_not_hide_the_rows_after_it(world: World) -> N
 
 
 def test_local_times_of_writers_in_different_zones_are_exported(world: World) -> None:
-    """A column without zone: what New York writes after Tokyo is hours older."""
+    """In a column without zone, a time from New York is hours older than an earlier one from Tokyo."""
     world.execute(
         "CREATE TABLE t (id int PRIMARY KEY, v text, updated_at timestamp)", TOUCH.format(value="clock_timestamp()")
     )

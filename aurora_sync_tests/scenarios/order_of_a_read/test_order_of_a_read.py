@@ -1,4 +1,4 @@
-"""The order of the statements of a read: what a fence looks at before the snapshot, and what it looks at in it."""
+"""The order of the statements of a read: what a fence reads before the snapshot, and what it reads in it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from aurora_sync.source.connection import PinnedCursor
 from aurora_sync.source.fences import _READERS
 from aurora_sync_tests.scenarios.world import World, config
 
-# A part of a statement that no other has, and what the statement is for.
+# A text that only this statement contains, and the purpose of the statement.
 STATEMENTS = {
     "FROM pg_stat_activity WHERE datname": "clock",
     'max("id")': "maximum",

@@ -1,4 +1,4 @@
-"""``watermark_type: outbox``: whatever is done to a table, its triggers tell, and no transaction is passed over."""
+"""``watermark_type: outbox``: triggers record every change of a table, and no transaction is skipped."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ON_AGAIN = "ALTER TABLE t ENABLE ALWAYS TRIGGER zzz_aurora_sync_row"
 
 
 def synced(world: World, *statements: str, table: TableConfig = T) -> None:
-    """The table with its triggers, synced twice: from now on by the outbox."""
+    """Create the table with its triggers and sync it twice; later runs use the outbox."""
     world.execute(*(statements or (TABLE, ROWS)))
     world.make(table)
     world.sync(table)
@@ -47,7 +47,8 @@ def by_outbox(world: World, table: TableConfig = T) -> Receipt:
 
 
 def by_scan(world: World, because: str, table: TableConfig = T) -> Receipt:
-    """What the outbox does not tell comes by a scan, after which it is used again."""
+    """Assert that a change which the outbox does not show is found by a scan, and that the outbox is used again
+    afterwards."""
     receipt = world.sync(table)
     assert because in " ".join(receipt.warnings)
     assert receipt.method != "outbox"
@@ -58,7 +59,7 @@ def by_scan(world: World, because: str, table: TableConfig = T) -> Receipt:
 
 
 def waiting(world: World) -> int:
-    """Keys that wait in the outbox."""
+    """Return the number of keys in the outbox."""
     ((rows,),) = world.execute(f"SELECT count(*) FROM {OUTBOX} WHERE id IS NOT NULL")
     return int(rows)
 
@@ -86,7 +87,7 @@ def test_every_write_comes_with_the_next_run(world: World) -> None:
 
 
 def test_transaction_in_flight_is_passed_over_by_the_usual_queue_and_not_by_ours(world: World) -> None:
-    """The usual queue is read by a number, and emptied up to the greatest one that was read."""
+    """The usual queue is read by a number, and emptied up to the highest number that was read."""
     synced(world)
     world.execute(
         "CREATE TABLE queue (n bigserial, id int)",
@@ -99,7 +100,7 @@ def test_transaction_in_flight_is_passed_over_by_the_usual_queue_and_not_by_ours
     def naive_sync() -> None:
         naive.update(world.execute("SELECT id, v FROM t WHERE id IN (SELECT id FROM queue)"))
         (greatest,) = world.execute("SELECT max(n) FROM queue")
-        with open_transaction:  # its number was taken already
+        with open_transaction:  # it already has its number
             open_transaction.commit()
         world.execute(f"DELETE FROM queue WHERE n <= {greatest[0]}")
 
@@ -115,7 +116,7 @@ def test_transaction_in_flight_is_passed_over_by_the_usual_queue_and_not_by_ours
 
 
 def test_row_committed_after_the_snapshot_stays_in_the_outbox(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is committed before the outbox is emptied of what the run applied."""
+    """The row is committed before the outbox is emptied of the changes that the run applied."""
     synced(world)
     world.execute("UPDATE t SET v = 'before the snapshot' WHERE id = 1")
     acknowledge = Source.acknowledge
@@ -232,7 +233,7 @@ def test_outbox_that_was_emptied_by_hand(world: World) -> None:
 
 
 def test_two_deployments_on_one_outbox(world: World, tmp_path: Path) -> None:
-    """What one has emptied the other has not seen."""
+    """One deployment empties changes that the other has not seen."""
     other = World(world.dsn, f"{world.stage_url}/other", tmp_path / "other.duckdb")
     synced(world)
     other.sync(T)
@@ -343,7 +344,7 @@ def test_what_is_refused(world: World, case: str) -> None:
 
 
 def test_outbox_that_a_publication_publishes_is_emptied_all_the_same(world: World) -> None:
-    """FOR ALL TABLES, as Debezium makes it: a DELETE needs a replica identity then."""
+    """Debezium creates its publication FOR ALL TABLES; a DELETE then needs a replica identity."""
     synced(world)
     world.execute("CREATE PUBLICATION every FOR ALL TABLES", "UPDATE t SET v = 'published' WHERE id = 1")
     assert by_outbox(world).warnings == ()
@@ -375,7 +376,7 @@ def test_partition_is_attached_by_an_owner_who_did_not_make_the_triggers(world: 
 
 
 def test_key_whose_type_changes_under_a_session_stops_no_write_of_it(world: World) -> None:
-    """Its plan of the trigger is for the type that is gone: PostgreSQL would fail until the session ends."""
+    """The session has a plan of the trigger for the former type: PostgreSQL would fail until the session ends."""
     synced(world)
     with world.session() as connection, connection.cursor() as cursor:
         cursor.execute("UPDATE t SET v = 'before' WHERE id = 1; COMMIT")
@@ -437,7 +438,7 @@ def test_memory_that_is_of_another_server_or_broken_is_mended_by_one_scan(world:
 
 
 def test_outbox_is_emptied_without_predicate_locks_where_they_are_the_default(world: World) -> None:
-    """A SERIALIZABLE transaction that reads all of it would make some of the application's fail."""
+    """A SERIALIZABLE transaction that reads the whole outbox would make some transactions of the application fail."""
     synced(world)
     world.execute(
         "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation TO serializable',"
@@ -445,7 +446,7 @@ def test_outbox_is_emptied_without_predicate_locks_where_they_are_the_default(wo
         "UPDATE t SET v = 'x' WHERE id = 1",
     )
     with world.session() as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM t")  # as long as this is open, all others' predicate locks stay
+        cursor.execute("SELECT count(*) FROM t")  # while this is open, the predicate locks of all others stay
         by_outbox(world)
         locks = "SELECT DISTINCT relation::regclass::text FROM pg_locks WHERE mode = 'SIReadLock'"
         assert world.execute(locks) == [("t",)]
@@ -454,7 +455,7 @@ def test_outbox_is_emptied_without_predicate_locks_where_they_are_the_default(wo
 
 @pytest.fixture
 def stranger(world: World) -> Iterator[str]:
-    """The dsn of a login without any right on the outbox."""
+    """Yield the DSN of a login without any right on the outbox."""
     role = f"stranger_{uuid.uuid4().hex[:8]}"
     world.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
     yield make_dsn(world.dsn, user=role, password="x", application_name="psql")
@@ -462,7 +463,7 @@ def stranger(world: World) -> Iterator[str]:
 
 
 def test_advisory_lock_of_a_stranger_holds_up_no_run(world: World, stranger: str) -> None:
-    """Any login can take any advisory lock, and can guess from which text ours would be made."""
+    """Any login can take any advisory lock, and could guess the text that a lock of the product would use."""
     synced(world)
     world.execute("UPDATE t SET v = 'changed' WHERE id = 1")
     with closing(psycopg2.connect(stranger)) as held, held.cursor() as cursor:
@@ -534,7 +535,7 @@ FORGED = {
 
 @pytest.mark.parametrize("kind", FORGED)
 def test_entry_that_no_trigger_wrote_leads_to_a_scan_and_is_taken_out(world: World, stranger: str, kind: str) -> None:
-    """Somebody was given INSERT on the outbox."""
+    """Somebody has the INSERT privilege on the outbox."""
     synced(world)
     role = psycopg2.extensions.parse_dsn(stranger)["user"]
     world.execute(f"GRANT USAGE ON SCHEMA aurora_sync TO {role}", f"GRANT INSERT ON {OUTBOX} TO {role}")
@@ -546,7 +547,7 @@ def test_entry_that_no_trigger_wrote_leads_to_a_scan_and_is_taken_out(world: Wor
     assert why in " ".join(receipt.warnings)
     world.assert_equal(T)
     assert waiting(world) == 0
-    if "transaction" in kind:  # that it went is noted: no snapshot had seen it
+    if "transaction" in kind:  # its removal is noted, because no snapshot had seen it
         world.sync(T)
     assert not by_outbox(world).changed
 

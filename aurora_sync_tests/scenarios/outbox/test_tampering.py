@@ -1,4 +1,4 @@
-"""Keys that somebody takes out of an outbox by hand: triggers of the outbox note it, or the certificate names it."""
+"""Keys that somebody deletes from an outbox by hand: triggers of the outbox record it, or the certificate names it."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_watch_that_was_off_for_a_moment_is_noticed(world: World) -> None:
 
 
 def test_keys_that_are_in_the_warehouse_may_go(world: World) -> None:
-    """A sync that was killed before it had emptied the outbox leaves such keys."""
+    """A sync that was killed before it emptied the outbox leaves such keys."""
     synced(world)
     world.execute("UPDATE t SET v = 'once' WHERE id = 7")
     left = world.execute(f"SELECT * FROM {OUTBOX} WHERE {KEYS}")
@@ -86,7 +86,7 @@ def test_keys_that_are_in_the_warehouse_may_go(world: World) -> None:
 def test_key_that_is_taken_out_while_a_run_has_read_it_costs_a_scan_and_no_row(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run empties the outbox of what its own snapshot saw: not of a note that is younger."""
+    """The run removes only entries that its own snapshot saw, and not a later note."""
     synced(world)
     world.execute("UPDATE t SET v = 'read' WHERE id = 7")
     acknowledge = type(world.places.source).acknowledge

@@ -1,4 +1,4 @@
-"""Two runs of one table at the same time: one wins, the other says so or starts again, nothing is lost."""
+"""Two runs of one table at the same time: one wins, the other fails or starts again, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TABLES = {
 
 @pytest.fixture
 def during_copy(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
-    """Have something happen after the snapshot of the next read, once."""
+    """Run an event once, after the snapshot of the next read."""
 
     def arrange(event: Callable[[], object]) -> None:
         original = Reading.export
@@ -80,7 +80,7 @@ def test_overtaken_run_that_started_from_the_log_says_so(
 def test_without_the_fence_the_older_snapshot_overwrites_the_newer_one(
     world: World, kind: str, during_copy: Callable[[Callable[[], object]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the two tests above would be without it: updates go back, rows are doubled or deleted."""
+    """Without the fence, the two cases above would set updates back, and duplicate or delete rows."""
     table = _synced(world, kind)
     world.execute(INSERT)
 

@@ -1,4 +1,4 @@
-"""Keys and values of rows stay out of what is printed, logged and returned, unless show_values asks for them."""
+"""Keys and values of rows are not printed, logged or returned, unless show_values is set."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ UNLIMITED = f"UPDATE t SET n = 'infinity' WHERE id = '{SECRET}'"
 
 @dataclass(frozen=True)
 class Case:
-    """What a run meets, and what its words say all the same."""
+    """A fault, and words that its messages must still contain."""
 
     statements: tuple[str, ...]
     entry: dict[str, Any]
     words: tuple[str, ...]
     command: str = "sync"
     status: int = 1
-    tampered: tuple[str, ...] = field(default=())  # in the target, between a sync and the command
+    tampered: tuple[str, ...] = field(default=())  # statements on the target, between a sync and the command
 
 
 CASES = {

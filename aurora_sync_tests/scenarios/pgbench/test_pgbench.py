@@ -1,4 +1,4 @@
-"""A pgbench database that is written to while its tables sync, and compared row for row afterwards."""
+"""A pgbench database that is written to during the syncs, and compared row by row afterwards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aurora_sync_tests.scenarios.world import World, config
 
 CLIENTS = 4
 
-# None has a column that says when a row was changed, and pgbench_history has no key.
+# No table has a time of the last change, and pgbench_history has no key.
 TABLES = [
     config("pgbench_accounts"),
     config("pgbench_tellers"),
@@ -21,7 +21,8 @@ TABLES = [
 ]
 
 
-# Every transaction updates one of as many branches as the scale says: with fewer than clients, these wait in turn.
+# Every transaction updates one branch, and the scale is the number of branches: with fewer branches than clients,
+# clients wait for each other.
 @pytest.mark.parametrize(("scale", "seconds"), [(CLIENTS, 4), pytest.param(10, 10, marks=pytest.mark.long)])
 def test_tables_that_pgbench_writes_are_equal_afterwards(world: World, stack: Stack, scale: int, seconds: int) -> None:
     pgbench = [str(stack.postgres_bin / "pgbench"), "--no-vacuum"]
@@ -31,7 +32,7 @@ def test_tables_that_pgbench_writes_are_equal_afterwards(world: World, stack: St
 
     writing = [*pgbench, "-c", str(CLIENTS), "-T", str(seconds), "--random-seed=1", world.dsn]
     rounds = exported = 0
-    while rounds < 2:  # a second time where one round takes as long as pgbench writes
+    while rounds < 2:  # a second round, if one takes as long as pgbench writes
         with subprocess.Popen(writing, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pgbench_run:
             while pgbench_run.poll() is None:
                 receipts = [world.sync(table) for table in TABLES]
@@ -42,7 +43,7 @@ def test_tables_that_pgbench_writes_are_equal_afterwards(world: World, stack: St
         assert pgbench_run.returncode == 0, output
     for table in TABLES:
         receipt = world.sync(table)
-        assert receipt.source_rows in (None, receipt.target_rows)  # not counted when there was nothing to apply
+        assert receipt.source_rows in (None, receipt.target_rows)  # None when there was nothing to apply
 
     ((transactions,),) = world.execute("SELECT count(*) FROM pgbench_history")
     print(f"{transactions} transactions during {rounds} rounds, {exported} rows exported in them")

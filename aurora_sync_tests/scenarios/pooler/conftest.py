@@ -1,4 +1,4 @@
-"""A database behind a transaction pooler that has one session of the server."""
+"""A database behind a transaction pooler with one session of the server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/s
 
 @pytest.fixture(params=["proxy", "pgbouncer"])
 def pooled(request: pytest.FixtureRequest, stack: Stack, dsn: str) -> Iterator[str]:
-    """DSN of the test's database through the pooler."""
+    """Yield the DSN of the test's database through the pooler."""
     if request.param == "proxy":
         with transaction_pooler(dsn) as pooler:
             yield through(dsn, pooler.port)
@@ -70,7 +70,8 @@ def _answers(port: int) -> bool:
 
 
 def left_in_the_session(pooled: str) -> dict[str, str]:
-    """What another client of the pool finds set, beside its own transaction and what PgBouncer sets for each client."""
+    """Return the settings that another client of the pool finds, beyond its own transaction and what PgBouncer sets for
+    each client."""
     with closing(psycopg2.connect(pooled)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT name, setting FROM pg_settings WHERE source = 'session'")
         own = ("application_name", "transaction_")

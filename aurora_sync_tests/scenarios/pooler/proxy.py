@@ -1,7 +1,7 @@
-"""A transaction pooler with one session of the server, as small as the protocol allows.
+"""A minimal transaction pooler with one session of the server.
 
-Like PgBouncer it refuses startup parameters that belong to a session. Unlike PgBouncer it keeps the session of a client
-that leaves in the middle of a transaction, after a ROLLBACK, and restores no setting: what leaks stays to be seen.
+Like PgBouncer, it refuses startup parameters of a session. Unlike PgBouncer, it keeps the session of a client that
+leaves in the middle of a transaction, after a ROLLBACK, and restores no settings, so that leaks are visible.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _REPORTED = ("server_version", "client_encoding", "DateStyle", "TimeZone", "inte
 
 
 class _GoneError(Exception):
-    """The other end closed the connection."""
+    """The peer closed the connection."""
 
 
 @dataclass
 class TransactionPooler:
-    """Passes whole messages on, and the session from one client to the next at the end of each transaction."""
+    """Forwards whole messages, and gives the session to the next client at the end of each transaction."""
 
-    login: Connection  # only its socket is used, once libpq has logged in
+    login: Connection  # only its socket is used after libpq has logged in
     accepted: set[str] = field(default_factory=lambda: {"user", "database", "application_name", "client_encoding"})
     listener: socket.socket = field(default_factory=lambda: socket.create_server(("127.0.0.1", 0)))
     free: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.server = socket.socket(fileno=self.login.fileno())
-        self.server.setblocking(True)  # libpq does not wait in recv
+        self.server.setblocking(True)  # libpq sets it to non-blocking
 
     @property
     def port(self) -> int:
@@ -56,7 +56,7 @@ class TransactionPooler:
                     self._transaction(client, message)
 
     def _greet(self, client: socket.socket) -> bool:
-        """Whether the client may stay."""
+        """Handle the startup message; return whether the client is accepted."""
         while (code := struct.unpack("!I", (packet := _packet(client))[:4])[0]) in (_TLS, _GSS):
             client.sendall(b"N")
         if code != 196608:  # a request to cancel
@@ -86,10 +86,10 @@ class TransactionPooler:
             raise
 
     def _answered(self, client: socket.socket, message: bytes) -> bytes:
-        """Pass on one message and what the server says to it. Returns the state of the transaction."""
+        """Forward one message and the server's answer. Returns the state of the transaction."""
         self.server.sendall(message)
         while (answer := _message(self.server))[:1] != b"Z":
-            with suppress(OSError):  # read to the end, whoever still listens
+            with suppress(OSError):  # read to the end, even if the client is gone
                 client.sendall(answer)
             if answer[:1] == b"G":  # COPY FROM STDIN
                 while (data := _message(client))[:1] == b"d":
@@ -123,8 +123,8 @@ def _exactly(end: socket.socket, size: int) -> bytes:
 
 @contextmanager
 def transaction_pooler(dsn: str, *, ignored: Iterable[str] = ()) -> Iterator[TransactionPooler]:
-    """In front of the database of ``dsn``, whose login all clients share. The startup parameters ``ignored`` are
-    accepted, and have no effect, as PgBouncer's ignore_startup_parameters."""
+    """Run a pooler in front of the database of ``dsn``, whose login all clients share. The startup parameters
+    ``ignored`` are accepted without effect, like PgBouncer's ignore_startup_parameters."""
     with closing(psycopg2.connect(dsn)) as login:
         login.autocommit = True
         pooler = TransactionPooler(login)

@@ -1,4 +1,5 @@
-"""Behind a transaction pooler: what other clients of the pool find afterwards, and what only the server can do."""
+"""Syncs through a transaction pooler: the state that other clients of the pool find, and commands that need the server
+itself."""
 
 from __future__ import annotations
 
@@ -31,8 +32,8 @@ def command(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> Iterator[Command]:
-    """Runs ``aurora-sync`` through the pooler, on a table t with three rows of a strategy and, where it is a stream, a
-    slot of its own. Afterwards another client of the pool has found the session as the server gave it."""
+    """Return a function that runs ``aurora-sync`` through the pooler on a table t with three rows; a stream gets its
+    own slot. At the end, assert that another client finds the session as the server gave it."""
     tables, name = tmp_path / "tables.yaml", f"pooler_{uuid.uuid4().hex[:8]}"
     monkeypatch.setenv("AURORA_DSN", pooled)
     monkeypatch.setenv("AURORA_SYNC_WAREHOUSE", f"duckdb:{warehouse_path}")

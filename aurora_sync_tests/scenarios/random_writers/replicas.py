@@ -1,5 +1,5 @@
-"""Targets kept in memory: ours through the real source and strategies, the naive ones as their SQL is
-usually written. Both see the same database at the same time."""
+"""Targets in memory: the product's by the real source and strategies, the naive ones by the usual SQL. Both read the
+same database at the same time."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from aurora_sync.strategies import identity, strategy_for
 from aurora_sync.warehouse.ddl import target_name
 from aurora_sync_tests.scenarios.world import World
 
-Truth = Mapping[str, tuple[str, int]]  # key -> its value, and how often it is there
+Truth = Mapping[str, tuple[str, int]]  # key -> its value, and its number of rows
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Keys that a target lacks, holds in an old version, and holds too often (or at all)."""
+    """The keys that a target lacks, holds in an old version, or holds too often (or wrongly)."""
 
     missing: list[str]
     stale: list[str]
     ghosts: list[str]
 
     def of(self, *changes: str) -> list[str]:
-        """What is wrong of ``inserts``, ``updates``, ``deletes``."""
+        """Return the wrong keys among ``inserts``, ``updates``, ``deletes``."""
         wrong = {"inserts": self.missing, "updates": self.stale, "deletes": self.ghosts}
         return [key for change in changes for key in wrong[change]]
 
@@ -56,7 +56,7 @@ def compare(held: Truth, truth: Truth) -> Difference:
 
 
 class Target(Protocol):
-    """What takes part in a trial: ``changes`` are those that it claims to find, ``certified`` whether provably."""
+    """A participant of a trial. ``changes`` are the kinds that it claims to find; ``certified``: with a proof."""
 
     @property
     def table(self) -> str: ...
@@ -69,7 +69,7 @@ class Target(Protocol):
 
 
 class Lines:
-    """A destination that keeps what COPY writes."""
+    """A destination that collects the output of COPY."""
 
     longest = 0
 
@@ -99,7 +99,7 @@ class Lines:
 
 @dataclass
 class Replica:
-    """What a target of ``config`` would hold: observe, judge, plan, copy, apply, as sync.run does it."""
+    """A target of ``config`` in memory: observe, judge, plan, copy, apply, as sync.run does it."""
 
     config: TableConfig
     source: Source
@@ -117,7 +117,7 @@ class Replica:
     @property
     def changes(self) -> tuple[str, ...]:
         if self.config.append_only:
-            return "inserts", "deletes"  # each row once: none too often
+            return "inserts", "deletes"  # each row exactly once
         strategy = strategy_for(self.config.watermark_type.value)
         seen = {"inserts": True, "updates": strategy.sees_updates, "deletes": strategy.sees_deletes}
         return tuple(change for change, sees in seen.items() if sees)
@@ -144,7 +144,7 @@ class Replica:
                 self.rows.pop(id_, None)
             else:
                 self.rows[id_] = v
-        # Through its JSON form, as a run's watermark reaches the next one.
+        # By way of JSON, as the next run reads a watermark.
         self.watermark = Watermark.from_json(after.to_json())
         self.source.acknowledge(table, plan.strategy.acknowledgement(self.watermark.value))
         self.certified = plan.certificate.level is Level.CERTIFIED
@@ -157,8 +157,8 @@ class Replica:
 
 @dataclass
 class Synced:
-    """A target in a warehouse, by sync.run itself, that is compared with its source at every run: what it repaired or
-    deleted wrongly while others write would be found at the end."""
+    """A target in a warehouse, synced by sync.run and reconciled at every run. Wrong repairs or deletes while others
+    write would show at the end."""
 
     world: World
     config: TableConfig
@@ -181,12 +181,12 @@ class Synced:
 
 @dataclass
 class Naive:
-    """A cursor over the maximum of what was seen, with the SQL of the usual advice."""
+    """A cursor that continues from the maximum seen so far, with the usual SQL."""
 
     dsn: str
     query: str  # one parameter: the last watermark
     first: Any
-    watermark_query: str | None = None  # else the last watermark is the greatest third column read
+    watermark_query: str | None = None  # None: the last watermark is the maximum of the third column read
     changes: tuple[str, ...] = ("inserts", "updates")
     rows: dict[str, str] = field(default_factory=dict)
     certified: bool = False

@@ -1,8 +1,8 @@
-"""The random trials for as long as told, on servers of their own:
+"""The random trials for a given time, on their own servers:
 
 ``python -m aurora_sync_tests.scenarios.random_writers.soak --seconds 600 [--seed 7]``
 
-Fails when a strategy that called its rows certified lost one, or when in a minute or more the naive SQL lost none.
+Fails when a strategy lost a row that it had certified, or when the naive SQL lost none in a minute or more.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from aurora_sync_tests.scenarios.random_writers.trial import IDS, Outcome, Trial
 from aurora_sync_tests.scenarios.world import World
 
 TRIAL_SECONDS = 5.0
-# Shorter runs may by chance have had no transaction that a naive cursor passes over.
+# In a shorter soak there may by chance be no transaction that a naive cursor skips.
 LONG = 60
 
 
 @dataclass
 class Line:
-    """One line of the table: a strategy, ours or naive, over all trials so far."""
+    """One line of the table: a strategy of the product or a naive one, over all trials so far."""
 
     trials: int = 0
     rows: int = 0
@@ -52,7 +52,7 @@ class Line:
 
 @dataclass
 class Tally:
-    lines: dict[tuple[str, str], Line] = field(default_factory=dict)  # (strategy, ours or naive)
+    lines: dict[tuple[str, str], Line] = field(default_factory=dict)  # by strategy, and the product or naive
 
     def add(self, done: Trial) -> None:
         for whose, outcomes in (("ours", done.ours), ("naive", done.naive)):
@@ -60,7 +60,7 @@ class Tally:
                 self.lines.setdefault((name, whose), Line()).add(done.written, outcome)
 
     def verdict(self, seconds: float) -> str | None:
-        """Why a soak of so many seconds failed, or None."""
+        """Return why a soak of so many seconds failed, or None."""
         if broken := [name for (name, _), line in self.lines.items() if line.lost_though_certified]:
             return f"certified, and lost rows: {', '.join(broken)}"
         if seconds >= LONG and self.tame:
@@ -83,7 +83,8 @@ class Tally:
 
 
 def soak(seconds: float, seed: int) -> str | None:
-    """Trials with the seeds ``seed``, ``seed + 1``, ...; returns why they failed, or None. Prints as it goes."""
+    """Run trials with the seeds ``seed``, ``seed + 1``, ...; return why they failed, or None. Prints the state as it
+    proceeds."""
     tally, deadline = Tally(), time.monotonic() + seconds
 
     def hard_enough(so_far: Trial) -> bool:
@@ -122,7 +123,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     arguments = parser.parse_args()
-    logging.getLogger("aurora_sync").setLevel(logging.ERROR)  # each run warns again of what it falls back to
+    logging.getLogger("aurora_sync").setLevel(logging.ERROR)  # each run repeats its warnings of a fallback
     failure = soak(arguments.seconds, arguments.seed)
     sys.exit(f"FAILED: {failure}" if failure else 0)
 

@@ -1,4 +1,4 @@
-"""No strategy loses a row to writers that commit out of order; every naive cursor does."""
+"""No strategy loses a row when writers commit out of order; every naive cursor does."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""One trial: every strategy against writers that commit out of order, with the usual SQL beside it on the same data.
+"""One trial: every strategy against writers that commit out of order, and the usual SQL on the same data.
 
-The syncs run every few milliseconds while transactions last up to a second: any row that a strategy can
-miss, it misses here. The naive cursors do, which shows that the writers are hard enough.
+Syncs run every few milliseconds while transactions last up to a second, so that a strategy misses here whatever it can
+miss. The naive cursors do miss rows, which shows that the writers are hard enough.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from aurora_sync_tests.scenarios.random_writers.replicas import (
 from aurora_sync_tests.scenarios.random_writers.writers import TABLE, Writers, writing_in_another_database
 from aurora_sync_tests.scenarios.world import World
 
-# The clock fence alone, without the minute of margin that would cover most of a trial.
+# Narrows the margin of the clock fence, which would cover most of a trial.
 MARGIN = timedelta(milliseconds=50)
 
-# A trial that has not seen by then what it waits for does not see it.
+# If the expected event has not happened by then, it will not happen in this trial.
 GIVE_UP_SECONDS = 240.0
 
-# How ids are made, what is declared of them, and the method that the integer strategy must then choose.
+# How ids are created, what is declared about them, and the method that the integer strategy must then choose.
 DECLARED: dict[str, object] = {"watermark_set_by": "database"}
 IDS: dict[str, tuple[str, int, dict[str, object], str]] = {
     "identity": ("GENERATED ALWAYS AS IDENTITY", 1, {}, "lock fence"),
@@ -54,7 +54,7 @@ TRUTHS = {
 
 
 def our_replicas(dsn: str, ids: str) -> dict[str, Replica]:
-    """By the name of their line in the table."""
+    """Return the product's replicas by the name of their line in the table."""
     _, _, declared, _ = IDS[ids]
     options: dict[str, dict[str, object]] = {
         "xmin": {"watermark_type": "xmin"},
@@ -72,7 +72,7 @@ def our_replicas(dsn: str, ids: str) -> dict[str, Replica]:
 
 
 def reconciled_targets(world: World, ids: str) -> dict[str, Synced]:
-    """Their cursors see no deletes, or no updates either: what they lack comes by a reconcile at every run."""
+    """Return targets whose cursors see no deletes, or no updates either, and that are reconciled at every run."""
     xmin = {"watermark_type": "xmin", "target_table": "by_xmin"}
     integer = {"watermark_type": "integer", "watermark_col": "id", "target_table": "by_integer", **IDS[ids][2]}
     return {
@@ -83,7 +83,7 @@ def reconciled_targets(world: World, ids: str) -> dict[str, Synced]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one target ended. ``lost`` are the rows that it claimed to have and does not, or has too often."""
+    """The result of one target. ``lost`` are the rows that it claims but lacks, or has too often."""
 
     difference: Difference
     lost: list[str]
@@ -95,18 +95,19 @@ class Outcome:
 class Trial:
     ids: str
     seed: int
-    written: int  # statements that wrote to t, committed
+    written: int  # committed statements that wrote to t
     ours: dict[str, Outcome]
     naive: dict[str, Outcome]
-    unused: tuple[str, ...] = ()  # strategies that never read by their own method: the machine was too slow
+    unused: tuple[str, ...] = ()  # strategies that never used their own method, because the machine was too slow
 
     @property
     def tame(self) -> bool:
-        """Whether some naive cursor has lost nothing yet."""
+        """Return whether some naive cursor has not lost anything yet."""
         return not all(outcome.lost for outcome in self.naive.values())
 
     def lost(self) -> dict[str, int]:
-        """Rows that each of our strategies lost of what it claims; without those that lost none."""
+        """Return the rows that each strategy of the product lost of those it claims, without strategies that lost
+        none."""
         return {name: len(outcome.lost) for name, outcome in self.ours.items() if outcome.lost}
 
     def __str__(self) -> str:
@@ -123,8 +124,8 @@ def trial(
     seconds: float,
     enough: Callable[[Trial], bool] = lambda _: True,
 ) -> Trial:
-    """Write to an empty database for so long, syncing all the time, and once more when all is decided. A slow machine
-    gets more time: until every strategy has read by its own method, and once more so long until it is ``enough``."""
+    """Write to an empty database for a time, sync all the while, and once more at the end. A slow machine gets more
+    time: until every strategy has used its own method, and then again until it is ``enough``."""
     dsn = world.dsn
     column, cache, _, expected_method = IDS[ids]
     with closing(psycopg2.connect(dsn)) as connection:

@@ -27,11 +27,11 @@ CREATE TABLE history (writer int, n int, at timestamptz DEFAULT now());
 
 @dataclass
 class Writers:
-    """``threads`` writers on the tables of TABLE. ``ids``: ``identity``, or ``application`` (the writer calls
-    nextval itself, long before it inserts). Join them with :meth:`stop`, which raises what one of them raised;
-    :meth:`start` after it lets them go on.
+    """``threads`` writers on the tables of TABLE. ``ids`` is ``identity`` or ``application``, where the writer calls
+    nextval itself, long before it inserts. :meth:`stop` joins them and raises an error of any of them; :meth:`start`
+    resumes them.
 
-    Each statement on ``t`` adds its (writer, n) to ``history`` in the same transaction, and to ``journal`` once the
+    Each statement on ``t`` adds its (writer, n) to ``history`` in the same transaction, and to ``journal`` after the
     server has acknowledged the commit.
     """
 
@@ -70,7 +70,7 @@ class Writers:
             self._failures.append(error)
 
     def _write(self, number: int, dice: random.Random, counter: Iterator[int]) -> None:
-        """One writer, until it is stopped. ``counter`` numbers its statements."""
+        """Run one writer until it is stopped. ``counter`` numbers its statements."""
         with closing(psycopg2.connect(self.dsn)) as connection:
             while not self._stop.is_set():
                 self._transaction(connection, dice, number, counter)
@@ -107,7 +107,7 @@ class Writers:
             self.journal.update(written)
 
     def prefix(self, number: int) -> str:
-        """How the names of this writer's prepared transactions begin."""
+        """The prefix of the names of this writer's prepared transactions."""
         return f"{self.seed}-{number}-"
 
     def _statement(self, cursor: Cursor, dice: random.Random, number: int, n: int) -> tuple[int, int]:
@@ -122,7 +122,7 @@ class Writers:
             else:
                 cursor.execute("INSERT INTO t (v) VALUES (%s)", (value,))
         elif kind < 0.85:
-            # One writer to a residue class: nobody waits for another's row lock, nothing deadlocks.
+            # Each writer has its own residue class, so writers do not wait for row locks or deadlock.
             cursor.execute(
                 "UPDATE t SET v = %s WHERE id = (SELECT max(id) FROM t WHERE id %% %s = %s AND id <= %s)",
                 (value, self.threads, number, dice.randint(1, 10_000)),
@@ -138,7 +138,7 @@ class Writers:
 
 @contextmanager
 def writing_in_another_database(dsn: str) -> Iterator[None]:
-    """A long writing transaction elsewhere in the cluster holds the horizon back."""
+    """Hold back the horizon by a long writing transaction in another database of the cluster."""
     done = threading.Event()
     thread = threading.Thread(target=_write_elsewhere, args=(dsn, done))
     thread.start()

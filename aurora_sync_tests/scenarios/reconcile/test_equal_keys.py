@@ -1,4 +1,4 @@
-"""Keys that are equal and have two texts, where rows are found in the table and deletes by comparing it."""
+"""Equal keys with two texts, where rows are read from the table and deletes are found by comparing it."""
 
 from __future__ import annotations
 

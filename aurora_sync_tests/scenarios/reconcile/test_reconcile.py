@@ -1,4 +1,4 @@
-"""Deletes, lost rows and stale rows under strategies that cannot see them: found and repaired, few rows moved."""
+"""Deletes, lost rows and stale rows that the strategy cannot see are found and repaired, and few rows are moved."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aurora_sync.model.certificate import Level
 from aurora_sync.source import identity_token
 from aurora_sync_tests.scenarios.world import World, config
 
-# Keys of every kind that has a number of its own making, or is its own number.
+# Every kind of key, with a computed key number or as its own number.
 KEYS: dict[str, tuple[str, str, str]] = {
     "integer": ("id int PRIMARY KEY", "n", "id"),
     "negative": ("id bigint PRIMARY KEY", "(n - 2500) * 1000003::bigint", "id"),
@@ -41,7 +41,7 @@ def make(world: World, key: str) -> None:
 
 
 def change_target(world: World, *statements: str) -> None:
-    """By hand, in the warehouse; its number of rows has to stay what the sync log says."""
+    """Edit the target by hand. The number of rows must stay as the sync log has it."""
     for statement in statements:
         world.query(statement)
 
@@ -68,7 +68,7 @@ def test_equal_tables_need_no_repair(world: World, key: str) -> None:
     make(world, key)
     table = config()
     world.sync(table)
-    world.execute("UPDATE t SET v = v || '!' WHERE v LIKE '%7'")  # the increment's own rows are no difference
+    world.execute("UPDATE t SET v = v || '!' WHERE v LIKE '%7'")  # the increment's own rows are not differences
     receipt = world.sync(table, reconcile=True)
     assert receipt.repair is not None
     assert (receipt.repair.buckets_differing, receipt.repair.rows_moved) == (0, 0)
@@ -119,7 +119,7 @@ def test_injected_corruption_is_repaired_by_moving_few_rows(world: World, strate
 
 
 def test_lost_row_and_ghost_of_one_transaction_do_not_hide_each_other(world: World) -> None:
-    """The same number of rows and the same sum of versions; the key tells."""
+    """The number of rows and the sum of versions are the same; only the key differs."""
     make(world, "integer")
     table = config()
     world.sync(table)
@@ -156,7 +156,7 @@ def test_reconcile_that_would_delete_more_than_the_guard_allows_rolls_back(world
 def test_every_kth_run_reconciles_idle_ones_included(world: World) -> None:
     make(world, "integer")
     table = config(reconcile={"every": 3})
-    assert world.sync(table).certificate.reconciled is not None  # a whole read compares everything
+    assert world.sync(table).certificate.reconciled is not None  # a full read compares everything
     world.execute("DELETE FROM t WHERE id = 7")
     assert [world.sync(table).deleted for _ in range(4)] == [0, 0, 1, 0]
     world.assert_equal(table)
@@ -174,7 +174,7 @@ def test_table_without_a_key_is_reconciled_by_reading_it(world: World) -> None:
 def test_restart_leaves_old_deletes_to_a_person_and_repairs_the_rest(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A table whose deletes nobody ever looked for goes on after a restart; TRUNCATE would stop it."""
+    """A table whose deletes were never searched for continues after a restart; a TRUNCATE would stop it."""
     make(world, "integer")
     table = config(delete_guard={"max_rows": 10, "max_share": 0.01})
     world.sync(table)
@@ -189,7 +189,7 @@ def test_restart_leaves_old_deletes_to_a_person_and_repairs_the_rest(
     assert receipt.certificate.changes == ("inserts", "updates")
     missing = world.source_rows(table) - world.target_rows(table)
     assert not missing
-    assert not world.sync(table).changed  # and it is not compared again at every run
+    assert not world.sync(table).changed  # and not every later run compares it again
 
 
 @pytest.mark.parametrize("key", ["integer", "text"])

@@ -1,4 +1,4 @@
-"""Columns that change at the source: the target follows, and nothing that it held is lost."""
+"""Columns that change at the source: the target follows, and loses nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TABLE = (
 
 @dataclass(frozen=True)
 class Change:
-    """``whole``: the table is read whole for it."""
+    """A change of the schema. ``whole``: it makes the run read the whole table."""
 
     name: str
     statements: tuple[str, ...]
@@ -244,7 +244,7 @@ def columns(world: World) -> dict[str, str]:
 
 
 def comment(world: World, column: str) -> str:
-    """Empty where there is none."""
+    """Return the comment of a target column; empty when there is none."""
     ((found,),) = world.query(
         f"SELECT comment FROM duckdb_columns() WHERE table_name = 'T' AND column_name = '{column}'"
     )
@@ -377,7 +377,7 @@ def test_column_added_to_partitions_is_filled_where_all_of_them_agree(world: Wor
 
 
 def test_column_that_no_value_of_the_target_converts_to_stays_text(world: World) -> None:
-    """A row that is marked as deleted keeps its value, whatever the column became."""
+    """A row that is marked as deleted keeps its value, whatever type the column gets."""
     table = config(deletes="soft")
     world.execute(*TABLE)
     world.sync(table)

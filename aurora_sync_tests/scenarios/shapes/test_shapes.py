@@ -1,4 +1,4 @@
-"""Tables of unusual shape: read, changed, read again, proved equal."""
+"""Tables of unusual shape: read, changed, read again, and verified equal."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_partitions_of_several_levels(world: World) -> None:
     )
     assert world.assert_verified(config()) == 40
     world.execute("UPDATE t SET day = day + 30 WHERE id = 2", "INSERT INTO t VALUES (99, '2024-01-05', 'a')")
-    world.sync(config(), reconcile=True)  # a row that moves to another partition has another key
+    world.sync(config(), reconcile=True)  # a row that moves to another partition gets another key
     assert world.assert_verified(config()) == 41
 
 
@@ -87,7 +87,7 @@ def test_inheritance_and_unlogged_and_generated(world: World) -> None:
     assert world.query('SELECT "TWICE" FROM "PUBLIC"."U" WHERE "ID" = 1') == [(18,)]
 
 
-# DuckDB takes 15 s of CPU to plan the sums of 1,600 columns, which grows with their square.
+# DuckDB needs 15 s of CPU to plan the sums of 1,600 columns; the time grows with their square.
 @pytest.mark.parametrize("number", [300, pytest.param(1600, marks=pytest.mark.long)])
 def test_many_columns(world: World, number: int) -> None:
     columns = ", ".join(f"c{n} smallint DEFAULT {n}" for n in range(1, number))

@@ -1,4 +1,4 @@
-"""Both kinds of warehouse, and a way to break either at any statement."""
+"""Two kinds of warehouse, and a way to break either of them at any statement."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aurora_sync_tests.warehouse.through import Dying, Killed
 
 
 class Mortal(DuckDBWarehouse):
-    """Its client is killed in front of a statement, counted over all sessions."""
+    """A warehouse whose client is killed before a statement, counted over all sessions."""
 
     left = -1
 
@@ -32,7 +32,7 @@ class Mortal(DuckDBWarehouse):
 
 @pytest.fixture
 def server(world: World) -> Server:
-    """A small Snowflake; what it holds can be read through ``world.query``."""
+    """Return a small Snowflake; ``world.query`` reads its contents."""
     return Server(world.warehouse_path, world.places.stage.store)
 
 
@@ -45,7 +45,7 @@ def warehouse(request: pytest.FixtureRequest, world: World) -> Warehouse:
 
 @pytest.fixture
 def kill_at(warehouse: Warehouse) -> Callable[[int], None]:
-    """Have the client be killed in front of the n-th statement from now on; of -1, never again."""
+    """Return a function that kills the client before the n-th statement from now on; -1 never."""
 
     def duckdb(statement: int) -> None:
         assert isinstance(warehouse, Mortal)
@@ -68,6 +68,6 @@ def kill_at(warehouse: Warehouse) -> Callable[[int], None]:
 
 @pytest.fixture
 def moved(world: World, warehouse: Warehouse) -> World:
-    """The world, with its target in that warehouse."""
+    """Return the world with its target in that warehouse."""
     world.places = dataclasses.replace(world.places, warehouse=warehouse)
     return world

@@ -1,6 +1,7 @@
-"""Where others keep the state of a sync, and when they move it. Each is a few lines, and right while nothing dies.
+"""The usual places for the state of a sync, and the moments to advance it. Each design is a few lines, and right as
+long as nothing is killed.
 
-The source only ever grows, by ids that rise, so nothing else of a cursor can go wrong here.
+The source only grows, with rising ids, so that no other weakness of a cursor matters here.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def of_target(_: Store, session: Session) -> int:
 
 
 def into_nothing(*_: object) -> None:
-    """The target is its own state."""
+    """Write no state: the target itself is the state."""
 
 
 def of_warehouse(_: Store, session: Session) -> int:
@@ -53,13 +54,13 @@ def into_warehouse(_: Store, session: Session, since: int) -> None:
 
 @dataclass(frozen=True)
 class Design:
-    load: str  # one row: APPEND or MERGE
+    load: str  # the statement that loads one row: APPEND or MERGE
     read: Callable[[Store, Session], int]
     write: Callable[[Store, Session, int], None]
     state_first: bool = False
 
     def run(self, world: World, session: Session, die_at: str | None = None) -> None:
-        """One run; with ``die_at`` one that is killed at that point."""
+        """Run once; with ``die_at``, the run is killed at that point."""
 
         def point(name: str) -> None:
             if name == die_at:
@@ -75,7 +76,7 @@ class Design:
         if self.state_first:
             self.write(store, session, newest)
         point("before_copy")
-        for file in (f"{files}-2", f"{files}-1"):  # a COPY of several files loads them in no order
+        for file in (f"{files}-2", f"{files}-1"):  # a COPY of several files loads them in any order
             for row in json.loads(store.get(file) or b"[]"):
                 session.modify(self.load, row)
             if file.endswith("-2"):

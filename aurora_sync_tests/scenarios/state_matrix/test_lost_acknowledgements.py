@@ -1,4 +1,4 @@
-"""Connections to Snowflake that break around a COMMIT, and what is sent on them afterwards."""
+"""Connections to Snowflake that break around a COMMIT, and the statements that are sent afterwards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def snowflake(world: World, server: Server) -> World:
 
 
 def synced_and_changed(world: World, load: str) -> TableConfig:
-    """A table whose target is behind by updates, deletes and new rows, as far as its load sees them."""
+    """Create a table whose target lacks updates, deletes and new rows."""
     key, table = TABLES[load]
     world.execute(
         f"CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY {key}, v text)",
@@ -45,7 +45,7 @@ def synced_and_changed(world: World, load: str) -> TableConfig:
 
 
 def at(words: str, *, of: int = 1, then: Callable[[Connection], None]) -> Callable[[Connection, str], None]:
-    """Have something happen at the statements that begin with these words, ``of`` times."""
+    """Run an action at the statements that begin with these words, ``of`` times."""
     left = [of]
 
     def hook(connection: Connection, statement: str) -> None:
@@ -88,7 +88,7 @@ def test_commit_whose_answer_was_lost_is_found_in_the_log(snowflake: World, serv
 def test_commit_that_did_not_arrive_holds_the_others_until_it_is_aborted(
     snowflake: World, server: Server, load: str
 ) -> None:
-    """With the tries that the command line makes."""
+    """The run makes the attempts of the command line."""
     table = synced_and_changed(snowflake, load)
     server.before = at("COMMIT", then=Connection.vanish)
     pauses: list[float] = []
@@ -104,7 +104,7 @@ def test_commit_that_did_not_arrive_holds_the_others_until_it_is_aborted(
 
 
 def commits_only_whole_transactions(world: World, server: Server, table: TableConfig) -> None:
-    """A run that fails has changed nothing, also not by what it does after its failure."""
+    """Assert that a failed run has changed nothing, not even by what it does after the failure."""
     before, log = world.target_rows(table), world.run_sequences(table)
     with pytest.raises(WarehouseError):
         world.sync(table)
@@ -126,8 +126,8 @@ def commits_only_whole_transactions(world: World, server: Server, table: TableCo
 def test_statements_after_a_rollback_that_did_not_arrive_commit_nothing(
     snowflake: World, server: Server, load: str, statement: str
 ) -> None:
-    """The session lives on with its transaction open, in which the log's new row can be seen, and which the next
-    CREATE or DROP would commit."""
+    """The session stays open with its transaction, where the log's new row is visible, and which the next CREATE or
+    DROP would commit."""
     table = synced_and_changed(snowflake, load)
     broken = at(statement, then=fail)
     unrolled = at("ROLLBACK", then=fail)
@@ -143,7 +143,7 @@ def test_statements_after_a_rollback_that_did_not_arrive_commit_nothing(
 
 @each_load
 def test_failed_statement_is_not_committed_around(snowflake: World, server: Server, load: str) -> None:
-    """Snowflake would let the others be committed."""
+    """Snowflake would allow committing the other statements."""
     table = synced_and_changed(snowflake, load)
 
     def before(connection: Connection, statement: str) -> None:

@@ -1,4 +1,5 @@
-"""Killed at each point, then run as if nothing had been: what each design loses and doubles (correctness.md, 10)."""
+"""Runs that are killed at each point and then repeated: what each design loses and duplicates (correctness.md, section
+10)."""
 
 from __future__ import annotations
 
@@ -53,7 +54,7 @@ def test_design_loses_and_doubles_where_it_is_known_to(world: World, warehouse: 
 
 
 def grew(counts: dict[str, int]) -> set[str]:
-    """The points after which there were more than before: what is wrong once stays wrong."""
+    """Return the points after which the count has grown: an error stays once it has happened."""
     before = (0, *counts.values())
     return {point for (point, count), was in zip(counts.items(), before, strict=False) if count > was}
 
@@ -75,7 +76,7 @@ def test_state_in_the_transaction_of_the_load_loses_and_doubles_nothing_wherever
             break
         kill_at(-1)
         if isinstance(warehouse, SnowflakeLike):
-            if warehouse.server.lock.locked():  # by the fence of a transaction whose client is gone
+            if warehouse.server.lock.locked():  # locked by the fence of a transaction that lost its client
                 with pytest.raises(WarehouseError, match="LOCK_TIMEOUT"):
                     moved.sync(table)
                 waited += 1

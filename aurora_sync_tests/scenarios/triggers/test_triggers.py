@@ -1,4 +1,5 @@
-"""``aurora-sync triggers``: made and removed while others write, killed anywhere, and the table is as it was before."""
+"""``aurora-sync triggers``: installed and removed while others write, and killed anywhere; afterwards the table is as
+before."""
 
 from __future__ import annotations
 
@@ -71,7 +72,7 @@ def not_fired(world: World, kind: TriggerKind) -> set[str]:
 def schema_of(world: World, stack: Stack) -> str:
     dump = [str(stack.postgres_bin / "pg_dump"), "--schema-only", world.dsn]
     text = subprocess.run(dump, check=True, capture_output=True, text=True).stdout
-    # A token against SQL injection by psql, another one with every dump.
+    # psql writes a token against SQL injection, another one in every dump.
     return "\n".join(line for line in text.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
 
 
@@ -79,7 +80,7 @@ def schema_of(world: World, stack: Stack) -> str:
 def test_made_and_removed_under_pgbench(
     world: World, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: TriggerKind
 ) -> None:
-    """No transaction of the application fails, and afterwards the schema is byte for byte what it was."""
+    """No transaction of the application fails, and afterwards the schema is identical byte for byte."""
     tables = ["pgbench_accounts", "pgbench_tellers", "pgbench_branches"]
     monkeypatch.setenv("AURORA_DSN", world.dsn)
     pgbench = [str(stack.postgres_bin / "pgbench"), "--no-vacuum"]
@@ -88,7 +89,7 @@ def test_made_and_removed_under_pgbench(
     writing = [*pgbench, "-c", "4", "-T", "8", "--random-seed=1", world.dsn]
     rounds = 0
     waiting = ["--lock-timeout", "500ms", "--attempts", "1000"]
-    while rounds < 2:  # a second time where one round takes as long as pgbench writes
+    while rounds < 2:  # a second round, if one takes as long as pgbench writes
         with subprocess.Popen(writing, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pgbench_run:
             while pgbench_run.poll() is None:
                 assert main(["triggers", "apply", *tables, "--kind", kind, "--busy", "1", *waiting]) == 0
@@ -128,7 +129,7 @@ def test_killed_between_any_two_steps_it_goes_on(
 
 @BOTH
 def test_renamed_table_keeps_its_own(world: World, stack: Stack, kind: TriggerKind) -> None:
-    """Another that has the name now gets others."""
+    """Another table that now has the name gets its own triggers."""
     renamed = ["ALTER TABLE t RENAME TO was", TABLE, ROWS]
     world.execute(TABLE, ROWS, *renamed)
     before = schema_of(world, stack)
@@ -180,7 +181,7 @@ def test_lock_that_is_not_to_be_had_holds_nobody_up(world: World) -> None:
 
 
 def test_many_locks_are_waited_for_no_longer_than_one(world: World) -> None:
-    """lock_timeout begins anew with each of them, and writers of the table wait for all."""
+    """lock_timeout restarts with each lock, while writers of the table wait for all of them."""
     world.execute(*PARTITIONED)
     with (
         world.open_transaction("UPDATE t1 SET v = 'open' WHERE id = 1") as first,
@@ -191,7 +192,7 @@ def test_many_locks_are_waited_for_no_longer_than_one(world: World) -> None:
         ended = threading.Event()
 
         def give_way() -> None:
-            """Each transaction ends when it was waited for longer than half the limit, and less than all of it."""
+            """End each transaction after it was waited for longer than half the limit, but less than all of it."""
             for name, writer in (("t1", first), ("t2", second)):
                 waits = f"relation = '{name}'::regclass AND NOT granted"
                 long = f"SELECT FROM pg_locks WHERE {waits} AND clock_timestamp() - waitstart > interval '0.7 s'"
@@ -237,7 +238,7 @@ def test_backfill_that_was_interrupted_goes_on_and_waits_for_nobody(world: World
     locked = "SELECT FROM t WHERE id IN (498, 499) FOR UPDATE"
     with world.open_transaction(locked) as other, described(world) as (connection, table):
         for _ in backfill(connection, table, batch_rows=100, busy=1):
-            if world.execute(f"{without} AND id < 500") == [(2,)]:  # all but those
+            if world.execute(f"{without} AND id < 500") == [(2,)]:  # all rows but those
                 other.rollback()
     assert world.execute(without) == [(0,)]
     now = dict(world.execute("SELECT id, updated_at FROM t"))
@@ -324,7 +325,7 @@ def test_write_that_the_usual_trigger_does_not_stamp_comes_with_ours(world: Worl
     world.execute(write)
     with world.session() as connection, connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM t WHERE updated_at > %s", (watermark,))
-        assert cursor.fetchall() == [(0,)]  # the usual SQL loses it
+        assert cursor.fetchall() == [(0,)]  # the usual SQL loses the row
 
     world.execute("DROP TABLE t", TABLE, ROWS)
     world.make(BY_TIME, TriggerKind.audit_columns)
@@ -336,7 +337,7 @@ def test_write_that_the_usual_trigger_does_not_stamp_comes_with_ours(world: Worl
 
 
 def test_audit_columns_of_a_table_that_has_one_already(world: World, stack: Stack) -> None:
-    """It is not ours, and stays."""
+    """An existing column is not removed, because aurora_sync did not create it."""
     world.execute("CREATE TABLE t (id int PRIMARY KEY, updated_at timestamptz)", "INSERT INTO t VALUES (1), (2)")
     before = schema_of(world, stack)
     world.make(BY_TIME, TriggerKind.audit_columns)
@@ -372,7 +373,8 @@ def test_columns_that_are_not_there_any_more_do_not_keep_the_rest(world: World, 
 
 
 def test_schema_that_a_stranger_made_is_not_used(world: World) -> None:
-    """Its owner could put a trigger on the outbox, which would run as whoever owns ours."""
+    """The owner of the schema could put a trigger on the outbox, which would run with the rights of the outbox's
+    owner."""
     role = f"stranger_{world.places.source.database}"
     world.execute(TABLE, f"CREATE ROLE {role}", f"CREATE SCHEMA aurora_sync AUTHORIZATION {role}")
     try:

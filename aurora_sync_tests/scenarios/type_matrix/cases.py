@@ -1,5 +1,5 @@
-"""Every type, and of each the values that break other tools. Values are SQL, so that PostgreSQL itself says what they
-are; ``unfit`` are those that the natural type of the warehouse cannot hold, each with what ``clamp`` makes of it."""
+"""Every type, with values that break other tools. Values are SQL, so that PostgreSQL defines them. ``unfit`` are the
+values that the natural type of the warehouse cannot hold, each with the result of ``clamp``."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ class Case:
     type: str
     exact: tuple[str, ...]
     unfit: dict[str, str | None] = field(default_factory=dict)
-    before: str = ""  # statements that make the type
+    before: str = ""  # statements that create the type
 
     def __str__(self) -> str:
         return self.type
 
     @property
     def type_name(self) -> str:
-        """By which ``types:`` of tables.yaml names it."""
+        """The name of the type under ``types:`` in tables.yaml."""
         return "array" if self.type.endswith("[]") else self.type.partition("(")[0]
 
 
@@ -200,10 +200,10 @@ CASES = [
     Case("ltree", texts("Top.Science", ""), before="CREATE EXTENSION ltree"),
 ]
 
-# Only a server that was built with libxml has it.
+# Only a server built with libxml has it.
 XML = Case("xml", texts('<a b="c">&lt;d/&gt;</a>', "text <b/>"))
 
-# No table has a column of these.
+# These cannot be types of a table's column.
 INTERNAL = {"gtsvector", "pg_brin_bloom_summary", "pg_brin_minmax_multi_summary", "pg_dependencies"} | {
     "pg_mcv_list",
     "pg_ndistinct",
@@ -212,7 +212,7 @@ INTERNAL = {"gtsvector", "pg_brin_bloom_summary", "pg_brin_minmax_multi_summary"
 
 
 def markdown_table() -> str:
-    """The size of the matrix, for docs/types.md."""
+    """Return the size of the matrix, for docs/types.md."""
     exact, unfit = sum(len(case.exact) for case in CASES), sum(len(case.unfit) for case in CASES)
     nearest = [value for case in CASES for value in case.unfit.values() if value]
     misfits = sum(bool(case.unfit) for case in CASES)

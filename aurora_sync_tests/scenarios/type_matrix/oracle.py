@@ -1,4 +1,4 @@
-"""A value of a warehouse as PostgreSQL would print it."""
+"""Values of a warehouse in the text that PostgreSQL prints."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from aurora_sync_tests.scenarios.type_matrix.cases import Case
 
 
 def as_text(value: Any, oracle: str) -> str:
-    """A value of the warehouse as PostgreSQL would print it. Floats and JSON, of which one value has many texts, give
-    the oracle's where they are the same value."""
+    """Return a value of the warehouse as PostgreSQL would print it. One value of a float or JSON has many texts: for an
+    equal value, the oracle's text is returned."""
     match value:
         case str():
             return value
@@ -57,7 +57,7 @@ def parsed(text: str) -> Any:
 
 
 def as_array(connection: Connection, schema: str, type_: str, document: Any) -> str:
-    """A JSON array as PostgreSQL prints the array of that type."""
+    """Return a JSON array as PostgreSQL prints the array of that type."""
 
     def written(element: Any) -> str:
         if isinstance(element, list):
@@ -73,8 +73,8 @@ def as_array(connection: Connection, schema: str, type_: str, document: Any) -> 
 
 
 def assert_arrived(connection: Connection, case: Case, held: Any, oracle: str | None, schema: str = "public") -> None:
-    """``held`` is what the warehouse gives, ``oracle`` PostgreSQL's text. ``connection`` is one of connect(), with the
-    settings of an export; it asks the server how it prints an array."""
+    """Assert that ``held``, the values of the warehouse, match ``oracle``, PostgreSQL's texts. ``connection`` comes
+    from connect(), with the settings of an export, and is used to print arrays."""
     if oracle is None or held is None:
         assert held is oracle
     elif case.type == "jsonb":

@@ -1,4 +1,4 @@
-"""Tables of any columns with any rows: through CSV, stage and warehouse, and equal to what PostgreSQL prints."""
+"""Tables with any columns and rows, through CSV, stage and warehouse: equal to what PostgreSQL prints."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ VALUES: dict[str, st.SearchStrategy[str]] = {
 
 @st.composite
 def tables(draw: st.DrawFn) -> tuple[list[str], list[tuple[str | None, ...]]]:
-    """Types of columns, and rows of them as text."""
+    """Generate types of columns, and rows of them as text."""
     types = draw(st.lists(st.sampled_from(sorted(VALUES)), min_size=1, max_size=8))
     rows = draw(st.lists(st.tuples(*(st.none() | VALUES[type_] for type_ in types)), max_size=12))
     return types, rows
@@ -88,7 +88,7 @@ def tables(draw: st.DrawFn) -> tuple[list[str], list[tuple[str | None, ...]]]:
 )
 @given(tables())
 def test_any_table_makes_the_round_trip(world: World, table: tuple[list[str], list[tuple[str | None, ...]]]) -> None:
-    """Each example is the table of the one before, made anew: its target follows from any columns to any others."""
+    """Each example recreates the table of the previous one, so the target follows from any columns to any others."""
     types, rows = table
     note(str(types))
     columns = ", ".join(f"v{number} {type_}" for number, type_ in enumerate(types))

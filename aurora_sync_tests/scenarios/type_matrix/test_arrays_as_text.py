@@ -42,7 +42,7 @@ def test_every_row_has_the_text_of_postgresql_from_then_on(world: World, strateg
     if strategy != "full_snapshot":
         assert receipt.rows_exported == 2
     assert_as_printed(world, table)
-    world.execute("DELETE FROM t WHERE id = 4")  # a type does not come and go with its values
+    world.execute("DELETE FROM t WHERE id = 4")  # the type does not depend on which values are present
     world.sync(table, reconcile=True)
     assert_as_printed(world, table)
     world.sync(table, full=True)
@@ -80,7 +80,7 @@ def test_frozen_schema_lets_it_become_text(world: World) -> None:
 
 
 def test_target_of_an_earlier_version_is_read_again_with_the_next_change(world: World) -> None:
-    """It has VARCHAR, with the JSON of older rows, and a watermark that knows the column as an array."""
+    """The target has VARCHAR, with the JSON of older rows, and a watermark that knows the column as an array."""
     table = config("t")
     world.execute(TABLE, ROWS)
     world.sync(table)

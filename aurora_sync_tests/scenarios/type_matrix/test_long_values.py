@@ -1,4 +1,4 @@
-"""Values that are longer than a VARCHAR of Snowflake, and rows that are longer than any buffer was meant for."""
+"""Values longer than a VARCHAR of Snowflake, and rows longer than any usual buffer."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from aurora_sync.errors import GuardError
 from aurora_sync.warehouse.duckdb import ROW_BYTES
 from aurora_sync_tests.scenarios.world import World, config
 
-# Does not compress to nothing, and COPY doubles its quotes.
+# Compresses badly, and COPY doubles its quotes.
 LONG = "(SELECT string_agg(md5(i::text) || '\"é', '') FROM generate_series(1, {}) i)"
 
 
 def limit(world: World, longest: int) -> None:
-    """Let the warehouse take no longer values."""
+    """Set the longest value of the warehouse to this limit."""
     world.warehouse.dialect = replace(world.warehouse.dialect, longest_value=longest)
     world.places = replace(world.places)
 

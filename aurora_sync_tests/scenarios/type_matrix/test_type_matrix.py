@@ -1,5 +1,5 @@
-"""PostgreSQL's own text is the oracle: what the warehouse holds, turned back to text, equals it, or the policy of the
-column says what it is instead, and the run says how often."""
+"""PostgreSQL's own text is the oracle. The text of a value in the warehouse equals it; or the policy of the column
+defines another value, which the run counts."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from aurora_sync_tests.scenarios.world import World, config
 
 
 def make(world: World, cases: Sequence[Case], values: Sequence[Sequence[str]]) -> None:
-    """A table ``t`` with a column for each case, ``v0``, ``v1``, ..., which holds its values in the rows 0, 1, ...,
-    and NULL in the rows behind."""
+    """Create a table ``t`` with a column for each case, ``v0``, ``v1``, ..., which holds its values in the rows 0, 1,
+    ..., and NULL in the rows after."""
     world.execute(*dict.fromkeys(part for case in cases for part in case.before.split("; ") if part))
     columns = ", ".join(f"v{place} {case.type}" for place, case in enumerate(cases))
     world.execute(f"CREATE TABLE t (id int PRIMARY KEY, {columns})")
@@ -26,7 +26,7 @@ def make(world: World, cases: Sequence[Case], values: Sequence[Sequence[str]]) -
 
 
 def insert(world: World, first: int, values: Sequence[Sequence[str]]) -> None:
-    """Rows with the ids ``first``, ``first + 1``, ...; ``values`` are those of each column."""
+    """Insert rows with the ids ``first``, ``first + 1``, ...; ``values`` are those of each column."""
     for number, row in enumerate(zip_longest(*values, fillvalue="NULL")):
         world.execute(f"INSERT INTO t VALUES ({first + number}, {', '.join(row)})")
 
@@ -35,7 +35,7 @@ Held = list[dict[int, Any]]
 
 
 def in_source(world: World, cases: Sequence[Case]) -> Held:
-    """Of each column the texts by id, by the session settings of an export."""
+    """Return the texts of each column by id, with the session settings of an export."""
     texts = ", ".join(
         f"CASE WHEN v{n} IS NOT DISTINCT FROM NULL THEN NULL ELSE format('%s', v{n}) END" for n in range(len(cases))
     )
@@ -105,7 +105,7 @@ def test_array_of_every_type_arrives(world: World) -> None:
     world.assert_verified(config())
 
 
-# Documents, whose text the warehouse does not keep: a column of them becomes text by a whole read.
+# Documents: the warehouse does not keep their text, so a column of them becomes text by a full read.
 DOCUMENTS = [case for case in UNFIT if case.type == "jsonb" or case.type.endswith("[]")]
 SCALARS = [case for case in UNFIT if case not in DOCUMENTS]
 
@@ -128,7 +128,7 @@ def test_column_becomes_text_for_a_value_that_its_natural_type_cannot_hold(
     world.assert_verified(config())
     world.execute("DELETE FROM t WHERE id >= 100", "UPDATE t SET v0 = v0")
     world.sync(config(), full=True)
-    assert types_in_warehouse(world) == ["VARCHAR"] * len(cases)  # a type does not come and go with its values
+    assert types_in_warehouse(world) == ["VARCHAR"] * len(cases)  # the type does not depend on which values are present
 
 
 def test_first_load_with_such_a_value_makes_the_column_text(world: World, subtests: pytest.Subtests) -> None:

@@ -1,4 +1,4 @@
-"""Through the command line: a verification of each strategy finds what differs each time, and repairs nothing."""
+"""A verification by the command line finds the differences each time, with each strategy, and repairs nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SET_UP = {
 def configured(
     dsn: str, store_environment: dict[str, str], warehouse_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[Configured]:
-    """Make, configure and sync the table by a strategy; returns the name of its slot, if it has one."""
+    """Create, configure and sync the table by a strategy; return the name of its slot, if it has one."""
     name = f"verify_{uuid.uuid4().hex[:8]}"
     tables = tmp_path / "tables.yaml"
     monkeypatch.setenv("AURORA_DSN", dsn)
@@ -73,7 +73,7 @@ def execute(dsn: str, *statements: str) -> None:
 
 
 def target(path: Path, *statements: str) -> dict[int, Any]:
-    """After these statements, by id."""
+    """Return the target by id, after these statements."""
     with DuckDBWarehouse(path).session() as session:
         for statement in statements:
             session.query(statement)
@@ -98,10 +98,10 @@ def test_rows_removed_changed_and_added_by_hand_are_found_each_time(
         'UPDATE "PUBLIC"."T" SET "V" = \'by hand\' WHERE "ID" = 3',
         'INSERT INTO "PUBLIC"."T" ("ID", "V", "_SRC_XMIN", "_RUN_SEQ") VALUES (900, \'x\', 3, 1), (901, \'y\', 3, 1)',
     )
-    if strategy == "integer":  # which brings what is new
+    if strategy == "integer":  # its increment applies new rows
         execute(dsn, "INSERT INTO t (v) VALUES ('new')")
         edited |= {51: "new"}
-    elif strategy == "full_snapshot":  # whose increment would repair
+    elif strategy == "full_snapshot":  # its increment would repair the target
         execute(dsn, "ANALYZE t")
     else:
         execute(dsn, UPDATE)
@@ -129,7 +129,7 @@ def test_an_edit_that_was_verified_is_repaired_by_the_next_sync(
     if strategy != "full_snapshot":
         assert "rows, and now there are " in printed
     execute(dsn, "VACUUM t")
-    if strategy == "integer":  # what was updated before is not claimed
+    if strategy == "integer":  # earlier updates are not claimed
         said(capsys, 0, "reconcile", "t")
     assert "  equal: 51 rows" in said(capsys, 0, "verify", "t")
 
@@ -169,7 +169,7 @@ def test_stream_that_cannot_go_on_is_not_compared_and_the_target_stays(
 def test_what_one_snapshot_does_not_see_is_left_to_the_next_run(
     configured: Configured, capsys: pytest.CaptureFixture[str], dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A writer that commits after the snapshot and before the end of the stream."""
+    """A writer commits after the snapshot and before the end of the stream."""
     configured("logical")
     execute(dsn, UPDATE)
     mark = slot.mark

@@ -1,4 +1,4 @@
-"""Source and target proved equal by content as of one snapshot, and every kind of difference shown."""
+"""Source and target are proven equal by content as of one snapshot, and every kind of difference is shown."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def verified(world: World, **keys: Any) -> Verification:
 
 
 def make(world: World, key: str = "id int PRIMARY KEY", more: str = "", **keys: Any) -> None:
-    """A hundred rows of each of VALUES, synced."""
+    """Create a hundred rows for each of VALUES, and sync them."""
     world.execute(MOOD, f"CREATE TABLE t ({key}, {COLUMNS}{more})")
     for first, row in VALUES.items():
         world.execute(f"INSERT INTO t SELECT series, {row} FROM generate_series({first}, {first + 99}) series")
@@ -45,7 +45,7 @@ def test_rows_that_were_exchanged_by_hand_are_shown_and_not_repaired(world: Worl
     world.query('DELETE FROM "PUBLIC"."T" WHERE "ID" = 205')
     world.query('INSERT INTO "PUBLIC"."T" ("ID") VALUES (7000)')
     world.execute("UPDATE t SET t = 'new' WHERE id = 1")
-    for _ in range(2):  # the increment that was applied first does not hide the edit from those who come later
+    for _ in range(2):  # the increment that was applied first does not hide the edit from later verifications
         found = verified(world)
         assert (found.missing, found.different, found.ghosts, found.repair) == (1, 0, 1, "reconcile")
     receipt = world.sync(config())
@@ -83,7 +83,7 @@ def test_rows_changed_since_the_last_run_arrive_before_they_are_compared(world: 
 def test_what_was_edited_in_the_target_is_found_and_shown(
     world: World, edit: str, counts: tuple[int, int, int]
 ) -> None:
-    """Where nobody touched _SRC_XMIN: a reconcile and the sums of the sync log go by that alone."""
+    """The edit leaves _SRC_XMIN unchanged, which is all that a reconcile and the sums of the sync log compare."""
     make(world)
     world.query(edit)
     found = verified(world, show_values=True)

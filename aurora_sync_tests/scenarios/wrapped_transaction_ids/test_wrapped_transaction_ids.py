@@ -1,4 +1,5 @@
-"""The transaction counter passes 2^32: a row carries the low half of its transaction's id only, and starts from 3."""
+"""The transaction counter passes 2^32: a row stores only the low half of its transaction's id, which starts again from
+3."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from aurora_sync_tests.scenarios.world import World, config
 
 
 def written(cluster: WrappedCluster, dsn: str) -> tuple[int, int]:
-    """Rows of the table that were written before the edge, and after it."""
+    """Return the number of rows that were written before and after the wrap."""
     database = dsn.rpartition("/")[2]
     ((there,),) = cluster.server.execute("SELECT to_regclass('t') IS NOT NULL", database=database)
     if not there:
@@ -31,7 +32,7 @@ def written(cluster: WrappedCluster, dsn: str) -> tuple[int, int]:
 
 @contextmanager
 def passing(cluster: WrappedCluster, edge: int, dsn: str, after: float) -> Iterator[None]:
-    """Others use up what is left of the counter, a little at a time, once there have been rows for so many seconds."""
+    """Let others use up the counter a little at a time, once rows have existed for so many seconds."""
     ended = threading.Event()
 
     def others() -> None:
@@ -52,7 +53,7 @@ def passing(cluster: WrappedCluster, edge: int, dsn: str, after: float) -> Itera
 
 
 def trial_across(cluster: WrappedCluster, ids: str, seconds: float, stage_url: str, folder: Path) -> Trial:
-    """A random trial during which the counter passes a multiple of 2^32. Needs ``store_environment``."""
+    """Run a random trial during which the counter passes a multiple of 2^32. Needs ``store_environment``."""
     edge = cluster.approach()
     seed = random.SystemRandom().randrange(10**6)
     with fresh_database(cluster.server.dsn()) as dsn, fresh_database(cluster.server.dsn()) as other_dsn:
@@ -107,7 +108,7 @@ def test_rows_from_both_sides_arrive_after_a_pause_and_old_rows_come_to_rest(
         assert world.sync(each).rows_exported == 0
     naive.sync()
 
-    # Nobody looks while one transaction writes on both sides, and others before and after.
+    # No run takes place while one transaction writes on both sides, and others before and after.
     with world.open_transaction("INSERT INTO t VALUES (2, 'spans the edge')") as spanning:
         world.execute("INSERT INTO t VALUES (3, 'before')", "UPDATE t SET v = 'before' WHERE id = 1")
         wrapped_cluster.go_past(edge + 5)
@@ -123,7 +124,7 @@ def test_rows_from_both_sides_arrive_after_a_pause_and_old_rows_come_to_rest(
     world.assert_equal(table)
     assert {"2", "4", "5"}.isdisjoint(naive.rows)
 
-    # An ancient row's 32 bits are those of a row just written when the counter passes them a second time.
+    # When the counter passes them a second time, an old row's 32 bits equal those of a new row.
     (first,) = world.execute("SELECT min(xmin::text::bigint) FROM ancient")[0]
     (counter,) = world.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")[0]
     assert counter < edge + first < edge + 100_000
