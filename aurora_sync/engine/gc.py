@@ -11,9 +11,9 @@ An attempt with a manifest is evidence: the manifest and its data stay until a l
 them. Only objects and tables named exactly as aurora_sync names them are deleted; everything else under the prefix and
 in the log schema stays.
 
-It is safe while syncs run, in several processes at once, and after a kill at any point. If a collected attempt is still
-running, its load fails because its files or its staging table are missing. Its target and watermark do not change, so
-no row is lost and the next run reads the rows again.
+Collecting is safe while syncs run, in several processes at once, and after a kill at any point. If a collected attempt
+is still running, its load fails because its files or its staging table are missing. Its target and watermark do not
+change, so no row is lost and the next run reads the rows again.
 """
 
 from __future__ import annotations

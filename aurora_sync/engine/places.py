@@ -23,7 +23,7 @@ class Places:
     log_schema: str = "_AURORA_SYNC"
 
     def __post_init__(self) -> None:
-        """Set the longest value of this warehouse, beyond which the source refuses or cuts a value."""
+        """Give the source the size limit of this warehouse's values, above which it refuses or cuts a value."""
         source = replace(self.source, longest_value=self.warehouse.dialect.longest_value)
         object.__setattr__(self, "source", source)
 

@@ -38,7 +38,7 @@ logger = foreign_text.logger(__name__)
 class Reconciliation:
     """The comparison that warehouse/apply.py calls between staging an increment and its transaction; for one use.
 
-    It needs a merge key. The source's snapshot must stay open until it was called.
+    It needs a merge key. The source's snapshot must stay open until it has been called.
     """
 
     def __init__(self, config: TableConfig, stage: Stage, reading: Reading, plan: Plan, manifest: Manifest) -> None:

@@ -123,7 +123,7 @@ def _export(
     plan, reading = found.plan, found.reading
     statement, exported = reading.statement(plan.columns, plan.read.where, outbox=plan.read.outbox), Exported()
     with places.stage.attempt(found.config.qualified_name, found.load_id) as attempt:
-        if not _leaves_increment(plan, options):
+        if not _applies_nothing(plan, options):
             exported = reading.export(statement, attempt, on_progress)
         shortened = reading.long_values(plan.columns, plan.key, plan.read.where, longest_row=exported.longest)
         ending = outbox.live_row_ending(plan.read.outbox) if plan.read.outbox else b""
@@ -157,7 +157,7 @@ def _apply(
     return applied
 
 
-def _leaves_increment(plan: Plan, options: RunOptions) -> bool:
+def _applies_nothing(plan: Plan, options: RunOptions) -> bool:
     """Return whether a verification applies nothing: a full read would leave no difference to find."""
     return options.verify and plan.strategy.reads_whole
 
@@ -166,7 +166,7 @@ def _idle(found: Look, manifest: Manifest, options: RunOptions) -> bool:
     """Return whether there is nothing to apply: no rows, no rows of the target that they would replace, and no finding
     that the next run would meet again."""
     state, plan = found.state, found.plan
-    if _leaves_increment(plan, options):
+    if _applies_nothing(plan, options):
         return True
     news = any(each.action is not Action.GO_ON or each.is_schema_change for each in plan.verdict.findings)
     if manifest.rows or options.full or plan.reconcile or plan.read.renews or news or state.watermark is None:

@@ -3,9 +3,9 @@
 A verification applies the strategy's own increment first, and compares in the snapshot of that increment. When a run
 would scan, reconcile or read the whole table instead, nothing is compared, because those repair what a verification
 must find (decision 12). Rows that are equal are not moved: both sides sum a digest of every row over buckets of the
-key. Only rows of buckets that differ are read, and compared one by one, typed, in the warehouse. Floats, jsonb, arrays,
-columns whose policy changes values, and tables without a merge key are always compared one by one, because the two
-sides do not print them alike.
+key. Only rows of buckets that differ are read, and compared one by one, typed, in the warehouse. Two cases are always
+compared one by one: columns that the two sides do not print alike (floats, jsonb, arrays, columns whose policy changes
+values), and tables without a merge key.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def state_as_found(config: TableConfig, places: Places) -> State:
 
 
 def assert_comparable(config: TableConfig, plan: Plan) -> None:
-    """Raise NotComparedError when the increment is not the strategy's own. Used for strategies that read the table
+    """Raise NotComparedError when the increment is not the strategy's own. For strategies that read the table
     itself."""
     findings = plan.verdict.findings
     if plan.strategy.reads_whole:

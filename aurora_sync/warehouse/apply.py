@@ -98,7 +98,7 @@ def apply_all(
             merging = monotonic()
             if len(prepared) < len(ordered):
                 raise
-            entries = [_what_became_of_it(session, p.layout, p.manifest, log_schema, error) for p in prepared]
+            entries = [_committed_entry(session, p.layout, p.manifest, log_schema, error) for p in prepared]
     except BaseException:
         _drop_staging(session, [p.layout.staging for p in prepared])
         raise
@@ -286,7 +286,7 @@ def _refuse_foreign(session: Session, layout: Layout, manifest: Manifest, log_sc
         )
 
 
-def _what_became_of_it(
+def _committed_entry(
     session: Session, layout: Layout, manifest: Manifest, log_schema: str, error: WarehouseError
 ) -> LogEntry:
     """Return the log entry if the transaction was committed despite ``error``. Raises RivalRunError if a rival was

@@ -1,4 +1,4 @@
-"""Disposition CHANGES: apply part of a change stream: upserts, which may leave columns unchanged, then deletes.
+"""Disposition CHANGES: apply part of a change stream, first upserts, which may leave columns unchanged, then deletes.
 
 After its columns and transaction id, a staged change has these fields:
 

@@ -30,7 +30,7 @@ ADDED_TYPES = {
     DELETED: "BOOLEAN",
     ROW_MD5: "VARCHAR",
     ROW_NO: "NUMBER(19,0)",
-    KEY_NO: "NUMBER(15,0)",  # reconcile finds the bucket of a key that is not one integer by it
+    KEY_NO: "NUMBER(15,0)",  # the number by which reconcile finds the bucket of a key that is not one integer
 }
 
 # The fields of a staged row of the history (history.py), after its columns.

@@ -296,8 +296,8 @@ def _even(path: Path, even: Path, width: int, null: str) -> None:
 
 @contextmanager
 def _reading(file: TakenFile) -> Iterator[None]:
-    """Raise errors with the name of the external file. They are not transient: reading the file again does not mend
-    it."""
+    """Raise errors with the name of the external file. They are not transient, because reading the same file again does
+    not help."""
     try:
         yield
     except WarehouseError as error:

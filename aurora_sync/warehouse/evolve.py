@@ -42,7 +42,7 @@ def adapt_target(
         session.query(f"ALTER TABLE {layout.target.sql} RENAME COLUMN {identifier(old)} TO {identifier(new)}")
         existing[new] = existing.pop(old)
     _add_columns(session, layout, existing, manifest)
-    _let_go(session, layout, existing, manifest.evolution)
+    _release_columns(session, layout, existing, manifest.evolution)
     return _convert_columns(session, layout, existing, manifest)
 
 
@@ -70,7 +70,7 @@ def _add_columns(session: Session, layout: Layout, existing: dict[str, str], man
             )
 
 
-def _let_go(session: Session, layout: Layout, existing: dict[str, str], evolution: Evolution) -> None:
+def _release_columns(session: Session, layout: Layout, existing: dict[str, str], evolution: Evolution) -> None:
     """Allow NULL in columns that are no longer synced, and comment these columns."""
     for name in map(fold, (*evolution.former_key, *evolution.renamed)):
         if name in existing and name not in layout.match:

@@ -219,8 +219,8 @@ def delete_present(layout: Layout) -> str:
 
 
 def count_target(target: TableName, marks: bool) -> str:
-    """Count all rows and those that are present: with ``marks``, those not marked as deleted. Also sum the columns that
-    aurora_sync adds; the sums change when rows are added, removed or set back by hand."""
+    """Count all rows and those that are present: with ``marks``, those not marked as deleted. Also sum _RUN_SEQ and
+    _SRC_XMIN; the sums change when rows are added, removed or set back by hand."""
     present = _count_if(PRESENT) if marks else "COUNT(*)"
     sums = ", ".join(f'COALESCE(SUM("{name}"), 0)' for name in (RUN_SEQ, SRC_XMIN))
     return f"SELECT COUNT(*), {present}, {sums} FROM {target.sql}"

@@ -189,7 +189,7 @@ def _copy(table: _FilesMember, places: Places, session: Session, layout: Layout)
     timely = [file for file in timely if file.id not in behind]
     wanted = [file for file in timely if file.load is None or not table.config.cdc_path]
     loaded = any(file.load is not None for file in timely)
-    rescan = _what_files_do_not_say(table, new, loaded, ledger)
+    rescan = _rescan_reason(table, new, loaded, ledger)
     if behind:
         rescan = rescan or f"{len(behind)} files came late, written before {newest}, which was taken already"
     dms_files.assert_whole(table.store, wanted)
@@ -326,7 +326,7 @@ def _fields(table: _FilesMember, wanted: list[File], loaded: bool) -> str:
     return fields if wanted or loaded else table.position.fields
 
 
-def _what_files_do_not_say(table: _FilesMember, new: list[File], loaded: bool, ledger: set[tuple[str, str]]) -> str:
+def _rescan_reason(table: _FilesMember, new: list[File], loaded: bool, ledger: set[tuple[str, str]]) -> str:
     """Return why the next run must scan the table; empty when the files are complete. A load that is repeated, or comes
     after a scan, does not list rows that were deleted before it. A TRUNCATE at the source is not a change: the task
     deletes the table's files."""

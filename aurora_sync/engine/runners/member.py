@@ -155,8 +155,8 @@ class ChangeMember(Member):
 
 
 def compared(member: Member, places: Places, receipt: Receipt) -> Receipt:
-    """Return the receipt with the result of comparing the target in the snapshot of the member's look. Its changes are
-    applied."""
+    """Compare the target in the snapshot of the member's look, after its changes were applied. Returns ``receipt`` with
+    the result."""
     manifest = member.staged or member.left_as_it_was()
     found = verify(member.config, places, member.reading, member.plan, manifest, receipt.run_sequence)
     return dataclasses.replace(receipt, verification=found)

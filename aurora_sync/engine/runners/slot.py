@@ -99,8 +99,8 @@ class SlotRunner(StreamRunner[_SlotMember]):
         return _SlotMember(**vars(found), position=position, changes=feed.changes, feed=feed)
 
     def restrict_to_snapshot(self, member: _SlotMember) -> None:
-        """Exclude the changes that the snapshot does not see; the next run reads them. The slot is not advanced,
-        because its other tables have not been read."""
+        """Exclude the changes that the snapshot does not see; the next run reads them. The position after the run is
+        that of a scan in this snapshot. The slot is not advanced, because its other tables have not been read."""
         position, after = member.position, Logical().position_in(member.plan.watermark)
         assert isinstance(after, SlotPosition)
         assert after.seen

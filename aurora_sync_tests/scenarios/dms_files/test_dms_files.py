@@ -92,7 +92,7 @@ def test_a_table_that_is_loaded_again_is_compared_with_its_source(world: World, 
     run(table, world)
     world.execute("UPDATE t SET v = 'stale' WHERE id = 2")
     task.write()  # not read before the load is repeated
-    time.sleep(1.1)  # S3 tells seconds apart
+    time.sleep(1.1)  # the times of S3 have no fractions of a second
     task.world.execute("DELETE FROM t WHERE id = 3", "UPDATE t SET v = 'missed' WHERE id IN (2, 4)")
     skipped = len(task.changes)
     task.load()
@@ -191,7 +191,7 @@ def test_a_target_that_was_dropped_is_scanned_and_goes_on(
     world.execute("INSERT INTO t VALUES (40, 'x', 'x')")
     task.write()
     task.store.delete([key for key in task.store.list(task.store.prefix) if "LOAD" in key])
-    time.sleep(1.1)  # S3 tells seconds apart
+    time.sleep(1.1)  # the times of S3 have no fractions of a second
     assert run(table, world).method == "whole table"
     time.sleep(1.1)
     world.execute("UPDATE t SET v = 'later' WHERE id = 40")
@@ -673,7 +673,7 @@ def test_rows_without_names_are_refused_when_the_columns_changed(world: World, t
     task.write()
     with pytest.raises(SourceError, match="the columns of the table changed"):
         run(table, world)
-    time.sleep(1.1)  # S3 tells seconds apart
+    time.sleep(1.1)  # the times of S3 have no fractions of a second
     task.load()
     world.execute("UPDATE t SET w = 'c' WHERE id = 2")
     task.write()

@@ -253,7 +253,7 @@ def test_target_that_was_restored(world: World, tmp_path: Path) -> None:
     world.execute("DELETE FROM t WHERE id = 7", "UPDATE t SET v = 'lost with the target' WHERE id = 8")
     by_outbox(world)
     shutil.copy(tmp_path / "backup", world.warehouse_path)
-    world.execute("INSERT INTO t VALUES (100, 'after it')")  # a run without changes does not wake the target
+    world.execute("INSERT INTO t VALUES (100, 'after it')")  # a run without changes opens no session of the warehouse
     by_scan(world, "or the target was restored")
 
 

@@ -55,7 +55,7 @@ def test_older_snapshot_never_overwrites_the_newer_one(
         assert world.sync(table).run_sequence == 2
 
     during_copy(overtake)
-    world.sync(table)  # started from the hint, so it starts again from the log
+    world.sync(table)  # it starts from the hint, and again from the log
     world.assert_equal(table)
     assert world.run_sequences(table) in ([1, 2], [1, 2, 3])
 
