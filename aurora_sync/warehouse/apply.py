@@ -156,9 +156,7 @@ def _prepare(session: Session, p: _Prepared, objects: Objects, log_schema: str) 
         if p.existing:
             p.layout, more = evolve.adapt_target(session, p.layout, p.existing, p.manifest)
             p.changes += more
-    if (
-        not p.existing
-    ):  # last: a first load that is refused because of its values must not leave a table with their types
+    if not p.existing:  # last: a refused first load must leave no table
         ddl.make_target(session, p.layout, p.manifest.table)
 
 

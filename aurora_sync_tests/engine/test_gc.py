@@ -162,9 +162,8 @@ def test_sync_between_export_and_manifest_is_untouched(world: World, paused: Pau
 
 def test_sync_between_manifest_and_merge_is_untouched(world: World, paused: Paused) -> None:
     paused.begin(sync, "apply_all")
-    world.warehouse = type(world.warehouse)(
-        world.warehouse_path.with_name("other")
-    )  # the paused session holds the DuckDB file
+    # the paused session holds the DuckDB file
+    world.warehouse = type(world.warehouse)(world.warehouse_path.with_name("other"))
     places = Places(world.places.source, world.places.stage, world.warehouse)
     assert {heap.kind: heap.count for heap in gc.collect(places, now=LATER)} == nothing()
     assert paused.go_on()[0].inserted == 300
@@ -320,9 +319,8 @@ def test_objects_that_may_be_listed_and_not_deleted_are_a_clear_error(
     store = world.places.stage.store
     prefix = layout.attempt_prefix(store.prefix, "public.t", LOAD_ID, datetime(2020, 1, 1, tzinfo=UTC))
     store.put_new(prefix + layout.part_name(0), b"rows")
-    refused = {
-        "Errors": [{"Key": prefix, "Code": "AccessDenied", "Message": "no"}]
-    }  # S3 answers like this, with status 200
+    # S3 answers like this, with status 200
+    refused = {"Errors": [{"Key": prefix, "Code": "AccessDenied", "Message": "no"}]}
     monkeypatch.setattr(store._client, "delete_objects", lambda **_: refused)
     with pytest.raises(StageError, match="AccessDenied") as raised:
         gc.collect(world.places)

@@ -56,10 +56,8 @@ class EqualKeys:
 
     def assert_synced(self, world: World) -> None:
         """Assert that each row exists once, with the text of its key if the warehouse stores a text."""
-        with (
-            connect(world.dsn) as connection,
-            connection.cursor() as cursor,
-        ):  # connect() prints values as an export does
+        # connect() prints values as an export does
+        with connect(world.dsn) as connection, connection.cursor() as cursor:
             cursor.execute(f"SELECT concat(id), n, v, md5(doc) FROM public.{self.table}")
             source = cursor.fetchall()
         target = world.query(f'SELECT "ID", "N", "V", MD5("DOC") FROM PUBLIC.{self.table.upper()}')

@@ -28,9 +28,8 @@ def test_newest_rows_are_picked_whatever_their_text_holds() -> None:
     assert picked(rows) == [("3",), ("2",), ("1",)]
     assert picked(rows, number=1) == [("3",)]
     assert picked(b"") == []
-    assert picked(b"9," + b"x" * 20_000 + b",1005\n" + rows, number=1) == [
-        ("3",)
-    ]  # too long to be read again in every run
+    # too long to be read again in every run
+    assert picked(b"9," + b"x" * 20_000 + b",1005\n" + rows, number=1) == [("3",)]
 
 
 def test_rows_without_a_key_that_an_index_serves_are_no_canaries() -> None:

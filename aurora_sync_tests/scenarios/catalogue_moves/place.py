@@ -48,7 +48,7 @@ SELECT a.attname, t.typname, t.typtype::text,
 
 
 class Refused(Exception):
-    """The server refused a statement of a move, which ends there."""
+    """The server refused a statement of a move. The move ends at that statement."""
 
 
 @dataclass

@@ -34,8 +34,8 @@ def test_no_certificate_is_false_after_any_move(world: World, strategy: str, par
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_run_without_moves_is_certified(world: World, strategy: str) -> None:
-    """A strategy may not simply never certify. The lock fence relies on a condition that the catalogue does not show,
-    so it is bounded between reconciles."""
+    """The test fails for a strategy that never certifies. The lock fence relies on a condition that the catalogue does
+    not show, so it is bounded between reconciles."""
     done = trial(world, strategy, 1, runs=4, only=(moves.analyzed,))
     assert not done.false
     expected = {"bounded"} if strategy in BOUNDED_BY_OTHERS else {"certified"}

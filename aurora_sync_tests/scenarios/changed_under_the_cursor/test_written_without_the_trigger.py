@@ -37,9 +37,8 @@ def fence_in_use(world: World) -> str:
 
 
 def assert_found_by_the_horizon_alone(world: World, fence: str) -> None:
-    assert (
-        world.execute(f"SELECT id FROM t WHERE updated_at >= '{fence}'") == []
-    )  # rows that the fence alone would find
+    # rows that the fence alone would find
+    assert world.execute(f"SELECT id FROM t WHERE updated_at >= '{fence}'") == []
     assert world.sync(BY_TIME).method == "horizon scan"
     world.assert_equal(BY_TIME)
 

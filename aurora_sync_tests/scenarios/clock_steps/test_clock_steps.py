@@ -110,9 +110,8 @@ def test_row_written_after_the_clock_was_set_back_is_exported(
     for module in (identity_token, clock_fence):
         monkeypatch.setattr(module, "datetime", SevenMinutesLater)
     fence = first.watermark_after.value["fence"]
-    assert stepping.execute(f"SELECT id FROM t WHERE updated_at >= '{fence}'") == [
-        (1,)
-    ]  # rows that the fence alone would find
+    # rows that the fence alone would find
+    assert stepping.execute(f"SELECT id FROM t WHERE updated_at >= '{fence}'") == [(1,)]
 
     second = stepping.sync(BY_TIME)
     assert second.watermark_after.snapshot.taken_at > first.watermark_after.snapshot.taken_at

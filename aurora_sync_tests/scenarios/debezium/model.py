@@ -66,9 +66,7 @@ class ModelConnector:
         self.sent: list[Message] = []
         self._producer = Producer({"bootstrap.servers": self.servers, "linger.ms": 0, **_QUIET})
         self._committed: int | None = None  # LSN of the last commit, as stored in the offsets
-        self.known: dict[
-            bytes, tuple[Relation, list[str]]
-        ] = {}  # by oid: the columns of the table, and those of its key
+        self.known: dict[bytes, tuple[Relation, list[str]]] = {}  # by oid: columns, and key columns
 
     def send(self, *, remember: bool = True) -> None:
         """Send every change that is committed now. Without ``remember`` the connector is killed before its offsets are
@@ -107,7 +105,7 @@ class ModelConnector:
 
 
 class _Session:
-    """The connector's read from the position that its slot has confirmed."""
+    """One read by the connector, from the position that its slot has confirmed."""
 
     def __init__(self, connector: ModelConnector, committed: int | None) -> None:
         self.messages: list[Message] = []

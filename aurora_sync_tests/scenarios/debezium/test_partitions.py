@@ -16,7 +16,7 @@ from aurora_sync_tests.scenarios.debezium.conftest import Connected
 from aurora_sync_tests.source.debezium.test_feed import create, delete, message, move, update
 
 FAR = 10**12  # an LSN beyond every scan
-PARTITIONS = 4  # of every topic of the mock cluster
+PARTITIONS = 4  # the number in every topic of the mock cluster
 Write = Callable[..., None]
 
 
@@ -93,8 +93,8 @@ def test_a_truncate_that_is_read_late_removes_nothing(connected: Connected, tabl
 def test_the_halves_of_a_change_of_the_key_may_come_with_two_runs(
     connected: Connected, table: TableConfig, write: Write
 ) -> None:
-    """The row with the former key was changed before its key, and the former key is used again afterwards. In each case
-    the partition of one half is late."""
+    """The row was changed before its key changed, and its former key is used again afterwards. In each case the
+    partition of one half of the key change is late."""
     world = connected.world
     left, tombstone, arrived = move(5, 95, "moved", FAR + 20)
     world.execute("UPDATE t SET id = 95, name = 'moved' WHERE id = 5")

@@ -112,9 +112,7 @@ def test_partition_whose_detach_waits_is_not_taken_for_read(world: World, strate
         detaching.autocommit = True
         with detaching.cursor() as cursor:
             cursor.execute("SET statement_timeout = '1s'")
-            with pytest.raises(
-                psycopg2.errors.QueryCanceled
-            ):  # a cancelled DETACH leaves the same state as a waiting one
+            with pytest.raises(psycopg2.errors.QueryCanceled):  # a cancelled DETACH leaves this state
                 cursor.execute(f"{DETACHED} CONCURRENTLY")
     world.execute("INSERT INTO two VALUES (105, '2001-01-01')")
     assert twins.assert_equal(PARTITION_GONE).deleted == 3

@@ -74,9 +74,8 @@ def test_a_reconcile_records_what_it_finds_and_what_is_missing(streamed: Streame
     assert ("R", "1", "b") in found
     world.execute("INSERT INTO t VALUES (6, 'new')")
     streamed.one(table)
-    assert changes(streamed, '"_OP", "ID"', '"_RUN_SEQ" = 3') == [
-        ("I", "6")
-    ]  # rows that the scan read are not repeated
+    # rows that the scan read are not repeated
+    assert changes(streamed, '"_OP", "ID"', '"_RUN_SEQ" = 3') == [("I", "6")]
     world.assert_equal(table)
 
 
