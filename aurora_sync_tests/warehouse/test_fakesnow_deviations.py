@@ -24,8 +24,8 @@ def session(snowflake_warehouse: SnowflakeWarehouse) -> Iterator[Session]:
 
 
 def test_commit_after_a_failed_statement_rolls_back_without_a_word(session: Session) -> None:
-    """In Snowflake the COMMIT fails, or keeps the other statements when TRANSACTION_ABORT_ON_ERROR is off. Neither
-    matters, because Session.transaction rolls back itself."""
+    """In Snowflake the COMMIT fails, or keeps the other statements when TRANSACTION_ABORT_ON_ERROR is off. Both cases
+    are safe, because Session.transaction rolls back itself."""
     session.query('CREATE SCHEMA "S"')
     session.query('CREATE TABLE "S"."T" ("A" NUMBER(5,0))')
     session.query("BEGIN TRANSACTION")

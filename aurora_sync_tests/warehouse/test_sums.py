@@ -152,7 +152,7 @@ EDITS = [
 @pytest.mark.parametrize("kind", ["integer", "numeric without a fraction"])
 @pytest.mark.parametrize("edit", EDITS)
 def test_any_edit_of_the_target_is_noticed(sides: Sides, kind: str, edit: str) -> None:
-    """Also an edit that leaves _KEY_NO unchanged, and even when all rows are in one bucket."""
+    """An edit is noticed even when it leaves _KEY_NO unchanged, and when all rows are in one bucket."""
     make(sides, kind)
     sides.sync()
     sides.session.modify(edit.format(t='"PUBLIC"."T"'))

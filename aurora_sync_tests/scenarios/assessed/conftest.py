@@ -65,7 +65,7 @@ def assessor(owner_dsn: str) -> Iterator[str]:
         cursor.execute(f"GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO {role}")
         cursor.execute(f"REVOKE ALL ON secret FROM {role}")
         cursor.execute("ANALYZE")
-        cursor.execute("SELECT pg_stat_force_next_flush()")  # flush before the function returns
+        cursor.execute("SELECT pg_stat_force_next_flush()")  # makes the session report its counts at once
     yield make_dsn(owner_dsn, options=f"-c role={role}")
     with closing(psycopg2.connect(owner_dsn)) as connection, connection.cursor() as cursor:
         connection.autocommit = True

@@ -56,7 +56,7 @@ def test_it_explains_one_table_in_words_and_in_json(capsys: pytest.CaptureFixtur
 def test_a_column_that_lies_is_reported_with_the_places_of_rows(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """The rows are of many days, each from its own transaction. Two were changed later, without a change of the
+    """The rows are of many days, each from its own transaction. Two of them were changed later, but not in this
     column."""
     for name in ("honest", "lying"):
         world.execute(

@@ -30,7 +30,7 @@ each_strategy = pytest.mark.parametrize("strategy", STRATEGIES)
 def test_rows_that_come_after_a_truncate_restart_identity_are_exported(
     world: World, strategy: str, refilled: int
 ) -> None:
-    """Also rows with numbers below the old ones, when the sequence has already passed the old ones."""
+    """Rows with numbers below the old maximum are exported even when the sequence has already passed it."""
     table = STRATEGIES[strategy]
     world.execute(TABLE)
     world.sync(table)

@@ -175,7 +175,7 @@ def test_second_trigger_whose_language_cannot_be_read_is_not_trusted(world: Worl
     ids=["off", "one of its own"],
 )
 def test_partition_whose_triggers_differ_hides_no_update(world: World, difference: str) -> None:
-    """Also later than in the first run after the difference appeared."""
+    """The difference matters in every later run, not only in the first one after it appeared."""
     world.execute(
         f"{TABLE} PARTITION BY RANGE (id)", "CREATE TABLE one PARTITION OF t FOR VALUES FROM (1) TO (100)", TOUCH
     )

@@ -1,4 +1,4 @@
-"""An AWS DMS task in small: it writes a real slot's changes to S3, in files as the DMS documentation describes them.
+"""A small AWS DMS task: it writes a real slot's changes to S3, in files as the DMS documentation describes them.
 
 Full load files are LOAD00000001 and so on, from a snapshot later than the start of the changes. Files of changes
 follow, cut anywhere, with the operation, the change sequence (35 digits), the commit time and the old key of an update.

@@ -180,7 +180,7 @@ def test_files_that_a_lifecycle_rule_removes_are_not_missed(world: World, task_o
 def test_a_target_that_was_dropped_is_scanned_and_goes_on(
     world: World, task_of: MakeTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It works also when the full load has expired: files older than the scan contain nothing new."""
+    """The scan works even when the full load has expired: files older than the scan contain nothing new."""
     monkeypatch.setattr(dms_files, "CLOCKS", timedelta(0))
     world.execute(*CREATE)
     task = task_of()
@@ -623,7 +623,8 @@ def test_columns_that_no_file_can_hold_are_refused_at_once(world: World, task_of
 
 
 def test_changes_of_transaction_folders_are_taken_by_their_place(world: World, task_of: MakeTask) -> None:
-    """Rows stand between those of other tables, and follow a scan; an excluded column keeps its position."""
+    """The table's rows are between those of other tables, and come after a scan. An excluded column keeps its
+    position."""
     world.execute(*CREATE, "ALTER TABLE t ADD secret text")
     task = task_of(columns="id v doc secret", cdc_path="all/changes")
     table = table_of(task, columns={"exclude": ["secret"]})

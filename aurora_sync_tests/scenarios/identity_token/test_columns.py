@@ -151,7 +151,7 @@ def test_columns_that_change_names_are_read(world: World, strategy: str) -> None
 @each_strategy
 @pytest.mark.parametrize("change", ["ALTER v TYPE varchar", "ALTER v SET DEFAULT 'x'", "ALTER v SET NOT NULL"])
 def test_change_of_the_catalogue_alone_loses_nothing(world: World, strategy: str, change: str) -> None:
-    """This does not show that a guard is needed, because the text of the rows stays."""
+    """The test does not show that a guard is needed, because the text of the rows stays."""
     world.execute(TABLE)
     twins = Twins(world, strategy)
     world.execute(f"ALTER TABLE t {change}", "INSERT INTO t (v) VALUES ('new')")

@@ -44,7 +44,7 @@ def test_old_rows_of_an_attached_partition_are_exported_into_a_target_without_a_
 
 @each_strategy
 def test_rows_of_a_partition_made_since_are_exported(world: World, strategy: str) -> None:
-    """This does not show that a guard is needed, because the rows are as new as the partition."""
+    """The test does not show that a guard is needed, because the rows are as new as the partition."""
     world.execute(PARTITIONED)
     twins = Twins(world, strategy)
     world.execute("CREATE TABLE three PARTITION OF t FOR VALUES FROM (200) TO (300)")
@@ -144,7 +144,7 @@ def test_table_whose_child_repeats_its_keys_is_refused(world: World) -> None:
 
 
 def test_rows_of_a_child_that_inherits_now_are_read_without_a_key(world: World) -> None:
-    """This does not show that a guard is needed, because a full read needs none."""
+    """The test does not show that a guard is needed, because a full read needs none."""
     world.execute(
         "CREATE TABLE t (id int, v text)", "INSERT INTO t VALUES (1, 'a')", "CREATE TABLE child () INHERITS (t)"
     )

@@ -103,7 +103,7 @@ def counter_of(world: World) -> int:
 def test_server_that_was_restarted_goes_on_from_a_margin_and_is_compared(
     restorable: Restorable, world: World, strategy: str
 ) -> None:
-    """This does not show that a guard is needed: a clean restart loses nothing, but cannot be told from a crash."""
+    """The test does not show that a guard is needed: a clean restart loses nothing, but cannot be told from a crash."""
     twins = Twins(world, strategy)
     restorable.server.stop()
     restorable.server.start()

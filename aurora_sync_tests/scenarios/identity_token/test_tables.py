@@ -61,8 +61,8 @@ def test_rows_of_before_a_truncate_leave_a_target_without_a_key(world: World) ->
 @each_strategy
 @pytest.mark.parametrize("command", ["VACUUM FULL t", "CLUSTER t USING t_pkey"])
 def test_table_written_anew_as_it_was_is_compared_and_not_read(world: World, strategy: str, command: str) -> None:
-    """This does not show that a guard is needed: rows and transaction ids stay, and only the files distinguish it from
-    a TRUNCATE."""
+    """The test does not show that a guard is needed: rows and transaction ids stay, and only the files distinguish it
+    from a TRUNCATE."""
     world.execute(TABLE, "INSERT INTO t (v) SELECT 'more' FROM generate_series(1, 1000)")
     twins = Twins(world, strategy)
     world.execute("UPDATE t SET v = 'seen by no one' WHERE id = 5" if strategy != "integer" else "SELECT", command)
