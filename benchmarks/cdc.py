@@ -129,7 +129,7 @@ def prepare(places: Places, changes: int) -> tuple[int, int]:
             cursor.execute(statement)
         connection.commit()
         replication.set_up(places.source.dsn, TABLES, timeout="1min")
-        batch.run(TABLES, places, [].append)
+        batch.run(TABLES, places, lambda _: None)
         cursor.execute("SELECT pg_copy_logical_replication_slot(%s, %s)", (NAME, KEPT))
         cursor.execute("SET synchronous_commit = off")
         connection.commit()

@@ -151,4 +151,4 @@ def plain_asset() -> dg.JobDefinition:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -14,7 +14,17 @@ from aurora_sync.warehouse.types import may_misfit
 
 def notes(found: TableEvidence) -> Iterator[str]:
     """Yield one sentence for each fact that a person should know about the table."""
-    table, activity = found.table, found.activity
+    yield from _of_columns(found)
+    activity = found.activity
+    if activity.updated and len(found.table.indexes) and found.table.is_heap:
+        share = activity.hot_updated / activity.updated
+        yield f"{share:.0%} of the updates are HOT; an index on a new column ends that"
+    yield from _of_storage(found)
+
+
+def _of_columns(found: TableEvidence) -> Iterator[str]:
+    """Notes on the keys, the sequences and the types of the columns."""
+    table = found.table
     for index in table.indexes:
         if index.primary and not index.immediate:
             yield "its primary key is deferrable, and identifies no row for replication"
@@ -28,9 +38,11 @@ def notes(found: TableEvidence) -> Iterator[str]:
             f"{', '.join(misfits)}: values are possible that no type of the warehouse holds; a column that may have"
             " them becomes text, unless types or column_types say otherwise"
         )
-    if activity.updated and len(table.indexes) and found.table.is_heap:
-        share = activity.hot_updated / activity.updated
-        yield f"{share:.0%} of the updates are HOT; an index on a new column ends that"
+
+
+def _of_storage(found: TableEvidence) -> Iterator[str]:
+    """Notes on how the rows are stored, and on what writes or copies them."""
+    table = found.table
     if found.toast:
         yield f"{human_bytes(found.toast)} lie out of line (TOAST): no log repeats them when an update leaves them"
     if table.outbox:

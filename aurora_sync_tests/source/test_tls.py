@@ -174,13 +174,12 @@ def test_certificate_of_another_server_is_refused_and_not_tried_again(served: Se
     assert raised.value.kind is Kind.REFUSED
 
 
+@pytest.mark.usefixtures("store_environment")
 @pytest.mark.parametrize(("mode", "status"), [("prefer", 1), ("verify-full", 0)])
 def test_check_reports_a_connection_that_is_not_safe(
     mode: str,
     status: int,
     served: Served,
-    stage_url: str,
-    store_environment: dict[str, str],
     warehouse_path: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -14,7 +14,7 @@ import zstandard
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.model.column import Column
-from aurora_sync.model.manifest import Disposition, Manifest, Part, StagedFile
+from aurora_sync.model.manifest import Disposition, Manifest, StagedFile
 from aurora_sync.model.receipt import Applied
 from aurora_sync.model.watermark import Snapshot, Token, Watermark
 from aurora_sync.warehouse.apply import StagedIncrement, apply_all
@@ -75,14 +75,12 @@ class Folder:
         key: tuple[str, ...] = ("id",),
         disposition: Disposition = Disposition.UPSERT,
         expected: int = 0,
-        expected_load_id: str = "",
         table: str = "public.orders",
         files: int = 1,
-        source_rows: int | None = None,
-        parts: tuple[Part, ...] = (),
+        **others: Any,
     ) -> Manifest:
         """Stage rows given as text and return the manifest. The last field of a row is its xmin; a change has the
-        fields of warehouse/changes.py."""
+        fields of warehouse/changes.py. ``others`` are further fields of the manifest."""
         rows = list(rows)
         load_id = f"load{next(_load_ids):06d}"
         prefix = f"stage/{table}/{load_id}/"
@@ -105,7 +103,5 @@ class Folder:
             watermark_after=watermark(100 + expected),
             expected_sequence=expected,
             certificate=CERTIFIED,
-            expected_load_id=expected_load_id,
-            source_rows=source_rows,
-            parts=parts,
+            **others,
         )

@@ -197,10 +197,7 @@ class StreamRunner(Runner, Generic[M]):
                 on_receipt(receipt)
             scan_all(unreadable)
             failed += [member.fault for member in members if member.fault]
-        if failed:
-            for other in failed[1:]:
-                failed[0].add_note(str(other))
-            raise failed[0]
+        _raise_first(failed)
 
     def _look(self, config: TableConfig, places: Places, start: Start, *, by_log: bool = False) -> M | str:
         """Return the table as a member, or the reason why it must be scanned. A reason that rests on a hint is checked
@@ -210,6 +207,14 @@ class StreamRunner(Runner, Generic[M]):
         with looking(config, places, RunOptions(), trust_hint=start.trust_hint and not by_log) as found:
             member = self.member_or_scan(found, places)
         return self._look(config, places, start, by_log=True) if found.hinted and isinstance(member, str) else member
+
+
+def _raise_first(failed: Sequence[AuroraSyncError]) -> None:
+    """Raise the first error, with the others as its notes; return where there is none."""
+    if failed:
+        for other in failed[1:]:
+            failed[0].add_note(str(other))
+        raise failed[0]
 
 
 def problems_of(look: Callable[[], object]) -> list[str]:

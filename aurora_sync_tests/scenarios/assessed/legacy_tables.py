@@ -23,7 +23,7 @@ ALWAYS = "id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
 
 @dataclass(frozen=True)
 class Legacy:
-    """One table. ``writes`` are the application's statements; ``{n}`` in them is a growing number."""
+    """One table. ``writes`` are the application's statements: ``{t}`` is the table, ``{n}`` a growing number."""
 
     name: str
     now: str | None
@@ -32,6 +32,10 @@ class Legacy:
     best: str | None = None  # None: the strategy that is right now
     refuses: tuple[str, str] | None = None  # a strategy, and words of the reason against it
     notes: str = ""
+
+    def statements(self) -> tuple[str, ...]:
+        """Return ``writes`` with the name of the table; ``{n}`` stays."""
+        return tuple(statement.replace("{t}", _t(self.name)) for statement in self.writes)
 
 
 def _t(name: str) -> str:
@@ -46,7 +50,6 @@ def _table(
     *,
     rows: int = MID,
     after: tuple[str, ...] = (),
-    writes: tuple[str, ...] = (),
     done: tuple[str, ...] = (),
     **more: object,
 ) -> Legacy:
@@ -60,7 +63,7 @@ def _table(
         _FILL.format(t=t, columns=into, values=values, rows=rows),
         *(statement.format(t=t) for statement in done),
     )
-    return Legacy(name, now, create, tuple(w.replace("{t}", t) for w in writes), **more)  # type: ignore[arg-type]
+    return Legacy(name, now, create, **more)  # type: ignore[arg-type]
 
 
 _KEYED, _KEYED_FILL = "id int PRIMARY KEY, v text, pad text", f"id, v, pad = g, 'v', {_PAD}"
@@ -187,7 +190,7 @@ TABLES = (
             "CREATE TABLE events_2 PARTITION OF events_by_month FOR VALUES FROM (300) TO (MAXVALUE)",
             _FILL.format(t="events_by_month", columns="v, pad", values=f"'v', {_PAD}", rows=MID),
         ),
-        (_APPEND.replace("{t}", "events_by_month"),),
+        (_APPEND,),
         refuses=("integer", "a partition filled directly need not use the default"), notes="2 partitions",
     ),
     _table(

@@ -87,7 +87,7 @@ def test_what_is_written_syncs_every_table_to_equality_under_writers(
 
 def _write(world: World, dice: random.Random, number: int, stop: threading.Event, written: list[int]) -> None:
     """Run the statements of the applications; some are rolled back, some commit late."""
-    statements = [statement for table in TABLES if table.now for statement in table.writes]
+    statements = [statement for table in TABLES if table.now for statement in table.statements()]
     with world.session() as connection:
         while not stop.is_set():
             with connection.cursor() as cursor:

@@ -71,6 +71,53 @@ class Trial:
         return sum(run.level == level for run in self.runs)
 
 
+class _Going:
+    """The moves that have begun and not ended, each a generator that stops at the runs."""
+
+    def __init__(self, place: Place, done: Trial, only: tuple[Move, ...], fitting: Sequence[Move]) -> None:
+        self.place = place
+        self.moves: list[tuple[str, Iterator[None]]] = []
+        # A run looks at its target before its snapshot, and an idle one does not look again.
+        self.of_source = [each for each in fitting if each not in moves.OF_TARGETS]
+        self._done = done
+        self._only = only
+        self._turn = iter(only)
+        self._fitting = fitting
+
+    def begin(self, among: Sequence[Move] | None = None) -> None:
+        """One more move: the next of ``only``, or a random one of ``among``, or of all that fit."""
+        chosen = next(self._turn, None) if self._only else self.place.dice.choice(among or self._fitting)
+        if chosen:
+            name = chosen.__name__
+            self.place.done.append(f"-- {name}")
+            self._done.moves[name] += 1
+            self.moves.append((name, chosen(self.place)))
+            self._step(len(self.moves) - 1)
+
+    def step_all(self) -> None:
+        """Each move, to its next run or its end."""
+        for at in reversed(range(len(self.moves))):
+            self._step(at)
+
+    def between(self) -> None:
+        """What happens between two runs."""
+        self.step_all()
+        for _ in range(1 if self._only else self.place.dice.choice([1, 1, 2])):
+            self.begin()
+        _written(self.place)
+
+    def _step(self, at: int) -> None:
+        name, steps = self.moves[at]
+        self.place.done.append(f"--   {name}")
+        try:
+            next(steps)
+        except StopIteration:
+            self.moves.pop(at)
+        except Refused:
+            self._done.refused += 1
+            self.moves.pop(at)
+
+
 def trial(
     world: World,
     strategy: str,
@@ -88,47 +135,13 @@ def trial(
     place = Place(world, dice, partitioned=drawn if partitioned is None else partitioned)
     done = Trial(strategy, seed, place.partitioned)
     subject = Subject(place, strategy)
-    fitting = grammar(strategy, partitioned=place.partitioned, often=3)
-    going: list[tuple[str, Iterator[None]]] = []
-    turn = iter(only)
-
-    # A run reads the state of its target before its snapshot, and an idle run does not read it again.
-    of_source = [each for each in fitting if each not in moves.OF_TARGETS]
-
-    def move(among: Sequence[Move] = fitting) -> None:
-        chosen = next(turn, None) if only else dice.choice(among)
-        if chosen:
-            name = chosen.__name__
-            place.done.append(f"-- {name}")
-            done.moves[name] += 1
-            going.append((name, chosen(place)))
-            step(len(going) - 1)
-
-    def step(at: int) -> None:
-        """Continue one move to its next run or its end."""
-        name, steps = going[at]
-        place.done.append(f"--   {name}")
-        try:
-            next(steps)
-        except StopIteration:
-            going.pop(at)
-        except Refused:
-            done.refused += 1
-            going.pop(at)
-
-    def between() -> None:
-        for at in reversed(range(len(going))):
-            step(at)
-        for _ in range(1 if only else dice.choice([1, 1, 2])):
-            move()
-        _written(place)
-
+    going = _Going(place, done, only, grammar(strategy, partitioned=place.partitioned, often=3))
     world.warehouse.metered = False
     with mock.patch.object(clock, "MARGIN", MARGIN), ExitStack() as end:
         if reduced:
             end.enter_context(_reduced())
         end.callback(subject.close)
-        end.callback(going.clear)  # a generator that is dropped closes its connections
+        end.callback(going.moves.clear)  # a generator that is let go of closes what it holds
         place.begin()
         subject.prepare()
         done.history = place.done
@@ -136,9 +149,9 @@ def trial(
             if number == 1:
                 place.write(4)  # only a later run can pass a fence
             elif number > 1:
-                between()
-            at_once = _at_once(place, move, of_source) if number > 1 and not only and dice.random() < 0.3 else None
-            names = tuple(name for name, _ in going)
+                going.between()
+            at_once = _at_once(going) if number > 1 and not only and dice.random() < 0.3 else None
+            names = tuple(name for name, _ in going.moves)
             done.runs.append(_checked(subject, at_once, names))
             if done.runs[-1].level == "error":
                 with suppress(AuroraSyncError, psycopg2.Error, Refused):
@@ -147,8 +160,7 @@ def trial(
                     subject.prepare()
         # Finish the moves that have begun.
         for _ in range(3):
-            for at in reversed(range(len(going))):
-                step(at)
+            going.step_all()
         if place.world.execute("SELECT to_regclass('t')") != [(None,)]:
             done.runs.append(_checked(subject, None, ()))
     return done
@@ -187,27 +199,28 @@ class _AtOnce:
     edits: bool  # edits the target after the commit, so the result of the run is no longer there
 
 
-def _at_once(place: Place, move: Callable[..., None], of_source: list[Move]) -> _AtOnce:
+def _at_once(going: _Going) -> _AtOnce:
+    place = going.place
     around = ["before the snapshot", "behind the snapshot", "both"]
     moment = place.dice.choice([*around, *around, "before the merge", "behind the commit"])
 
     def before() -> None:
         if moment in ("before the snapshot", "both"):
             place.done.append("-- in a run, before its snapshot:")
-            move(of_source)
+            going.begin(going.of_source)
 
     def after() -> None:
         if moment in ("behind the snapshot", "both"):
             place.done.append("-- in a run, behind its snapshot:")
             _written(place)
             if place.slot:
-                move()
+                going.begin()
 
     def edit(when: str) -> Callable[[], None]:
         def edited() -> None:
             if moment == when:
                 place.done.append(f"-- in a run, {when}:")
-                move(moves.OF_TARGETS)
+                going.begin(moves.OF_TARGETS)
 
         return edited
 
