@@ -85,7 +85,7 @@ class PostgresServer:
             self.account.own(secret)
         # C is the only locale that every system has.
         command = [str(self.programs / "initdb"), "-D", str(aside), "-U", SUPERUSER, f"--pwfile={secret}"]
-        command += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions"]
+        command += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"]
         done = run(command, self.home, account=self.account)
         secret.unlink()
         if done.returncode != 0:
