@@ -7,7 +7,7 @@ export PYTHONDONTWRITEBYTECODE :=
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test test-fast test-long soak lint lock clean
+.PHONY: help demo ui test test-fast test-long cover soak lint lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /' | awk -F' - ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ test: $(VENV)/.dev  ## the tests (ARGS="-k name" to choose, WORKERS=1 for one pr
 
 test-long: $(VENV)/.dev  ## the full grids and long random trials, beyond make test
 	@$(PYTEST) -m long $(ARGS)
+
+cover: $(VENV)/.dev  ## make test, and which lines and branches of the package it does not run
+	@$(PYTEST) --cov --cov-report=term:skip-covered --cov-report=html $(ARGS)
 
 soak: $(VENV)/.dev  ## random writers and catalogue moves against every strategy (SECONDS=600, for each of the two)
 	@$(BIN)/python -m aurora_sync_tests.scenarios.random_writers.soak --seconds $(or $(SECONDS),60) $(ARGS)
