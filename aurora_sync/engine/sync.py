@@ -27,8 +27,7 @@ from aurora_sync.engine.look import Look, looking
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.plan import Plan, RunOptions, source_count
 from aurora_sync.engine.reconcile import Reconciliation
-from aurora_sync.engine.verify import assert_comparable
-from aurora_sync.engine.verify import verify as compare
+from aurora_sync.engine.verify import assert_comparable, compare_contents
 from aurora_sync.errors import values_shown
 from aurora_sync.model import foreign_text
 from aurora_sync.model.certificate import Action
@@ -101,7 +100,7 @@ def _increment(
             manifest, uri = reconciliation.manifest, reconciliation.uri
         if options.verify:
             left = applied.run_sequence if applied else found.state.run_sequence
-            verification = compare(config, places, found.reading, plan, manifest, left)
+            verification = compare_contents(config, places, found.reading, plan, manifest, left)
     outcome = Outcome(
         manifest=manifest,
         applied=applied,

@@ -37,7 +37,7 @@ from aurora_sync.warehouse.ddl import Layout
 EXAMPLES = 5
 
 
-def verify(
+def compare_contents(
     config: TableConfig, places: Places, reading: Reading, plan: Plan, manifest: Manifest, run_sequence: int
 ) -> Verification:
     """Compare the target, as run ``run_sequence`` left it, with the snapshot that is open in ``reading``.

@@ -69,11 +69,11 @@ class Manifest:
     """The document that commits an attempt's files; written last, never overwritten.
 
     ``columns`` are the source columns in file order. After them every row has one more field, its raw 32-bit xmin
-    (``0`` where the relation has none); under CHANGES the fields of warehouse/changes.py follow. Files of ``history``
-    have the fields of warehouse/history.py. ``key`` is the merge key, empty when the table has none. ``source_rows`` is
-    ``count(*)``, in the same snapshot, of the rows that the target should hold after this increment, or None when they
-    were not counted. ``expected_sequence`` and ``expected_load_id`` name the state from which the attempt started;
-    the warehouse applies the manifest as run ``expected_sequence + 1``.
+    (``0`` where the relation has none); under CHANGES the fields of dispositions/changes.py follow. Files of
+    ``history`` have the fields of warehouse/history.py. ``key`` is the merge key, empty when the table has none.
+    ``source_rows`` is ``count(*)``, in the same snapshot, of the rows that the target should hold after this increment,
+    or None when they were not counted. ``expected_sequence`` and ``expected_load_id`` name the state from which the
+    attempt started; the warehouse applies the manifest as run ``expected_sequence + 1``.
     """
 
     table: str  # schema.table of the source, as in tables.yaml

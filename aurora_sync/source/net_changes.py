@@ -111,8 +111,8 @@ class NetChanges:
         self.bytes, self._truncated = 0, True
 
     def write(self, write: Callable[[bytes], object], part: int) -> Part:
-        """Write each change as a row of CSV, with the fields of warehouse/changes.py, and drop it from memory. Raises
-        NotUtf8Error for a value of a SQL_ASCII database, which sends any bytes."""
+        """Write each change as a row of CSV, with the fields of dispositions/changes.py, and drop it from memory.
+        Raises NotUtf8Error for a value of a SQL_ASCII database, which sends any bytes."""
         partial, number = 0, b"%d" % part
         nothing: Values = (None,) * len(self._key)
         values: list[Value] = []

@@ -71,7 +71,7 @@ def changes_statement(
     table: SourceTable, outbox: Outbox, columns: Sequence[Column], longest: int | None = None
 ) -> sql.Composed:
     """Build the SELECT that returns every key of the outbox once, with its row as the open snapshot sees it, or as a
-    delete if there is no row, in the form of warehouse/changes.py.
+    delete if there is no row, in the form of warehouse/dispositions/changes.py.
 
     A row matches if its key has the value and also the text of the outbox's key. Otherwise an update from 'a' to 'A',
     which are equal as citext or by their collation, would not delete 'a'.

@@ -21,10 +21,11 @@ from aurora_sync.model.manifest import Disposition, Manifest
 from aurora_sync.model.names import fold
 from aurora_sync.model.receipt import Adjusted, Applied
 from aurora_sync.model.watermark import Left, Watermark
-from aurora_sync.warehouse import append, changes, ddl, evolve, history, merge, replace, sync_log, upsert
+from aurora_sync.warehouse import ddl, evolve, history, merge, sync_log
 from aurora_sync.warehouse.base import Objects, Session
 from aurora_sync.warehouse.ddl import Layout, TableName
-from aurora_sync.warehouse.disposition import Merging, Written
+from aurora_sync.warehouse.dispositions import append, changes, replace, upsert
+from aurora_sync.warehouse.dispositions.base import Merging, Written
 from aurora_sync.warehouse.staged import assert_staged
 from aurora_sync.warehouse.sync_log import Count, LogEntry
 

@@ -22,7 +22,7 @@ from aurora_sync.model.manifest import Manifest
 from aurora_sync.warehouse import ddl, merge
 from aurora_sync.warehouse.base import Objects, Session
 from aurora_sync.warehouse.ddl import HISTORY_TYPES, RUN_SEQ, SRC_XMIN, SYNCED_AT, Layout, TableName, identifier
-from aurora_sync.warehouse.disposition import Merging
+from aurora_sync.warehouse.dispositions.base import Merging
 from aurora_sync.warehouse.types import TEXT
 
 _ADDED = HISTORY_TYPES | {name: ddl.ADDED_TYPES[name] for name in (RUN_SEQ, SYNCED_AT)}

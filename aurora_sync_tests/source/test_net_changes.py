@@ -43,7 +43,7 @@ def fields(row: str) -> Iterator[str | None]:
 
 
 def apply(table: Table, rows: list[list[str | None]], part: Part) -> Table:
-    """Apply net changes to a table as warehouse/changes.py does."""
+    """Apply net changes to a table as warehouse/dispositions/changes.py does."""
     before = {} if part.truncated else dict(table)
     after = dict(before)
     upserts = [row for row in rows if row[4] == "U"]

@@ -80,7 +80,7 @@ class Folder:
         **others: Any,
     ) -> Manifest:
         """Stage rows given as text and return the manifest. The last field of a row is its xmin; a change has the
-        fields of warehouse/changes.py. ``others`` are further fields of the manifest."""
+        fields of warehouse/dispositions/changes.py. ``others`` are further fields of the manifest."""
         rows = list(rows)
         load_id = f"load{next(_load_ids):06d}"
         prefix = f"stage/{table}/{load_id}/"

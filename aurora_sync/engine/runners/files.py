@@ -26,8 +26,9 @@ from functools import partial
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine.look import Look
 from aurora_sync.engine.places import Places
-from aurora_sync.engine.runners.base import Scan, StreamRunner, problems_of
+from aurora_sync.engine.runners.base import problems_of
 from aurora_sync.engine.runners.member import Member
+from aurora_sync.engine.runners.stream import Scan, StreamRunner
 from aurora_sync.engine.stopwatch import Stopwatch
 from aurora_sync.errors import ConfigError, Kind, SourceError
 from aurora_sync.model.dms_columns import BEFORE, NULL, OP, SEQUENCE

@@ -17,7 +17,7 @@ from aurora_sync.engine.look import Look
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.plan import plan_of_stream
 from aurora_sync.engine.stopwatch import Stopwatch
-from aurora_sync.engine.verify import verify
+from aurora_sync.engine.verify import compare_contents
 from aurora_sync.errors import SourceError
 from aurora_sync.model.manifest import Manifest, Part
 from aurora_sync.model.receipt import Adjusted, Applied, Receipt
@@ -158,7 +158,7 @@ def compared(member: Member, places: Places, receipt: Receipt) -> Receipt:
     """Compare the target in the snapshot of the member's look, after its changes were applied. Returns ``receipt`` with
     the result."""
     manifest = member.staged or member.left_as_it_was()
-    found = verify(member.config, places, member.reading, member.plan, manifest, receipt.run_sequence)
+    found = compare_contents(member.config, places, member.reading, member.plan, manifest, receipt.run_sequence)
     return dataclasses.replace(receipt, verification=found)
 
 

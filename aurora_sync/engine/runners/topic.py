@@ -22,9 +22,9 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine.look import Look
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.runners import member as members_of
-from aurora_sync.engine.runners.base import Scan, StreamRunner
 from aurora_sync.engine.runners.member import ChangeMember, apply_changes
 from aurora_sync.engine.runners.slot import problems_of_slots
+from aurora_sync.engine.runners.stream import Scan, StreamRunner
 from aurora_sync.engine.stopwatch import Stopwatch
 from aurora_sync.errors import AuroraSyncError, Kind, SourceError
 from aurora_sync.model.fences import SlotFence

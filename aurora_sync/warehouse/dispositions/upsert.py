@@ -7,7 +7,7 @@ are deleted.
 from __future__ import annotations
 
 from aurora_sync.warehouse import history, merge, sums
-from aurora_sync.warehouse.disposition import Merging, Written, guard_deletes
+from aurora_sync.warehouse.dispositions.base import Merging, Written, guard_deletes
 
 
 def write(merging: Merging) -> Written:

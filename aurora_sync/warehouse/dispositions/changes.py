@@ -22,7 +22,7 @@ from __future__ import annotations
 from aurora_sync.errors import DefectError, TargetChangedError
 from aurora_sync.warehouse import history, merge
 from aurora_sync.warehouse.ddl import DELETED, FROM, KNOWN, OP, PART, RUN_SEQ, SYNCED_AT, Layout
-from aurora_sync.warehouse.disposition import Merging, Written
+from aurora_sync.warehouse.dispositions.base import Merging, Written
 
 
 def write(merging: Merging) -> Written:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aurora_sync.warehouse import history, merge
-from aurora_sync.warehouse.disposition import Merging, Written, guard_deletes
+from aurora_sync.warehouse.dispositions.base import Merging, Written, guard_deletes
 
 
 def write(merging: Merging) -> Written:
