@@ -152,7 +152,7 @@ def test_logins_that_exclude_each_other_are_refused() -> None:
     ]
 
 
-def test_the_table_for_the_readme_has_a_line_for_every_variable() -> None:
+def test_the_table_for_the_documentation_has_a_line_for_every_variable() -> None:
     command = [sys.executable, "-m", "aurora_sync.config.settings"]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert [line.split("`")[1] for line in lines[2:]] == [variable.name for variable in VARIABLES]
