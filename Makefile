@@ -7,7 +7,7 @@ export PYTHONDONTWRITEBYTECODE :=
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test test-fast test-long cover soak lint lock clean
+.PHONY: help demo ui test test-fast test-long cover soak lint docs lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /' | awk -F' - ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -25,6 +25,10 @@ $(VENV)/.run: $(VENV)/.build requirements.lock pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.run requirements-docs.lock
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements-docs.lock
 	@touch $@
 
 demo: $(VENV)/.run  ## seven legacy tables through S3 into a warehouse, twice, under concurrent writers
@@ -56,6 +60,11 @@ soak: $(VENV)/.dev  ## random writers and catalogue moves against every strategy
 lint: $(VENV)/.dev  ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
+docs: $(VENV)/.docs  ## the documentation site, in site/
+	@$(BIN)/python -m docs.generate
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "site/index.html was written; $(BIN)/python -m http.server -d site 8000 serves it, search included"
+
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade
 PACKAGES := --extra embedded --extra ui --extra frames pyproject.toml
 
@@ -63,6 +72,7 @@ lock: $(VENV)/.build  ## resolve the dependencies anew, those of the build too
 	@$(LOCK) $(PACKAGES) --group dev -o requirements-dev.lock
 	@$(LOCK) $(PACKAGES) -c requirements-dev.lock -o requirements.lock
 	@$(LOCK) --group lambda -c requirements.lock -o requirements-lambda.lock
+	@$(LOCK) --group docs -c requirements-dev.lock -o requirements-docs.lock
 	@$(LOCK) --group build -c requirements-dev.lock -o requirements-build.lock
 
 clean:  ## stop the embedded stack and remove its data

@@ -13,9 +13,14 @@ ROOT = Path(__file__).parent.parent
 LOCKS = sorted(path.name for path in ROOT.glob("requirements*.lock"))
 
 
-def test_there_is_a_lock_of_what_runs_what_tests_and_what_builds() -> None:
-    names = ["requirements-build.lock", "requirements-dev.lock", "requirements-lambda.lock", "requirements.lock"]
-    assert names == LOCKS
+def test_there_is_a_lock_of_what_runs_what_tests_what_builds_and_what_documents() -> None:
+    assert LOCKS == [
+        "requirements-build.lock",
+        "requirements-dev.lock",
+        "requirements-docs.lock",
+        "requirements-lambda.lock",
+        "requirements.lock",
+    ]
 
 
 @pytest.mark.parametrize("name", LOCKS)
