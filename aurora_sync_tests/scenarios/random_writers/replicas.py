@@ -216,8 +216,8 @@ def naive_replicas(dsn: str) -> dict[str, Naive]:
         "timestamp": Naive(dsn, "SELECT id, v, updated_at FROM t WHERE updated_at > %(last)s", "-infinity"),
         "composite": Naive(
             dsn,
-            "SELECT id, v, ARRAY[extract(epoch FROM updated_at), id] FROM t"
-            " WHERE ARRAY[extract(epoch FROM updated_at), id] > %(last)s::numeric[] ORDER BY 3",
+            "SELECT id, v, ARRAY[extract(epoch FROM updated_at)::numeric, id] FROM t"
+            " WHERE ARRAY[extract(epoch FROM updated_at)::numeric, id] > %(last)s::numeric[] ORDER BY 3",
             [0, 0],
         ),
         "xmin": Naive(
