@@ -21,6 +21,12 @@ class Destination(Sink, Protocol):
     """The attempt of the stage to which an exporter writes the rows of a statement."""
 
     @property
+    def uri(self) -> str:
+        """Where the objects lie, ``s3://bucket/prefix/``, for an exporter whose objects are not made of what it writes
+        to this destination: it names them ``part-00000.csv`` and so on. Objects that no manifest names are removed by
+        `aurora-sync gc`."""
+
+    @property
     def files(self) -> tuple[StagedFile, ...]:
         """The files with all rows written; complete after :meth:`close`."""
 

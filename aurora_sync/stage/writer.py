@@ -78,6 +78,10 @@ class Attempt:
         # Raises StageError when earlier rows could not be compressed or uploaded.
         self.write: Callable[[bytes], object] = self._collector.send
 
+    @property
+    def uri(self) -> str:
+        return self._store.uri(self.prefix)
+
     def close(self) -> None:
         """Finish the objects. When the method returns, all rows are durable in S3 and :attr:`files` names the objects.
         On a failure the attempt is aborted and the failure raised."""

@@ -71,6 +71,7 @@ class Target(Protocol):
 class Lines:
     """A destination that collects the output of COPY."""
 
+    uri = ""
     longest = 0
 
     def __init__(self) -> None:
