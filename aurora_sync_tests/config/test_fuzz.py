@@ -27,6 +27,7 @@ from aurora_sync.config.problems import LONGEST_PROBLEM
 from aurora_sync.config.schema import json_schema
 from aurora_sync.config.settings import VARIABLES, Settings
 from aurora_sync.config.tables import TableConfig, TableOptions
+from aurora_sync.config.watermark_types import WatermarkType
 from aurora_sync.errors import ConfigError
 from aurora_sync.source.dsn import describe
 from aurora_sync_tests.config.test_schema import VALID
@@ -151,17 +152,7 @@ def test_any_text_is_a_clear_error(tables_yaml: Path, text: str) -> None:
 RIGHT: dict[str, Sequence[str]] = {
     "table_name": ["t9", "legacy.t", "audit_?", "'[*]a[.]b'", "'*'", "'a[b'", "'[z-a]*'", "🦆", "'[[]'", "'[a--b]*'"],
     "schema": ["legacy", "'*'", "ünï", "a.b"],
-    "watermark_type": [
-        "timestamp",
-        "integer",
-        "xmin",
-        "composite",
-        "full_snapshot",
-        "logical",
-        "debezium",
-        "dms",
-        "outbox",
-    ],
+    "watermark_type": [*WatermarkType],
     "watermark_col": ["id", "null", "Ü b"],
     "watermark_cols": ["[a, b]", "null"],
     "watermark_set_by": ["database", "application", "null"],

@@ -159,12 +159,12 @@ tables:
 tabels: []
 """,
     )
+    having_column = " or ".join(kind for kind in WatermarkType if "watermark_col" in kind.keys.all)
     assert found == [
         "2: defaults: delets: unknown key (did you mean 'deletes'?)",
-        "5: table legacy.orders: watermark_type: found 'timestam'; allowed: timestamp, integer, xmin, composite, "
-        "full_snapshot, logical, debezium, dms, outbox (did you mean 'timestamp'?)",
-        "8: table legacy.stock: watermark_col: found 'id'; it belongs to watermark_type timestamp or integer, "
-        "this is xmin",
+        f"5: table legacy.orders: watermark_type: found 'timestam'; allowed: {', '.join(WatermarkType)} "
+        "(did you mean 'timestamp'?)",
+        f"8: table legacy.stock: watermark_col: found 'id'; it belongs to watermark_type {having_column}, this is xmin",
         "9: table legacy.stock: lookback: found 'many'; allowed: a whole number",
         "11: table legacy.stock: checks.row_count.tolerance: found 2; allowed: 1.0 or less",
         "11: table legacy.stock: checks.row_count.evry: unknown key (did you mean 'every'?)",
