@@ -134,7 +134,9 @@ def main() -> None:
 
 def load_one(path: Path) -> dg.JobDefinition:
     path.write_text("tables:\n  - {table_name: t0, watermark_type: xmin}\n", encoding="utf-8")
-    return build_definitions(load(path)).resolve_implicit_global_asset_job_def()
+    table = dg.define_asset_job("one", dg.AssetSelection.keys("public/t0"))
+    definitions = dg.Definitions.merge(build_definitions(load(path)), dg.Definitions(jobs=[table]))
+    return definitions.resolve_job_def("one")
 
 
 def plain_asset() -> dg.JobDefinition:
