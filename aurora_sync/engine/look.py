@@ -37,7 +37,7 @@ class Look:
     watch: Stopwatch = field(default_factory=Stopwatch)
 
     def close_snapshot(self) -> None:
-        """Close the snapshot, which delays vacuum. Leave it open when the target is going to be compared in it."""
+        """Close the snapshot, because an open one delays vacuum. A verification keeps it open and compares in it."""
         if not self.plan.verifies:
             self.source.close()
 

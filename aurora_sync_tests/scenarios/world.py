@@ -53,7 +53,7 @@ def config(table: str = "t", watermark_type: str = "xmin", **keys: Any) -> Table
 
 
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Connection]:
-    """Every connection to PostgreSQL that is opened from now on."""
+    """Return a list to which each connection to PostgreSQL is added when it is opened."""
     found: list[Connection] = []
     connect = psycopg2.connect
 
