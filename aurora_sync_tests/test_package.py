@@ -1,4 +1,4 @@
-"""What is published: the sdist and the wheel that is built from it, and the wheel in an environment of its own."""
+"""The published packages: the sdist, the wheel built from it, and the wheel in its own environment."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def defs():
 
 
 def run(command: list[str | Path], folder: Path, **environment: str) -> str:
-    """What the program printed; it must end well."""
+    """Run a program and return its output. Asserts that it succeeds."""
     found = {name: value for name, value in os.environ.items() if not name.startswith(("AURORA_", "PYTHONPATH"))}
     found |= {"DAGSTER_DISABLE_TELEMETRY": "1"} | environment
     done = subprocess.run(command, cwd=folder, env=found, text=True, capture_output=True, check=False)
@@ -55,7 +55,7 @@ def run(command: list[str | Path], folder: Path, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the sdist and the wheel, made with the tools of requirements-build.lock and nothing else."""
+    """Return the folder with the sdist and the wheel, built with only the tools of requirements-build.lock."""
     folder = tmp_path_factory.mktemp("dist")
     command: list[str | Path] = [UV, "build", "--quiet", "--offline", "--no-build-isolation", "--out-dir", folder, ROOT]
     run(command, folder, VIRTUAL_ENV=sys.prefix)
@@ -107,7 +107,7 @@ def test_sdist_has_what_is_needed_to_build_and_to_test(built: Path) -> None:
 
 @pytest.fixture(scope="module")
 def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bin folder of a new environment with the wheel and all its extras, in the versions of the lock."""
+    """Return the bin folder of a new environment with the wheel and all its extras, in the versions of the lock."""
     folder = tmp_path_factory.mktemp("environment")
     (wheel,) = built.glob("*.whl")
     run([UV, "venv", "--quiet", "--python", sys.executable, folder / "venv"], folder)
@@ -135,7 +135,7 @@ def test_component_is_scaffolded_into_an_empty_project_and_loads(installed: Path
     words = ["aurora_sync.AuroraSync", "tables", "--table", "crm.customers", "--strategy", "xmin"]
     run([installed / "dg", "scaffold", "defs", *words], tmp_path)
     assert "watermark_type: xmin" in (tmp_path / "crm/defs/tables/defs.yaml").read_text(encoding="utf-8")
-    # Without `dg check defs`, which starts a server for the same.
+    # `dg check defs` is not run: it starts a server to check the same.
     keys = "print(sorted(spec.key.to_user_string() for spec in defs().resolve_all_asset_specs()))"
     printed = run([installed / "python", "-c", f"from crm.definitions import defs\n{keys}"], tmp_path)
     assert "'crm/customers'" in printed

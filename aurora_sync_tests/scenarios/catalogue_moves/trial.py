@@ -72,12 +72,12 @@ class Trial:
 
 
 class _Going:
-    """The moves that have begun and not ended, each a generator that stops at the runs."""
+    """The moves that have begun but not ended. Each is a generator that stops at the runs."""
 
     def __init__(self, place: Place, done: Trial, only: tuple[Move, ...], fitting: Sequence[Move]) -> None:
         self.place = place
         self.moves: list[tuple[str, Iterator[None]]] = []
-        # A run looks at its target before its snapshot, and an idle one does not look again.
+        # A run reads the state of its target before its snapshot, and an idle run does not read it again.
         self.of_source = [each for each in fitting if each not in moves.OF_TARGETS]
         self._done = done
         self._only = only
@@ -85,7 +85,7 @@ class _Going:
         self._fitting = fitting
 
     def begin(self, among: Sequence[Move] | None = None) -> None:
-        """One more move: the next of ``only``, or a random one of ``among``, or of all that fit."""
+        """Begin one more move: the next of ``only``, a random one of ``among``, or a random one of all that fit."""
         chosen = next(self._turn, None) if self._only else self.place.dice.choice(among or self._fitting)
         if chosen:
             name = chosen.__name__
@@ -95,12 +95,12 @@ class _Going:
             self._step(len(self.moves) - 1)
 
     def step_all(self) -> None:
-        """Each move, to its next run or its end."""
+        """Continue each move to its next run or its end."""
         for at in reversed(range(len(self.moves))):
             self._step(at)
 
     def between(self) -> None:
-        """What happens between two runs."""
+        """Continue and begin moves, and write, between two runs."""
         self.step_all()
         for _ in range(1 if self._only else self.place.dice.choice([1, 1, 2])):
             self.begin()
@@ -141,7 +141,7 @@ def trial(
         if reduced:
             end.enter_context(_reduced())
         end.callback(subject.close)
-        end.callback(going.moves.clear)  # a generator that is let go of closes what it holds
+        end.callback(going.moves.clear)  # a generator that is dropped closes its connections
         place.begin()
         subject.prepare()
         done.history = place.done
