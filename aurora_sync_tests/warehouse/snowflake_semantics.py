@@ -28,7 +28,7 @@ from typing import Any
 import duckdb
 
 from aurora_sync.warehouse.base import Objects
-from aurora_sync.warehouse.duckdb import _READ_CSV, ROW_BYTES, SETTINGS, to_duckdb
+from aurora_sync.warehouse.duckdb import _READ_CSV, DUCKDB, ROW_BYTES, SETTINGS, to_duckdb
 from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
 
 _COPY = re.compile(r"COPY INTO (?P<table>\S+) FROM '@[^/]+/(?P<path>.*)' FILES = \((?P<files>.*)\) FILE_FORMAT")
@@ -156,7 +156,8 @@ class Connection:
         try:
             if copy := _COPY.match(statement):
                 return self._copied(copy["table"], copy["path"], re.findall(r"'([^']*)'", copy["files"]))
-            return self._duckdb.execute(to_duckdb(statement), list(parameters)).fetchall()
+            rows = self._duckdb.execute(to_duckdb(statement), list(parameters)).fetchall()
+            return [_as_snowflake_reports(row) for row in rows] if " INFORMATION_SCHEMA.COLUMNS " in statement else rows
         except duckdb.Error as error:
             raise ProgrammingError(msg=str(error), errno=100000, sqlstate="22000") from error
 
@@ -211,6 +212,13 @@ class Cursor:
             name: str
 
         return [Column("file"), Column("status"), Column("rows_loaded")]
+
+
+def _as_snowflake_reports(column: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a row of :func:`aurora_sync.warehouse.ddl.columns_of` with Snowflake's name of the type."""
+    schema, table, name, type_, *size = column
+    type_ = type_.partition("(")[0]
+    return schema, table, name, DUCKDB.type_names.get(type_, type_), *size
 
 
 @dataclass(frozen=True)
