@@ -104,7 +104,7 @@ def manifest_from_json(text: str | bytes) -> Manifest:
             parts=tuple(Part(**part) for part in document["parts"]),
             taken=tuple(TakenFile(**file) for file in document["taken"]),
             net_rows=document["net_rows"],
-            log_position=document["log_position"],
+            log_position=document.get("log_position", 0),
             history=tuple(StagedFile(**file) for file in document["history"]),
             repaired=repaired and Buckets(repaired["width"], repaired["labels"] and tuple(repaired["labels"])),
         )

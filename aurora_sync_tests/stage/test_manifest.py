@@ -50,6 +50,12 @@ def test_files_of_an_earlier_release_are_compressed(manifest: Manifest) -> None:
     assert manifest_from_json(plain.to_json()) == plain
 
 
+def test_manifest_of_an_earlier_release_has_no_log_position(manifest: Manifest) -> None:
+    document = json.loads(manifest.to_json())
+    assert document.pop("log_position") == manifest.log_position
+    assert manifest_from_json(json.dumps(document)) == replace(manifest, log_position=0)
+
+
 def test_manifest_of_another_shape_is_refused(manifest: Manifest) -> None:
     document = json.loads(manifest.to_json())
     del document["key"]
