@@ -4,13 +4,15 @@ Each file in this folder declares the options of its commands. It imports the co
 runs, so that the help is quick. No command needs a Dagster instance; only ``ui`` starts Dagster.
 
 Results go to standard output (one JSON document with ``--json``), everything else to standard error. Exit status: 0
-success, 1 a table or connection failed, 2 the command, the configuration or the settings are wrong.
+success, 1 a table or connection failed, 2 the command, the configuration or the settings are wrong, 130 interrupted,
+141 the reader of the output ended.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -30,13 +32,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     for chatty in ("botocore", "boto3", "urllib3", "s3transfer", "snowflake"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
-        return int(arguments.command(arguments))
+        code = int(arguments.command(arguments))
+        sys.stdout.flush()  # a closed pipe shows here, and not when the interpreter ends
+        return code
     except AuroraSyncError as error:
         print_error(error, arguments)
         return 2 if isinstance(error, ConfigError) else 1
     except KeyboardInterrupt:
         print("interrupted; targets and watermarks are as the last finished run left them", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader of the output ended, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # what a shell shows for SIGPIPE
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -149,6 +150,17 @@ def test_missing_settings_are_all_named(
     assert main(["sync"]) == 2
     printed = capsys.readouterr().err
     assert all(f"{name} is not set" in printed for name in ("AURORA_DSN", "AURORA_SYNC_STAGE", "AURORA_SYNC_WAREHOUSE"))
+
+
+def test_a_reader_that_ends_early_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "aurora_sync.cli.main", "schema"]
+    try:
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_schema_prints_the_published_schema(capsys: pytest.CaptureFixture[str]) -> None:
