@@ -38,7 +38,7 @@ _SIZES = {
     "baskets": BASKETS,
 }
 
-# Of two programs that create the sample at once, the second waits, and finds the tables.
+# When two programs create the sample at once, the second waits for this lock and then finds the tables.
 _ADVISORY_LOCK = 0x1E6AC7
 
 

@@ -25,11 +25,12 @@ STRATEGIES: tuple[Strategy, ...] = (
     Dms(),
     ByOutbox(),
 )
+_BY_NAME = {strategy.name: strategy for strategy in STRATEGIES}
 
 
 def strategy_for(watermark_type: str) -> Strategy:
     """Return the strategy of this name. Raises KeyError when there is none (tables.yaml is validated before)."""
-    return {strategy.name: strategy for strategy in STRATEGIES}[watermark_type]
+    return _BY_NAME[watermark_type]
 
 
 def strategy_of(config: TableConfig) -> Strategy:
