@@ -180,12 +180,8 @@ class _Sweep:
 def _staging_tables(places: Places) -> dict[str, TableName]:
     """Return the staging tables by load id; none when the log schema does not exist yet."""
     with places.warehouse.session(query_tag="aurora_sync gc") as session:
-        rows = session.query(
-            "SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES"
-            " WHERE TABLE_SCHEMA = ? AND TABLE_TYPE = 'BASE TABLE' AND STARTSWITH(TABLE_NAME, 'STAGING_')",
-            (places.log_schema,),
-        )
-    return {found[1]: TableName(places.log_schema, name) for (name,) in rows if (found := _STAGING.fullmatch(name))}
+        names = session.tables(places.log_schema, "STAGING_")
+    return {found[1]: TableName(places.log_schema, name) for name in names if (found := _STAGING.fullmatch(name))}
 
 
 def _drop_staging(

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from time import monotonic
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.errors import DefectError, RivalRunError, TargetChangedError, WarehouseError
+from aurora_sync.errors import DefectError, Kind, RivalRunError, TargetChangedError, WarehouseError
 from aurora_sync.model import foreign_text
 from aurora_sync.model.certificate import Finding
 from aurora_sync.model.manifest import Disposition, Manifest
@@ -23,10 +23,11 @@ from aurora_sync.model.receipt import Adjusted, Applied
 from aurora_sync.model.watermark import Left, Watermark
 from aurora_sync.warehouse import ddl, evolve, history, merge, sync_log
 from aurora_sync.warehouse.base import Objects, Session
+from aurora_sync.warehouse.bounds import Bound
 from aurora_sync.warehouse.ddl import Layout, TableName
 from aurora_sync.warehouse.dispositions import append, changes, replace, upsert
 from aurora_sync.warehouse.dispositions.base import Merging, Written
-from aurora_sync.warehouse.staged import assert_staged
+from aurora_sync.warehouse.staged import Checked, assert_staged
 from aurora_sync.warehouse.sync_log import Count, LogEntry
 
 _log = foreign_text.logger(__name__)
@@ -65,6 +66,10 @@ class _Prepared:
     found: dict[str, str]  # ``existing`` before this run adapted the target
     adjusted: tuple[Adjusted, ...] = ()
     changes: tuple[Finding, ...] = ()
+    bounds: tuple[Bound, ...] = ()
+
+    def check(self, checked: Checked) -> None:
+        self.layout, self.adjusted, self.bounds = checked.layout, checked.adjusted, checked.bounds
 
 
 def apply_all(
@@ -83,6 +88,24 @@ def apply_all(
     disables the delete guard, but no other check. With ``as_found``, rows of the target may have been edited since the
     last run; the log is written so that the next run still notices the edit.
     """
+    arguments = (session, increments, objects, log_schema, allow_deletes)
+    try:
+        return _apply_all(*arguments)
+    except RivalRunError:
+        raise
+    except WarehouseError as error:
+        if error.kind is not Kind.REFUSED:
+            raise
+        # An increment relies on the tables of the sync log without a look: they may have been dropped.
+        made = [sync_log.make(session, ddl.target_name(each.config), log_schema) for each in increments]
+        if not any(made):
+            raise
+    return _apply_all(*arguments)
+
+
+def _apply_all(
+    session: Session, increments: Sequence[StagedIncrement], objects: Objects, log_schema: str, allow_deletes: bool
+) -> list[Applied]:
     # Every run locks fences in this order, so that two runs never wait for each other.
     ordered = sorted(increments, key=lambda increment: increment.config.target)
     started = monotonic()
@@ -126,7 +149,9 @@ def _staging(session: Session, increment: StagedIncrement, log_schema: str) -> _
     """Prepare the sync log, and return the increment with the layout that its rows will be staged in."""
     config, manifest = increment.config, increment.manifest
     target = ddl.target_name(config)
-    existing = sync_log.prepare(session, target, log_schema)
+    if manifest.expected_sequence == 0:
+        sync_log.make(session, target, log_schema)
+    existing = ddl.existing_columns(session, target)
     if manifest.taken:
         sync_log.prepare_taken(session, log_schema)
     to_rename = evolve.renames(existing, manifest)
@@ -140,7 +165,7 @@ def _prepare(session: Session, p: _Prepared, objects: Objects, log_schema: str) 
     config = p.increment.config
     session.query(ddl.create_staging(p.layout))
     loaded = session.load(p.layout.staging.sql, p.manifest, objects)
-    p.layout, p.adjusted = assert_staged(session, config, p.layout, p.manifest, loaded)
+    p.check(assert_staged(session, config, p.layout, p.manifest, loaded))
     if p.existing:
         p.layout, p.changes = evolve.adapt_target(session, p.layout, p.existing, p.manifest)
         if evolve.left_behind(p.existing, p.manifest):
@@ -153,7 +178,7 @@ def _prepare(session: Session, p: _Prepared, objects: Objects, log_schema: str) 
     if p.increment.complete:
         staged, p.manifest = p.manifest.rows, p.increment.complete(session, p.layout)
         loaded += p.manifest.rows - staged
-        p.layout, p.adjusted = assert_staged(session, config, p.layout, p.manifest, loaded)
+        p.check(assert_staged(session, config, p.layout, p.manifest, loaded))
         if p.existing:
             p.layout, more = evolve.adapt_target(session, p.layout, p.existing, p.manifest)
             p.changes += more
@@ -163,29 +188,20 @@ def _prepare(session: Session, p: _Prepared, objects: Objects, log_schema: str) 
 
 def _transact(session: Session, p: _Prepared, log_schema: str, allow_deletes: bool) -> LogEntry:
     layout, manifest = p.layout, p.manifest
-    sequence = sync_log.advance(
-        session,
-        layout.target,
-        manifest.expected_sequence,
-        manifest.expected_load_id,
-        manifest.load_id,
-        log_schema,
+    newest, before = sync_log.advance(session, layout, manifest, log_schema)
+    sequence = manifest.expected_sequence + 1
+    merging = Merging(
+        session, p.increment.config, layout, manifest, sequence, datetime.now(UTC), before, allow_deletes, p.bounds
     )
-    before = sync_log.count(session, layout.target, marks=layout.marks)
-    merging = Merging(session, p.increment.config, layout, manifest, sequence, datetime.now(UTC), before, allow_deletes)
     last = None
     if manifest.disposition is not Disposition.REPLACE:
-        last = _assert_as_it_was_left(session, p, log_schema, before)
+        last = _assert_as_it_was_left(p, newest, before)
     for name, text in manifest.fill.items():
         session.modify(merge.fill(layout, fold(name)), (text, *merging.written, text))
     written = _WRITE[manifest.disposition](merging)
-    after, changed = merging.count(), written.changed
-    inserted = after.rows - before.rows + written.removed
-    if len(manifest.parts) > 1:  # a later part may have rewritten or deleted rows of an earlier part
-        changed = int(session.query(merge.written_by(layout, sequence))[0][0])
-        inserted = min(inserted, changed)
-    if written.whole is not None:
-        after = _assert_whole(merging, written.whole, after)
+    after = _count_after(merging, written, p.increment.as_found)
+    changed = written.inserted + written.updated if written.left is None else written.left
+    inserted = min(written.inserted, changed)
     recorded_as = sync_log.as_if_not_edited(last, before, after) if p.increment.as_found and last else after
     entry = LogEntry(
         source_table=manifest.table,
@@ -207,9 +223,21 @@ def _transact(session: Session, p: _Prepared, log_schema: str, allow_deletes: bo
         snapshot_xmax=manifest.watermark_after.snapshot.xmax,
         certificate=manifest.certificate.to_json(),
     )
-    sync_log.record(session, entry, log_schema)
+    sync_log.record(session, entry, layout.target, log_schema)
     sync_log.record_taken(session, layout.target, sequence, manifest.taken, log_schema)
     return dataclasses.replace(entry, target_rows=after.present)
+
+
+def _count_after(merging: Merging, written: Written, as_found: bool) -> Count:
+    """Return the counts of the target after this run. Where MERGE's own numbers give the count of rows, the target is
+    not read: :func:`sync_log.record` checks the count and computes the sums."""
+    before = merging.before
+    counted = Count(
+        rows := before.rows + written.inserted - written.removed, rows, sync_log.sums_of(merging.manifest.load_id)
+    )
+    if before.rows and (merging.layout.marks or written.whole is not None or as_found):
+        counted = merging.count()
+    return counted if written.whole is None else _assert_whole(merging, written.whole, counted)
 
 
 def _assert_whole(merging: Merging, whole: int, after: Count) -> Count:
@@ -239,15 +267,14 @@ def _left(session: Session, p: _Prepared, sums_of_rows: str) -> Left:
     return Left(written, sums_of_rows, [name for name in columns if name in written])
 
 
-def _assert_as_it_was_left(session: Session, p: _Prepared, log_schema: str, now: Count) -> LogEntry | None:
+def _assert_as_it_was_left(p: _Prepared, entry: LogEntry | None, now: Count) -> LogEntry | None:
     """Check that the target is as the previous run left it, because an increment is only correct on top of that state.
-    Returns the log entry of the previous run; None when there is no previous run. Raises TargetChangedError or
-    RivalRunError."""
+    ``entry`` is the newest of the sync log. Returns the entry of the previous run; None when there is none. Raises
+    TargetChangedError or RivalRunError."""
     target, manifest = p.layout.target, p.manifest
     if manifest.expected_sequence == 0 and not now.present:
         return None
-    entry = sync_log.find(session, target, manifest.expected_sequence, log_schema)
-    if entry is None or entry.load_id != manifest.expected_load_id:
+    if entry is None or (entry.run_sequence, entry.load_id) != (manifest.expected_sequence, manifest.expected_load_id):
         changed = f"the sync log has nothing of run {manifest.expected_sequence}, and {target} has {now.present} rows"
     elif p.increment.as_found:
         changed = sync_log.columns_changed(entry, p.found)

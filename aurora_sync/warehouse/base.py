@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +34,25 @@ class Folder(Objects, Protocol):
     prefix: str
 
 
+@dataclass(frozen=True)
+class ReportedColumn:
+    """A column of a table as the warehouse reports it: its type as the statements declare it (``VARCHAR``,
+    ``NUMBER(10,2)``), its collation and the name of its masking policy; empty when it has none."""
+
+    type: str
+    collation: str = ""
+    policy: str = ""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The numbers of rows that a MERGE inserted, updated and deleted."""
+
+    inserted: int
+    updated: int
+    deleted: int = 0
+
+
 class Session(ABC):
     """One connection, which runs statements in order. Every error is raised as WarehouseError with its kind."""
 
@@ -44,7 +64,11 @@ class Session(ABC):
 
     @abstractmethod
     def modify(self, statement: str, parameters: Sequence[Any] = ()) -> int:
-        """Run one INSERT, UPDATE, DELETE or MERGE and return the number of changed rows."""
+        """Run one INSERT, UPDATE or DELETE and return the number of changed rows."""
+
+    @abstractmethod
+    def merge(self, statement: str, parameters: Sequence[Any] = ()) -> Merged:
+        """Run one MERGE and return the numbers of rows that it changed."""
 
     @abstractmethod
     def arrow(self, statement: str) -> Any:
@@ -55,6 +79,29 @@ class Session(ABC):
     def load(self, staging_table: str, manifest: Manifest, objects: Objects) -> int:
         """Copy exactly the manifest's files, in file order, into the (quoted, qualified) staging table, whose columns
         are all VARCHAR. Returns the number of rows. Fails on a malformed row; never skips one."""
+
+    def describe(self, schema: str, name: str) -> dict[str, ReportedColumn]:
+        """Return the columns of a table by name, in order; empty when there is no such table. This default reads
+        INFORMATION_SCHEMA; a backend that has something cheaper overrides it, and the two methods below."""
+        rows = self.query(
+            "SELECT COLUMN_NAME, DATA_TYPE, NUMERIC_PRECISION, NUMERIC_SCALE FROM INFORMATION_SCHEMA.COLUMNS"
+            " WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION",
+            (schema, name),
+        )
+        return {name: ReportedColumn(self.dialect.declared(*type_)) for name, *type_ in rows}
+
+    def tables(self, schema: str, prefix: str) -> list[str]:
+        """Return the names of the tables of a schema that begin with ``prefix``; none when there is no such schema."""
+        rows = self.query(
+            "SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES"
+            " WHERE TABLE_SCHEMA = ? AND TABLE_TYPE = 'BASE TABLE' AND STARTSWITH(TABLE_NAME, ?)",
+            (schema, prefix),
+        )
+        return [name for (name,) in rows]
+
+    def has_schema(self, name: str) -> bool:
+        """Return whether the schema exists and the user may use it."""
+        return bool(self.query("SELECT 1 FROM INFORMATION_SCHEMA.SCHEMATA WHERE SCHEMA_NAME = ?", (name,)))
 
     def copy_files(self, raw_table: str, folder: Folder, files: Sequence[TakenFile], null: str) -> int:
         """Copy external files into the (quoted, qualified) raw table, whose columns are all VARCHAR, by column name. A

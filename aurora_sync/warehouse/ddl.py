@@ -7,7 +7,7 @@ unquoted names. All DDL runs before the transaction of the merge, because in Sno
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from aurora_sync.config.tables import TableConfig
@@ -16,7 +16,7 @@ from aurora_sync.model.column import Column
 from aurora_sync.model.keys import ONE_ZERO
 from aurora_sync.model.manifest import Disposition, Evolution, Manifest
 from aurora_sync.model.names import fold
-from aurora_sync.warehouse.base import Session
+from aurora_sync.warehouse.base import ReportedColumn, Session
 from aurora_sync.warehouse.types import TEXT, TypeRule, type_rule, widened
 
 SRC_XMIN, RUN_SEQ, SYNCED_AT = "_SRC_XMIN", "_RUN_SEQ", "_SYNCED_AT"
@@ -43,6 +43,9 @@ HISTORY_TYPES = {
     "_UNCHANGED": "VARCHAR",
     "_FORMER": "VARCHAR",
 }
+
+# Texts are compared byte by byte, whatever the account, database or schema has set as the default.
+NO_COLLATION = " DEFAULT_DDL_COLLATION = ''"
 
 # DuckDB has one type for both, and reports it as the first.
 JSON_TYPES = ("VARIANT", "ARRAY")
@@ -228,16 +231,31 @@ def refuse_json(columns: Iterable[Column], table: str) -> None:
         raise error
 
 
-def create_schema(name: str) -> str:
-    return f"CREATE SCHEMA IF NOT EXISTS {identifier(name)}"
+def create_table(table: TableName, columns: Mapping[str, str]) -> str:
+    return f"CREATE TABLE IF NOT EXISTS {table.sql} {_columns(columns)}{NO_COLLATION}"
+
+
+def create_staging_table(table: TableName, names: Iterable[str]) -> str:
+    """Return the statement that creates a table of texts for one session."""
+    return f"CREATE OR REPLACE TEMPORARY TABLE {table.sql} {_columns(dict.fromkeys(names, TEXT))}{NO_COLLATION}"
+
+
+def _columns(types: Mapping[str, str]) -> str:
+    return f"({', '.join(f'{identifier(name)} {type_}' for name, type_ in types.items())})"
+
+
+def make_schema(session: Session, name: str) -> None:
+    """Create the schema if it does not exist. In Snowflake, CREATE SCHEMA IF NOT EXISTS needs a privilege that a role
+    may lack although the schema exists."""
+    if not session.has_schema(name):
+        session.query(f"CREATE SCHEMA IF NOT EXISTS {identifier(name)}")
 
 
 def create_target(layout: Layout) -> str:
     key = {column.name for column in layout.key}
-    columns = ", ".join(
-        f"{identifier(name)} {type_}{' NOT NULL' if name in key else ''}" for name, type_ in layout.types.items()
+    return create_table(
+        layout.target, {name: f"{type_}{' NOT NULL' if name in key else ''}" for name, type_ in layout.types.items()}
     )
-    return f"CREATE TABLE IF NOT EXISTS {layout.target.sql} ({columns})"
 
 
 def comment_target(layout: Layout, source: str) -> str:
@@ -245,21 +263,26 @@ def comment_target(layout: Layout, source: str) -> str:
 
 
 def add_column(layout: Layout, name: str) -> str:
-    return f"ALTER TABLE {layout.target.sql} ADD COLUMN {identifier(name)} {layout.types[name]}"
+    return add(layout.target, name, layout.types[name])
+
+
+def add(table: TableName, name: str, type_: str) -> str:
+    """Return the statement that adds a column, compared byte by byte if it is text."""
+    collation = " COLLATE ''" if type_.startswith("VARCHAR") else ""
+    return f"ALTER TABLE {table.sql} ADD COLUMN {identifier(name)} {type_}{collation}"
 
 
 def create_staging(layout: Layout) -> str:
-    columns = ", ".join(f"{identifier(name)} {TEXT}" for name in layout.staged_names)
-    return f"CREATE OR REPLACE TRANSIENT TABLE {layout.staging.sql} ({columns})"
+    return create_staging_table(layout.staging, layout.staged_names)
 
 
 def staging_tables(session: Session, layout: Layout) -> list[TableName]:
-    """Return the existing staging tables of all attempts on this target."""
-    rows = session.query(
-        "SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND STARTSWITH(TABLE_NAME, ?)",
-        (layout.staging.schema, layout.target.companion(layout.staging.schema, "STAGING").name),
-    )
-    return [TableName(layout.staging.schema, name) for (name,) in rows]
+    """Return the existing staging tables of all attempts on this target; none where they end with their session."""
+    if session.dialect.temporary_tables:
+        return []
+    schema = layout.staging.schema
+    names = session.tables(schema, layout.target.companion(schema, "STAGING").name)
+    return [TableName(schema, name) for name in names]
 
 
 def drop_table(table: TableName) -> str:
@@ -268,25 +291,15 @@ def drop_table(table: TableName) -> str:
 
 def existing_columns(session: Session, table: TableName) -> dict[str, str]:
     """Return the type of each column by name, spelled as in :data:`ADDED_TYPES`; empty when there is no such table."""
-    return columns_of(session, table)[table]
+    return {name: column.type for name, column in described(session, table).items()}
 
 
-def columns_of(session: Session, *tables: TableName) -> dict[TableName, dict[str, str]]:
-    """Return :func:`existing_columns` of several tables, in one query."""
-    wanted = " OR ".join(["(TABLE_SCHEMA = ? AND TABLE_NAME = ?)"] * len(tables))
-    rows = session.query(
-        "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, DATA_TYPE, NUMERIC_PRECISION, NUMERIC_SCALE"  # noqa: S608
-        f" FROM INFORMATION_SCHEMA.COLUMNS WHERE {wanted} ORDER BY ORDINAL_POSITION",
-        [name for table in tables for name in (table.schema, table.name)],
-    )
-    found: dict[TableName, dict[str, str]] = {table: {} for table in tables}
-    for schema, table, name, type_, precision, scale in rows:
-        found[TableName(schema, table)][name] = session.dialect.declared(type_, precision, scale)
-    return found
+def described(session: Session, table: TableName) -> dict[str, ReportedColumn]:
+    return session.describe(table.schema, table.name)
 
 
 def make_target(session: Session, layout: Layout, source: str) -> None:
     """Create the target if it does not exist. Idempotent."""
-    session.query(create_schema(layout.target.schema))
+    make_schema(session, layout.target.schema)
     session.query(create_target(layout))
     session.query(comment_target(layout, source))

@@ -15,17 +15,20 @@ from dataclasses import dataclass
 class Dialect:
     """The dialect of one engine. ``translate`` converts one statement of Snowflake SQL, and raises an error when the
     engine has no equivalent. ``type_names`` maps type names of the engine's INFORMATION_SCHEMA to those that the
-    statements declare, where they differ. ``longest_value`` is the size limit of a column's value, in bytes of its
-    text."""
+    statements declare, where they differ. ``temporary_tables``: a table of a schema may be temporary, so that it ends
+    with its session. ``prunes``: constants in a statement let the engine skip parts of a table that was written in
+    order. ``longest_value`` is the size limit of a column's value, in bytes of its text."""
 
     translate: Callable[[str], str]
     type_names: Mapping[str, str]
+    temporary_tables: bool
+    prunes: bool
     longest_value: int
 
     def declared(self, reported: str, precision: int | None, scale: int | None) -> str:
         """Return the type that a statement declares for a column which INFORMATION_SCHEMA reports as ``reported``.
 
-        >>> Dialect(str, {"DECIMAL": "NUMBER"}, 2**20).declared("DECIMAL(10,2)", 10, 2)
+        >>> Dialect(str, {"DECIMAL": "NUMBER"}, True, True, 2**20).declared("DECIMAL(10,2)", 10, 2)
         'NUMBER(10,2)'
         """
         name = reported.partition("(")[0].upper()

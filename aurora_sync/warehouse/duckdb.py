@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -27,7 +28,7 @@ from sqlglot import exp
 from aurora_sync.errors import Kind, WarehouseError
 from aurora_sync.model import foreign_text
 from aurora_sync.model.manifest import Manifest, TakenFile
-from aurora_sync.warehouse.base import Folder, Objects, Row, Session, Warehouse
+from aurora_sync.warehouse.base import Folder, Merged, Objects, Row, Session, Warehouse
 from aurora_sync.warehouse.ddl import identifier
 from aurora_sync.warehouse.dialect import Dialect
 from aurora_sync.warehouse.types import MAX_VALUE_BYTES
@@ -68,6 +69,8 @@ _READ_EVEN_CSV = (
     " new_line = '\\n', nullstr = ?, allow_quoted_nulls = false, strict_mode = true, parallel = false)"
 )
 
+_ROWS_PER_FETCH = 50_000
+
 # Only staged objects are read as CSV.
 _CSV_ERROR = "Invalid Input Error: CSV Error"
 _DAMAGED = ("Data corruption", "match checksum", _CSV_ERROR)
@@ -107,16 +110,21 @@ def to_duckdb(statement: str) -> str:
 
 @lru_cache(maxsize=2048)
 def _translated(statement: str) -> str:
-    """Translate one statement. Raises an error for anything that DuckDB's dialect cannot express; omits nothing.
+    """Translate one statement. Raises an error for anything that DuckDB's dialect cannot express; omits only
+    properties of tables.
 
-    Handles what sqlglot does not: DuckDB has no transient tables, no grants and no length for BLOB. Its VARIANT and its
-    JSON() round long numbers, so VARIANT and ARRAY become JSON, by a cast, which keeps the text of numbers.
+    Handles what sqlglot does not: DuckDB has no properties of tables, no collation '' and no length for BLOB. Its
+    temporary tables have no schema, so a staging table becomes a lasting one. Its VARIANT and its JSON() round long
+    numbers, so VARIANT and ARRAY become JSON, by a cast, which keeps the text of numbers.
     """
     (tree,) = sqlglot.parse(statement, read="snowflake")
     if tree is None:
         raise WarehouseError(f"not a statement: {statement!r}", kind=Kind.DEFECT)
-    for node in [*tree.find_all(exp.TransientProperty, exp.CopyGrantsProperty)]:
-        node.pop()
+    if isinstance(tree, exp.Create) and tree.kind == "TABLE":
+        tree.set("properties", None)
+    for constraint in [*tree.find_all(exp.ColumnConstraint)]:
+        if isinstance(constraint.kind, exp.CollateColumnConstraint):
+            constraint.pop()
     for type_ in tree.find_all(exp.DataType):
         if type_.this in (exp.DataType.Type.VARIANT, exp.DataType.Type.ARRAY):
             type_.replace(exp.DataType.build("JSON"))
@@ -137,6 +145,8 @@ DUCKDB = Dialect(
         "TIMESTAMP": "TIMESTAMP_NTZ",
         "TIMESTAMP WITH TIME ZONE": "TIMESTAMP_TZ",
     },
+    temporary_tables=False,
+    prunes=False,  # DuckDB finds the bounds of a join itself
     longest_value=MAX_VALUE_BYTES,  # Snowflake's limit, so that a value that fits on a laptop fits in production
 )
 
@@ -149,13 +159,21 @@ class DuckDBSession(Session):
         self._where = where
 
     def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
-        translated = self.dialect.translate(statement)
-        _log.debug("snowflake: %s\n   duckdb: %s", statement, translated)
-        return self._run(translated, parameters)
+        return self._run(self._translated(statement), parameters)
 
     def modify(self, statement: str, parameters: Sequence[Any] = ()) -> int:
         ((changed,),) = self.query(statement, parameters)
         return int(changed)
+
+    def merge(self, statement: str, parameters: Sequence[Any] = ()) -> Merged:
+        done: Counter[str] = Counter()
+        try:
+            cursor = self._connection.execute(f"{self._translated(statement)} RETURNING merge_action", list(parameters))
+            while rows := cursor.fetchmany(_ROWS_PER_FETCH):
+                done.update(action for (action,) in rows)
+        except duckdb.Error as error:
+            raise _error(error, self._where) from None
+        return Merged(done["INSERT"], done["UPDATE"], done["DELETE"])
 
     def arrow(self, statement: str) -> Any:
         try:
@@ -215,6 +233,11 @@ class DuckDBSession(Session):
 
     def close(self) -> None:
         self._connection.close()
+
+    def _translated(self, statement: str) -> str:
+        translated = self.dialect.translate(statement)
+        _log.debug("snowflake: %s\n   duckdb: %s", statement, translated)
+        return translated
 
     def _run(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
         try:

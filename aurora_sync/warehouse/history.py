@@ -35,12 +35,13 @@ def table(target: TableName) -> TableName:
 def prepare(session: Session, layout: Layout, manifest: Manifest, objects: Objects) -> None:
     """Create the history, add the columns that it lacks, and stage the manifest's rows for it. This is DDL, which
     commits."""
-    session.query(ddl.create_schema(layout.target.schema))
-    session.query(create(layout))
     existing = ddl.existing_columns(session, table(layout.target))
-    for column in layout.columns:
+    if not existing:
+        ddl.make_schema(session, layout.target.schema)
+        session.query(create(layout))
+    for column in layout.columns if existing else ():
         if column.name not in existing:
-            session.query(f"ALTER TABLE {table(layout.target).sql} ADD COLUMN {column.sql} {TEXT}")
+            session.query(ddl.add(table(layout.target), column.name, TEXT))
     if not manifest.history:
         return
     session.query(create_staging(layout))
@@ -77,15 +78,12 @@ def record_missing(merging: Merging, condition: str) -> None:
 
 
 def create(layout: Layout) -> str:
-    columns = [f"{column.sql} {TEXT}" for column in layout.columns]
-    columns += [f"{identifier(name)} {type_}" for name, type_ in _ADDED.items()]
-    return f"CREATE TABLE IF NOT EXISTS {table(layout.target).sql} ({', '.join(columns)})"
+    return ddl.create_table(table(layout.target), {column.name: TEXT for column in layout.columns} | _ADDED)
 
 
 def create_staging(layout: Layout) -> str:
     names = [*(column.name for column in layout.columns), *HISTORY_TYPES]
-    columns = ", ".join(f"{identifier(name)} {TEXT}" for name in names)
-    return f"CREATE OR REPLACE TRANSIENT TABLE {_staging(layout).sql} ({columns})"
+    return ddl.create_staging_table(_staging(layout), names)
 
 
 def append_changes(layout: Layout) -> str:

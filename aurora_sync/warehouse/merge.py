@@ -77,9 +77,17 @@ def joined(fields: Sequence[str]) -> str:
     return groups[0] if len(groups) == 1 else " || ".join(f"({group})" for group in groups)
 
 
-def staged_rows(layout: Layout, *, append: bool = False, source: str = "", values: Sequence[str] | None = None) -> str:
-    """Return a SELECT of the staged rows, typed, at most one for each key, with the columns that aurora_sync adds.
-    ``source`` replaces the staging table, ``values`` the values of its columns."""
+def staged_rows(
+    layout: Layout,
+    *,
+    append: bool = False,
+    source: str = "",
+    values: Sequence[str] | None = None,
+    further: Sequence[str] = (),
+) -> str:
+    """Return a SELECT of the staged rows, typed, with the columns that aurora_sync adds. Each key is staged once, which
+    staged.py checks. ``source`` replaces the staging table, ``values`` the values of its columns; ``further`` columns
+    are added."""
     source = source or f"{layout.staging.sql} AS s"
     typed = values or [column.value for column in layout.columns]
     values = [f"{value} AS {column.sql}" for value, column in zip(typed, layout.columns, strict=True)]
@@ -88,16 +96,13 @@ def staged_rows(layout: Layout, *, append: bool = False, source: str = "", value
         f'CAST(? AS NUMBER(19,0)) AS "{RUN_SEQ}"',
         f'CAST(? AS TIMESTAMP_NTZ(6)) AS "{SYNCED_AT}"',
     ]
+    values += further
     if layout.marks:
         values.append(f'FALSE AS "{DELETED}"')
     if layout.key:
         if not layout.key_is_number:
             values.append(f'{key_number(layout)} AS "{KEY_NO}"')
-        key = ", ".join(column.value for column in layout.key)
-        return (
-            f"SELECT {', '.join(values)} FROM {source}"
-            f" QUALIFY ROW_NUMBER() OVER (PARTITION BY {key} ORDER BY {xmin()}) = 1"
-        )
+        return f"SELECT {', '.join(values)} FROM {source}"
     number = f'ROW_NUMBER() OVER (PARTITION BY r."{ROW_MD5}" ORDER BY r."{SRC_XMIN}")'
     if append:
         number = f'r."{RUN_SEQ}" * {NUMBERS_PER_RUN} + {number}'
@@ -107,9 +112,10 @@ def staged_rows(layout: Layout, *, append: bool = False, source: str = "", value
     )
 
 
-def merge(layout: Layout, rows: str = "") -> str:
+def merge(layout: Layout, rows: str = "", *, within: str = "", deletes: str = "") -> str:
     """Insert the staged rows that are new, update those that differ in any column, leave the others unchanged. ``rows``
-    replaces the SELECT of all staged rows.
+    replaces the SELECT of all staged rows. ``within`` is a condition on the target ``t`` that follows from the equality
+    of the keys; ``deletes`` is the condition on a staged row ``s`` whose target row is deleted.
 
     A row that was marked as deleted and is staged again differs in its mark, so it is updated. Two parameters.
     """
@@ -120,10 +126,22 @@ def merge(layout: Layout, rows: str = "") -> str:
     assignments = ", ".join(
         f"{identifier(name)} = s.{identifier(name)}" for name in written if name not in layout.match
     )
+    delete = f" WHEN MATCHED AND {deletes} THEN DELETE" if deletes else ""
+    new = f"NOT MATCHED AND NOT ({deletes})" if deletes else "NOT MATCHED"
     return (
         f"MERGE INTO {layout.target.sql} AS t USING ({rows or staged_rows(layout)}) AS s ON {on}"
-        f" WHEN MATCHED AND ({differs}) THEN UPDATE SET {assignments}"
-        f" WHEN NOT MATCHED THEN INSERT ({_names(written)}) VALUES ({_names(written, 's.')})"
+        f"{f' AND {within}' if within else ''}{delete} WHEN MATCHED AND ({differs}) THEN UPDATE SET {assignments}"
+        f" WHEN {new} THEN INSERT ({_names(written)}) VALUES ({_names(written, 's.')})"
+    )
+
+
+def insert(layout: Layout, *, ordered: bool) -> str:
+    """Insert every staged row into an empty target; ``ordered`` by the key, so that bounds.py works. Two parameters."""
+    names = tuple(layout.types)
+    order = f" ORDER BY {_names(layout.match, 's.')}" if ordered else ""
+    return (
+        f"INSERT INTO {layout.target.sql} ({_names(names)})"
+        f" SELECT {_names(names, 's.')} FROM ({staged_rows(layout)}) AS s{order}"
     )
 
 
@@ -222,15 +240,27 @@ def count_target(target: TableName, marks: bool) -> str:
     """Count all rows and those that are present: with ``marks``, those not marked as deleted. Also sum _RUN_SEQ and
     _SRC_XMIN; the sums change when rows are added, removed or set back by hand."""
     present = _count_if(PRESENT) if marks else "COUNT(*)"
-    sums = ", ".join(f'COALESCE(SUM("{name}"), 0)' for name in (RUN_SEQ, SRC_XMIN))
-    return f"SELECT COUNT(*), {present}, {sums} FROM {target.sql}"
+    sums = ", ".join(f'COALESCE(SUM("{name}"), 0) AS "SUM{name}"' for name in (RUN_SEQ, SRC_XMIN))
+    return f'SELECT COUNT(*) AS "ROWS", {present} AS "PRESENT", {sums} FROM {target.sql}'
 
 
-def count_staged(layout: Layout) -> str:
-    """Count the rows; then, for each key column, its NULLs; then, for each column with a misfit, its misfits."""
+def count_staged(layout: Layout, further: Sequence[str] = ()) -> str:
+    """Count the rows; the keys that are staged more than once; for each key column its NULLs; for each column with a
+    misfit its misfits. ``further`` expressions come last."""
+    doubled = "0"
+    if layout.key:
+        key = ", ".join([fitting(column) for column in layout.key] + [f's."{PART}"'] * layout.changes)
+        groups = f"SELECT 1 AS D FROM {layout.staging.sql} AS s GROUP BY {key} HAVING COUNT(*) > 1"
+        doubled = f"(SELECT COUNT(*) FROM ({groups}) AS d)"
     counts = [_count_if(f"{column.staged} IS NULL") for column in layout.key]
     counts += [_count_if(column.misfit) for column in layout.columns if column.misfit]
-    return f"SELECT {', '.join(['COUNT(*)', *counts])} FROM {layout.staging.sql} AS s"
+    return f"SELECT {', '.join(['COUNT(*)', doubled, *counts, *further])} FROM {layout.staging.sql} AS s"
+
+
+def fitting(column: TargetColumn) -> str:
+    """Return the typed value of a staged column, and the replacement of a value that does not fit the type. Equal
+    values have equal texts, except in a FLOAT, which holds every value."""
+    return column.value if not column.misfit or column.rule.policy in ("null", "clamp") else column.staged
 
 
 def example_misfits(layout: Layout, column: TargetColumn, most: int) -> str:

@@ -17,8 +17,7 @@ from collections.abc import Sequence
 
 from aurora_sync.model.dms_columns import BEFORE, OP, SEQUENCE, TIMESTAMP, UNCHANGED
 from aurora_sync.warehouse import merge
-from aurora_sync.warehouse.ddl import Layout, TableName, TargetColumn, identifier, literal
-from aurora_sync.warehouse.types import TEXT
+from aurora_sync.warehouse.ddl import Layout, TableName, TargetColumn, create_staging_table, identifier, literal
 
 _OP, _SEQ, _TIME = (identifier(name) for name in (OP, SEQUENCE, TIMESTAMP))
 # DMS numbers changes with 35 digits.
@@ -34,8 +33,7 @@ def raw_table(layout: Layout) -> TableName:
 def create_raw(layout: Layout) -> str:
     names = [column.source.name for column in layout.columns] + [OP, SEQUENCE, TIMESTAMP]
     names += [BEFORE + column.source.name for column in layout.key]
-    columns = ", ".join(f"{identifier(name)} {TEXT}" for name in names)
-    return f"CREATE OR REPLACE TRANSIENT TABLE {raw_table(layout).sql} ({columns})"
+    return create_staging_table(raw_table(layout), names)
 
 
 def mixed_table(layout: Layout) -> TableName:
@@ -44,8 +42,7 @@ def mixed_table(layout: Layout) -> TableName:
 
 def create_mixed(layout: Layout, width: int) -> str:
     """Create the table for the rows of all tables, as transaction folders hold them."""
-    columns = ", ".join(f"C{place} {TEXT}" for place in range(1, width + 1))
-    return f"CREATE OR REPLACE TRANSIENT TABLE {mixed_table(layout).sql} ({columns})"
+    return create_staging_table(mixed_table(layout), [f"C{place}" for place in range(1, width + 1)])
 
 
 def pick(layout: Layout, table: tuple[str, str], fields: Sequence[str]) -> str:

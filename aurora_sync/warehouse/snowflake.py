@@ -19,7 +19,7 @@ from aurora_sync.errors import ConfigError, Kind, WarehouseError
 from aurora_sync.model import foreign_text
 from aurora_sync.model.manifest import Manifest, TakenFile
 from aurora_sync.model.names import fold
-from aurora_sync.warehouse.base import Folder, Objects, Row, Session, Warehouse
+from aurora_sync.warehouse.base import Folder, Merged, Objects, ReportedColumn, Row, Session, Warehouse
 from aurora_sync.warehouse.ddl import identifier, literal
 from aurora_sync.warehouse.dialect import Dialect
 from aurora_sync.warehouse.types import MAX_VALUE_BYTES
@@ -73,6 +73,7 @@ _HINTS = {
     290403: "check the account name (SNOWFLAKE_ACCOUNT)",
     290404: "check the account name (SNOWFLAKE_ACCOUNT)",
 }
+_MISSING = (2003, 2043)
 _TRANSIENT = {
     604,  # the statement was cancelled: a time limit
     625,  # a lock was not released in time
@@ -122,7 +123,9 @@ def quoted(stage: str) -> str:
     return ".".join(identifier(fold(part)) for part in stage.split("."))
 
 
-SNOWFLAKE = Dialect(translate=str, type_names={"TEXT": "VARCHAR"}, longest_value=MAX_VALUE_BYTES)
+SNOWFLAKE = Dialect(
+    translate=str, type_names={"TEXT": "VARCHAR"}, temporary_tables=True, prunes=True, longest_value=MAX_VALUE_BYTES
+)
 
 
 class SnowflakeSession(Session):
@@ -139,6 +142,29 @@ class SnowflakeSession(Session):
     def modify(self, statement: str, parameters: Sequence[Any] = ()) -> int:
         with self._execute(statement, parameters) as cursor:
             return int(cursor.rowcount)
+
+    def merge(self, statement: str, parameters: Sequence[Any] = ()) -> Merged:
+        """MERGE answers with one row: the numbers of the rows that its clauses can have changed."""
+        (counts,) = self._labelled(statement, parameters)
+        return Merged(*(int(counts.get(f"number of rows {done}", 0)) for done in ("inserted", "updated", "deleted")))
+
+    def describe(self, schema: str, name: str) -> dict[str, ReportedColumn]:
+        """DESCRIBE needs no virtual warehouse. Source: Snowflake's documentation, "DESCRIBE TABLE"."""
+        try:
+            rows = self._labelled(f"DESCRIBE TABLE {identifier(schema)}.{identifier(name)}")
+        except _MissingObjectError:
+            return {}
+        return {row["name"]: _reported(row["type"], row.get("policy name")) for row in rows}
+
+    def tables(self, schema: str, prefix: str) -> list[str]:
+        try:
+            rows = self._labelled(f"SHOW TABLES IN SCHEMA {identifier(schema)} STARTS WITH {literal(prefix)}")
+        except _MissingObjectError:
+            return []
+        return [row["name"] for row in rows]
+
+    def has_schema(self, name: str) -> bool:
+        return any(row["name"] == name for row in self._labelled(f"SHOW SCHEMAS STARTS WITH {literal(name)}"))
 
     def arrow(self, statement: str) -> Any:
         with self._execute(statement, ()) as cursor:
@@ -175,9 +201,7 @@ class SnowflakeSession(Session):
     def _copy(self, files: Sequence[str], statement: Callable[[Sequence[str]], str], where: str) -> int:
         loaded, names = 0, iter(files)
         while batch := list(itertools.islice(names, FILES_PER_COPY)):
-            with self._execute(statement(batch), ()) as cursor:
-                labels = [column.name.lower() for column in cursor.description]
-                results = [dict(zip(labels, row, strict=True)) for row in cursor.fetchall()]
+            results = self._labelled(statement(batch))
             missed = len(batch) - sum(result.get("status") == "LOADED" for result in results)
             if missed:
                 shown = [{name: said for name, said in each.items() if name != "first_error"} for each in results[:3]]
@@ -193,17 +217,38 @@ class SnowflakeSession(Session):
     def close(self) -> None:
         self._connection.close()
 
+    def _labelled(self, statement: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """Run a statement and return its rows as dictionaries, with names in lower case."""
+        with self._execute(statement, parameters) as cursor:
+            labels = [column.name.lower() for column in cursor.description]
+            return [dict(zip(labels, row, strict=True)) for row in cursor.fetchall()]
+
     @contextmanager
     def _execute(self, statement: str, parameters: Sequence[Any]) -> Iterator[Any]:
         from snowflake.connector.errors import Error
 
-        _log.debug("snowflake: %s", statement)
         try:
             with self._connection.cursor() as cursor:
                 cursor.execute(statement, tuple(parameters) or None)
+                _log.debug("snowflake: query %s", cursor.sfqid)  # not its text, which may hold keys
                 yield cursor
         except Error as error:
             raise warehouse_error(error, self._warehouse.describe()) from None
+
+
+class _MissingObjectError(WarehouseError):
+    """The object does not exist, or the role may not use it: Snowflake does not say which."""
+
+
+def _reported(type_: str, policy: str | None) -> ReportedColumn:
+    """Return a column from its type and policy as DESCRIBE prints them.
+
+    >>> _reported("VARCHAR(16777216) COLLATE 'en-ci'", None)
+    ReportedColumn(type='VARCHAR', collation='en-ci', policy='')
+    """
+    name, _, collation = type_.partition(" COLLATE ")
+    declared = name if name.startswith("NUMBER") else name.partition("(")[0]
+    return ReportedColumn(declared, collation.strip("'"), policy or "")
 
 
 def warehouse_error(error: Any, where: str) -> WarehouseError:
@@ -220,7 +265,7 @@ def warehouse_error(error: Any, where: str) -> WarehouseError:
     hint = _HINTS.get(errno, "")
     full = " ".join(f"{error.msg or error}".split())
     said = _without_values(f"{error.msg or error}") if errno in _ABOUT_VALUES else full
-    return WarehouseError(
+    return (_MissingObjectError if errno in _MISSING else WarehouseError)(
         said,
         where=where,
         hint="" if transient else hint,

@@ -4,32 +4,45 @@ types."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import DefectError, GuardError, Kind, WarehouseError
 from aurora_sync.model.manifest import Disposition, Manifest
 from aurora_sync.model.receipt import Adjusted, find_rows
-from aurora_sync.warehouse import ddl, merge
+from aurora_sync.warehouse import bounds, ddl, merge
 from aurora_sync.warehouse.base import Session
+from aurora_sync.warehouse.bounds import Bound
 from aurora_sync.warehouse.ddl import Layout, TargetColumn, identifier
 
 # The number of values shown of a column whose values do not fit its type.
 EXAMPLES = 3
 
 
-def assert_staged(
-    session: Session, config: TableConfig, layout: Layout, manifest: Manifest, loaded: int
-) -> tuple[Layout, tuple[Adjusted, ...]]:
-    """Check that the staged rows are the exported rows and have a unique key. Returns the layout whose types hold all
-    values, and the values that are adjusted in the target. Raises WarehouseError, GuardError or DefectError."""
+@dataclass(frozen=True)
+class Checked:
+    """A staged increment whose rows were checked: the layout whose types hold all values, the values that are adjusted
+    in the target, and the bounds of its keys."""
+
+    layout: Layout
+    adjusted: tuple[Adjusted, ...]
+    bounds: tuple[Bound, ...]
+
+
+def assert_staged(session: Session, config: TableConfig, layout: Layout, manifest: Manifest, loaded: int) -> Checked:
+    """Check that the staged rows are the exported rows and have a unique key. Raises WarehouseError, GuardError or
+    DefectError."""
     if not layout.key and manifest.disposition in (Disposition.UPSERT, Disposition.CHANGES):
         raise DefectError(f"{manifest.disposition.name} needs a merge key", where=manifest.table)
-    ((rows, *counts),) = session.query(merge.count_staged(layout))
+    further = bounds.select(layout, manifest.rows) if session.dialect.prunes else []
+    ((rows, doubled, *counts),) = session.query(merge.count_staged(layout, further))
     _assert_counts(layout, manifest, loaded, rows, counts)
     typed = [column for column in layout.columns if column.misfit]
+    places = slice(len(layout.key), len(layout.key) + len(typed))
+    found = bounds.read(layout, manifest.rows, iter(counts[places.stop :])) if further else ()
     misfits = {
         column: int(number)
-        for column, number in zip(typed, counts[len(layout.key) :], strict=True)
+        for column, number in zip(typed, counts[places], strict=True)
         if number or _misfits_older_rows(session, column, manifest)
     }
     examples = {column: _examples(session, config, layout, column) for column in misfits}
@@ -38,8 +51,13 @@ def assert_staged(
     wide = [column for column in misfits if column.rule.policy == "exact"]
     ddl.refuse_json((column.source for column in wide), manifest.table)
     layout = layout.widened([column.name for column in wide])
-    _assert_unique(session, config, layout, manifest)
-    return layout, tuple(found for found in adjusted if found.policy != "exact")
+    if doubled:
+        _refuse_doubled(session, config, layout, manifest)
+    return Checked(
+        layout,
+        tuple(found for found in adjusted if found.policy != "exact"),
+        () if misfits else found,
+    )
 
 
 def _assert_counts(layout: Layout, manifest: Manifest, loaded: int, rows: int, nulls: Sequence[int]) -> None:
@@ -66,8 +84,8 @@ def _assert_counts(layout: Layout, manifest: Manifest, loaded: int, rows: int, n
         )
 
 
-def _assert_unique(session: Session, config: TableConfig, layout: Layout, manifest: Manifest) -> None:
-    if layout.key and (duplicates := session.query(merge.duplicate_keys(layout))):
+def _refuse_doubled(session: Session, config: TableConfig, layout: Layout, manifest: Manifest) -> None:
+    if duplicates := session.query(merge.duplicate_keys(layout)):
         named = ", ".join(identifier(name) for name in manifest.key)
         find = f"SELECT {named}, count(*) FROM {config.sql} GROUP BY {named} HAVING count(*) > 1"  # noqa: S608
         raise GuardError(

@@ -11,26 +11,28 @@ rival committed, and then changes no row.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.errors import RivalRunError, WarehouseError
+from aurora_sync.errors import DefectError, RivalRunError, WarehouseError
 from aurora_sync.model.certificate import Certificate
-from aurora_sync.model.manifest import TakenFile
+from aurora_sync.model.manifest import Manifest, TakenFile
 from aurora_sync.model.state import State
 from aurora_sync.model.watermark import Watermark
 from aurora_sync.warehouse.base import Row, Session
 from aurora_sync.warehouse.ddl import (
     DELETED,
     JSON_TYPES,
+    NO_COLLATION,
     RUN_SEQ,
     SRC_XMIN,
+    Layout,
     TableName,
-    columns_of,
-    create_schema,
+    create_table,
     existing_columns,
     literal,
+    make_schema,
     target_name,
 )
 from aurora_sync.warehouse.merge import count_target
@@ -82,25 +84,19 @@ def _fence(log_schema: str, target: TableName) -> TableName:
 
 
 def create_log(log_schema: str) -> str:
-    columns = ", ".join(f'"{field.name.upper()}" {_TYPES[str(field.type)]}' for field in fields(LogEntry))
-    return f"CREATE TABLE IF NOT EXISTS {_log(log_schema).sql} ({columns})"
+    return create_table(_log(log_schema), {field.name.upper(): _TYPES[str(field.type)] for field in fields(LogEntry)})
 
 
 def create_fence(log_schema: str, target: TableName) -> str:
     """Return the statement that creates the table with its row. It fails if the table exists, so there is never a
     second row. The values come from the log, so a dropped fence is restored as it was."""
     return (
-        f'CREATE TABLE {_fence(log_schema, target).sql} AS SELECT CAST(COALESCE(MAX("RUN_SEQUENCE"), 0) AS'
-        f' NUMBER(19,0)) AS "RUN_SEQUENCE", CAST({literal(target.sql)} AS VARCHAR) AS "TARGET",'
+        f"CREATE TABLE {_fence(log_schema, target).sql}{NO_COLLATION} AS"
+        f' SELECT CAST(COALESCE(MAX("RUN_SEQUENCE"), 0) AS NUMBER(19,0)) AS "RUN_SEQUENCE",'
+        f' CAST({literal(target.sql)} AS VARCHAR) AS "TARGET",'
         f""" CAST(COALESCE(MAX_BY("LOAD_ID", "RUN_SEQUENCE"), '') AS VARCHAR) AS "LOAD_ID" """
         f'FROM {_log(log_schema).sql} WHERE "TARGET" = {literal(target.sql)}'
     )
-
-
-def lock_fence(log_schema: str, target: TableName) -> str:
-    """Return the statement that waits for a rival's transaction and changes nothing. It must be a separate statement:
-    one that waited may continue with the state from before the wait, but the next one sees what the rival committed."""
-    return f'UPDATE {_fence(log_schema, target).sql} SET "TARGET" = "TARGET"'
 
 
 def move_fence(log_schema: str, target: TableName) -> str:
@@ -113,52 +109,84 @@ def insert_entry(log_schema: str) -> str:
     return f"INSERT INTO {_log(log_schema).sql} ({_COLUMNS}) VALUES ({', '.join('?' for _ in fields(LogEntry))})"
 
 
-def prepare(session: Session, target: TableName, log_schema: str) -> dict[str, str]:
-    """Create the schema, log and fence that are missing, and return the columns of the target. Idempotent. Call it
-    before the transaction."""
+def insert_with_sums(log_schema: str, target: TableName) -> str:
+    """Return the INSERT of an entry whose watermark has the target's sums in the middle, if the target has the
+    expected number of rows. Parameters: the fields, the watermark as two texts, and the number of rows."""
+    given = {field.name: f"CAST(? AS {_TYPES[str(field.type)]})" for field in fields(LogEntry)}
+    run_sequences, xmins = (f'CAST(COALESCE(SUM("{name}"), 0) AS VARCHAR)' for name in (RUN_SEQ, SRC_XMIN))
+    given["watermark"] = f"CAST(? AS VARCHAR) || {run_sequences} || '/' || {xmins} || CAST(? AS VARCHAR)"
+    return (
+        f"INSERT INTO {_log(log_schema).sql} ({_COLUMNS}) SELECT {', '.join(given.values())} FROM {target.sql}"
+        " HAVING COUNT(*) = ?"
+    )
+
+
+def make(session: Session, target: TableName, log_schema: str) -> bool:
+    """Create the schema, log and fence of a target that are missing, and return whether any was. Idempotent. Call it
+    outside of a transaction."""
     log, fence = _log(log_schema), _fence(log_schema, target)
-    found = columns_of(session, target, log, fence)
-    if not found[log]:
-        session.query(create_schema(log_schema))
+    no_log, no_fence = not existing_columns(session, log), not existing_columns(session, fence)
+    if no_log:
+        make_schema(session, log_schema)
         session.query(create_log(log_schema))
-    if not found[fence]:
+    if no_fence:
         session.query(create_fence(log_schema, target))
-    return found[target]
+    return no_log or no_fence
 
 
-def advance(
-    session: Session, target: TableName, expected: int, expected_load_id: str, load_id: str, log_schema: str
-) -> int:
-    """Advance the run sequence by compare-and-set and return ``expected + 1``. Call it first in the transaction.
+def advance(session: Session, layout: Layout, manifest: Manifest, log_schema: str) -> tuple[LogEntry | None, Count]:
+    """Advance the run sequence by compare-and-set. Call it first in the transaction. Returns the newest entry of the
+    target and the counts of the target before this run.
 
-    Raises RivalRunError when the run sequence is no longer ``expected``, or another attempt than ``expected_load_id``
-    set it: a hint from before the target was restored may have the right number and the wrong watermark.
+    The UPDATE waits for a rival's transaction. A statement that waited may continue with the state from before the
+    wait; the query after it sees what the rival committed, and the transaction ends if that is a newer run.
+
+    Raises RivalRunError when the run sequence is no longer ``manifest.expected_sequence``, or another attempt than
+    ``manifest.expected_load_id`` set it: a hint from before the target was restored may have the right number and the
+    wrong watermark.
     """
-    session.modify(lock_fence(log_schema, target))
-    parameters = (expected + 1, load_id, expected, expected_load_id)
-    if session.modify(move_fence(log_schema, target), parameters) != 1:
+    target, expected = layout.target, manifest.expected_sequence
+    parameters = (expected + 1, manifest.load_id, expected, manifest.expected_load_id)
+    moved = session.modify(move_fence(log_schema, target), parameters)
+    newest, count = newest_of(session, target, log_schema, marks=layout.marks)
+    if moved != 1 or (newest and newest.run_sequence > expected):
         raise RivalRunError(
             f"another run was applied to {target} after this one had started from run sequence {expected}",
             where=str(target),
             hint="nothing of this run was applied and nothing is lost: run again. Should this repeat with no other run"
             f" about, the log was restored without its fence: drop {_fence(log_schema, target)}",
         )
-    return expected + 1
+    return newest, count
 
 
-def record(session: Session, entry: LogEntry, log_schema: str) -> None:
-    values = list(astuple(entry))
-    at = next(i for i, field in enumerate(fields(LogEntry)) if field.name == "applied_at")
-    values[at] = as_text(entry.applied_at)
-    session.modify(insert_entry(log_schema), values)
+def sums_of(load_id: str) -> str:
+    """Return the place of ``Left.sums`` in a watermark whose sums :func:`record` computes."""
+    return f"sums of {load_id}"
+
+
+def record(session: Session, entry: LogEntry, target: TableName, log_schema: str) -> None:
+    """Insert the entry. If its watermark holds :func:`sums_of` the load id, insert it with the sums of the target, and
+    raise DefectError unless the target has as many rows as the entry says."""
+    values = asdict(entry) | {"applied_at": as_text(entry.applied_at)}
+    before, computed, after = entry.watermark.rpartition(sums_of(entry.load_id))
+    if not computed:
+        session.modify(insert_entry(log_schema), list(values.values()))
+        return
+    given = [text for name, value in values.items() for text in ((before, after) if name == "watermark" else (value,))]
+    if session.modify(insert_with_sums(log_schema, target), [*given, entry.target_rows]) != 1:
+        raise DefectError(
+            f"{target} has another number of rows than {entry.target_rows}, which the counts of this run give",
+            where=entry.source_table,
+            hint="nothing was applied: run again",
+        )
 
 
 def prepare_taken(session: Session, log_schema: str) -> None:
     """Create the ledger of external files. Idempotent. Call it before the transaction."""
-    session.query(
-        f'CREATE TABLE IF NOT EXISTS {_taken(log_schema).sql} ("TARGET" VARCHAR, "RUN_SEQUENCE" NUMBER(20,0),'
-        ' "KEY" VARCHAR, "ETAG" VARCHAR, "BYTES" NUMBER(20,0))'
-    )
+    if not existing_columns(session, _taken(log_schema)):
+        make_schema(session, log_schema)
+        columns = {"TARGET": "VARCHAR", "RUN_SEQUENCE": "NUMBER(20,0)", "KEY": "VARCHAR", "ETAG": "VARCHAR"}
+        session.query(create_table(_taken(log_schema), columns | {"BYTES": "NUMBER(20,0)"}))
 
 
 def record_taken(
@@ -198,6 +226,11 @@ def _entry(row: Row) -> LogEntry:
     return LogEntry(**{**entry, "applied_at": entry["applied_at"].replace(tzinfo=UTC)})
 
 
+def _select_newest(log_schema: str) -> str:
+    """Select the newest entry of one target, the parameter."""
+    return f'SELECT {_COLUMNS} FROM {_log(log_schema).sql} WHERE "TARGET" = ? ORDER BY "RUN_SEQUENCE" DESC LIMIT 1'
+
+
 def find(session: Session, target: TableName, run_sequence: int, log_schema: str) -> LogEntry | None:
     """Return the increment with this run sequence of the target; None when there is none."""
     rows = session.query(
@@ -205,6 +238,17 @@ def find(session: Session, target: TableName, run_sequence: int, log_schema: str
         (target.sql, run_sequence),
     )
     return _entry(rows[0]) if rows else None
+
+
+def newest_of(session: Session, target: TableName, log_schema: str, *, marks: bool) -> tuple[LogEntry | None, Count]:
+    """Return the newest increment of a target, None when there is none, and the counts of the target: in one
+    statement."""
+    ((rows, present, run_sequence_sum, xmin_sum, *entry),) = session.query(
+        f"SELECT c.*, e.* FROM ({count_target(target, marks)}) AS c"
+        f" LEFT JOIN ({_select_newest(log_schema)}) AS e ON TRUE",
+        (target.sql,),
+    )
+    return (_entry(tuple(entry)) if entry[0] is not None else None), _count(rows, present, run_sequence_sum, xmin_sum)
 
 
 def newest(session: Session, log_schema: str = SCHEMA) -> list[LogEntry]:
@@ -228,7 +272,10 @@ class Count:
 
 
 def count(session: Session, target: TableName, *, marks: bool) -> Count:
-    ((rows, present, *sums),) = session.query(count_target(target, marks))
+    return _count(*session.query(count_target(target, marks))[0])
+
+
+def _count(rows: int, present: int, *sums: int) -> Count:
     return Count(int(rows), int(present), "/".join(str(int(number)) for number in sums))
 
 
@@ -291,26 +338,24 @@ def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA, 
     wrote the watermark.
     """
     target = target_name(config)
-    found = columns_of(session, target, _log(log_schema))
-    if not found[_log(log_schema)]:
+    if not existing_columns(session, _log(log_schema)):
         return State(run_sequence=0, watermark=None)
-    rows = session.query(
-        f'SELECT {_COLUMNS} FROM {_log(log_schema).sql} WHERE "TARGET" = ? ORDER BY "RUN_SEQUENCE" DESC LIMIT 1',
-        (target.sql,),
-    )
-    if not rows:
+    columns, now = existing_columns(session, target), Count(0, 0, "")
+    lacking = {RUN_SEQ, SRC_XMIN} - columns.keys()
+    if lacking:
+        rows = session.query(_select_newest(log_schema), (target.sql,))
+        entry = _entry(rows[0]) if rows else None
+    else:
+        entry, now = newest_of(session, target, log_schema, marks=DELETED in columns)
+    if entry is None:
         return State(run_sequence=0, watermark=None)
-    entry = _entry(rows[0])
-    columns = found[target]
     try:
         watermark = Watermark.from_json(entry.watermark)
-        now = Count(0, 0, "")
         if not columns:
             changed = f"{target} is gone"
-        elif lacking := {RUN_SEQ, SRC_XMIN} - columns.keys():
+        elif lacking:
             changed = f"{target} has no column {', '.join(sorted(lacking))}"
         else:
-            now = count(session, target, marks=DELETED in columns)
             changed = columns_changed(entry, columns) if as_found else difference(entry, columns, now)
         if changed:
             return State(entry.run_sequence, None, entry.load_id, source_table=entry.source_table, edited=changed)

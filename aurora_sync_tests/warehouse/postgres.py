@@ -7,6 +7,7 @@ and supports neither files of a DMS task nor data frames.
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import lru_cache
@@ -26,7 +27,7 @@ from sqlglot import exp
 from aurora_sync.errors import Kind, WarehouseError
 from aurora_sync.model import foreign_text
 from aurora_sync.model.manifest import Manifest
-from aurora_sync.warehouse.base import Objects, Row, Session, Warehouse
+from aurora_sync.warehouse.base import Merged, Objects, Row, Session, Warehouse
 from aurora_sync.warehouse.dialect import Dialect
 
 _BYTES = new_type((17,), "BYTES", lambda value, cursor: None if value is None else bytes(BINARY(value, cursor)))
@@ -41,15 +42,18 @@ def to_postgres(statement: str) -> str:
     """Translate one statement, with ``%s`` for a parameter. Raises an error for anything that PostgreSQL cannot
     express.
 
-    Handles what sqlglot does not: transient tables and copied grants are dropped, VARIANT and ARRAY become jsonb, text
-    and bytes lose their length, CREATE OR REPLACE TABLE and MAX_BY are rewritten.
+    Handles what sqlglot does not: properties of tables and the collation '' are dropped, VARIANT and ARRAY become
+    jsonb, text and bytes lose their length, CREATE OR REPLACE TABLE and MAX_BY are rewritten.
     """
     (tree,) = sqlglot.parse(statement, read="snowflake")
     assert tree is not None
     for parameter in [*tree.find_all(exp.Placeholder)]:
         parameter.replace(exp.Var(this=_PARAMETER))
-    for node in [*tree.find_all(exp.TransientProperty, exp.CopyGrantsProperty)]:
-        node.pop()
+    if isinstance(tree, exp.Create):
+        tree.set("properties", None)
+    for constraint in [*tree.find_all(exp.ColumnConstraint)]:
+        if isinstance(constraint.kind, exp.CollateColumnConstraint):
+            constraint.pop()
     for type_ in tree.find_all(exp.DataType):
         if type_.this in (exp.DataType.Type.VARIANT, exp.DataType.Type.ARRAY):
             type_.replace(exp.DataType.build("JSONB"))
@@ -120,6 +124,8 @@ POSTGRES = Dialect(
         "TIMESTAMP WITHOUT TIME ZONE": "TIMESTAMP_NTZ",
         "TIMESTAMP WITH TIME ZONE": "TIMESTAMP_TZ",
     },
+    temporary_tables=False,
+    prunes=False,
     longest_value=2**28,
 )
 
@@ -132,14 +138,18 @@ class PostgresSession(Session):
         self._where = where
 
     def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
-        with self._cursor() as cursor:
-            cursor.execute(self.dialect.translate(statement), tuple(parameters))
-            return cursor.fetchall() if cursor.description else []
+        return self._run(self.dialect.translate(statement), parameters)
 
     def modify(self, statement: str, parameters: Sequence[Any] = ()) -> int:
         with self._cursor() as cursor:
             cursor.execute(self.dialect.translate(statement), tuple(parameters))
             return cursor.rowcount
+
+    def merge(self, statement: str, parameters: Sequence[Any] = ()) -> Merged:
+        """Count the actions. PostgreSQL returns them from version 17 on."""
+        counted = f"{self.dialect.translate(statement)} RETURNING merge_action()"
+        done = Counter(action for (action,) in self._run(counted, parameters))
+        return Merged(done["INSERT"], done["UPDATE"], done["DELETE"])
 
     def arrow(self, statement: str) -> Any:
         raise NotImplementedError
@@ -158,6 +168,11 @@ class PostgresSession(Session):
 
     def close(self) -> None:
         self._connection.close()
+
+    def _run(self, translated: str, parameters: Sequence[Any]) -> list[Row]:
+        with self._cursor() as cursor:
+            cursor.execute(translated, tuple(parameters))
+            return cursor.fetchall() if cursor.description else []
 
     @contextmanager
     def _cursor(self) -> Iterator[Cursor]:

@@ -32,6 +32,9 @@ from aurora_sync.warehouse.duckdb import _READ_CSV, DUCKDB, ROW_BYTES, SETTINGS,
 from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
 
 _COPY = re.compile(r"COPY INTO (?P<table>\S+) FROM '@[^/]+/(?P<path>.*)' FILES = \((?P<files>.*)\) FILE_FORMAT")
+_DESCRIBE = re.compile(r'DESCRIBE TABLE "((?:[^"]|"")*)"\."((?:[^"]|"")*)"')
+_SHOW = re.compile(r'SHOW (?P<kind>TABLES|SCHEMAS)(?: IN SCHEMA "(?P<schema>(?:[^"]|"")*)")?')
+_TEMPORARY = re.compile(r"CREATE OR REPLACE TEMPORARY TABLE (?P<table>\S+) ")
 _WORD = re.compile(r"[A-Z]+")
 
 
@@ -50,6 +53,7 @@ class Server:
         """Abort the transactions of lost sessions, as Snowflake does within minutes or hours."""
         for connection in self.detached:
             connection.roll_back()
+            connection._drop_temporary()
         self.detached.clear()
 
 
@@ -58,6 +62,8 @@ class Connection:
     server: Server
     in_transaction: bool = False
     dead: bool = False
+    labels: Sequence[str] = ()  # the names of the columns of the last answer
+    _temporary: list[str] = field(default_factory=list)
     _journal: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)  # the writes of the open transaction
     _holds_lock: bool = False
 
@@ -74,11 +80,18 @@ class Connection:
         self.dead = True
         if self.in_transaction:
             self.server.detached.append(self)
+        else:
+            self._drop_temporary()
 
     def close(self) -> None:
         if not self.dead:
             self.roll_back()
+            self._drop_temporary()
         self.dead = True
+
+    def _drop_temporary(self) -> None:
+        for table in self._temporary:
+            self._duckdb.execute(f"DROP TABLE IF EXISTS {table}")
 
     def run(self, statement: str, parameters: tuple[Any, ...]) -> list[Any]:
         if self.dead:
@@ -156,12 +169,47 @@ class Connection:
         try:
             if copy := _COPY.match(statement):
                 return self._copied(copy["table"], copy["path"], re.findall(r"'([^']*)'", copy["files"]))
-            rows = self._duckdb.execute(to_duckdb(statement), list(parameters)).fetchall()
-            return [_as_snowflake_reports(row) for row in rows] if " INFORMATION_SCHEMA.COLUMNS " in statement else rows
+            if asked := _DESCRIBE.match(statement):
+                return self._described(*(name.replace('""', '"') for name in asked.groups()))
+            if asked := _SHOW.match(statement):
+                return self._shown(asked["kind"], (asked["schema"] or "").replace('""', '"'))
+            if statement.startswith("MERGE"):
+                return self._merged(to_duckdb(statement), parameters)
+            if made := _TEMPORARY.match(statement):
+                self._temporary.append(made["table"])
+            return self._duckdb.execute(to_duckdb(statement), list(parameters)).fetchall()
         except duckdb.Error as error:
             raise ProgrammingError(msg=str(error), errno=100000, sqlstate="22000") from error
 
+    def _described(self, schema: str, table: str) -> list[Any]:
+        from snowflake.connector.errors import ProgrammingError
+
+        self.labels = ("name", "type", "policy name")
+        rows = self._duckdb.execute(
+            "SELECT column_name, data_type FROM information_schema.columns"
+            " WHERE table_schema = ? AND table_name = ? ORDER BY ordinal_position",
+            [schema, table],
+        ).fetchall()
+        if not rows:
+            raise ProgrammingError(
+                msg=f"Table '{table}' does not exist or not authorized.", errno=2003, sqlstate="02000"
+            )
+        return [(name, _as_snowflake_names(type_), None) for name, type_ in rows]
+
+    def _shown(self, kind: str, schema: str) -> list[Any]:
+        self.labels = ("name",)
+        if kind == "SCHEMAS":
+            return self._duckdb.execute("SELECT schema_name FROM information_schema.schemata").fetchall()
+        found = "SELECT table_name FROM information_schema.tables WHERE table_schema = ?"
+        return self._duckdb.execute(found, [schema]).fetchall()
+
+    def _merged(self, statement: str, parameters: tuple[Any, ...]) -> list[Any]:
+        self.labels = ("number of rows inserted", "number of rows updated", "number of rows deleted")
+        done = [row[0] for row in self._duckdb.execute(f"{statement} RETURNING merge_action", parameters).fetchall()]
+        return [tuple(done.count(action) for action in ("INSERT", "UPDATE", "DELETE"))]
+
     def _copied(self, table: str, path: str, files: Sequence[str]) -> list[Any]:
+        self.labels = ("file", "status", "rows_loaded")
         width = len(self._duckdb.execute(f"DESCRIBE {table}").fetchall())
         columns = "{" + ", ".join(f"'c{i}': 'VARCHAR'" for i in range(width)) + "}"
         results = []
@@ -192,6 +240,7 @@ class Cursor:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._rows: list[Any] = []
+        self.sfqid = ""
 
     def execute(self, statement: str, parameters: Sequence[Any] | None = None) -> None:
         self._rows = self._connection.run(statement, tuple(parameters or ()))
@@ -205,20 +254,16 @@ class Cursor:
 
     @property
     def description(self) -> list[Any]:
-        """Used after COPY INTO only."""
-
         @dataclass
         class Column:
             name: str
 
-        return [Column("file"), Column("status"), Column("rows_loaded")]
+        return [Column(label) for label in self._connection.labels]
 
 
-def _as_snowflake_reports(column: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return a row of :func:`aurora_sync.warehouse.ddl.columns_of` with Snowflake's name of the type."""
-    schema, table, name, type_, *size = column
-    type_ = type_.partition("(")[0]
-    return schema, table, name, DUCKDB.type_names.get(type_, type_), *size
+def _as_snowflake_names(type_: str) -> str:
+    name, size, rest = type_.partition("(")
+    return f"{DUCKDB.type_names.get(name, name)}{size}{rest}"
 
 
 @dataclass(frozen=True)

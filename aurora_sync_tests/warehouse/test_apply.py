@@ -201,7 +201,8 @@ class TestRefusals:
             table.apply(manifest, **options)
         assert values in getattr(raised.value, "values", "")
         assert (table.rows("*"), sync_log.read_state(table.session, table.config)) == before
-        assert not [name for name in tables(table.session) if name.startswith("STAGING")]
+        if not table.session.dialect.temporary_tables:
+            assert not [name for name in tables(table.session) if name.startswith("STAGING")]
 
     def test_an_empty_export_never_empties_the_target(self, table: Table) -> None:
         table.replace(("1", "a", "5"))
@@ -444,7 +445,7 @@ class TestTheSyncLog:
         )
         entry = sync_log.LogEntry(*fields)
         table.replace()
-        sync_log.record(table.session, entry, sync_log.SCHEMA)
+        sync_log.record(table.session, entry, target_name(table.config), sync_log.SCHEMA)
         assert entry in sync_log.newest(table.session)
 
     def test_a_watermark_of_a_newer_release_is_refused(self, table: Table) -> None:

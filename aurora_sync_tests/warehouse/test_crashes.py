@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -95,15 +95,17 @@ def test_a_run_killed_at_any_statement_leaves_a_state_from_which_the_next_one_is
             if sync_log.read_state(session, orders).run_sequence == 1:
                 prepare(session, folder, orders, SECOND, disposition, key)(session)
             assert rows(session) == wanted, f"killed before statement {last}"
-    assert last > 12
+    assert last >= 10
 
 
 def test_what_a_killed_attempt_left_behind_is_dropped_by_the_next_applied_one(
     session: Session, folder: Folder, orders: TableConfig
 ) -> None:
+    if session.dialect.temporary_tables:
+        return  # the table ended with its session
     prepare(session, folder, orders, FIRST[:2], Disposition.REPLACE)(session)
     with pytest.raises(Killed):
-        prepare(session, folder, orders, SECOND, Disposition.UPSERT)(Dying(session, 10))
+        prepare(session, folder, orders, SECOND, Disposition.UPSERT)(Dying(session, 6))
     assert len(staging_tables(session)) == 1
     prepare(session, folder, orders, SECOND, Disposition.UPSERT)(session)
     assert staging_tables(session) == []
@@ -144,8 +146,25 @@ def test_an_attempt_whose_staging_table_a_winning_rival_dropped_says_that_it_was
 ) -> None:
     mine = prepare(session, folder, orders, FIRST[:2], Disposition.REPLACE)
     rival = prepare(session, folder, orders, SECOND, Disposition.REPLACE)
-    with pytest.raises(RivalRunError, match="meanwhile"):
+    with pytest.raises(RivalRunError, match="after this one" if session.dialect.temporary_tables else "meanwhile"):
         mine(Overtaken(session, rival))
+    assert rows(session) == [(2, "B", 6), (3, "c", 6)]
+
+
+class StaleUpdate(Overtaken):
+    """The UPDATE of the fence waits for the rival and then goes on with the state from before the wait."""
+
+    def modify(self, statement: str, parameters: Sequence[Any] = ()) -> int:
+        return max(super().modify(statement, parameters), 1)
+
+
+def test_an_update_that_does_not_see_the_rival_it_waited_for_is_noticed(
+    session: Session, folder: Folder, orders: TableConfig
+) -> None:
+    mine = prepare(session, folder, orders, FIRST[:2], Disposition.REPLACE)
+    rival = prepare(session, folder, orders, SECOND, Disposition.REPLACE)
+    with pytest.raises(RivalRunError):
+        mine(StaleUpdate(session, rival))
     assert rows(session) == [(2, "B", 6), (3, "c", 6)]
 
 
@@ -158,7 +177,7 @@ def test_a_connection_that_is_lost_inside_the_transaction_is_worth_another_try(
     with warehouse.session() as session:
         attempt = prepare(session, folder, orders, FIRST[:2], Disposition.REPLACE)
         with pytest.raises(WarehouseError, match="connection reset") as caught:
-            attempt(Dying(session, 14, lost))
+            attempt(Dying(session, 18, lost))
         assert caught.value.kind is Kind.TRANSIENT
         assert "could not be read either" in caught.value.__notes__[0]
         assert rows(session) == []

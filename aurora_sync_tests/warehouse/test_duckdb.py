@@ -104,7 +104,7 @@ def test_both_texts_of_a_statement_are_logged(duckdb_session: Session, caplog: p
 
 def test_a_statement_that_duckdb_cannot_say_fails_rather_than_losing_a_part() -> None:
     with pytest.raises(sqlglot.errors.UnsupportedError):
-        to_duckdb("CREATE TABLE t (a INT) CLUSTER BY (a)")
+        to_duckdb("CREATE VIEW v TAG (a = 'b') AS SELECT 1")
 
 
 def test_a_zoned_time_is_read_in_utc(duckdb_session: Session) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -52,6 +53,10 @@ class Recorder(Through):
         if statement != "COPY":
             self.statements.append(statement)
 
+    def text(self, translate: Callable[[str], str]) -> list[str]:
+        """Return the statements as an engine receives them. DESCRIBE and SHOW are written by each backend itself."""
+        return [s if s.startswith(("DESCRIBE", "SHOW")) else translate(s) for s in self.statements]
+
 
 @pytest.mark.parametrize("kind", ["keyed", "soft", "keyless"])
 def test_the_statements_are_the_pinned_ones(duckdb_session: Session, folder: Folder, kind: str) -> None:
@@ -82,7 +87,7 @@ def test_the_statements_are_the_pinned_ones(duckdb_session: Session, folder: Fol
         state = {"expected": applied.run_sequence, "expected_load_id": manifest.load_id}
         for dialect, text in texts.items():
             text.append(f"-- {disposition.value}, load {number}")
-            text.extend(to_duckdb(s) if dialect == "duckdb" else s for s in recorder.statements)
+            text.extend(recorder.text(to_duckdb if dialect == "duckdb" else str))
     for dialect, text in texts.items():
         check(f"{kind}.{dialect}.sql", "".join(f"{line}{'' if line.startswith('--') else ';'}\n" for line in text))
 

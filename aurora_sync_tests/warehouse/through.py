@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from aurora_sync.model.manifest import Manifest, TakenFile
-from aurora_sync.warehouse.base import Folder, Objects, Row, Session
+from aurora_sync.warehouse.base import Folder, Merged, Objects, ReportedColumn, Row, Session
+from aurora_sync.warehouse.ddl import identifier, literal
 
 
 class Through(Session):
@@ -25,6 +26,22 @@ class Through(Session):
     def modify(self, statement: str, parameters: Sequence[Any] = ()) -> int:
         self.before(statement)
         return self.inner.modify(statement, parameters)
+
+    def merge(self, statement: str, parameters: Sequence[Any] = ()) -> Merged:
+        self.before(statement)
+        return self.inner.merge(statement, parameters)
+
+    def describe(self, schema: str, name: str) -> dict[str, ReportedColumn]:
+        self.before(f"DESCRIBE TABLE {identifier(schema)}.{identifier(name)}")
+        return self.inner.describe(schema, name)
+
+    def tables(self, schema: str, prefix: str) -> list[str]:
+        self.before(f"SHOW TABLES IN SCHEMA {identifier(schema)} STARTS WITH {literal(prefix)}")
+        return self.inner.tables(schema, prefix)
+
+    def has_schema(self, name: str) -> bool:
+        self.before(f"SHOW SCHEMAS STARTS WITH {literal(name)}")
+        return self.inner.has_schema(name)
 
     def arrow(self, statement: str) -> Any:
         self.before(statement)

@@ -7,6 +7,6 @@ from aurora_sync.warehouse.dispositions.base import Merging, Written
 
 
 def write(merging: Merging) -> Written:
-    changed = merging.session.modify(merge.append(merging.layout), merging.written)
+    inserted = merging.session.modify(merge.append(merging.layout), merging.written)
     history.record_scanned(merging)
-    return Written(changed)
+    return Written(inserted)

@@ -16,6 +16,7 @@ from aurora_sync.errors import GuardError
 from aurora_sync.model.manifest import Manifest
 from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.base import Session
+from aurora_sync.warehouse.bounds import Bound
 from aurora_sync.warehouse.ddl import Layout
 from aurora_sync.warehouse.sync_log import Count
 
@@ -32,6 +33,12 @@ class Merging:
     now: datetime
     before: Count  # of the target
     allow_deletes: bool
+    bounds: tuple[Bound, ...]
+
+    @property
+    def within(self) -> str:
+        """The bounds of the staged keys, as a condition on the target ``t``; empty when there are none."""
+        return " AND ".join(bound.on("t") for bound in self.bounds)
 
     @property
     def written(self) -> tuple[int, str]:
@@ -49,12 +56,13 @@ class Merging:
 
 @dataclass(frozen=True)
 class Written:
-    """The result of a disposition. ``changed`` counts inserted and updated rows, ``deleted`` the rows that are no
-    longer present."""
+    """The numbers of rows that a disposition inserted and updated, and of those that are no longer present."""
 
-    changed: int
+    inserted: int
+    updated: int = 0
     deleted: int = 0
     removed: int = 0  # the deleted rows that were removed, not marked
+    left: int | None = None  # what is left of the written rows, if a later part rewrote or deleted some of them
     whole: int | None = None  # the number of present rows that the target must hold now; None: not known
 
 

@@ -28,14 +28,8 @@ from aurora_sync.warehouse.dispositions.base import Merging, Written
 def write(merging: Merging) -> Written:
     """Apply the staged changes part by part. There is no delete guard, because a stream names each deleted row."""
     session, layout, manifest = merging.session, merging.layout, merging.manifest
-    ((partial,),) = session.query(count_partial(layout))
-    named = sum(part.partial for part in manifest.parts)
-    if partial != named:
-        raise DefectError(
-            f"{manifest.rows} changes are staged, {partial} of them partial, and the manifest names {named}",
-            where=manifest.table,
-        )
-    changed = deleted = 0
+    _assert_partial(merging)
+    inserted = updated = deleted = 0
     for number, part in enumerate(manifest.parts):
         if part.truncated:
             truncate = merge.mark_present(layout) if layout.soft else merge.delete_present(layout)
@@ -46,23 +40,45 @@ def write(merging: Merging) -> Written:
                 where=manifest.table,
                 hint="it was edited by hand, or restored",
             )
-        changed += session.modify(upsert(layout, number, partial=part.partial > 0), merging.written)
-        deleted += session.modify(delete(layout, number), merging.marking)
+        statement = merge_part(layout, number, partial=part.partial > 0, within=merging.within)
+        merged = session.merge(statement, merging.written)
+        inserted, updated, deleted = inserted + merged.inserted, updated + merged.updated, deleted + merged.deleted
+        if layout.soft:
+            deleted += session.modify(mark_deleted(layout, number), merging.written)
     history.record_changes(merging)
-    return Written(changed, deleted, removed=0 if layout.soft else deleted)
+    left = None
+    if len(manifest.parts) > 1:
+        left = int(session.query(merge.written_by(layout, merging.sequence))[0][0])
+    return Written(inserted, updated, deleted, removed=0 if layout.soft else deleted, left=left)
 
 
-def upsert(layout: Layout, part: int, *, partial: bool) -> str:
-    """Return the upsert of one part. ``partial``: some of its rows lack columns. Takes the two parameters of
-    merge.py."""
-    condition = f"""s."{OP}" = 'U' AND s."{PART}" = '{part}'"""
-    if not partial:
-        return merge.merge(layout, merge.staged_rows(layout, source=f"{layout.staging.sql} AS s WHERE {condition}"))
-    values = [
-        f"""CASE WHEN SUBSTR(s."{KNOWN}", {place}, 1) = '0' THEN o.{column.sql} ELSE {column.value} END"""
-        for place, column in enumerate(layout.columns, 1)
-    ]
-    return merge.merge(layout, merge.staged_rows(layout, source=f"{_origins(layout)} WHERE {condition}", values=values))
+def merge_part(layout: Layout, part: int, *, partial: bool, within: str = "") -> str:
+    """Return the MERGE of one part: its upserts and, unless deletes mark rows, its deletes. ``partial``: some of its
+    rows lack columns; ``within``: bounds of its keys. Takes the two parameters of merge.py."""
+    condition, deletes = f"""s."{PART}" = '{part}'""", f"""s."{OP}" = 'D'"""
+    if layout.soft:
+        condition, deletes = f"""s."{OP}" = 'U' AND {condition}""", ""
+    source, values = f"{layout.staging.sql} AS s", None
+    if partial:
+        source = _origins(layout)
+        values = [
+            f"""CASE WHEN SUBSTR(s."{KNOWN}", {place}, 1) = '0' THEN o.{column.sql} ELSE {column.value} END"""
+            for place, column in enumerate(layout.columns, 1)
+        ]
+    further = (f's."{OP}"',) if deletes else ()
+    rows = merge.staged_rows(layout, source=f"{source} WHERE {condition}", values=values, further=further)
+    return merge.merge(layout, rows, within="" if partial else within, deletes=deletes)
+
+
+def _assert_partial(merging: Merging) -> None:
+    """Check that as many staged rows lack columns as the manifest says."""
+    named = sum(part.partial for part in merging.manifest.parts)
+    ((partial,),) = merging.session.query(count_partial(merging.layout))
+    if partial != named:
+        raise DefectError(
+            f"{merging.manifest.rows} changes are staged, {partial} of them partial, and the manifest names {named}",
+            where=merging.manifest.table,
+        )
 
 
 def count_partial(layout: Layout) -> str:
@@ -78,16 +94,14 @@ def count_orphans(layout: Layout, part: int) -> str:
     )
 
 
-def delete(layout: Layout, part: int) -> str:
-    """Return the delete of one part. With soft deletes it marks the rows, and takes the two parameters of merge.py."""
+def mark_deleted(layout: Layout, part: int) -> str:
+    """Mark the rows that one part deletes. Two parameters."""
     target = layout.target.sql  # not an alias: a table may be called S, like the alias of the staging table
     same = " AND ".join(f"{column.value} = {target}.{column.sql}" for column in layout.key)
     gone = (
         f"EXISTS (SELECT 1 FROM {layout.staging.sql} AS s"
         f""" WHERE s."{OP}" = 'D' AND s."{PART}" = '{part}' AND {same})"""
     )
-    if not layout.soft:
-        return f"DELETE FROM {target} WHERE {gone}"
     return (
         f'UPDATE {target} SET "{DELETED}" = TRUE, "{RUN_SEQ}" = ?, "{SYNCED_AT}" = ? WHERE {merge.PRESENT} AND {gone}'
     )

@@ -5,9 +5,17 @@ from __future__ import annotations
 from aurora_sync.warehouse import history, merge
 from aurora_sync.warehouse.dispositions.base import Merging, Written, guard_deletes
 
+# A first load of more rows is not ordered by its key, because a small virtual warehouse would write the sort to disk.
+MOST_ORDERED = 100_000_000
+
 
 def write(merging: Merging) -> Written:
     session, layout, manifest = merging.session, merging.layout, merging.manifest
+    if not merging.before.rows:
+        ordered = session.dialect.prunes and manifest.rows <= MOST_ORDERED
+        inserted = session.modify(merge.insert(layout, ordered=ordered), merging.written)
+        history.record_scanned(merging)
+        return Written(inserted, whole=manifest.rows)
     rekeyed = manifest.evolution.rekeyed  # target rows have the old key: all present ones are removed, marked ones stay
     history.record_missing(merging, "TRUE" if rekeyed else merge.unstaged(layout))
     if rekeyed:
@@ -21,7 +29,7 @@ def write(merging: Merging) -> Written:
         # a loss. Rows that were already marked as deleted do not count.
         left = merging.count().present if layout.key and not rekeyed else manifest.rows
         guard_deletes(merging, merging.before.present - left)
-    changed = session.modify(merge.merge(layout), merging.written)
+    merged = session.merge(merge.merge(layout, within=merging.within), merging.written)
     history.record_scanned(merging)
     removed = 0 if layout.soft and not rekeyed else deleted
-    return Written(changed, deleted, removed, whole=manifest.rows)
+    return Written(merged.inserted, merged.updated, deleted, removed, whole=manifest.rows)

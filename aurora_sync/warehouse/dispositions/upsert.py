@@ -18,6 +18,6 @@ def write(merging: Merging) -> Written:
         history.record_missing(merging, merge.unstaged(layout, within))
         deleted = session.modify(merge.delete_unstaged(layout, within), merging.marking)
         guard_deletes(merging, deleted)
-    changed = session.modify(merge.merge(layout), merging.written)
+    merged = session.merge(merge.merge(layout, within=merging.within), merging.written)
     history.record_scanned(merging)
-    return Written(changed, deleted, removed=0 if layout.soft else deleted, whole=whole)
+    return Written(merged.inserted, merged.updated, deleted, removed=0 if layout.soft else deleted, whole=whole)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import RivalRunError
 from aurora_sync.model.export import Exported
+from aurora_sync.model.manifest import Manifest
 from aurora_sync.model.receipt import Receipt
 from aurora_sync.source.reading import Reading
 from aurora_sync.warehouse import apply, sync_log
+from aurora_sync.warehouse.base import Session
+from aurora_sync.warehouse.ddl import Layout
 from aurora_sync_tests.scenarios.world import World, config
 
 INSERT = "INSERT INTO t (v) SELECT 'new' FROM generate_series(1, 5)"
@@ -76,6 +80,10 @@ def test_overtaken_run_that_started_from_the_log_says_so(
     assert world.staging_tables() == []
 
 
+def _without_fence(session: Session, layout: Layout, manifest: Manifest, log_schema: str) -> Any:
+    return sync_log.newest_of(session, layout.target, log_schema, marks=layout.marks)
+
+
 @pytest.mark.parametrize("kind", TABLES)
 def test_without_the_fence_the_older_snapshot_overwrites_the_newer_one(
     world: World, kind: str, during_copy: Callable[[Callable[[], object]], None], monkeypatch: pytest.MonkeyPatch
@@ -87,7 +95,7 @@ def test_without_the_fence_the_older_snapshot_overwrites_the_newer_one(
     def overtake() -> None:
         world.execute(*([INSERT] if kind == "append" else [INSERT, "UPDATE t SET v = 'newest'"]))
         world.sync(table)
-        monkeypatch.setattr(sync_log, "advance", lambda *_: 3)
+        monkeypatch.setattr(sync_log, "advance", _without_fence)
         monkeypatch.setattr(apply, "_assert_as_it_was_left", lambda *_: None)
 
     during_copy(overtake)

@@ -1,0 +1,102 @@
+"""The statements that each kind of run sends to Snowflake, counted: docs/reference/statements.md has the table.
+
+``AURORA_SYNC_WRITE_GOLDEN=1 pytest …/test_statements.py`` rewrites the page; read the diff before you commit it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.engine.places import Places
+from aurora_sync.source.database import Source
+from aurora_sync.stage.writer import Stage
+from aurora_sync_tests.scenarios.logical.conftest import Streamed, streamed  # noqa: F401
+from aurora_sync_tests.scenarios.world import World, config
+from aurora_sync_tests.warehouse.snowflake_semantics import Connection, Server, SnowflakeLike
+
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "statements.md"
+
+# These need no virtual warehouse. CREATE TABLE ... AS SELECT does.
+METADATA = ("DESCRIBE", "SHOW", "CREATE", "ALTER", "DROP", "COMMENT", "BEGIN", "COMMIT")
+
+
+class Statements:
+    """The statements that the runs on one small Snowflake send."""
+
+    def __init__(self, world: World, path: Path) -> None:
+        server = Server(path, world.places.stage.store)
+        server.before = self._record
+        self.world, self.sent = world, list[str]()
+        warehouse = SnowflakeLike.on(server)
+        stage = Stage(world.places.stage.store, target=warehouse.describe())
+        world.places = Places(Source(world.dsn), stage, warehouse)
+
+    def _record(self, _: Connection, statement: str) -> None:
+        self.sent.append(statement)
+
+    def of(self, table: TableConfig, *changes: str, **options: bool) -> tuple[int, int]:
+        """Change the source, sync, and return the number of statements and of those that need a virtual warehouse."""
+        if changes:
+            self.world.execute(*changes)
+        self.sent.clear()
+        self.world.sync(table, **options)
+        return self.counted()
+
+    def counted(self) -> tuple[int, int]:
+        return len(self.sent), sum(" AS SELECT " in sent or not sent.startswith(METADATA) for sent in self.sent)
+
+
+@pytest.fixture
+def statements(world: World, tmp_path: Path) -> Statements:
+    world.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, v text, n numeric(10,2))",
+        "INSERT INTO t SELECT i, 'v', i FROM generate_series(1, 100) i",
+        "CREATE TABLE u (v text)",
+        "INSERT INTO u SELECT 'v' FROM generate_series(1, 100) i",
+    )
+    return Statements(world, tmp_path / "like.duckdb")
+
+
+UPDATE = "UPDATE t SET v = v || 'x' WHERE id <= 10"
+
+
+def test_statements_of_each_kind_of_run_are_those_of_the_page(statements: Statements, streamed: Streamed) -> None:  # noqa: F811
+    keyed, soft = config(), config(target_table="soft", deletes="soft")
+    whole = config("u", "full_snapshot")
+    found = {
+        "first load": statements.of(keyed),
+        "increment of ten rows": statements.of(keyed, UPDATE),
+        "run without a change": statements.of(keyed),
+        "reconcile, nothing to repair": statements.of(keyed, reconcile=True),
+        "reconcile, two rows deleted": statements.of(keyed, "DELETE FROM t WHERE id IN (1, 2)", reconcile=True),
+        "increment with a new column": statements.of(keyed, "ALTER TABLE t ADD COLUMN w int DEFAULT 1", UPDATE),
+        "full reload": statements.of(keyed, full=True),
+    }
+    statements.of(soft)
+    found["increment of ten rows, soft deletes"] = statements.of(soft, UPDATE)
+    statements.of(whole)
+    found["`full_snapshot` without a key"] = statements.of(whole, "DELETE FROM u", "INSERT INTO u VALUES ('w')")
+    stream = streamed.table(target_table="streamed", history=True)
+    streamed.setup(stream)
+    streamed.run(stream)
+    statements.world.execute(UPDATE, "DELETE FROM t WHERE id = 3", "INSERT INTO t VALUES (1, 'a', 1)")
+    statements.sent.clear()
+    streamed.run(stream)
+    found["increment of `logical`, with history"] = statements.counted()
+    assert found["increment of ten rows"] <= (10, 7)
+    assert found["run without a change"] == (0, 0)
+    _check(found)
+
+
+def _check(found: dict[str, tuple[int, int]]) -> None:
+    lines = [f"| {kind} | {sent} | {needing} |" for kind, (sent, needing) in found.items()]
+    page = PAGE.read_text(encoding="utf-8")
+    head, row, _ = page.partition("|---|---|---|\n")
+    wanted = head + row + "\n".join(lines) + "\n"
+    if os.environ.get("AURORA_SYNC_WRITE_GOLDEN"):
+        PAGE.write_text(wanted, encoding="utf-8")
+    assert PAGE.read_text(encoding="utf-8") == wanted
