@@ -34,12 +34,15 @@ def _gc(arguments: argparse.Namespace, settings: Settings, places: Places) -> in
     older_than = gc.age_limit((entry.table for entry in load(settings.tables).tables), arguments.older_than)
     show = print_lines if arguments.dry_run and not arguments.json else gc.logger.info
     collected = retrying(lambda: gc.collect(places, older_than=older_than, dry_run=arguments.dry_run, on_found=show))
+    compacted = 0 if arguments.dry_run else retrying(lambda: gc.compact_log(places))
     if arguments.json:
         print_json({"dry_run": arguments.dry_run, "collected": [dataclasses.asdict(each) for each in collected]})
         return 0
     for each in collected:
         size = "" if each.bytes is None else f", {each.bytes / 1e6:,.1f} MB"
         print(f"{each.count:,} {each.kind}{size} {'would go' if arguments.dry_run else 'removed'}")
+    if compacted:
+        print(f"{compacted:,} entries of the sync log written together")
     return 0
 
 

@@ -11,6 +11,8 @@ An attempt with a manifest is evidence: the manifest and its data stay until a l
 them. Only objects and tables named exactly as aurora_sync names them are deleted; everything else under the prefix and
 in the log schema stays.
 
+:func:`compact_log` then writes the entries of the sync log together.
+
 Collecting is safe while syncs run, in several processes at once, and after a kill at any point. If a collected attempt
 is still running, its load fails because its files or its staging table are missing. Its target and watermark do not
 change, so no row is lost and the next run reads the rows again.
@@ -30,7 +32,7 @@ from aurora_sync.model import foreign_text
 from aurora_sync.objects.store import Store
 from aurora_sync.stage import layout
 from aurora_sync.stage.layout import AttemptKey
-from aurora_sync.warehouse import ddl
+from aurora_sync.warehouse import ddl, sync_log
 from aurora_sync.warehouse.ddl import TableName
 
 logger = foreign_text.logger(__name__)
@@ -42,6 +44,9 @@ OLDER_THAN = timedelta(days=2)
 STATEMENTS = 3
 # Runs read only the newest hint; the others show people the state after the last runs.
 HINTS_KEPT = 5
+
+# The job of Dagster runs weekly, so an entry is rewritten twice at most.
+LOG_PERIOD, LOG_AT_REST = timedelta(days=15), timedelta(days=1)
 
 _STAGING = re.compile(r"STAGING_.{1,40}_[0-9a-f]{16}_([0-9a-f]{12})", re.DOTALL)
 
@@ -97,6 +102,17 @@ def collect(
     began = sweep.objects(staging)
     uploads = sweep.uploads()
     return [sweep.attempts, uploads, sweep.hints, _drop_staging(places, sweep, staging, began, now)]
+
+
+def compact_log(places: Places, now: datetime | None = None) -> int:
+    """Write the older entries of the sync log together, and return their number; 0 in a warehouse where that saves
+    nothing. Entries of the last day stay as they are; those that are older than the period were written together
+    before."""
+    now = now or datetime.now(UTC)
+    if not places.warehouse.metered:
+        return 0
+    with places.warehouse.session(query_tag="aurora_sync gc") as session:
+        return sync_log.compact(session, places.log_schema, now - LOG_PERIOD, now - LOG_AT_REST)
 
 
 class _Sweep:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from aurora_sync.config.tables import TableConfig
@@ -10,11 +11,13 @@ from aurora_sync.errors import StageError
 from aurora_sync.model import foreign_text
 from aurora_sync.model.state import State
 from aurora_sync.warehouse import sync_log
+from aurora_sync.warehouse.ddl import target_name
 
 logger = foreign_text.logger(__name__)
 
-# How long an idle table may rely on the hint alone. After that its sync log is read again, so that a target that was
-# restored or edited by hand is noticed. Each such read may start a warehouse, which is billed for at least a minute.
+# How long an idle table may rely on the hint alone. After that the run looks whether the target still has the size that
+# was noted beside the hint, which needs no virtual warehouse. If not, it reads the sync log and the counts of the
+# target, so that a target that was restored or edited by hand is noticed.
 HEARTBEAT = timedelta(hours=1)
 
 
@@ -24,8 +27,12 @@ def read_state(config: TableConfig, places: Places, *, trust_hint: bool) -> tupl
     hint = places.stage.hint(_hint_name(config)) if trust_hint and places.warehouse.metered else None
     if hint and abs(datetime.now(UTC) - hint.confirmed_at) < HEARTBEAT:
         return hint.state, hint.confirmed_at
+    target = target_name(config)
     with places.warehouse.session(query_tag=f"aurora_sync {config.qualified_name}") as session:
-        return sync_log.read_state(session, config, log_schema=places.log_schema), None
+        if hint and hint.state.size and hint.state.size == session.size(target.schema, target.name):
+            return hint.state, None
+        state = sync_log.read_state(session, config, log_schema=places.log_schema)
+        return replace(state, size=session.size(target.schema, target.name) if state.watermark else None), None
 
 
 def _hint_name(config: TableConfig) -> str:

@@ -23,11 +23,14 @@ def gc_schedule(tables: Sequence[TableConfig], connections: Connections, name: s
     )
     def collect(context: dg.OpExecutionContext) -> None:
         try:
-            collected = gc.collect(connections.places(), older_than=gc.age_limit(tables))
+            places = connections.places()
+            collected = gc.collect(places, older_than=gc.age_limit(tables))
+            compacted = gc.compact_log(places)
         except AuroraSyncError as error:
             raise failure(error) from error
         for each in collected:
             context.log.info(f"{each.count:,} {each.kind} removed")
+        context.log.info(f"{compacted:,} entries of the sync log written together")
         counts = {each.kind: each.count for each in collected}
         sizes = {f"bytes of {each.kind}": each.bytes for each in collected if each.bytes is not None}
         context.add_output_metadata(counts | sizes)

@@ -99,6 +99,10 @@ class Session(ABC):
         )
         return [name for (name,) in rows]
 
+    def size(self, schema: str, name: str) -> tuple[int, int] | None:
+        """Return the numbers of rows and bytes of a table if the warehouse knows them without reading it; else None."""
+        return None
+
     def has_schema(self, name: str) -> bool:
         """Return whether the schema exists and the user may use it."""
         return bool(self.query("SELECT 1 FROM INFORMATION_SCHEMA.SCHEMATA WHERE SCHEMA_NAME = ?", (name,)))

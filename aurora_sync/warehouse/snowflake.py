@@ -157,11 +157,10 @@ class SnowflakeSession(Session):
         return {row["name"]: _reported(row["type"], row.get("policy name")) for row in rows}
 
     def tables(self, schema: str, prefix: str) -> list[str]:
-        try:
-            rows = self._labelled(f"SHOW TABLES IN SCHEMA {identifier(schema)} STARTS WITH {literal(prefix)}")
-        except _MissingObjectError:
-            return []
-        return [row["name"] for row in rows]
+        return [row["name"] for row in self._shown(schema, prefix)]
+
+    def size(self, schema: str, name: str) -> tuple[int, int] | None:
+        return next(((int(t["rows"]), int(t["bytes"])) for t in self._shown(schema, name) if t["name"] == name), None)
 
     def has_schema(self, name: str) -> bool:
         return any(row["name"] == name for row in self._labelled(f"SHOW SCHEMAS STARTS WITH {literal(name)}"))
@@ -216,6 +215,13 @@ class SnowflakeSession(Session):
 
     def close(self) -> None:
         self._connection.close()
+
+    def _shown(self, schema: str, prefix: str) -> list[dict[str, Any]]:
+        """SHOW needs no virtual warehouse. Source: Snowflake's documentation, "SHOW TABLES"."""
+        try:
+            return self._labelled(f"SHOW TABLES IN SCHEMA {identifier(schema)} STARTS WITH {literal(prefix)}")
+        except _MissingObjectError:
+            return []
 
     def _labelled(self, statement: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Run a statement and return its rows as dictionaries, with names in lower case."""

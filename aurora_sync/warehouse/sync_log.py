@@ -10,12 +10,13 @@ rival committed, and then changes no row.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.errors import DefectError, RivalRunError, WarehouseError
+from aurora_sync.errors import DefectError, Kind, RivalRunError, WarehouseError
 from aurora_sync.model.certificate import Certificate
 from aurora_sync.model.manifest import Manifest, TakenFile
 from aurora_sync.model.state import State
@@ -255,11 +256,40 @@ def newest(session: Session, log_schema: str = SCHEMA) -> list[LogEntry]:
     """Return the newest increment of every target, by name; empty when nothing was ever applied."""
     if not existing_columns(session, _log(log_schema)):
         return []
+    # The long columns are read only in the rows that are wanted.
     rows = session.query(
-        f"SELECT {_COLUMNS} FROM {_log(log_schema).sql}"
-        ' QUALIFY ROW_NUMBER() OVER (PARTITION BY "TARGET" ORDER BY "RUN_SEQUENCE" DESC) = 1 ORDER BY "TARGET"'
+        f"SELECT {_COLUMNS} FROM {_log(log_schema).sql} AS e"
+        f' JOIN (SELECT "TARGET" AS T, MAX("RUN_SEQUENCE") AS R FROM {_log(log_schema).sql} GROUP BY 1) AS n'
+        ' ON e."TARGET" = n.T AND e."RUN_SEQUENCE" = n.R ORDER BY "TARGET"'
     )
     return [_entry(row) for row in rows]
+
+
+def compact(session: Session, log_schema: str, since: datetime, until: datetime) -> int:
+    """Write the entries of a period together, and return their number. Each run inserts one row, which Snowflake keeps
+    as a micro-partition of its own. Safe beside runs, which only insert and only read the newest entry, and beside
+    another compaction. Raises WarehouseError if the entries changed meanwhile; then nothing is changed."""
+    log, copy = _log(log_schema), TableName(log_schema, f"STAGING_SYNC_LOG_{'0' * 16}_{secrets.token_hex(6)}")
+    if not existing_columns(session, log):
+        return 0
+    session.query(
+        f"CREATE OR REPLACE TEMPORARY TABLE {copy.sql}{NO_COLLATION} AS SELECT {_COLUMNS} FROM {log.sql}"
+        f" WHERE \"APPLIED_AT\" >= '{as_text(since)}' AND \"APPLIED_AT\" < '{as_text(until)}'"
+    )
+    with session.transaction():
+        same = " AND ".join(f"c.{name} = {log.sql}.{name}" for name in ('"TARGET"', '"RUN_SEQUENCE"', '"LOAD_ID"'))
+        removed = session.modify(f"DELETE FROM {log.sql} WHERE EXISTS (SELECT 1 FROM {copy.sql} AS c WHERE {same})")
+        written = session.modify(
+            f'INSERT INTO {log.sql} ({_COLUMNS}) SELECT {_COLUMNS} FROM {copy.sql} ORDER BY "TARGET", "RUN_SEQUENCE"'
+        )
+        if removed != written:
+            raise WarehouseError(
+                f"{removed} entries were found where {written} had been copied",
+                where=str(log),
+                hint="nothing was changed: run `aurora-sync gc` again",
+                kind=Kind.TRANSIENT,
+            )
+    return written
 
 
 @dataclass(frozen=True)

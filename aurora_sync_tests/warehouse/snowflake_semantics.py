@@ -28,6 +28,7 @@ from typing import Any
 import duckdb
 
 from aurora_sync.warehouse.base import Objects
+from aurora_sync.warehouse.ddl import identifier
 from aurora_sync.warehouse.duckdb import _READ_CSV, DUCKDB, ROW_BYTES, SETTINGS, to_duckdb
 from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
 
@@ -197,11 +198,19 @@ class Connection:
         return [(name, _as_snowflake_names(type_), None) for name, type_ in rows]
 
     def _shown(self, kind: str, schema: str) -> list[Any]:
-        self.labels = ("name",)
+        self.labels = ("name", "rows", "bytes")
         if kind == "SCHEMAS":
+            self.labels = ("name",)
             return self._duckdb.execute("SELECT schema_name FROM information_schema.schemata").fetchall()
         found = "SELECT table_name FROM information_schema.tables WHERE table_schema = ?"
-        return self._duckdb.execute(found, [schema]).fetchall()
+        names = [name for (name,) in self._duckdb.execute(found, [schema]).fetchall()]
+        return [(name, *self._size(f"{identifier(schema)}.{identifier(name)}")) for name in names]
+
+    def _size(self, table: str) -> tuple[int, int]:
+        """Return the number of rows, and a number that changes with their content."""
+        size = self._duckdb.execute(f"SELECT COUNT(*), COALESCE(BIT_XOR(HASH(COLUMNS(*))), 0) FROM {table}").fetchone()
+        assert size
+        return size[0], hash(size[1:])
 
     def _merged(self, statement: str, parameters: tuple[Any, ...]) -> list[Any]:
         self.labels = ("number of rows inserted", "number of rows updated", "number of rows deleted")

@@ -6,14 +6,19 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from aurora_sync.config.tables import TableConfig
+from aurora_sync.engine import gc, hints
 from aurora_sync.engine.places import Places
+from aurora_sync.errors import WarehouseError
 from aurora_sync.source.database import Source
 from aurora_sync.stage.writer import Stage
+from aurora_sync.warehouse import sync_log
+from aurora_sync.warehouse.base import Row
 from aurora_sync_tests.scenarios.logical.conftest import Streamed, streamed  # noqa: F401
 from aurora_sync_tests.scenarios.world import World, config
 from aurora_sync_tests.warehouse.snowflake_semantics import Connection, Server, SnowflakeLike
@@ -28,7 +33,7 @@ class Statements:
     """The statements that the runs on one small Snowflake send."""
 
     def __init__(self, world: World, path: Path) -> None:
-        server = Server(path, world.places.stage.store)
+        self.server = server = Server(path, world.places.stage.store)
         server.before = self._record
         self.world, self.sent = world, list[str]()
         warehouse = SnowflakeLike.on(server)
@@ -46,6 +51,10 @@ class Statements:
         self.world.sync(table, **options)
         return self.counted()
 
+    def in_warehouse(self, statement: str) -> list[Row]:
+        with SnowflakeLike.on(Server(self.server.path, self.server.store)).session() as session:
+            return session.query(statement)
+
     def counted(self) -> tuple[int, int]:
         return len(self.sent), sum(" AS SELECT " in sent or not sent.startswith(METADATA) for sent in self.sent)
 
@@ -61,6 +70,7 @@ def statements(world: World, tmp_path: Path) -> Statements:
     return Statements(world, tmp_path / "like.duckdb")
 
 
+ENTRIES = 'SELECT * FROM "_AURORA_SYNC"."SYNC_LOG" ORDER BY "RUN_SEQUENCE"'
 UPDATE = "UPDATE t SET v = v || 'x' WHERE id <= 10"
 
 
@@ -90,6 +100,49 @@ def test_statements_of_each_kind_of_run_are_those_of_the_page(statements: Statem
     assert found["increment of ten rows"] <= (10, 7)
     assert found["run without a change"] == (0, 0)
     _check(found)
+
+
+def test_idle_target_of_the_same_size_is_not_read(statements: Statements, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hints, "HEARTBEAT", timedelta(0))
+    table = config()
+    statements.of(table)
+    assert statements.of(table) == (4, 1)  # no size is noted yet: the sync log and the counts are read
+    assert statements.of(table) == (1, 0)
+    statements.in_warehouse('UPDATE "PUBLIC"."T" SET "_SRC_XMIN" = 3 WHERE "ID" = 1')
+    receipt = statements.world.sync(table)
+    assert "edited by hand" in receipt.warnings[0]
+
+
+def test_compacted_log_has_the_same_entries_and_runs_go_on(statements: Statements) -> None:
+    table, places = config(), statements.world.places
+    for _ in range(3):
+        statements.of(table, UPDATE)
+    entries = statements.in_warehouse(ENTRIES)
+    soon = datetime.now(UTC) + gc.LOG_AT_REST + timedelta(hours=1)
+    assert gc.compact_log(places, soon) == 3
+    assert statements.in_warehouse(ENTRIES) == entries
+    assert gc.compact_log(places) == 0  # entries of the last day stay as they are
+    statements.of(table, UPDATE)
+    assert statements.in_warehouse(ENTRIES)[:3] == entries
+    with places.warehouse.session() as session:
+        assert [entry.run_sequence for entry in sync_log.newest(session)] == [4]
+
+
+def test_killed_compaction_changes_nothing(statements: Statements) -> None:
+    table = config()
+    for _ in range(2):
+        statements.of(table, UPDATE)
+    entries = statements.in_warehouse(ENTRIES)
+
+    def kill(connection: Connection, statement: str) -> None:
+        if statement.startswith("INSERT"):
+            connection.vanish()
+
+    statements.server.before = kill
+    with pytest.raises(WarehouseError):
+        gc.compact_log(statements.world.places, datetime.now(UTC) + gc.LOG_AT_REST + timedelta(hours=1))
+    statements.server.abort_detached()
+    assert statements.in_warehouse(ENTRIES) == entries
 
 
 def _check(found: dict[str, tuple[int, int]]) -> None:
