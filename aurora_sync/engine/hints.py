@@ -32,7 +32,8 @@ def read_state(config: TableConfig, places: Places, *, trust_hint: bool) -> tupl
         if hint and hint.state.size and hint.state.size == session.size(target.schema, target.name):
             return hint.state, None
         state = sync_log.read_state(session, config, log_schema=places.log_schema)
-        return replace(state, size=session.size(target.schema, target.name) if state.watermark else None), None
+        size = session.size(target.schema, target.name) if trust_hint and state.watermark else None
+        return replace(state, size=size), None
 
 
 def _hint_name(config: TableConfig) -> str:
