@@ -31,16 +31,16 @@ _HINTS = {
     "AccessDenied": "grant this identity s3:GetObject, s3:PutObject, s3:DeleteObject, "
     "s3:AbortMultipartUpload on {bucket}/* and s3:ListBucket on {bucket}; gc also needs "
     "s3:ListMultipartUploadParts on {bucket}/* and s3:ListBucketMultipartUploads on {bucket}",
-    "InvalidAccessKeyId": "check AWS_ACCESS_KEY_ID, or the profile or role that stands in for it",
+    "InvalidAccessKeyId": "check AWS_ACCESS_KEY_ID, or the profile or role that provides the key",
     "SignatureDoesNotMatch": "check AWS_SECRET_ACCESS_KEY, AWS_REGION and the clock of this machine",
     "ExpiredToken": "the session token has expired: renew the credentials",
     "RequestTimeTooSkewed": "set the clock of this machine",
-    "PermanentRedirect": "the bucket {bucket} lies in another region: set AWS_REGION",
-    "AuthorizationHeaderMalformed": "the bucket {bucket} lies in another region: set AWS_REGION",
+    "PermanentRedirect": "the bucket {bucket} is in another region: set AWS_REGION",
+    "AuthorizationHeaderMalformed": "the bucket {bucket} is in another region: set AWS_REGION",
     # Every attempt writes under its own load id, so a new attempt finds no existing object.
-    "PreconditionFailed": "nothing was overwritten; run again",
+    "PreconditionFailed": "an object with other content exists there and was not overwritten; run again",
 }
-_RUN_AGAIN = "the server is busy or ailing, and nothing is lost; run again"
+_RUN_AGAIN = "the S3 server is overloaded or failed, and no row is lost; run again"
 # Codes of throttling, and codes of 5xx errors that come without a status: in the answer to DeleteObjects.
 _TRANSIENT = {"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "RequestLimitExceeded"} | {
     "InternalError",
@@ -220,7 +220,7 @@ class Store:
             try:
                 return boto3.session.Session().client("s3", config=Config(**options))
             except ValueError as error:  # the endpoint is not a URL
-                hint = "AWS_ENDPOINT_URL_S3 is a URL such as https://s3.example.com"
+                hint = "set AWS_ENDPOINT_URL_S3 to a URL such as https://s3.example.com"
                 raise StageError(_one_line(error), where=self.uri(""), hint=hint) from error
 
     @contextmanager

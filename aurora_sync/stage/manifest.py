@@ -57,7 +57,7 @@ class Hint:
         """Parse the JSON of :meth:`to_json`. Raises ValueError for a newer version or a document of another shape."""
         document = _document(text)
         if document.get("version") != 1:
-            raise ValueError(f"hint version {document.get('version')!r}; this release reads version 1")
+            raise ValueError(f"the hint has version {document.get('version')!r}, but this release reads version 1")
         try:
             applied_at, reconciled = document["applied_at"], document["reconciled"]
             return cls(
@@ -86,7 +86,7 @@ def manifest_from_json(text: str | bytes) -> Manifest:
     try:
         after, repaired = _watermark(document["watermark_after"]), document["repaired"]
         if after is None:
-            raise ValueError("a manifest without the watermark after it")
+            raise ValueError("the manifest has no watermark_after")
         return Manifest(
             table=document["table"],
             load_id=document["load_id"],

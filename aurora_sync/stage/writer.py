@@ -106,7 +106,11 @@ class Attempt:
             for staged in self._objects:
                 staged.discard()
         except StageError as error:
-            logger.warning("files of an aborted attempt remain under %s: %s", self.prefix, error)
+            logger.warning(
+                "files of an aborted attempt remain under %s, where `aurora-sync gc` removes them: %s",
+                self.prefix,
+                error,
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -197,7 +201,7 @@ class _Object:
     def file(self) -> StagedFile:
         """Wait until the object is durable, and return its description."""
         if self.finished is None:
-            raise DefectError("an object was asked for before it was finished", where=self._key)
+            raise DefectError("the object was described before it was finished", where=self._key)
         self.finished.result()
         return StagedFile(self._name, self._rows, self.bytes, self._longest)
 

@@ -26,7 +26,7 @@ from aurora_sync.warehouse.base import Objects, Session
 from aurora_sync.warehouse.bounds import Bound
 from aurora_sync.warehouse.ddl import Layout, TableName
 from aurora_sync.warehouse.dispositions import append, changes, replace, upsert
-from aurora_sync.warehouse.dispositions.base import Merging, Written
+from aurora_sync.warehouse.dispositions.base import Merging, Written, modified_outside
 from aurora_sync.warehouse.staged import Checked, assert_staged
 from aurora_sync.warehouse.sync_log import Count, LogEntry
 
@@ -251,9 +251,9 @@ def _assert_whole(merging: Merging, whole: int, after: Count) -> Count:
         after = merging.count()
     if after.present != whole:
         raise DefectError(
-            f"after reading {whole} rows of the source {layout.target} holds {after.present}",
+            f"{layout.target} has {after.present} rows, but the source has {whole}",
             where=merging.manifest.table,
-            hint="rolled back; if its merge key was changed, drop the target and sync again",
+            hint="the merge was rolled back; if the merge key was changed, drop the target and sync again",
         )
     return after
 
@@ -275,7 +275,7 @@ def _assert_as_it_was_left(p: _Prepared, entry: LogEntry | None, now: Count) -> 
     if manifest.expected_sequence == 0 and not now.present:
         return None
     if entry is None or (entry.run_sequence, entry.load_id) != (manifest.expected_sequence, manifest.expected_load_id):
-        changed = f"the sync log has nothing of run {manifest.expected_sequence}, and {target} has {now.present} rows"
+        changed = f"it has {now.present} rows, but the sync log has no entry for run {manifest.expected_sequence}"
     elif p.increment.as_found:
         changed = sync_log.columns_changed(entry, p.found)
     else:
@@ -287,15 +287,15 @@ def _assert_as_it_was_left(p: _Prepared, entry: LogEntry | None, now: Count) -> 
         raise TargetChangedError(
             f"{target}: {changed}",
             where=manifest.table,
-            hint="it was dropped, restored or edited by hand; a full read puts it right",
+            hint=modified_outside(manifest),
         )
     assert entry
     known = dataclasses.replace(Watermark.from_json(entry.watermark), left=None)
     if manifest.watermark_before not in (None, known):
         raise RivalRunError(
-            f"the hint of run {manifest.expected_sequence} has another watermark than the sync log",
+            f"the hint in S3 and the sync log have different watermarks for run {manifest.expected_sequence}",
             where=str(target),
-            hint="nothing of this run was applied and nothing is lost: run again",
+            hint="this run applied nothing, and no row is lost: run again",
         )
     return entry
 
@@ -306,9 +306,9 @@ def _refuse_foreign(session: Session, layout: Layout, manifest: Manifest, log_sc
     count = sync_log.count(session, layout.target, marks=layout.marks)
     if count.rows and sync_log.find(session, layout.target, 1, log_schema) is None:
         raise WarehouseError(
-            f"{layout.target} has rows, but the sync log in {log_schema} knows no run that wrote them",
+            f"{layout.target} has rows, but the sync log in {log_schema} has no run that wrote them",
             where=manifest.table,
-            hint="drop or rename the target to load it in full, or name the schema of its sync log",
+            hint="drop or rename the target to load it in full, or set AURORA_SYNC_SCHEMA to the schema of its log",
         )
 
 
@@ -320,13 +320,14 @@ def _committed_entry(
     try:
         entry = sync_log.find(session, layout.target, manifest.expected_sequence + 1, log_schema)
     except WarehouseError as unread:
-        error.add_note(f"whether it was committed could not be read either: {unread}")
+        error.add_note(f"the sync log, which says whether the run was committed, could not be read: {unread}")
         raise error from unread
     if entry is None or (isinstance(error, RivalRunError) and entry.load_id != manifest.load_id):
         raise error
     if entry.load_id != manifest.load_id:
         raise RivalRunError(
-            f"run sequence {entry.run_sequence} was applied by {entry.load_id} meanwhile", where=str(layout.target)
+            f"another run (load id {entry.load_id}) was applied as run sequence {entry.run_sequence}",
+            where=str(layout.target),
         ) from error
     return entry
 
@@ -338,4 +339,4 @@ def _drop_staging(session: Session, tables: list[TableName]) -> None:
         try:
             session.query(ddl.drop_table(table))
         except WarehouseError as error:
-            _log.warning("staging table %s is left behind: %s", table, error)
+            _log.warning("could not drop the staging table %s, which the next run drops: %s", table, error)

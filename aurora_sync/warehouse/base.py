@@ -145,7 +145,7 @@ class Session(ABC):
 
 def _reads_no_files_of_others() -> ConfigError:
     return ConfigError(
-        "this warehouse reads no files that others wrote, which watermark_type: dms needs",
+        "this warehouse cannot read files of AWS DMS, which watermark_type: dms needs",
         hint="choose another watermark_type in tables.yaml",
     )
 

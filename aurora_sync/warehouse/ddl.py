@@ -192,10 +192,12 @@ def layout(config: TableConfig, manifest: Manifest, log_schema: str, existing: d
     problems = []
     for name, column in columns.items():
         if column.name in seen:
-            problems.append(f"column {name!r} becomes {column.name!r}, and so does {seen[column.name]}")
+            problems.append(f"column {name!r} becomes {column.name!r} in the target, the name of {seen[column.name]}")
         seen[column.name] = f"column {name!r}"
     if problems:
-        raise ConfigError(problems, where=manifest.table, hint="exclude one of them under columns:")
+        raise ConfigError(
+            problems, where=manifest.table, hint="exclude one of the columns under columns: in tables.yaml"
+        )
     target = target_name(config)
     soft = config.deletes == "soft"
     staging = target.companion(log_schema, "STAGING")
@@ -225,7 +227,8 @@ def refuse_json(columns: Iterable[Column], table: str) -> None:
     the text that PostgreSQL prints."""
     if names := [column.name for column in columns if column.is_array and column.policy != "text"]:
         error = TargetChangedError(
-            f"these columns hold arrays that an ARRAY cannot, and become text: {', '.join(names)}", where=table
+            f"these columns become text, because an ARRAY cannot hold some of their values: {', '.join(names)}",
+            where=table,
         )
         error.as_text = frozenset(names)
         raise error

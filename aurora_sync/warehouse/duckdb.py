@@ -82,11 +82,11 @@ _NAMES_ONLY = (
 )
 # Parts of DuckDB's messages about files, with the hint for each.
 _HINTS = {
-    **dict.fromkeys(_FULL, "make room on the disk of the file and on that of temporary files, then run again"),
-    "Cannot open": "the folder of AURORA_SYNC_WAREHOUSE must be there, and this user must be able to write to it",
-    "Is a directory": "AURORA_SYNC_WAREHOUSE names a folder; name a file in it",
-    "not a valid DuckDB": "AURORA_SYNC_WAREHOUSE names a file that is something else; name another",
-    **dict.fromkeys(_DAMAGED, "the staged objects did not come as they were written; run again"),
+    **dict.fromkeys(_FULL, "free space on the disks of the DuckDB file and of the temporary files, then run again"),
+    "Cannot open": "create the folder of AURORA_SYNC_WAREHOUSE, and allow this user to write to it",
+    "Is a directory": "AURORA_SYNC_WAREHOUSE is a folder; set it to the path of a file",
+    "not a valid DuckDB": "AURORA_SYNC_WAREHOUSE is not a DuckDB file; set it to another path",
+    **dict.fromkeys(_DAMAGED, "the warehouse received other data than was exported; run again"),
 }
 
 # One writer at a time within this process too. The thread that holds the lock may open a second session.
@@ -325,9 +325,9 @@ def _reading(file: TakenFile) -> Iterator[None]:
         yield
     except WarehouseError as error:
         raise WarehouseError(
-            f"the file is malformed, or not whole: {error.what}",
+            f"the file is malformed or incomplete: {error.what}",
             where=file.key,
-            hint="nothing of this run was taken; run again when the file is whole, or have it written again",
+            hint="this run applied nothing; run again when the file is complete, or when DMS has written it again",
             kind=Kind.REFUSED,
             values=error.values,
         ) from None

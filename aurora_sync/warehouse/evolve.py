@@ -49,7 +49,7 @@ def adapt_target(
 def _refuse_foreign(layout: Layout, existing: dict[str, str], manifest: Manifest) -> None:
     if RUN_SEQ not in existing:
         raise WarehouseError(
-            f"{layout.target} exists and was not made by aurora_sync: it has no column {RUN_SEQ}",
+            f"{layout.target} exists, but was not created by aurora_sync: it has no column {RUN_SEQ}",
             where=manifest.table,
             hint="rename or drop that table, or choose another target_schema or target_table",
         )
@@ -64,7 +64,7 @@ def _add_columns(session: Session, layout: Layout, existing: dict[str, str], man
             existing[name] = as_reported(layout.types[name])
         elif name in ADDED_TYPES and not _holds(existing[name], ADDED_TYPES[name]):
             raise WarehouseError(
-                f"column {name} of {layout.target} is {existing[name]}, and must be {ADDED_TYPES[name]}",
+                f"column {name} of {layout.target} has the type {existing[name]}; expected {ADDED_TYPES[name]}",
                 where=manifest.table,
                 hint="drop or rename the target and sync again to load it in full",
             )
@@ -114,8 +114,8 @@ def _refuse_lost_text(layout: Layout, existing: dict[str, str], manifest: Manife
     if lost and manifest.disposition is not Disposition.REPLACE:
         named = ", ".join(f"{c.source.name} ({existing[c.name]})" for c in lost)
         raise TargetChangedError(
-            f"these columns hold values that their types cannot, and become text: {named}; the text of the older values"
-            " is only at the source",
+            f"these columns become text, because their types cannot hold some values: {named}; only the source has the"
+            " text of the older values",
             where=manifest.table,
         )
 
@@ -129,7 +129,10 @@ def renames(existing: dict[str, str], manifest: Manifest) -> dict[str, str]:
     found = {fold(old): fold(new) for old, new in manifest.evolution.renamed.items() if fold(old) in existing}
     if taken := [new for new in found.values() if new in existing]:
         if manifest.disposition is not Disposition.REPLACE:
-            raise TargetChangedError(f"the target has a column {taken[0]} already", where=manifest.table)
+            raise TargetChangedError(
+                f"a column was renamed to {taken[0]}, but the target already has a column of this name",
+                where=manifest.table,
+            )
         found = {old: new for old, new in found.items() if new not in taken}
     return found
 
@@ -162,8 +165,8 @@ def _convert(
             raise
         if column.rule.policy != "exact" or column.rule.is_text:
             raise WarehouseError(
-                f"column {column.name} of {layout.target} is {was}, and its values do not all convert to {wanted}:"
-                f" {error.what}",
+                f"column {column.name} of {layout.target} is {was}, and some of its values cannot be converted to"
+                f" {wanted}: {error.what}",
                 where=manifest.table,
                 hint="drop or rename the target and sync again to load it in full",
             ) from error

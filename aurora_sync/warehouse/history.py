@@ -50,9 +50,9 @@ def prepare(session: Session, layout: Layout, manifest: Manifest, objects: Objec
     ((rows,),) = session.query(f"SELECT COUNT(*) FROM {staged.sql}")
     if not rows == loaded == expected:
         raise WarehouseError(
-            f"the manifest names {expected} changes, {loaded} were loaded and {rows} are staged",
+            f"the manifest counts {expected} changes, but {loaded} were loaded, and the staging table has {rows}",
             where=f"{manifest.table}, {manifest.prefix}",
-            hint="the staged objects did not come as they were written, and nothing was applied; run again",
+            hint="the warehouse received other data than was exported, and nothing was applied; run again",
             kind=Kind.TRANSIENT,
         )
 

@@ -65,7 +65,7 @@ OTHERS_CSV = (
 
 # Hints by Snowflake's error numbers.
 _HINTS = {
-    606: "name a warehouse that the role may use (SNOWFLAKE_WAREHOUSE)",
+    606: "set SNOWFLAKE_WAREHOUSE to a warehouse that the role may use",
     2003: "the object is missing or the role has no privilege on it: check the grants and the names",
     2043: "the object is missing or the role has no privilege on it: check the grants and the names",
     3001: "grant the privilege to the role (SNOWFLAKE_ROLE)",
@@ -194,7 +194,9 @@ class SnowflakeSession(Session):
 
     def _stage_of_others(self) -> str:
         if self._warehouse.dms_stage is None:
-            raise ConfigError("SNOWFLAKE_DMS_STAGE is not set", hint="name the external stage of the task's folder")
+            raise ConfigError(
+                "SNOWFLAKE_DMS_STAGE is not set", hint="set it to the external stage on the folder of the task"
+            )
         return quoted(self._warehouse.dms_stage)
 
     def _copy(self, files: Sequence[str], statement: Callable[[Sequence[str]], str], where: str) -> int:
@@ -205,10 +207,10 @@ class SnowflakeSession(Session):
             if missed:
                 shown = [{name: said for name, said in each.items() if name != "first_error"} for each in results[:3]]
                 raise WarehouseError(
-                    f"COPY INTO loaded all but {missed} of {len(batch)} files: {shown}",
+                    f"COPY INTO did not load {missed} of {len(batch)} files: {shown}",
                     values=str(results[:3]),
                     where=f"@{where}",
-                    hint="the stage's URL must be the one that the objects are written under",
+                    hint="the URL of the Snowflake stage must be the S3 prefix under which the objects are written",
                 )
             loaded += sum(int(result["rows_loaded"]) for result in results)
         return loaded
@@ -338,8 +340,8 @@ class SnowflakeWarehouse(Warehouse):
     def stage_path(self, manifest: Manifest) -> str:
         if not manifest.prefix.startswith(self.stage_prefix):
             raise ConfigError(
-                f"the objects are under {manifest.prefix!r}, but the stage {self.stage} shows {self.stage_prefix!r}",
-                hint="the stage's URL and AURORA_SYNC_STAGE must name the same place",
+                f"the objects are under {manifest.prefix!r}, but the prefix of {self.stage} is {self.stage_prefix!r}",
+                hint="the URL of the Snowflake stage and AURORA_SYNC_STAGE must be the same S3 prefix",
             )
         return manifest.prefix.removeprefix(self.stage_prefix)
 
@@ -355,7 +357,7 @@ class SnowflakeWarehouse(Warehouse):
             raise WarehouseError(
                 f"the private key cannot be read: {error}",
                 where=self.describe(),
-                hint="PEM in PKCS#8 form, with its passphrase if it is encrypted",
+                hint="expected PEM in PKCS#8 form, and SNOWFLAKE_PRIVATE_KEY_PASSPHRASE if the key is encrypted",
             ) from error
         try:
             yield SnowflakeSession(connection, self)

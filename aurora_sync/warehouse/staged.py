@@ -65,16 +65,16 @@ def _assert_counts(layout: Layout, manifest: Manifest, loaded: int, rows: int, n
     each key column."""
     if not rows == loaded == manifest.rows:
         raise WarehouseError(
-            f"the manifest names {manifest.rows} rows, {loaded} were loaded and {rows} are staged",
+            f"the manifest counts {manifest.rows} rows, but {loaded} were loaded, and the staging table has {rows}",
             where=f"{manifest.table}, {manifest.prefix}",
-            hint="the staged objects did not come as they were written, and nothing was applied; run again",
+            hint="the warehouse received other data than was exported, and nothing was applied; run again",
             kind=Kind.TRANSIENT,
         )
     if manifest.disposition is Disposition.REPLACE and manifest.source_rows not in (None, rows):
         raise GuardError(
-            f"the source counted {manifest.source_rows} rows in the snapshot whose export has {rows}",
+            f"the export has {rows} rows, but the source counted {manifest.source_rows} rows in the same snapshot",
             where=manifest.table,
-            hint="the target is untouched; row-level security or an export cut short would do this",
+            hint="nothing was applied; row-level security or an incomplete export can cause this",
         )
     if empty := [f"{n} rows have no value in {c.name}" for c, n in zip(layout.key, nulls, strict=False) if n]:
         raise GuardError(
@@ -89,9 +89,9 @@ def _refuse_doubled(session: Session, config: TableConfig, layout: Layout, manif
         named = ", ".join(identifier(name) for name in manifest.key)
         find = f"SELECT {named}, count(*) FROM {config.sql} GROUP BY {named} HAVING count(*) > 1"  # noqa: S608
         raise GuardError(
-            f"the merge key ({', '.join(manifest.key)}) is not unique, rows would be lost",
+            f"the merge key ({', '.join(manifest.key)}) is not unique, so rows would be lost",
             where=manifest.table,
-            hint=f"choose a primary_key that tells all rows apart; to find those that it does not: {find}",
+            hint=f"choose a primary_key that is unique; to find the duplicates: {find}",
             values="; ".join(f"{', '.join(map(str, key))} ({count} rows)" for *key, count in duplicates),
         )
 
@@ -121,7 +121,7 @@ def _refuse_misfits(
     failing = [column for column in misfits if column.rule.policy == "fail"]
     for column in failing:
         name, number, (some, find) = column.source.name, misfits[column], examples[column]
-        what = f"{number} values of column {name}" if number else f"what older rows hold in the new column {name}"
+        what = f"{number} values of column {name}" if number else f"the value of older rows in the new column {name}"
         found.append(f"{what}: {column.rule.target} cannot hold {'them' if number else 'it'}")
         values.append(", ".join(some) or repr(manifest.fill[name]))
         finds += [find] if find else []

@@ -154,8 +154,8 @@ def advance(session: Session, layout: Layout, manifest: Manifest, log_schema: st
         raise RivalRunError(
             f"another run was applied to {target} after this one had started from run sequence {expected}",
             where=str(target),
-            hint="nothing of this run was applied and nothing is lost: run again. Should this repeat with no other run"
-            f" about, the log was restored without its fence: drop {_fence(log_schema, target)}",
+            hint="this run applied nothing, and no row is lost: run again. If the error repeats while no other run is"
+            f" active, the sync log was restored without its fence: DROP TABLE {_fence(log_schema, target).sql}",
         )
     return newest, count
 
@@ -176,7 +176,7 @@ def record(session: Session, entry: LogEntry, target: TableName, log_schema: str
     given = [text for name, value in values.items() for text in ((before, after) if name == "watermark" else (value,))]
     if session.modify(insert_with_sums(log_schema, target), [*given, entry.target_rows]) != 1:
         raise DefectError(
-            f"{target} has another number of rows than {entry.target_rows}, which the counts of this run give",
+            f"{target} does not have the {entry.target_rows} rows that the counts of this run give",
             where=entry.source_table,
             hint="nothing was applied: run again",
         )
@@ -331,7 +331,7 @@ def difference(entry: LogEntry, columns: Mapping[str, str], now: Count) -> str:
     """Describe how the target differs from what the run of ``entry`` left, so that only a full read helps; empty when
     no difference is found."""
     if entry.target_rows != now.present:
-        return f"run {entry.run_sequence} left {entry.target_rows} rows, and now there are {now.present}"
+        return f"the target has {now.present} rows, but had {entry.target_rows} after run {entry.run_sequence}"
     return columns_changed(entry, columns)
 
 
@@ -342,8 +342,8 @@ def columns_changed(entry: LogEntry, columns: Mapping[str, str]) -> str:
         return ""
     for name, type_ in left.columns.items():
         if columns.get(name) != type_ and not {columns.get(name), type_} <= set(JSON_TYPES):
-            found = f"is {columns[name]}" if name in columns else "is gone"
-            return f"run {entry.run_sequence} left column {name} as {type_}, and now it {found}"
+            found = f"is {columns[name]}" if name in columns else "is missing"
+            return f"column {name} of the target {found}, but was {type_} after run {entry.run_sequence}"
     order = [name for name in columns if name in left.columns]
     if left.order and order != left.order:
         return f"column {order[-1]} was dropped and added again since run {entry.run_sequence}"
@@ -356,7 +356,7 @@ def edited(entry: LogEntry, now: Count) -> str:
     left = Watermark.from_json(entry.watermark).left
     if left is None or left.sums == now.sums:
         return ""
-    return f"the target holds as many rows as run {entry.run_sequence} left, and not the same: it was edited by hand"
+    return f"rows of the target were modified outside of aurora_sync after run {entry.run_sequence}"
 
 
 def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA, *, as_found: bool = False) -> State:
@@ -382,7 +382,7 @@ def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA, 
     try:
         watermark = Watermark.from_json(entry.watermark)
         if not columns:
-            changed = f"{target} is gone"
+            changed = f"{target} does not exist"
         elif lacking:
             changed = f"{target} has no column {', '.join(sorted(lacking))}"
         else:
@@ -394,7 +394,7 @@ def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA, 
         raise WarehouseError(
             f"the watermark of run sequence {entry.run_sequence} cannot be read: {error}",
             where=f"{_log(log_schema)} for {target}",
-            hint="it was written by another release; install that one or a newer one",
+            hint="another release of aurora_sync wrote the watermark; install that release or a newer one",
         ) from error
     return State(
         entry.run_sequence,

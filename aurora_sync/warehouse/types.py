@@ -108,7 +108,7 @@ NATURAL: dict[str, TypeRule] = {
 ARRAY = _cast(
     "ARRAY",
     "{0} LIKE '%}}'",
-    "elements as numbers, booleans or text; not subscripts that begin elsewhere than at 1",
+    "elements as numbers, booleans or text; not arrays whose subscripts do not begin at 1",
     cast="CAST(PARSE_JSON({0}) AS %s)",
     form="",
 )
@@ -120,8 +120,8 @@ AS_TEXT: dict[str, str] = {
     "json": "keeps duplicate keys, their order and spacing",
     "interval": "ISO 8601",
     "uuid": "lower-case canonical form",
-    "money": "the source's lc_monetary",
-    "bpchar": "with its padding",
+    "money": "formatted by lc_monetary of the source",
+    "bpchar": "padded with spaces to the length of the column",
     **dict.fromkeys(("text", "varchar", "name", "char", "xml"), "text"),
     **dict.fromkeys(("bit", "varbit"), "digits 0 and 1"),
     **dict.fromkeys(("inet", "cidr", "macaddr", "macaddr8"), "network address"),
@@ -130,7 +130,7 @@ AS_TEXT: dict[str, str] = {
     **dict.fromkeys(("xid", "xid8", "cid", "tid", "pg_lsn", "pg_snapshot", "txid_snapshot"), "system value"),
     **dict.fromkeys(
         ("regclass", "regtype", "regproc", "regprocedure", "regrole", "regnamespace"),
-        "the name of today: a rename is a read of the whole table",
+        "the current name; after a rename the whole table is read again",
     ),
     **dict.fromkeys(("int4range", "int8range", "numrange", "tsrange", "tstzrange", "daterange"), "range"),
     **dict.fromkeys(("int4multirange", "int8multirange", "nummultirange"), "multirange"),

@@ -110,7 +110,7 @@ def test_missing_credentials_are_refused(store: Store, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("endpoint", ["s3.example.com", "http://", "http://a b"])
 def test_endpoint_that_is_no_url_is_refused(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
-    with pytest.raises(StageError, match=f"Invalid endpoint: {endpoint} \\(AWS_ENDPOINT_URL_S3 is a URL") as caught:
+    with pytest.raises(StageError, match=f"Invalid endpoint: {endpoint} \\(set AWS_ENDPOINT_URL_S3 to a URL") as caught:
         Store("bucket").get("key")
     assert caught.value.kind is Kind.REFUSED
 

@@ -215,8 +215,10 @@ class TestRefusals:
         table.config = table.config.model_copy(update={"delete_guard": DeleteGuard(max_rows=1, max_share=0.5)})
         table.replace(*((str(i), "a", "5") for i in range(5)))
         manifest = table.manifest([("0", "a", "5"), ("1", "a", "5")], REPLACE)
-        text = r"3 of the 5 rows of PUBLIC.ORDERS would be removed, 2 are allowed .*`aurora-sync sync --allow-deletes"
-        self.refused(table, manifest, GuardError, text + r" public.orders`.*delete_guard \(max_rows, max_share\)")
+        text = "this run would remove 3 of the 5 rows of PUBLIC.ORDERS, but delete_guard allows 2 .*`aurora-sync sync"
+        self.refused(
+            table, manifest, GuardError, text + r" --allow-deletes public.orders`.*delete_guard \(max_rows, max_share\)"
+        )
         assert table.replace(*((str(i), "a", "5") for i in range(3)))[2] == 2
 
     def test_a_changed_row_without_a_key_is_no_loss(self, keyless: Table) -> None:
@@ -244,13 +246,20 @@ class TestRefusals:
     def test_an_export_shorter_than_the_sources_count(self, table: Table) -> None:
         table.replace(("1", "a", "5"))
         manifest = table.manifest([("1", "a", "5")], REPLACE, source_rows=2)
-        self.refused(table, manifest, GuardError, "counted 2 rows in the snapshot whose export has 1")
+        self.refused(
+            table, manifest, GuardError, "the export has 1 rows, but the source counted 2 rows in the same snapshot"
+        )
 
     def test_an_object_that_holds_fewer_rows_than_its_manifest_says(self, table: Table) -> None:
         table.replace(("1", "a", "5"))
         manifest = table.manifest([("2", "b", "5"), ("3", "c", "5")], UPSERT)
         table.folder.put(manifest.prefix + manifest.files[0].name, b'"2","b","5"\n')
-        self.refused(table, manifest, WarehouseError, "the manifest names 2 rows, 1 were loaded and 1 are staged")
+        self.refused(
+            table,
+            manifest,
+            WarehouseError,
+            "the manifest counts 2 rows, but 1 were loaded, and the staging table has 1",
+        )
 
     @pytest.mark.parametrize("content", [b'"2","b"\n', b'"2","b","5","6"\n', b'"2","b\n'])
     def test_an_object_with_a_malformed_row(self, table: Table, content: bytes) -> None:
@@ -300,20 +309,20 @@ class TestRefusals:
         table = Table(session, folder, orders, (column("id", "int8"), *arrays))
         table.replace(("1", "[1]", "[2]", "5"))
         manifest = table.manifest([("2", "[0:1]={7,8}", "[0:1]={7,8}", "5")], UPSERT)
-        self.refused(table, manifest, TargetChangedError, "and become text: a, b")
+        self.refused(table, manifest, TargetChangedError, "because an ARRAY cannot hold some of their values: a, b")
 
     def test_a_table_that_was_not_made_by_us(self, table: Table) -> None:
         table.session.query('CREATE SCHEMA IF NOT EXISTS "PUBLIC"')
         table.session.query('CREATE TABLE "PUBLIC"."ORDERS" ("ID" NUMBER(19,0))')
         manifest = table.manifest([("1", "a", "5")], REPLACE)
-        self.refused(table, manifest, WarehouseError, "was not made by aurora_sync: it has no column _RUN_SEQ")
+        self.refused(table, manifest, WarehouseError, "was not created by aurora_sync: it has no column _RUN_SEQ")
 
     def test_rows_of_which_the_sync_log_knows_nothing(self, table: Table) -> None:
         table.replace(("1", "a", "5"))
         table.session.query('DROP TABLE "_AURORA_SYNC"."SYNC_LOG"')
         table.session.query(sync_log.create_log(sync_log.SCHEMA))
         manifest = table.manifest([("1", "a", "5")], REPLACE, expected=0)
-        self.refused(table, manifest, WarehouseError, "the sync log in _AURORA_SYNC knows no run that wrote them")
+        self.refused(table, manifest, WarehouseError, "the sync log in _AURORA_SYNC has no run that wrote them")
 
     def test_a_target_that_another_source_table_fills(self, table: Table) -> None:
         table.replace(("1", "a", "5"))
@@ -328,13 +337,13 @@ class TestRefusals:
         table.replace(("1", "a", "5"))
         table.columns = (column("id", "int8"), column("name", "int4", policy="fail"))
         manifest = table.manifest([("1", "7", "5")], UPSERT)
-        text = r"column NAME of PUBLIC.ORDERS is VARCHAR, and its values do not all convert to NUMBER\(10,0\)"
+        text = r"column NAME of PUBLIC.ORDERS is VARCHAR, and some of its values cannot be converted to NUMBER\(10,0\)"
         self.refused(table, manifest, WarehouseError, text)
 
     @pytest.mark.parametrize("name", ["ID", "_src_xmin", "_Deleted"])
     def test_columns_that_would_get_one_name(self, table: Table, name: str) -> None:
         table.columns = (*COLUMNS, column(name))
-        with pytest.raises(ConfigError, match="exclude one of them"):
+        with pytest.raises(ConfigError, match="exclude one of the columns"):
             table.replace(("1", "a", "b", "5"))
 
 
@@ -451,7 +460,7 @@ class TestTheSyncLog:
     def test_a_watermark_of_a_newer_release_is_refused(self, table: Table) -> None:
         table.replace(("1", "a", "5"))
         table.session.modify("""UPDATE "_AURORA_SYNC"."SYNC_LOG" SET "WATERMARK" = '{"version": 2}'""")
-        with pytest.raises(WarehouseError, match="watermark version 2"):
+        with pytest.raises(WarehouseError, match="watermark has version 2"):
             sync_log.read_state(table.session, table.config)
 
     def test_its_schema_can_be_chosen(self, table: Table) -> None:

@@ -109,7 +109,7 @@ def test_update_of_a_row_that_is_marked_as_deleted_is_an_error(table: Changing) 
 
 def test_part_that_does_not_say_that_it_is_partial_is_a_defect(table: Changing) -> None:
     before = present(table)
-    with pytest.raises(DefectError, match="1 of them partial, and the manifest names 0"):
+    with pytest.raises(DefectError, match="staged changes are partial, but the manifest counts 0"):
         table.change(upsert("2", "B", None, known="110", origin="2"))
     assert present(table) == before
 

@@ -88,7 +88,9 @@ def test_a_key_with_another_passphrase_is_named(key: rsa.RSAPrivateKey, passphra
     warehouse = SnowflakeWarehouse("a", "u", "d", "s", private_key=encrypted, private_key_passphrase=passphrase)
     with pytest.raises(WarehouseError, match="private key cannot be read") as caught, warehouse.session():
         pass
-    assert caught.value.hint == "PEM in PKCS#8 form, with its passphrase if it is encrypted"
+    assert (
+        caught.value.hint == "expected PEM in PKCS#8 form, and SNOWFLAKE_PRIVATE_KEY_PASSPHRASE if the key is encrypted"
+    )
 
 
 def test_credentials_are_checked_at_the_door() -> None:
@@ -137,7 +139,7 @@ def test_objects_outside_the_stage_are_refused(
 ) -> None:
     warehouse = dataclasses.replace(snowflake_warehouse, stage_prefix="other/")
     manifest = folder.increment(COLUMNS, [("1", "a", "5")], disposition=Disposition.REPLACE)
-    with warehouse.session() as session, pytest.raises(ConfigError, match="must name the same place"):
+    with warehouse.session() as session, pytest.raises(ConfigError, match="must be the same S3 prefix"):
         apply(session, orders, manifest, folder)
 
 

@@ -103,7 +103,7 @@ def test_row_that_differs_in_the_target_is_found_by_verify_and_repaired_by_a_rec
 
 
 def test_backend_that_reads_no_files_of_others_says_so(postgres_warehouse: PostgresWarehouse, store: Store) -> None:
-    refused = "reads no files that others wrote, which watermark_type: dms needs"
+    refused = "cannot read files of AWS DMS, which watermark_type: dms needs"
     with postgres_warehouse.session() as session:
         with pytest.raises(ConfigError, match=refused):
             session.copy_files('"A"."RAW"', store, [], "")

@@ -74,17 +74,23 @@ def guard_deletes(merging: Merging, removed: int) -> None:
     allowed = merging.config.delete_guard.allowed(present)
     if present and not (manifest.source_rows if manifest.repaired else manifest.rows):
         raise GuardError(
-            f"the source is empty and would empty {target}, which has {present} rows",
+            f"the source is empty, so this run would empty {target}, which has {present} rows",
             where=manifest.table,
-            hint=f"rolled back; if the source is empty on purpose, {_allowing(manifest)}",
+            hint=f"nothing was applied; if the source is empty on purpose, {_allowing(manifest)}",
         )
     if removed > allowed:
         raise GuardError(
-            f"{removed} of the {present} rows of {target} would be removed, {allowed} are allowed",
+            f"this run would remove {removed} of the {present} rows of {target}, but delete_guard allows {allowed}",
             where=manifest.table,
-            hint=f"rolled back; if they were deleted on purpose, {_allowing(manifest)}, or raise delete_guard"
-            " (max_rows, max_share) in tables.yaml",
+            hint=f"nothing was applied; if the rows were deleted on purpose, {_allowing(manifest)}, or raise"
+            " delete_guard (max_rows, max_share) in tables.yaml",
         )
+
+
+def modified_outside(manifest: Manifest) -> str:
+    """Return the hint for a target that was dropped, restored or edited since the last run."""
+    command = f"aurora-sync sync --full {shlex.quote(manifest.table)}"
+    return f"the target was modified outside of aurora_sync; `{command}` reads the whole table again"
 
 
 def _allowing(manifest: Manifest) -> str:

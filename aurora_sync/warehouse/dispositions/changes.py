@@ -22,7 +22,7 @@ from __future__ import annotations
 from aurora_sync.errors import DefectError, TargetChangedError
 from aurora_sync.warehouse import history, merge
 from aurora_sync.warehouse.ddl import DELETED, FROM, KNOWN, OP, PART, RUN_SEQ, SYNCED_AT, Layout
-from aurora_sync.warehouse.dispositions.base import Merging, Written
+from aurora_sync.warehouse.dispositions.base import Merging, Written, modified_outside
 
 
 def write(merging: Merging) -> Written:
@@ -36,9 +36,9 @@ def write(merging: Merging) -> Written:
             deleted += session.modify(truncate, merging.marking)
         if part.partial and (orphans := session.query(count_orphans(layout, number))) != [(0,)]:
             raise TargetChangedError(
-                f"{orphans[0][0]} updated rows, which the stream does not repeat in full, are not in {layout.target}",
+                f"{layout.target} lacks {orphans[0][0]} updated rows, and the stream has only their changed columns",
                 where=manifest.table,
-                hint="it was edited by hand, or restored",
+                hint=modified_outside(manifest),
             )
         statement = merge_part(layout, number, partial=part.partial > 0, within=merging.within)
         merged = session.merge(statement, merging.written)
@@ -76,7 +76,7 @@ def _assert_partial(merging: Merging) -> None:
     ((partial,),) = merging.session.query(count_partial(merging.layout))
     if partial != named:
         raise DefectError(
-            f"{merging.manifest.rows} changes are staged, {partial} of them partial, and the manifest names {named}",
+            f"{partial} of the {merging.manifest.rows} staged changes are partial, but the manifest counts {named}",
             where=merging.manifest.table,
         )
 

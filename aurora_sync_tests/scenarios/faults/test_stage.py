@@ -172,7 +172,12 @@ def test_bytes_that_are_not_those_that_were_staged_are_never_loaded(
 ) -> None:
     ordeal.begin(2_000, 100)
     ordeal.empty_stage = False
-    ordeal.meet(through(s3_proxy, behaviour, is_download), WarehouseError, Kind.TRANSIENT, "as they were written")
+    ordeal.meet(
+        through(s3_proxy, behaviour, is_download),
+        WarehouseError,
+        Kind.TRANSIENT,
+        "received other data than was exported",
+    )
 
 
 def test_bytes_that_change_on_their_way_up_are_worth_another_try(ordeal: Ordeal, s3_proxy: HttpProxy) -> None:

@@ -72,7 +72,7 @@ def test_disk_without_room_for_the_target_is_named(
         filler.unlink()
         world.execute("DELETE FROM t WHERE id > 1500")
 
-    ordeal.meet(fault, WarehouseError, Kind.TRANSIENT, "make room")
+    ordeal.meet(fault, WarehouseError, Kind.TRANSIENT, "free space")
 
 
 def test_target_that_is_somebody_elses_is_not_touched(ordeal: Ordeal) -> None:
@@ -82,7 +82,7 @@ def test_target_that_is_somebody_elses_is_not_touched(ordeal: Ordeal) -> None:
         session.query("CREATE TABLE THEIRS.T (ID INT, V VARCHAR)")
         session.query("INSERT INTO THEIRS.T VALUES (1, 'theirs')")
 
-    with pytest.raises(WarehouseError, match="not made by aurora_sync") as raised:
+    with pytest.raises(WarehouseError, match="not created by aurora_sync") as raised:
         ordeal.world.sync(config(target_schema="theirs"))
     assert "target_schema" in raised.value.hint
     assert ordeal.world.query("SELECT ID, V FROM THEIRS.T") == [(1, "theirs")]

@@ -69,7 +69,7 @@ def test_commit_whose_answer_was_lost_with_the_connection_is_found_by_the_next_t
     with pytest.raises(WarehouseError, match="reset") as caught:
         snowflake.sync(table)
     assert caught.value.kind is Kind.TRANSIENT
-    assert "could not be read either" in caught.value.__notes__[1]
+    assert "which says whether the run was committed, could not be read" in caught.value.__notes__[1]
     snowflake.assert_equal(table)
     if load != "replace":
         assert snowflake.sync(table).rows_exported == 0

@@ -34,7 +34,9 @@ def test_every_row_has_the_text_of_postgresql_from_then_on(world: World, strateg
     world.sync(table)
     world.execute(ODD)
     receipt = world.sync(table)
-    assert "these columns hold arrays that an ARRAY cannot, and become text: a" in " ".join(receipt.warnings)
+    assert "these columns become text, because an ARRAY cannot hold some of their values: a" in " ".join(
+        receipt.warnings
+    )
     assert_as_printed(world, table)
     world.execute("INSERT INTO t VALUES (5, '{5}', '{b}', 'v')", "UPDATE t SET a = '{9,NULL}' WHERE id = 1")
     receipt = world.sync(table)
