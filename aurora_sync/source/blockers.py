@@ -52,11 +52,11 @@ def of_row(connection: Connection, relation: tuple[str, str], column: str) -> li
 
 def blocked(error: Exception, what: str, held_by: list[str]) -> SourceError:
     """The error of a statement that did not get its lock on ``what`` in time."""
-    by = " and ".join(held_by) if held_by else "a transaction that has ended meanwhile"
+    by = " and ".join(held_by) if held_by else "a transaction that has ended since then"
     return SourceError(
-        f"{' '.join(str(error).split())}: {by} held it",
+        f"{' '.join(str(error).split())}: {by} held the lock",
         where=what,
-        hint="it waits until that transaction ends, or is ended with pg_terminate_backend; run again",
+        hint="wait until the other transaction ends, or end it with pg_terminate_backend; run again",
         kind=Kind.TRANSIENT,
     )
 

@@ -204,7 +204,7 @@ def _table(
 def _misnamed(connection: Connection, spelled: Collection[tuple[str, str]]) -> dict[str, SourceTable]:
     """Load the tables whose names cannot be decoded, by the names that table_names.existing() lists."""
     why = (
-        "its name, or that of its schema, cannot be read as UTF-8; ALTER TABLE ... RENAME it in a session"
+        "its name, or that of its schema, cannot be read as UTF-8; rename it (ALTER TABLE ... RENAME) in a session"
         " whose client_encoding is that of the name"
     )
     found = misnamed(connection, spelled)

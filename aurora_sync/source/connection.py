@@ -99,7 +99,7 @@ def connect_for_replication(dsn: str, *, application_name: str = "aurora_sync") 
             cursor.execute("IDENTIFY_SYSTEM")  # before any SET: a pooler's session is shared
         except psycopg2.errors.SyntaxError as error:
             raise SourceError(
-                "asked for a replication connection, and got an ordinary one",
+                "expected a replication connection, but got an ordinary one",
                 where=describe(dsn),
                 hint=NOT_A_POOLER.format("AURORA_DSN"),
             ) from error

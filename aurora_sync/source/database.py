@@ -65,9 +65,9 @@ class Source:
             table = catalogue.load(connection, [(schema, name)]).get(f"{schema}.{name}")
             if table is None:
                 raise SourceError(
-                    "there is no such table, or this role may not see its schema",
+                    "there is no such table, or this role has no USAGE privilege on its schema",
                     where=f"{schema}.{name}",
-                    hint="check table_name and schema in tables.yaml; `aurora-sync check` lists near names",
+                    hint="check table_name and schema in tables.yaml; `aurora-sync check` lists similar names",
                 )
             try:
                 yield Reading(connection, table, self.kafka, self.exporter, self.longest_value)

@@ -90,7 +90,7 @@ def located(connection: Connection, table: SourceTable, error: psycopg2.Error) -
     name = sql.Identifier(table.schema, table.name).as_string(connection)
     what = f"a value of column {place.column}" if place.column else "a value"
     hint = f"the row: {place.statement}; " if place.statement else ""
-    hint += "correct the value, or leave its column out under columns: exclude in tables.yaml"
+    hint += "correct the value, or exclude its column under columns: in tables.yaml"
     if isinstance(error, errors.CharacterNotInRepertoire):
         hint += f"; a text in LATIN1: UPDATE {name} SET v = {FROM_LATIN1} WHERE ..."  # noqa: S608 - shown, not run
     text = f"{what} cannot be sent as UTF-8: {said(error)}"

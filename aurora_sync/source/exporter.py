@@ -49,5 +49,5 @@ class ClientCopy(Exporter):
         destination.close()
         staged = sum(file.rows for file in destination.files)
         if rows != staged:
-            raise DefectError(f"PostgreSQL sent {rows} rows, and the files hold {staged}")
+            raise DefectError(f"PostgreSQL sent {rows} rows, but the files have {staged}")
         return Exported(rows, destination.files, destination.longest, bytes(destination.tail))

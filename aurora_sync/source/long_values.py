@@ -134,14 +134,14 @@ def _found(
 
 def _too_long(examples: Mapping[str, str], table: str, longest: int) -> GuardError:
     named = "; ".join(
-        f"column {name} holds values longer than the {longest:,} bytes that the warehouse takes" for name in examples
+        f"column {name} has values longer than {longest:,} bytes, the limit of the warehouse" for name in examples
     )
     policies = ", ".join(f"{name}: null" for name in examples)
     return GuardError(
         named,
         where=table,
         values="; ".join(f"{name}: {found}" for name, found in examples.items()),
-        hint=f"in tables.yaml column_types: {{{policies}}} leaves them out, and clamp cuts a text",
+        hint=f"in tables.yaml column_types: {{{policies}}} makes these values NULL; clamp truncates a text instead",
     )
 
 

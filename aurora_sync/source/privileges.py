@@ -12,21 +12,21 @@ _MISSING = {
     r"permission denied for sequence (?P<name>.+)": f"GRANT SELECT ON SEQUENCE {{name}} {_TO}",
     r"permission denied for schema (?P<name>.+)": f"GRANT USAGE ON SCHEMA {{name}} {_TO}",
     r"permission denied for (?P<kind>function|procedure|aggregate|routine) (?P<name>.+)": (
-        f"GRANT EXECUTE ON {{kind}} {{name}} {_TO}, with the types of its arguments where several have that name"
+        f"GRANT EXECUTE ON {{kind}} {{name}} {_TO}; if several have this name, add the types of the arguments"
     ),
     r"permission denied for (?P<kind>type|domain|language|foreign server) (?P<name>.+)": (
         f"GRANT USAGE ON {{kind}} {{name}} {_TO}"
     ),
     r"permission denied for database (?P<name>.+)": (
-        f"GRANT CONNECT ON DATABASE {{name}} {_TO}; CREATE as well, where it makes a publication or a schema"
+        f"GRANT CONNECT ON DATABASE {{name}} {_TO}; to create a publication or a schema also GRANT CREATE"
     ),
     r"permission denied to .*replication.*|must be superuser or replication role.*": (
-        "ALTER ROLE ... REPLICATION; on RDS and Aurora GRANT rds_replication to it"
+        "ALTER ROLE ... REPLICATION; on RDS and Aurora GRANT rds_replication to this role"
     ),
-    r"must be owner of .+": "connect as its owner, or make this role the owner: ALTER ... OWNER TO",
+    r"must be owner of .+": "connect as the owner of the object, or make this role the owner: ALTER ... OWNER TO",
     r"query would be affected by row-level security policy for table (?P<name>.+)": (
-        "a policy of {name} would hide rows from this role: ALTER ROLE ... BYPASSRLS, or let this role own the table;"
-        " where a view reads it, that goes for the owner of the view"
+        "a policy of {name} would hide rows from this role: ALTER ROLE ... BYPASSRLS, or make this role the owner of"
+        " the table; if a view reads the table, do so for the owner of the view"
     ),
 }
 _PLAIN = re.compile(r'[a-z_][a-z0-9_$]*|".*"')
@@ -42,7 +42,7 @@ def missing_privilege(said: str) -> str:
         if found := re.fullmatch(pattern, said, re.DOTALL):
             named = found.groupdict()
             return hint.format(name=_quoted(named.get("name", "")), kind=named.get("kind", "").upper())
-    return "give this role what the server names"
+    return "grant this role the privilege that the message names"
 
 
 def _quoted(name: str) -> str:

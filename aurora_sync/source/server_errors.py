@@ -24,22 +24,24 @@ _FULL_AT_CONNECT = ("too many", "connection slots", "max_wal_senders")
 # PgBouncer's message.
 _POOLED_AT_CONNECT = ("unsupported startup parameter",)
 
-_LOST = "the server ended, failed over or was cut off; run again"
+_LOST = "the server stopped, failed over or could not be reached; run again"
 _CONNECTIONS = "raise the connection limit of the role, the database or the server, or run fewer syncs at a time"
-NOT_A_POOLER = "give {} the server itself, not a connection pooler"
-_GONE = "the table or a part of it was dropped or renamed: check table_name and schema in tables.yaml"
+NOT_A_POOLER = "set {} to the address of the server itself, not of a connection pooler"
+_GONE = "the table, a column or a partition was dropped or renamed: check table_name and schema in tables.yaml"
 _ENCODING = (
-    "the database holds bytes that cannot be sent as UTF-8: correct the name or the value, in a session whose"
-    " client_encoding is theirs"
+    "the database has bytes that cannot be sent as UTF-8: correct the name or the value, in a session whose"
+    " client_encoding is the encoding of the bytes"
 )
-_MADE_TWICE = "if another run made it at the same time, run again; else drop or rename what has the name"
+_MADE_TWICE = (
+    "if another run created the object at the same time, run again; otherwise drop or rename the existing object"
+)
 # What to do next, by SQLSTATE or the beginning of one.
 _HINTS = {
     "08": _LOST,
     "22021": _ENCODING,
     "22P05": _ENCODING,
-    "22": "mend the value or the view that it comes from, or exclude the column under columns: in tables.yaml",
-    "2BP01": "drop what depends on it, and run again",
+    "22": "correct the value or the view that computes it, or exclude the column under columns: in tables.yaml",
+    "2BP01": "drop the objects that depend on it, and run again",
     "25P03": "a read may hold its snapshot for max_snapshot_minutes (tables.yaml); raise it, or read less",
     "3F000": _GONE,
     "40": "run again",
@@ -49,15 +51,15 @@ _HINTS = {
     "42723": _MADE_TWICE,
     "42P06": _MADE_TWICE,
     "42P07": _MADE_TWICE,
-    "53100": "make room on the disk of the server, then run again",
+    "53100": "free space on the disk of the server, then run again",
     "53200": "the server is short of memory; run again, or read fewer tables at a time",
     "53300": _CONNECTIONS,
-    "53400": "raise the limit that is named for this role, or read a table rather than a view that sorts",
-    "55006": "another session uses it, of another run or of another program: see pg_replication_slots and"
-    " pg_stat_activity; run again when it has ended, or name another slot in tables.yaml",
-    "55P03": "another session holds the table in ACCESS EXCLUSIVE mode; run again when it has ended",
-    "57014": "somebody cancelled it (pg_cancel_backend), or a time limit did: max_snapshot_minutes (tables.yaml) for a"
-    " read, the statement_timeout of this role before it begins; raise that, or read less",
+    "53400": "raise the limit in the message for this role, or read a table instead of a view that sorts",
+    "55006": "a session of another run or program uses it: see pg_replication_slots and pg_stat_activity; run again"
+    " when the session has ended, or choose another slot in tables.yaml",
+    "55P03": "another session has locked the table in ACCESS EXCLUSIVE mode; run again when the session has ended",
+    "57014": "the cause is a user (pg_cancel_backend) or a time limit: max_snapshot_minutes (tables.yaml) during a"
+    " read, the statement_timeout of this role before a read; raise the limit, or read less",
     "57P04": "the database was dropped: check the name of the database in AURORA_DSN",
     "57": _LOST,
     "58": "the server could not reach its files; see its log, then run again",
@@ -66,8 +68,8 @@ _HINTS = {
 # is idle in its transaction, the standby closes the connection, and the client may not receive the reason.
 _CONFLICT = "conflict with recovery"
 _CONFLICT_HINT = (
-    "its replay removes rows that a read still needs, and cancels the read: set hot_standby_feedback = on there, or"
-    " raise its max_standby_streaming_delay above the duration of a read; or let AURORA_DSN name the writer"
+    "the replay of the standby removed rows that the read needed: set hot_standby_feedback = on on the standby, or"
+    " raise its max_standby_streaming_delay above the duration of a read; or set AURORA_DSN to the writer"
 )
 # SQLSTATE classes whose messages repeat values of rows, in quotation marks: data and constraints.
 _REPEAT_VALUES = ("21", "22", "23")
@@ -86,7 +88,7 @@ def translate(error: psycopg2.Error, *, where: str) -> SourceError:
     )
     conflict = _CONFLICT in str(error)
     if lost:
-        hint = _CONFLICT_HINT if conflict else f"{_LOST}; if it is a standby: {_CONFLICT_HINT}"
+        hint = _CONFLICT_HINT if conflict else f"{_LOST}; if the server is a standby: {_CONFLICT_HINT}"
         return SourceError(f"the connection was lost: {_one_line(error)}", where=where, hint=hint, kind=Kind.TRANSIENT)
     said = without_values(error)
     what = f"{said} (SQLSTATE {code or 'none'})"
@@ -112,7 +114,9 @@ def translate_at_connect(error: psycopg2.OperationalError, dsn: str, variable: s
     elif any(phrase in text for phrase in _REFUSED_AT_CONNECT):
         kind = Kind.REFUSED
         if any(phrase in text for phrase in _NO_TRUST):
-            hint = f"give {variable} host as the server's certificate names it, and its authority as sslrootcert"
+            hint = (
+                f"in {variable} set host to the name in the certificate, and sslrootcert to the file of the authority"
+            )
     return SourceError(f"cannot connect to PostgreSQL: {text}", where=describe(dsn), hint=hint, kind=kind)
 
 

@@ -45,7 +45,9 @@ def matching(existing: Collection[tuple[str, str]], patterns: Collection[str]) -
 
     unmatched = [p for p in patterns if not any(matches(schema, name, p) for schema, name in existing)]
     if unmatched:
-        raise ConfigError([f"the database has no table {pattern!r} that this role may see" for pattern in unmatched])
+        raise ConfigError(
+            [f"the database has no table {pattern!r} that is visible to this role" for pattern in unmatched]
+        )
     return [(s, n) for s, n in existing if not patterns or any(matches(s, n, p) for p in patterns)]
 
 

@@ -29,8 +29,8 @@ def problem(connection: Connection, variable: str = "AURORA_DSN") -> str | None:
     if not connection.info.ssl_in_use:
         found = f"not encrypted (sslmode={mode})"
     return (
-        f"the connection is {found}; give {variable} sslmode=verify-full and sslrootcert=FILE, the certificates of the"
-        " authority (docs/deployment.md)"
+        f"the connection is {found}; in {variable} set sslmode=verify-full, and sslrootcert=FILE with the certificates"
+        " of the authority (docs/deployment.md)"
     )
 
 

@@ -21,11 +21,11 @@ REFUSED = [
     ("TABLE hidden.t", "GRANT USAGE ON SCHEMA hidden to this role"),
     ("SELECT public.f()", "GRANT EXECUTE ON FUNCTION f to this role"),
     ("CREATE PUBLICATION q", "GRANT CONNECT ON DATABASE"),
-    ("ALTER PUBLICATION p ADD TABLE public.t", "connect as its owner, or make this role the owner"),
-    ("DROP TABLE public.t", "connect as its owner, or make this role the owner"),
+    ("ALTER PUBLICATION p ADD TABLE public.t", "connect as the owner of the object, or make this role the owner"),
+    ("DROP TABLE public.t", "connect as the owner of the object, or make this role the owner"),
     ("SELECT pg_create_logical_replication_slot('x', 'pgoutput')", "ALTER ROLE ... REPLICATION; on RDS and Aurora"),
     ("TABLE public.secured", 'a policy of "secured" would hide rows from this role: ALTER ROLE ... BYPASSRLS'),
-    ("TABLE public.through", "where a view reads it, that goes for the owner of the view"),
+    ("TABLE public.through", "if a view reads the table, do so for the owner of the view"),
     ("SELECT pg_read_file('x')", "GRANT EXECUTE ON FUNCTION pg_read_file to this role"),
 ]
 
@@ -66,7 +66,10 @@ def test_a_missing_privilege_is_mended_by_what_the_server_named(reader: str) -> 
 
 
 def test_a_message_in_another_language_has_a_general_hint() -> None:
-    assert missing_privilege("keine Berechtigung f\u00fcr Tabelle t") == "give this role what the server names"
+    assert (
+        missing_privilege("keine Berechtigung f\u00fcr Tabelle t")
+        == "grant this role the privilege that the message names"
+    )
 
 
 @pytest.mark.parametrize(

@@ -164,12 +164,12 @@ def test_value_too_long_for_a_warehouse(policy: str, expected: str | None) -> No
     assert (adjusted.column, adjusted.values, adjusted.examples) == ("doc", 1, ("102 bytes of 1",))
     strict = net(100)
     strict.insert((b"1", b"x", b"y" * 101), 7, 10)
-    with pytest.raises(GuardError, match="column doc holds values longer than") as raised:
+    with pytest.raises(GuardError, match="column doc has values longer than") as raised:
         rows_of(strict)
     assert raised.value.values == "doc: 101 bytes of 1"
     both = net(100)
     both.insert((b"1", b"x" * 102, b"y" * 101), 7, 10)
-    with pytest.raises(GuardError, match="takes; column doc holds values longer than") as raised:
+    with pytest.raises(GuardError, match="of the warehouse; column doc has values longer than") as raised:
         rows_of(both)
     assert raised.value.values.endswith("102 bytes of 1; doc: 101 bytes of 1")
 

@@ -167,7 +167,7 @@ def test_server_on_this_machine_needs_no_tls(served: Served, caplog: pytest.LogC
 
 def test_certificate_of_another_server_is_refused_and_not_tried_again(served: Served) -> None:
     with (
-        pytest.raises(SourceError, match="give AURORA_DSN host as the server's certificate names it") as raised,
+        pytest.raises(SourceError, match="in AURORA_DSN set host to the name in the certificate") as raised,
         connect(served.by("verify-full", host="other.example")),
     ):
         pass
@@ -191,4 +191,4 @@ def test_check_reports_a_connection_that_is_not_safe(
     monkeypatch.setenv("AURORA_SYNC_WAREHOUSE", f"duckdb:{warehouse_path}")
     monkeypatch.setenv("AURORA_SYNC_TABLES", str(tables))
     assert main(["check"]) == status, capsys.readouterr().err
-    assert ("give AURORA_DSN sslmode=verify-full" in capsys.readouterr().err) == bool(status)
+    assert ("in AURORA_DSN set sslmode=verify-full" in capsys.readouterr().err) == bool(status)

@@ -150,7 +150,7 @@ class Decoder:
             parsed = json.loads(document)
         except ValueError:
             raise SourceError(
-                f"a message of {len(document):,} bytes is no JSON",
+                f"a message of {len(document):,} bytes is not JSON",
                 where=self._where,
                 hint="set key.converter and value.converter to org.apache.kafka.connect.json.JsonConverter",
                 values=repr(document[:60]),
@@ -159,7 +159,7 @@ class Decoder:
         if isinstance(parsed, dict) and parsed.keys() == {"schema", "payload"}:
             parsed, schema = parsed["payload"], parsed["schema"] or {}
         if parsed is not None and not isinstance(parsed, dict):
-            raise self._foreign("a message that is no record", repr(document[:60]))
+            raise self._foreign("a message that is not a record", repr(document[:60]))
         return parsed, schema
 
     def _operation(self, op: object) -> Operation:
@@ -171,7 +171,7 @@ class Decoder:
         """Return the metadata of a flattened event, by the names of an envelope's source, and its operation."""
         if f"{_PREFIX}op" not in payload:
             raise SourceError(
-                f"a message that is no change event, with the fields {', '.join(list(payload)[:20])}",
+                f"found a message that is not a change event, with the fields {', '.join(list(payload)[:20])}",
                 where=self._where,
                 hint="remove the transforms from the connector (ExtractNewRecordState, or with"
                 " add.fields=op,source.schema,source.table,source.lsn,source.txId,source.sequence,source.ts_us)",
@@ -180,7 +180,7 @@ class Decoder:
             raise ConfigError(
                 "events are flattened by ExtractNewRecordState, which drops every TRUNCATE",
                 where=self._where,
-                hint="remove the transform from the connector, or say flattened where the table is never truncated",
+                hint="remove the transform from the connector, or set flattened: true if the table is never truncated",
             )
         names = ("schema", "table", "lsn", "txId", "sequence", "snapshot", "ts_us", "ts_ms")
         found = {name: payload.get(f"{_PREFIX}source_{name}", payload.get(f"{_PREFIX}{name}")) for name in names}
@@ -191,7 +191,7 @@ class Decoder:
                 "flattened events lack __deleted, __op, __table or __lsn",
                 where=self._where,
                 hint="set delete.tombstone.handling.mode=rewrite and add.fields=op,source.schema,source.table,"
-                "source.lsn,source.txId,source.sequence,source.ts_us on the transform, or remove it",
+                "source.lsn,source.txId,source.sequence,source.ts_us on the transform, or remove the transform",
             )
         known = {name: value for name, value in found.items() if value is not None}
         if any(payload.get(name, "") is None for name in (f"{_PREFIX}source_snapshot", f"{_PREFIX}snapshot")):
@@ -204,11 +204,11 @@ class Decoder:
         if not self._defaulted or source.get("snapshot", "false") is None:
             return
         raise ConfigError(
-            "the event may have the default of this column where the row has NULL",
+            "the event may have the default value of this column in place of NULL",
             where=f"{self._where}.{self._defaulted[0]}",
             hint="set value.converter.replace.null.with.default=false on the connector"
             + (", and add source.snapshot to add.fields" if self._modes.flattened else "")
-            + "; then read the table again by `aurora-sync sync --full`",
+            + "; then read the whole table with `aurora-sync sync --full`",
         )
 
     def _after(self, row: Mapping[str, Any] | None, schema: Field, operation: Operation, *, moved: bool) -> Row | None:
@@ -228,16 +228,16 @@ class Decoder:
         if self._modes.full_before:
             if row is None:
                 raise ConfigError(
-                    "the event has no row from before, though the table has REPLICA IDENTITY FULL",
+                    "the event has no old row, although the table has REPLICA IDENTITY FULL",
                     where=self._where,
-                    hint="it is older than that; scan the table with `aurora-sync reconcile`",
+                    hint="the event is older than REPLICA IDENTITY FULL; scan the table with `aurora-sync reconcile`",
                 )
             return self._read(row, range(len(self._names)), schema)
         if row is None and operation is Operation.UPDATE:
             return None
         if not self._key:
             raise ConfigError(
-                "rows without a key cannot be told apart by an event that need not have the whole of them",
+                "the table has no key, and its events need not contain whole rows: an event does not identify its row",
                 where=self._where,
                 hint="ALTER TABLE ... REPLICA IDENTITY FULL",
             )
@@ -256,7 +256,7 @@ class Decoder:
             row, schema = self._unpacked(headers[name])
         except SourceError as error:
             raise ConfigError(
-                f"the header {name} is no JSON",
+                f"the header {name} is not JSON",
                 where=self._where,
                 hint="set header.converter=org.apache.kafka.connect.json.JsonConverter",
             ) from error
@@ -269,8 +269,8 @@ class Decoder:
             raise ConfigError(
                 f"an event lacks the key of the row that it changes: {names}",
                 where=self._where,
-                hint="ALTER TABLE ... REPLICA IDENTITY FULL, or let primary_key in tables.yaml be the replica identity;"
-                " then `aurora-sync reconcile` scans the table, and the event is passed over",
+                hint="ALTER TABLE ... REPLICA IDENTITY FULL, or set primary_key in tables.yaml to the replica identity;"
+                " then `aurora-sync reconcile` scans the table and skips the event",
             )
         return key
 
@@ -283,7 +283,7 @@ class Decoder:
                     "the event does not have this column",
                     where=f"{self._where}.{name}",
                     hint="set include.unknown.datatypes=true; see column.include.list and field.name.adjustment.mode;"
-                    " or the event is older than the column, then `aurora-sync reconcile` scans the table",
+                    " if the event is older than the column, `aurora-sync reconcile` scans the table",
                 )
             values.append(self._values[place].read(row[name], fields.get(name, {}), updated=updated))
         return tuple(values)
@@ -298,8 +298,8 @@ class Decoder:
         return SourceError(
             f"found {what}",
             where=self._where,
-            hint="give this table its own topic, without transforms; partitions come as their root when the publication"
-            " has publish_via_partition_root = true",
+            hint="use a topic for this table alone, without transforms; for a partitioned table the publication needs"
+            " publish_via_partition_root = true",
             kind=Kind.REFUSED,
             values=values,
         )

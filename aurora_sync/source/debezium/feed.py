@@ -27,13 +27,13 @@ _ROW_BYTES, _VALUE_BYTES = 500, 45
 # Stands for an unknown LSN: it is beyond that of every scan.
 _NO_LSN = 2**64
 _LONE = (
-    "a tombstone came without the delete before it, which says when the row was deleted: set cleanup.policy=delete on"
-    " the topic, and remove transforms that drop deletes"
+    "the topic has a tombstone without the delete event before it: set cleanup.policy=delete on the topic, and remove"
+    " transforms that drop deletes"
 )
-_AGAIN = "the connector sends changes again, and has not come as far as it had been"
+_AGAIN = "the connector sends changes again, and has not reached its former position"
 _LATE = (
-    "a change came late, behind a newer one of another partition, which may be of the same row: let the topic have one"
-    " partition, or keys that do not change"
+    "a change was read after a newer change of another partition, and both may concern the same row: use a topic with"
+    " one partition, or keys that do not change"
 )
 
 
@@ -108,7 +108,7 @@ class TopicFeed:
         if self._has(message.partition, message.offset, lsn, xid):
             return
         if event.snapshot:
-            self.rescan = "the connector made a copy of its own, and what was deleted before is in no event"
+            self.rescan = "the connector made a snapshot of its own, and rows that were deleted before it have no event"
             return
         if None not in event.sequence:
             self._last[message.partition] = event.place

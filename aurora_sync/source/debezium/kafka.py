@@ -56,7 +56,7 @@ class Kafka:
     def _settings(self) -> dict[str, str]:
         if not self.servers:
             raise ConfigError(
-                "KAFKA_BOOTSTRAP_SERVERS is not set", hint="name the brokers that Debezium's topics are on"
+                "KAFKA_BOOTSTRAP_SERVERS is not set", hint="set it to the brokers that have Debezium's topics"
             )
         return self._from_file() | {"bootstrap.servers": self.servers}
 
@@ -73,5 +73,7 @@ class Kafka:
         pairs = [(number, line.partition("=")) for number, line in stripped if line and not line.startswith("#")]
         wrong = [number for number, (name, equals, _) in pairs if not (name.strip() and equals)]
         if wrong:  # the line is not shown: it may hold a password
-            raise ConfigError(f"line {wrong[0]} is not name=value", where=f"KAFKA_PROPERTIES, {self.properties}")
+            raise ConfigError(
+                f"line {wrong[0]} does not have the form name=value", where=f"KAFKA_PROPERTIES, {self.properties}"
+            )
         return {name.strip(): value.strip() for _, (name, _, value) in pairs}

@@ -41,9 +41,9 @@ def _bytes(sent: SentColumn, value: Any, field: Field) -> bytes | None:
         return None
     mode = "bytes" if field.get("type") == "bytes" else sent.modes.binary
     if not isinstance(value, str):
-        raise TypeError("expected a text")
+        raise TypeError("expected a string")
     if field.get("type") == "string" and mode == "bytes":
-        sent.refuse("bytes come as text, and which one is not known", "give the connector's binary.handling.mode")
+        sent.refuse("bytes are sent as text of unknown encoding", "set binary.handling.mode in tables.yaml")
     if mode == "hex":
         return bytes.fromhex(value)
     return base64.b64decode(value, altchars=b"-_" if mode == "base64-url-safe" else None, validate=True)

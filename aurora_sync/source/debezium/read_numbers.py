@@ -25,7 +25,7 @@ def numeric(sent: SentColumn, value: Any, field: Field) -> str | None:
     kind = field.get("type") or {"string": "string", "precise": "bytes", "double": "double"}[sent.modes.decimal]
     if kind != "string":
         mode = "double" if kind in ("double", "float64") else "precise"
-        why = {"double": "rounds", "precise": "makes NaN NULL or 0, and drops zeros at the end"}[mode]
+        why = {"double": "rounds", "precise": "sends NaN as NULL or 0, and drops trailing zeros"}[mode]
         sent.refuse(f"decimal.handling.mode={mode} {why}", "set decimal.handling.mode=string")
     if value is None:
         return None
@@ -79,5 +79,5 @@ def _as_float(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError("expected a number")
     if isinstance(value, int) and int(float(value)) != value:
-        raise ValueError("expected a number that a double holds")
+        raise ValueError("expected a number that a double can represent")
     return float(value)

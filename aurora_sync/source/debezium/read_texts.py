@@ -11,7 +11,7 @@ from aurora_sync.source.debezium.spelling import hstore_text, ranges_in_utc
 
 def text(sent: SentColumn, value: Any, field: Field) -> str | None:
     if value is not None and not isinstance(value, str):
-        raise TypeError("expected a text")
+        raise TypeError("expected a string")
     return value
 
 

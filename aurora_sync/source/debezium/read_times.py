@@ -60,7 +60,7 @@ def time(sent: SentColumn, value: Any, field: Field) -> str | None:
     mode = sent.modes.time
     if field.get("name") == "io.debezium.time.IsoTime" or (not field and mode == "isostring"):
         sent.refuse(
-            "under time.precision.mode=isostring 24:00:00 comes as 00:00:00",
+            "time.precision.mode=isostring sends 24:00:00 as 00:00:00",
             "set time.precision.mode=microseconds",
         )
     short = sent.precision <= 3
@@ -70,7 +70,7 @@ def time(sent: SentColumn, value: Any, field: Field) -> str | None:
         return None
     micros = whole_micros(value, unit)
     if not 0 <= micros <= DAY:
-        raise ValueError("expected a time of the day")
+        raise ValueError("expected a time of day")
     return clock_text(micros)
 
 
@@ -78,7 +78,7 @@ def timestamp(sent: SentColumn, value: Any, field: Field) -> str | None:
     mode = sent.modes.time
     if field.get("name") == "io.debezium.time.NanoTimestamp" or (not field and mode == "nanoseconds"):
         sent.refuse(
-            "under time.precision.mode=nanoseconds a timestamp before 1677 or after 2262 comes as NULL",
+            "time.precision.mode=nanoseconds sends a timestamp before 1677 or after 2262 as NULL",
             "set time.precision.mode=microseconds",
         )
     short = sent.precision <= 3 and mode in ("adaptive", "adaptive_time_microseconds")
@@ -103,7 +103,7 @@ def interval(sent: SentColumn, value: Any, field: Field) -> str | None:
     kind = field.get("type") or {"string": "string", "numeric": "int64"}[sent.modes.interval]
     if kind != "string":
         sent.refuse(
-            "interval.handling.mode=numeric makes months and days microseconds",
+            "interval.handling.mode=numeric converts months and days to microseconds",
             "set interval.handling.mode=string",
         )
     if value is None:
@@ -111,8 +111,7 @@ def interval(sent: SentColumn, value: Any, field: Field) -> str | None:
     text = interval_text(value)
     if text == "PT0S" and sent.modes.infinite_intervals:
         sent.refuse(
-            "an infinite interval comes as zero as well",
-            "leave the column out, or say infinite_intervals=False where the source is older than PostgreSQL 17",
+            "the connector sends zero for an infinite interval too", "exclude the column under columns: in tables.yaml"
         )
     return text
 
@@ -123,8 +122,8 @@ def _unit(sent: SentColumn, names: Mapping[str, int], field: Field, by_mode: int
     if name is None and field:
         raise ValueError("expected a schema with a name")
     if name is not None and name not in names:
-        raise ValueError(f"schema {name} is not known")
+        raise ValueError(f"schema {name} is unknown")
     unit = names[name] if name else by_mode
     if (name or f"connect {sent.modes.time}") in _OF_CONNECT and sent.precision > 3:
-        sent.refuse("time.precision.mode=connect cuts microseconds", "set time.precision.mode=microseconds")
+        sent.refuse("time.precision.mode=connect drops microseconds", "set time.precision.mode=microseconds")
     return unit

@@ -24,5 +24,5 @@ class SentColumn:
 
     def refuse(self, what: str, hint: str, values: str = "") -> NoReturn:
         """Raise ConfigError: the text of a value is not certain. ``values`` is shown only if values may be shown."""
-        hint = hint or "see that the modes given here are those of the connector"
+        hint = hint or "compare the modes in tables.yaml with the configuration of the connector"
         raise ConfigError(what, where=self.where, hint=hint, values=values) from None

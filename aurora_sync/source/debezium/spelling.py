@@ -121,7 +121,7 @@ def _civil(days: int) -> tuple[int, int, int]:
 
 def days_text(days: int, rest: str = "") -> str:
     if not _FIRST_DAY <= days <= _LAST_DAY:
-        raise ValueError("expected a date that PostgreSQL knows")
+        raise ValueError("expected a date in the range of PostgreSQL")
     return date_text(*_civil(days), rest)
 
 
@@ -133,7 +133,9 @@ def clock_text(micros: int) -> str:
 
 def timestamp_text(micros: int, offset: str) -> str:
     if not _FIRST_DAY * DAY <= micros <= _LAST_MICRO:
-        raise ValueError("expected a timestamp that PostgreSQL knows, or infinity; too late a one comes as another")
+        raise ValueError(
+            "expected a timestamp in the range of PostgreSQL, or infinity; Debezium changes later timestamps"
+        )
     days, clock = divmod(micros, DAY)
     return days_text(days, f" {clock_text(clock)}{offset}")
 
@@ -193,7 +195,7 @@ def hstore_text(pairs: object) -> str:
     '"b"=>NULL, "aa"=>"x\\\\"y"'
     """
     if not isinstance(pairs, dict) or not all(v is None or isinstance(v, str) for v in pairs.values()):
-        raise TypeError("expected a mapping of texts")
+        raise TypeError("expected a mapping of strings")
 
     def quoted(text: str) -> str:
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -209,7 +211,7 @@ def ranges_in_utc(text: object) -> str:
     '["2024-01-01 00:00:00+00",infinity)'
     """
     if not isinstance(text, str):
-        raise TypeError("expected a text")
+        raise TypeError("expected a string")
 
     def bound(found: re.Match[str]) -> str:
         year, month, day, hour, minute, second = (int(found[n]) for n in range(1, 7))

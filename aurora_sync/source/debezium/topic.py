@@ -29,8 +29,8 @@ _REFUSED = {
     "CLUSTER_AUTHORIZATION_FAILED": "grant this user DESCRIBE on the cluster",
     "_INVALID_ARG": "check the settings of the consumer",
 }
-_LOST = "a broker is gone, failing over or not reachable; check bootstrap.servers, or run again"
-_RESEED = "reseed the table: its first copy has to be made anew, from a new scan and the offsets of today"
+_LOST = "a broker stopped, is failing over or cannot be reached; check bootstrap.servers, or run again"
+_RESEED = "run `aurora-sync sync --full` for the table: it scans the table and continues at the present offsets"
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Topic:
         Raises GuardError if messages after the stored offset were deleted, or if the offsets are of another topic.
         """
         if missing := sorted(offsets.keys() - self.extents.keys()):
-            raise self._recreated(f"partition {missing[0]} is gone")
+            raise self._recreated(f"partition {missing[0]} does not exist any more")
         for partition, extent in self.extents.items():
             offset = offsets.get(partition, 0)
             if offset < extent.low:
@@ -93,7 +93,7 @@ class Topic:
                 )
             if offset > extent.high:
                 raise self._recreated(
-                    f"partition {partition} was read up to offset {offset:,} and now ends at {extent.high:,}"
+                    f"partition {partition} was read up to offset {offset:,}, but now ends at {extent.high:,}"
                 )
         return {partition: offsets.get(partition, 0) for partition in self.extents}
 
@@ -201,16 +201,14 @@ class Topic:
     def _silent(self, partition: int) -> SourceError:
         reported = f": {self._errors[-1].str()}" if self._errors else ""
         return SourceError(
-            f"nothing came of partition {partition} for {_SILENCE:.0f} seconds{reported}",
+            f"no message of partition {partition} arrived within {_SILENCE:.0f} seconds{reported}",
             where=self._where,
             hint=_LOST,
             kind=Kind.TRANSIENT,
         )
 
     def _recreated(self, what: str) -> GuardError:
-        return GuardError(
-            f"{what}: the topic was deleted and made anew, or is another one", where=self._where, hint=_RESEED
-        )
+        return GuardError(f"{what}: the topic was recreated, or is another topic", where=self._where, hint=_RESEED)
 
 
 @contextmanager

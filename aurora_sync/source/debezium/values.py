@@ -79,9 +79,9 @@ _READERS: dict[str, _Reader] = {
     "point": read_numbers.point,
 }
 _NO_READER = {
-    "timetz": "no option keeps its offset: leave the column out",
-    "money": "its text is the source's lc_monetary, of which the event has no word: leave the column out",
-    "varbit": "no option keeps its length: leave the column out",
+    "timetz": "no option of the connector keeps the offset: exclude the column",
+    "money": "the text depends on lc_monetary of the source, which is not in the event: exclude the column",
+    "varbit": "no option of the connector keeps the length: exclude the column",
 }
 _OF_THE_SESSION = {"float4", "float8", "bytea", "interval", "point"}
 # Element types of arrays that are sent as the placeholder if unchanged; other unchanged arrays are sent as NULL.
@@ -113,16 +113,16 @@ class Values:
             if updated:
                 return UNCHANGED
             self._sent.refuse(
-                "a value that looks like the placeholder for one that did not change, in a row that is new",
-                "let the header __debezium.oldkey reach this consumer; set unavailable.value.placeholder to a text that"
-                " no row has",
+                "a value of a new row equals the placeholder for unchanged values",
+                "keep the header __debezium.oldkey in the messages; set unavailable.value.placeholder to a text that no"
+                " row has",
             )
         base_type = self._column.base_type
         try:
             text = self._array(value, field) if self._sent.element else self._scalar(base_type, value, field)
         except (ValueError, ArithmeticError, binascii.Error, TypeError, KeyError) as error:
             said = f": {error}" if str(error).startswith("expected ") else ""  # other messages may repeat the value
-            what = f"found a value that is none of type {self._column.type_name}{said}"
+            what = f"found a value that does not have the type {self._column.type_name}{said}"
             self._sent.refuse(what, "", f"{value!r:.200}: {error}")
         if text is None:
             self._check_null(updated, _is_enum(field))
@@ -147,7 +147,7 @@ class Values:
         binary = {"bytes": set[str](), "hex": {"_bytea"}}.get(mode, {"bytea", "_bytea", *_OPAQUE})
         if left_out and base_type in binary:
             self._sent.refuse(
-                f"under binary.handling.mode={mode} a value that an update left as it is comes as NULL",
+                f"binary.handling.mode={mode} sends a value that an update did not change as NULL",
                 "set binary.handling.mode=bytes",
             )
         element = self._sent.element
@@ -156,7 +156,7 @@ class Values:
         if not self._modes.conversion_fails and (failing or (hidden and left_out)):
             self._sent.refuse(
                 f"for type {self._column.type_name} NULL may be a value that the connector could not convert, such as "
-                + ("one with NaN or NULL in it" if failing else "one that an update left as it is"),
+                + ("a value with NaN or NULL in it" if failing else "a value that an update did not change"),
                 "set event.converting.failure.handling.mode=fail",
             )
 
@@ -165,23 +165,23 @@ class Values:
         is_enum = _is_enum(field)
         if self._sent.element not in _ELEMENTS and not is_enum:
             self._sent.refuse(
-                f"the elements of {self._column.type_name} do not come as they are"
-                + ("" if field else ", unless they are of an enum, which only a schema tells"),
-                "leave the column out" + ("" if field else ", or set value.converter.schemas.enable=true"),
+                f"the connector does not send the exact elements of {self._column.type_name}"
+                + ("" if field else ", except those of an enum, which needs the schema of the message"),
+                "exclude the column" + ("" if field else ", or set value.converter.schemas.enable=true"),
             )
         if not self._modes.plain_arrays:
             self._sent.refuse(
-                "an array comes without its subscripts and inner arrays",
-                "say plain_arrays where every array has one dimension and begins at 1 (a CHECK with array_ndims and"
-                " array_lower keeps it so), or leave the column out",
+                "the connector sends an array without its subscripts and inner arrays",
+                "set plain_arrays: true if every array has one dimension and begins at 1 (a CHECK with array_ndims and"
+                " array_lower can enforce this), or exclude the column",
             )
         if value is None:
             return None
         if not isinstance(value, list):
             raise TypeError("expected a list")
         if any(isinstance(item, str) and _JAVA_OBJECT.fullmatch(item) for item in value):
-            what = "an array of more than one dimension came"
-            self._sent.refuse(what, "leave the column out", f"{value!r:.200}")
+            what = "found an array of more than one dimension"
+            self._sent.refuse(what, "exclude the column", f"{value!r:.200}")
         element = "enum" if is_enum else self._sent.element
         return "{" + ",".join([array_element(self._scalar(element, item, items)) for item in value]) + "}"
 
@@ -191,14 +191,14 @@ class Values:
         reader = _READERS.get(base_type)
         if reader is None:
             self._sent.refuse(
-                f"values of type {base_type} do not come as they are",
-                _NO_READER.get(base_type, "leave the column out, or sync the table with another watermark_type"),
+                f"the connector does not send exact values of type {base_type}",
+                _NO_READER.get(base_type, "exclude the column, or sync the table with another watermark_type"),
             )
         if base_type in _OF_THE_SESSION and not self._modes.pinned_session:
             self._sent.refuse(
                 f"values of type {base_type} depend on settings of Debezium's session",
-                "say pinned_session when its role has them (ALTER ROLE ... SET bytea_output = hex, extra_float_digits"
-                " = 1, IntervalStyle = iso_8601)",
+                "set them for the role of the connector (ALTER ROLE ... SET bytea_output = hex, extra_float_digits = 1,"
+                " IntervalStyle = iso_8601), and restart the connector",
             )
         return reader(self._sent, value, field)
 

@@ -71,9 +71,9 @@ def listing(store: Store, schema: str, table: str, cdc_path: str | None = None) 
                 files.append(File(stored, int(found["load"], 16) if found["load"] else None, name))
             elif name:  # empty: an object for the folder itself, which consoles create
                 raise SourceError(
-                    f"found {name}, and a DMS task writes LOAD00000001.csv and 20141029-1134010000.csv there",
+                    f"found {name}; expected a file of a DMS task, such as LOAD00000001.csv or 20141029-1134010000.csv",
                     where=store.uri(stored.key),
-                    hint="let the folder have the files of one task, and nothing else",
+                    hint="move the file to another folder: this one may only contain files of one DMS task",
                 )
     return sorted(files, key=lambda file: file.order)
 
@@ -117,10 +117,10 @@ def lacking(store: Store, file: File, columns: Iterable[str], old_keys: Iterable
     names = next(csv.reader([head.decode("utf-8", "replace").partition("\n")[0].rstrip("\r")]), [])
     if problems := _other_settings(names, old_keys if file.load is None else ()):
         raise ConfigError(
-            [f"{problem}, as its first line shows" for problem in problems],
+            [f"{problem}: the first line of the file shows this" for problem in problems],
             values=f"{', '.join(names)[:200]!r}",
             where=store.uri(file.stored.key),
-            hint="set up endpoint and task as `aurora-sync cdc dms` prints them, and load the table again",
+            hint="configure endpoint and task as `aurora-sync cdc dms` prints them, and reload the table with the task",
         )
     return [name for name in columns if name not in names]
 
@@ -146,10 +146,9 @@ def _unpacked(store: Store, file: File, head: bytes) -> bytes:
 
 def _not_whole(store: Store, file: File, what: str) -> SourceError:
     return SourceError(
-        f"the file is not whole: {what}",
+        f"the file is incomplete: {what}",
         where=store.uri(file.stored.key),
-        hint="nothing of this run was taken; run again when the task has written the file, or let the task load the"
-        " table again",
+        hint="this run applied nothing; run again when the task has written the file, or reload the table with it",
         kind=Kind.REFUSED,
     )
 

@@ -43,8 +43,8 @@ class FenceReader(ABC, Generic[R]):
 
 def altered_meanwhile(table: SourceTable) -> SourceError:
     return SourceError(
-        "the table's definition changed while the read began",
+        "the definition of the table changed at the start of the read",
         where=table.qualified_name,
-        hint="another session alters it: run again when its ALTER, CREATE or DROP has ended",
+        hint="another session alters the table: run again when its ALTER, CREATE or DROP has ended",
         kind=Kind.TRANSIENT,
     )

@@ -71,11 +71,11 @@ class SlotReader(FenceReader[SlotRequest]):
         cursor.execute(_SLOT, {"name": slot, "oid": self.table.oid, "topic": bool(topic)})
         ((confirmed, member, all_tables),) = cursor.fetchall()
         if member is None or (confirmed is None and not topic):
-            missing = f"publication {slot} does not have the table"
+            missing = f"publication {slot} does not include the table"
             raise SourceError(
-                missing if member is None else f"there is no replication slot {slot}",
+                missing if member is None else f"replication slot {slot} does not exist",
                 where=self.table.qualified_name,
-                hint="`aurora-sync cdc setup` shows what is missing, and makes it",
+                hint="`aurora-sync cdc setup` shows and creates the missing objects",
             )
         cursor.execute(_WRITERS, (identity_token.relations(cursor, self.table),))
         self._seen = SlotFence(

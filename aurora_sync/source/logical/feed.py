@@ -40,7 +40,7 @@ class TableFeed:
         self.has = has
         self._xid = 0
         self._places: list[int] | None = None  # positions of our columns in the stream's rows; None: the same
-        self._fault = "no Relation message came before its first change"
+        self._fault = "the stream has no Relation message before the first change"
         self._overhead = _ROW_BYTES + _VALUE_BYTES * len(columns)
 
     def begins(self, began: Begin) -> bool:
@@ -105,7 +105,7 @@ class TableFeed:
             self.log.truncate()
 
     def _give_up(self) -> None:
-        self.rescan = f"the stream has changes from when the table had another definition: {self._fault}"
+        self.rescan = f"the stream has changes from a time when the table had another definition: {self._fault}"
 
     def _arranged(self, values: list[Value]) -> Values:
         if self._places is None:
@@ -119,9 +119,9 @@ class TableFeed:
         for name in self._names:
             attribute = sent.get(name)
             if attribute is None:
-                return f"it has no column {name} there"
+                return f"the stream has no column {name}"
             if (attribute.type_oid, attribute.typmod) != self._types[name]:
-                return f"column {name} has another type there"
+                return f"column {name} has another type in the stream"
         if missing := [name for name in self._key if not sent[name].in_identity]:
-            return f"its replica identity lacks {', '.join(missing)}"
+            return f"the replica identity in the stream lacks {', '.join(missing)}"
         return ""

@@ -173,7 +173,7 @@ def row(data: bytes, at: int) -> tuple[list[Value], int]:
             else:
                 raise ValueError(f"it has a value of kind {chr(kind)!r}")
         if at > len(data):
-            raise ValueError("its last value is cut short")
+            raise ValueError("its last value is incomplete")
     except _UNREADABLE as error:  # not by _checked: another call per row would take a tenth of the time
         raise _defect(data, error) from error
     return values, at

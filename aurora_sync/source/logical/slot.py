@@ -54,7 +54,7 @@ def look(connection: Connection, name: str) -> Slot | None:
         raise SourceError(
             f"replication slot {name} belongs to " + (f"plugin {plugin}" if ours else "another database"),
             where=name,
-            hint="name another under slot: in tables.yaml",
+            hint="choose another name for slot: in tables.yaml",
         )
     return Slot(name, pid, int(confirmed), wal_status, int(retained), int(lag or 0), safe and int(safe))
 
@@ -156,10 +156,10 @@ def drain(  # noqa: C901 -- a hot loop: it runs once for each message
                 message = cursor.read_message()
             except UNDECODABLE as error:
                 raise SourceError(
-                    f"a row in the log of this slot's tables cannot be sent as UTF-8: {said(error)}",
+                    f"a change in the log that the slot reads cannot be sent as UTF-8: {said(error)}",
                     where=slot,
-                    hint="the log keeps what was written: correct the value, or exclude its column, then drop the slot"
-                    " and make it anew (`aurora-sync cdc teardown`, `cdc setup`); the tables are scanned then",
+                    hint="correct the value, or exclude its column; then drop and create the slot, because the log has"
+                    " the old value (`aurora-sync cdc teardown`, `cdc setup`); the next sync scans the tables",
                 ) from error
             if message is None:
                 if not inside and cursor.wal_end >= target:  # everything up to target was sent

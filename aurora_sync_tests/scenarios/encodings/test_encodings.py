@@ -97,7 +97,7 @@ def test_bytes_that_are_no_text_are_named_by_column_and_row(
         with pytest.raises(SourceError, match=r"a value of column b cannot be sent as UTF-8") as raised:
             world.sync(table)
         if kind == "view":
-            assert raised.value.hint.startswith("correct the value, or leave its column out")
+            assert raised.value.hint.startswith("correct the value, or exclude its column")
             return
         statement = re.match(r"the row: (SELECT .*?); ", raised.value.hint)
         assert statement

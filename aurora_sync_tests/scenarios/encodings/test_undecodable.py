@@ -141,7 +141,7 @@ def test_a_change_in_a_history_that_is_not_utf8_is_left_behind_by_a_scan(sql_asc
     streamed(sql_ascii, table)
     raw(sql_ascii, b"UPDATE t SET v = 'No\xebl' WHERE id = 1")
     sql_ascii.execute("UPDATE t SET v = 'Noël' WHERE id = 1")
-    with pytest.raises(SourceError, match=r"`aurora-sync sync --full` goes on"):
+    with pytest.raises(SourceError, match=r"run `aurora-sync sync --full`"):
         streamed(sql_ascii, table)
     sql_ascii.sync(table, full=True)
     sql_ascii.execute("INSERT INTO t (v) VALUES ('où')")

@@ -319,4 +319,4 @@ def test_source_without_room_on_its_disk_is_worth_another_try(view: Ordeal, full
         f"ALTER DATABASE {database} SET work_mem = '64kB'",
         after=f"ALTER DATABASE {database} RESET ALL",
     )
-    view.meet(fault, SourceError, Kind.TRANSIENT, "public.w", "No space left on device", "make room")
+    view.meet(fault, SourceError, Kind.TRANSIENT, "public.w", "No space left on device", "free space")

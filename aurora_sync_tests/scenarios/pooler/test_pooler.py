@@ -117,7 +117,7 @@ def test_change_stream_through_a_pooler_is_refused_and_not_tried_again(pooled: s
     with pytest.raises(SourceError, match="unsupported startup parameter: replication") as raised:
         slot.drain(pooled, "any", "any", 1, {})
     assert raised.value.kind is Kind.REFUSED
-    assert raised.value.hint == "give AURORA_DSN the server itself, not a connection pooler"
+    assert raised.value.hint == "set AURORA_DSN to the address of the server itself, not of a connection pooler"
 
 
 def test_pooler_that_ignores_the_wish_for_replication_is_found_before_a_setting_leaks(dsn: str) -> None:

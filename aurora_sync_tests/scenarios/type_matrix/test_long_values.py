@@ -56,7 +56,7 @@ def test_value_over_the_limit_fails_with_table_column_key_and_size(world: World)
     )
     world.sync(config())
     world.execute("INSERT INTO t VALUES (7, repeat('0123456789', 13500000))")
-    with pytest.raises(GuardError, match=r"^public\.t: column v holds values longer .*: 135,000,000 bytes of 7 \("):
+    with pytest.raises(GuardError, match=r"^public\.t: column v has values longer .*: 135,000,000 bytes of 7 \("):
         world.sync(config(show_values=True))
     assert size(world) == {1: 1}
     world.execute("UPDATE t SET v = 'b' WHERE id = 7")

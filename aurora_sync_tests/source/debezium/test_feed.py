@@ -98,7 +98,7 @@ def test_the_old_row_fills_in_unchanged_values() -> None:
     rows, part = rows_of(taken.changes)
     assert part.partial == 0
     assert apply(START, rows, part) == {b"2": START[b"2"], b"5": (b"5", b"five", b"long")}
-    with pytest.raises(ConfigError, match="no row from before"):
+    with pytest.raises(ConfigError, match="no old row"):
         taken.take(message("u", 6, after=(5, "six", UNCHANGED)))
 
 
@@ -128,7 +128,7 @@ def test_a_snapshot_of_the_connector_requires_a_scan() -> None:
     taken = feed()
     taken.take(message("r", 5, after=(5, "copied", None), snapshot="true"))
     assert not taken.changes
-    assert "copy of its own" in taken.rescan
+    assert "snapshot of its own" in taken.rescan
 
 
 def test_a_value_that_cannot_be_certain_is_refused() -> None:

@@ -109,16 +109,16 @@ def test_times_by_schema_whatever_the_modes(type_: str, modifier: int, name: str
         ),
         ("bytea", "AA==", VOUCHED, {"type": "string"}, "binary.handling.mode"),
         ("bytea", "AA==", replace(VOUCHED, pinned_session=False), {}, "ALTER ROLE"),
-        ("interval", "P0Y0M0DT0H0M0S", replace(VOUCHED, infinite_intervals=True), {}, "infinite_intervals=False"),
+        ("interval", "P0Y0M0DT0H0M0S", replace(VOUCHED, infinite_intervals=True), {}, "exclude the column"),
         ("_int4", [1], replace(VOUCHED, plain_arrays=False), {}, "plain_arrays"),
-        ("_text", ["[Ljava.lang.String;@3b34c321"], VOUCHED, {}, "leave the column out"),
+        ("_text", ["[Ljava.lang.String;@3b34c321"], VOUCHED, {}, "exclude the column"),
         ("_mood", ["a"], VOUCHED, {}, "value.converter.schemas.enable=true"),
         ("_numeric", None, replace(VOUCHED, conversion_fails=False), {}, "event.converting.failure.handling.mode=fail"),
-        ("_date", [1], VOUCHED, {}, "leave the column out"),
-        ("timetz", "10:00:00Z", VOUCHED, {}, "leave the column out"),
-        ("money", "1.00", VOUCHED, {}, "leave the column out"),
-        ("varbit", "", VOUCHED, {}, "leave the column out"),
-        ("geometry", {}, VOUCHED, {}, "leave the column out"),
+        ("_date", [1], VOUCHED, {}, "exclude the column"),
+        ("timetz", "10:00:00Z", VOUCHED, {}, "exclude the column"),
+        ("money", "1.00", VOUCHED, {}, "exclude the column"),
+        ("varbit", "", VOUCHED, {}, "exclude the column"),
+        ("geometry", {}, VOUCHED, {}, "exclude the column"),
     ],
 )
 def test_what_cannot_be_exact_is_refused_with_what_to_set(
@@ -166,7 +166,7 @@ def test_what_cannot_be_exact_is_refused_with_what_to_set(
     ],
 )
 def test_a_value_of_another_type_is_refused(type_: str, value: object, modifier: int) -> None:
-    with pytest.raises(ConfigError, match=r"s\.t\.c: found a value that is none of type") as raised:
+    with pytest.raises(ConfigError, match=r"s\.t\.c: found a value that does not have the type") as raised:
         read(type_, value, modifier=modifier)
     assert f"{value!r:.200}" not in str(raised.value).replace("'isostring'", "")
     raised.value.show_values()
