@@ -78,8 +78,8 @@ def _acknowledge(found: Look, places: Places, state: State) -> tuple[str, ...]:
     try:
         places.source.acknowledge(table, snapshot)
     except SourceError as error:
-        logger.warning("%s: its outbox was not emptied: %s", table.qualified_name, error)
-        return (f"the outbox was not emptied, and what is in it is read again: {error}",)
+        logger.warning("%s: the outbox could not be emptied: %s", table.qualified_name, error)
+        return (f"the outbox could not be emptied, so the next run reads its entries again: {error}",)
     return ()
 
 

@@ -74,10 +74,10 @@ def age_limit(tables: Iterable[TableConfig], wanted: timedelta | None = None) ->
     needed = STATEMENTS * timedelta(minutes=longest.max_snapshot_minutes) if longest else timedelta(0)
     if wanted is not None and longest and wanted < needed:
         raise ConfigError(
-            f"attempts older than {wanted} may still be under way: {longest.table_name} may hold its snapshot for"
+            f"attempts older than {wanted} may still be running: the snapshot of {longest.table_name} may stay open for"
             f" {longest.max_snapshot_minutes} minutes",
             where="--older-than",
-            hint=f"choose at least {needed}, {STATEMENTS} times as long",
+            hint=f"choose at least {needed}, which is {STATEMENTS} times as long",
         )
     return wanted or max(OLDER_THAN, needed)
 

@@ -52,6 +52,6 @@ def leave_hint(
     try:
         places.stage.confirm(_hint_name(config), state, uri, since=hinted)
     except StageError as error:
-        logger.warning("%s: no hint was left: %s", config.qualified_name, error)
-        return (f"no hint was left for the next run: {error}",)
+        logger.warning("%s: the hint in S3 could not be written: %s", config.qualified_name, error)
+        return (f"the hint in S3 for the next run could not be written: {error}",)
     return ()

@@ -95,7 +95,7 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, options:
 
     due = "" if options.verify else why_due(config, state)
     if options.reconcile:
-        due = "a reconcile was asked for"
+        due = "a reconcile was requested"
     # Rows without a key can only be compared by reading them all.
     stored = None if options.full or (due and not key) else state.watermark
     columns = schema.read_as_text(columns, state.watermark, at, options.as_text)
@@ -171,11 +171,11 @@ def _read(
     uncompared = _uncompared(strategy, columns) if options.reconcile or state.edited or lags or doubted else ()
     if uncompared and read.disposition is Disposition.UPSERT:
         read = ReadPlan(None, Disposition.REPLACE, "whole table", log_position=read.log_position).because(
-            f"reading the whole table: sums do not compare {', '.join(uncompared)}"
+            f"reading the whole table: sums cannot compare {', '.join(uncompared)}"
         )
     text = options.because
     if state.watermark is None and state.run_sequence:
-        text = f"the target is not as it was left: {state.edited}; reading the whole table again"
+        text = f"the target was modified outside of aurora_sync: {state.edited}; reading the whole table again"
     if text or state.edited:
         read = read.because(text or state.edited)
     # A strategy that sees deletes in its increments would miss them when it scans instead.

@@ -87,20 +87,20 @@ def _policies(config: TableConfig, table: SourceTable) -> Iterable[str]:
         if name not in ALIASES and name not in NAMES:
             near = difflib.get_close_matches(name, [*NAMES, *ALIASES], n=1)
             yield (
-                f"types: {name} is no type with a policy of its own; "
-                + (f"did you mean {near[0]}?" if near else "name the column under column_types")
+                f"types: {name} is not a type that can have a policy; "
+                + (f"did you mean {near[0]}?" if near else "set the policy of the column under column_types")
             )
     key = merge_key(config, table)
     for column in selected_columns(config, table):
         named = "column_types" if column.name in config.column_types else "types"
         if column.policy in ("null", "clamp") and column.name in key and may_misfit(column):
             yield (
-                f"{named}: {column.name} belongs to the merge key, and rows whose key was changed would be taken for "
-                "one another; allowed: exact, fail, text"
+                f"{named}: {column.name} belongs to the merge key, so rows with a changed key could be confused with "
+                "other rows; allowed: exact, fail, text"
             )
         elif column.policy == "clamp" and not has_nearest(column):
             yield (
-                f"{named}: clamp of {column.name}: of {column.type_name} there is no nearest value; allowed: exact, "
+                f"{named}: clamp of {column.name}: type {column.type_name} has no nearest value; allowed: exact, "
                 "fail, null, text"
             )
 
@@ -118,8 +118,8 @@ def _access(table: SourceTable) -> Iterable[str]:
     # xmin, which is read with every row, and LOCK TABLE need SELECT on the table; grants on columns are not enough.
     if not (table.select_on_table if table.kind in "rpv" else table.readable):
         yield (
-            "this role may not SELECT from it; needed: SELECT on the whole table, grants on single columns are not "
-            "enough; GRANT SELECT ON it, and GRANT USAGE ON SCHEMA"
+            "this role may not SELECT from it; expected SELECT on the whole table, not on single columns; GRANT SELECT "
+            "ON it, and GRANT USAGE ON SCHEMA"
         )
     for name in table.unpopulated:
         it = "it" if table.kind == "m" else f"it reads {name}, which"
@@ -147,13 +147,13 @@ def _unknown_columns(config: TableConfig, table: SourceTable) -> Iterable[str]:
 def _left_out(config: TableConfig, table: SourceTable) -> Iterable[str]:
     selected = {column.name for column in selected_columns(config, table)}
     if not selected:
-        yield "columns: no column is left to sync; let include or exclude leave one"
+        yield "columns: include and exclude leave no column to sync; change them so that at least one column remains"
         return
     needed = {"merge key": merge_key(config, table), "watermark": config.watermark_columns}
     for role, names in needed.items():
         for name in names:
             if table.column(name) and name not in selected:
-                yield f"columns: {name} is left out, and it belongs to the {role}; include it"
+                yield f"columns: {name} is excluded, but belongs to the {role}; include it"
 
 
 _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
@@ -164,21 +164,21 @@ def _key(config: TableConfig, table: SourceTable) -> Iterable[str]:
     if table.inherits:
         if key or not strategy.reads_whole:
             yield (
-                "it has children by INHERITS, whose rows no key of it covers; use watermark_type: full_snapshot "
-                "without primary_key, or sync the children and not this table"
+                "it has children by INHERITS, and its keys do not cover their rows; use watermark_type: full_snapshot "
+                "without primary_key, or sync the children in place of this table"
             )
     elif key and config.append_only:
         yield (
-            f"append_only: the table has a merge key ({', '.join(key)}), by which updates are found as well; leave "
-            "append_only out"
+            f"append_only: the table has a merge key ({', '.join(key)}), so updates are found as well; remove "
+            "append_only"
         )
     elif not key:
         if not strategy.reads_whole and not config.append_only:
             primary = next((index for index in table.indexes if index.primary), None)
-            why = f"its primary key cannot serve: {_faults(primary, table)[0]}" if primary else "it has no primary key"
+            why = f"its primary key is not usable: {_faults(primary, table)[0]}" if primary else "it has no primary key"
             if table.kind not in "rp":
                 why = f"{_KINDS.get(table.kind, 'it')} has no primary key"
-            appended = ", or xmin with append_only: true where rows are only ever inserted" if table.is_heap else ""
+            appended = ", or xmin with append_only: true if rows are only inserted" if table.is_heap else ""
             yield (
                 f"found no merge key, {why}; watermark_type {strategy.name} needs one: {_offer(table)}, "
                 f"or use full_snapshot{appended}"
@@ -189,7 +189,7 @@ def _key(config: TableConfig, table: SourceTable) -> Iterable[str]:
         if not backing:
             yield f"{named}: found no unique index on exactly these columns, so they may repeat; {_offer(table)}"
         elif all(_faults(index, table) for index in backing):
-            yield f"{named}: cannot serve as merge key: {', '.join(_faults(backing[0], table))}; {_offer(table)}"
+            yield f"{named}: not usable as merge key: {', '.join(_faults(backing[0], table))}; {_offer(table)}"
 
 
 def _faults(index: Index, table: SourceTable) -> list[str]:
@@ -207,19 +207,19 @@ def _faults(index: Index, table: SourceTable) -> list[str]:
 
 def _offer(table: SourceTable) -> str:
     if columns := possible_key(table):
-        return f"primary_key: [{', '.join(columns)}] would do"
+        return f"primary_key: [{', '.join(columns)}] is possible"
     if table.kind not in "rp":
-        return "name columns under primary_key that are never NULL and tell all rows apart"
+        return "set primary_key to columns that are unique and never NULL"
     return "it needs a unique index that is neither partial nor deferrable, on columns that are NOT NULL"
 
 
 def _collisions(columns: Iterable[Column]) -> Iterable[str]:
-    taken = dict.fromkeys(ADDED_TYPES, "a column that is added there")
+    taken = dict.fromkeys(ADDED_TYPES, "a column that aurora_sync adds")
     for column in columns:
         folded = fold(column.name)
         if folded in taken:
             yield (
-                f"column {column.name} would be {folded} in the target, and so is {taken[folded]}; leave one of "
-                "them out with columns.exclude, or rename it in a view and sync that"
+                f"column {column.name} would be {folded} in the target, the name of {taken[folded]}; exclude one of "
+                "them with columns.exclude, or rename it in a view and sync the view"
             )
         taken.setdefault(folded, f"column {column.name}")

@@ -74,8 +74,9 @@ class Reconciliation:
         """Leave the deletes out of this run, with a warning. Nobody requested this reconcile, for example after a
         restart of the server, so the guard must not stop the table."""
         self.warnings = (
-            f"{ghosts:,} rows of the target are not in the source, more than delete_guard allows, and were left; to"
-            f" remove them run `aurora-sync reconcile --allow-deletes {shlex.quote(self._config.qualified_name)}`",
+            f"{ghosts:,} rows of the target are not in the source, and were kept because delete_guard allows fewer"
+            " deletes; to remove them run"
+            f" `aurora-sync reconcile --allow-deletes {shlex.quote(self._config.qualified_name)}`",
         )
         seen = tuple(change for change in self.manifest.certificate.changes if change != "deletes")
         certificate = dataclasses.replace(self.manifest.certificate, changes=seen)

@@ -57,7 +57,7 @@ def remedy(found: Verification) -> str:
     if found.same_version:
         return (
             f"to repair: aurora-sync {found.repair} {table}; {found.same_version:,} of the different rows have"
-            " the version of the source's row, and a reconcile takes them for equal"
+            " the version of the source's row, so a reconcile treats them as equal"
         )
     return f"to repair: aurora-sync {found.repair} {table}, or aurora-sync verify --repair {table}"
 

@@ -52,7 +52,7 @@ def retrying(
                     times = "once" if attempt == 1 else f"{attempt} times"
                     if attempt > 1:
                         error.lasts()
-                    error.add_note(f"tried {times}" + (", and there is no time for more" if hurried else ""))
+                    error.add_note(f"tried {times}" + (", and no time is left for another try" if hurried else ""))
                 raise
             logger.warning("trying again in %.1f s (%d of %d tries failed): %s", pause, attempt, attempts, error)
         sleep(pause)

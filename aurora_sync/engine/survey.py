@@ -57,7 +57,7 @@ class Survey:
             raise ConfigError(
                 [f"{step.what}: {step.because}" for step in self.steps],
                 where=f"replication slot {self.slot_name}",
-                hint="`aurora-sync cdc setup` shows the statements, and runs them with --apply",
+                hint="`aurora-sync cdc setup` shows the statements; with --apply it runs them",
             )
 
 
@@ -86,19 +86,19 @@ def survey(connection: Connection, configs: Sequence[TableConfig], *, stream_fro
 
 def _server(server: Server, found: Slot | None) -> Iterator[SetupStep]:
     if server.in_recovery:
-        yield SetupStep("connect to the writer", None, "AURORA_DSN leads to a reader, which has no slots of its own")
+        yield SetupStep("connect to the writer", None, "AURORA_DSN connects to a reader, which has no slots of its own")
     if server.wal_level != "logical":
         how = "rds.logical_replication = 1 in the cluster's parameter group" if server.rds_logical_replication else ""
         yield SetupStep(
             f"set {how or 'wal_level = logical'} and restart the server",
             None,
-            f"wal_level is {server.wal_level}, and nothing can be decoded from it",
+            f"wal_level is {server.wal_level}, which does not allow logical decoding",
         )
     if not server.may_replicate:
         grant = "GRANT rds_replication TO" if server.rds_logical_replication else "ALTER ROLE ... REPLICATION for"
         yield SetupStep(f"{grant} {server.role}", None, "this role may not use replication slots")
     if found is None and server.free_slots < 1:
-        yield SetupStep("raise max_replication_slots", None, "all slots of the server are taken")
+        yield SetupStep("raise max_replication_slots", None, "all slots of the server are in use")
 
 
 def _replication(
@@ -122,12 +122,12 @@ def _table(config: TableConfig, table: SourceTable | None, leaves: dict[int, lis
     name = config.qualified_name
     problems = preflight.problems(config, table, strategy_of(config))
     for problem in problems:
-        yield SetupStep(f"mend {name}", None, problem)
+        yield SetupStep(f"correct {name}", None, problem)
     if table is None or problems:
         return
     if generated := [column.name for column in preflight.selected_columns(config, table) if column.generated]:
-        text = "what a generated column holds is in no stream; or sync the table by xmin"
-        yield SetupStep(f"leave out {', '.join(generated)} of {name} under columns: exclude", None, text)
+        text = "the stream has no values of generated columns; or use watermark_type: xmin"
+        yield SetupStep(f"exclude {', '.join(generated)} of {name} with columns.exclude", None, text)
     key = frozenset(preflight.merge_key(config, table))
     for leaf in leaves[table.oid]:
         if leaf.columns is None or (key and key <= leaf.columns):
@@ -154,7 +154,9 @@ def _connectors(connection: Connection, configs: Sequence[TableConfig]) -> Itera
     """Yield the missing roles and settings of Debezium's connectors."""
     for role in sorted({(config.connector or Connector()).role for config in tables_of(Debezium, configs)}):
         if not role_exists(connection, role):
-            yield SetupStep(f"create role {role}, with LOGIN and REPLICATION", None, "the connector logs in as it")
+            yield SetupStep(
+                f"create role {role}, with LOGIN and REPLICATION", None, "the connector logs in as this role"
+            )
         elif not has_settings(connection, role):
             where = sql.SQL("ALTER ROLE {} IN DATABASE {} SET ").format(
                 sql.Identifier(role), sql.Identifier(connection.info.dbname)
@@ -163,14 +165,16 @@ def _connectors(connection: Connection, configs: Sequence[TableConfig]) -> Itera
                 where + sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value))
                 for name, value in ROLE_SETTINGS.items()
             ]
-            because = "what the connector sends of floats, bytea, intervals and times depends on them"
-            yield SetupStep(f"set how role {role} writes values", sql.SQL("; ").join(settings), because)
+            because = (
+                "the texts that the connector sends for floats, bytea, intervals and times depend on these settings"
+            )
+            yield SetupStep(f"set the output formats of role {role}", sql.SQL("; ").join(settings), because)
 
 
 def _identity(leaf: Leaf, key: frozenset[str]) -> SetupStep:
     shown = f"{leaf.schema}.{leaf.name}"
     has = ", ".join(sorted(leaf.columns or ())) or "nothing"
-    because = f"its UPDATE and DELETE name a row by {has}, and the merge key is {', '.join(sorted(key))}"
+    because = f"its UPDATE and DELETE identify a row by {has}, but the merge key is {', '.join(sorted(key))}"
     index = next((index for index, columns in leaf.indexes.items() if columns == key), None)
     how = sql.SQL("USING INDEX {}").format(sql.Identifier(index)) if index else sql.SQL("FULL")
     if index is None:
@@ -178,7 +182,7 @@ def _identity(leaf: Leaf, key: frozenset[str]) -> SetupStep:
     statement = sql.SQL("ALTER TABLE {} REPLICA IDENTITY {}").format(sql.Identifier(leaf.schema, leaf.name), how)
     what = f"set the replica identity of {shown} to {f'index {index}' if index else 'FULL'}"
     if not leaf.ours:
-        return SetupStep(what, None, f"{because}; only its owner may")
+        return SetupStep(what, None, f"{because}; only the owner of the table may do this")
     return SetupStep(what, statement, because)
 
 
@@ -193,20 +197,24 @@ def _publication(name: str, published: Publication | None, tables: Sequence[Sour
             identifier, named((table.schema, table.name) for table in tables)
         )
         if tables:
-            yield SetupStep(f"create publication {name}", statement, "it names the tables whose changes are sent")
+            yield SetupStep(
+                f"create publication {name}", statement, "the publication lists the tables whose changes are sent"
+            )
         return
     if not (published.via_root and published.all_operations):
         options = "publish = 'insert, update, delete, truncate', publish_via_partition_root = true"
         statement = sql.SQL(f"ALTER PUBLICATION {{}} SET ({options})").format(identifier)
         yield SetupStep(
-            f"set the options of publication {name}", statement, "changes of every kind, under one name a table"
+            f"set the options of publication {name}",
+            statement,
+            "all kinds of changes must be sent, under one name for each table",
         )
     if published.all_tables:
         return
     oids = {table.oid: table for table in tables}
     for oid in published.filtered & oids.keys():
         yield SetupStep(
-            f"take the row filter and the column list of {oids[oid].qualified_name} out of publication {name}",
+            f"remove the row filter and the column list of {oids[oid].qualified_name} from publication {name}",
             None,
             "rows or columns would be missing",
         )
@@ -222,17 +230,17 @@ def _unused(name: str, published: Publication | None, oids: Sequence[int]) -> It
     for oid, relation in (published.tables if published else {}).items():
         if oid not in oids:
             shown = f"{name} DROP TABLE {'.'.join(relation)}"
-            yield f"the changes of {'.'.join(relation)} are sent and not used: ALTER PUBLICATION {shown}"
+            yield f"the changes of {'.'.join(relation)} are sent, but not used: ALTER PUBLICATION {shown}"
 
 
 def _slot(name: str, found: Slot | None) -> Iterator[SetupStep]:
     if found and found.lost:
         drop = sql.SQL("SELECT pg_drop_replication_slot({})").format(sql.Literal(name))
-        yield SetupStep(f"drop replication slot {name}", drop, "the server has thrown away WAL that it still needs")
+        yield SetupStep(f"drop replication slot {name}", drop, "the server has removed WAL that the slot still needs")
     if found is None or found.lost:
         create = sql.SQL("SELECT pg_create_logical_replication_slot({}, 'pgoutput')").format(sql.Literal(name))
         yield SetupStep(
-            f"create replication slot {name}", create, "it keeps the changes until they are in the warehouse"
+            f"create replication slot {name}", create, "the slot keeps the changes until they are in the warehouse"
         )
 
 
@@ -245,7 +253,7 @@ def _notes(server: Server, leaves: dict[int, list[Leaf]]) -> Iterator[str]:
     if server.max_slot_wal_keep_size == "-1":
         yield (
             "max_slot_wal_keep_size is -1: WAL is kept without limit while nothing reads the slot, until the disk is "
-            "full; with a limit the slot is lost instead, and its tables are scanned"
+            "full; with a limit the server invalidates the slot instead, and its tables are scanned"
         )
     full = [f"{leaf.schema}.{leaf.name}" for found in leaves.values() for leaf in found if leaf.identity == "f"]
     if full:

@@ -47,11 +47,12 @@ def compare_contents(
     caveat = ""
     if plan.strategy.reads_whole and manifest.watermark_before:
         caveat = (
-            f"what was changed at the source since {manifest.watermark_before.snapshot.taken_at:%Y-%m-%d %H:%M:%S} UTC"
-            " is among them: the increment of this strategy is a full read, which a verification does not do"
+            "the differences include changes at the source since"
+            f" {manifest.watermark_before.snapshot.taken_at:%Y-%m-%d %H:%M:%S} UTC: the increment of this strategy is a"
+            " full read, which a verification does not do"
         )
     elif plan.read.bound:
-        caveat = f"what is not yet part of that is among them: {plan.read.bound}"
+        caveat = f"the target has {plan.read.bound}: the differences include later changes"
     with places.warehouse.session(query_tag=f"aurora_sync verify {config.qualified_name}") as session:
         found = _Sides(session, config, places, reading, plan, manifest).compare(run_sequence)
         now = sync_log.read_state(session, config, log_schema=places.log_schema)
@@ -59,7 +60,7 @@ def compare_contents(
             raise RivalRunError(
                 f"run {now.run_sequence} was applied while run {run_sequence} was verified",
                 where=config.qualified_name,
-                hint="verify again",
+                hint=f"run `aurora-sync verify {shlex.quote(config.qualified_name)}` again",
             )
     if not found.equal:
         found = replace(found, repair=_repair(found, plan), caveat=caveat)
@@ -74,7 +75,7 @@ def state_as_found(config: TableConfig, places: Places) -> State:
     with places.warehouse.session(query_tag=f"aurora_sync verify {config.qualified_name}") as session:
         state = sync_log.read_state(session, config, log_schema=places.log_schema, as_found=True)
     if not state.run_sequence:
-        raise not_compared(config, "it was never synced")
+        raise not_compared(config, "the table was never synced")
     if state.watermark is None:
         raise not_compared(config, state.edited)
     return state
@@ -100,7 +101,7 @@ def not_compared(config: TableConfig, why: str) -> NotComparedError:
     return NotComparedError(
         f"cannot be compared: {why}",
         where=config.qualified_name,
-        hint=f"`{command}` reads what is needed, and repairs; then verify again",
+        hint=f"run `{command}`, which repairs the table; then verify again",
     )
 
 

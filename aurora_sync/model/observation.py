@@ -30,5 +30,5 @@ class Observation:
     def seen(self, kind: type[F]) -> F:
         """Return the answer of the fence of this kind. Raises DefectError when the strategy did not request it."""
         if not isinstance(self.fence, kind):
-            raise DefectError(f"{kind.__name__} was not looked at: Strategy.fence has to ask for it")
+            raise DefectError(f"{kind.__name__} was not observed: Strategy.fence must request it")
         return self.fence

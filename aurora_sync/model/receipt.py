@@ -41,7 +41,9 @@ class Adjusted:
         text = f"{self.values:,} values of column {self.column} {became}"
         if self.examples:
             return f"{text}, such as {', '.join(self.examples)}"
-        return f"{text}; {f'to find them: {self.find}' if self.find else 'show_values: true in tables.yaml shows some'}"
+        return f"{text}; " + (
+            f"to find them: {self.find}" if self.find else "show_values: true in tables.yaml shows some"
+        )
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ class Watermark:
         KeyError or TypeError for a document of another shape."""
         document = json.loads(text)
         if document.get("version") != 1:
-            raise ValueError(f"watermark version {document.get('version')!r}; this release reads version 1")
+            raise ValueError(f"the watermark has version {document.get('version')!r}, but this release reads version 1")
         snapshot = document["snapshot"]
         return cls(
             strategy=document["strategy"],

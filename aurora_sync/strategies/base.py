@@ -25,7 +25,7 @@ from aurora_sync.strategies import horizon
 # Why a table is scanned although a stream or files list its changes: the versions of its columns changed.
 ALTERED = "a column, or the type of one, was altered since the last run"
 ROLES = (
-    "a column has names of roles (regrole), which a stream brings as they were when the row was written; nothing that"
+    "a column has names of roles (regrole), which a stream sends as they were when the row was written; nothing that"
     " this role may read says whether a role was renamed and renamed back"
 )
 _REGROLE = "4096"  # the oid of the type, in every database
@@ -91,7 +91,7 @@ class Since:
         if missing:
             return missing
         if not (same and self.same_files(at)):
-            return f"{witnesses}, files or partitions of the table are not those of the last run"
+            return f"{witnesses}, files or partitions of the table have changed since the last run"
         return ""
 
 

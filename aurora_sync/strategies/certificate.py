@@ -41,12 +41,15 @@ def certify(
     changes = tuple(change for change, sees in seen.items() if sees)
     level, text = Level.CERTIFIED, f"every change committed before {moment} is in the target: {', '.join(changes)}"
     if at.token.in_recovery:
-        level, text = Level.BOUNDED, f"as certified, up to what the reader had not replayed by {moment}"
+        level, text = (
+            Level.BOUNDED,
+            f"every change that the reader had replayed by {moment} is in the target: {', '.join(changes)}",
+        )
     elif plan.bound:
         level, text = Level.BOUNDED, f"{plan.bound} is in the target: {', '.join(changes)}"
     elif plan.scope is not None and at.oldest_writer:
         lag = (snapshot.taken_at - at.oldest_writer).total_seconds()
-        text = f"rows written since {at.oldest_writer_name} began, {lag:,.0f} s before, wait until it ends"
+        text = f"rows written since {at.oldest_writer_name} began, {lag:,.0f} s before, are read after it ends"
         level = Level.BOUNDED
     if plan.doubts and not now:
         level, text = Level.UNCERTIFIED, "; ".join(plan.doubts)
@@ -61,7 +64,7 @@ def certify(
         "snapshot": f"{snapshot.xmin}:{snapshot.xmax} at {moment}",
         "horizon": str(snapshot.xmin),
         "token": f"system {at.token.system_identifier or 'not shown'}, timeline {at.token.timeline}, table oid"
-        f" {at.token.table_oid}, {len(at.canaries)} canaries as they were left",
+        f" {at.token.table_oid}, {len(at.canaries)} canaries unchanged",
     }
     rests_on |= strategy.evidence(value, plan, at)
     return Certificate(level, changes, text, rests_on, reconciled=reconciled)

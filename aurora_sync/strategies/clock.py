@@ -45,8 +45,8 @@ ZONE_SLACK = timedelta(hours=12)
 # zone with numbers, such as <x>+100, may be further behind UTC than ZONE_SLACK.
 _IN_A_ZONE = re.compile(r" at time zone '[a-z_/]*'$", re.IGNORECASE)
 _DECLARED = (
-    "{name} is declared as set by the database, which nothing checks; a BEFORE INSERT OR UPDATE trigger that sets it to"
-    " the clock, leaving watermark_set_by out, or a reconcile would certify it"
+    "{name} is declared as set by the database, but this is not checked; to certify it, set it to the clock in a BEFORE"
+    " INSERT OR UPDATE trigger and remove watermark_set_by, or run a reconcile"
 )
 
 
@@ -132,7 +132,7 @@ def _unusable(name: str, table: SourceTable, since: Since, at: Observation) -> t
     # partition was detached.
     if why := since.unusable(
         at,
-        missing="" if left else f"the last run left no fence of {name}",
+        missing="" if left else f"the last run recorded no fence of {name}",
         same=value.get("triggers") == table.trigger_version,
         witnesses="triggers",
     ):
@@ -140,7 +140,7 @@ def _unusable(name: str, table: SourceTable, since: Since, at: Observation) -> t
     if at.snapshot.taken_at < since.watermark.snapshot.taken_at:
         return ("the clock of the source was set back since the last run",)
     if _offset_of(since) is None:
-        return ("the watermark is of an earlier release, which did not compare the clocks",)
+        return ("the watermark was written by an earlier release, which did not compare the clocks",)
     return _stepped(since, at)
 
 
@@ -157,9 +157,9 @@ def _stepped(since: Since, at: Observation) -> tuple[str, ...]:
     if before is None or before.change(now) <= MOST_STEP:
         return ()
     return (
-        f"the clock of the source was {before.most:+,.1f} s from the runner's at the run before, and is"
-        f" {now.most:+,.1f} s now: one of the two was set, or another runner's differs; times written meanwhile may be"
-        " below the fence",
+        f"the clock of the source was {before.most:+,.1f} s from the runner's at the last run, and is"
+        f" {now.most:+,.1f} s now: one of the clocks was set, or this is another runner; times written in between may"
+        " be below the fence",
     )
 
 
@@ -177,7 +177,7 @@ def _objections(config: TableConfig, name: str, table: SourceTable, at: Observat
         found.append(f"{name} is set by the application")
     if config.watermark_set_by is None:
         if table.subscribed:
-            found.append(f"the table is filled by logical replication: {name} is set elsewhere")
+            found.append(f"the table is filled by logical replication: {name} is set at the publisher")
         elif not kept_by_trigger(name, table):
             unread = " and ".join(trigger.name for trigger in table.triggers if trigger.assigned(name) is None)
             but = f", or trigger {unread} may set it to something else" if unread else ""
@@ -228,17 +228,17 @@ def doubts(config: TableConfig, name: str, table: SourceTable) -> tuple[str, ...
         if not any(trigger.always and getattr(trigger, fires) for trigger in setting):
             names = ", ".join(sorted(trigger.name for trigger in setting))
             return (
-                f"sessions with session_replication_role = replica write {name} without the trigger ({names}); ENABLE"
-                " ALWAYS TRIGGER for it, or a reconcile would certify it",
+                f"sessions with session_replication_role = replica write {name} without the trigger ({names}); to"
+                " certify it, use ALTER TABLE ... ENABLE ALWAYS TRIGGER, or run a reconcile",
             )
     column = table.column(name)
     assert column is not None  # preflight checked it
     values = [value for trigger in setting for value in trigger.assigned(name) or ()]
     if column.base_type != "timestamptz" and not all(_without_zone(value) != value for value in values):
         return (
-            f"{name} has no time zone, and its trigger writes the time in the session's: what sessions write whose"
-            f" TimeZone is more than 12 hours behind UTC (a POSIX zone) is not read again; {name} as timestamptz,"
-            " AT TIME ZONE 'UTC' in the trigger, or a reconcile would certify it",
+            f"{name} has no time zone, and its trigger writes the time in the zone of the session: rows of sessions"
+            f" whose TimeZone is more than 12 hours behind UTC (a POSIX zone) are not read again; to certify it, make"
+            f" {name} timestamptz, use AT TIME ZONE 'UTC' in the trigger, or run a reconcile",
         )
     return ()
 
@@ -250,8 +250,8 @@ def evidence(value: Mapping[str, Any], read: ReadPlan, at: Observation) -> dict[
     if read.method != METHOD:
         return found
     clocks = (
-        f"the clocks of source and runner: the source's is {at.offset.most:+,.3f} s from the runner's, and was at the"
-        f" run before, within {MOST_STEP.total_seconds():.0f} s; a step there and back in between is not seen"
+        f"the clocks of source and runner: the source's is {at.offset.most:+,.3f} s from the runner's, as at the"
+        f" last run, within {MOST_STEP.total_seconds():.0f} s; a step there and back in between is not noticed"
     )
     return {**found, "clocks": clocks}
 
@@ -260,9 +260,9 @@ def _remarks(config: TableConfig, name: str, table: SourceTable, at: Observation
     column = table.column(name)
     found = []
     if config.watermark_set_by == "database":
-        found.append(f"{name} is declared as set by the database: that is trusted, not checked")
+        found.append(f"{name} is declared as set by the database: this is not checked")
     if column is not None and column.base_type != "timestamptz":
-        found.append(f"{name} has no time zone: 12 hours are read again, so that any writer's zone is covered")
+        found.append(f"{name} has no time zone: 12 hours are read again, so that every zone of a writer is covered")
     if at.prepared_transactions:
         found.append(
             f"{at.prepared_transactions} prepared transactions do not show when they began: the watermark stays"

@@ -122,8 +122,8 @@ class Debezium(Streaming):
             # The connector knows tables by oid, and does not learn a new name outside of its table.include.list.
             names = ", ".join(fence.former.values())
             rescan = rescan or (
-                f"{names} had the name of this table, and until a restart the connector sends its changes as this"
-                f" table's: drop it, or ALTER PUBLICATION {config.slot_name} DROP TABLE {names}"
+                f"{names} had the name of this table, and the connector sends its changes under this name until a"
+                f" restart: drop {names}, or ALTER PUBLICATION {config.slot_name} DROP TABLE {names}"
             )
         return TopicPosition(
             topic=topic(config), offsets=offsets if fence.in_progress else ends, ends=ends, rescan=rescan, **shared

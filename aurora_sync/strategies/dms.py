@@ -81,17 +81,19 @@ class Dms(Strategy):
     keeps_xmin = False
 
     def problems(self, config: TableConfig, table: SourceTable) -> list[str]:
-        found = not_a_heap(table, "DMS sends no changes of it")
+        found = not_a_heap(table, "DMS does not send its changes")
         arrays = [column.name for column in table.columns if column.is_array]
         if arrays:
             found.append(
-                f"{table.qualified_name} has arrays, whose text DMS does not keep: leave out {', '.join(arrays)} under"
+                f"{table.qualified_name} has arrays, whose text DMS changes: exclude {', '.join(arrays)} under"
                 " columns: exclude, or use watermark_type: logical"
             )
         added = {name.lower() for name in (OP, SEQUENCE, TIMESTAMP)}  # not every engine distinguishes case
         ours = [c.name for c in table.columns if c.name.lower() in added or c.name.lower().startswith(BEFORE)]
         if ours:
-            found.append(f"{table.qualified_name} has a column that the task adds to its files, {', '.join(ours)}")
+            found.append(
+                f"{table.qualified_name} has columns with names that the DMS task adds to its files: {', '.join(ours)}"
+            )
         return found
 
     def plan(self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation) -> ReadPlan:
@@ -150,7 +152,7 @@ def why_scan(
     if position and position.rescan:
         return position.rescan
     if watermark and watermark.strategy != Dms.name:
-        return "no files were taken yet"
+        return "no files were applied yet"
     if watermark and (why := outdated(watermark.token, token)):
         return why
     if watermark and watermark.token.named != token.named:

@@ -87,9 +87,9 @@ def judge(stored: Watermark | None, at: Observation, covers: str, changes: Schem
         return Verdict(None, (*_evolved(changes), *_long_transaction(at)))
     if _lags(stored, at):
         raise SourceError(
-            f"this reader has not yet replayed what the last run saw (transaction {at.snapshot.xmax},"
-            f" the last run read up to {stored.snapshot.xmax})",
-            hint="run again when it has caught up, or point AURORA_DSN at the writer endpoint",
+            f"this reader has replayed transactions up to {at.snapshot.xmax}, but the last run read up to"
+            f" {stored.snapshot.xmax}",
+            hint="run again when the reader has caught up, or set AURORA_DSN to the writer endpoint",
             kind=Kind.TRANSIENT,
         )
     reasons = _reseed_reasons(stored, at, covers, changes)
@@ -140,7 +140,7 @@ def _findings(stored: Watermark, at: Observation, restarted: bool) -> list[Findi
     then, now = stored.token, at.token
     found = []
     if then.major != now.major:
-        text = f"PostgreSQL {then.major} became {now.major}, and transaction ids and rows go on: an upgrade in place"
+        text = f"PostgreSQL {then.major} was upgraded to {now.major} in place: transaction ids and rows continue"
         found.append(Finding("upgrade", Action.WIDEN, text))
     if restarted:
         text = "the server was restarted since the last run: rows are read from the horizon less a margin"
@@ -168,8 +168,8 @@ def _long_transaction(at: Observation) -> tuple[Finding, ...]:
         return ()
     minutes = (at.snapshot.taken_at - at.oldest_writer).total_seconds() / 60
     text = (
-        f"{at.oldest_writer_name} has been open for {minutes:,.0f} minutes: it holds the horizon, so every run reads"
-        " again what was written since"
+        f"{at.oldest_writer_name} has been open for {minutes:,.0f} minutes: it holds back the horizon, so every run"
+        " reads all later rows again"
     )
     return (Finding("long transaction", Action.GO_ON, text),)
 
@@ -209,7 +209,7 @@ def _reseed_reasons(stored: Watermark, at: Observation, covers: str, changes: Sc
         )
         found.append(("other timeline", text))
     if then.database_oid != now.database_oid:
-        text = f"the database was made anew (oid {then.database_oid} before, {now.database_oid} now)"
+        text = f"the database was recreated (oid {then.database_oid} before, {now.database_oid} now)"
         found.append(("other database", text))
     if at.snapshot.xmax < stored.snapshot.xmax or at.snapshot.xmin < stored.snapshot.xmin:
         text = (
@@ -218,12 +218,12 @@ def _reseed_reasons(stored: Watermark, at: Observation, covers: str, changes: Sc
         )
         found.append(("counter went back", text))
     if then.table_oid != now.table_oid:
-        text = f"the table was made anew or swapped (oid {then.table_oid} before, {now.table_oid} now)"
+        text = f"the table was recreated or swapped (oid {then.table_oid} before, {now.table_oid} now)"
         found.append(("other table", text))
     if stored.covers != covers:
-        found.append(("other claim", "what the strategy looks for, or append_only, changed"))
+        found.append(("other claim", "the strategy or append_only changed, so other kinds of changes are read"))
     # After a change of the rows' texts every canary would differ; such a change reads the rows again anyway.
     if not found and not changes.reseed and _other_history(stored, at, changes.texts_stay):
-        text = "rows that were exported are other rows now, by transactions that had ended before: it was restored"
+        text = "exported rows were replaced by transactions that had ended before: the database was restored"
         found.append(("canary changed", text))
     return found

@@ -40,7 +40,7 @@ _TYPES = ("int2", "int4", "int8")
 # The limit is safe: dropping an undecided fence only delays the watermark. On a busy table one of the fences is decided
 # within a few runs.
 _MOST_PENDING = 50
-_UNDECIDED = "transactions that wrote the table when the last runs looked may not have ended before they read it"
+_UNDECIDED = "transactions that wrote to the table during the last runs may have ended after the reads"
 
 
 class Integer(Strategy):
@@ -55,7 +55,7 @@ class Integer(Strategy):
                 f"watermark_col {column.name} is {column.type_name}; watermark_type integer needs smallint,"
                 " integer or bigint"
             ]
-        return not_a_heap(table, "who may still be writing it cannot be seen from here")
+        return not_a_heap(table, "locks do not show which transactions still write to it")
 
     def fence(self, config: TableConfig) -> LockRequest:
         return LockRequest(str(config.watermark_col))
@@ -65,11 +65,11 @@ class Integer(Strategy):
         if config.watermark_set_by != "database":
             return (
                 f"rows whose {config.watermark_col} was set by COPY or OVERRIDING SYSTEM VALUE, below the numbers that"
-                " were read, are not found; a reconcile, or watermark_type: xmin, would certify it",
+                " were read, are not found; to certify it, run a reconcile or use watermark_type: xmin",
             )
         return (
-            f"{config.watermark_col} is declared as made by the database, one at a time, which nothing checks;"
-            " GENERATED ALWAYS AS IDENTITY, leaving watermark_set_by out, or a reconcile would certify it",
+            f"{config.watermark_col} is declared as made by the database, one at a time, but this is not checked; to"
+            " certify it, use GENERATED ALWAYS AS IDENTITY and remove watermark_set_by, or run a reconcile",
         )
 
     def plan(self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation) -> ReadPlan:
@@ -96,8 +96,8 @@ class Integer(Strategy):
             )
             where = since.with_new_members(window, at)
             doubt = (
-                f"numbers more than lookback = {config.lookback} below {reached} are not looked for; leaving"
-                " lookback out (the table is then scanned) or a reconcile would certify it"
+                f"numbers more than lookback = {config.lookback} below {reached} are not read; to certify it,"
+                " remove lookback (the table is then scanned), or run a reconcile"
             )
             return ReadPlan(where, Disposition.UPSERT, "lookback", objections, doubts=(doubt,))
         return ReadPlan(
@@ -175,7 +175,7 @@ def _unusable(config: TableConfig, table: SourceTable, since: Since, at: Observa
     if newest is None:
         return "the table is empty"
     if reached is not None and newest < reached:
-        return "the numbers were set back since the last run, and come a second time"
+        return "the numbers were set back since the last run, and are assigned again"
     return ""
 
 
@@ -224,10 +224,10 @@ def out_of_order(sequence: ColumnSequence) -> list[str]:
     if sequence.cache > 1:
         found.append(
             f"sequence {sequence.name} has CACHE {sequence.cache}: sessions hold numbers back"
-            f" (ALTER SEQUENCE {sequence.name} CACHE 1 would mend it)"
+            f" (ALTER SEQUENCE {sequence.name} CACHE 1 avoids this)"
         )
     if sequence.cycle or sequence.increment < 0:
-        found.append(f"sequence {sequence.name} does not only grow")
+        found.append(f"sequence {sequence.name} cycles or has a negative increment")
     return found
 
 
@@ -242,23 +242,23 @@ def unproven(name: str, table: SourceTable) -> list[str]:
     if column is not None and column.identity != "a":
         found.append(
             f"{name} is not GENERATED ALWAYS AS IDENTITY: an application may call nextval() itself long before it"
-            " inserts, or make numbers of its own; if none does, declare watermark_set_by: database"
+            " inserts, or use numbers of its own; if no application does this, declare watermark_set_by: database"
         )
     # A trigger with a WHEN clause has on_insert and on_update False, and may still fire on an insert.
     if any((t.on_insert or not t.on_update) and t.may_write(name) for t in table.triggers):
         found.append(f"a trigger of the table may set {name}")
     if sequence.increment > 1:
         found.append(
-            f"sequence {sequence.name} grows by {sequence.increment}, as for applications that share out blocks"
+            f"sequence {sequence.name} grows by {sequence.increment}, as if applications allocate blocks of numbers"
         )
     if table.subscribed:
-        found.append("the table is filled by logical replication: its numbers are made elsewhere")
+        found.append("the table is filled by logical replication: its numbers are made at the publisher")
     if table.kind == "p" or table.inherits:
-        found.append(f"a partition filled directly need not use the default of {name}")
+        found.append(f"a direct insert into a partition may not use the default of {name}")
     return found
 
 
 def _remarks(config: TableConfig) -> tuple[str, ...]:
     if config.watermark_set_by == "database":
-        return (f"{config.watermark_col} is declared as set by the database: that is trusted, not checked",)
+        return (f"{config.watermark_col} is declared as set by the database: this is not checked",)
     return ()

@@ -27,7 +27,7 @@ from aurora_sync.model.relation import Outbox, SourceTable
 from aurora_sync.model.watermark import Watermark
 from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap, scan
 
-_APPLY = "`aurora-sync triggers plan` shows what is missing, and `apply` makes it"
+_APPLY = "`aurora-sync triggers plan` shows what is missing, and `aurora-sync triggers apply` creates it"
 
 
 class ByOutbox(Strategy):
@@ -43,17 +43,17 @@ class ByOutbox(Strategy):
         key, outbox = tuple(config.primary_key or table.primary_key), table.outbox
         found = ambiguous(table, key)
         if outbox is None:
-            found.append(f"no trigger writes down which rows of {table.qualified_name} change: {_APPLY}")
+            found.append(f"no trigger records which rows of {table.qualified_name} change: {_APPLY}")
             return found
         if set(outbox.key) != set(key):
             found.append(
-                f"its triggers write down ({', '.join(outbox.key)}), and the merge key is ({', '.join(key)}): remove"
-                " them and apply them again"
+                f"its triggers record ({', '.join(outbox.key)}), but the merge key is ({', '.join(key)}): remove the"
+                " triggers and apply them again"
             )
         if not outbox.complete:
             found.append(
-                "its triggers do not fire for every row, were switched off, or write a key of its type as the session"
-                f" has it: {_APPLY}"
+                "its triggers do not fire for every row, were switched off, or write a key in a form that depends on"
+                f" the session: {_APPLY}"
             )
         if not outbox.usable:
             found.append(f"this role may not read and empty its outbox: {_APPLY}")
@@ -67,7 +67,7 @@ class ByOutbox(Strategy):
         if since is None:
             return scan(since, at)
         if why := _why_scan(outbox, since, at):
-            return scan(since, at).because(f"scanned, and the outbox not used: {why}")
+            return scan(since, at).because(f"scanned without the outbox: {why}")
         return ReadPlan(named(table, outbox), Disposition.CHANGES, "outbox", outbox=outbox)
 
     def advance(
@@ -84,7 +84,7 @@ class ByOutbox(Strategy):
             return {}
         text = f"triggers {value['outbox']}, every key that snapshot {value['snapshot']} sees"
         if read.outbox and not read.outbox.watched:
-            text += "; nothing notes what others take out of it: `aurora-sync triggers apply` does"
+            text += "; deletes by others are not recorded: `aurora-sync triggers apply` adds this"
         return {"outbox": text}
 
     def acknowledgement(self, value: Mapping[str, Any]) -> str:
@@ -94,8 +94,8 @@ class ByOutbox(Strategy):
 def ambiguous(table: SourceTable, key: Collection[str]) -> list[str]:
     """Return a problem for each key column whose text is ambiguous: 0 and -0 are one key and two texts."""
     return [
-        f"{column.name} of the merge key is {column.type_name}: a trigger would write down its text, which does"
-        " not tell all values apart; use watermark_type: xmin"
+        f"{column.name} of the merge key is {column.type_name}: a trigger would record its text, which is"
+        " not unique for each value; use watermark_type: xmin"
         for column in table.columns
         if column.name in key and column.base_type in FLOATS
     ]
@@ -115,22 +115,22 @@ def named(table: SourceTable, outbox: Outbox) -> sql.Composable:
 def _why_scan(outbox: Outbox, since: Since, at: Observation) -> str:
     fence, watermark = at.seen(OutboxFence), since.watermark
     if at.token.in_recovery:
-        return "AURORA_DSN leads to a reader, and the outbox can be emptied on the writer only"
+        return "AURORA_DSN connects to a reader, and the outbox can be emptied on the writer only"
     if not _seen(watermark):
-        return "the last run did not read it"
+        return "the last run did not read the outbox"
     if watermark.value["outbox"] != outbox.version:
-        return "its triggers were made anew, or touched, since the last run"
+        return "its triggers were recreated or altered since the last run"
     if fence.emptied is None:
-        return "it was emptied by hand"
+        return "the outbox was emptied by hand"
     if not Visible.parse(_seen(watermark)).includes(Visible.parse(fence.emptied)):
         return (
-            "it was emptied of more than the target has: another deployment empties it too, or the source or the target"
-            " was restored"
+            "entries that the target does not have were removed from the outbox: another deployment empties it too, or"
+            " the source or the target was restored"
         )
     if fence.forged:
         return (
-            "an entry of it was not written by its triggers: who may INSERT into"
-            f" {'.'.join(outbox.relation)} beside the table's triggers? The entry is taken out after this run"
+            "an entry of the outbox was not written by the triggers: revoke INSERT on"
+            f" {'.'.join(outbox.relation)} from other roles; this run removes the entry"
         )
     return since.only_scan
 

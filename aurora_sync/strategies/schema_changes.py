@@ -22,6 +22,7 @@ Columns are identified by their numbers (pg_attribute.attnum); in a recreated ta
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -164,19 +165,21 @@ def _renamed(
     renamed = {old: new for old, new in renamed.items() if fold(old) != fold(new)}
     if not {fold(new) for new in renamed.values()} & {fold(column.name) for column in stored.columns}:
         return renamed, ()
-    text = f"columns were renamed to names that others had: {', '.join(f'{a} to {b}' for a, b in renamed.items())}"
+    text = (
+        f"columns were renamed to names that other columns had: {', '.join(f'{a} to {b}' for a, b in renamed.items())}"
+    )
     return {}, (_reseed("column renamed", text, ", ".join(renamed), ", ".join(renamed.values())),)
 
 
 def _gone(column: KnownColumn, *, excluded: bool) -> Finding:
-    event, what = ("column excluded", "is left out now") if excluded else ("column dropped", "was dropped")
-    text = f"column {column.name} {what}: the target keeps it, marked, with the values it has"
+    event, what = ("column excluded", "is excluded now") if excluded else ("column dropped", "was dropped")
+    text = f"column {column.name} {what}: the target keeps the column with its values, and marks it in a comment"
     return Finding(event, Action.ADAPT, text, f"{column.name} {column.type_name}", "")
 
 
 def _rekeyed(then: Sequence[str], now: Sequence[str]) -> tuple[Finding, ...]:
     before, after = ", ".join(then) or "none", ", ".join(now) or "none"
-    return (_reseed("merge key", f"the merge key was ({before}) and is ({after})", before, after),)
+    return (_reseed("merge key", f"the merge key was ({before}) and is ({after}) now", before, after),)
 
 
 def _types_changed(stored: Watermark, columns: Sequence[Column], at: Observation) -> Iterator[Finding]:
@@ -184,7 +187,7 @@ def _types_changed(stored: Watermark, columns: Sequence[Column], at: Observation
     labels_then, labels_now = stored.token.labels, at.token.labels
     if labels := {a: b for oid, a in labels_then.items() if (b := labels_now.get(oid, a)) != a}:
         before, after = ", ".join(labels), ", ".join(labels.values())
-        text = f"labels of its enums were renamed: {before} to {after}"
+        text = f"labels of enum types were renamed: {before} to {after}"
         yield _reseed("enum renamed", text, before, after)
     types_then, types_now = stored.token.types or {}, at.token.types or {}
     if changed := [text for oid, text in types_then.items() if types_now.get(oid, text) != text]:
@@ -218,9 +221,9 @@ def table_renamed(config: TableConfig, state: State, at: Observation) -> tuple[F
         return ()
     if state.watermark is None or _identity(state.watermark, at) is by_name:
         raise ConfigError(
-            f"{'.'.join(config.target)} is filled from {then}, and now {now} claims it",
+            f"{'.'.join(config.target)} is filled from {then}, but {now} has the same target",
             where=now,
-            hint="give one of them another target_schema or target_table",
+            hint="set another target_schema or target_table for one of the tables",
         )
     return (Finding("table renamed", Action.GO_ON, f"{then} was renamed to {now}", then, now),)
 
@@ -240,9 +243,10 @@ def allowed(changes: SchemaChanges, mode: str, table: str) -> SchemaChanges:
         refused = []
     if refused:
         raise GuardError(
-            f"its columns changed, and schema_changes is {mode}: {'; '.join(map(_difference, refused))}",
+            f"the columns changed, and schema_changes is {mode}: {'; '.join(map(_difference, refused))}",
             where=table,
-            hint="nothing was moved; to let the target follow, sync once with --full, or set schema_changes: apply",
+            hint=f"nothing was applied; run `aurora-sync sync --full {shlex.quote(table)}` once to accept the changes,"
+            " or set schema_changes: apply",
         )
     return changes
 
@@ -282,7 +286,7 @@ def _changed(then: KnownColumn, now: Column, stored: Watermark, at: Observation)
         text = f"column {then.name} was renamed to {now.name}"
         findings.append(Finding("column renamed", Action.ADAPT, text, then.name, now.name))
     if then.type_name != now.type_name:
-        text = f"column {now.name} was {then.type_name} and is {now.type_name}"
+        text = f"column {now.name} was {then.type_name} and is {now.type_name} now"
         same_text = then.base_type == now.base_type or {then.base_type, now.base_type} <= _TEXTS
         if same_text and not stored.token.rewritten(at.token):
             findings.append(Finding("column type", Action.ADAPT, text, then.type_name, now.type_name))
@@ -290,14 +294,14 @@ def _changed(then: KnownColumn, now: Column, stored: Watermark, at: Observation)
             findings.append(_reseed("column type", text, then.type_name, now.type_name))
     if then.not_null != now.not_null:
         before, after = ("not null" if side else "null" for side in (then.not_null, now.not_null))
-        text = f"column {now.name} was {before} and is {after}"
+        text = f"column {now.name} was {before} and is {after} now"
         findings.append(Finding("not null", Action.GO_ON, text, f"{now.name} {before}", f"{now.name} {after}"))
     generation = (now.default or "") if now.generated else ""
     if then.generation != generation:
-        text = f"column {now.name} is generated otherwise"
+        text = f"the expression of generated column {now.name} changed"
         findings.append(_reseed("generated column", text, then.generation, generation))
     if then.policy != now.policy:
-        text = f"the policy of column {now.name} was {then.policy} and is {now.policy}"
+        text = f"the policy of column {now.name} was {then.policy} and is {now.policy} now"
         findings.append(_reseed("policy", text, f"{now.name} {then.policy}", f"{now.name} {now.policy}"))
     return findings
 
@@ -306,7 +310,7 @@ def _added(column: Column, filled: bool, stored: Watermark) -> Finding:
     after = f"{column.name} {column.type_name}"
     if filled:
         value = "NULL" if column.missing is None else repr(column.missing)
-        text = f"column {column.name} was added: rows that the increment does not hold get {value}"
+        text = f"column {column.name} was added: rows outside of the increment get {value}"
         return Finding("column added", Action.BACKFILL, text, "", after)
     if column.attnum <= stored.token.attributes:
         return _reseed("column included", f"column {column.name} was not synced so far", "", after)

@@ -105,7 +105,7 @@ class Streaming(Strategy):
     position: type[StreamPosition]
 
     def problems(self, config: TableConfig, table: SourceTable) -> list[str]:
-        found = not_a_heap(table, "no stream of changes leads from it")
+        found = not_a_heap(table, "logical decoding has no changes of it")
         if table.unlogged:
             found.append(f"{table.qualified_name} is unlogged: its changes are in no stream; use watermark_type: xmin")
         return found
@@ -152,14 +152,14 @@ class Streaming(Strategy):
         stored one is not valid any more."""
         fence, position = at.seen(SlotFence), self.position_in(watermark)
         if position is None:
-            return "there is no position in the stream yet"
+            return "the watermark has no position in the stream yet"
         if not self._goes_on(position, config, fence):
-            return f"{self.stream}, or what it publishes, is not as the last run left it"
+            return f"{self.stream}, or the publication, has changed since the last run"
         if position.gap:
             return position.gap
         if position.blind:
             open_ = ", ".join(map(str, position.blind))
-            return f"transactions were open when the table was published, or a type was altered: {open_}"
+            return f"transactions were open when the table was published or a type was altered: {open_}"
         assert watermark  # a position comes from a watermark
         # ALTER ... TYPE ... USING changes every row, and no stream has these changes, even if the type stays the same.
         if why := outdated(watermark.token, at.token):

@@ -24,7 +24,7 @@ class Timestamp(Strategy):
 
     def problems(self, config: TableConfig, table: SourceTable) -> list[str]:
         return clock.problems(self.clock_column(config), table) + not_a_heap(
-            table, "when its open transactions began cannot be seen from here"
+            table, "this server does not show when its open transactions began"
         )
 
     def fence(self, config: TableConfig) -> ClockRequest:

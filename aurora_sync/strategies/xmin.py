@@ -26,7 +26,7 @@ class Xmin(Strategy):
     sees_deletes = False
 
     def problems(self, config: TableConfig, table: SourceTable) -> list[str]:
-        return not_a_heap(table, "its rows carry no transaction id (xmin)")
+        return not_a_heap(table, "its rows have no transaction id (xmin)")
 
     def plan(self, config: TableConfig, table: SourceTable, since: Since | None, at: Observation) -> ReadPlan:
         if config.append_only:
@@ -42,7 +42,7 @@ class Xmin(Strategy):
         upper = horizon.decided_before(at.snapshot)
         doubt = _would_repeat(since, at) if since else ""
         if since is None or doubt:
-            reasons = (f"reading it whole: {doubt}",) if doubt else ()
+            reasons = (f"reading the whole table: {doubt}",) if doubt else ()
             if _ids_were_used_up(at):  # old rows may then look undecided: read all rows; no window follows
                 return ReadPlan(None, Disposition.REPLACE, "whole table", reasons=reasons)
             return ReadPlan(upper, Disposition.REPLACE, "whole table", reasons=reasons, scope=upper)
@@ -64,7 +64,7 @@ def _would_repeat(since: Since, at: Observation) -> str:
     if watermark.token.members != at.token.members:
         return "the table was rewritten or truncated"
     if _ids_were_used_up(at):
-        return "this server has used up 2^32 transaction ids, after which rows that old look new"
+        return "this server has used 2^32 transaction ids, so very old rows look new"
     return ""
 
 

@@ -68,7 +68,7 @@ def test_setup_shows_each_step_with_its_reason_and_runs_it_when_told(
     execute(dsn, "CREATE TABLE t (id int UNIQUE NOT NULL, v text)")
     write(LOGICAL.replace("}", ", primary_key: id}"))
     text = said(capsys, 1, "setup")
-    assert "its UPDATE and DELETE name a row by nothing, and the merge key is id" in text
+    assert "its UPDATE and DELETE identify a row by nothing, but the merge key is id" in text
     assert 'ALTER TABLE "public"."t" REPLICA IDENTITY USING INDEX "t_id_key";' in text
     assert f'CREATE PUBLICATION "{NAME}" FOR TABLE "public"."t" WITH (publish_via_partition_root = true);' in text
     assert f"SELECT pg_create_logical_replication_slot('{NAME}', 'pgoutput');" in text
@@ -119,7 +119,7 @@ def test_a_role_that_may_not_is_told_what_to_grant(
         text = said(capsys, 1, "setup")
         assert f"ALTER ROLE ... REPLICATION for {role}" in text
         assert "set the replica identity of public.t to index t_id_key" in text
-        assert "only its owner may" in text
+        assert "only the owner of the table may do this" in text
         assert main(["cdc", "setup", "--apply"]) == 1
         assert "may not use replication slots" in capsys.readouterr().err
         with connect(dsn) as connection:
@@ -137,7 +137,7 @@ def test_a_table_that_no_stream_leads_from_is_named(dsn: str, write: Write, caps
     write(LOGICAL + LOGICAL.replace("table_name: t", "table_name: g"))
     text = said(capsys, 1, "setup")
     assert "public.t is unlogged: its changes are in no stream; use watermark_type: xmin" in text
-    assert "leave out w of public.g under columns: exclude" in text
+    assert "exclude w of public.g with columns.exclude" in text
     assert "only you can do this" in text
 
 

@@ -78,9 +78,7 @@ def error(capsys: pytest.CaptureFixture[str], status: int, *arguments: str) -> s
 def test_from_a_plan_to_a_sync_and_back(tables: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tables.write_text(OUTBOX)
     assert main(["sync"]) == 1
-    assert (
-        "no trigger writes down which rows of public.t change: `aurora-sync triggers plan`" in capsys.readouterr().err
-    )
+    assert "no trigger records which rows of public.t change: `aurora-sync triggers plan`" in capsys.readouterr().err
     text = said(capsys, 1, "plan")
     assert 'CREATE TABLE "aurora_sync"."public.t" ("id" text' in text
     assert "lock: SHARE ROW EXCLUSIVE on public.t: writers wait, readers do not" in text

@@ -95,11 +95,14 @@ def test_a_view_or_foreign_table_under_xmin_is_pointed_to_full_snapshot(kind: st
             {"columns": {"include": ["id", "amount", "cod"]}},
             "columns.include: the table has no column cod; did you mean code?",
         ),
-        ({"columns": {"include": "x*"}}, "columns: no column is left to sync; let include or exclude leave one"),
-        ({"columns": {"exclude": "i?"}}, "columns: id is left out, and it belongs to the merge key; include it"),
+        (
+            {"columns": {"include": "x*"}},
+            "columns: include and exclude leave no column to sync; change them so that at least one column remains",
+        ),
+        ({"columns": {"exclude": "i?"}}, "columns: id is excluded, but belongs to the merge key; include it"),
         (
             {"watermark_type": "integer", "watermark_col": "amount", "columns": {"include": ["id", "code"]}},
-            "columns: amount is left out, and it belongs to the watermark; include it",
+            "columns: amount is excluded, but belongs to the watermark; include it",
         ),
         ({"primary_key": ["id", "line"]}, "primary_key: the table has no column line; it has id, code, amount"),
     ],
@@ -136,8 +139,11 @@ def test_columns_are_selected_by_names_and_globs_in_the_order_of_the_table() -> 
 @pytest.mark.parametrize(
     ("columns", "problem"),
     [
-        (("id", "Name", "name"), "column name would be NAME in the target, and so is column Name"),
-        (("id", "_synced_at"), "column _synced_at would be _SYNCED_AT in the target, and so is a column that is added"),
+        (("id", "Name", "name"), "column name would be NAME in the target, the name of column Name"),
+        (
+            ("id", "_synced_at"),
+            "column _synced_at would be _SYNCED_AT in the target, the name of a column that aurora_sync adds",
+        ),
     ],
 )
 def test_columns_that_collide_when_folded_are_refused(columns: tuple[str, ...], problem: str) -> None:
@@ -147,8 +153,8 @@ def test_columns_that_collide_when_folded_are_refused(columns: tuple[str, ...], 
 
 def test_only_ascii_letters_are_folded() -> None:
     assert problems(table("id", "größe", "GRÖSSE", "GRöße")) == [
-        "column GRöße would be GRößE in the target, and so is column größe; leave one of them out with "
-        "columns.exclude, or rename it in a view and sync that"
+        "column GRöße would be GRößE in the target, the name of column größe; exclude one of them with "
+        "columns.exclude, or rename it in a view and sync the view"
     ]
     assert problems(table("id", "ä", "Ä")) == []
 
@@ -177,8 +183,8 @@ def test_a_declared_key_whose_index_cannot_hold_it_is_refused_and_another_is_off
 ) -> None:
     source = table("id", "code?", "other", indexes=(backing, index("other")))
     (found,) = problems(source, primary_key=list(backing.columns))
-    assert found.startswith(f"primary_key {backing.columns[0]}: cannot serve as merge key: {fault}")
-    assert found.endswith("primary_key: [other] would do")
+    assert found.startswith(f"primary_key {backing.columns[0]}: not usable as merge key: {fault}")
+    assert found.endswith("primary_key: [other] is possible")
 
 
 @pytest.mark.parametrize(
@@ -208,7 +214,7 @@ def test_a_table_without_a_key_needs_full_snapshot_or_append_only(watermark: dic
 def test_what_is_no_table_is_told_of_no_append_only_and_of_no_index(watermark: dict[str, Any], kind: str) -> None:
     """Only rows with an xmin can be appended, and a view has no index."""
     found = " ".join(problems(replace(table(key=None, kind=kind), member_kinds=(kind,)), **watermark))
-    assert "name columns under primary_key that are never NULL" in found
+    assert "set primary_key to columns that are unique and never NULL" in found
     assert "or use full_snapshot" in found
     assert "append_only" not in found
     assert "unique index" not in found
@@ -220,14 +226,14 @@ def test_what_is_no_table_is_told_of_no_append_only_and_of_no_index(watermark: d
 def test_append_only_is_refused_where_there_is_a_key(source: SourceTable, keys: dict[str, Any]) -> None:
     """An updated row would be appended a second time, beside its old version."""
     assert problems(source, append_only=True, **keys) == [
-        "append_only: the table has a merge key (id), by which updates are found as well; leave append_only out"
+        "append_only: the table has a merge key (id), so updates are found as well; remove append_only"
     ]
 
 
 def test_a_deferrable_primary_key_serves_no_increment_and_is_no_key_of_a_full_snapshot() -> None:
     source = table(indexes=(index("id", primary=True, immediate=False),))
     (found,) = problems(source)
-    assert found.startswith("found no merge key, its primary key cannot serve: its constraint is deferrable")
+    assert found.startswith("found no merge key, its primary key is not usable: its constraint is deferrable")
     assert preflight.merge_key(config(watermark_type="full_snapshot"), source) == ()
     assert problems(source, watermark_type="full_snapshot") == []
 
@@ -235,7 +241,9 @@ def test_a_deferrable_primary_key_serves_no_increment_and_is_no_key_of_a_full_sn
 @pytest.mark.parametrize("keys", [{}, {"append_only": True}, {"watermark_type": "full_snapshot", "primary_key": "id"}])
 def test_a_parent_of_inherited_tables_needs_a_full_snapshot_without_a_key(keys: dict[str, Any]) -> None:
     (found,) = problems(table(inherits=True), **keys)
-    assert found.startswith("it has children by INHERITS, whose rows no key of it covers; use watermark_type: full_")
+    assert found.startswith(
+        "it has children by INHERITS, and its keys do not cover their rows; use watermark_type: full_"
+    )
 
 
 # Privileges of the role

@@ -110,8 +110,8 @@ def test_last_error_says_how_often_it_was_tried() -> None:
         ("the server ended; run again", "the server ended"),
         ("check bootstrap.servers, or run again", "check bootstrap.servers"),
         ("nothing is lost: run again. Should this repeat, drop it", "nothing is lost. Should this repeat, drop it"),
-        ("run again when it has caught up", "run again when it has caught up"),
-        ("make room on the disk, then run again", "make room on the disk, then run again"),
+        ("run again when the reader has caught up", "run again when the reader has caught up"),
+        ("free space on the disk, then run again", "free space on the disk, then run again"),
     ],
 )
 def test_what_failed_in_every_try_is_not_told_to_run_again(hint: str, left: str) -> None:
@@ -129,7 +129,7 @@ def test_no_try_begins_that_there_is_no_time_for() -> None:
     call = Calls(error, error, error)
     with pytest.raises(SourceError) as raised:
         retrying(call, sleep=lambda _: None, seconds_left=lambda: next(left))
-    assert (call.count, raised.value.__notes__) == (2, ["tried 2 times, and there is no time for more"])
+    assert (call.count, raised.value.__notes__) == (2, ["tried 2 times, and no time is left for another try"])
 
 
 @pytest.fixture
@@ -254,7 +254,7 @@ def test_lambda_tries_again_while_there_is_time(
     cut = Cut(world, monkeypatch, times=2)
     with pytest.raises(SourceError) as raised:
         lambda_handler.handler({}, Context(30_000))
-    assert (cut.copies, pauses, raised.value.__notes__) == (1, [], ["tried once, and there is no time for more"])
+    assert (cut.copies, pauses, raised.value.__notes__) == (1, [], ["tried once, and no time is left for another try"])
     (receipt,) = lambda_handler.handler({}, Context(900_000))["receipts"]
     assert (cut.copies, len(pauses), receipt["target_rows"]) == (3, 1, 20_000)
 

@@ -241,7 +241,7 @@ def test_step_of_a_clock_between_two_runs_is_scanned_around_and_named() -> None:
     stepped = ClockOffset(-300.0, -299.99)
     found = plan(after(at()), at(7, offset=stepped))
     assert found.method == "horizon scan"
-    assert "was +0.0 s from the runner's at the run before, and is -300.0 s now" in found.reasons[0]
+    assert "was +0.0 s from the runner's at the last run, and is -300.0 s now" in found.reasons[0]
     assert (
         plan(after(at(), at(7, offset=stepped, clock={"offset": stepped})), at(9, offset=stepped)).method
         == "clock fence"

@@ -137,8 +137,8 @@ def test_new_partition_is_read_whole_beside_the_fence() -> None:
     [
         (table(column("id", "int8")), {}, "no identity and no nextval default"),
         (identity(sequences={"id": ColumnSequence("s", 20, 1, False)}), {}, "CACHE 20"),
-        (identity(sequences={"id": ColumnSequence("s", 1, -1, False)}), {}, "does not only grow"),
-        (identity(sequences={"id": ColumnSequence("s", 1, 1, True)}), {}, "does not only grow"),
+        (identity(sequences={"id": ColumnSequence("s", 1, -1, False)}), {}, "cycles or has a negative increment"),
+        (identity(sequences={"id": ColumnSequence("s", 1, 1, True)}), {}, "cycles or has a negative increment"),
         (identity(sequences={"id": ColumnSequence("s", 1, 10, False)}), {}, "grows by 10"),
         (replace(identity(), columns=(column("id", "int8", identity="d"),)), {}, "not GENERATED ALWAYS"),
         (replace(identity(), columns=(column("id", "int8", default="nextval('s')"),)), {}, "not GENERATED ALWAYS"),
@@ -151,7 +151,7 @@ def test_new_partition_is_read_whole_beside_the_fence() -> None:
         (identity(triggers=(replace(SETS_ID, source="", language="c"),)), {}, "a trigger of the table may set id"),
         (identity(triggers=(replace(SETS_ID, on_insert=False),)), {}, "a trigger of the table may set id"),  # WHEN
         (identity(subscribed=True), {}, "logical replication"),
-        (identity(kind="p"), {}, "a partition filled directly"),
+        (identity(kind="p"), {}, "a direct insert into a partition"),
         (identity(), {"token": {"in_recovery": True}}, "reader"),
         (identity(), {"last": None}, "GRANT SELECT ON SEQUENCE"),
     ],
@@ -198,7 +198,7 @@ def test_numbers_of_the_application_are_scanned_for() -> None:
 def test_numbers_declared_as_the_databases_are_trusted_with_a_remark() -> None:
     declared = table(column("id", "int8", not_null=True))
     keys: dict[str, Any] = {"watermark_set_by": "database"}
-    assert "trusted, not checked" in plan(after(seen(10), source=identity()), seen(12), declared, **keys).warnings[0]
+    assert "this is not checked" in plan(after(seen(10), source=identity()), seen(12), declared, **keys).warnings[0]
     assert plan(after(seen(10)), seen(12), declared, **keys).method == "lock fence"
 
 
@@ -207,7 +207,7 @@ def test_lookback_reads_a_window_and_says_that_it_is_not_certified() -> None:
     found = plan(after(seen(10, xmin=1000)), seen(12, xmin=1100), **keys)
     assert found.method == "lookback"
     assert where(found).startswith('"id" > 5 AND ("id" > 10 OR ((1099 - xmin::text::bigint) & 4294967295) <= 99')
-    assert "leaving lookback out" in found.doubts[0]
+    assert "remove lookback" in found.doubts[0]
     restarted = Since(after(seen(10)).watermark, restarted=True)
     assert plan(restarted, seen(12), **keys).method == "horizon scan"
 

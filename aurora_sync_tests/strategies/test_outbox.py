@@ -38,11 +38,15 @@ def test_rows_are_those_that_the_outbox_names() -> None:
 @pytest.mark.parametrize(
     ("before", "now", "why"),
     [
-        (after(), seen(in_recovery=True), "leads to a reader"),
-        (after(strategy="xmin"), seen(), "the last run did not read it"),
+        (after(), seen(in_recovery=True), "connects to a reader"),
+        (after(strategy="xmin"), seen(), "the last run did not read the outbox"),
         (after(), seen(emptied=None), "emptied by hand"),
-        (after(), seen(emptied="1000:1000:"), "emptied of more than the target has"),
-        (after(), seen(emptied="955:956:"), "emptied of more than the target has"),  # 955 was in progress
+        (after(), seen(emptied="1000:1000:"), "entries that the target does not have were removed"),
+        (
+            after(),
+            seen(emptied="955:956:"),
+            "entries that the target does not have were removed",
+        ),  # 955 was in progress
         (after(only_scan="a reconcile is due"), seen(), "a reconcile is due"),
     ],
 )
@@ -54,7 +58,7 @@ def test_scan_where_the_outbox_does_not_tell_all(before: Since, now: Any, why: s
 
 def test_scan_where_triggers_were_made_anew() -> None:
     anew = replace(TABLE, outbox=replace(OUTBOX, version="v2"))
-    assert "made anew" in STRATEGY.plan(CONFIG, anew, after(), seen()).reasons[0]
+    assert "recreated" in STRATEGY.plan(CONFIG, anew, after(), seen()).reasons[0]
 
 
 def test_nothing_is_remembered_of_a_reader() -> None:

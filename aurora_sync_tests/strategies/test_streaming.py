@@ -54,10 +54,14 @@ def test_a_topic_goes_on_behind_what_the_scan_saw() -> None:
     ("fence_values", "position", "why"),
     [
         ({}, {}, ""),
-        ({"confirmed": 501}, {}, "not as the last run left it"),  # another reader has advanced the slot
-        ({"member": "2"}, {}, "not as the last run left it"),
-        ({}, {"slot": "other"}, "not as the last run left it"),
-        ({}, {"blind": (990,)}, "were open when the table was published, or a type was altered: 990"),
+        (
+            {"confirmed": 501},
+            {},
+            "or the publication, has changed since the last run",
+        ),  # another reader has advanced the slot
+        ({"member": "2"}, {}, "or the publication, has changed since the last run"),
+        ({}, {"slot": "other"}, "or the publication, has changed since the last run"),
+        ({}, {"blind": (990,)}, "were open when the table was published or a type was altered: 990"),
     ],
 )
 def test_a_slot_that_lacks_something_leads_to_a_scan(
@@ -75,13 +79,21 @@ def test_a_slot_that_lacks_something_leads_to_a_scan(
     [
         ({}, {}, ""),
         ({"extents": {0: (3, 41), 1: (0, 7)}}, {}, ""),  # a new partition begins at 0
-        ({"extents": {0: (31, 40)}}, {}, "not as the last run left it"),  # retention deleted unread messages
-        ({"extents": {0: (0, 29)}}, {}, "not as the last run left it"),  # the topic was recreated
-        ({"extents": {}}, {}, "not as the last run left it"),
-        ({"extents": {0: (3, 40), 1: (2, 7)}}, {}, "not as the last run left it"),
-        ({"lost": True}, {}, "not as the last run left it"),
-        ({"member": "2"}, {}, "not as the last run left it"),
-        ({}, {"topic": "other"}, "not as the last run left it"),
+        (
+            {"extents": {0: (31, 40)}},
+            {},
+            "or the publication, has changed since the last run",
+        ),  # retention deleted unread messages
+        (
+            {"extents": {0: (0, 29)}},
+            {},
+            "or the publication, has changed since the last run",
+        ),  # the topic was recreated
+        ({"extents": {}}, {}, "or the publication, has changed since the last run"),
+        ({"extents": {0: (3, 40), 1: (2, 7)}}, {}, "or the publication, has changed since the last run"),
+        ({"lost": True}, {}, "or the publication, has changed since the last run"),
+        ({"member": "2"}, {}, "or the publication, has changed since the last run"),
+        ({}, {"topic": "other"}, "or the publication, has changed since the last run"),
         ({}, {"rescan": "a gap"}, "a gap"),
         ({"confirmed": 10**9}, {}, ""),  # the connector has advanced the slot, and the topic has the messages
     ],

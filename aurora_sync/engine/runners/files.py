@@ -124,13 +124,13 @@ def _files_or_scan(found: Look) -> tuple[list[File], str]:
     why = why_scan(position_in(config, watermark), watermark, plan.verdict.findings, plan.at.token)
     why = why or plan.due
     if not why and found.state.watermark and watermark is None:
-        why = "what the target has is of no use any more"
+        why = "the watermark of the target is not valid any more"
     files = [] if why else dms_files.of_table(config)
     if not why and watermark is None and not any(file.load is not None for file in files):
         raise ConfigError(
-            f"there is no LOAD00000001 of a full load under {config.files}/{config.schema_}/{config.table_name}/",
+            f"found no file LOAD00000001 of a full load under {config.files}/{config.schema_}/{config.table_name}/",
             where=config.qualified_name,
-            hint="let the DMS task be full-load-and-cdc, and wait until it has loaded the table",
+            hint="set the migration type of the DMS task to full-load-and-cdc, and wait until it has loaded the table",
         )
     if not why and watermark is None and config.cdc_path:
         why = "the full load has no header"
@@ -192,13 +192,14 @@ def _copy(table: _FilesMember, places: Places, session: Session, layout: Layout)
     loaded = any(file.load is not None for file in timely)
     rescan = _rescan_reason(table, new, loaded, ledger)
     if behind:
-        rescan = rescan or f"{len(behind)} files came late, written before {newest}, which was taken already"
+        rescan = rescan or f"{len(behind)} files arrived late: they are older than {newest}, which was already applied"
     dms_files.assert_whole(table.store, wanted)
     fields = _fields(table, wanted, loaded)
     lacking = sorted({name for file in wanted for name in _lacking(table, file)})
     if lacking:
         rescan = (
-            rescan or f"files lack {', '.join(lacking)}: they are older than the column, or the mapping leaves it out"
+            rescan
+            or f"files lack {', '.join(lacking)}: the files are older than the column, or the table mapping excludes it"
         )
     parts: tuple[Part, ...] = (Part(),)
     sequence = table.position.sequence
@@ -259,28 +260,32 @@ def _checked(table: _FilesMember, session: Session, layout: Layout, of_load: int
     ((null, no_operation, no_sequence, oldest, newest),) = session.query(statements.survey(layout))
     if null is not None:
         raise ConfigError(
-            f"the DMS task does not write {NULL!r} for NULL, but a text that a value may be too",
+            f"the DMS task does not write {NULL!r} for NULL, but a text that can also be a value",
             where=table.config.qualified_name,
             values=repr(null),
             hint=f"set CsvNullValue of the endpoint's S3Settings to {NULL}, as `aurora-sync cdc dms` prints it, and"
-            " load the table again",
+            " reload the table with the task",
         )
     if no_operation or no_sequence > of_load:
         raise SourceError(
-            f"{no_operation} rows have no I, U or D in {OP}, and {max(0, no_sequence - of_load)} changes no {SEQUENCE}"
+            f"{no_operation} rows lack I, U or D in {OP}, and {max(0, no_sequence - of_load)} changes lack {SEQUENCE}"
             + (f" behind {len(table.plan.columns)} columns" if table.config.cdc_path else ""),
             where=table.config.qualified_name,
-            hint="set up endpoint and task as `aurora-sync cdc dms` prints them, and load the table again",
+            hint="configure endpoint and task as `aurora-sync cdc dms` prints them, and reload the table with the task",
             kind=Kind.REFUSED,
         )
     if oldest:
         table.oldest = datetime.fromisoformat(oldest).replace(tzinfo=UTC)
     taken = table.position.sequence
     late = session.modify(statements.drop_older(layout), (taken,)) if taken else 0
-    why = f"{late} changes came late, older than the change {taken} that was taken before" if late else ""
+    why = (
+        f"{late} changes arrived late: they are older than the change {taken}, which was already applied"
+        if late
+        else ""
+    )
     until = table.position.altered_until
     if table.oldest and until and table.oldest < datetime.fromisoformat(until):
-        why = why or f"changes came that were committed before {until}, when the table was altered or read anew"
+        why = why or f"some changes were committed before {until}, when the table was altered or read again"
     return max(taken, newest or ""), why
 
 
@@ -319,9 +324,9 @@ def _fields(table: _FilesMember, wanted: list[File], loaded: bool) -> str:
     fields = hashlib.sha256("\0".join(table.fields).encode()).hexdigest()[:16]
     if wanted and not loaded and table.position.fields not in ("", fields):
         raise SourceError(
-            "the columns of the table changed, and rows in transaction folders have no names of columns",
+            "the columns of the table changed, and the files in transaction folders have no column names",
             where=table.config.qualified_name,
-            hint="let the DMS task load the table again: the next run then scans it, and goes on with what comes since",
+            hint="reload the table with the DMS task: the next run then scans it and continues with the later changes",
             kind=Kind.REFUSED,
         )
     return fields if wanted or loaded else table.position.fields
@@ -332,12 +337,12 @@ def _rescan_reason(table: _FilesMember, new: list[File], loaded: bool, ledger: s
     after a scan, does not list rows that were deleted before it. A TRUNCATE at the source is not a change: the task
     deletes the table's files."""
     if loaded and (table.scanned_at or table.config.cdc_path):
-        return "the task has loaded the table since the scan, and what was deleted before is in no file"
+        return "the task has loaded the table since the scan, and earlier deletes are in no file"
     known = {key for key, _ in ledger}
     changes_taken = any(not key.rpartition("/")[2].startswith("LOAD") for key in known)
     if any(file.load is not None and (file.stored.key in known or changes_taken) for file in new):
-        return "the task has loaded the table again, and what was deleted before is in no file"
+        return "the task has loaded the table again, and earlier deletes are in no file"
     loads = sum(file.load is not None for file in table.files)
     if loads < table.position.loads:
-        return "files of the full load are gone: a TRUNCATE at the source takes them away, and so does a lifecycle rule"
+        return "files of the full load were deleted, by a TRUNCATE at the source or a lifecycle rule"
     return ""

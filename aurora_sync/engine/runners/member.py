@@ -123,8 +123,8 @@ class ChangeMember(Member):
         return SourceError(
             f"a value of column {found} has bytes that are not UTF-8",
             where=self.config.qualified_name,
-            hint="correct the value and run again (show_values: true in tables.yaml shows the key of its row); where"
-            " the log still has it, as an older change of the history or of a key, `aurora-sync sync --full` goes on",
+            hint="correct the value and run again (show_values: true in tables.yaml shows the key of its row); if"
+            " the log still has the old value, run `aurora-sync sync --full`",
             values=key,
         )
 

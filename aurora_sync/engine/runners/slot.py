@@ -73,7 +73,7 @@ class SlotRunner(StreamRunner[_SlotMember]):
             found = survey(connection, batch)
             if found.slot and found.slot.lost:
                 logger.warning(
-                    "replication slot %s is lost: it is made anew, and its tables are scanned", found.slot_name
+                    "replication slot %s is lost: it is recreated, and its tables are scanned", found.slot_name
                 )
                 slot.drop(connection, found.slot_name)
                 slot.create(places.source.dsn, found.slot_name, timeout=SLOT_TIMEOUT)
@@ -197,5 +197,5 @@ def _confirm(
                 slot.advance(connection, name, safe)
             return slot.look(connection, name), ()
     except SourceError as error:
-        logger.warning("replication slot %s was not told what is applied: %s", name, error)
-        return None, (f"replication slot {name} was not told what is applied: {error}",)
+        logger.warning("replication slot %s could not be advanced: %s", name, error)
+        return None, (f"replication slot {name} could not be advanced: {error}",)

@@ -154,7 +154,7 @@ class StreamRunner(Runner, Generic[M]):
         """Return the table as a member, or the reason why it must be scanned. A reason that rests on a hint is checked
         against the sync log."""
         if config.qualified_name in start.changed:
-            return "its target was changed"
+            return "the target was modified outside of aurora_sync"
         with looking(config, places, RunOptions(), trust_hint=start.trust_hint and not by_log) as found:
             member = self.member_or_scan(found, places)
         return self._look(config, places, start, by_log=True) if found.hinted and isinstance(member, str) else member

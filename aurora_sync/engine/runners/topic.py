@@ -144,15 +144,17 @@ def _read(table: _TopicMember, places: Places) -> Receipt | str:
                     return why
                 if feed.overtaken:
                     raise SourceError(
-                        "a transaction that ended in the log before another was seen after it",
+                        "the snapshot shows a transaction, but not an earlier one of the log",
                         where=table.config.qualified_name,
-                        hint="verify again",
+                        hint="run `aurora-sync verify` again",
                         kind=Kind.TRANSIENT,
                     )
                 reached = topic.reached | feed.stopped
                 behind = topic.behind(reached)
             if not topic.extents:
-                warnings = (f"there is no topic {position.topic} yet; check topic_prefix, and the connector's state",)
+                warnings = (
+                    f"topic {position.topic} does not exist yet; check topic_prefix and the state of the connector",
+                )
             moved = [table] if reached != position.offsets else []
             if moved:
                 table.close(places, attempts)
@@ -188,9 +190,9 @@ def _gone(position: TopicPosition, gaps: Sequence[Gap], places: Places, *, relie
         gone = [gap for gap in gone if relies or gap.next - gap.first > 1]
     if not gone or (policy and "compact" not in policy):
         return ""
-    found = f"cleanup.policy is {policy}" if policy else "its cleanup.policy is not shown to this user"
+    found = f"cleanup.policy is {policy}" if policy else "this user may not read its cleanup.policy"
     return (
-        f"messages of partition {gone[0].partition} are gone, from offset {gone[0].first:,} on, and {found}: set"
+        f"messages of partition {gone[0].partition} were deleted from offset {gone[0].first:,} on, and {found}: set"
         f" cleanup.policy=delete on topic {position.topic}"
     )
 
@@ -209,4 +211,4 @@ def _slot(table: _TopicMember, places: Places) -> tuple[Slot | None, tuple[str, 
         with connect(places.source.dsn) as connection:
             return slot.look(connection, name), ()
     except SourceError as error:
-        return None, (f"replication slot {name} was not looked at: {error}",)
+        return None, (f"the state of replication slot {name} could not be read: {error}",)

@@ -150,12 +150,12 @@ TABLES = (
     _table(
         "events_cycling", "xmin",
         "id int GENERATED ALWAYS AS IDENTITY (MAXVALUE 100000 CYCLE) PRIMARY KEY, v text, pad text",
-        _PLAIN_FILL, writes=(_APPEND,), refuses=("integer", "does not only grow"),
+        _PLAIN_FILL, writes=(_APPEND,), refuses=("integer", "cycles or has a negative increment"),
     ),
     _table(
         "events_falling", "xmin",
         "id int GENERATED ALWAYS AS IDENTITY (INCREMENT -1 MINVALUE -100000) PRIMARY KEY, v text, pad text",
-        _PLAIN_FILL, writes=(_APPEND,), refuses=("integer", "does not only grow"),
+        _PLAIN_FILL, writes=(_APPEND,), refuses=("integer", "cycles or has a negative increment"),
     ),
     _table(
         "events_serial", "xmin", "id serial PRIMARY KEY, v text, pad text", _PLAIN_FILL, writes=(_APPEND,),
@@ -191,7 +191,7 @@ TABLES = (
             _FILL.format(t="events_by_month", columns="v, pad", values=f"'v', {_PAD}", rows=MID),
         ),
         (_APPEND,),
-        refuses=("integer", "a partition filled directly need not use the default"), notes="2 partitions",
+        refuses=("integer", "a direct insert into a partition may not use the default"), notes="2 partitions",
     ),
     _table(
         "readings", "integer", f"{ALWAYS}, v text, pad text", _PLAIN_FILL, done=(_GONE,), best="integer",

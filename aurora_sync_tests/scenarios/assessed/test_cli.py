@@ -31,7 +31,7 @@ def test_it_writes_a_valid_file_once_and_then_tells_the_difference(
     assert "new.yaml was written: 43 of 46 tables" in out
     left_out = [line for line in out.splitlines() if line.startswith("left out: ")]
     assert len(left_out) == 3
-    assert "left out: public.secret: this role may not SELECT from it; needed: SELECT on the whole table" in out
+    assert "left out: public.secret: this role may not SELECT from it; expected SELECT on the whole table" in out
     assert len(load(path).tables) == 43
     page = (tmp_path / "page.html").read_text()
     assert page.count("<details>") == 46

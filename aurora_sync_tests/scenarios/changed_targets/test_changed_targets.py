@@ -32,7 +32,7 @@ def test_rows_deleted_in_the_target_come_back(synced: World) -> None:
     in_warehouse(synced, 'DELETE FROM "PUBLIC"."T" WHERE "ID" < 50')
     receipt = synced.sync(CUSTOMERS)
     assert receipt.method == "whole table"
-    assert "not as it was left: run 1 left 100 rows" in receipt.warnings[0]
+    assert "modified outside of aurora_sync: the target has 51 rows, but had 100 after run 1" in receipt.warnings[0]
     synced.assert_equal(CUSTOMERS)
 
 

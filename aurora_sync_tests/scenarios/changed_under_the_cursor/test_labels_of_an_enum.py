@@ -54,7 +54,7 @@ def test_renamed_label_reaches_rows_that_nobody_wrote(world: World, strategy: st
     world.execute("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'")
     receipt = world.sync(table)
     assert (receipt.disposition, receipt.rows_exported) == (Disposition.REPLACE, 2)
-    assert "labels of its enums were renamed: sad" in receipt.warnings[0]
+    assert "labels of enum types were renamed: sad" in receipt.warnings[0]
     assert ["blue" in str(m) for (m,) in world.query('SELECT "M" FROM "PUBLIC"."T" ORDER BY "ID"')] == [True, False]
     assert world.sync(table).disposition is Disposition.UPSERT
 

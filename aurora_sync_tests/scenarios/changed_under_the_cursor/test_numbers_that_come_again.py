@@ -55,7 +55,12 @@ def test_rows_whose_number_a_trigger_sets_are_exported(world: World, when: str) 
     ("declared", "method", "remark", "lost"),
     [
         ({}, "horizon scan", "may call nextval() itself", 0),
-        ({"watermark_set_by": "database"}, "lock fence", "id is declared as set by the database: that is trusted", 1),
+        (
+            {"watermark_set_by": "database"},
+            "lock fence",
+            "id is declared as set by the database: this is not checked",
+            1,
+        ),
     ],
     ids=["found", "declared otherwise"],
 )

@@ -116,6 +116,6 @@ def test_row_written_after_the_clock_was_set_back_is_exported(
     second = stepping.sync(BY_TIME)
     assert second.watermark_after.snapshot.taken_at > first.watermark_after.snapshot.taken_at
     assert second.method == "horizon scan"
-    assert "is -300.0 s now: one of the two was set" in second.warnings[0]
+    assert "is -300.0 s now: one of the clocks was set" in second.warnings[0]
     stepping.assert_equal(BY_TIME)
     assert stepping.sync(BY_TIME).method == "clock fence"  # the clock was not set since

@@ -21,11 +21,11 @@ def test_a_scan_comes_first_and_then_the_topic(connected: Connected) -> None:
     connected.setup(table)
     first = connected.run(table)
     assert first.method == "whole table"
-    assert first.warnings[0] == "scanned, not streamed: there is no position in the stream yet"
+    assert first.warnings[0] == "scanned, not streamed: the watermark has no position in the stream yet"
     idle = connected.run(table)
     assert not idle.changed
     assert idle.warnings == (
-        f"there is no topic {connected.name}.public.t yet; check topic_prefix, and the connector's state",
+        f"topic {connected.name}.public.t does not exist yet; check topic_prefix and the state of the connector",
     )
     connected.start(table)
     world.execute(
@@ -136,7 +136,7 @@ def test_a_copy_that_the_connector_made_is_scanned_instead(connected: Connected)
     connected.start(table, **{"snapshot.mode": "initial"})
     world.execute("DELETE FROM t WHERE id = 1")
     receipt = connected.synced(table)
-    assert receipt.warnings[0].startswith("scanned, not streamed: the connector made a copy of its own")
+    assert receipt.warnings[0].startswith("scanned, not streamed: the connector made a snapshot of its own")
     world.assert_equal(table)
     world.execute("UPDATE t SET v = 'B'")
     assert connected.synced(table).method.startswith("topic")
@@ -174,7 +174,7 @@ def test_a_topic_that_was_made_anew_or_has_lost_messages_leads_to_a_scan(
     scan = connected.run(table)
     assert (
         scan.warnings[0]
-        == "scanned, not streamed: the topic, the slot, or what it publishes, is not as the last run left it"
+        == "scanned, not streamed: the topic, the slot, or the publication, has changed since the last run"
     )
     world.assert_equal(table)
 
@@ -202,7 +202,10 @@ def test_brokers_that_are_not_named_or_not_there_are_clear_errors(connected: Con
         connected.run(table)
     wrong = tmp_path / "client.properties"
     wrong.write_text("# ours\nsasl.username=me\nsecret word\n")
-    for file, what in ((wrong, "line 3 is not name=value"), (tmp_path / "none", "the file cannot be read")):
+    for file, what in (
+        (wrong, "line 3 does not have the form name=value"),
+        (tmp_path / "none", "the file cannot be read"),
+    ):
         connected.reach(Kafka(connected.servers, file))
         with pytest.raises(ConfigError, match=what):
             connected.run(table)
@@ -288,7 +291,7 @@ def test_what_was_written_under_another_name_is_scanned(connected: Connected) ->
     )
     connected.start(table)
     world.execute("INSERT INTO t VALUES (3, 'c')")
-    assert "is not as the last run left it" in connected.synced(table).warnings[0]
+    assert "or the publication, has changed since the last run" in connected.synced(table).warnings[0]
     world.assert_equal(table)
     world.execute("TRUNCATE t", "INSERT INTO t VALUES (4, 'd')")
     assert connected.synced(table).method.startswith("topic")

@@ -17,7 +17,7 @@ def test_connector_that_skips_updates_is_found_each_time(connected: Connected) -
     world, table = connected.world, connected.table()
     world.execute(*CREATE)
     connected.setup(table)
-    with pytest.raises(NotComparedError, match="it was never synced"):
+    with pytest.raises(NotComparedError, match="the table was never synced"):
         world.verify(table)
     connected.start(table, **{"skipped.operations": "u"})
     connected.run(table)

@@ -130,7 +130,7 @@ def test_a_plan_says_what_the_run_will_do_and_the_certificate_what_was_taken(wor
     world.execute(*CREATE)
     task = task_of()
     table = table_of(task, reconcile={"every": 4})
-    with pytest.raises(ConfigError, match="no LOAD00000001"):
+    with pytest.raises(ConfigError, match="no file LOAD00000001"):
         preview(table, world.places)
     task.load()
     methods, levels = [], []
@@ -211,7 +211,7 @@ def test_a_table_comes_from_xmin_and_goes_back(world: World, task_of: MakeTask) 
     task.load()
     world.execute("UPDATE t SET v = 'a' WHERE id = 2")
     scan = run(table, world)
-    assert (scan.warnings[0], scan.rows_exported) == ("scanned, not streamed: no files were taken yet", 1)
+    assert (scan.warnings[0], scan.rows_exported) == ("scanned, not streamed: no files were applied yet", 1)
     world.execute("UPDATE t SET v = 'b' WHERE id = 2", "DELETE FROM t WHERE id = 3")
     task.write()
     assert run(table, world).method.startswith("files")
@@ -427,7 +427,7 @@ def test_a_file_that_is_not_whole_is_named_and_taken_once_it_is(
         assert body is not None
         task.store.delete([key])
         task.store.put_new(key, body[:cut])
-        with pytest.raises(AuroraSyncError, match=f"{re.escape(key)}.*not whole.*run again") as raised:
+        with pytest.raises(AuroraSyncError, match=f"{re.escape(key)}.*incomplete.*run again") as raised:
             run(table, world)
         assert raised.value.kind is Kind.REFUSED
         assert world.query("SELECT * FROM PUBLIC.T ORDER BY ID") == before
@@ -443,7 +443,7 @@ def test_a_file_that_is_not_whole_is_named_and_taken_once_it_is(
 def test_a_table_whose_load_has_not_come_is_a_clear_error(world: World, task_of: MakeTask) -> None:
     world.execute(*CREATE)
     task = task_of()
-    with pytest.raises(ConfigError, match=r"no LOAD00000001.*full-load-and-cdc"):
+    with pytest.raises(ConfigError, match=r"no file LOAD00000001.*full-load-and-cdc"):
         run(table_of(task), world)
 
 
@@ -501,7 +501,7 @@ def test_files_of_a_task_with_other_settings_are_refused_by_their_name(
     ("change", "what"),
     [
         ({"name": "part-0001.csv"}, "found part-0001.csv"),
-        ({"operation": "X"}, "1 rows have no I, U or D in Op"),
+        ({"operation": "X"}, "1 rows lack I, U or D in Op"),
     ],
 )
 def test_files_of_another_form_are_refused_and_nothing_is_lost(
@@ -618,8 +618,8 @@ def test_columns_that_no_file_can_hold_are_refused_at_once(world: World, task_of
     task = task_of(columns="id")
     with pytest.raises(ConfigError) as raised:
         run(table_of(task), world)
-    assert "has arrays, whose text DMS does not keep: leave out tags" in str(raised.value)
-    assert "a column that the task adds to its files, OP" in str(raised.value)
+    assert "has arrays, whose text DMS changes: exclude tags" in str(raised.value)
+    assert "columns with names that the DMS task adds to its files: OP" in str(raised.value)
 
 
 def test_changes_of_transaction_folders_are_taken_by_their_place(world: World, task_of: MakeTask) -> None:

@@ -169,7 +169,7 @@ def test_hint_of_another_source_database_reads_the_table_in_full(world: World, o
     elsewhere.execute(TABLE, INSERT, UPDATE)
     receipt = elsewhere.sync(table)
     assert receipt.method == "whole table"
-    assert "the database was made anew" in " ".join(receipt.warnings)
+    assert "the database was recreated" in " ".join(receipt.warnings)
     elsewhere.assert_equal(table)
 
 

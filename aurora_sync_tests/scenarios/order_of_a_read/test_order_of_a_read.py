@@ -91,7 +91,7 @@ def test_a_fence_is_looked_at_before_the_snapshot_and_in_it(
     if kind:
         assert isinstance(at.seen(kind), kind)
     other = LockFence if kind is not LockFence else ClockFence
-    with pytest.raises(DefectError, match=f"{other.__name__} was not looked at"):
+    with pytest.raises(DefectError, match=f"{other.__name__} was not observed"):
         at.seen(other)
 
 

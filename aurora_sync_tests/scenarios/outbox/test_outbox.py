@@ -223,13 +223,13 @@ def test_what_no_row_trigger_sees_is_scanned(world: World) -> None:
 def test_triggers_that_were_off_for_a_moment(world: World, statements: list[str]) -> None:
     synced(world)
     world.execute(*statements)
-    by_scan(world, "its triggers were made anew, or touched, since the last run")
+    by_scan(world, "its triggers were recreated or altered since the last run")
 
 
 def test_outbox_that_was_emptied_by_hand(world: World) -> None:
     synced(world)
     world.execute("DELETE FROM t WHERE id = 7", f"DELETE FROM {OUTBOX}")
-    by_scan(world, "it was emptied by hand")
+    by_scan(world, "the outbox was emptied by hand")
 
 
 def test_two_deployments_on_one_outbox(world: World, tmp_path: Path) -> None:
@@ -263,7 +263,10 @@ def test_outbox_that_cannot_be_emptied_is_read_again(world: World, monkeypatch: 
     with monkeypatch.context() as patched:
         patched.setattr(Source, "acknowledge", _raising(SourceError("the connection is gone", kind=Kind.TRANSIENT)))
         receipt = by_outbox(world)
-    assert "the outbox was not emptied, and what is in it is read again: the connection is gone" in receipt.warnings
+    assert (
+        "the outbox could not be emptied, so the next run reads its entries again: the connection is gone"
+        in receipt.warnings
+    )
     assert waiting(world) == 1
     world.execute("INSERT INTO t VALUES (7, 'back')")
     by_outbox(world)
@@ -319,16 +322,16 @@ def test_table_that_is_moved_here_from_another_strategy(world: World) -> None:
     world.sync(before)
     world.execute("DELETE FROM t WHERE id = 7")
     world.make(T)
-    by_scan(world, "the last run did not read it")
+    by_scan(world, "the last run did not read the outbox")
 
 
 REFUSED = {
-    "no triggers": ((TABLE,), {}, "no trigger writes down which rows of public.t change"),
-    "another key": ((TABLE.replace("text", "text UNIQUE NOT NULL"),), {"primary_key": "v"}, r"write down \(id\)"),
+    "no triggers": ((TABLE,), {}, "no trigger records which rows of public.t change"),
+    "another key": ((TABLE.replace("text", "text UNIQUE NOT NULL"),), {"primary_key": "v"}, r"record \(id\)"),
     "switched off": ((TABLE, OFF), {}, "do not fire for every row"),
     "origin only": ((TABLE, "ALTER TABLE t ENABLE TRIGGER zzz_aurora_sync_row"), {}, "do not fire for every row"),
     "a view": (("CREATE TABLE x (id int PRIMARY KEY)", "CREATE VIEW t AS TABLE x"), {"primary_key": "id"}, "trigger"),
-    "float": (("CREATE TABLE t (id float8 PRIMARY KEY)",), {}, "does not tell all values apart"),
+    "float": (("CREATE TABLE t (id float8 PRIMARY KEY)",), {}, "is not unique for each value"),
 }
 
 
@@ -396,7 +399,9 @@ def test_key_that_becomes_one_of_another_text_in_each_session_is_refused_until_i
         "INSERT INTO t SELECT '2026-01-01 00:00:' || n || '+00', 'v' FROM generate_series(10, 40) n",
     )
     world.execute("ALTER TABLE t ALTER COLUMN id TYPE timestamptz USING id::timestamptz")
-    with pytest.raises(ConfigError, match="write a key of its type as the session has it: `aurora-sync triggers plan`"):
+    with pytest.raises(
+        ConfigError, match="write a key in a form that depends on the session: `aurora-sync triggers plan`"
+    ):
         world.sync(T)
     elsewhere = "SET TimeZone TO 'America/New_York'; UPDATE t SET v = 'w' WHERE id < '2026-01-01 00:00:20+00'"
     world.execute(elsewhere)
@@ -493,7 +498,7 @@ def test_session_that_holds_up_the_outbox_is_named(
     with world.open_transaction("SET application_name TO 'a person'", lock) as held:
         (warning,) = by_outbox(world).warnings
         assert "outbox aurora_sync.public.t: canceling statement due to lock timeout" in warning
-        assert f"session {held.info.backend_pid} of {held.info.user} (a person), {named}, held it" in warning
+        assert f"session {held.info.backend_pid} of {held.info.user} (a person), {named}, held the lock" in warning
     by_outbox(world)
     assert waiting(world) == 0
 
@@ -543,7 +548,7 @@ def test_entry_that_no_trigger_wrote_leads_to_a_scan_and_is_taken_out(world: Wor
         cursor.execute(f"INSERT INTO {OUTBOX} (id, aurora_sync_xid) VALUES ({FORGED[kind]})")
     world.execute("DELETE FROM t WHERE id = 3", "INSERT INTO t VALUES (30, 'new')")
     receipt = world.sync(T)
-    why = "an entry of it was not written by its triggers: who may INSERT into aurora_sync.public.t"
+    why = "an entry of the outbox was not written by the triggers: revoke INSERT on aurora_sync.public.t"
     assert why in " ".join(receipt.warnings)
     world.assert_equal(T)
     assert waiting(world) == 0
@@ -555,4 +560,4 @@ def test_entry_that_no_trigger_wrote_leads_to_a_scan_and_is_taken_out(world: Wor
 def test_half_a_key_leads_to_a_scan(world: World) -> None:
     synced(world, "CREATE TABLE t (id int, b text, v text, PRIMARY KEY (id, b))", "INSERT INTO t VALUES (1, 'b', 'v')")
     world.execute(f"INSERT INTO {OUTBOX} (id, aurora_sync_xid) VALUES ('1', pg_current_xact_id())")
-    by_scan(world, "an entry of it was not written by its triggers")
+    by_scan(world, "an entry of the outbox was not written by the triggers")

@@ -29,7 +29,7 @@ TAMPERING = {
 def test_key_that_is_taken_out_by_hand_is_not_lost(world: World, tampering: str) -> None:
     synced(world)
     world.execute("UPDATE t SET v = 'missed' WHERE id = 7", TAMPERING[tampering])
-    by_scan(world, "it was emptied by hand")
+    by_scan(world, "the outbox was emptied by hand")
 
 
 @pytest.mark.parametrize("tampering", ["one key deleted", "key changed"])
@@ -42,7 +42,7 @@ def test_without_those_triggers_it_is_lost_and_the_certificate_says_on_what_it_r
     world.execute("UPDATE t SET v = 'missed' WHERE id = 7", TAMPERING[tampering])
     receipt = world.sync(T)
     assert receipt.method == "outbox"
-    assert "nothing notes what others take out of it" in receipt.certificate.rests_on["outbox"]
+    assert "deletes by others are not recorded" in receipt.certificate.rests_on["outbox"]
     with pytest.raises(AssertionError, match="missing or stale"):
         world.assert_equal(T)
 
@@ -51,10 +51,10 @@ def test_outbox_of_an_earlier_version_gets_the_triggers_by_apply(world: World) -
     synced(world)
     world.execute(*UNWATCHED)
     world.make(T)
-    by_scan(world, "its triggers were made anew, or touched, since the last run")
+    by_scan(world, "its triggers were recreated or altered since the last run")
     receipt = by_outbox(world)
     assert receipt.certificate.level is Level.CERTIFIED
-    assert "nothing notes" not in receipt.certificate.rests_on["outbox"]
+    assert "are not recorded" not in receipt.certificate.rests_on["outbox"]
 
 
 def test_watch_that_was_off_for_a_moment_is_noticed(world: World) -> None:
@@ -66,7 +66,7 @@ def test_watch_that_was_off_for_a_moment_is_noticed(world: World) -> None:
         f"ALTER TABLE {OUTBOX} ENABLE ALWAYS TRIGGER zzz_aurora_sync_deleted",
         f"ALTER TABLE {OUTBOX} ENABLE ALWAYS TRIGGER zzz_aurora_sync_updated",
     )
-    by_scan(world, "its triggers were made anew, or touched, since the last run")
+    by_scan(world, "its triggers were recreated or altered since the last run")
 
 
 def test_keys_that_are_in_the_warehouse_may_go(world: World) -> None:
@@ -98,7 +98,7 @@ def test_key_that_is_taken_out_while_a_run_has_read_it_costs_a_scan_and_no_row(
     with monkeypatch.context() as patched:
         patched.setattr(type(world.places.source), "acknowledge", after_tampering)
         assert world.sync(T).method == "outbox"
-    by_scan(world, "it was emptied by hand")
+    by_scan(world, "the outbox was emptied by hand")
     assert waiting(world) == 0
 
 

@@ -61,5 +61,5 @@ def test_an_outbox_tells_texts_apart_where_the_warehouse_does(world: World, case
 @pytest.mark.parametrize("case", FLOATS, ids=lambda case: case.type)
 def test_an_outbox_of_two_zeros_is_refused(world: World, case: EqualKeys) -> None:
     world.execute(*case.create())
-    with pytest.raises(ConfigError, match="does not tell all values apart; use watermark_type: xmin"):
+    with pytest.raises(ConfigError, match="is not unique for each value; use watermark_type: xmin"):
         world.sync(config(case.table, "outbox"))

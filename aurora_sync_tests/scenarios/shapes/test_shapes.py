@@ -108,7 +108,7 @@ def test_one_column_and_no_rows(world: World, watermark_type: str) -> None:
 
 def test_no_column(world: World) -> None:
     world.execute("CREATE TABLE t ()")
-    with pytest.raises(ConfigError, match="no column is left to sync"):
+    with pytest.raises(ConfigError, match="leave no column to sync"):
         world.sync(config(watermark_type="full_snapshot"))
 
 

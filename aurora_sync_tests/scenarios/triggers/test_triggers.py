@@ -353,7 +353,7 @@ def test_column_that_something_depends_on_is_not_removed_by_halves(world: World,
     before = schema_of(world, stack)
     with pytest.raises(
         SourceError,
-        match=r"view public\.recent depends on column updated_at .*\(drop what depends on it, and run again\)",
+        match=r"view public\.recent depends on column updated_at .*\(drop the objects that depend on it, and run",
     ):
         run(world, removal(world))
     assert schema_of(world, stack) == before
@@ -391,7 +391,7 @@ def test_schema_that_a_stranger_made_is_not_used(world: World) -> None:
         ("CREATE VIEW t AS SELECT 1 AS id", TriggerKind.outbox, "only a table has row triggers"),
         ("CREATE VIEW t AS SELECT 1 AS id", TriggerKind.audit_columns, "no table: no row triggers"),
         ("CREATE TABLE t (); CREATE TABLE c () INHERITS (t)", TriggerKind.audit_columns, "its children by INHERITS"),
-        ("CREATE TABLE t (id float8 PRIMARY KEY)", TriggerKind.outbox, "does not tell all values apart"),
+        ("CREATE TABLE t (id float8 PRIMARY KEY)", TriggerKind.outbox, "is not unique for each value"),
         ("CREATE TABLE t (updated_at date)", TriggerKind.audit_columns, "has a column updated_at of type date"),
     ],
 )

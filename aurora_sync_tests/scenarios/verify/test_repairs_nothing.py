@@ -127,7 +127,7 @@ def test_an_edit_that_was_verified_is_repaired_by_the_next_sync(
     assert "rows missing in the target" in said(capsys, 1, "verify", "t")
     printed = said(capsys, 0, "sync", "t")
     if strategy != "full_snapshot":
-        assert "rows, and now there are " in printed
+        assert " rows, but had " in printed
     execute(dsn, "VACUUM t")
     if strategy == "integer":  # earlier updates are not claimed
         said(capsys, 0, "reconcile", "t")
@@ -158,11 +158,11 @@ def test_stream_that_cannot_go_on_is_not_compared_and_the_target_stays(
     before = target(warehouse_path)
     execute(dsn, UPDATE, f"SELECT pg_replication_slot_advance('{name}', pg_current_wal_lsn())")
     printed = said(capsys, 1, "verify", "t")
-    assert "public.t: cannot be compared: the slot, or what it publishes, is not as the last run left it" in printed
-    assert "`aurora-sync sync public.t` reads what is needed, and repairs; then verify again" in printed
+    assert "public.t: cannot be compared: the slot, or the publication, has changed since the last run" in printed
+    assert "run `aurora-sync sync public.t`, which repairs the table; then verify again" in printed
     assert target(warehouse_path) == before
     printed = said(capsys, 0, "sync", "t")
-    assert "  scanned, not streamed: the slot, or what it publishes, is not as the last run left it" in printed
+    assert "  scanned, not streamed: the slot, or the publication, has changed since the last run" in printed
     assert "  equal: 50 rows" in said(capsys, 0, "verify", "t")
 
 
@@ -188,10 +188,10 @@ def test_what_one_snapshot_does_not_see_is_left_to_the_next_run(
 @pytest.mark.parametrize(
     ("strategy", "change", "why"),
     [
-        ("xmin", "CREATE TABLE n AS TABLE t; DROP TABLE t; ALTER TABLE n RENAME TO t", "the table was made anew"),
+        ("xmin", "CREATE TABLE n AS TABLE t; DROP TABLE t; ALTER TABLE n RENAME TO t", "the table was recreated"),
         ("xmin", "VACUUM FULL t", "the table's files were replaced"),
         ("timestamp", "TRUNCATE t", "the table's files were replaced"),
-        ("outbox", "VACUUM FULL t", "scanned, and the outbox not used: the table's files were replaced"),
+        ("outbox", "VACUUM FULL t", "scanned without the outbox: the table's files were replaced"),
         ("full_snapshot", "ALTER TABLE t ADD more int", "column more was added"),
     ],
 )
@@ -220,8 +220,8 @@ def test_table_without_a_target_or_a_column_is_not_compared(
 ) -> None:
     configured("xmin")
     target(warehouse_path, 'ALTER TABLE "PUBLIC"."T" DROP COLUMN "AT"')
-    assert "cannot be compared: run 1 left column AT as " in said(capsys, 1, "verify", "t")
-    assert "the target is not as it was left: " in said(capsys, 0, "sync", "t")
+    assert "cannot be compared: column AT of the target is missing, but was " in said(capsys, 1, "verify", "t")
+    assert "the target was modified outside of aurora_sync: " in said(capsys, 0, "sync", "t")
     assert "  equal: 50 rows" in said(capsys, 0, "verify", "t")
 
 
