@@ -10,10 +10,10 @@ from aurora_sync.config.field_types import BIGINT, StrictModel
 
 
 class Check(StrictModel):
-    severity: Literal["error", "warn"] = Field("error", description="What a failure of the check means.")
-    blocking: bool = Field(False, description="A failure stops what is downstream.")
-    every: int = Field(1, ge=1, le=BIGINT, description="Evaluate at every k-th applied run.")
-    enabled: bool = Field(True, description="false leaves the check out.")
+    severity: Literal["error", "warn"] = Field("error", description="Severity of a failure of the check.")
+    blocking: bool = Field(False, description="Whether a failure stops the downstream assets.")
+    every: int = Field(1, ge=1, le=BIGINT, description="Evaluate the check at every k-th applied run.")
+    enabled: bool = Field(True, description="Whether the check exists.")
 
 
 class RowCountCheck(Check):
@@ -21,26 +21,30 @@ class RowCountCheck(Check):
 
 
 class SlotCheck(Check):
-    max_retained_gb: float = Field(10.0, gt=0, description="WAL that may be kept for the slot, in GB.")
+    max_retained_gb: float = Field(
+        10.0, gt=0, description="Limit for the WAL that the server keeps for the slot, in GB."
+    )
 
 
 class Checks(StrictModel):
     """The checks that run in the same step as the sync."""
 
     row_count: RowCountCheck = Field(
-        default_factory=RowCountCheck, description="Source and target count the same, as of one snapshot."
+        default_factory=RowCountCheck, description="Source and target have the same number of rows, in one snapshot."
     )
     watermark: Check = Field(
-        default_factory=Check, description="The watermark never moves backwards, and moves when the source did."
+        default_factory=Check,
+        description="The watermark never moves backwards, and it moves forward when rows were applied.",
     )
     merge_key: Check = Field(default_factory=Check, description="The merge key is unique and not null in the target.")
     certificate: Check = Field(
-        default_factory=Check, description="What was committed before the snapshot is in the target, provably."
+        default_factory=Check,
+        description="The run proved that every row committed before its snapshot is in the target.",
     )
     schema_: Check = Field(
-        default_factory=Check, alias="schema", description="Warns in the run that applied a change of columns."
+        default_factory=Check, alias="schema", description="Warns when a run applied a change of columns."
     )
     slot: SlotCheck = Field(
         default_factory=SlotCheck,
-        description="logical: the slot has all WAL that it needs, and not too much.",
+        description="logical: the server still has all WAL that the slot needs, and does not keep too much.",
     )

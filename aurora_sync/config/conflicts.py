@@ -30,8 +30,8 @@ def conflicts(tables: Iterable[tuple[TableEntry, TableConfig]]) -> Iterator[Prob
         if twin.schema_ != table.schema_:
             yield (
                 entry.line,
-                f"table {table.qualified_name}: schema {table.schema_!r} and schema {twin.schema_!r} with their tables "
-                "make the same name because of the dots in them; sync only one of them",
+                f"table {table.qualified_name}: schema {table.schema_!r} and schema {twin.schema_!r} have tables with "
+                "the same full name, because the names contain dots; sync only one of the two tables",
             )
         if table.watermark_type not in SLOTS:
             continue
@@ -41,5 +41,6 @@ def conflicts(tables: Iterable[tuple[TableEntry, TableConfig]]) -> Iterator[Prob
                 yield (
                     entry.line,
                     f"table {table.qualified_name}: slot: {table.slot_name} is also the slot of {other.qualified_name}"
-                    f"{other_entry.in_line}, which has another {key}; a slot has one reader, give it another",
+                    f"{other_entry.in_line}, which has another {key}; a slot has one reader: set another slot for one "
+                    "of the two tables",
                 )

@@ -14,51 +14,59 @@ PLACEHOLDER = "aurora_sync.unchanged.9f3c61d27ab84e05"
 
 
 class Connector(StrictModel):
-    """How the Debezium connector is configured, by its own names. The defaults are what ``cdc connector`` prints, the
-    one configuration under which every value comes as it is; what another makes uncertain is refused by column."""
+    """The options of the Debezium connector, under Debezium's names. The defaults are those that ``cdc connector``
+    prints; only with them does every value arrive unchanged. With other options, a sync refuses each column whose
+    values could arrive changed."""
 
     decimal: Literal["string", "precise", "double"] = Field(
         "string",
         alias="decimal.handling.mode",
-        description="precise makes NaN NULL and drops zeros at the end, double rounds.",
+        description="precise sends NaN as NULL and drops trailing zeros; double rounds.",
     )
     time: Literal[
         "adaptive", "adaptive_time_microseconds", "connect", "isostring", "microseconds", "nanoseconds", "structured"
     ] = Field(
         "microseconds",
         alias="time.precision.mode",
-        description="isostring sends 24:00 as 00:00, nanoseconds NULL for what is far away, connect milliseconds; "
-        "under the adaptive modes a number's unit is that of the column's precision when it was sent.",
+        description="isostring sends 24:00 as 00:00; nanoseconds sends NULL for times before 1677 and after 2262; "
+        "connect rounds to milliseconds; with the adaptive modes, the unit of a number depends on the precision that "
+        "the column had when the event was written.",
     )
     interval: Literal["string", "numeric"] = Field(
-        "string", alias="interval.handling.mode", description="numeric makes microseconds of months and days."
+        "string", alias="interval.handling.mode", description="numeric sends months and days as microseconds."
     )
     binary: Literal["bytes", "base64", "base64-url-safe", "hex"] = Field(
         "bytes",
         alias="binary.handling.mode",
-        description="Under base64 and base64-url-safe an unchanged bytea comes as NULL.",
+        description="With base64 and base64-url-safe, an unchanged bytea arrives as NULL.",
     )
     placeholder: str = Field(
         PLACEHOLDER,
         min_length=1,
         alias="unavailable.value.placeholder",
-        description="A row with this very text would be taken for unchanged.",
+        description="The string that the connector sends in place of an unchanged value. A value that equals this "
+        "string is taken for unchanged.",
     )
     failures: Literal["fail", "warn", "skip"] = Field(
         "fail",
         alias="event.converting.failure.handling.mode",
-        description="Debezium's own default goes on with NULL in place of a value that it could not convert.",
+        description="What the connector does with a value that it cannot convert. Debezium's own default, warn, sends "
+        "NULL.",
     )
     role: Name = Field(
-        "debezium", description="The role that it logs in as; `cdc setup` shows which settings it must have."
+        "debezium",
+        description="The PostgreSQL role that the connector logs in as; `cdc setup` shows the settings that the role "
+        "must have.",
     )
     flattened: bool = Field(
-        False, description="ExtractNewRecordState is among its transforms, and the table is never truncated."
+        False,
+        description="Whether the connector uses the transform ExtractNewRecordState. The table must never be "
+        "truncated.",
     )
     plain_arrays: bool = Field(
         False,
-        description="Every array has one dimension and subscripts from 1. Debezium loses the others without a word, so "
-        "that tables with arrays are refused without this.",
+        description="Whether every array has one dimension and subscripts that start at 1. Debezium drops other "
+        "dimensions and subscripts silently, so that a table with arrays is refused unless this is true.",
     )
 
     @property

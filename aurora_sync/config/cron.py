@@ -25,7 +25,7 @@ def check_cron(expression: str) -> str:
     sets = [_values(text, *field) for text, field in zip(expression.lower().split(), _FIELDS, strict=True)]
     days, months = sets[2], sets[3]
     if expression.split()[4] == "*" and not any(min(days) <= _LONGEST[month] for month in months):
-        raise ValueError(f"no month it names has a day {min(days)}, it would never run")
+        raise ValueError(f"none of its months has a day {min(days)}, so that the schedule would never run")
     return expression
 
 
@@ -35,11 +35,14 @@ def _values(text: str, field: str, low: int, high: int, names: dict[str, int]) -
         match = _PART.fullmatch(part)
         ends = [names.get(end, end) for end in match.group(1, 2, 3) if end] if match else []
         if match is None or not all(str(end).isdecimal() and low <= int(end) <= high for end in ends):
-            raise ValueError(f"the {field} is {part!r}; allowed: * or {low} to {high}, with -, comma and /")
+            raise ValueError(f"the {field} is {part!r}; expected * or {low} to {high}, with -, comma and /")
         first, last = (int(ends[0]), int(ends[-1])) if ends else (low, high)
         step = int(match[4] or 1)
         # Dagster's parser treats 5-5 as *, and a step beyond the range as 1
         if not match[1] and not (first < last and 1 <= step <= last - first):
-            raise ValueError(f"the {field} is {part!r}; allowed: a range from less to more, and a step within it")
+            raise ValueError(
+                f"the {field} is {part!r}; expected a range from a smaller to a larger value, and a step within the "
+                "range"
+            )
         values.update(range(first, last + 1, step))
     return values

@@ -18,7 +18,7 @@ else:
     Defaults = create_model(
         "Defaults",
         __base__=TableOptions,
-        __doc__="What the tables have in common.",
+        __doc__="Defaults for all tables.",
         **{name: (TableConfig.model_fields[name].annotation, TableConfig.model_fields[name]) for name in DEFAULT_KEYS},
     )
 

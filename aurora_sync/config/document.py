@@ -59,8 +59,8 @@ def read(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        hint = "AURORA_SYNC_TABLES names the file to read"
-        raise ConfigError(f"{path}: there is no such file", hint=hint) from None
+        hint = "set AURORA_SYNC_TABLES to the path of the file"
+        raise ConfigError(f"{path}: the file does not exist", hint=hint) from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         what = f"{path}:{line}: not UTF-8: found the byte 0x{error.object[error.start]:02x}"
@@ -94,10 +94,10 @@ def _too_large(text: str) -> tuple[int | None, KeyPath, str] | None:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         line = event.start_mark.line + 1 if event.start_mark else None
         if depth > MAX_DEPTH:
-            return line, (), f"nested deeper than {MAX_DEPTH} levels"
+            return line, (), f"the document is nested deeper than {MAX_DEPTH} levels"
         length = max(len(getattr(event, part, None) or "") for part in ("value", "tag"))
         if length > MAX_TEXT:
-            return line, (), f"found a text of {length:,} characters; allowed: up to {MAX_TEXT:,}"
+            return line, (), f"found a string of {length:,} characters; expected at most {MAX_TEXT:,}"
     return None
 
 
@@ -106,7 +106,7 @@ def _syntax(error: yaml.MarkedYAMLError, text: str) -> tuple[int | None, KeyPath
     if mark is None:
         return None, (), str(error.problem)
     if any("\t" in line[: mark.column + 1] for line in text.splitlines()[mark.line : mark.line + 1]):
-        return mark.line + 1, (), "found a tab; YAML is indented with spaces"
+        return mark.line + 1, (), "found a tab; indent YAML with spaces"
     return mark.line + 1, (), ", ".join(part for part in (error.context, error.problem) if part)
 
 
@@ -136,9 +136,9 @@ class _Values:
     def value(self, node: yaml.Node, path: KeyPath) -> Any:
         self.left -= 1
         if self.left < 0:
-            raise _TooLargeError(node, f"aliases make it larger than {MAX_VALUES:,} values")
+            raise _TooLargeError(node, f"with its aliases, the document has more than {MAX_VALUES:,} values")
         if self.depth > MAX_DEPTH:  # an alias inside its own anchor
-            raise _TooLargeError(node, f"nested deeper than {MAX_DEPTH} levels")
+            raise _TooLargeError(node, f"the document is nested deeper than {MAX_DEPTH} levels")
         self.depth += 1
         value: Any
         if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
@@ -155,14 +155,14 @@ class _Values:
 
     def scalar(self, node: yaml.Node, path: KeyPath) -> Any:
         if not isinstance(node, yaml.ScalarNode):
-            self.problem(node, path, f"the tag {_tag(node)} is not allowed; allowed: plain values")
+            self.problem(node, path, f"found the tag {_tag(node)}; expected a value without a tag")
             return None
         self.document.texts[path] = node.value
         if node.tag == "tag:yaml.org,2002:timestamp":
             self.problem(node, path, f"found {node.value}, which YAML reads as a date; {quote(node.value)}")
             return node.value
         if node.tag not in _CONSTRUCT:
-            self.problem(node, path, f"the tag {_tag(node)} is not allowed; allowed: plain values")
+            self.problem(node, path, f"found the tag {_tag(node)}; expected a value without a tag")
             return node.value
         try:
             return _CONSTRUCT[node.tag](self.constructor, node)
@@ -180,7 +180,7 @@ class _Values:
             key = None if key_node.tag == _MERGE else self.key(key_node, path)
             if key in own:
                 first = self.document.lines[*path, key]
-                self.problem(key_node, path, f"the key {key} stands here again, it is first in line {first}")
+                self.problem(key_node, path, f"the key {key} is repeated; it is set in line {first} already")
             elif key is not None:
                 own.add(key)
                 self.document.lines[*path, key] = key_node.start_mark.line + 1
@@ -195,18 +195,18 @@ class _Values:
             if isinstance(part, yaml.MappingNode):
                 values.update(self.value(part, path) or {})  # None where its tag is not allowed
             else:
-                self.problem(part, path, "<< stands before something that is no mapping")
+                self.problem(
+                    part, path, "found << with a value that is not a mapping; expected a mapping or a list of mappings"
+                )
         return values
 
     def key(self, node: yaml.Node, path: KeyPath) -> str | None:
         if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:str":
             return str(node.value)
         if isinstance(node, yaml.ScalarNode) and (kind := _READ_AS.get(node.tag.rpartition(":")[2])):
-            self.problem(
-                node, path, f"the key {node.value or '(empty)'} is read by YAML as {kind}; {quote(node.value)}"
-            )
+            self.problem(node, path, f"YAML reads the key {node.value or '(empty)'} as {kind}; {quote(node.value)}")
         else:
-            self.problem(node, path, "found a key that is no text; allowed: a name")
+            self.problem(node, path, "found a key that is not a string; expected a name")
         return None
 
 

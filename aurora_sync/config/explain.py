@@ -1,4 +1,4 @@
-"""Translation of pydantic's errors to the terms of tables.yaml: what was found, and what is allowed."""
+"""Translation of pydantic's errors to the terms of tables.yaml: what was found, and what was expected."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ from aurora_sync.config.defaults import Defaults
 from aurora_sync.config.document import KeyPath, quote
 from aurora_sync.config.tables import TableConfig
 
-_ALLOWED = {
-    "string_type": "a text",
+_EXPECTED = {
+    "string_type": "a string",
     "int_type": "a whole number",
     "float_type": "a number",
     "bool_type": "true or false",
     "list_type": "a list",
     "dict_type": "a mapping",
     "model_type": "a mapping",
-    "string_too_short": "a text that is not empty",
-    "too_short": "{min_length} or more",
+    "string_too_short": "a string that is not empty",
+    "too_short": "a list of {min_length} or more",
     "greater_than_equal": "{ge} or more",
     "less_than_equal": "{le} or less",
 }
 
 
 def explain(model: type[BaseModel], detail: ErrorDetails, where: KeyPath, written: str | None) -> str:
-    """Return the sentence for an error of pydantic at ``where`` in ``model``: what was found, and what is allowed.
+    """Return the sentence for an error of pydantic at ``where`` in ``model``: what was found, and what was expected.
     ``written`` is the value as written in the file, None when it is not a scalar."""
     value, context = detail["input"], detail.get("ctx", {})
     found = f"found {in_words(value)}"
     match detail["type"]:
         case "extra_forbidden":
             if model is Defaults and where[0] in keys(TableConfig):
-                return "belongs to the entry of a table, it cannot be a default"
+                return "cannot be a default; set it in the entry of a table"
             return unknown_key(str(where[-1]), keys(_inner(model, where[:-1])))
         case "missing":
             return "missing"
         case "enum" | "literal_error":
             choices = re.findall(r"'([^']*)'", str(context["expected"]))
-            return f"{found}; allowed: {', '.join(choices)}{_did_you_mean(str(value), choices)}"
+            return f"{found}; expected one of {', '.join(choices)}{_did_you_mean(str(value), choices)}"
         case "value_error":
             text = str(context["error"])
-            return text if isinstance(value, dict) and not text.startswith("allowed") else f"{found}; {text}"
+            return text if isinstance(value, dict) and not text.startswith("expected") else f"{found}; {text}"
         case "string_type" if isinstance(value, bool | int | float) and written is not None:
             kind = "boolean" if isinstance(value, bool) else "number"
             return f"found {written}, which YAML reads as a {kind}; {quote(written)}"
-        case kind if kind in _ALLOWED:
-            return f"{found}; allowed: {_ALLOWED[kind].format_map(context)}"
+        case kind if kind in _EXPECTED:
+            return f"{found}; expected {_EXPECTED[kind].format_map(context)}"
     return f"{found}; {detail['msg']}"
 
 

@@ -16,6 +16,6 @@ def extra(name: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"the package {error.name} is not installed, it belongs to the extra {name!r}",
+            f"the package {error.name} of the extra {name!r} is not installed",
             hint=f"pip install 'aurora-sync[{name}]'",
         ) from error

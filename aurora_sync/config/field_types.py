@@ -37,7 +37,7 @@ class Matches:
 
     def check(self, value: str) -> str:
         if not re.fullmatch(self.pattern, value):
-            raise ValueError(f"allowed: {self.allowed}")
+            raise ValueError(f"expected {self.allowed}")
         return value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -49,13 +49,13 @@ class Matches:
 
 def _one_or_many(value: Any) -> Any:
     if not isinstance(value, str | list):
-        raise ValueError("allowed: a name or a list of names")
+        raise ValueError("expected a name or a list of names")
     return [value] if isinstance(value, str) else value
 
 
 def _distinct(names: list[str]) -> list[str]:
     if twice := sorted(name for name, count in Counter(names).items() if count > 1):
-        raise ValueError(f"{', '.join(twice)} stands there twice; allowed: every name once")
+        raise ValueError(f"{', '.join(twice)} is listed twice; expected each name once")
     return names
 
 
@@ -63,7 +63,7 @@ def _distinct(names: list[str]) -> list[str]:
 _LABEL = "[A-Za-z0-9_.-]"
 BIGINT = 2**63 - 1  # the largest id
 # PostgreSQL does not allow NUL in a string.
-Name = Annotated[str, Field(min_length=1), Matches(r"[^\0]*", "a text without NUL characters")]
+Name = Annotated[str, Field(min_length=1), Matches(r"[^\0]*", "a string without NUL characters")]
 _NameList = Annotated[list[Name], Field(min_length=1, json_schema_extra={"uniqueItems": True})]
 Names = Annotated[
     list[Name],
@@ -100,7 +100,7 @@ Policy = Annotated[
 ]
 Slot = Annotated[str, Matches(r"[a-z0-9_]{1,63}", "up to 63 lower-case letters, digits and '_'")]
 Topic = Annotated[str, Matches(r"[A-Za-z0-9._-]{1,100}", "up to 100 letters, digits, '_', '-' or '.'")]
-Path = Annotated[str, Matches(r"[^/?#\0]+(/[^/?#\0]+)*", "a folder, without a / at either end")]
+Path = Annotated[str, Matches(r"[^/?#\0]+(/[^/?#\0]+)*", "a folder without a / at the start or the end")]
 Folder = Annotated[str, Matches(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#\0]*)?", "s3://bucket/folder")]
 Group = Annotated[str, Matches(r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*", "letters, digits and '_', in segments joined by '/'")]
 

@@ -13,18 +13,20 @@ from aurora_sync.config.field_types import Duration, StrictModel, duration
 
 
 class Freshness(StrictModel):
-    """How old the last success may be. A text alone means fail_after."""
+    """Maximum age of the last successful sync. A string alone sets fail_after."""
 
-    fail_after: Duration = Field(description="Age of the last success that fails, such as '2h' or '1d'.")
+    fail_after: Duration = Field(
+        description="The check fails when the last successful sync is older than this, such as '2h' or '1d'."
+    )
     warn_after: Duration | None = Field(
-        None, description="Age of the last success that warns; shorter than fail_after."
+        None, description="The check warns when the last successful sync is older than this; shorter than fail_after."
     )
 
     @model_validator(mode="before")
     @classmethod
     def _text_means_fail_after(cls, value: Any) -> Any:
         if not isinstance(value, str | dict):
-            raise ValueError("allowed: a time such as 2h, or a mapping of fail_after and warn_after")
+            raise ValueError("expected a duration such as 2h, or a mapping with fail_after and warn_after")
         return {"fail_after": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")

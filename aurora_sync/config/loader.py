@@ -71,14 +71,14 @@ def expand(config: SyncConfig, existing: Iterable[tuple[str, str]]) -> list[Tabl
         label = f"table {entry.table.qualified_name}: table_name: the glob matches"
         matched = [name for name in names if entry.matches(*name)]
         if not matched:
-            but = f" except what exclude leaves out: {', '.join(entry.table.exclude)}"
+            but = f" without those that exclude matches: {', '.join(entry.table.exclude)}"
             text = f"{label} none of the {len(names)} tables that this role can see"
             problems.append((entry.line, text + (but if entry.table.exclude else "")))
         for schema, name in matched:
             if other := taken.get((schema, name)):
                 text = (
                     f"{label} {schema}.{name}, and so does {other.table.qualified_name}{other.in_line}; "
-                    "exclude it from one of them, or give it an entry of its own"
+                    "exclude the table from one of the globs, or give it an entry of its own"
                 )
                 problems.append((entry.line, text))
             elif (schema, name) not in config.explicit:

@@ -24,7 +24,9 @@ VARIABLES = (
         secret=True,
     ),
     Variable(
-        "AURORA_OWNER_DSN", "for `triggers`: the login that owns the tables, where AURORA_DSN does not", secret=True
+        "AURORA_OWNER_DSN",
+        "for `triggers`: a login that owns the tables, if the one of AURORA_DSN does not",
+        secret=True,
     ),
     Variable(
         "AURORA_SYNC_STAGE",
@@ -44,9 +46,9 @@ VARIABLES = (
     Variable("AURORA_SYNC_SCHEMA", "schema of the sync log in the warehouse", default="_AURORA_SYNC"),
     *(variable for backend in BACKENDS for variable in backend.variables),
     Variable("KAFKA_BOOTSTRAP_SERVERS", "for `watermark_type: debezium`: brokers, `host:port,host:port`"),
-    Variable("KAFKA_PROPERTIES", "a file of further settings of librdkafka, a `name=value` in each line"),
+    Variable("KAFKA_PROPERTIES", "a file with further settings of librdkafka, one `name=value` in each line"),
     Variable("AWS_REGION", "region of the bucket; this and all other `AWS_*` variables are read by boto3"),
-    Variable("AWS_ENDPOINT_URL_S3", "another S3 server than Amazon's"),
+    Variable("AWS_ENDPOINT_URL_S3", "address of an S3 server other than Amazon's"),
 )
 
 
@@ -107,7 +109,8 @@ def _unreadable(given: Mapping[str, str]) -> list[str]:
     """Return a problem for each value with a NUL or with bytes that are not UTF-8, which Python represents as
     surrogates: no server, file or library accepts such a value."""
     return [
-        f"{name}: found a NUL or bytes that are no UTF-8 (not shown, it may be a secret); allowed: a text in UTF-8"
+        f"{name}: found a NUL, or bytes that are not UTF-8 (not shown: the value may be a secret); expected a string "
+        "in UTF-8"
         for name, value in given.items()
         if re.search("[\0\ud800-\udfff]", value)
     ]
@@ -121,7 +124,7 @@ def _problems(given: Mapping[str, str], backend: Backend | None) -> list[str]:
         if not given[variable.name] and variable.needed in needed
     ]
     malformed = [
-        f"{variable.name}: found {_without_login(given[variable.name])!r}; allowed: {variable.allowed}"
+        f"{variable.name}: found {_without_login(given[variable.name])!r}; expected {variable.allowed}"
         for variable in VARIABLES
         if variable.form and given[variable.name] and not re.fullmatch(variable.form, given[variable.name])
     ]
@@ -142,8 +145,8 @@ def _dsn_problems(dsn: str, name: str = "AURORA_DSN") -> list[str]:
     except ProgrammingError:  # its text quotes the string, password included
         pass
     return [
-        f"{name}: found a text that libpq cannot read (not shown, it may hold a password); allowed: "
-        "host=... dbname=... user=... password=..., in single quotes where a value holds spaces, or "
+        f"{name}: found a string that libpq cannot read (not shown: it may contain a password); expected "
+        "host=... dbname=... user=... password=..., with single quotes around a value that contains spaces, or "
         "postgresql://user:password@host:5432/dbname, with special characters written as %XX"
     ]
 

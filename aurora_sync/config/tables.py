@@ -47,7 +47,7 @@ class ColumnChoice(StrictModel):
 
 
 class DeleteGuard(StrictModel):
-    """A full read never removes more than this from the target; zero rows never empty it."""
+    """Limit for the deletes of one run in the target. A full read that returns no rows never empties the target."""
 
     max_rows: int = Field(1000, ge=0, le=BIGINT, description="Deletes up to this number are always allowed.")
     max_share: float = Field(
@@ -60,16 +60,17 @@ class DeleteGuard(StrictModel):
 
 
 class Reconcile(StrictModel):
-    """When the target is compared with its source, bucket by bucket, and what differs is repaired: deletes, lost
-    rows, stale rows. After a restart of the server, a TRUNCATE or a detached partition it happens by itself."""
+    """When a run compares the target with its source, bucket by bucket, and repairs the differences: deleted, lost and
+    stale rows. A run also does so, without a setting, after a restart of the server, a TRUNCATE or a detached
+    partition."""
 
-    every: int | None = Field(None, ge=1, le=BIGINT, description="At every k-th run; runs that find nothing new count.")
-    schedule: Cron | None = Field(None, description="At these times (cron, UTC), whatever the other runs do.")
+    every: int | None = Field(None, ge=1, le=BIGINT, description="At every k-th run. Runs that find no changes count.")
+    schedule: Cron | None = Field(None, description="At these times (cron, UTC), independently of other runs.")
 
     @model_validator(mode="after")
     def _says_when(self) -> Self:
         if self.every is None and self.schedule is None:
-            raise ValueError("allowed: every, schedule, or both; found neither")
+            raise ValueError("found neither every nor schedule; expected one of them, or both")
         return self
 
 
@@ -82,7 +83,7 @@ class TableOptions(StrictModel):
     target_schema: Name | None = Field(None, description="Schema in the warehouse; default: the source's.")
     deletes: Literal["hard", "soft"] = Field(
         "hard",
-        description="What becomes of rows that the source deleted: hard removes them from the target, soft "
+        description="What a run does in the target with rows that were deleted at the source: hard deletes them, soft "
         "keeps them and marks them in _DELETED.",
     )
     delete_guard: DeleteGuard = Field(
@@ -93,14 +94,16 @@ class TableOptions(StrictModel):
         description="When to compare the target with its source and repair it; full_snapshot does so at every run.",
     )
     verify: Cron | None = Field(
-        None, description="When to prove by content that target and source are equal (cron, UTC); moves no data."
+        None, description="When to compare every row of the target with the source (cron, UTC), without a repair."
     )
     schedule: Cron | None = Field(None, description="Cron expression of five fields, in UTC, such as '*/15 * * * *'.")
     freshness: Freshness | None = Field(
-        None, description="How old the last success may be: '2h', or fail_after and warn_after."
+        None, description="Maximum age of the last successful sync: '2h', or fail_after and warn_after."
     )
     group: Group | None = Field(None, description="Dagster asset group; default: the schema.")
-    owners: list[Owner] = Field(default_factory=list, description="E-mail addresses or team:name.")
+    owners: list[Owner] = Field(
+        default_factory=list, description="Owners of the Dagster asset: e-mail addresses or team:name."
+    )
     tags: dict[TagKey, TagValue] = Field(
         default_factory=dict,
         description="Tags of the Dagster asset.",
@@ -109,39 +112,39 @@ class TableOptions(StrictModel):
     checks: Checks = Field(default_factory=Checks, description="What is checked after every applied run.")
     types: dict[Name, Policy] = Field(
         default_factory=dict,
-        description="By PostgreSQL type, or 'array': what becomes of values that the warehouse's natural type cannot "
-        "hold. exact (default): the column becomes text, which can; fail: the run fails; null: they become NULL; "
-        "clamp: the nearest value that it can hold; text: the column is text from the start. null and clamp are "
-        "counted and reported.",
+        description="By PostgreSQL type, or 'array': what happens to values that the warehouse's natural type cannot "
+        "hold. exact (default): the column becomes text, which holds every value; fail: the run fails; null: the "
+        "values become NULL; clamp: the values become the nearest one that the type can hold; text: the column is text "
+        "from the start. Values that null and clamp changed are counted and reported.",
     )
     schema_changes: Literal["apply", "freeze", "ignore"] = Field(
         "apply",
-        description="What happens when columns of the source change. apply: the target follows; a dropped column stays "
-        "there, marked. freeze: the run fails with the difference. ignore: new columns are left out, and a run "
-        "fails where the target cannot be written without a change.",
+        description="What happens when columns of the source change. apply: the target changes as well; a dropped "
+        "column stays in the target and is marked. freeze: the run fails and shows the difference. ignore: new columns "
+        "are not synced, and a run fails when it cannot write the target without a change.",
     )
     show_values: bool = Field(
         False,
-        description="Whether messages, receipts and metadata may hold keys and values of rows that do not fit their "
-        "type, repeat a key, or differ. Without it they say columns, numbers, and how to find the rows.",
+        description="Whether messages, receipts and metadata may show keys and values of rows that do not fit their "
+        "type, repeat a key, or differ. If false, they show columns, counts, and how to find the rows.",
     )
     max_snapshot_minutes: int = Field(
         120,
         ge=1,
         le=LONGEST_SNAPSHOT,
-        description="A read that holds its snapshot on the source longer than this is stopped.",
+        description="Limit for the time that a read holds its snapshot on the source. A longer read is stopped.",
     )
 
 
 class TableConfig(TableOptions):
     """One table of the source, after defaults are merged in and globs are expanded.
 
-    In the file an entry may stand for many tables: ``table_name`` is then a glob.
+    An entry of the file can configure many tables: its ``table_name`` is then a glob.
     """
 
     table_name: Name = Field(
-        description="Name or glob (audit_*), optionally schema.name. Exactly as PostgreSQL stores it, upper "
-        "and lower case included; a '*', '?', '[' or '.' that is part of a name is written [*], [?], [[], [.]."
+        description="Name or glob (audit_*), optionally schema.name. Write the name exactly as PostgreSQL stores "
+        "it, with upper and lower case. Write a '*', '?', '[' or '.' that is part of a name as [*], [?], [[] or [.]."
     )
     exclude: Names = Field(default_factory=list, description="For a glob: names or globs of tables to leave out.")
     watermark_type: WatermarkType = Field(
@@ -149,20 +152,22 @@ class TableConfig(TableOptions):
         strict=False,
         description=MEANING,
     )
-    watermark_col: Name | None = Field(None, description="timestamp and integer: the column that says what is new.")
+    watermark_col: Name | None = Field(
+        None, description="timestamp and integer: the column that shows which rows are new or changed."
+    )
     watermark_cols: Annotated[list[Name] | None, Field(min_length=2, json_schema_extra={"uniqueItems": True})] = Field(
         None, description="composite: two or more columns, the timestamp first."
     )
     watermark_set_by: Literal["database", "application"] | None = Field(
         None,
-        description="timestamp, integer and composite: who writes the watermark column; default: judged from "
-        "the catalogue. Values that an application makes are read by a slower method that loses none.",
+        description="timestamp, integer and composite: who sets the watermark column; default: derived from "
+        "the catalogue. Values that an application sets are read by a slower method that loses no row.",
     )
     lookback: int | None = Field(
         None,
         ge=1,
         le=BIGINT,
-        description="integer: re-read this many ids below the watermark, for rows that came late.",
+        description="integer: read this many ids below the watermark again, to find rows that were committed late.",
     )
     primary_key: Names | None = Field(
         None, description="Merge key, one column or several; default: the source's primary key."
@@ -177,27 +182,27 @@ class TableConfig(TableOptions):
     )
     history: bool = Field(
         False,
-        description="logical: record every change as well, in <target>_HISTORY: one row for each, with operation, "
+        description="logical: also record the changes in <target>_HISTORY: one row for each change, with operation, "
         "commit time and LSN.",
     )
     topic_prefix: Topic | None = Field(
         None, description="debezium: topic.prefix of the connector; the topic is prefix.schema.table."
     )
     connector: Connector | None = Field(
-        None, description="debezium: options of the connector, where they are not those that `cdc connector` prints."
+        None, description="debezium: options of the connector that differ from those that `cdc connector` prints."
     )
     files: Folder | None = Field(
-        None, description="dms: the folder that the task writes to, s3://bucket/folder; in it are schema/table/."
+        None, description="dms: the folder that the task writes to, s3://bucket/folder. It contains schema/table/."
     )
     cdc_path: Path | None = Field(
         None,
-        description="dms: the task's CdcPath, under files, where it preserves transactions: the changes of all tables "
-        "lie there together.",
+        description="dms: the CdcPath of a task that preserves transactions: a folder below files, which contains the "
+        "changes of all tables.",
     )
     target_table: Name | None = Field(None, description="Table in the warehouse; default: the source's name.")
     columns: ColumnChoice = Field(default_factory=ColumnChoice, description="Which columns are synced; default: all.")
     column_types: dict[Name, Policy] = Field(
-        default_factory=dict, description="By column, before types: what types says of a type."
+        default_factory=dict, description="By column: a policy as in types, which it overrides."
     )
 
     @property
@@ -245,12 +250,13 @@ class TableConfig(TableOptions):
         for key in STRATEGY_KEYS:
             value = getattr(self, key)
             if key in kind.keys.needs and value is None:
-                yield key, f"missing; watermark_type {named} needs it"
+                yield key, f"missing; watermark_type {named} requires it"
             if value not in (None, False) and key not in kind.keys.all:
                 types = [other.value for other in WatermarkType if key in other.keys.all]
-                yield key, f"found {value!r}; it belongs to watermark_type {' or '.join(types)}, this is {named}"
+                belongs = f"the key belongs to watermark_type {' or '.join(types)}"
+                yield key, f"found {value!r}; {belongs}, and this table has {named}"
         if self.watermark_cols and len(set(self.watermark_cols)) < len(self.watermark_cols):
-            yield "watermark_cols", f"found {self.watermark_cols!r}; allowed: every column once"
+            yield "watermark_cols", f"found {self.watermark_cols!r}; expected each column once"
 
 
 # The keys that belong to some watermark_types and not to others.

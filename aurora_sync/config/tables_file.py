@@ -49,7 +49,7 @@ def _of_each_type(*, alone: bool) -> list[dict[str, Any]]:
 
 
 class TablesFile(StrictModel):
-    """tables.yaml: the tables to sync, and what they have in common."""
+    """tables.yaml: the tables to sync, and their defaults."""
 
     model_config = ConfigDict(json_schema_extra=_whole_file)
 
@@ -58,8 +58,9 @@ class TablesFile(StrictModel):
     )
     defaults: Defaults | None = Field(
         None,
-        description="For all tables. A mapping in a table's entry is merged into its default key by key, "
-        "anything else replaces it. Defaults that do not belong to a table's watermark_type do not hold for it.",
+        description="Defaults for all tables. A mapping in a table's entry is merged into the default key by key; any "
+        "other value replaces the default. A default that does not belong to a table's watermark_type does not apply "
+        "to the table.",
     )
-    advisor: Advisor = Field(default_factory=Advisor, description="What `aurora-sync assess` may propose.")
+    advisor: Advisor = Field(default_factory=Advisor, description="Limits for the proposals of `aurora-sync assess`.")
     tables: list[TableConfig] = Field(min_length=1, description="One entry for each table, or for a glob.")

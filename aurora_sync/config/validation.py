@@ -49,18 +49,18 @@ class Validation:
             for key in sorted(value.keys() - keys(TablesFile)):
                 self.problem((key,), unknown_key(key, keys(TablesFile)))
             if not isinstance(reference := value.get("$schema"), str | None):
-                self.problem(("$schema",), f"found {in_words(reference)}; allowed: a text")
+                self.problem(("$schema",), f"found {in_words(reference)}; expected a string")
             defaults = self.defaults(value.get("defaults"))
             tables = value.get("tables")
             if isinstance(tables, list) and tables:
                 entries = [self.entry(index, own, defaults) for index, own in enumerate(tables)]
             else:
                 found = f"found {in_words(tables)}" if "tables" in value else "missing"
-                self.problem(("tables",), f"{found}; allowed: a list of one entry or more")
+                self.problem(("tables",), f"{found}; expected a list of one or more entries")
         elif value is not None:
-            self.problem((), f"found {in_words(value)}; allowed: a mapping with the key tables")
+            self.problem((), f"found {in_words(value)}; expected a mapping with the key tables")
         elif not self.document.problems:
-            self.problem((), "the file is empty; allowed: tables: and a list of one entry or more")
+            self.problem((), "the file is empty; expected the key tables with a list of one or more entries")
         for line, path, text in self.document.problems:
             self.problem(path, text, line)
         valid = [entry for entry in entries if entry]
@@ -84,7 +84,7 @@ class Validation:
     def entry(self, index: int, own: Any, defaults: dict[str, Any]) -> TableEntry | None:
         path = ("tables", index)
         if not isinstance(own, dict):
-            self.problem(path, f"found {in_words(own)}; allowed: a mapping, such as - table_name: orders")
+            self.problem(path, f"found {in_words(own)}; expected a mapping, such as - table_name: orders")
             return None
         before = len(self.problems)
         merged = with_defaults(defaults, own)
@@ -92,11 +92,13 @@ class Validation:
         if glob and own.get("target_table") is not None:
             self.problem(
                 (*path, "target_table"),
-                f"found {own['target_table']!r}; all tables of a glob would have the same target: leave it out, "
+                f"found {own['target_table']!r}; all tables of a glob would have the same target: remove the key, "
                 "or give the table an entry of its own",
             )
         if not glob and own.get("exclude"):
-            self.problem((*path, "exclude"), f"found {own['exclude']!r}; it belongs to a glob, and table_name is none")
+            self.problem(
+                (*path, "exclude"), f"found {own['exclude']!r}; the key belongs to a glob, and table_name is not a glob"
+            )
         # A key that is missing because its default was wrong is not a problem of this table.
         unknown = self.wrong_defaults - own.keys()
         excused = frozenset(STRATEGY_KEYS) if "watermark_type" in unknown else unknown
@@ -118,18 +120,18 @@ class Validation:
         if len(schemas) > 1:
             self.problem(
                 (*path, "table_name"),
-                f"found {written!r}; allowed: name or schema.name, a '.' that is part of a name is written [.]",
+                f"found {written!r}; expected name or schema.name; write a '.' that is part of a name as [.]",
             )
         if schemas and own.get("schema", schema) != schema:
             self.problem(
                 (*path, "schema"),
-                f"found {own['schema']!r}, and table_name names the schema {schema!r}; write one of the two, and "
-                "a '.' that is part of a name as [.]",
+                f"found {own['schema']!r}, but table_name contains the schema {schema!r}; write one of the two, and "
+                "write a '.' that is part of a name as [.]",
             )
         first = self.named.setdefault((merged["schema"], merged["table_name"]), index)
         if first != index:
             line = self.document.line(("tables", first))
-            self.problem(path, f"has an entry already{f' in line {line}' if line else ''}")
+            self.problem(path, f"already has an entry{f' in line {line}' if line else ''}")
         return glob
 
     def validate(

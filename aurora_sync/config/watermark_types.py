@@ -53,11 +53,11 @@ class WatermarkType(StrEnum):
 
 MEANING = (
     "How changed rows are found. timestamp: by a column with the time of the last change; "
-    "integer: by an ever growing id, inserts only; composite: by a timestamp and further columns; xmin: by "
-    "PostgreSQL's transaction ids, any table with rows of its own; full_snapshot: by reading everything; "
+    "integer: by an increasing id, inserts only; composite: by a timestamp and further columns; xmin: by "
+    "PostgreSQL's transaction ids, for any table that stores rows; full_snapshot: by reading all rows; "
     "logical: by a logical replication slot, deletes included; debezium: by a topic that Debezium's connector "
     "writes, deletes included; dms: by the files that an AWS DMS task writes to S3, deletes included; outbox: by "
-    "the keys that triggers write down, deletes included."
+    "the keys that triggers write to an outbox table, deletes included."
 )
 # The types whose changes are read from a replication slot.
 SLOTS = tuple(kind for kind in WatermarkType if "slot" in kind.keys.all)

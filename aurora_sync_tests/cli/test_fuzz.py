@@ -70,20 +70,20 @@ def text(content: str | bytes) -> Callable[[Path], object]:
 
 BOMB = "\n".join(["a0: &a0 x", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 15))])
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
-    "missing": (lambda path: None, ": there is no such file (AURORA_SYNC_TABLES names the file to read)"),
+    "missing": (lambda path: None, ": the file does not exist (set AURORA_SYNC_TABLES to the path of the file)"),
     "directory": (Path.mkdir, ": cannot be read: Is a directory"),
     "unreadable": (lambda path: path.symlink_to(path), ": cannot be read: Too many levels of symbolic links"),
     "error at reading": (lambda path: path.symlink_to("/proc/self/mem"), ": cannot be read: Input/output error"),
-    "empty": (text(""), ": the file is empty; allowed: "),
+    "empty": (text(""), ": the file is empty; expected "),
     "binary": (text(bytes(range(256)) * 99), ":2: not UTF-8: found the byte 0x80 (save the file as UTF-8)"),
     "executable": (text(b"\x7fELF\2\1\1\0"), ":1: the character '\\x7f' is not allowed in YAML"),
     "huge line": (text(TABLES + "# " + "x" * 5_000_000 + "\n" + "y" * 5_000_000), ":4: "),
     "huge value": (
         text("tables: " + "x" * 5_000_000),
-        ":1: found a text of 5,000,000 characters; allowed: up to 1,000",
+        ":1: found a string of 5,000,000 characters; expected at most 1,000",
     ),
-    "bomb": (text(BOMB), ":1: aliases make it larger than 200,000 values"),
-    "deep": (text("tables: " + "[" * 500_000), ":1: nested deeper than 20 levels"),
+    "bomb": (text(BOMB), ":1: with its aliases, the document has more than 200,000 values"),
+    "deep": (text("tables: " + "[" * 500_000), ":1: the document is nested deeper than 20 levels"),
     "unknown key": (text("tabels: []\n"), ":1: tabels: unknown key (did you mean 'tables'?)"),
     "terminal": (text('"\\e[2J\\n": 1\n' + TABLES), ":1: \\x1b[2J\\n: unknown key"),
     "number": (text(TABLES.replace("xmin", "xmin, lookback: 0x" + "f" * 900)), ":2: table public.orders: lookback: "),

@@ -181,7 +181,7 @@ def test_login_of_the_owner_that_is_wrong(
     assert "geheim" not in found
     monkeypatch.setenv("AURORA_OWNER_DSN", "postgresql//geheim")
     found = error(capsys, 2, "plan", "t")
-    assert found.startswith("error: AURORA_OWNER_DSN: found a text that libpq cannot read")
+    assert found.startswith("error: AURORA_OWNER_DSN: found a string that libpq cannot read")
     assert "geheim" not in found
 
 

@@ -42,8 +42,8 @@ def test_common_expressions_are_accepted_here_and_by_dagster(expression: str) ->
         ("1,,2 * * * *", "the minute is ''"),
         ("-5 * * * *", "the minute is '-5'"),
         ("٥ * * * *", "the minute is '٥'"),
-        ("0 0 30 2 *", "no month it names has a day 30"),
-        ("0 0 31 4,6 *", "no month it names has a day 31"),
+        ("0 0 30 2 *", "none of its months has a day 30"),
+        ("0 0 31 4,6 *", "none of its months has a day 31"),
     ],
 )
 def test_what_would_never_run_is_refused_with_the_field_that_is_wrong(expression: str, problem: str) -> None:

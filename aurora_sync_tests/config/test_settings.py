@@ -126,29 +126,30 @@ def test_everything_malformed_is_named_beside_what_is_missing() -> None:
         "SNOWFLAKE_PORT",
         "SNOWFLAKE_PROTOCOL",
     ]
-    assert "found 'https://bucket/prefix'; allowed: s3://bucket/prefix" in found[1]
+    assert "found 'https://bucket/prefix'; expected s3://bucket/prefix" in found[1]
     assert "found 'snowflake://***@account'" in found[2]
 
 
 @pytest.mark.parametrize("dsn", ["geheim", "postgresql://", "postgresql://u:ge%heim@h/d", "host=h password='geheim"])
 def test_a_dsn_that_libpq_cannot_read_is_refused_without_being_shown(dsn: str) -> None:
     (found,) = problems(LOCAL | {"AURORA_DSN": dsn})
-    assert found.startswith("AURORA_DSN: found a text that libpq cannot read")
+    assert found.startswith("AURORA_DSN: found a string that libpq cannot read")
 
 
 @pytest.mark.parametrize("stage", ["s3://b", "s3://Bucket/x", "s3:///x", "s3://bucket/x?versionId=1", "bucket/x"])
 def test_a_stage_that_is_no_bucket_is_refused(stage: str) -> None:
     assert problems(LOCAL | {"AURORA_SYNC_STAGE": stage}) == [
-        f"AURORA_SYNC_STAGE: found {stage!r}; allowed: s3://bucket/prefix"
+        f"AURORA_SYNC_STAGE: found {stage!r}; expected s3://bucket/prefix"
     ]
 
 
 def test_logins_that_exclude_each_other_are_refused() -> None:
     both = SNOWFLAKE | {"SNOWFLAKE_PASSWORD": "geheim", "SNOWFLAKE_PRIVATE_KEY": KEY}
-    assert problems(both) == ["SNOWFLAKE_PASSWORD and SNOWFLAKE_PRIVATE_KEY are both set; allowed: one of them"]
+    assert problems(both) == ["SNOWFLAKE_PASSWORD and SNOWFLAKE_PRIVATE_KEY are set together; set one of them only"]
     passphrase = SNOWFLAKE | {"SNOWFLAKE_PASSWORD": "geheim", "SNOWFLAKE_PRIVATE_KEY_PASSPHRASE": "geheim"}
     assert problems(passphrase) == [
-        "SNOWFLAKE_PRIVATE_KEY_PASSPHRASE is set without SNOWFLAKE_PRIVATE_KEY or its _PATH"
+        "SNOWFLAKE_PRIVATE_KEY_PASSPHRASE is set without a private key; set SNOWFLAKE_PRIVATE_KEY or "
+        "SNOWFLAKE_PRIVATE_KEY_PATH as well"
     ]
 
 

@@ -23,8 +23,5 @@ def test_every_command_that_needs_it_names_the_command_that_installs_it(tmp_path
         [sys.executable, "-c", PROGRAM], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout == "[2, 2, 2, 2]\n"
-    line = (
-        "error: the package psutil is not installed, it belongs to the extra 'embedded'"
-        " (pip install 'aurora-sync[embedded]')\n"
-    )
+    line = "error: the package psutil of the extra 'embedded' is not installed (pip install 'aurora-sync[embedded]')\n"
     assert done.stderr == 4 * line

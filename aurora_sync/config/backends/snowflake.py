@@ -63,13 +63,14 @@ def _problems(given: Mapping[str, str]) -> list[str]:
     problems = []
     logins = [name for name in _LOGINS if given[name]]
     if not logins and not given["SNOWFLAKE_AUTHENTICATOR"]:
-        problems.append(
-            f"none of {', '.join(_LOGINS)} and SNOWFLAKE_AUTHENTICATOR is set; one of them says how to log in"
-        )
+        problems.append(f"none of {', '.join(_LOGINS)} and SNOWFLAKE_AUTHENTICATOR is set; set one of them to log in")
     if len(logins) > 1:
-        problems.append(f"{' and '.join(logins)} are both set; allowed: one of them")
+        problems.append(f"{' and '.join(logins)} are set together; set one of them only")
     if given["SNOWFLAKE_PRIVATE_KEY_PASSPHRASE"] and not any("KEY" in name for name in logins):
-        problems.append("SNOWFLAKE_PRIVATE_KEY_PASSPHRASE is set without SNOWFLAKE_PRIVATE_KEY or its _PATH")
+        problems.append(
+            "SNOWFLAKE_PRIVATE_KEY_PASSPHRASE is set without a private key; set SNOWFLAKE_PRIVATE_KEY or "
+            "SNOWFLAKE_PRIVATE_KEY_PATH as well"
+        )
     return problems
 
 

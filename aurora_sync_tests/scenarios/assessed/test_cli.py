@@ -148,8 +148,8 @@ def test_nothing_is_written_where_nothing_can_be_synced(capsys: pytest.CaptureFi
     ("arguments", "words"),
     [
         (["no_such"], "no table 'no_such' that this role may see"),
-        (["--freshness", "soon"], "--freshness: allowed: a number of minutes"),
-        (["--max-read-per-day", "much"], "--max-read-per-day: allowed: a size"),
+        (["--freshness", "soon"], "--freshness: expected a number of minutes"),
+        (["--max-read-per-day", "much"], "--max-read-per-day: expected a size"),
     ],
 )
 def test_what_is_wrong_is_a_clear_error(capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:
