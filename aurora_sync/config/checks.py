@@ -39,7 +39,7 @@ class Checks(StrictModel):
     merge_key: Check = Field(default_factory=Check, description="The merge key is unique and not null in the target.")
     certificate: Check = Field(
         default_factory=Check,
-        description="The run proved that every row committed before its snapshot is in the target.",
+        description="The guarantee of the run is proved, or bounded by a lag that the certificate names.",
     )
     schema_: Check = Field(
         default_factory=Check, alias="schema", description="Warns when a run applied a change of columns."

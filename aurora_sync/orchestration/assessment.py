@@ -31,7 +31,8 @@ from aurora_sync.strategies import strategy_of
 # The check fails if transaction ids last for fewer days without any VACUUM. On most servers they last for months.
 WRAPAROUND_DAYS = 7
 WRAPAROUND = "transaction_ids"
-NO_RATE = "No rate is known: the cluster is younger than a day, or hides its age, or this is a reader."
+_WRAPAROUND_CHECK = f"Without VACUUM, the transaction ids of the source last for {WRAPAROUND_DAYS} days or longer."
+NO_RATE = "The rate is unknown: the cluster is younger than a day or hides its age, or the source is a reader."
 
 Unfit = dict[str, list[str]]  # table -> why its strategy does not fit; empty if it fits
 
@@ -45,14 +46,14 @@ def assessment_asset(
 
     @dg.asset(
         key=key,
-        description="Which strategy suits each table, by the source's catalogue and statistics (docs/assess.md).",
+        description="Shows from catalogue and statistics which strategy suits each table (docs/assess.md).",
         check_specs=[
-            dg.AssetCheckSpec(WRAPAROUND, asset=key, description="The source does not run out of transaction ids."),
+            dg.AssetCheckSpec(WRAPAROUND, asset=key, description=_WRAPAROUND_CHECK),
             *(
                 dg.AssetCheckSpec(
                     check,
                     asset=key,
-                    description=markdown(f"{option_name(table)} still fits what is known of {table.qualified_name}."),
+                    description=markdown(f"{option_name(table)} still fits {table.qualified_name}."),
                 )
                 for check, table in checked.items()
             ),
@@ -102,7 +103,7 @@ def _assess(
         unfit: Unfit = {}
         for table in tables:
             name, each = table.qualified_name, found.get(table.qualified_name)
-            unfit[name] = contradictions(table, each, evidence, limits) if each else ["there is no such table any more"]
+            unfit[name] = contradictions(table, each, evidence, limits) if each else ["the table no longer exists"]
             column = strategy_of(table).clock_column(table)
             if each and limits.prove and column and may_prove(each.table.table, column):
                 unfit[name] += _lies(connection, each.table.table, column)
@@ -122,10 +123,10 @@ def _lies(connection: Connection, table: SourceTable, column: str) -> list[str]:
 
 def _sentence(table: TableConfig, found: Recommendation | None, why: Sequence[str]) -> str:
     if not why:
-        unjudged = f"no rule is about {option_name(table)}; the table is there"
+        unjudged = f"the table exists; the advisor has no rules for {option_name(table)}"
         return f"{option_name(table)} fits" if has_rules(table) else unjudged
-    instead = f"; {found.now.name} would do" if found and found.now and found.now.name != option_name(table) else ""
-    return f"{option_name(table)} does not fit any more: {'; '.join(why)}{instead}"
+    instead = f"; {found.now.name} fits" if found and found.now and found.now.name != option_name(table) else ""
+    return f"{option_name(table)} no longer fits: {'; '.join(why)}{instead}"
 
 
 def _shown(

@@ -31,7 +31,7 @@ RETRIES = dg.RetryPolicy(max_retries=3, delay=10, backoff=dg.Backoff.EXPONENTIAL
 
 
 class SyncOptions(dg.Config):
-    """What a person may say for one run, in the launchpad."""
+    """Options of one run, for the launchpad."""
 
     full: bool = False
     reconcile: bool = False

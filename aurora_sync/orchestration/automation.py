@@ -47,7 +47,7 @@ def reconciliations(tables: Sequence[TableConfig], name: str) -> list[dg.Schedul
         _configured(
             _reconciling(chosen, name, f"{name}_reconcile_{_slug(cron)}"),
             cron,
-            f"Compares {len(chosen)} tables with their sources at {cron} UTC, and repairs them.",
+            f"Compares {len(chosen)} tables with their sources at {cron} UTC, and repairs differences.",
         )
         for cron, chosen in sorted(by_cron.items())
     ]
@@ -72,7 +72,7 @@ def verifications(tables: Sequence[TableConfig], name: str) -> list[dg.ScheduleD
                 {key.to_python_identifier(): {"tables": names} for key, names in groups.items()},
             ),
             cron,
-            f"Proves {sum(map(len, groups.values()))} tables equal to their sources at {cron} UTC.",
+            f"Compares every row of {sum(map(len, groups.values()))} tables with the sources at {cron} UTC.",
         )
         for cron, groups in sorted(by_cron.items())
     ]
@@ -81,7 +81,7 @@ def verifications(tables: Sequence[TableConfig], name: str) -> list[dg.ScheduleD
 def assessment(cron: str, name: str) -> dg.ScheduleDefinition:
     """Return the schedule ``<name>_assess``."""
     job = _job(f"{name}_assess", [assessment_key(name)], {})
-    return _configured(job, cron, f"Tells at {cron} UTC which table's strategy no longer fits.")
+    return _configured(job, cron, f"Assesses the source at {cron} UTC, and shows tables whose strategy no longer fits.")
 
 
 def _configured(job: dg.UnresolvedAssetJobDefinition, cron: str, description: str) -> dg.ScheduleDefinition:

@@ -99,7 +99,7 @@ def change_sensor(tables: Sequence[TableConfig], connections: Connections, name:
         target=dg.AssetSelection.assets(*(asset_key(table) for table in tables)),
         minimum_interval_seconds=TICK_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Asks the source in one query which of {len(tables)} tables changed, and syncs just those.",
+        description=f"Finds with one query which of {len(tables)} tables changed at the source, and syncs only these.",
     )
     def changes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         memory = from_cursor(context.cursor)
@@ -113,12 +113,12 @@ def change_sensor(tables: Sequence[TableConfig], connections: Connections, name:
                 if len(group) > 1 and not error.kind.retry:  # an error of one table: look at each alone
                     groups += [(runner, [table]) for table in group]
                     continue
-                context.log.warning("changes that come by topics or files cannot be seen: %s", error)
+                context.log.warning("the sensor cannot see changes in topics and files: %s", error)
                 marks |= {t.qualified_name: memory[t.qualified_name].mark for t in group if t.qualified_name in memory}
         if unseen := sum(not mark for mark in marks.values()):
             context.log.warning(
-                "changes of %d tables cannot be seen (views, foreign tables, or AURORA_DSN names a reader): they are"
-                " synced every %.0f hours only, unless tables.yaml gives them a schedule",
+                "the sensor cannot see changes of %d tables (views, foreign tables, or AURORA_DSN names a reader), and"
+                " syncs them every %.0f hours only; for an earlier sync, set their schedule in tables.yaml",
                 unseen,
                 FORCED_HOURS,
             )

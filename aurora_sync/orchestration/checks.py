@@ -35,16 +35,16 @@ VERDICTS = "verdicts"  # metadata entry of a verification, from which last_verdi
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 
 _REMEDY = (
-    "A reconcile repairs rows that are missing, stale or gone, a full read also what was edited in the target; another"
-    " verification takes this back"
+    "A reconcile repairs missing, stale and deleted rows; a full read also repairs rows that were edited in the target."
+    " This warning ends with the next verification that finds no difference"
 )
 _DESCRIPTIONS = {
-    "row_count": "The target holds as many rows as the source did in the snapshot that was read.",
-    "watermark": "The watermark never moves backwards, and forwards when rows were applied.",
+    "row_count": "The target has as many rows as the source had in the snapshot that was read.",
+    "watermark": "The watermark never moves backwards, and it moves forward when rows were applied.",
     "merge_key": "The merge key is never null, and no two rows share one.",
-    "certificate": "What was committed before the snapshot is in the target, provably.",
-    "slot": "The server has all the WAL that the replication slot needs, and keeps not too much of it.",
-    "schema": "The columns of source and target are those of the run before; else, what changed.",
+    "certificate": "The guarantee of the run is proved, or bounded by a lag that the certificate names.",
+    "slot": "The server has all WAL that the replication slot needs, and does not keep too much of it.",
+    "schema": "The columns of source and target are the same as in the previous run. If not, the changes are shown.",
 }
 
 
@@ -121,7 +121,7 @@ def judge(name: str, check: Check, receipt: Receipt) -> CheckOutcome:
     if isinstance(check, SlotCheck):
         return slot(check, receipt)
     if receipt.run_sequence % check.every:
-        return CheckOutcome(None, f"judged at every {check.every}th applied run")
+        return CheckOutcome(None, f"the check is evaluated every {check.every} applied runs")
     judges = {"watermark": watermark, "merge_key": merge_key, "certificate": certificate, "schema": schema}
     return judges[name](receipt)
 
@@ -130,7 +130,8 @@ def row_count(check: RowCountCheck, receipt: Receipt) -> CheckOutcome:
     source, target = receipt.source_rows, receipt.target_rows
     if source is None:
         return CheckOutcome(
-            None, f"counted at every {check.every}th applied run" if receipt.changed else "nothing changed"
+            None,
+            f"rows are counted every {check.every} applied runs" if receipt.changed else "the run found no changes",
         )
     excess = target - source
     numbers = {"source_rows": source, "target_rows": target, "excess_rows": excess}
@@ -140,11 +141,11 @@ def row_count(check: RowCountCheck, receipt: Receipt) -> CheckOutcome:
     if excess < 0:
         return CheckOutcome(False, f"The target lacks {-excess:,} of the source's {source:,} rows", ERROR, numbers)
     if receipt.sees_deletes:
-        text = f"The target holds {excess:,} rows that the source, with {source:,}, does not"
+        text = f"The target has {excess:,} rows more than the source, which has {source:,}"
         return CheckOutcome(False, text, ERROR, numbers)
     text = (
-        f"The target holds {excess:,} rows more than the source's {source:,}: rows deleted at the source,"
-        f" which {receipt.strategy} cannot see"
+        f"The target has {excess:,} rows more than the source, which has {source:,}: the rows were deleted at the "
+        f"source, and {receipt.strategy} does not see deletes; a reconcile removes them"
     )
     return CheckOutcome(False, text, WARN, numbers)
 
@@ -154,7 +155,7 @@ def slot(check: SlotCheck, receipt: Receipt) -> CheckOutcome:
     if found is None:
         return CheckOutcome(None, "this run read no slot")
     kept = found.retained_bytes / 1e9
-    text = f"{found.wal_status}; {kept:,.3f} GB of WAL are kept for slot {found.name}"
+    text = f"wal_status is {found.wal_status}; the server keeps {kept:,.3f} GB of WAL for slot {found.name}"
     numbers: dict[str, Any] = {"slot": found.name, "wal_status": found.wal_status} | {
         "retained_bytes": found.retained_bytes,
         "lag_bytes": found.lag_bytes,
@@ -163,14 +164,14 @@ def slot(check: SlotCheck, receipt: Receipt) -> CheckOutcome:
         numbers["safe_bytes"] = found.safe_bytes
     if found.wal_status not in ("reserved", "extended"):
         then = (
-            "the connector needs a new one, and every run scans until then"
+            "the connector needs a new slot, and every run scans the tables until then"
             if receipt.consumed
-            else ("the next run makes it anew, and scans its tables")
+            else ("the next run recreates the slot, and scans its tables")
         )
-        text += f": the server is about to take it away, or has; {then}"
+        text += f". The server has removed WAL that the slot needs, or is about to; {then}"
         return CheckOutcome(False, text, ERROR, numbers)
     if kept > check.max_retained_gb:
-        text += f", more than {check.max_retained_gb:,g} GB: runs are rare, or fail, or a transaction stays open"
+        text += f", more than {check.max_retained_gb:,g} GB: runs are too rare, runs fail, or a transaction stays open"
         return CheckOutcome(False, text, WARN, numbers)
     return CheckOutcome(True, text, ERROR, numbers)
 
@@ -188,7 +189,7 @@ def watermark(receipt: Receipt) -> CheckOutcome:
             text = f"The watermark went back from transaction {before.snapshot.xmax} to {after.xmax}"
             return CheckOutcome(False, text, ERROR, numbers)
         if applied and not any(moved):
-            text = f"{applied:,} rows were applied, but the watermark still is at transaction {after.xmax}"
+            text = f"{applied:,} rows were applied, but the watermark is still at transaction {after.xmax}"
             return CheckOutcome(False, text, ERROR, numbers)
     return CheckOutcome(True, f"Horizon {after.xmin}, moved by {moved[0]:,} transactions", ERROR, numbers)
 
@@ -199,12 +200,12 @@ def merge_key(receipt: Receipt) -> CheckOutcome:
     The warehouse has already refused NULL and duplicate keys among the staged rows.
     """
     if not receipt.key:
-        return CheckOutcome(True, "No merge key: rows are told apart by their content")
+        return CheckOutcome(True, "No merge key: rows are distinguished by their content")
     key = ", ".join(receipt.key)
     numbers = {"merge_key": key, "rows_exported": receipt.rows_exported}
     if receipt.source_rows is not None and receipt.target_rows < receipt.source_rows:
         shared = receipt.source_rows - receipt.target_rows
-        return CheckOutcome(False, f"Up to {shared:,} rows share ({key}) with another row", ERROR, numbers)
+        return CheckOutcome(False, f"Up to {shared:,} rows have the same ({key}) as another row", ERROR, numbers)
     return CheckOutcome(True, f"({key}) is unique and never null", ERROR, numbers)
 
 
@@ -219,7 +220,7 @@ def certificate(receipt: Receipt) -> CheckOutcome:
 def schema(receipt: Receipt) -> CheckOutcome:
     """Warn in the run that applied a change, so that somebody checks the readers of the target."""
     if not receipt.schema_changes:
-        return CheckOutcome(True, "No column changed since the run before", WARN)
+        return CheckOutcome(True, "No column changed since the previous run", WARN)
     shown = {"changes": metadata.schema_changes(receipt.schema_changes)}
     return CheckOutcome(False, "; ".join(change.text for change in receipt.schema_changes), WARN, shown)
 
@@ -238,7 +239,7 @@ def with_last_verified(outcome: CheckOutcome, last: Mapping[str, Any] | None) ->
     if last["equal"] or not outcome.passed:
         return replace(outcome, numbers=numbers)
     numbers = {"verdict": outcome.text, **numbers, COUNTS_AGREE: True}
-    found = f"{outcome.text}. But verify found source and target different: {text}. {_REMEDY}"
+    found = f"{outcome.text}. But verify found differences between source and target: {text}. {_REMEDY}"
     return CheckOutcome(False, found, WARN, numbers)
 
 
@@ -271,10 +272,10 @@ def _carried(key: dg.AssetCheckKey, reason: str, receipt: Receipt, instance: dg.
     last = compat.last_verdict(instance, key)
     carried = dict(last.metadata) if last else {}
     agreed = COUNTS_AGREE in carried and carried.pop(COUNTS_AGREE)
-    verdict = carried.setdefault("verdict", dg.TextMetadataValue((last.description if last else None) or "none yet"))
+    verdict = carried.setdefault("verdict", dg.TextMetadataValue((last.description if last else None) or "none"))
     return CheckOutcome(
         passed=bool(agreed or last is None or last.passed),
-        text=f"Not judged at run sequence {receipt.run_sequence}: {reason}. Last verdict: {verdict.value}",
+        text=f"Not evaluated at run sequence {receipt.run_sequence}: {reason}. Last verdict: {verdict.value}",
         severity=last.severity if last else WARN,
         numbers=carried,
     )

@@ -18,9 +18,9 @@ from aurora_sync.orchestration.factory import build_definitions
 
 
 class ScaffoldParameters(BaseModel):
-    table: str = Field("public.customers", description="schema.name of a table of the source, or a glob.")
+    table: str = Field("public.customers", description="Table of the source as schema.name, or a glob.")
     strategy: WatermarkType = Field(WatermarkType.xmin, description="How changed rows are found.")
-    watermark_col: str | None = Field(None, description="For timestamp and integer: the column.")
+    watermark_col: str | None = Field(None, description="Watermark column, for timestamp and integer.")
 
 
 class AuroraSyncScaffolder(dg.Scaffolder[ScaffoldParameters]):
@@ -66,7 +66,7 @@ def _resolved(context: dg.ResolutionContext, value: Any) -> Any:
 
 @dg.scaffold_with(AuroraSyncScaffolder)
 class AuroraSync(dg.Component, dg.Model, dg.Resolvable):
-    """Tables of PostgreSQL, synced incrementally through S3 into Snowflake: the keys of tables.yaml.
+    """Syncs tables of PostgreSQL incrementally through S3 into Snowflake. The keys are those of tables.yaml.
 
     Source, stage and warehouse come from the environment (AURORA_DSN, AURORA_SYNC_STAGE, SNOWFLAKE_*, AWS_*).
     """

@@ -140,18 +140,19 @@ def _settings(connections: Connections) -> Settings | None:
     try:
         return connections.settings()
     except AuroraSyncError as error:
-        logger.warning("definitions without the source's comments and columns: %s", error)
+        logger.warning("the definitions lack the comments and columns of the source: %s", error)
         return None
 
 
 def _existing(config: SyncConfig, source: Source | None) -> list[tuple[str, str]]:
     hint = "set AURORA_DSN, or name every table instead of using a glob"
     if source is None:
-        raise ConfigError("a glob can only be resolved by asking the source", where=str(config.path), hint=hint)
+        what = "a glob needs the list of tables from the source, and the settings are not complete"
+        raise ConfigError(what, where=str(config.path), hint=hint)
     try:
         return source.existing()
     except AuroraSyncError as error:
-        what = f"a glob can only be resolved by asking the source, which failed: {error}"
+        what = f"a glob needs the list of tables from the source, which could not be read: {error}"
         raise ConfigError(what, where=str(config.path), hint=hint) from error
 
 
@@ -161,5 +162,5 @@ def _catalogue(source: Source | None, tables: Sequence[TableConfig]) -> dict[str
     try:
         return source.catalogue([(table.schema_, table.table_name) for table in tables])
     except AuroraSyncError as error:
-        logger.warning("definitions without the source's comments and columns: %s", error)
+        logger.warning("the definitions lack the comments and columns of the source: %s", error)
         return {}

@@ -18,7 +18,7 @@ def gc_schedule(tables: Sequence[TableConfig], connections: Connections, name: s
     @dg.op(
         name=f"{name}_collect",
         out=dg.Out(dg.Nothing),
-        description="Removes what no run can need any more; shows how much.",
+        description="Removes files and tables that no run needs, and shows their number and size.",
         retry_policy=assets.RETRIES,
     )
     def collect(context: dg.OpExecutionContext) -> None:
@@ -35,7 +35,10 @@ def gc_schedule(tables: Sequence[TableConfig], connections: Connections, name: s
         sizes = {f"bytes of {each.kind}": each.bytes for each in collected if each.bytes is not None}
         context.add_output_metadata(counts | sizes)
 
-    @dg.job(name=f"{name}_gc", description="Removes what killed runs left in the stage and the log schema.")
+    @dg.job(
+        name=f"{name}_gc",
+        description="Removes files and tables that killed runs left in the stage and in the log schema.",
+    )
     def collect_garbage() -> None:
         collect()
 

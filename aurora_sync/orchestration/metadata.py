@@ -65,7 +65,7 @@ def of_receipt(receipt: Receipt) -> dict[str, Any]:
     metadata["values_adjusted"] = sum(adjusted.values for adjusted in receipt.adjusted)
     if receipt.adjusted:
         adjusted = [(a.column, a.policy, f"{a.values:,}", ", ".join(a.examples) or a.find) for a in receipt.adjusted]
-        table = markdown_table(["column", "policy", "values", "such as, or to find them"], adjusted)
+        table = markdown_table(["column", "policy", "values", "examples, or how to find them"], adjusted)
         metadata["adjusted"] = dg.MetadataValue.md(table)
     if receipt.warnings:
         metadata["warnings"] = dg.MetadataValue.md(markdown_list(receipt.warnings))

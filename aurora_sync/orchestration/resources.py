@@ -18,9 +18,9 @@ atexit.register(_embedded.close)
 
 
 class Connections(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The settings of the environment; without AURORA_DSN those of the embedded stack, where there is one.
+    """Reads the settings from the environment. Without AURORA_DSN, starts the embedded stack if it exists.
 
-    No setting is a field of this resource, so none of them shows in the UI, and making one does no I/O.
+    No setting is a field of this resource, so that the UI shows none of them. Its constructor does no I/O.
     """
 
     embedded_directory: str = ".aurora_sync"

@@ -22,9 +22,11 @@ from aurora_sync.orchestration.resources import Connections
 
 
 class VerifyOptions(dg.Config):
-    """What a person or a schedule may say for one run."""
+    """Options of one run, for the launchpad and for schedules."""
 
-    tables: list[str] = Field(default_factory=list, description="Of the group, as schema.table; none: all of them.")
+    tables: list[str] = Field(
+        default_factory=list, description="Tables of the group, as schema.table; an empty list selects all."
+    )
 
 
 def group_asset(
@@ -40,9 +42,9 @@ def group_asset(
 
     @dg.asset(
         key=key,
-        description=f"Proves by content that the tables of {group} ({len(tables)}) are as their sources.",
+        description=f"Compares every row of the {len(tables)} tables of {group} with the source.",
         deps=[assets.asset_key(table) for table in tables],
-        check_specs=[dg.AssetCheckSpec("equal", asset=key, description="Every row is the same on both sides.")],
+        check_specs=[dg.AssetCheckSpec("equal", asset=key, description="Every row is equal in source and target.")],
         group_name=group,
         kinds={"postgres", warehouse},
         pool=assets.pool(database),
@@ -51,7 +53,7 @@ def group_asset(
         context: dg.AssetExecutionContext, config: VerifyOptions
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
         if unknown := sorted(set(config.tables) - by_name.keys()):
-            raise dg.Failure(f"not in group {group}: {', '.join(unknown)}", allow_retries=False)
+            raise dg.Failure(f"group {group} does not contain {', '.join(unknown)}", allow_retries=False)
         places, found, errors = connections.places(), dict[str, Verification](), dict[str, str]()
         for table in (by_name[chosen] for chosen in config.tables or by_name):
             try:
@@ -80,7 +82,7 @@ def group_asset(
 
 
 def _shown(found: Mapping[str, Verification], errors: Mapping[str, str], verdicts: Mapping[str, Any]) -> dict[str, Any]:
-    head = ["table", "verdict", "rows of the source", "of the target", "as of (UTC)", "by"]
+    head = ["table", "verdict", "rows of the source", "rows of the target", "as of (UTC)", "by"]
     rows = [
         [
             name,

@@ -68,7 +68,7 @@ def test_merge_key_that_two_rows_share_fails() -> None:
     assert checks.merge_key(receipt()).passed is True
     verdict = checks.merge_key(receipt(source_rows=12, target_rows=10))
     assert verdict.passed is False
-    assert "2 rows share (id)" in verdict.text
+    assert "2 rows have the same (id)" in verdict.text
 
 
 def test_verdict_is_not_given_at_runs_that_do_not_count() -> None:
@@ -125,7 +125,7 @@ def test_last_verdict_is_carried_forward_and_says_so(
     judged, carried, carried_again = (evaluations(run(definitions, instance))["row_count"] for _ in range(3))
     assert (judged.passed, carried.passed, carried_again.passed) == (False, False, False)
     assert carried.description is not None
-    assert "Not judged at run sequence 4" in carried.description
+    assert "Not evaluated at run sequence 4" in carried.description
     assert carried_again.description is not None
     assert carried_again.description.endswith(f"Last verdict: {judged.description}")
     assert carried_again.metadata["judged_at_run_sequence"].value == 3
@@ -138,7 +138,7 @@ def test_check_that_was_never_judged_says_so(
     check = evaluations(run(build(TABLES), instance))["row_count"]
     assert (check.passed, check.severity) == (True, WARN)
     assert check.description is not None
-    assert check.description.endswith("Last verdict: none yet")
+    assert check.description.endswith("Last verdict: none")
 
 
 @pytest.mark.parametrize(("blocking", "ran"), [(True, False), (False, True)])

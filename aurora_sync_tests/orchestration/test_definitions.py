@@ -113,7 +113,7 @@ def test_source_that_does_not_answer_costs_the_descriptions_only(
 
 
 def test_glob_without_a_source_says_what_is_missing(no_settings: None, build: Build) -> None:
-    with pytest.raises(ConfigError, match="glob can only be resolved by asking the source"):
+    with pytest.raises(ConfigError, match="a glob needs the list of tables from the source"):
         build("tables:\n  - {table_name: 'audit_*', watermark_type: xmin}\n")
 
 

@@ -214,7 +214,7 @@ def test_table_of_another_group_is_refused(definitions: dg.Definitions, instance
     failure = verify(definitions, instance, tables=["public.nosuch"]).failure_data_for_node(NODE)
     assert failure is not None
     assert failure.user_failure_data is not None
-    assert "not in group public: public.nosuch" in (failure.user_failure_data.description or "")
+    assert "group public does not contain public.nosuch" in (failure.user_failure_data.description or "")
 
 
 @pytest.mark.usefixtures("no_settings")
