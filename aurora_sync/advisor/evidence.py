@@ -146,15 +146,15 @@ class Evidence:
     @property
     def facts(self) -> dict[str, str]:
         """Facts about the server for people: label -> text."""
-        since = f"since {self.since:%Y-%m-%d %H:%M} UTC" if self.since else "since nobody knows when"
-        found = {"statistics": since if self.days else f"{since}: too young for rates"}
+        since = f"since {self.since:%Y-%m-%d %H:%M} UTC" if self.since else "since an unknown time"
+        found = {"statistics": since if self.days else f"{since}: no rates are known before an hour has passed"}
         if self.xids_per_day is not None and self.days_to_wraparound is not None:
             found["transaction ids"] = (
-                f"{self.xids_per_day:,.0f} a day on the average; without any vacuum they would end in"
+                f"{self.xids_per_day:,.0f} a day on average; without VACUUM, they last for"
                 f" {self.days_to_wraparound:,.0f} days"
             )
         if not self.sees_sessions:
-            found["privileges"] = "this role has not pg_read_all_stats: it sees the activity of its own sessions only"
+            found["privileges"] = "this role lacks pg_read_all_stats, and sees the activity of its own sessions only"
         return found
 
     def rates(self, activity: Activity) -> tuple[float, float, float]:

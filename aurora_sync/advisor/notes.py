@@ -18,7 +18,7 @@ def notes(found: TableEvidence) -> Iterator[str]:
     activity = found.activity
     if activity.updated and len(found.table.indexes) and found.table.is_heap:
         share = activity.hot_updated / activity.updated
-        yield f"{share:.0%} of the updates are HOT; an index on a new column ends that"
+        yield f"{share:.0%} of the updates are HOT; an index on an added timestamp column would prevent HOT updates"
     yield from _of_storage(found)
 
 
@@ -27,7 +27,7 @@ def _of_columns(found: TableEvidence) -> Iterator[str]:
     table = found.table
     for index in table.indexes:
         if index.primary and not index.immediate:
-            yield "its primary key is deferrable, and identifies no row for replication"
+            yield "the primary key is deferrable, so that replication cannot identify rows by it"
     for sequence in table.sequences.values():
         yield from out_of_order(sequence)
     for column in table.columns:
@@ -35,8 +35,8 @@ def _of_columns(found: TableEvidence) -> Iterator[str]:
             yield text
     if misfits := [column.name for column in table.columns if may_misfit(column)]:
         yield (
-            f"{', '.join(misfits)}: values are possible that no type of the warehouse holds; a column that may have"
-            " them becomes text, unless types or column_types say otherwise"
+            f"{', '.join(misfits)}: the type of the source can hold values that no type of the warehouse can; such a"
+            " column becomes text, unless types or column_types set another policy"
         )
 
 
@@ -44,20 +44,21 @@ def _of_storage(found: TableEvidence) -> Iterator[str]:
     """Notes on how the rows are stored, and on what writes or copies them."""
     table = found.table
     if found.toast:
-        yield f"{human_bytes(found.toast)} lie out of line (TOAST): no log repeats them when an update leaves them"
+        size = human_bytes(found.toast)
+        yield f"{size} are stored out of line (TOAST): change logs omit values that an update does not change"
     if table.outbox:
         yield (
-            f"triggers write its changes down in {'.'.join(table.outbox.relation)}, which grows until a sync with"
-            " watermark_type: outbox empties it, or `aurora-sync triggers remove` takes it away"
+            f"triggers record changed keys in {'.'.join(table.outbox.relation)}, which grows until a sync with"
+            " watermark_type: outbox empties it, or `aurora-sync triggers remove` drops it"
         )
     if table.unlogged:
-        yield "it is unlogged: no log has its changes, and a crash empties it"
+        yield "the table is unlogged: change logs do not contain its changes, and a crash of the server empties it"
     if table.subscribed:
-        yield "it is filled by logical replication: its transaction ids are those of this server, its times are not"
+        yield "logical replication fills the table: its transaction ids come from this server, its timestamps do not"
     if found.partitions:
-        yield f"{found.partitions:,} partitions; their rows are synced as those of one table"
+        yield f"{found.partitions:,} partitions; their rows are synced into one table"
     if found.analysed_at is None and found.heap and table.is_heap:
-        yield "it was never analysed: rows and NULLs are not known (ANALYZE)"
+        yield "the table was never analysed: the numbers of rows and NULLs are unknown; run ANALYZE"
 
 
 def _moment(column: Column, found: TableEvidence) -> str:
@@ -69,7 +70,7 @@ def _moment(column: Column, found: TableEvidence) -> str:
     if kept:
         said.append("a trigger sets it to the clock at every insert and update")
     elif clock.is_clock(default):
-        said.append("its default is the clock, and nothing moves it at an update")
+        said.append("its default is the clock, and no trigger sets it at an update")
     if null_share:
         said.append(f"NULL in {null_share:.0%} of the rows")
     return f"{column.name}: {'; '.join(said)}" if said else ""

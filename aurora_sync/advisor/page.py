@@ -52,13 +52,12 @@ def as_html(
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>",
         f"<h1>{escape(title)}</h1>",
-        f'<p class="dim">aurora_sync, {evidence.taken_at:%Y-%m-%d %H:%M} UTC. From catalogue and statistics;'
-        f" {'the tables were read to prove columns' if proofs else 'no table was read'}.</p>",
+        f'<p class="dim">aurora_sync, {evidence.taken_at:%Y-%m-%d %H:%M} UTC. Based on catalogue and statistics;'
+        f" {'tables were scanned to check timestamps' if proofs else 'no table was read'}.</p>",
         *_facts(recommendations, evidence),
-        "<h2>How each table can be kept in step</h2>",
-        '<p class="dim">The strategy in bold works as things are. Points rank the others, * needs something first,'
-        " – is refused; the reasons"
-        " stand below.</p>",
+        "<h2>Strategies for each table</h2>",
+        '<p class="dim">The strategy in bold is the best one that needs no preparation. Points rank the strategies;'
+        " * marks a strategy that needs preparation, – a strategy that is refused. The reasons are below.</p>",
         *_matrix(recommendations, evidence),
         "<h2>Why</h2>",
         *(part for each in recommendations for part in _reasons(each, notes, proofs)),
@@ -121,7 +120,8 @@ def _reasons(
         if proof.examples:
             yield "<ul>"
             for late in proof.examples:
-                yield f"<li>{escape(late.place)}: says {escape(late.says)}, written after {escape(late.others)}</li>"
+                shown = f"shows {escape(late.says)}, was written after {escape(late.others)}"
+                yield f"<li>{escape(late.place)}: {shown}</li>"
             yield "</ul>"
     yield "<ol>"
     for option in each.options:

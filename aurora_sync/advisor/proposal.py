@@ -26,8 +26,8 @@ def as_yaml(recommendations: Sequence[Recommendation], evidence: Evidence, limit
     """
     schema = Counter(r.table.table.schema for r in recommendations).most_common(1)[0][0] if recommendations else ""
     lines = [
-        f"# What `aurora-sync assess` proposed for {evidence.database} on {evidence.taken_at:%Y-%m-%d}.",
-        "# Each table has the best strategy that works as things are; behind `better:` stands what another would need.",
+        f"# Proposed by `aurora-sync assess` for {evidence.database} on {evidence.taken_at:%Y-%m-%d}.",
+        "# Each table has the best strategy that needs no preparation. `better:` names a better one and its needs.",
     ]
     own = limits.model_dump(mode="json", exclude_defaults=True)
     lines += ["", f"advisor: {_flow(own)}"] if own else []
@@ -56,15 +56,15 @@ def differences(
     for name, config in known.items():
         if name not in found:
             if (config.schema_, config.table_name) not in existing:
-                yield f"- {name}: there is no such table any more"
+                yield f"- {name}: the table no longer exists"
         elif texts := contradictions(config, found[name], evidence, limits):
             now = found[name].now
-            instead = f"; {now.name} would do" if now and now.name != option_name(config) else ""
-            yield f"~ {name}: {option_name(config)} does not fit any more: {'; '.join(texts)}{instead}"
+            instead = f"; {now.name} fits" if now and now.name != option_name(config) else ""
+            yield f"~ {name}: {option_name(config)} no longer fits: {'; '.join(texts)}{instead}"
     taken = {config.target: name for name, config in known.items()}
     for name, each in found.items():
         if name not in known and each.now and each.now.config.target not in taken:
-            yield f"+ {name}: no entry names it"
+            yield f"+ {name}: no entry configures the table"
             yield from _entry(each, evidence, None, taken)
 
 
@@ -80,7 +80,7 @@ def _entry(
         return
     twin = taken.setdefault(now.config.target, each.name)
     if twin != each.name:
-        yield from _comment(f"Not synced: its target is also that of {twin}; give it a target_table of its own.")
+        yield from _comment(f"Not synced: {twin} has the same target; set another target_table for one of the two.")
         return
     yield from _comment(f"{now.name}: {now.why}.")
     if best is not None and best is not now:

@@ -70,11 +70,11 @@ class Proof:
             hours = self.margin // timedelta(hours=1)
             late = "an hour" if hours == 1 else f"{hours} hours"
             return (
-                f"{self.column} LIES: {self.lies:,} of {self.rows:,} rows were written at least {late} later than it"
-                " says"
+                f"{self.column} is UNRELIABLE: {self.lies:,} of {self.rows:,} rows were written at least {late} later "
+                "than it shows"
             )
         nulls = f"; NULL in {self.nulls:,}" if self.nulls else ""
-        return f"{self.column}: none of {self.rows:,} rows shows a lie{nulls}"
+        return f"{self.column}: none of {self.rows:,} rows was written later than it shows{nulls}"
 
 
 def may_prove(table: SourceTable, column: str) -> bool:

@@ -57,7 +57,7 @@ class Option:
     def sees(self) -> str:
         """The kinds of changes that the strategy sees, and its certificate."""
         updates = "updates" if self.updates else "no updates"
-        return f"inserts, {updates}, deletes {self.deletes}; {self.certificate}"
+        return f"finds inserts, {updates}, deletes {self.deletes}; {self.certificate}"
 
     @property
     def why(self) -> str:
@@ -156,7 +156,7 @@ def contradictions(config: TableConfig, found: Recommendation, evidence: Evidenc
         matched |= GROWN
     needs = option.needs if strategy_of(config).needs_triggers else ()
     matched_texts = [reason.text for reason in option.reasons if reason.rule in matched]
-    return matched_texts + [f"it needs {need}" for need in needs]
+    return matched_texts + [f"the strategy needs {need}" for need in needs]
 
 
 def _ranked(table: TableEvidence, evidence: Evidence, limits: Advisor) -> Recommendation:
@@ -217,9 +217,9 @@ def _needs(case: Case) -> Iterator[str]:
         if case.evidence.server.wal_level != "logical":
             yield "wal_level = logical (rds.logical_replication = 1), and a restart of the server"
         if not case.evidence.server.may_replicate:
-            yield "a role that may replicate (rds_replication)"
+            yield "a role that may replicate (GRANT rds_replication)"
         if set(case.table.replica_identities) - {"d"} or not case.table.table.primary_key:
-            yield "a replica identity that has the key"
+            yield "a replica identity that contains the key"
         yield "a publication and a replication slot: `aurora-sync cdc setup --apply`"
     if case.lacks_triggers:
         yield f"triggers on the table: `aurora-sync triggers plan {case.table.table.qualified_name}`"

@@ -111,12 +111,12 @@ def _cannot(case: Case) -> str:
 
 def _updates(case: Case) -> str:
     count = case.table.activity.updated
-    return f"{rows_were(count)} updated {case.since}, which it does not see" if count else ""
+    return f"{rows_were(count)} updated {case.since}; the strategy does not find updates" if count else ""
 
 
 def _deletes_of_append_only(case: Case) -> str:
     count = case.table.activity.deleted
-    return f"{rows_were(count)} deleted {case.since}, and it takes each row once and for all" if count else ""
+    return f"{rows_were(count)} deleted {case.since}; append_only does not find deletes" if count else ""
 
 
 def _unproven_numbers(case: Case) -> str:
@@ -131,16 +131,16 @@ def _unkept_timestamp(case: Case) -> str:
     if case.config.watermark_set_by == "database" or kept_by_trigger(name, case.table.table):
         return ""
     return (
-        f"no BEFORE INSERT OR UPDATE row trigger sets {name} to the clock, so that rows may change without it: each run"
-        " would scan as xmin does"
+        f"no BEFORE INSERT OR UPDATE row trigger sets {name} to the clock, so that a row can change and {name} stay"
+        " the same: each run would scan the table, as xmin does"
     )
 
 
 def _nothing_else(case: Case) -> str:
     if not case.table.table.is_heap:
-        return "no row of it has a transaction id: it is read whole, and compared with what is there"
+        return "its rows have no transaction ids: every run reads all rows and compares them with the target"
     if not preflight.possible_key(case.table.table):
-        return "no index tells its rows apart, so that only a whole read sees updates and deletes"
+        return "no unique index identifies its rows, so that only a full read finds updates and deletes"
     return ""
 
 
@@ -148,46 +148,46 @@ def _too_much(case: Case) -> str:
     limit, read = case.limits.most_read_per_day, case.cost.read_per_day
     if limit is None or read is None or read <= limit:
         return ""
-    return f"it would read {human_bytes(read)} a day at the source; allowed are {human_bytes(limit)}"
+    return f"the sync would read {human_bytes(read)} a day from the source; max_read_per_day is {human_bytes(limit)}"
 
 
 def _deletes_late(case: Case) -> str:
     if not case.limits.deletes_at_once or case.strategy.sees_deletes:
         return ""
-    return "deletes have to come with the next run, and it sees them at a reconcile only"
+    return "deletes must reach the target with the next run (deletes_at_once); the strategy finds them at a reconcile"
 
 
 def _unknown_mix(case: Case) -> str:
     if case.evidence.knows_mix(case.table):
         return ""
-    return f"its rows are older than the statistics ({case.since}): whether any are updated or deleted is not known"
+    return f"the rows are older than the statistics ({case.since}), so that updates and deletes of rows may be unknown"
 
 
 def _deletes_by_reconcile(case: Case) -> str:
     count = case.table.activity.deleted
-    return f"{rows_were(count)} deleted {case.since}, which it sees at a reconcile only" if count else ""
+    return f"{rows_were(count)} deleted {case.since}; the strategy finds deletes only at a reconcile" if count else ""
 
 
 def _deletes_seen(case: Case) -> str:
     count = case.table.activity.deleted
-    return f"it sees deletes as they come: {rows_were(count)} deleted {case.since}" if count else ""
+    return f"every run finds deletes: {rows_were(count)} deleted {case.since}" if count else ""
 
 
 def _nulls(case: Case) -> str:
     share = case.table.null_shares.get(str(case.config.watermark_col), 0)
     if share < 0.01:
         return ""
-    return f"{case.config.watermark_col} is NULL in {share:.0%} of the rows, which every run reads again"
+    return f"{case.config.watermark_col} is NULL in {share:.0%} of the rows, and every run reads these rows again"
 
 
 def _no_wal(case: Case) -> str:
     level = case.evidence.server.wal_level
-    return "" if level == "logical" else f"wal_level is {level}: the server has to be restarted for it"
+    return "" if level == "logical" else f"wal_level is {level}: setting it to logical requires a restart"
 
 
 def _identity_needed(case: Case) -> str:
     missing = not case.table.table.primary_key and set(case.table.replica_identities) <= {"d", "n"}
-    return "without a primary key it needs another replica identity first" if missing else ""
+    return "without a primary key, the table needs another replica identity first" if missing else ""
 
 
 def when(holds: Callable[[Case], bool], text: str) -> Callable[[Case], str]:
@@ -205,12 +205,12 @@ RULES = (
     Rule(UNKNOWN_MIX, ("integer", "append_only"), None, _unknown_mix),
     Rule("numbers unproven", ("integer",), None, _unproven_numbers),
     Rule("timestamp unkept", ("timestamp",), None, _unkept_timestamp),
-    Rule("no index", ("integer",), None, when(lambda c: not c.is_indexed, "{column} has no index of its own")),
+    Rule("no index", ("integer",), None, when(lambda c: not c.is_indexed, "no index begins with {column}")),
     Rule(
         "no replication",
         ("logical",),
         None,
-        when(lambda c: not c.limits.replication, "replication slots are not allowed here (advisor: replication)"),
+        when(lambda c: not c.limits.replication, "replication slots are not allowed (advisor: replication)"),
     ),
     Rule(
         "no DDL",
@@ -218,7 +218,7 @@ RULES = (
         None,
         when(
             lambda c: not c.limits.ddl and c.lacks_triggers,
-            "it needs triggers on the table, which are not allowed here (advisor: ddl)",
+            "the strategy needs triggers on the table, which are not allowed (advisor: ddl)",
         ),
     ),
     Rule(
@@ -239,7 +239,7 @@ RULES = (
         +60,
         when(
             lambda c: c.table.table.is_heap and _size(c) <= SMALL,
-            "{size} are read faster than anything is kept track of; it sees everything",
+            "a full read of {size} is faster than finding changes, and finds every change",
         ),
     ),
     Rule("nothing else", ("full_snapshot",), 0, _nothing_else),
@@ -253,7 +253,7 @@ RULES = (
         "quick scan",
         ("xmin", "append_only"),
         +10,
-        when(lambda c: _size(c) <= MODERATE, "a run scans {size}, which takes seconds, and moves what changed"),
+        when(lambda c: _size(c) <= MODERATE, "a run scans {size}, which takes seconds, and moves only changed rows"),
     ),
     Rule(
         "long scan",
@@ -265,19 +265,21 @@ RULES = (
         "numbers in order",
         ("integer",),
         +20,
-        when(lambda _: True, "{column} is made by the database in order: a run reads new rows alone, by an index"),
+        when(
+            lambda _: True, "the database generates {column} in ascending order: a run reads only new rows, by an index"
+        ),
     ),
     Rule(
         "indexed timestamp",
         ("timestamp",),
         +15,
-        when(lambda c: c.is_indexed, "a trigger sets {column} at every write, and an index finds what is new"),
+        when(lambda c: c.is_indexed, "a trigger sets {column} at every write, and an index finds new and changed rows"),
     ),
     Rule(
         "timestamp without index",
         ("timestamp",),
         -15,
-        when(lambda c: not c.is_indexed, "{column} has no index, so that every run scans as xmin does"),
+        when(lambda c: not c.is_indexed, "{column} has no index, so that every run scans the table, as xmin does"),
     ),
     Rule("many NULLs", ("timestamp", "integer"), -15, _nulls),
     Rule(DELETES_UNSEEN, CURSORS, -10, _deletes_by_reconcile),
@@ -286,13 +288,16 @@ RULES = (
         "a slot to look after",
         ("logical",),
         -10,
-        when(lambda _: True, "it reads changes alone; a slot keeps WAL at the source while no run comes"),
+        when(lambda _: True, "a run reads only changes; the slot keeps WAL at the source until the next run"),
     ),
     Rule(
         "triggers there",
         ("outbox",),
         +25,
-        when(lambda c: not c.lacks_triggers, "its triggers write down which rows change: a run reads those, by key"),
+        when(
+            lambda c: not c.lacks_triggers,
+            "its triggers record the keys of changed rows: a run reads only these rows, by key",
+        ),
     ),
     Rule(
         "triggers to make",
@@ -300,7 +305,7 @@ RULES = (
         -10,
         when(
             lambda c: c.lacks_triggers,
-            "it reads changes alone, by the keys that triggers write down; they make every write of a row dearer",
+            "a run reads only changed rows, by the keys that triggers record; the triggers make writes slower",
         ),
     ),
     Rule("WAL not logical", ("logical",), -15, _no_wal),

@@ -114,4 +114,4 @@ def test_table_that_cannot_be_proved_hides_no_other(tables: Path, dsn: str, caps
     assert main(["assess", "--prove", "first", "second"]) == 1
     printed = capsys.readouterr()
     assert "error: public.first: division by zero" in printed.err
-    assert "public.second: updated_at: none of 1 rows shows a lie" in printed.out
+    assert "public.second: updated_at: none of 1 rows was written later than it shows" in printed.out

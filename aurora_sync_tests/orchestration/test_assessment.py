@@ -60,7 +60,7 @@ def test_matrix_and_the_tables_that_no_entry_names(definitions: dg.Definitions, 
     head, _, first, *rest = shown["matrix"].splitlines()
     assert head.startswith("| table | has | fits | better, and what it needs | size |")
     assert "| public.changes |" in first  # tables whose strategy does not fit come first
-    assert r"it needs triggers on the table: \`aurora-sync triggers plan public.changes\`" in first
+    assert r"the strategy needs triggers on the table: \`aurora-sync triggers plan public.changes\`" in first
     assert [row.split(" | ")[2] for row in rest] == ["yes"] * 3
     assert verdict(instance, "public__customers") == (True, "xmin fits")
     assert verdict(instance, "transaction_ids")[0]
@@ -127,7 +127,7 @@ def test_transaction_ids_that_run_out(
     monkeypatch.setattr(assessment, "collect_evidence", busy)
     assert assess(definitions, instance)["days_to_wraparound"] == 3
     passed, text = verdict(instance, "transaction_ids")
-    assert (passed, "they would end in 3 days" in text) == (False, True)
+    assert (passed, "they last for 3 days" in text) == (False, True)
 
 
 def test_source_that_does_not_answer_fails_the_run_and_is_retried(

@@ -209,7 +209,7 @@ TABLES = (
     ),
     _table(
         "deferrable", "full_snapshot", "id int PRIMARY KEY DEFERRABLE, v text, pad text", _KEYED_FILL, done=(_ONCE,),
-        writes=(_UPDATE,), notes="its primary key is deferrable",
+        writes=(_UPDATE,), notes="the primary key is deferrable",
     ),
     _table(
         "named_by_code", "xmin", "code int NOT NULL UNIQUE, v text, pad text", f"code, v, pad = g, 'v', {_PAD}",
@@ -237,7 +237,7 @@ TABLES = (
     _table(
         "invoices_by_hand", "xmin", "id int PRIMARY KEY, v text, pad text, updated_at timestamptz DEFAULT now()",
         _KEYED_FILL, done=(_ONCE,), writes=(_UPDATE, _NUMBERED), refuses=("timestamp", _UNKEPT),
-        notes="its default is the clock, and nothing moves it at an update",
+        notes="its default is the clock, and no trigger sets it at an update",
     ),
     # Relations that are not tables of their own, or that this role may not read.
     Legacy(

@@ -73,10 +73,11 @@ def test_a_column_that_lies_is_reported_with_the_places_of_rows(
     monkeypatch.setenv("AURORA_DSN", world.dsn)
     assert main(["assess", "--prove"]) == 1
     out = capsys.readouterr().out
-    assert "public.lying: updated_at LIES: 2 of 10 rows were written at least an hour later than it says" in out
+    unreliable = "updated_at is UNRELIABLE: 2 of 10 rows were written at least an hour later than it shows"
+    assert f"public.lying: {unreliable}" in out
     ((place,),) = world.execute("SELECT ctid::text FROM lying WHERE id = 3")
     assert f"  public.lying at ctid {place}: says " in out
-    assert "public.honest: updated_at: none of 12 rows shows a lie" in out
+    assert "public.honest: updated_at: none of 12 rows was written later than it shows" in out
 
 
 @pytest.mark.parametrize(("type_name", "late"), [("timestamp", "27 hours"), ("date", "51 hours")])
@@ -96,11 +97,11 @@ def test_a_time_without_zone_lies_only_by_more_than_zones_are_apart(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AURORA_DSN", world.dsn)
     assert main(["assess", "--prove"]) == 0
-    assert "none of 2 rows shows a lie" in capsys.readouterr().out
+    assert "none of 2 rows was written later than it shows" in capsys.readouterr().out
     world.execute("INSERT INTO t VALUES (3, '-infinity'), (4, now() - interval '3 days')")
     assert main(["assess", "--prove"]) == 1
     out = capsys.readouterr().out
-    assert f"2 of 4 rows were written at least {late} later than it says" in out
+    assert f"2 of 4 rows were written at least {late} later than it shows" in out
     assert "  public.t at ctid (0,3): says -infinity" in out
 
 
@@ -122,7 +123,7 @@ def test_what_a_file_lacks_can_be_pasted_into_it(
     assert main(["assess", "--write", str(path)]) == 0
     out = capsys.readouterr().out
     assert "\x1b" not in out
-    head, _, entries = out.partition("no entry names it\n")
+    head, _, entries = out.partition("no entry configures the table\n")
     assert ("Orders:" in entries, "+ public.a: #" in head) == (False, True)
     path.write_text(path.read_text() + entries)
     found = expand(load(path), [])

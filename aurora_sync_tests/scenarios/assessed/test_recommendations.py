@@ -107,10 +107,10 @@ def _write(world: World, dice: random.Random, number: int, stop: threading.Event
 @pytest.mark.parametrize(
     ("limits", "table", "name", "words"),
     [
-        (Advisor(replication=False), "baskets", "logical", "not allowed here"),
-        (Advisor(ddl=False), "baskets", "outbox", "needs triggers on the table, which are not allowed here"),
-        (Advisor(deletes_at_once=True), "baskets", "xmin", "deletes have to come with the next run"),
-        (Advisor(max_read_per_day="1MB", freshness="1m"), "tickets", "xmin", "allowed are 1.0 MB"),
+        (Advisor(replication=False), "baskets", "logical", "not allowed (advisor: replication)"),
+        (Advisor(ddl=False), "baskets", "outbox", "needs triggers on the table, which are not allowed (advisor: ddl)"),
+        (Advisor(deletes_at_once=True), "baskets", "xmin", "deletes must reach the target with the next run"),
+        (Advisor(max_read_per_day="1MB", freshness="1m"), "tickets", "xmin", "max_read_per_day is 1.0 MB"),
     ],
 )
 def test_limits_refuse_what_they_exclude(
@@ -175,16 +175,16 @@ def test_outbox_is_what_remains_where_neither_a_slot_nor_a_reconcile_will_do(leg
     assert each.now is not None
     assert (each.best.name, each.now.name) == ("outbox", "full_snapshot")
     assert each.best.needs == ("triggers on the table: `aurora-sync triggers plan public.baskets`",)
-    assert unfit == ["it needs triggers on the table: `aurora-sync triggers plan public.baskets`"]
+    assert unfit == ["the strategy needs triggers on the table: `aurora-sync triggers plan public.baskets`"]
     world.make(config)
     world.execute('GRANT USAGE ON SCHEMA aurora_sync TO public; GRANT ALL ON aurora_sync."public.baskets" TO public')
     each, unfit = found()
     assert each.now is each.best
     assert each.now is not None
     assert (each.now.name, each.now.needs, unfit) == ("outbox", (), [])
-    assert "triggers write its changes down in aurora_sync.public.baskets" in "\n".join(notes(each.table))
+    assert "triggers record changed keys in aurora_sync.public.baskets" in "\n".join(notes(each.table))
     world.execute("ALTER TABLE baskets DISABLE TRIGGER zzz_aurora_sync_row")
-    assert found()[1] == ["it needs triggers on the table: `aurora-sync triggers plan public.baskets`"]
+    assert found()[1] == ["the strategy needs triggers on the table: `aurora-sync triggers plan public.baskets`"]
 
 
 def test_an_entry_that_no_longer_fits_is_told_with_the_reason(unchanged_legacy: World, tmp_path: Path) -> None:
@@ -203,10 +203,10 @@ def test_an_entry_that_no_longer_fits_is_told_with_the_reason(unchanged_legacy: 
     configs, existing = expand(load(path), []), [("public", "elsewhere")]
     found = "\n".join(proposal.differences(configs, recommendations, evidence, Advisor(), existing))
     assert "elsewhere" not in found
-    assert "~ public.events_corrected: integer does not fit any more: 20 rows were updated" in found
-    assert "~ public.baskets: xmin does not fit any more: 20 rows were deleted" in found
-    assert "- public.gone: there is no such table any more" in found
-    assert "~ public.tickets: full_snapshot does not fit any more: every run reads and moves all" in found
-    assert "+ public.customers: no entry names it" in found
+    assert "~ public.events_corrected: integer no longer fits: 20 rows were updated" in found
+    assert "~ public.baskets: xmin no longer fits: 20 rows were deleted" in found
+    assert "- public.gone: the table no longer exists" in found
+    assert "~ public.tickets: full_snapshot no longer fits: every run reads and moves all" in found
+    assert "+ public.customers: no entry configures the table" in found
     assert "public.events:" not in found
     assert WatermarkType.integer.value in found
