@@ -24,7 +24,7 @@ def task_settings(tables: Sequence[TableConfig]) -> dict[str, Any]:
     """
     folder, cdc_path = tables[0].files, tables[0].cdc_path
     if folder is None or any((table.files, table.cdc_path) != (folder, cdc_path) for table in tables):
-        raise ConfigError("the tables of one task have one folder, and one cdc_path")
+        raise ConfigError("the tables of one DMS task must have the same files and the same cdc_path in tables.yaml")
     bucket, _, path = folder.removeprefix("s3://").partition("/")
     return {
         "S3Settings": {

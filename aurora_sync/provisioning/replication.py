@@ -45,8 +45,8 @@ def teardown(name: str, found: Slot | None, published: Publication | None) -> li
     steps = []
     if found:
         drop = sql.SQL("SELECT pg_drop_replication_slot({})").format(sql.Literal(name))
-        steps.append(SetupStep(f"drop replication slot {name}", drop, "the server keeps WAL for it"))
+        steps.append(SetupStep(f"drop replication slot {name}", drop, "the server keeps WAL for the slot"))
     if published:
         drop = sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(name))
-        steps.append(SetupStep(f"drop publication {name}", drop, "only the slot has a use for it"))
+        steps.append(SetupStep(f"drop publication {name}", drop, "only the slot uses the publication"))
     return steps

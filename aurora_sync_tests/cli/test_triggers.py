@@ -83,7 +83,7 @@ def test_from_a_plan_to_a_sync_and_back(tables: Path, capsys: pytest.CaptureFixt
     assert 'CREATE TABLE "aurora_sync"."public.t" ("id" text' in text
     assert "lock: SHARE ROW EXCLUSIVE on public.t: writers wait, readers do not" in text
     assert 'undo: DROP TRIGGER "zzz_aurora_sync_row" ON "public"."t";' in text
-    assert "a column of the key (id) that is renamed or dropped makes every write of public.t fail" in text
+    assert "if a column of the key (id) is renamed or dropped, every write of public.t fails" in text
     assert text.endswith("Nothing was changed; `aurora-sync triggers apply` runs these statements.\n")
     text = said(capsys, 0, "apply")
     assert "nobody waited for it longer than" in text
@@ -106,9 +106,9 @@ def test_publications_that_would_take_it_to_their_subscribers(
 ) -> None:
     execute(dsn, "CREATE PUBLICATION every FOR ALL TABLES", "CREATE PUBLICATION one FOR TABLE t")
     outbox = said(capsys, 1, "plan", "t")
-    assert "every, FOR ALL TABLES, publishes the outbox as well: a subscriber needs such a table" in outbox
+    assert "every, FOR ALL TABLES, publishes the outbox as well: create the outbox at subscribers first" in outbox
     columns = said(capsys, 1, "plan", "t", "--kind", "audit_columns")
-    assert "it is published by every, one: a subscriber needs the new columns first" in columns
+    assert "the table is published by every, one: add the new columns at each subscriber first" in columns
 
 
 def test_json_documents(tables: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,7 +130,7 @@ def test_trigger_that_does_not_fire_is_the_exit_status(
     said(capsys, 0, "apply", "t")
     execute(dsn, "ALTER TABLE t DISABLE TRIGGER zzz_aurora_sync_row")
     assert "DID NOT FIRE  UPDATE of public.t, by the application" in said(capsys, 1, "verify", "t")
-    assert "create the triggers, for replicated writes as well" in said(capsys, 1, "plan", "t")
+    assert "create the triggers, which also fire for replicated writes" in said(capsys, 1, "plan", "t")
     said(capsys, 0, "apply", "t")
     said(capsys, 0, "verify", "t")
 
@@ -146,7 +146,10 @@ def test_owner_makes_what_the_reader_may_use(
     said(capsys, 0, "apply")
     said(capsys, 0, "plan")
     text = said(capsys, 0, "verify")
-    assert "this role may not set session_replication_role to replica; the catalogue says of the triggers that" in text
+    assert (
+        "this role may not set session_replication_role to replica; in the catalogue, all triggers are ENABLE ALWAYS"
+        in text
+    )
     assert main(["sync"]) == 0
     execute(dsn, "UPDATE t SET v = 'new' WHERE id = 1", "DELETE FROM t WHERE id = 2")
     capsys.readouterr()
@@ -169,7 +172,7 @@ def test_owner_makes_what_the_reader_may_use(
     monkeypatch.delenv("AURORA_OWNER_DSN")
     found = error(capsys, 1, "remove", "t")
     assert "must be owner of relation t" in found
-    assert "only the owner of a table may: AURORA_OWNER_DSN can name its login" in found
+    assert "only the owner of a table may do this: set AURORA_OWNER_DSN to a login of the owner" in found
 
 
 def test_login_of_the_owner_that_is_wrong(
@@ -191,12 +194,12 @@ def test_tables_that_cannot_have_it_keep_it_from_no_other(
     execute(dsn, "CREATE TABLE a (v text)", "CREATE VIEW w AS SELECT 1", "CREATE TABLE z (id int PRIMARY KEY)")
     assert main(["triggers", "plan", "a", "t", "w"]) == 1
     printed = capsys.readouterr()
-    assert "error: public.a: it has no primary key" in printed.err
-    assert "error: public.w: only a table has row triggers" in printed.err
+    assert "error: public.a: the table has no primary key" in printed.err
+    assert "error: public.w: only a table without foreign partitions can have the row triggers" in printed.err
     assert 'CREATE TABLE "aurora_sync"."public.t"' in printed.out
     done = document(capsys, 1, "apply", "a", "t", "w", "z")
     assert [len(done[name]["steps"]) for name in ("public.t", "public.z")] == [5, 4]
-    assert "it has no primary key" in done["public.a"]["error"]
+    assert "the table has no primary key" in done["public.a"]["error"]
     assert said(capsys, 0, "plan", "t", "z").count("nothing is missing") == 2
     assert "public.a: no triggers of ours are on it" in error(capsys, 1, "verify", "a", "t")
     tables.write_text("tables: [{table_name: gone, watermark_type: outbox}, {table_name: t, watermark_type: outbox}]")
@@ -215,7 +218,7 @@ def test_table_whose_lock_is_not_to_be_had_keeps_the_triggers_from_no_other(
     with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
         cursor.execute("UPDATE t SET v = 'open'")
         found = document(capsys, 1, "apply", "t", "z", "--lock-timeout", "50ms", "--attempts", "1")
-    assert "no lock in 1 attempts of 50ms" in found["public.t"]["error"]
+    assert "the lock was not granted in 1 attempts of 50ms" in found["public.t"]["error"]
     assert "nothing is missing" in said(capsys, 0, "plan", "z")
 
 

@@ -65,8 +65,8 @@ def done_step(table: SourceTable) -> TriggerStep:
     comment = sql.SQL("COMMENT ON TRIGGER {} ON {} IS {}").format(
         sql.Identifier(COLUMNS_TRIGGER), sql.Identifier(table.schema, table.name), sql.Literal(_DONE_COMMENT)
     )
-    lock = f"SHARE UPDATE EXCLUSIVE on {table.qualified_name}: nobody waits who reads or writes it"
-    return TriggerStep("note that the backfill went through, as the trigger's comment", (comment,), lock)
+    lock = f"SHARE UPDATE EXCLUSIVE on {table.qualified_name}: readers and writers do not wait"
+    return TriggerStep("record in the comment of the trigger that the backfill is complete", (comment,), lock)
 
 
 def backfill(
@@ -96,8 +96,9 @@ def backfill(
                 if kept and done == before:
                     raise SourceError(
                         f"{kept:,} rows of {schema}.{name} stay without {UPDATED}: a BEFORE UPDATE trigger of the table"
-                        " leaves them as they are",
-                        hint="disable it for the backfill, and run again; or use --kind outbox",
+                        " suppresses the update",
+                        hint="disable that trigger during the backfill (ALTER TABLE ... DISABLE TRIGGER ...), and run"
+                        " `aurora-sync triggers apply` again; or use --kind outbox",
                         kind=Kind.REFUSED,
                     )
                 if left:

@@ -83,8 +83,8 @@ def _all(cursor: Cursor, table: SourceTable, kind: TriggerKind) -> Iterator[Tria
     for role, by in _ROLES.items():
         if why := _become(cursor, role):
             always = all(always for _, _, always in leaves)
-            says = "that they are" if always else "that one is missing, or not"
-            why = f"{why}; the catalogue says of the triggers {says} ENABLE ALWAYS"
+            state = "all triggers are" if always else "a trigger is missing or not"
+            why = f"{why}; in the catalogue, {state} ENABLE ALWAYS"
             yield Trial("INSERT, UPDATE, DELETE and COPY", by, None if always else False, why)
             continue
         for schema, name, always in leaves:
@@ -124,8 +124,8 @@ class _Leaf:
         """
         row = self._locked_row()
         if row is None:
-            state = "is there, ENABLE ALWAYS" if always else "is missing, or not ENABLE ALWAYS"
-            why = f"no row of it is free to be written; the trigger {state}"
+            state = "is ENABLE ALWAYS" if always else "is missing or not ENABLE ALWAYS"
+            why = f"the table has no unlocked row for a trial; in the catalogue, the trigger {state}"
             yield Trial(f"rows of {self._shown}", by, None if always else False, why)
             return
         touch = sql.SQL("UPDATE ONLY {} SET {} WHERE {}").format(self._relation, self._assignment, row)

@@ -41,14 +41,14 @@ def key_of(table: SourceTable) -> tuple[str, ...]:
     key = possible_key(table)
     problems = ambiguous(table, key)
     if not table.is_heap:
-        problems = ["only a table has row triggers, and no partition of it may be foreign"]
+        problems = ["only a table without foreign partitions can have the row triggers of an outbox"]
     elif not key:
-        problems = ["it has no primary key, and no unique index without NULLs, by which a row could be named"]
+        problems = ["the table has no primary key, and no unique index on columns that are NOT NULL"]
     if problems:
         raise ConfigError(
             problems,
             where=table.qualified_name,
-            hint="`aurora-sync assess` names the strategies that it can have",
+            hint=f"run `aurora-sync assess {table.qualified_name}` to see the strategies that suit the table",
         )
     return key
 
@@ -59,9 +59,9 @@ def missing_steps(
     """Yield the steps that create the missing parts of an outbox. Raises ConfigError if the outbox has another key."""
     if installed.outbox is not None and set(installed.outbox) != set(key):
         raise ConfigError(
-            f"its outbox is of the key ({', '.join(installed.outbox)}), and the table's is ({', '.join(key)})",
+            f"its outbox has the key ({', '.join(installed.outbox)}), but the table has the key ({', '.join(key)})",
             where=table.qualified_name,
-            hint="`aurora-sync triggers remove`, then apply again",
+            hint="run `aurora-sync triggers remove`, and then `aurora-sync triggers apply`",
         )
     yield from schema_step(installed)
     if installed.outbox is None:
@@ -113,7 +113,7 @@ def _create_watches(installed: InstalledTriggers) -> TriggerStep:
             undo.append(sql.SQL("DROP TRIGGER {trigger} ON {outbox}").format(**names))
         create.append(sql.SQL("ALTER TABLE {outbox} ENABLE ALWAYS TRIGGER {trigger}").format(**names))
     lock = WRITERS_WAIT.format(f"{SCHEMA}.{installed.outbox_name}")
-    return TriggerStep("note what is taken out of the outbox by hand", tuple(create), lock, tuple(undo))
+    return TriggerStep("create the triggers that record manual changes of the outbox", tuple(create), lock, tuple(undo))
 
 
 def _grant(name: str, reader: str) -> TriggerStep:
@@ -127,7 +127,7 @@ def _grant(name: str, reader: str) -> TriggerStep:
         ),
     )
     revoke = (sql.SQL("REVOKE ALL ON {} FROM {}").format(outbox, role),)
-    return TriggerStep(f"let role {reader} read and empty it", grants, CATALOGUE_ONLY, revoke)
+    return TriggerStep(f"allow role {reader} to read and to empty the outbox", grants, CATALOGUE_ONLY, revoke)
 
 
 def _create_triggers(table: SourceTable, installed: InstalledTriggers) -> TriggerStep:
@@ -144,7 +144,7 @@ def _create_triggers(table: SourceTable, installed: InstalledTriggers) -> Trigge
         create.append(sql.SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER {}").format(relation, identifier))
         undo.append(drop)
     lock = (ALL_WAIT if ROW_TRIGGER in installed.triggers else WRITERS_WAIT).format(table.qualified_name)
-    return TriggerStep("create the triggers, for replicated writes as well", tuple(create), lock, tuple(undo))
+    return TriggerStep("create the triggers, which also fire for replicated writes", tuple(create), lock, tuple(undo))
 
 
 def _function(name: str) -> sql.Composed:

@@ -44,10 +44,10 @@ def missing_steps(
     installed = find_installed(connection, table, reader)
     if installed.foreign_owner:
         raise ConfigError(
-            f"schema {SCHEMA}, or the outbox in it, belongs to {installed.foreign_owner}, who could make the trigger do"
-            f" anything as {installed.role}",
+            f"schema {SCHEMA}, or the outbox in it, belongs to {installed.foreign_owner}, which could use the trigger"
+            f" to run any code as {installed.role}",
             where=table.qualified_name,
-            hint="AURORA_OWNER_DSN can name its login; or drop the schema, if nobody knows it",
+            hint="set AURORA_OWNER_DSN to a login of that role; or drop the schema, if nobody uses it",
         )
     if kind is TriggerKind.outbox:
         return list(outbox.missing_steps(table, installed, reader, tuple(key or outbox.key_of(table))))
@@ -64,7 +64,7 @@ def removal_steps(connection: Connection, table: SourceTable) -> list[TriggerSte
     columns = [name for name in triggers.get(COLUMNS_TRIGGER, ()) if table.column(name)]
     drop += [sql.SQL("ALTER TABLE {} DROP COLUMN {}").format(relation, sql.Identifier(column)) for column in columns]
     if drop:
-        named = f", and what `apply` added: column {' and column '.join(columns)}" if columns else ""
+        named = f", and the columns that `apply` added: {', '.join(columns)}" if columns else ""
         lock = ALL_WAIT.format(table.qualified_name)
         steps.append(TriggerStep(f"drop {', '.join(triggers)}{named}", tuple(drop), lock))
     rest: list[sql.Composable] = []
@@ -74,7 +74,7 @@ def removal_steps(connection: Connection, table: SourceTable) -> list[TriggerSte
     if installed.schema_is_ours and not installed.others:
         rest.append(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(SCHEMA)))
     if rest:
-        steps.append(TriggerStep(f"drop what was made in schema {SCHEMA}", tuple(rest), CATALOGUE_ONLY))
+        steps.append(TriggerStep(f"drop the objects of these triggers in schema {SCHEMA}", tuple(rest), CATALOGUE_ONLY))
     return steps
 
 
@@ -87,8 +87,8 @@ def warnings(connection: Connection, table: SourceTable, kind: TriggerKind) -> l
         publications = ", ".join(name for (name,) in cursor.fetchall())
     one, many = _COSTS[kind]
     cost = (
-        f"a write of one row took {one} times as long with them, a statement that writes 10,000 rows {many} times"
-        " (benchmarks/triggers.py)"
+        f"with the triggers, a write of one row took {one} times as long, and a statement that writes 10,000 rows"
+        f" {many} times as long (benchmarks/triggers.py)"
     )
     of_kind = _outbox_warnings if kind is TriggerKind.outbox else _column_warnings
     return [cost, *of_kind(table, publications)]
@@ -96,30 +96,31 @@ def warnings(connection: Connection, table: SourceTable, kind: TriggerKind) -> l
 
 def _outbox_warnings(table: SourceTable, publications: str) -> Iterator[str]:
     yield (
-        f"a column of the key ({', '.join(possible_key(table))}) that is renamed or dropped makes every write of"
-        f" {table.qualified_name} fail: remove the triggers before, and apply them afterwards"
+        f"if a column of the key ({', '.join(possible_key(table))}) is renamed or dropped, every write of"
+        f" {table.qualified_name} fails: run `aurora-sync triggers remove` before, and `aurora-sync triggers"
+        " apply` after the change"
     )
     if publications:
-        yield f"{publications}, FOR ALL TABLES, publishes the outbox as well: a subscriber needs such a table"
+        yield f"{publications}, FOR ALL TABLES, publishes the outbox as well: create the outbox at subscribers first"
 
 
 def _column_warnings(table: SourceTable, publications: str) -> Iterator[str]:
-    yield "COPY without a list of columns, and SELECT *, find the new columns at the end"
+    yield "COPY without a list of columns, and SELECT *, contain the new columns at the end"
     yield (
-        "every row is written once more: as much WAL and dead space as the table has bytes, and a transaction under"
-        " REPEATABLE READ or SERIALIZABLE that updates a row of a batch fails and must be tried again"
+        "the backfill writes every row once: WAL and dead space grow by the size of the table, and a transaction under"
+        " REPEATABLE READ or SERIALIZABLE that updates a row of a batch fails and must be retried"
     )
-    yield "deletes leave no trace: give the table `reconcile:` in tables.yaml"
+    yield "audit columns do not show deletes: set `reconcile:` for the table in tables.yaml"
     yield (
-        f"{UPDATED} that is renamed or dropped makes every write of {table.qualified_name} fail: remove the triggers"
-        " before"
+        f"if {UPDATED} is renamed or dropped, every write of {table.qualified_name} fails: run `aurora-sync triggers"
+        " remove` before"
     )
     if table.column(UPDATED) and COLUMNS_TRIGGER not in {trigger.name for trigger in table.triggers}:
-        yield f"{UPDATED} is there already: what is written to it stays when the triggers are removed"
+        yield f"the table already has {UPDATED}: the column and its values stay when the triggers are removed"
     if others := [t.name for t in table.triggers if t.on_update and t.enabled and not t.name.startswith("zzz_aurora")]:
         yield f"the backfill fires triggers of the table: {', '.join(others)}"
     if publications:
-        yield f"it is published by {publications}: a subscriber needs the new columns first"
+        yield f"the table is published by {publications}: add the new columns at each subscriber first"
 
 
 # The outbox may not exist yet: only a publication FOR ALL TABLES will contain it.

@@ -16,10 +16,13 @@ from aurora_sync.provisioning.triggers.installed import SCHEMA_COMMENT, Installe
 
 CATALOGUE_ONLY = "none on the table; takes milliseconds"
 WRITERS_WAIT = (
-    "SHARE ROW EXCLUSIVE on {}: writers wait, readers do not; for milliseconds, once the transactions that are writing"
-    " it have ended"
+    "SHARE ROW EXCLUSIVE on {}: writers wait, readers do not; the lock is held for milliseconds, after the"
+    " transactions that write the table have ended"
 )
-ALL_WAIT = "ACCESS EXCLUSIVE on {}: readers wait too; for milliseconds, once the transactions that use it have ended"
+ALL_WAIT = (
+    "ACCESS EXCLUSIVE on {}: writers and readers wait; the lock is held for milliseconds, after the transactions that"
+    " use the table have ended"
+)
 
 _NO_LOCK = (psycopg2.errors.LockNotAvailable, psycopg2.errors.QueryCanceled, psycopg2.errors.DeadlockDetected)
 
@@ -69,9 +72,9 @@ def run_steps(
                 longest = max(longest, time.monotonic() - began)
                 if attempt == attempts:
                     raise SourceError(
-                        f"{step.what}: no lock in {attempts} attempts of {lock_timeout}",
-                        hint="a transaction stays open on the table, or it has more partitions than are locked in that"
-                        " time (--lock-timeout); what was done so far stays, run again",
+                        f"{step.what}: the lock was not granted in {attempts} attempts of {lock_timeout}",
+                        hint="finished steps stay: run the command again when the transactions on the table have ended;"
+                        " if the table has many partitions, set a larger --lock-timeout",
                         kind=Kind.TRANSIENT,
                     ) from error
                 on_wait(step, attempt)
@@ -79,9 +82,9 @@ def run_steps(
             except psycopg2.errors.InsufficientPrivilege as error:
                 raise SourceError(
                     f"{step.what}: {' '.join(str(error).split())}",
-                    hint="only the owner of a table may: AURORA_OWNER_DSN can name its login"
+                    hint="only the owner of a table may do this: set AURORA_OWNER_DSN to a login of the owner"
                     if "owner" in str(error)
-                    else f"it takes CREATE on the database, or on schema {SCHEMA} with USAGE",
+                    else f"the role needs CREATE on the database, or USAGE and CREATE on schema {SCHEMA}",
                     kind=Kind.REFUSED,
                 ) from error
 
