@@ -63,21 +63,21 @@ def demo(directory: Path, *, seconds: float, as_json: bool) -> int:
         for step in replication.set_up_all(settings.dsn, tables):
             say(f"  {step.what}: {step.because}")
         say(
-            f"Running after {time.monotonic() - began:.1f} s; the legacy database "
-            + ("is new" if made else "was there")
+            f"The servers run after {time.monotonic() - began:.1f} s; the legacy database "
+            + ("was created" if made else "exists from an earlier demo")
         )
 
-        say("\nFirst sync: whole tables" if made else "\nSync from where the last demo stopped")
+        say("\nFirst sync: it reads whole tables" if made else "\nFirst sync: it reads the changes since the last demo")
         receipts = _sync(tables, places, say)
         say(f"\nNow four writers insert, update, delete, roll back and commit out of order for {seconds:.0f} s;")
-        say("syncs go on meanwhile")
+        say("syncs run at the same time")
         with Writers(settings.dsn, SEED) as writers:
             until = time.monotonic() + seconds
             while time.monotonic() < until:
                 receipts += _sync(tables, places, say)
                 say()
         say("Writers stopped after " + ", ".join(f"{n} {what}" for what, n in sorted(writers.committed.items())))
-        say("\nLast sync: what was still open")
+        say("\nLast sync: it reads the remaining changes")
         receipts += _sync(tables, places, say)
         compared = [_compare(table, settings.dsn, places) for table in tables]
 

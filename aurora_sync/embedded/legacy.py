@@ -63,7 +63,7 @@ def create(dsn: str) -> bool:
     except psycopg2.Error as error:
         raise SourceError(
             f"the sample legacy database could not be created: {error}",
-            hint="if an older release made it, `aurora-sync clean` removes it",
+            hint="if an older release created the database, run `aurora-sync clean`, and then the demo again",
         ) from error
 
 

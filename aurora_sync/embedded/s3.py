@@ -122,7 +122,7 @@ class S3Server:
                 if not is_alive(process) or time.monotonic() > deadline:
                     failed = StageError(
                         f"the S3 server did not start: {error}",
-                        hint="is the disk full? the log shows what the server said",
+                        hint="check whether the disk is full; the log contains the messages of the server",
                     )
                     raise with_log(failed, self.log) from error
                 time.sleep(0.05)

@@ -83,7 +83,7 @@ class Stack:
             raise SourceError(
                 f"the local stack cannot be started: {error}",
                 where=str(self.directory),
-                hint="is the disk full, or the directory another user's?",
+                hint="check whether the disk is full, and whether another user owns the directory",
             ) from error
 
     def stop(self) -> None:

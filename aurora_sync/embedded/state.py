@@ -45,7 +45,7 @@ class StackState:
             raise SourceError(
                 f"the state of the local stack cannot be read ({error})",
                 where=str(file),
-                hint=f"stop its servers and delete {file.parent}",
+                hint=f"stop the servers of the stack, and delete {file.parent}",
                 kind=Kind.USER,
             ) from error
 

@@ -51,7 +51,9 @@ def serve(directory: Path, *, port: int) -> int:
     missing = [name for name in ("dagster.yaml", "workspace.yaml") if not (home / name).exists()]
     if missing:
         raise ConfigError(
-            f"{' and '.join(missing)} not found", where=str(home), hint="start the UI in the project's folder"
+            f"{' and '.join(missing)} not found",
+            where=str(home),
+            hint="run `aurora-sync ui` in the folder of the project",
         )
     _try_port(port)
     with _only_one(directory):
@@ -72,8 +74,8 @@ def _try_port(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except (OSError, OverflowError) as error:
-            why = error.strerror if isinstance(error, OSError) else "no such port"
-            raise ConfigError(f"port {port} cannot be used: {why}", hint="name another one with --port") from error
+            why = error.strerror if isinstance(error, OSError) else "it is not a port number"
+            raise ConfigError(f"port {port} cannot be used: {why}", hint="set another port with --port") from error
 
 
 @contextmanager
@@ -88,7 +90,7 @@ def _only_one(directory: Path) -> Iterator[None]:
             raise ConfigError(
                 "another `aurora-sync ui` serves this folder",
                 where=str(directory.absolute()),
-                hint="end that one first",
+                hint="stop that process first",
             ) from error
         yield
 

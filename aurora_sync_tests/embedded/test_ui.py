@@ -108,7 +108,7 @@ def test_busy_port_is_an_error_before_anything_is_started(project: Project) -> N
         said, _ = ui.communicate(timeout=300)
     assert ui.returncode == 2
     assert said == (
-        f"error: port {project.port} cannot be used: Address already in use (name another one with --port)\n"
+        f"error: port {project.port} cannot be used: Address already in use (set another port with --port)\n"
     )
     assert not (project.home / ".aurora_sync").exists()
 
@@ -121,7 +121,7 @@ def test_second_ui_of_one_folder_is_refused(project: Project) -> None:
         with project.ui() as ui:
             said, _ = ui.communicate(timeout=300)
     assert (ui.returncode, project.processes()) == (2, [])
-    assert f"{folder}: another `aurora-sync ui` serves this folder (end that one first)" in said
+    assert f"{folder}: another `aurora-sync ui` serves this folder (stop that process first)" in said
 
 
 def test_sigterm_leaves_no_process(project: Project) -> None:
