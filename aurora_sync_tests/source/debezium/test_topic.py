@@ -99,7 +99,7 @@ def test_messages_that_retention_deleted_are_not_passed_over(producer: Any, sett
 def test_a_recreated_topic_is_refused(producer: Any, settings: dict[str, str]) -> None:
     write(producer, "anew", 0, b"a")
     with open_topic(settings, "anew") as topic:
-        with pytest.raises(GuardError, match=r"read up to offset 7 but now ends at 1.*recreated"):
+        with pytest.raises(GuardError, match=r"read up to offset 7, but now ends at 1.*recreated"):
             list(topic.read({0: 7}))
         with pytest.raises(GuardError, match="partition 9 does not exist any more"):
             list(topic.read({9: 0}))
