@@ -66,7 +66,11 @@ _NEAREST_TIMESTAMP = (
 # of digits too, so they are removed first, after their escapes. (No backslash in a regular expression: engines read it
 # differently.) A number is long with 39 digits, or with 39 digits and a point.
 _NO_STRINGS = "REGEXP_REPLACE(REPLACE(REPLACE({0}, '\\\\\\\\', ''), '\\\\\"', ''), '\"[^\"]*\"', '')"
-_LONG_NUMBER = f"{_NO_STRINGS} <> REGEXP_REPLACE({_NO_STRINGS}, '[0-9]{{{{39}}}}|[0-9.]{{{{40}}}}', '')"
+# Few documents have so many digits in a row anywhere, which is quicker to see: only those are searched for strings.
+_LONG_NUMBER = (
+    "(CASE WHEN {0} = REGEXP_REPLACE({0}, '[0-9.]{{39}}', '') THEN FALSE"
+    f" ELSE {_NO_STRINGS} <> REGEXP_REPLACE({_NO_STRINGS}, '[0-9]{{{{39}}}}|[0-9.]{{{{40}}}}', '') END)"
+)
 
 _FLOAT = "CAST(REPLACE({0}, 'Infinity', 'inf') AS %s)"
 
