@@ -93,7 +93,9 @@ def advance(connection: Connection, name: str, lsn: int) -> None:
     """Confirm that everything that ended at ``lsn`` or before is durable at the target. After a crash the server may
     have lost the confirmation. It then sends changes again, which the reader has to skip."""
     with connection.cursor() as cursor:
-        _once_free(lambda: cursor.execute("SELECT pg_replication_slot_advance(%s, '0/0'::pg_lsn + %s)", (name, lsn)))
+        # Servers before PostgreSQL 14 cannot add a number to a pg_lsn.
+        position = f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"
+        _once_free(lambda: cursor.execute("SELECT pg_replication_slot_advance(%s, %s)", (name, position)))
 
 
 class Feed(Protocol):
