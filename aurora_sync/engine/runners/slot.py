@@ -48,6 +48,8 @@ logger = foreign_text.logger(__name__)
 # Bytes of WAL that a table without changes may stay behind before its position is written for that reason alone. The
 # slot keeps all WAL after the oldest position, and every run reads it again.
 BEHIND_BYTES = 64_000_000
+# The first major version whose replication sessions notice that a partition is attached or detached.
+_FORGETS_PARTITIONS = 15
 # Creating a slot waits until all open transactions have ended.
 SLOT_TIMEOUT = "10min"
 
@@ -97,6 +99,8 @@ class SlotRunner(StreamRunner[_SlotMember]):
         feed = TableFeed(
             found.config.qualified_name, plan.columns, plan.key, types, position.has, places.source.longest_value
         )
+        if found.reading.table.kind == "p" and plan.at.token.major < _FORGETS_PARTITIONS:
+            feed.partitions_since = max(position.lsn, position.until)
         return _SlotMember(**vars(found), position=position, changes=feed.changes, feed=feed)
 
     def restrict_to_snapshot(self, member: _SlotMember) -> None:

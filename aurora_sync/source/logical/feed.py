@@ -33,6 +33,8 @@ class TableFeed:
         self.changes = NetChanges(table, columns, key, longest)
         self.log: ChangeLog | None = None
         self.number = 0  # number of changes so far
+        # LSN after which no partition moved before the run; None: the server's session may be of any age.
+        self.partitions_since: int | None = None
         self.rescan = ""  # why the table must be scanned; empty if all changes could be read
         self._names = [column.name for column in columns]
         self._key = list(key)
@@ -49,6 +51,20 @@ class TableFeed:
             return False
         if self.log:
             self.log.begins(began.commit_lsn, began.xid, began.committed_at)
+        return True
+
+    def needs_new_session(self, began: Begin) -> bool:
+        """Return whether the server must decode this transaction without what its session knows of partitions.
+
+        Until PostgreSQL 14 a session keeps for each leaf whether it belongs to a published table, as it was at the
+        first change of the leaf, even after DETACH and ATTACH. So the first transaction that the target lacks needs a
+        new session. Transactions that the last scan only just missed need one each: partitions may have moved between
+        them.
+        """
+        if self.partitions_since is None or self.rescan or self.has(began.commit_lsn, began.xid):
+            return False
+        if began.commit_lsn >= self.partitions_since:
+            self.partitions_since = None
         return True
 
     def relation(self, relation: Relation) -> None:

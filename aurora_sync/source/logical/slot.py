@@ -9,7 +9,7 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -105,6 +105,11 @@ class Feed(Protocol):
         """Return whether a transaction's changes are needed: the target does not have them yet."""
         ...
 
+    def needs_new_session(self, began: pgoutput.Begin) -> bool:
+        """Return whether the server must decode a transaction without what its session knows of partitions. Called
+        before :meth:`begins`."""
+        ...
+
     def relation(self, relation: pgoutput.Relation) -> None: ...
 
     def insert(self, data: bytes) -> None: ...
@@ -152,7 +157,8 @@ def drain(  # noqa: C901 -- a hot loop: it runs once for each message
     commits: dict[int, int] = {}
     oldest: datetime | None = None
     begin, insert, update, delete = pgoutput.BEGIN, pgoutput.INSERT, pgoutput.UPDATE, pgoutput.DELETE
-    with _replication(dsn, slot, publication) as cursor:
+    with ExitStack() as session:
+        cursor, is_new = session.enter_context(_replication(dsn, slot, publication)), True
         while True:
             try:
                 message = cursor.read_message()
@@ -182,6 +188,12 @@ def drain(  # noqa: C901 -- a hot loop: it runs once for each message
                     feed.delete(data)
             elif kind == begin:
                 started = pgoutput.begin(data)
+                if [feed for feed in feeds.values() if feed.needs_new_session(started)] and not is_new:
+                    session.close()
+                    again = _replication(dsn, slot, publication, started.commit_lsn)
+                    cursor, is_new = session.enter_context(again), True
+                    continue
+                is_new = False
                 wanted = {oid: feed for oid, feed in by_oid.items() if feed.begins(started)}
                 inside = True
                 if wanted and oldest is None:
@@ -211,8 +223,9 @@ def drain(  # noqa: C901 -- a hot loop: it runs once for each message
 
 
 @contextmanager
-def _replication(dsn: str, slot: str, publication: str) -> Iterator[Any]:
-    """Open a cursor that streams the slot from its confirmed position."""
+def _replication(dsn: str, slot: str, publication: str, start: int = 0) -> Iterator[Any]:
+    """Open a cursor that streams the slot from its confirmed position, or from a commit at or after LSN ``start`` if
+    that is later."""
     with connect_for_replication(dsn, application_name=f"aurora_sync {slot}") as connection:
         cursor: Any = connection.cursor()
         cursor.execute(f"SET wal_sender_timeout TO '{_SENDER_TIMEOUT}'")
@@ -220,7 +233,7 @@ def _replication(dsn: str, slot: str, publication: str) -> Iterator[Any]:
             # Otherwise a value of any table that is not UTF-8 ends the stream (engine/runners/member.py reports it).
             cursor.execute("SET client_encoding TO SQL_ASCII")
         options = {"proto_version": "1", "publication_names": _quoted(publication)}
-        _once_free(lambda: cursor.start_replication(slot_name=slot, options=options, decode=False))
+        _once_free(lambda: cursor.start_replication(slot_name=slot, start_lsn=start, options=options, decode=False))
         yield cursor
 
 

@@ -151,6 +151,9 @@ class Task:
 
     # The methods of a feed, for slot.drain
 
+    def needs_new_session(self, began: Begin) -> bool:
+        return False
+
     def begins(self, began: Begin) -> bool:
         self._began = began
         return True

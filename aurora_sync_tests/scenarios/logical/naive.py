@@ -16,6 +16,9 @@ class NaiveTable:
         self.rows: Rows = {}
         self._width = width
 
+    def needs_new_session(self, began: Begin) -> bool:
+        return False
+
     def begins(self, began: Begin) -> bool:
         return True
 

@@ -111,7 +111,11 @@ class Recorder:
     """A feed that records the calls of its methods."""
 
     unwanted: tuple[int, ...] = ()  # transaction ids
+    alone: tuple[int, ...] = ()  # transaction ids that need a new session
     calls: list[str] = field(default_factory=list)
+
+    def needs_new_session(self, began: Begin) -> bool:
+        return began.xid in self.alone
 
     def begins(self, began: Begin) -> bool:
         return began.xid not in self.unwanted
@@ -214,6 +218,26 @@ def test_a_commit_behind_the_target_waits_for_the_next_run(drain: Callable[..., 
     ]
     drained = drain(script, {messages.OID: feed}, target=1048)
     assert (drained.reached, drained.transactions, len(feed.calls)) == (1048, 1, 1)
+
+
+def test_transaction_that_needs_a_new_session_is_read_once_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that begins with the transaction is new already."""
+    log = {
+        place: [messages.begin(place, xid=xid), messages.insert(b"1"), messages.commit(place, place + 48)]
+        for place, xid in ((1000, 7), (1100, 8), (1200, 9))
+    }
+    starts: list[int] = []
+
+    @contextmanager
+    def replication(dsn: str, slot: str, publication: str, start: int = 0) -> Iterator[Scripted]:
+        starts.append(start)
+        yield Scripted((message for place, sent in log.items() if place >= start for message in sent), 5000)
+
+    monkeypatch.setattr(slot, "_replication", replication)
+    feed = Recorder(alone=(7, 9))
+    drained = slot.drain("", "s", "p", 5000, {messages.OID: feed}, among=frozenset([7, 8, 9]))
+    assert starts == [0, 1200]
+    assert (len(feed.calls), drained.transactions, drained.commits) == (3, 3, {7: 1000, 8: 1100, 9: 1200})
 
 
 @pytest.mark.parametrize("kind", list("SEcAbPKrpX"))
