@@ -5,45 +5,27 @@ The connector is imported only when a session is opened, because the import take
 
 from __future__ import annotations
 
-import base64
 import itertools
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from aurora_sync.errors import ConfigError, Kind, WarehouseError
+from aurora_sync.errors import ConfigError, WarehouseError
 from aurora_sync.model import foreign_text
 from aurora_sync.model.manifest import Manifest, TakenFile
 from aurora_sync.model.names import fold
 from aurora_sync.warehouse.base import Folder, Merged, Objects, ReportedColumn, Row, Session, Warehouse
 from aurora_sync.warehouse.ddl import identifier, literal
 from aurora_sync.warehouse.dialect import Dialect
+from aurora_sync.warehouse.snowflake_errors import MissingObjectError, warehouse_error
+from aurora_sync.warehouse.snowflake_login import SESSION_PARAMETERS, private_key
 from aurora_sync.warehouse.types import MAX_VALUE_BYTES
 
 _log = foreign_text.logger(__name__)
 
 FILES_PER_COPY = 1000  # Snowflake's limit for FILES
-
-# The statements of merge.py rely on these, whatever the defaults of the account are.
-SESSION_PARAMETERS: dict[str, str | int | bool] = {
-    "TRANSACTION_ABORT_ON_ERROR": True,  # else COMMIT keeps the statements before one that failed
-    "ERROR_ON_NONDETERMINISTIC_MERGE": True,
-    "ERROR_ON_NONDETERMINISTIC_UPDATE": True,
-    "LOCK_TIMEOUT": 600,  # s; with the default of 12 hours, a run would wait for the transaction of a killed rival
-    "TIMEZONE": "UTC",
-    "DATE_INPUT_FORMAT": "AUTO",
-    "TIME_INPUT_FORMAT": "AUTO",
-    "TIMESTAMP_INPUT_FORMAT": "AUTO",
-    "BINARY_INPUT_FORMAT": "HEX",
-    "DATE_OUTPUT_FORMAT": "YYYY-MM-DD",  # these three are for verify, which compares texts
-    "TIME_OUTPUT_FORMAT": "HH24:MI:SS.FF6",
-    "TIMESTAMP_NTZ_OUTPUT_FORMAT": "YYYY-MM-DD HH24:MI:SS.FF6",
-    "QUOTED_IDENTIFIERS_IGNORE_CASE": False,
-}
 
 # PostgreSQL's CSV, read as it was written: NULL is an empty field without quotes, the empty text is "". Two options
 # have defaults that would change a value: NULL_IF (\N) and ESCAPE_UNENCLOSED_FIELD (backslash).
@@ -62,28 +44,6 @@ OTHERS_CSV = (
     " MULTI_LINE = TRUE TRIM_SPACE = FALSE ERROR_ON_COLUMN_COUNT_MISMATCH = FALSE"
     " REPLACE_INVALID_CHARACTERS = FALSE"
 )
-
-# Hints by Snowflake's error numbers.
-_HINTS = {
-    606: "set SNOWFLAKE_WAREHOUSE to a warehouse that the role may use",
-    2003: "the object is missing or the role has no privilege on it: check the grants and the names",
-    2043: "the object is missing or the role has no privilege on it: check the grants and the names",
-    3001: "grant the privilege to the role (SNOWFLAKE_ROLE)",
-    250001: "check account, user, password or key, and role",
-    290403: "check the account name (SNOWFLAKE_ACCOUNT)",
-    290404: "check the account name (SNOWFLAKE_ACCOUNT)",
-}
-_MISSING = (2003, 2043)
-_TRANSIENT = {
-    604,  # the statement was cancelled: a time limit
-    625,  # a lock was not released in time
-    630,  # the statement reached its time limit
-    2002,  # the object already exists: a rival created it between our check and our CREATE
-}
-
-
-# Errors with these numbers repeat a value.
-_ABOUT_VALUES = range(100_000, 101_000)
 
 
 def copy_into(staging_table: str, stage: str, path: str, files: Sequence[str], *, compression: str = "zstd") -> str:
@@ -152,7 +112,7 @@ class SnowflakeSession(Session):
         """DESCRIBE needs no virtual warehouse. Source: Snowflake's documentation, "DESCRIBE TABLE"."""
         try:
             rows = self._labelled(f"DESCRIBE TABLE {identifier(schema)}.{identifier(name)}")
-        except _MissingObjectError:
+        except MissingObjectError:
             return {}
         return {row["name"]: _reported(row["type"], row.get("policy name")) for row in rows}
 
@@ -222,7 +182,7 @@ class SnowflakeSession(Session):
         """SHOW needs no virtual warehouse. Source: Snowflake's documentation, "SHOW TABLES"."""
         try:
             return self._labelled(f"SHOW TABLES IN SCHEMA {identifier(schema)} STARTS WITH {literal(prefix)}")
-        except _MissingObjectError:
+        except MissingObjectError:
             return []
 
     def _labelled(self, statement: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
@@ -244,10 +204,6 @@ class SnowflakeSession(Session):
             raise warehouse_error(error, self._warehouse.describe()) from None
 
 
-class _MissingObjectError(WarehouseError):
-    """The object does not exist, or the role may not use it: Snowflake does not say which."""
-
-
 def _reported(type_: str, policy: str | None) -> ReportedColumn:
     """Return a column from its type and policy as DESCRIBE prints them.
 
@@ -257,37 +213,6 @@ def _reported(type_: str, policy: str | None) -> ReportedColumn:
     name, _, collation = type_.partition(" COLLATE ")
     declared = name if name.startswith("NUMBER") else name.partition("(")[0]
     return ReportedColumn(declared, collation.strip("'"), policy or "")
-
-
-def warehouse_error(error: Any, where: str) -> WarehouseError:
-    """Convert an error of the connector, with its kind. An error that Snowflake decided is refused; a request that did
-    not reach it or was cut off is transient."""
-    from snowflake.connector import errors
-
-    errno = error.errno or 0
-    # For a refused login the connector raises DatabaseError itself, not a subclass.
-    refused = isinstance(error, errors.ProgrammingError | errors.DataError | errors.IntegrityError)
-    refused = refused or isinstance(error, errors.NotSupportedError | errors.ForbiddenError)
-    refused = refused or type(error) is errors.DatabaseError or errno in (290403, 290404)
-    transient = not refused or errno in _TRANSIENT or (error.sqlstate or "").startswith(("40", "57014"))
-    hint = _HINTS.get(errno, "")
-    full = " ".join(f"{error.msg or error}".split())
-    said = _without_values(f"{error.msg or error}") if errno in _ABOUT_VALUES else full
-    return (_MissingObjectError if errno in _MISSING else WarehouseError)(
-        said,
-        where=where,
-        hint="" if transient else hint,
-        kind=Kind.TRANSIENT if transient else Kind.REFUSED,
-        values="" if said == full else full,
-    )
-
-
-def _without_values(message: str) -> str:
-    """Return the message without values. Its first line says what is wrong with a value; a later line names file and
-    line."""
-    place = re.search(r"File '[^']*', line \d+(, character \d+)?", message)
-    first = foreign_text.without_quotations(message.partition("File '")[0].partition("\n")[0]).strip()
-    return f"{first}, {place[0]}" if place else first
 
 
 @dataclass(frozen=True)
@@ -375,7 +300,7 @@ class SnowflakeWarehouse(Warehouse):
             "account": self.account,
             "user": self.user,
             "password": self.password,
-            "private_key": self._private_key(),
+            "private_key": private_key(self.private_key, self.private_key_path, self.private_key_passphrase),
             "authenticator": self.authenticator,
             "database": self.database,
             "warehouse": self.warehouse,
@@ -393,33 +318,3 @@ class SnowflakeWarehouse(Warehouse):
             "platform_detection_timeout_seconds": 0.0,
         }
         return {name: value for name, value in given.items() if value is not None}
-
-    def _private_key(self) -> bytes | None:
-        """Return the key in DER, as the connector expects it. Raises ValueError, TypeError or OSError."""
-        if self.private_key_path is not None:
-            text = Path(self.private_key_path).read_bytes()
-        elif self.private_key is not None:
-            text = self.private_key.encode()
-        else:
-            return None
-        passphrase = None if self.private_key_passphrase is None else self.private_key_passphrase.encode()
-        return _der(text, passphrase)
-
-
-def _der(text: bytes, passphrase: bytes | None) -> bytes:
-    """Convert PEM, which may be base64-encoded as a whole, to unencrypted DER."""
-    from cryptography.hazmat.primitives import serialization
-
-    try:
-        key = serialization.load_pem_private_key(text, passphrase)
-    except ValueError:
-        try:
-            key = serialization.load_pem_private_key(base64.b64decode(text), passphrase)
-        except ValueError:
-            raise ValueError(
-                "Unable to load private key. You may need to base64 encode your private key. You can retrieve the"
-                " base64 encoded key with this shell command: cat rsa_key.p8 | base64"
-            ) from None
-    return key.private_bytes(
-        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )

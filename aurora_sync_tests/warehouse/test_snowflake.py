@@ -19,7 +19,9 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import ConfigError, Kind, WarehouseError
 from aurora_sync.model.manifest import Disposition
 from aurora_sync.warehouse import snowflake, sync_log
-from aurora_sync.warehouse.snowflake import SESSION_PARAMETERS, SnowflakeWarehouse, warehouse_error
+from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
+from aurora_sync.warehouse.snowflake_errors import warehouse_error
+from aurora_sync.warehouse.snowflake_login import SESSION_PARAMETERS
 from aurora_sync_tests.warehouse.increments import Folder, apply, column
 
 COLUMNS = (column("id", "int8"), column("name"))
