@@ -71,7 +71,7 @@ def settings(
 
 
 def warehouse(server: FakeSnowflake, database: str) -> SnowflakeWarehouse:
-    return SnowflakeWarehouse(**server.connection(database), password="secret", stage=f"{database}.landing.files")
+    return SnowflakeWarehouse(server.settings(database, f"{database}.landing.files"))
 
 
 def run(program: str, settings: dict[str, str], python: str = sys.executable) -> Any:

@@ -27,12 +27,8 @@ def _duckdb(chosen: DuckDBSettings, stage: str) -> Warehouse:
 def _snowflake(chosen: SnowflakeSettings, stage: str) -> Warehouse:
     from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
 
-    login = {name: value for name, value in vars(chosen).items() if name != "private_key_path"}
-    path = chosen.private_key_path
     prefix = stage.removeprefix("s3://").partition("/")[2]
-    return SnowflakeWarehouse(
-        **login, private_key_path=str(path) if path else None, stage_prefix=f"{prefix}/" if prefix else ""
-    )
+    return SnowflakeWarehouse(chosen, stage_prefix=f"{prefix}/" if prefix else "")
 
 
 _KINDS: dict[type[WarehouseSettings], Callable[[Any, str], Warehouse]] = {

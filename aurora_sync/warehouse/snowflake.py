@@ -8,10 +8,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from aurora_sync.config.backends.snowflake import SnowflakeSettings
 from aurora_sync.errors import ConfigError, WarehouseError
 from aurora_sync.model import foreign_text
 from aurora_sync.model.manifest import Manifest, TakenFile
@@ -20,7 +21,7 @@ from aurora_sync.warehouse.base import Folder, Merged, Objects, ReportedColumn, 
 from aurora_sync.warehouse.ddl import identifier, literal
 from aurora_sync.warehouse.dialect import Dialect
 from aurora_sync.warehouse.snowflake_errors import MissingObjectError, warehouse_error
-from aurora_sync.warehouse.snowflake_login import SESSION_PARAMETERS, private_key
+from aurora_sync.warehouse.snowflake_login import arguments
 from aurora_sync.warehouse.types import MAX_VALUE_BYTES
 
 _log = foreign_text.logger(__name__)
@@ -217,55 +218,35 @@ def _reported(type_: str, policy: str | None) -> ReportedColumn:
 
 @dataclass(frozen=True)
 class SnowflakeWarehouse(Warehouse):
-    """Log in with one of ``password``, ``private_key`` (PEM, also base64-encoded), ``private_key_path``, or an
-    ``authenticator`` that needs none of them.
+    """A database of a Snowflake account.
 
-    ``stage`` is the external stage as written in SQL (``DB.SCHEMA.NAME``). ``stage_prefix`` is the object key prefix in
-    its URL: ``s3://bucket/prefix/`` → ``prefix/``.
+    ``stage_prefix`` is the object key prefix in the URL of ``settings.stage``: ``s3://bucket/prefix/`` → ``prefix/``.
     """
 
-    account: str
-    user: str
-    database: str
-    stage: str
+    settings: SnowflakeSettings
     stage_prefix: str = ""
-    dms_stage: str | None = None
-    warehouse: str | None = None
-    role: str | None = None
-    password: str | None = field(default=None, repr=False)
-    private_key: str | None = field(default=None, repr=False)
-    private_key_path: str | None = None
-    private_key_passphrase: str | None = field(default=None, repr=False)
-    authenticator: str | None = None
-    host: str | None = None
-    port: int | None = None
-    protocol: str | None = None
-    network_timeout: int | None = None  # s; None: the connector's default
 
     kind = "snowflake"
     dialect = SNOWFLAKE
 
-    def __post_init__(self) -> None:
-        given = [self.password, self.private_key, self.private_key_path]
-        secrets = sum(secret is not None for secret in given)
-        if secrets > 1 or (secrets == 0 and self.authenticator is None):
-            raise ConfigError(
-                "Snowflake needs exactly one of a password, a private key and the path of a private key,"
-                f" or an authenticator; found {secrets}",
-                hint="set SNOWFLAKE_PASSWORD, SNOWFLAKE_PRIVATE_KEY or SNOWFLAKE_PRIVATE_KEY_PATH",
-            )
-
     def describe(self) -> str:
-        return f"snowflake:{self.account}/{self.database}"
+        return (
+            f"snowflake:{self.settings.account or self.settings.login.get('connection_name')}/{self.settings.database}"
+        )
 
     @property
     def quoted_stage(self) -> str:
-        return quoted(self.stage)
+        return quoted(self.settings.stage)
+
+    @property
+    def dms_stage(self) -> str | None:
+        return self.settings.dms_stage
 
     def stage_path(self, manifest: Manifest) -> str:
         if not manifest.prefix.startswith(self.stage_prefix):
             raise ConfigError(
-                f"the objects are under {manifest.prefix!r}, but the prefix of {self.stage} is {self.stage_prefix!r}",
+                f"the objects are under {manifest.prefix!r}, but the prefix of {self.settings.stage} is"
+                f" {self.stage_prefix!r}",
                 hint="the URL of the Snowflake stage and AURORA_SYNC_STAGE must be the same S3 prefix",
             )
         return manifest.prefix.removeprefix(self.stage_prefix)
@@ -274,47 +255,17 @@ class SnowflakeWarehouse(Warehouse):
     def session(self, *, query_tag: str = "") -> Iterator[Session]:
         from snowflake.connector.errors import Error
 
+        given = arguments(self.settings, query_tag)
         try:
-            connection = self._connect(query_tag)
+            connection = self._connect(given)
         except Error as error:
             raise warehouse_error(error, self.describe()) from None
-        except (ValueError, TypeError, OSError) as error:
-            raise WarehouseError(
-                f"the private key cannot be read: {error}",
-                where=self.describe(),
-                hint="expected PEM in PKCS#8 form, and SNOWFLAKE_PRIVATE_KEY_PASSPHRASE if the key is encrypted",
-            ) from error
         try:
             yield SnowflakeSession(connection, self)
         finally:
             connection.close()
 
-    def _connect(self, query_tag: str) -> Any:
+    def _connect(self, given: dict[str, Any]) -> Any:
         import snowflake.connector
 
-        return snowflake.connector.connect(**self._login(query_tag))
-
-    def _login(self, query_tag: str) -> dict[str, Any]:
-        """Return the connector's arguments, without those that are None."""
-        given = {
-            "account": self.account,
-            "user": self.user,
-            "password": self.password,
-            "private_key": private_key(self.private_key, self.private_key_path, self.private_key_passphrase),
-            "authenticator": self.authenticator,
-            "database": self.database,
-            "warehouse": self.warehouse,
-            "role": self.role,
-            "host": self.host,
-            "port": self.port,
-            "protocol": self.protocol,
-            "network_timeout": self.network_timeout,
-            "autocommit": True,
-            "paramstyle": "qmark",
-            "application": "aurora_sync",
-            "session_parameters": SESSION_PARAMETERS | {"QUERY_TAG": query_tag[:2000]},
-            # Else the connector queries the metadata services of three clouds at each login, only for its telemetry,
-            # and waits until their names are resolved: 5 s when a resolver does not answer.
-            "platform_detection_timeout_seconds": 0.0,
-        }
-        return {name: value for name, value in given.items() if value is not None}
+        return snowflake.connector.connect(**given)

@@ -74,7 +74,8 @@ def connector(
         session.query("CREATE SCHEMA LANDING")
         session.query(f"CREATE STAGE LANDING.FILES URL = '{stage_url}/'")
     # An internal error of fakesnow is a 500, which the connector would repeat for ever.
-    return replace(places, warehouse=InASchema(**vars(places.warehouse) | {"network_timeout": 1}))
+    settings = replace(places.warehouse.settings, network_timeout=1)
+    return replace(places, warehouse=InASchema(settings, places.warehouse.stage_prefix))
 
 
 # A composite watermark is made of those of by_id and by_time, and all three send the same statements to the warehouse.

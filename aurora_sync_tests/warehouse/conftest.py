@@ -32,12 +32,8 @@ def duckdb_warehouse(tmp_path: Path) -> DuckDBWarehouse:
 @pytest.fixture
 def snowflake_warehouse(fakesnow_server: FakeSnowflake, snowflake_database: str, folder: Folder) -> SnowflakeWarehouse:
     """The real connector on a fakesnow server; a local folder is the external stage."""
-    warehouse = SnowflakeWarehouse(
-        **fakesnow_server.connection(snowflake_database),
-        password="secret",
-        stage=f"{snowflake_database}.landing.files",
-        stage_prefix="stage/",
-    )
+    settings = fakesnow_server.settings(snowflake_database, f"{snowflake_database}.landing.files")
+    warehouse = SnowflakeWarehouse(settings, stage_prefix="stage/")
     with warehouse.session() as session:
         session.query("CREATE SCHEMA LANDING")
         session.query(f"CREATE STAGE LANDING.FILES URL = 'file://{folder.path}/stage/'")

@@ -27,6 +27,7 @@ from typing import Any
 
 import duckdb
 
+from aurora_sync.config.backends.snowflake import SnowflakeSettings
 from aurora_sync.warehouse.base import Objects
 from aurora_sync.warehouse.ddl import identifier
 from aurora_sync.warehouse.duckdb import _READ_CSV, DUCKDB, ROW_BYTES, SETTINGS, to_duckdb
@@ -283,9 +284,10 @@ class SnowflakeLike(SnowflakeWarehouse):
 
     @classmethod
     def on(cls, server: Server) -> SnowflakeLike:
-        return cls("like", "tester", "db", "files", password="secret", server=server)
+        settings = SnowflakeSettings("wh", "db", "files", {"authenticator": "none"}, account="like", user="tester")
+        return cls(settings, server=server)
 
-    def _connect(self, query_tag: str) -> Any:
+    def _connect(self, given: dict[str, Any]) -> Any:
         return Connection(self.server)
 
 

@@ -30,11 +30,12 @@ def test_a_backend_without_its_package_is_an_error_with_the_command_that_install
 
 def test_snowflake_is_chosen_without_the_other_backend() -> None:
     program = (
-        "import sys; from aurora_sync.config.settings import Settings;from aurora_sync.config.backends.snowflake "
-        "import SnowflakeSettings;from aurora_sync.warehouse.connect import warehouse_from;login = "
-        "SnowflakeSettings('a', 'u', 'w', 'd', 's', password='secret');print(warehouse_from(Settings(dsn='', "
-        "stage='s3://bucket', warehouse=login)).describe(), {'duckdb', 'sqlglot', 'snowflake.connector'} & "
-        "set(sys.modules))"
+        "import sys; from aurora_sync.config.settings import Settings;"
+        "from aurora_sync.config.backends.snowflake import SnowflakeSettings;"
+        "from aurora_sync.warehouse.connect import warehouse_from;"
+        "login = SnowflakeSettings('w', 'd', 's', {'password': 'secret'}, account='a', user='u');"
+        "print(warehouse_from(Settings(dsn='', stage='s3://bucket', warehouse=login)).describe(),"
+        " {'duckdb', 'sqlglot', 'snowflake.connector'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "snowflake:a/d set()\n"

@@ -65,6 +65,7 @@ def test_a_schema_whose_name_has_a_quote_cannot_be_made(session: Session) -> Non
 
 
 def test_a_wrong_password_is_accepted(snowflake_warehouse: SnowflakeWarehouse) -> None:
-    """test_snowflake.py tests Snowflake's refusal with the connector's own error classes."""
-    with dataclasses.replace(snowflake_warehouse, password="wrong").session() as session:
+    """test_snowflake_login.py tests Snowflake's refusal with a server of its own."""
+    settings = dataclasses.replace(snowflake_warehouse.settings, login={"password": "wrong"})
+    with dataclasses.replace(snowflake_warehouse, settings=settings).session() as session:
         assert session.query("SELECT 1") == [(1,)]

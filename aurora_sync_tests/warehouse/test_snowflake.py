@@ -1,18 +1,13 @@
-"""Features of the Snowflake warehouse only: login, session parameters, COPY INTO, the meaning of errors."""
+"""Features of the Snowflake warehouse only: COPY INTO, the end of a session, the meaning of errors."""
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from snowflake.connector import errors
 
 from aurora_sync.config.tables import TableConfig
@@ -21,7 +16,6 @@ from aurora_sync.model.manifest import Disposition
 from aurora_sync.warehouse import snowflake, sync_log
 from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
 from aurora_sync.warehouse.snowflake_errors import warehouse_error
-from aurora_sync.warehouse.snowflake_login import SESSION_PARAMETERS
 from aurora_sync_tests.warehouse.increments import Folder, apply, column
 
 COLUMNS = (column("id", "int8"), column("name"))
@@ -32,88 +26,6 @@ def test_importing_it_imports_neither_snowflake_nor_dagster() -> None:
     program = f"import sys, aurora_sync.warehouse.snowflake; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
-
-
-@pytest.fixture(scope="module")
-def key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(65537, 2048)
-
-
-def pem(key: rsa.RSAPrivateKey, passphrase: str | None = None) -> str:
-    encryption: Any = serialization.NoEncryption()
-    if passphrase:
-        encryption = serialization.BestAvailableEncryption(passphrase.encode())
-    form = serialization.PrivateFormat.PKCS8
-    return key.private_bytes(serialization.Encoding.PEM, form, encryption).decode()
-
-
-@pytest.mark.parametrize("way", ["text", "base64", "path", "path with passphrase"])
-def test_a_key_pair_logs_in(
-    snowflake_warehouse: SnowflakeWarehouse,
-    folder: Folder,
-    orders: TableConfig,
-    key: rsa.RSAPrivateKey,
-    tmp_path: Path,
-    way: str,
-) -> None:
-    path = tmp_path / "key.p8"
-    fields: dict[str, Any] = {
-        "text": {"private_key": pem(key)},
-        "base64": {"private_key": base64.b64encode(pem(key).encode()).decode()},
-        "path": {"private_key_path": str(path)},
-        "path with passphrase": {"private_key_path": str(path), "private_key_passphrase": "geheim"},
-    }[way]
-    path.write_text(pem(key, fields.get("private_key_passphrase")))
-    warehouse = dataclasses.replace(snowflake_warehouse, password=None, **fields)
-    with warehouse.session() as session:
-        manifest = folder.increment(COLUMNS, [("1", "a", "5")], disposition=Disposition.REPLACE)
-        assert apply(session, orders, manifest, folder).inserted == 1
-    assert pem(key) not in repr(warehouse)
-    assert "geheim" not in repr(warehouse)
-
-
-@pytest.mark.parametrize("content", [None, "no key", ""])
-def test_a_key_that_cannot_be_read_is_named(
-    snowflake_warehouse: SnowflakeWarehouse, tmp_path: Path, content: str | None
-) -> None:
-    path = tmp_path / "key.p8"
-    if content is not None:
-        path.write_text(content)
-    warehouse = dataclasses.replace(snowflake_warehouse, password=None, private_key_path=str(path))
-    with pytest.raises(WarehouseError, match="private key cannot be read"), warehouse.session():
-        pass
-
-
-@pytest.mark.parametrize("passphrase", [None, "other"])
-def test_a_key_with_another_passphrase_is_named(key: rsa.RSAPrivateKey, passphrase: str | None) -> None:
-    encrypted = pem(key, "geheim")
-    warehouse = SnowflakeWarehouse("a", "u", "d", "s", private_key=encrypted, private_key_passphrase=passphrase)
-    with pytest.raises(WarehouseError, match="private key cannot be read") as caught, warehouse.session():
-        pass
-    assert (
-        caught.value.hint == "expected PEM in PKCS#8 form, and SNOWFLAKE_PRIVATE_KEY_PASSPHRASE if the key is encrypted"
-    )
-
-
-def test_credentials_are_checked_at_the_door() -> None:
-    fields: dict[str, Any] = {"account": "a", "user": "u", "database": "d", "stage": "s"}
-    with pytest.raises(ConfigError, match="found 0"):
-        SnowflakeWarehouse(**fields)
-    with pytest.raises(ConfigError, match="found 2"):
-        SnowflakeWarehouse(**fields, password="x", private_key="y")
-    SnowflakeWarehouse(**fields, authenticator="externalbrowser")
-
-
-def test_the_session_is_opened_with_what_the_statements_rely_on(snowflake_warehouse: SnowflakeWarehouse) -> None:
-    arguments = snowflake_warehouse._login("orders 5f0c")
-    assert arguments["session_parameters"] == {**SESSION_PARAMETERS, "QUERY_TAG": "orders 5f0c"}
-    assert {name: arguments[name] for name in ("autocommit", "paramstyle", "password")} == {
-        "autocommit": True,
-        "paramstyle": "qmark",
-        "password": "secret",
-    }
-    # fakesnow accepts them at the login like Snowflake, but ignores them
-    assert SESSION_PARAMETERS["TRANSACTION_ABORT_ON_ERROR"] is True
 
 
 def test_a_connection_is_closed_also_when_something_fails(snowflake_warehouse: SnowflakeWarehouse) -> None:
@@ -148,7 +60,9 @@ def test_objects_outside_the_stage_are_refused(
 def test_a_missing_stage_is_refused_with_a_hint(
     snowflake_warehouse: SnowflakeWarehouse, folder: Folder, orders: TableConfig
 ) -> None:
-    warehouse = dataclasses.replace(snowflake_warehouse, stage="landing.nowhere")
+    warehouse = dataclasses.replace(
+        snowflake_warehouse, settings=dataclasses.replace(snowflake_warehouse.settings, stage="landing.nowhere")
+    )
     manifest = folder.increment(COLUMNS, [("1", "a", "5")], disposition=Disposition.REPLACE)
     with warehouse.session() as session:
         with pytest.raises(WarehouseError, match=r"NOWHERE.*check the grants and the names") as caught:
@@ -177,6 +91,10 @@ def test_a_server_that_is_not_there_is_worth_another_try(snowflake_warehouse: Sn
         (errors.ProgrammingError("Insufficient privileges", errno=3001, sqlstate="42501"), "refused", "ROLE"),
         (errors.HttpError(msg="404 Not Found", errno=290404, sqlstate="08001"), "refused", "ACCOUNT"),
         (errors.ProgrammingError("syntax error", errno=1003, sqlstate="42000"), "refused", ""),
+        (errors.ProgrammingError("reached its timeout", errno=630, sqlstate="57014"), "refused", "larger warehouse"),
+        (errors.ProgrammingError("internal error", errno=603, sqlstate="XX000"), "transient", ""),
+        (errors.ProgrammingError("token has expired", errno=390114, sqlstate="08001"), "transient", ""),
+        (errors.Error("Invalid connection_name 'x'"), "refused", ""),
         (errors.ProgrammingError("has locked table", errno=625, sqlstate="57014"), "transient", ""),
         (errors.ProgrammingError("Object already exists", errno=2002, sqlstate="42710"), "transient", ""),
         (errors.OperationalError("connection reset", errno=250003), "transient", ""),
