@@ -24,9 +24,7 @@ def _check(arguments: argparse.Namespace, settings: Settings, places: Places) ->
     from aurora_sync.engine.check import problems as connection_problems
     from aurora_sync.engine.selection import all_tables
 
-    problems = connection_problems(
-        lambda: all_tables(settings, places.source), places.source, places.stage.store, places.warehouse
-    )
+    problems = connection_problems(lambda: all_tables(settings, places.source), places)
     if arguments.json:
         print_json({"ok": not problems, "problems": problems})
     elif problems:

@@ -1,5 +1,7 @@
-"""Check that everything can be reached and that every table can be synced. Reports all problems at once and changes
-nothing."""
+"""Check that everything can be reached and that every table can be synced. Reports all problems at once.
+
+Changes nothing at the source. In a warehouse, what a run needs is tried: schemas that are missing are created, and
+tables and objects of the trial are removed."""
 
 from __future__ import annotations
 
@@ -8,30 +10,43 @@ from collections.abc import Callable, Iterator
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine import preflight
+from aurora_sync.engine.places import Places
 from aurora_sync.engine.runners import RUNNERS, runner_of
 from aurora_sync.engine.runners.base import problems_of
 from aurora_sync.errors import AuroraSyncError, Kind, SourceError
-from aurora_sync.objects.store import Store
 from aurora_sync.source import tls
 from aurora_sync.source.connection import connect
 from aurora_sync.source.database import Source
 from aurora_sync.strategies import strategy_of
-from aurora_sync.warehouse.base import Warehouse
+from aurora_sync.warehouse.base import Trial
 
 # The number of tables named for one problem.
 _NAMED = 5
 
 
-def problems(tables: Callable[[], list[TableConfig]], source: Source, store: Store, warehouse: Warehouse) -> list[str]:
+def problems(tables: Callable[[], list[TableConfig]], places: Places) -> list[str]:
     """Return every problem of configuration, source, bucket and warehouse, one sentence each; empty when there is none.
 
     ``tables`` reads the configuration. When that fails, the connections are still checked.
     """
+    store = places.stage.store
     return [
-        *_tables(tables, source),
+        *_tables(tables, places.source),
         *problems_of(lambda: store.list(store.prefix, limit=1)),
-        *problems_of(lambda: _connect(warehouse)),
+        *_warehouse(tables, places),
     ]
+
+
+def _warehouse(tables: Callable[[], list[TableConfig]], places: Places) -> list[str]:
+    try:
+        schemas = {schema for table in tables() for schema, _ in table.targets}
+    except AuroraSyncError:  # reported by _tables
+        schemas = set()
+    trial = Trial(places.stage.store, places.log_schema, tuple(sorted(schemas)))
+    try:
+        return places.warehouse.problems(trial)
+    except AuroraSyncError as error:
+        return str(error).split("\n")
 
 
 def _tables(tables: Callable[[], list[TableConfig]], source: Source) -> Iterator[str]:
@@ -67,8 +82,3 @@ def _assert_verified(source: Source) -> None:
     with connect(source.dsn) as connection:
         if problem := tls.problem(connection):
             raise SourceError(problem, where=source.describe(), kind=Kind.USER)
-
-
-def _connect(warehouse: Warehouse) -> None:
-    with warehouse.session(query_tag="aurora_sync check") as session:
-        session.query("SELECT 1")

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from aurora_sync.errors import ConfigError, WarehouseError
 from aurora_sync.model.manifest import Manifest, TakenFile
+from aurora_sync.objects.store import Store
 from aurora_sync.warehouse.dialect import Dialect
 
 Row = tuple[Any, ...]
@@ -150,6 +151,15 @@ def _reads_no_files_of_others() -> ConfigError:
     )
 
 
+@dataclass(frozen=True)
+class Trial:
+    """What ``check`` tries: objects in ``store``, tables in the schema of the sync log and in those of the targets."""
+
+    store: Store
+    log_schema: str
+    schemas: tuple[str, ...] = ()
+
+
 class Warehouse(ABC):
     """The warehouse that holds the targets. Creating one does no I/O; :meth:`session` connects."""
 
@@ -165,3 +175,10 @@ class Warehouse(ABC):
     @abstractmethod
     def describe(self) -> str:
         """Return the location, without secrets, for messages and metadata."""
+
+    def problems(self, trial: Trial) -> list[str]:
+        """Return a sentence for each thing that would make a sync fail. Raises WarehouseError when it cannot connect.
+        This default only connects."""
+        with self.session(query_tag="aurora_sync check") as session:
+            session.query("SELECT 1")
+        return []

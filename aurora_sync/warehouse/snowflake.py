@@ -17,9 +17,10 @@ from aurora_sync.errors import ConfigError, WarehouseError
 from aurora_sync.model import foreign_text
 from aurora_sync.model.manifest import Manifest, TakenFile
 from aurora_sync.model.names import fold
-from aurora_sync.warehouse.base import Folder, Merged, Objects, ReportedColumn, Row, Session, Warehouse
+from aurora_sync.warehouse.base import Folder, Merged, Objects, ReportedColumn, Row, Session, Trial, Warehouse
 from aurora_sync.warehouse.ddl import identifier, literal
 from aurora_sync.warehouse.dialect import Dialect
+from aurora_sync.warehouse.snowflake_check import problems
 from aurora_sync.warehouse.snowflake_errors import MissingObjectError, warehouse_error
 from aurora_sync.warehouse.snowflake_login import arguments
 from aurora_sync.warehouse.types import MAX_VALUE_BYTES
@@ -264,6 +265,10 @@ class SnowflakeWarehouse(Warehouse):
             yield SnowflakeSession(connection, self)
         finally:
             connection.close()
+
+    def problems(self, trial: Trial) -> list[str]:
+        with self.session(query_tag="aurora_sync check") as session:
+            return [*problems(session, self.settings, trial, copy_into)]
 
     def _connect(self, given: dict[str, Any]) -> Any:
         import snowflake.connector
