@@ -86,6 +86,7 @@ def _increment(
         for warning in (text for text in plan.warnings if text not in plan.reasons):
             logger.warning("%s: %s", config.qualified_name, warning)
         with found.watch.phase("export"):
+            _beginning(on_progress)("export")
             manifest, shortened = _export(found, places, options, on_progress)
             idle = _idle(found, manifest, options)
             if not (idle or plan.reconcile):
@@ -95,10 +96,12 @@ def _increment(
         if not reconciliation:
             found.close_snapshot()
         uri = None if idle or reconciliation else places.stage.commit(manifest)
-        applied = None if idle else _apply(found, places, manifest, options, reconciliation)
+        begin = _beginning(on_progress, manifest)
+        applied = None if idle else _apply(found, places, manifest, options, reconciliation, begin)
         if reconciliation:
             manifest, uri = reconciliation.manifest, reconciliation.uri
         if options.verify:
+            begin("compare")
             left = applied.run_sequence if applied else found.state.run_sequence
             verification = compare_contents(config, places, found.reading, plan, manifest, left)
     outcome = Outcome(
@@ -142,7 +145,12 @@ def _export(
 
 
 def _apply(
-    found: Look, places: Places, manifest: Manifest, options: RunOptions, complete: Reconciliation | None
+    found: Look,
+    places: Places,
+    manifest: Manifest,
+    options: RunOptions,
+    complete: Reconciliation | None,
+    on_phase: Callable[[str], object],
 ) -> Applied:
     increment = StagedIncrement(found.config, manifest, found.plan.strategy.name, complete, options.verify)
     with places.warehouse.session(query_tag=f"aurora_sync {manifest.table} {manifest.load_id}") as session:
@@ -152,8 +160,22 @@ def _apply(
             places.stage.store,
             log_schema=places.log_schema,
             allow_deletes=options.allow_deletes,
+            on_phase=on_phase,
         )
     return applied
+
+
+def _beginning(
+    on_progress: Callable[[Progress], None] | None, manifest: Manifest | None = None
+) -> Callable[[str], None]:
+    """Return a function that reports the begin of a phase, with the size of the increment."""
+    rows, size = (manifest.rows, manifest.bytes) if manifest else (0, 0)
+
+    def begin(phase: str) -> None:
+        if on_progress:
+            on_progress(Progress(rows, size, 0.0, None, phase))
+
+    return begin
 
 
 def _applies_nothing(plan: Plan, options: RunOptions) -> bool:

@@ -85,7 +85,7 @@ def _logged(context: dg.OutputContext) -> Callable[[Progress], None]:
 
     def log(progress: Progress) -> None:
         nonlocal last
-        if time.monotonic() - last < PROGRESS_SECONDS:
+        if not progress.seconds or time.monotonic() - last < PROGRESS_SECONDS:
             return
         last = time.monotonic()
         share = f", {progress.share:.0%}" if progress.share is not None else ""

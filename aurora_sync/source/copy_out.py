@@ -17,20 +17,24 @@ from aurora_sync.source import long_values
 from aurora_sync.source.arrays import AS_IN_JSON, FLOATS
 from aurora_sync.source.server_errors import translate
 
-# Frequent enough to follow a read, rare enough to keep the log of a one-hour read short.
-_PROGRESS_SECONDS = 5.0
+# Frequent enough for a bar on a terminal. Logs limit their lines themselves.
+_PROGRESS_SECONDS = 0.5
 # Rows between two readings of the clock.
 _PROGRESS_ROWS = 10_000
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Progress of a copy. ``share`` is the share of the relation's estimated rows; None without an estimate."""
+    """Progress of a phase of a run. The first report of each phase has 0 seconds; only the export sends further ones.
 
-    rows: int
-    bytes: int  # of CSV, before compression
+    ``share`` is the share of the relation's estimated rows; None without an estimate.
+    """
+
+    rows: int  # exported so far; in the other phases, all rows of the increment
+    bytes: int  # of CSV before compression; in the other phases, of the compressed files
     seconds: float
     share: float | None
+    phase: str = "export"  # or load, merge, compare
 
 
 def select_statement(

@@ -79,6 +79,7 @@ def apply_all(
     *,
     log_schema: str = sync_log.SCHEMA,
     allow_deletes: bool = False,
+    on_phase: Callable[[str], object] | None = None,
 ) -> list[Applied]:
     """Apply each manifest, and the rows that its ``complete`` adds, to its target: durably, exactly once, and all of
     them or none, in one transaction. Returns the results in the order of ``increments``.
@@ -86,9 +87,10 @@ def apply_all(
     Raises RivalRunError when another run was applied since ``manifest.expected_sequence``, GuardError when rows would
     be lost or removed (the targets are then unchanged), ConfigError and WarehouseError otherwise. ``allow_deletes``
     disables the delete guard, but no other check. With ``as_found``, rows of the target may have been edited since the
-    last run; the log is written so that the next run still notices the edit.
+    last run; the log is written so that the next run still notices the edit. ``on_phase`` is called when the phases
+    load and merge begin.
     """
-    arguments = (session, increments, objects, log_schema, allow_deletes)
+    arguments = (session, increments, objects, log_schema, allow_deletes, on_phase or (lambda _: None))
     try:
         return _apply_all(*arguments)
     except RivalRunError:
@@ -104,11 +106,17 @@ def apply_all(
 
 
 def _apply_all(
-    session: Session, increments: Sequence[StagedIncrement], objects: Objects, log_schema: str, allow_deletes: bool
+    session: Session,
+    increments: Sequence[StagedIncrement],
+    objects: Objects,
+    log_schema: str,
+    allow_deletes: bool,
+    begin: Callable[[str], object],
 ) -> list[Applied]:
     # Every run locks fences in this order, so that two runs never wait for each other.
     ordered = sorted(increments, key=lambda increment: increment.config.target)
     started = monotonic()
+    begin("load")
     prepared: list[_Prepared] = []
     try:
         try:
@@ -116,6 +124,7 @@ def _apply_all(
                 prepared.append(_staging(session, increment, log_schema))
                 _prepare(session, prepared[-1], objects, log_schema)
             merging = monotonic()
+            begin("merge")
             with session.transaction():
                 entries = [_transact(session, p, log_schema, allow_deletes) for p in prepared]
         except WarehouseError as error:
