@@ -31,10 +31,11 @@ def test_every_package_of_a_lock_has_one_version_and_hashes(name: str) -> None:
     assert [line for line in entries if not pinned.fullmatch(line)] == []
 
 
-def test_a_function_of_lambda_has_all_that_is_required_but_dagster() -> None:
+def test_a_function_of_lambda_has_all_that_is_required_but_dagster_and_the_command_line() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     required, engine = _names(project["project"]["dependencies"]), _names(project["dependency-groups"]["lambda"])
-    assert required - engine == {"dagster", "dagster-aws", "dagster-snowflake", "dagster-postgres"}
+    command_line = {"rich"}
+    assert required - engine == {"dagster", "dagster-aws", "dagster-snowflake", "dagster-postgres", *command_line}
     assert engine <= required
     assert engine <= _names(_pins("requirements-lambda.lock"))
 

@@ -18,17 +18,20 @@ from aurora_sync.advisor.notes import notes
 from aurora_sync.advisor.page import as_html
 from aurora_sync.advisor.prove import Proof, may_prove, prove
 from aurora_sync.advisor.recommend import Recommendation, recommend
-from aurora_sync.cli.assess_text import Assessment, document, text_lines, why_not
-from aurora_sync.cli.printing import print_json, print_lines
+from aurora_sync.cli.assess_text import Assessment, document, head_lines, matrix, reason_lines, why_not
+from aurora_sync.cli.printing import print_error_text, print_json, print_lines
+from aurora_sync.cli.table import print_table
+from aurora_sync.cli.terminal import columns
 from aurora_sync.config.advisor import Advisor
 from aurora_sync.config.loader import expand, load
 from aurora_sync.config.settings import source_of
 from aurora_sync.errors import ConfigError, SourceError
-from aurora_sync.model.foreign_text import printable
 from aurora_sync.source import table_names
 from aurora_sync.source.connection import connect
 from aurora_sync.source.server_errors import translate
 from aurora_sync.strategies import strategy_of
+
+_TEXTS_FIT = 130  # columns of a terminal on which the table has room for its texts
 
 
 def assess(arguments: argparse.Namespace) -> int:
@@ -42,7 +45,9 @@ def assess(arguments: argparse.Namespace) -> int:
     with connect(source_of(os.environ)) as connection:
         existing = table_names.existing(connection)
         if not existing:
-            raise ConfigError("the database has no table that this role may see", hint="GRANT USAGE ON SCHEMA to it")
+            raise ConfigError(
+                "this role can see no table of the database", hint="GRANT USAGE ON SCHEMA ... TO the role"
+            )
         wanted = set(table_names.matching(existing, arguments.tables))
         configured = expand(written, existing) if written and arguments.write else None
         if configured and not arguments.tables:
@@ -59,16 +64,30 @@ def assess(arguments: argparse.Namespace) -> int:
         said.append(f"{arguments.html} was written")
     if configured is not None:
         lines = list(proposal.differences(configured, found, evidence, limits, existing))
-        verdict = "it lacks or contradicts:" if lines else "it fits"
-        said += [f"{arguments.write} is there already, and was not changed; {verdict}", *lines]
+        verdict = "it differs from the proposal:" if lines else "it agrees with the proposal"
+        said += [f"{arguments.write} exists and was not changed; {verdict}", *lines]
     elif arguments.write:
         said += _written(arguments.write, found, evidence, limits)
     assessment = Assessment(evidence, found, remarks, proofs)
     if arguments.json:
         print_json(document(assessment) | {"said": said})
     else:
-        print_lines(*text_lines(assessment, why=arguments.why), *(["", *said] if said else []))
+        print_lines(*head_lines(evidence, found))
+        _print_matrix(matrix(evidence, found))
+        print_lines(*reason_lines(assessment, why=arguments.why), *(["", *said] if said else []))
     return 1 if unproved or any(proof.lies for each in proofs.values() for proof in each) else 0
+
+
+def _print_matrix(rows: Sequence[Sequence[str]]) -> None:
+    """Print the table. On a narrow terminal, the texts of the last column follow the table."""
+    head, *below = rows
+    width = columns(sys.stdout)
+    if width is None or width >= _TEXTS_FIT:
+        print_table(head, below, right=range(1, 6))
+        return
+    print_table(head[:-1], [row[:-1] for row in below], right=range(1, 6))
+    if texts := [f"  {row[0]}: {row[-1]}" for row in below if row[-1]]:
+        print_lines("", f"{head[-1]}:", *texts)
 
 
 def _limits(arguments: argparse.Namespace, known: Advisor) -> Advisor:
@@ -95,7 +114,7 @@ def _proved(connection: Connection, found: Sequence[Recommendation]) -> tuple[di
             if connection.closed:
                 raise
             failed = True
-            print(f"error: {printable(str(translate(error, where=each.name)))}", file=sys.stderr, flush=True)
+            print_error_text(str(translate(error, where=each.name)))
     return proofs, failed
 
 
@@ -111,7 +130,7 @@ def _proofs(connection: Connection, each: Recommendation) -> Iterator[Proof]:
 def _written(path: Path, found: Sequence[Recommendation], evidence: Evidence, limits: Advisor) -> Iterator[str]:
     left_out = [each for each in found if each.now is None]
     if len(left_out) == len(found):
-        yield f"{path} was not written: no table can be synced as things are"
+        yield f"{path} was not written: no table can be synced without a change at the source"
     else:
         _write(path, proposal.as_yaml(found, evidence, limits), "x")
         load(path)

@@ -11,7 +11,6 @@ from aurora_sync.advisor.cost import human_bytes
 from aurora_sync.advisor.evidence import Evidence
 from aurora_sync.advisor.prove import Proof
 from aurora_sync.advisor.recommend import Recommendation
-from aurora_sync.cli.columns import aligned
 
 # Up to this number of tables, each one is explained without --why.
 _EXPLAINED = 3
@@ -27,15 +26,18 @@ class Assessment:
     proofs: dict[str, list[Proof]]
 
 
-def text_lines(assessment: Assessment, *, why: bool) -> Iterator[str]:
-    """Yield the lines of the text. With ``why``, each table is explained; without it, only if there are few tables."""
-    evidence, found = assessment.evidence, assessment.found
+def head_lines(evidence: Evidence, found: Sequence[Recommendation]) -> Iterator[str]:
+    """Yield the lines above the table: the server, and facts about it."""
     reader = ", a reader" if evidence.server.in_recovery else ""
     tables = "1 table" if len(found) == 1 else f"{len(found):,} tables"
     yield f"{evidence.database}: PostgreSQL {evidence.server.major}{reader}, {tables}"
     yield from (f"  {name}: {text}" for name, text in evidence.facts.items())
     yield ""
-    yield from _matrix(found, evidence)
+
+
+def reason_lines(assessment: Assessment, *, why: bool) -> Iterator[str]:
+    """Yield the lines below the table. With ``why``, each table is explained; else only if there are few tables."""
+    found = assessment.found
     for each in found:
         for proof in assessment.proofs.get(each.name, ()):
             yield from ("", f"{each.name}: {proof.text}")
@@ -45,10 +47,11 @@ def text_lines(assessment: Assessment, *, why: bool) -> Iterator[str]:
         for each in found:
             yield from _why(each, assessment.remarks[each.name])
     else:
-        yield from ("", "`aurora-sync assess TABLE` explains one table, --why all of them")
+        yield from ("", "`aurora-sync assess TABLE` explains one table, `aurora-sync assess --why` all tables")
 
 
-def _matrix(found: Sequence[Recommendation], evidence: Evidence) -> list[str]:
+def matrix(evidence: Evidence, found: Sequence[Recommendation]) -> list[list[str]]:
+    """Return the rows of the table; the first row is its head. Columns 1 to 5 are numbers."""
     unit = "/day" if evidence.days else ""
     rates = [f"{what}{unit}" for what in ("inserts", "updates", "deletes")]
     rows = [["table", "size", "rows", *rates, "now", "better, and what it needs"]]
@@ -56,7 +59,7 @@ def _matrix(found: Sequence[Recommendation], evidence: Evidence) -> list[str]:
         table = each.table
         rates = [f"{rate:,.0f}" for rate in evidence.rates(table.activity)]
         rows.append([each.name, human_bytes(table.heap + table.toast), f"{table.rows:,}", *rates, *_choice(each)])
-    return aligned(rows, right=range(1, 6))
+    return rows
 
 
 def _choice(each: Recommendation) -> list[str]:
@@ -104,6 +107,6 @@ def document(assessment: Assessment) -> dict[str, Any]:
 def why_not(each: Recommendation) -> str:
     """Say what the best strategy needs first, or why no strategy suits the table."""
     if each.best:
-        return f"{each.best.name} would do, and needs {'; '.join(each.best.needs)}"
+        return f"{each.best.name} suits it, and needs {'; '.join(each.best.needs)}"
     refused = {option.name: option.why for option in each.options}
     return refused.get("full_snapshot") or next(iter(refused.values()), "no strategy can sync it")

@@ -14,24 +14,26 @@ if TYPE_CHECKING:
 
 
 def add_to(commands: Commands) -> None:
-    text = "logical replication: set up, look after, take down (watermark_type: logical)"
+    text = "set up, monitor and remove logical replication (watermark_type: logical or debezium)"
     actions = add_group(commands, "cdc", text)
-    text = "what is missing at the source: replica identities, publication, slot"
+    text = "show what is missing at the source: replica identities, publication, slot"
     setup = add_command(actions, "setup", on_places(_setup), text)
-    text = "what each slot holds back at the source, how far behind it is, and what could be better"
+    text = "show how much WAL each slot retains, how far behind it is, and what is missing"
     status = add_command(actions, "status", on_places(_status), text)
-    text = "drop a slot and its publication; its tables need another watermark_type then"
+    text = "drop a slot and its publication; then set another watermark_type for its tables"
     teardown = add_command(actions, "teardown", on_places(_teardown), text)
-    text = "the configuration of Debezium's connectors, as Kafka Connect takes it under POST /connectors"
+    text = "print the configuration of Debezium's connectors, for POST /connectors of Kafka Connect"
     connector = add_command(actions, "connector", on_places(_connector), text)
     for added in (setup, status, teardown, connector):
         added.add_argument("--slot", metavar="NAME", help="one replication slot; default: all of tables.yaml")
     for added in (setup, teardown):
-        added.add_argument("--apply", action="store_true", help="run the statements; without it they are only shown")
+        added.add_argument(
+            "--apply", action="store_true", help="run the statements; without this option they are only shown"
+        )
     setup.add_argument(
         "--timeout", default="10min", help="how long to wait for locks and open transactions (default: 10min)"
     )
-    text = "the settings of AWS DMS tasks: endpoints, task, table mappings, as the API of DMS takes them"
+    text = "print the settings of AWS DMS tasks for the API of DMS: endpoints, task, table mappings"
     files = actions.add_parser("dms", help=text, description=text)
     files.add_argument("--debug", action="store_true", help="print tracebacks of errors")
     files.set_defaults(command=on_places(_dms), json=True)

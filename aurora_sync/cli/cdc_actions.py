@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import parse_dsn
 
-from aurora_sync.cli.printing import print_json, print_lines
+from aurora_sync.cli.printing import Alert, Verbatim, print_error_text, print_json, print_lines
 from aurora_sync.config.settings import Settings
 from aurora_sync.engine.batch import Batch
 from aurora_sync.engine.places import Places
@@ -36,7 +35,7 @@ def setup(arguments: argparse.Namespace, settings: Settings, places: Places) -> 
     def make(name: str, tables: Batch) -> None:
         with connect(places.source.dsn) as connection:
             needed = survey(connection, tables, stream_from=places.source.dsn)
-            _show(arguments, connection, name, needed, "everything is there")
+            _show(arguments, connection, name, needed, "OK: nothing is missing")
             shown = [_document(step, connection) for step in needed.steps]
         found[name] = {"steps": shown, "notes": list(needed.notes), "applied": False}
         if arguments.apply and shown:
@@ -50,7 +49,7 @@ def setup(arguments: argparse.Namespace, settings: Settings, places: Places) -> 
         print_json(_with_errors(found, failed))
     missing = any(slot_found["steps"] and not slot_found["applied"] for slot_found in found.values())
     if missing and not arguments.json and not arguments.apply:
-        print("\nNothing was changed; --apply runs these statements.")
+        print_lines("", "Nothing was changed; --apply runs these statements.")
     return 1 if missing or failed else 0
 
 
@@ -82,7 +81,7 @@ def _each(slots: dict[str, Batch], work: Callable[[str, Batch], None]) -> dict[s
         try:
             work(name, tables)
         except AuroraSyncError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            print_error_text(str(error))
             failed[name] = error
     return failed
 
@@ -113,7 +112,11 @@ def teardown(arguments: argparse.Namespace, settings: Settings, places: Places) 
             steps = replication.teardown(name, slot.look(connection, name), publication.publication(connection, name))
             found[name] = {"steps": [_document(step, connection) for step in steps], "applied": bool(arguments.apply)}
             if not arguments.json:
-                lines = [f"slot {name}", *_lines(steps, connection)] if steps else [f"slot {name}: gone"]
+                lines = (
+                    [f"slot {name}", *_lines(steps, connection)]
+                    if steps
+                    else [f"slot {name}: there is nothing to drop"]
+                )
                 print_lines(*lines)
             if arguments.apply:
                 for statement in [step.statement for step in steps if step.statement]:
@@ -121,7 +124,7 @@ def teardown(arguments: argparse.Namespace, settings: Settings, places: Places) 
     if arguments.json:
         print_json(found)
     if not arguments.json and not arguments.apply:
-        print("\nNothing was changed; --apply runs these statements.")
+        print_lines("", "Nothing was changed; --apply runs these statements.")
     return 0
 
 
@@ -175,10 +178,13 @@ def _show(arguments: argparse.Namespace, connection: Connection, name: str, surv
 
 
 def _lines(steps: Iterable[SetupStep], connection: Connection) -> list[str]:
-    lines = []
+    lines: list[str] = []
     for number, step in enumerate(steps, 1):
-        lines += [f"  {number}. {step.what}", f"     {step.because}"]
-        lines.append(f"     {step.statement.as_string(connection)};" if step.statement else "     only you can do this")
+        lines += [Alert(f"  {number}. {step.what}"), f"     {step.because}"]
+        if step.statement:
+            lines.append(Verbatim(f"     {step.statement.as_string(connection)};"))
+        else:
+            lines.append("     --apply does not do this; do it yourself")
     return lines
 
 
@@ -189,14 +195,14 @@ def _document(step: SetupStep, connection: Connection) -> dict[str, str | None]:
 
 def _state(found: Slot | None) -> str:
     if found is None:
-        return "there is no such slot"
+        return "the slot does not exist"
     parts = [
         f"{found.wal_status}",
-        f"{found.retained_bytes / 1e6:,.1f} MB of WAL are kept for it",
+        f"{found.retained_bytes / 1e6:,.1f} MB of WAL are retained for it",
         f"{found.lag_bytes / 1e6:,.1f} MB are not confirmed",
     ]
     if found.safe_bytes is not None:
-        parts.append(f"{found.safe_bytes / 1e6:,.1f} MB may be written before it is in danger")
+        parts.append(f"{found.safe_bytes / 1e6:,.1f} MB of WAL can still be written before the slot may be lost")
     if found.active_pid is not None:
         parts.append(f"read by process {found.active_pid}")
     return "; ".join(parts)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
 from aurora_sync.cli.environment import on_places
 from aurora_sync.cli.options import Commands, add_command
-from aurora_sync.cli.printing import print_json
-from aurora_sync.model.foreign_text import printable
+from aurora_sync.cli.printing import print_json, print_lines, print_note
 
 if TYPE_CHECKING:
     from aurora_sync.config.settings import Settings
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def add_to(commands: Commands) -> None:
-    add_command(commands, "check", on_places(_check), "check configuration and connections, all problems at once")
+    add_command(commands, "check", on_places(_check), "check configuration and connections, and list all problems")
 
 
 def _check(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
@@ -28,10 +26,14 @@ def _check(arguments: argparse.Namespace, settings: Settings, places: Places) ->
     if arguments.json:
         print_json({"ok": not problems, "problems": problems})
     elif problems:
-        print("\n".join(map(printable, problems)), file=sys.stderr)
+        for problem in problems:
+            print_note(problem)
     else:
-        print(
-            f"{settings.tables}, {places.source.describe()}, {settings.stage} and"
-            f" {places.warehouse.describe()}: everything fits"
+        print_lines(
+            "OK: the configuration fits the source, and all connections work",
+            f"  configuration  {settings.tables}",
+            f"  source         {places.source.describe()}",
+            f"  stage          {settings.stage}",
+            f"  warehouse      {places.warehouse.describe()}",
         )
     return 1 if problems else 0

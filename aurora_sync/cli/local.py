@@ -14,7 +14,7 @@ def add_to(commands: Commands) -> None:
     demo = add_command(commands, "demo", _demo, text)
     demo.add_argument("--seconds", type=float, default=10, help="how long the writers write (default: 10)")
     ui = add_command(commands, "ui", _ui, "start the Dagster UI, on the local stack where AURORA_DSN is not set")
-    ui.add_argument("--port", type=int, default=3000)
+    ui.add_argument("--port", type=int, default=3000, help="port of 127.0.0.1 (default: 3000)")
     add_command(commands, "clean", _clean, "stop the local stack and remove its data")
 
 
@@ -38,5 +38,5 @@ def _clean(arguments: argparse.Namespace) -> int:
 
     Stack(STACK).remove()
     if not arguments.json:
-        print(f"{STACK} is gone")
+        print(f"removed {STACK}")
     return 0

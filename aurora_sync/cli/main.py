@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 
 from aurora_sync.cli import assess, cdc, check, gc, local, plan, schema, status, sync, triggers
-from aurora_sync.cli.printing import print_error
+from aurora_sync.cli.printing import LogHandler, print_error, print_note
 from aurora_sync.errors import AuroraSyncError, ConfigError
 
 
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.DEBUG if arguments.debug else logging.WARNING,
         format="%(levelname)s %(message)s",
-        stream=sys.stderr,
+        handlers=[LogHandler()],
     )
     for chatty in ("botocore", "boto3", "urllib3", "s3transfer", "snowflake"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_error(error, arguments)
         return 2 if isinstance(error, ConfigError) else 1
     except KeyboardInterrupt:
-        print("interrupted; targets and watermarks are as the last finished run left them", file=sys.stderr)
+        print_note("interrupted; targets and watermarks are as the last finished run left them")
         return 130
     except BrokenPipeError:  # the reader of the output ended, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

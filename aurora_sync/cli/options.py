@@ -31,5 +31,5 @@ def add_tables(parser: argparse.ArgumentParser, default: str = "all of tables.ya
         "tables",
         nargs="*" if default else "+",
         metavar="TABLE",
-        help="names or globs" + (default and f"; default: {default}"),
+        help="name or glob of a table" + (default and f"; default: {default}"),
     )

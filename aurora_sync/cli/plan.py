@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aurora_sync.cli.environment import on_places
 from aurora_sync.cli.options import Commands, add_command, add_tables
-from aurora_sync.cli.printing import print_error, print_json
+from aurora_sync.cli.printing import print_error, print_json, print_lines
 from aurora_sync.errors import AuroraSyncError
 
 if TYPE_CHECKING:
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def add_to(commands: Commands) -> None:
-    plan = add_command(commands, "plan", on_places(_plan), "show what a sync would read, and touch nothing")
+    plan = add_command(commands, "plan", on_places(_plan), "show what a sync would read, and change nothing")
     add_tables(plan)
 
 
 def _plan(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
-    from aurora_sync.cli.preview_text import preview_text
+    from aurora_sync.cli.preview_text import preview_lines
     from aurora_sync.engine.preview import preview
     from aurora_sync.engine.selection import select_tables
 
@@ -37,6 +37,6 @@ def _plan(arguments: argparse.Namespace, settings: Settings, places: Places) -> 
             failed.append({"table": table.qualified_name, "error": str(error), "kind": error.kind.value})
     if arguments.json:
         print_json([*map(dataclasses.asdict, previews), *failed])
-    elif previews:
-        print("\n\n".join(preview_text(each) for each in previews))
+    for number, each in enumerate([] if arguments.json else previews):
+        print_lines(*([""] if number else []), *preview_lines(each))
     return 1 if failed else 0

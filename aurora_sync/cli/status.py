@@ -1,17 +1,18 @@
-"""``aurora-sync status``: show the newest sync log entry of each table."""
+"""``aurora-sync status``: show what needs attention, and the newest sync log entry of each table."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from aurora_sync.cli.columns import aligned
 from aurora_sync.cli.environment import on_places
 from aurora_sync.cli.options import Commands, add_command, add_tables
 from aurora_sync.cli.printing import print_json, print_lines
-from aurora_sync.model.foreign_text import printable
+from aurora_sync.cli.status_text import attention_lines, bounded_lines, needs_attention
+from aurora_sync.cli.table import print_table
 
 if TYPE_CHECKING:
     from aurora_sync.config.settings import Settings
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
     from aurora_sync.engine.places import Places
     from aurora_sync.warehouse.sync_log import LogEntry
 
-_HEAD = ["table", "strategy", "run", "rows", "last change applied", "watermark", "certificate"]
+_HEAD = ["table", "strategy", "run", "rows", "changed", "watermark", "certificate"]
 
 
 def add_to(commands: Commands) -> None:
-    text = "strategy, watermark, last run and counts of each table"
+    text = "show which tables need attention, and strategy, watermark, last run and counts of each table"
     add_tables(add_command(commands, "status", on_places(_status), text))
 
 
@@ -38,12 +39,10 @@ def _status(arguments: argparse.Namespace, settings: Settings, places: Places) -
     if arguments.json:
         print_json(states)
         return 0
-    rows = [_HEAD, *([printable(cell) for cell in _row(state)] for state in states)]
-    print("\n".join(aligned(rows)))
-    for state in states:
-        if state["certificate"] and state["certificate"]["level"] != "certified":
-            print()
-            print_lines(f"{state['table']} is {state['certificate']['level']}: {state['certificate']['text']}")
+    print_lines(*attention_lines(states), "")
+    attention = [number for number, state in enumerate(states) if needs_attention(state)]
+    print_table(_HEAD, [_row(state) for state in states], right=(2, 3), attention=attention)
+    print_lines(*bounded_lines(states))
     return 0
 
 
@@ -89,7 +88,28 @@ def _row(state: dict[str, Any]) -> list[str]:
     of_strategy = (each.shown(watermark["value"]) for each in STRATEGIES if each.name == watermark["strategy"])
     value = next(of_strategy, {})  # empty for a strategy that only another release has
     known = ", ".join(f"{name} {part}" for name, part in value.items()) or f"horizon {watermark['snapshot']['xmin']}"
-    since = f"{state['applied_at'][:19]}Z, {state['seconds_since']:,.0f} s ago"
     level = state["certificate"]["level"]
     rows = f"{state['target_rows']:,}"
-    return [state["table"], state["strategy"], str(state["run_sequence"]), rows, since, known, level]
+    since = _age(state["seconds_since"])
+    return [state["table"], state["strategy"], str(state["run_sequence"]), rows, since, _short(known), level]
+
+
+def _age(seconds: float) -> str:
+    """Return how long ago something was, in the largest unit of which there are at least two.
+
+    >>> _age(100), _age(3_600), _age(200_000)
+    ('100 s ago', '60 min ago', '2 days ago')
+    """
+    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length:,.0f} {unit} ago"
+    return f"{seconds:,.0f} s ago"
+
+
+def _short(watermark: str) -> str:
+    """Return the watermark with timestamps in whole seconds; ``--json`` has them in full.
+
+    >>> _short("fence 2026-11-30T14:46:05.633038+00:00")
+    'fence 2026-11-30 14:46:05Z'
+    """
+    return re.sub(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(\.\d+)?\+00:00", r"\1 \2Z", watermark)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aurora_sync.cli.environment import on_places
 from aurora_sync.cli.options import Commands, add_command, add_tables
-from aurora_sync.cli.printing import print_error, print_json
-from aurora_sync.cli.progress import ProgressLine
+from aurora_sync.cli.printing import print_error, print_json, print_lines, print_note
+from aurora_sync.cli.progress import RunProgress
 from aurora_sync.errors import AuroraSyncError, NotComparedError
 
 if TYPE_CHECKING:
@@ -21,43 +20,55 @@ if TYPE_CHECKING:
     from aurora_sync.engine.places import Places
     from aurora_sync.model.receipt import Receipt
 
+Show = Callable[..., None]
+
+
+class _Run(NamedTuple):
+    tables: tuple[str, ...]
+    start: Callable[[RunProgress, Show], None]
+
 
 def add_to(commands: Commands) -> None:
     command = on_places(_sync)
     sync = add_command(commands, "sync", command, "bring targets up to date")
-    sync.add_argument("--full", action="store_true", help="read whole tables, whatever the watermarks say")
+    sync.add_argument("--full", action="store_true", help="read whole tables, regardless of their watermarks")
     text = "bring targets up to date, compare them with the source, and repair what differs"
     reconcile = add_command(commands, "reconcile", command, text)
-    text = "compare targets with the source, by content, behind the strategy's own increment; repairs nothing"
+    text = "apply new changes, then compare the content of targets with the source; repairs nothing without --repair"
     verify = add_command(commands, "verify", command, text)
     for added in (sync, reconcile, verify):
         add_tables(added)
-        added.add_argument("--allow-deletes", action="store_true", help="lift the delete guard for this run")
+        added.add_argument("--allow-deletes", action="store_true", help="disable the delete guard for this run")
         added.set_defaults(reconcile=added is reconcile, verify=added is verify)
-    text = "reconcile, or read in full, what differs or cannot be compared, and compare again"
+    text = "reconcile or fully read each table that differs or cannot be compared, then compare it again"
     verify.add_argument("--repair", action="store_true", help=text)
     for added in (reconcile, verify):
         added.set_defaults(full=False)
 
 
 def _sync(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
-    from aurora_sync.engine.report import receipt_lines
+    from aurora_sync.cli.receipt_text import receipt_text
     from aurora_sync.engine.retries import retrying
 
     receipts: dict[tuple[str, str], Receipt] = {}  # keys: target, and the step of `verify --repair`
     failed: list[dict[str, str]] = []
+    runs = retrying(partial(_runs, arguments, settings, places))
+    with RunProgress(sum(len(run.tables) for run in runs), quiet=arguments.json) as progress:
 
-    def show(receipt: Receipt, step: str = "") -> None:
-        receipts[receipt.target, step] = receipt
-        if not arguments.json:
-            print("\n".join(receipt_lines(receipt)), flush=True)
+        def show(receipt: Receipt, step: str = "") -> None:
+            receipts[receipt.target, step] = receipt
+            if not arguments.json:
+                progress.clear()
+                print_lines(*receipt_text(receipt), flush=True)
 
-    for names, run_batch in retrying(partial(_batches, arguments, settings, places, show)):
-        try:
-            retrying(run_batch)
-        except AuroraSyncError as error:
-            print_error(error, arguments, where=names)
-            failed.append({"table": names, "error": str(error), "kind": error.kind.value})
+        for run in runs:
+            names = ", ".join(run.tables)
+            progress.begin(run.tables)
+            try:
+                retrying(partial(run.start, progress, show))
+            except AuroraSyncError as error:
+                print_error(error, arguments, where=names)
+                failed.append({"table": names, "error": str(error), "kind": error.kind.value})
     if arguments.json:
         print_json({"receipts": [receipt.to_json() for receipt in receipts.values()], "failed": failed})
     last = {receipt.target: receipt.verification for receipt in receipts.values()}
@@ -65,69 +76,61 @@ def _sync(arguments: argparse.Namespace, settings: Settings, places: Places) -> 
     return 1 if failed or unequal else 0
 
 
-def _batches(
-    arguments: argparse.Namespace, settings: Settings, places: Places, show: Callable[..., None]
-) -> list[tuple[str, Callable[[], None]]]:
-    """Return the runs to make: names of the tables, and the function that runs them.
-
-    With ``--full``, ``reconcile`` and ``verify``, each table is a run of its own.
-    """
+def _runs(arguments: argparse.Namespace, settings: Settings, places: Places) -> list[_Run]:
+    """Return the runs to make. With ``--full``, ``reconcile`` and ``verify``, each table is a run of its own."""
     from aurora_sync.engine.selection import select_batches, select_tables
 
     if arguments.full or arguments.reconcile or arguments.verify:
         one = _verify_table if arguments.verify else _scan_table
         chosen = select_tables(settings, places.source, arguments.tables)
-        return [(table.qualified_name, partial(one, table, places, arguments, show)) for table in chosen]
+        return [_Run((table.qualified_name,), partial(one, table, places, arguments)) for table in chosen]
     return [
-        (", ".join(table.qualified_name for table in each), partial(_run_batch, each, places, arguments, show))
+        _Run(tuple(table.qualified_name for table in each), partial(_run_batch, each, places, arguments))
         for each in select_batches(settings, places.source, arguments.tables)
     ]
 
 
 def _scan_table(
-    table: TableConfig, places: Places, arguments: argparse.Namespace, show: Callable[[Receipt], None]
+    table: TableConfig, places: Places, arguments: argparse.Namespace, progress: RunProgress, show: Show
 ) -> None:
     from aurora_sync.engine.sync import run
 
-    with ProgressLine(table.qualified_name, quiet=arguments.json) as progress:
-        receipt = run(
-            table,
-            places,
-            full=arguments.full,
-            reconcile=arguments.reconcile,
-            allow_deletes=arguments.allow_deletes,
-            on_progress=progress,
-        )
+    receipt = run(
+        table,
+        places,
+        full=arguments.full,
+        reconcile=arguments.reconcile,
+        allow_deletes=arguments.allow_deletes,
+        on_progress=progress,
+    )
     show(receipt)
 
 
-def _verify_table(table: TableConfig, places: Places, arguments: argparse.Namespace, show: Callable[..., None]) -> None:
+def _verify_table(
+    table: TableConfig, places: Places, arguments: argparse.Namespace, progress: RunProgress, show: Show
+) -> None:
     from aurora_sync.engine import batch
 
-    with ProgressLine(table.qualified_name, quiet=arguments.json) as progress:
-        found = None
-        try:
-            receipt = batch.verify(table, places, on_progress=progress)
-        except NotComparedError as error:
-            if not arguments.repair:
-                raise
-            print(f"{error.where}: {error.what}", file=sys.stderr)
-        else:
-            progress.clear()
-            show(receipt)
-            found = receipt.verification
-            assert found
-            if found.equal or not arguments.repair:
-                return
-        repaired = batch.repair(table, places, found, allow_deletes=arguments.allow_deletes, on_progress=progress)
-        progress.clear()
-        show(repaired, "repair")
-        again = batch.verify(table, places, on_progress=progress)
+    found = None
+    try:
+        receipt = batch.verify(table, places, on_progress=progress)
+    except NotComparedError as error:
+        if not arguments.repair:
+            raise
+        print_note(f"{error.where}: {error.what}")
+    else:
+        show(receipt)
+        found = receipt.verification
+        assert found
+        if found.equal or not arguments.repair:
+            return
+    repaired = batch.repair(table, places, found, allow_deletes=arguments.allow_deletes, on_progress=progress)
+    show(repaired, "repair")
+    again = batch.verify(table, places, on_progress=progress)
     show(again, "verified again")
 
 
-def _run_batch(each: Batch, places: Places, arguments: argparse.Namespace, show: Callable[[Receipt], None]) -> None:
+def _run_batch(each: Batch, places: Places, arguments: argparse.Namespace, progress: RunProgress, show: Show) -> None:
     from aurora_sync.engine import batch
 
-    with ProgressLine(each[0].qualified_name, quiet=arguments.json) as progress:
-        batch.run(each, places, show, allow_deletes=arguments.allow_deletes, on_progress=progress)
+    batch.run(each, places, show, allow_deletes=arguments.allow_deletes, on_progress=progress)

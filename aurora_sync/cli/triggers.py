@@ -13,27 +13,35 @@ KINDS = ("outbox", "audit_columns")
 
 
 def add_to(commands: Commands) -> None:
-    text = "triggers that make a table easy to sync: plan, apply, verify, remove (watermark_type: outbox)"
+    text = "install, test and remove triggers that record changes (watermark_type: outbox)"
     actions = add_group(commands, "triggers", text)
 
     def action(name: str, function: Command, text: str) -> argparse.ArgumentParser:
         return add_command(actions, name, in_environment(function), text)
 
-    plan = action("plan", _plan, "each statement that is missing, with its lock, its duration and how to undo it")
-    apply = action("apply", _apply, "run what is missing, step by step, none of which waits long for a lock")
-    verify = action("verify", _verify, "try every kind of write out, in a transaction that is rolled back")
-    remove = action("remove", _remove, "take the triggers and all that was made for them away: the table is as before")
+    plan = action("plan", _plan, "show each missing statement, with its lock and the statement that undoes it")
+    apply = action("apply", _apply, "run the missing statements step by step; no step waits long for a lock")
+    verify = action("verify", _verify, "try every kind of write, in a transaction that is rolled back")
+    remove = action("remove", _remove, "remove the triggers and everything that was created for them")
     for added in (plan, apply, verify):
-        add_tables(added, "those of tables.yaml with watermark_type: outbox")
+        add_tables(added, "the tables of tables.yaml with watermark_type: outbox")
     add_tables(remove, default="")
     for added in (plan, apply):
-        kinds = "outbox (default): the keys of changed rows, deletes too; audit_columns: created_at and updated_at"
+        kinds = "outbox (default): keys of changed and deleted rows; audit_columns: created_at and updated_at"
         added.add_argument("--kind", choices=KINDS, default="outbox", help=kinds)
     apply.add_argument(
-        "--batch", type=_at_least_one, default=5_000, metavar="ROWS", help="of a backfill (default: 5000)"
+        "--batch",
+        type=_at_least_one,
+        default=5_000,
+        metavar="ROWS",
+        help="rows in one batch of the backfill (default: 5000)",
     )
     apply.add_argument(
-        "--busy", type=_share, default=0.5, metavar="SHARE", help="of the time that a backfill may work (default: 0.5)"
+        "--busy",
+        type=_share,
+        default=0.5,
+        metavar="SHARE",
+        help="share of the time in which the backfill works; it pauses in the rest (default: 0.5)",
     )
     verify.set_defaults(kind=None)
     remove.add_argument("--dry-run", action="store_true", help="show the statements, and run none")
@@ -41,7 +49,11 @@ def add_to(commands: Commands) -> None:
     for added in (apply, remove):
         added.add_argument("--lock-timeout", type=_time, default="2s", metavar="TIME", help=text)
         added.add_argument(
-            "--attempts", type=_at_least_one, default=30, metavar="N", help="of a step to get its lock (default: 30)"
+            "--attempts",
+            type=_at_least_one,
+            default=30,
+            metavar="N",
+            help="how often a step tries to get its lock (default: 30)",
         )
 
 
@@ -71,13 +83,13 @@ def _remove(arguments: argparse.Namespace) -> int:
 
 def _at_least_one(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1; found {text!r}")
     return int(text)
 
 
 def _time(text: str) -> str:
     if not re.fullmatch("[1-9][0-9]{0,5}(ms|s|min)", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 500ms, 2s or 1min")
+        raise argparse.ArgumentTypeError(f"expected a time such as 500ms, 2s or 1min; found {text!r}")
     return text
 
 
@@ -87,5 +99,5 @@ def _share(text: str) -> float:
     except ValueError:
         share = 0
     if not 0 < share <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no share such as 0.5 or 1")
+        raise argparse.ArgumentTypeError(f"expected a share such as 0.5 or 1; found {text!r}")
     return share

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,13 +13,12 @@ from typing import Any
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
-from aurora_sync.cli.printing import print_json, print_lines
+from aurora_sync.cli.printing import print_error_text, print_json, print_lines, print_note
 from aurora_sync.cli.triggers_text import document, text_lines, trial_text
 from aurora_sync.config.loader import expand, load
 from aurora_sync.config.settings import owner_of, source_of
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import AuroraSyncError, ConfigError
-from aurora_sync.model.foreign_text import printable
 from aurora_sync.model.relation import SourceTable
 from aurora_sync.provisioning.triggers.audit_columns import UPDATED
 from aurora_sync.provisioning.triggers.backfill import backfill, done_step, rows_to_backfill
@@ -61,10 +59,11 @@ def plan(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(found | failed)
     elif found:
-        print("\n\n".join("\n".join(map(printable, text_lines(name, each))) for name, each in found.items()))
+        for number, (name, each) in enumerate(found.items()):
+            print_lines(*([""] if number else []), *text_lines(name, each))
     missing = any(each["steps"] or each["backfill_rows"] for each in found.values())
     if missing and not arguments.json:
-        print("\nNothing was changed; `aurora-sync triggers apply` runs these statements.")
+        print_lines("", "Nothing was changed; `aurora-sync triggers apply` runs these statements.")
     return 1 if missing or failed else 0
 
 
@@ -95,14 +94,16 @@ def verify(arguments: argparse.Namespace) -> int:
         name, kinds = table.qualified_name, find_installed(connection, table).kinds
         if not kinds:
             raise ConfigError(
-                "no triggers of ours are on it", where=name, hint="`aurora-sync triggers plan` shows what it lacks"
+                "it has no triggers of aurora_sync",
+                where=name,
+                hint="`aurora-sync triggers plan` shows what is missing",
             )
         found[name] = {kind: list(trials(connection, table, kind)) for kind in kinds}
         for kind, each in found[name].items():
             _say(arguments, f"{name}: {kind}", *map(trial_text, each))
 
     failed = _each(arguments, attempt)
-    _say(arguments, "", "All of it was rolled back.")
+    _say(arguments, "", "All these writes were rolled back.")
     if arguments.json:
         tried = {n: {kind: list(map(vars, each)) for kind, each in kinds.items()} for n, kinds in found.items()}
         print_json(tried | failed)
@@ -116,7 +117,7 @@ def remove(arguments: argparse.Namespace) -> int:
     def remove(connection: Connection, _reader: str, table: SourceTable, _config: TableConfig | None) -> None:
         name, steps = table.qualified_name, removal_steps(connection, table)
         if not arguments.dry_run:
-            _say(arguments, name if steps else f"{name}: nothing of ours is there")
+            _say(arguments, name if steps else f"{name}: it has no triggers of aurora_sync")
             found[name] = {"steps": _run(arguments, connection, name, steps)}
             return
         found[name] = document(connection, None, steps)
@@ -147,7 +148,7 @@ def _each(arguments: argparse.Namespace, work: Work) -> dict[str, dict[str, str]
                 if connection.closed:
                     raise
                 said = error if isinstance(error, AuroraSyncError) else translate(error, where=name)
-                print(f"error: {said}", file=sys.stderr, flush=True)
+                print_error_text(str(said))
                 failed[name] = {"error": str(said), "error_kind": said.kind.value}
                 with connection.cursor() as cursor:
                     cursor.execute("ROLLBACK")
@@ -187,13 +188,15 @@ def _chosen(
     if path.exists():
         configured = {(t.schema_, t.table_name): t for t in expand(load(path), existing)}
     if not arguments.tables and arguments.kind == TriggerKind.audit_columns:
-        raise ConfigError("audit columns are for tables that you name, or all of a schema by a glob")
+        raise ConfigError("--kind audit_columns needs the names of tables, or a glob such as 'legacy.*'")
     if arguments.tables:
         names = table_names.matching(existing, arguments.tables)
     else:
         names = [name for name, t in configured.items() if strategy_of(t).needs_triggers]
         if not names:
-            raise ConfigError("no table has watermark_type: outbox", where=str(path), hint="name tables to make it for")
+            raise ConfigError(
+                "no table has watermark_type: outbox", where=str(path), hint="name the tables that get an outbox"
+            )
     described = catalogue.load(connection, names)
     return [(name, described.get(name), configured.get(pair)) for pair in names for name in [".".join(pair)]]
 
@@ -204,7 +207,7 @@ def _run(
     def wait(step: TriggerStep, attempt: int) -> None:
         tried = f"attempt {attempt} of {arguments.attempts}"
         text = f"{name}: {step.what}: no lock within {arguments.lock_timeout}, {tried}"
-        print(printable(text), file=sys.stderr, flush=True)
+        print_note(text)
 
     done: list[dict[str, Any]] = []
     for each in run_steps(
@@ -213,7 +216,7 @@ def _run(
         done.append({"what": each.step.what, "attempts": each.attempts, "seconds": round(each.seconds, 6)})
         _say(arguments, f"  {each.step.what}: {each.seconds * 1000:,.0f} ms")
     if done:
-        _say(arguments, f"  nobody waited for it longer than {max(s['seconds'] for s in done) * 1000:,.0f} ms")
+        _say(arguments, f"  no other session waited longer than {max(s['seconds'] for s in done) * 1000:,.0f} ms")
     return done
 
 
@@ -225,7 +228,7 @@ def _backfill(arguments: argparse.Namespace, connection: Connection, table: Sour
         if not arguments.json and (done or time.monotonic() - said > _SAY_EVERY):
             said, share = time.monotonic(), progress.pages / max(progress.of, 1)
             text = f"  backfill {progress.leaf}: {share:4.0%}, {rows:,} rows"
-            print(printable(text), file=sys.stderr, flush=True)
+            print_note(text)
     return rows
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from psycopg2.extensions import connection as Connection
 
+from aurora_sync.cli.printing import Alert, Verbatim
 from aurora_sync.provisioning.triggers.audit_columns import UPDATED
 from aurora_sync.provisioning.triggers.backfill import ROWS_PER_SECOND
 from aurora_sync.provisioning.triggers.fired import Trial
@@ -36,21 +37,22 @@ def text_lines(name: str, found: dict[str, Any]) -> Iterator[str]:
     number = 0
     for number, step in enumerate(found["steps"], 1):
         yield f"  {number}. {step['what']}"
-        yield from (f"     {line}" for s in step["statements"] for line in f"{s};".splitlines())
+        yield from (Verbatim(f"     {line}") for s in step["statements"] for line in f"{s};".splitlines())
         yield f"     lock: {step['lock']}"
         if step["undo"]:
-            yield f"     undo: {' '.join(f'{statement};' for statement in step['undo'])}"
+            yield Verbatim(f"     undo: {' '.join(f'{statement};' for statement in step['undo'])}")
     if rows := found.get("backfill_rows"):
-        yield f"  {number + 1}. give about {rows:,} rows their first {UPDATED}, batch by batch"
-        yield "     lock: rows of one batch, none that somebody else has locked"
+        yield f"  {number + 1}. fill {UPDATED} in about {rows:,} rows, batch by batch"
+        yield "     lock: the rows of one batch; rows that another session has locked are left for later"
         seconds = rows / ROWS_PER_SECOND
-        yield f"     at least {seconds:,.0f} s at --busy 1; may be interrupted, and goes on when run again"
+        yield f"     at least {seconds:,.0f} s at --busy 1; it can be interrupted, and the next run continues it"
     elif not number:
-        yield "  nothing is missing" if found["kind"] else "  nothing of ours is there"
-    yield from (f"  warning: {warning}" for warning in found.get("warnings", ()))
+        yield "  nothing is missing" if found["kind"] else "  it has no triggers of aurora_sync"
+    yield from (Alert(f"  warning: {warning}") for warning in found.get("warnings", ()))
     yield from (f"  in use: {text}" for text in found.get("in_use", ()))
 
 
 def trial_text(trial: Trial) -> str:
     said = {True: "fired", False: "DID NOT FIRE", None: "not tried"}[trial.fired]
-    return f"  {said:12}  {trial.what}, by {trial.by}" + (f": {trial.why}" if trial.why else "")
+    text = f"  {said:12}  {trial.what}, by {trial.by}" + (f": {trial.why}" if trial.why else "")
+    return Alert(text) if trial.fired is False else text

@@ -6,9 +6,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import psycopg2
 import pytest
 from psycopg2.extensions import parse_dsn
 
@@ -17,9 +15,12 @@ from aurora_sync.source.connection import connect
 from aurora_sync.source.debezium import kafka
 from aurora_sync.source.debezium.kafka import Kafka
 from aurora_sync.source.logical import slot
+from aurora_sync_tests.cli.running import Command, execute
 
 Write = Callable[[str], None]
 NAME = f"cli_{uuid.uuid4().hex[:8]}"
+_CDC = Command("cdc")
+said, document = _CDC.said, _CDC.document
 
 
 @pytest.fixture
@@ -44,24 +45,6 @@ def write(
 LOGICAL = f"- {{table_name: t, watermark_type: logical, slot: {NAME}}}\n"
 
 
-def execute(dsn: str, *statements: str) -> None:
-    connection = psycopg2.connect(dsn)
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
-    connection.close()
-
-
-def said(capsys: pytest.CaptureFixture[str], status: int, *arguments: str) -> str:
-    assert main(["cdc", *arguments]) == status
-    return capsys.readouterr().out
-
-
-def document(capsys: pytest.CaptureFixture[str], status: int, *arguments: str) -> Any:
-    return json.loads(said(capsys, status, *arguments, "--json"))
-
-
 def test_setup_shows_each_step_with_its_reason_and_runs_it_when_told(
     dsn: str, write: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -79,7 +62,7 @@ def test_setup_shows_each_step_with_its_reason_and_runs_it_when_told(
     done = document(capsys, 0, "setup", "--apply")[NAME]
     assert done["applied"] is True
     assert [bool(step["statement"]) for step in done["steps"]] == [True, True, True]
-    assert "everything is there" in said(capsys, 0, "setup", "--apply")
+    assert "OK: nothing is missing" in said(capsys, 0, "setup", "--apply")
     found = document(capsys, 0, "status")[NAME]
     assert (found["slot"]["wal_status"], found["missing"]) == ("reserved", [])
     assert "reserved; 0." in said(capsys, 0, "status")
@@ -88,7 +71,10 @@ def test_setup_shows_each_step_with_its_reason_and_runs_it_when_told(
     assert f"SELECT pg_drop_replication_slot('{NAME}');" in shown
     assert "Nothing was changed" in shown
     assert document(capsys, 0, "teardown", "--apply")[NAME]["applied"] is True
-    assert said(capsys, 0, "teardown") == f"slot {NAME}: gone\n\nNothing was changed; --apply runs these statements.\n"
+    assert (
+        said(capsys, 0, "teardown")
+        == f"slot {NAME}: there is nothing to drop\n\nNothing was changed; --apply runs these statements.\n"
+    )
 
 
 def test_a_sync_without_the_slot_says_how_to_make_it(
@@ -138,7 +124,7 @@ def test_a_table_that_no_stream_leads_from_is_named(dsn: str, write: Write, caps
     text = said(capsys, 1, "setup")
     assert "public.t is unlogged: its changes are in no stream; use watermark_type: xmin" in text
     assert "exclude w of public.g with columns.exclude" in text
-    assert "only you can do this" in text
+    assert "--apply does not do this; do it yourself" in text
 
 
 def test_projects_without_streams_say_so(dsn: str, write: Write, capsys: pytest.CaptureFixture[str]) -> None:

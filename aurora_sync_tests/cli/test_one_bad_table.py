@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
-import psycopg2
 import pytest
 
 from aurora_sync.cli.main import main
 from aurora_sync.source.connection import connect
 from aurora_sync.source.logical import slot
+from aurora_sync_tests.cli.running import execute
 
 SLOTS = [f"bad_{uuid.uuid4().hex[:8]}", f"good_{uuid.uuid4().hex[:8]}"]
 
@@ -41,13 +40,6 @@ def tables(
         for name in SLOTS:
             if slot.look(connection, name):
                 slot.drop(connection, name)
-
-
-def execute(dsn: str, *statements: str) -> None:
-    with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
-        connection.autocommit = True
-        for statement in statements:
-            cursor.execute(statement)
 
 
 REFRESH = 'run REFRESH MATERIALIZED VIEW public."Totals"'

@@ -7,13 +7,16 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import psycopg2
 import pytest
 from psycopg2.extensions import make_dsn
 
 from aurora_sync.cli.main import main
+from aurora_sync_tests.cli.running import Command, execute
+
+_TRIGGERS = Command("triggers")
+said, document = _TRIGGERS.said, _TRIGGERS.document
 
 OUTBOX = "tables: [{table_name: t, watermark_type: outbox}]"
 
@@ -52,24 +55,6 @@ def roles(dsn: str, tables: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[t
         execute(dsn, f"DROP OWNED BY {role} CASCADE", f"DROP ROLE {role}")
 
 
-def execute(dsn: str, *statements: str) -> None:
-    connection = psycopg2.connect(dsn)
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
-    connection.close()
-
-
-def said(capsys: pytest.CaptureFixture[str], status: int, *arguments: str) -> str:
-    assert main(["triggers", *arguments]) == status
-    return capsys.readouterr().out
-
-
-def document(capsys: pytest.CaptureFixture[str], status: int, *arguments: str) -> Any:
-    return json.loads(said(capsys, status, *arguments, "--json"))
-
-
 def error(capsys: pytest.CaptureFixture[str], status: int, *arguments: str) -> str:
     assert main(["triggers", *arguments]) == status
     return capsys.readouterr().err
@@ -86,19 +71,19 @@ def test_from_a_plan_to_a_sync_and_back(tables: Path, capsys: pytest.CaptureFixt
     assert "if a column of the key (id) is renamed or dropped, every write of public.t fails" in text
     assert text.endswith("Nothing was changed; `aurora-sync triggers apply` runs these statements.\n")
     text = said(capsys, 0, "apply")
-    assert "nobody waited for it longer than" in text
+    assert "no other session waited longer than" in text
     assert text.endswith("next: `aurora-sync triggers verify public.t`; in tables.yaml watermark_type: outbox\n")
     assert said(capsys, 0, "plan") == "public.t: outbox\n  nothing is missing\n"
     assert said(capsys, 0, "apply").startswith("public.t: nothing is missing\n")
     text = said(capsys, 0, "verify")
     assert "fired         DELETE of public.t, by replication" in text
-    assert text.endswith("All of it was rolled back.\n")
+    assert text.endswith("All these writes were rolled back.\n")
     assert main(["sync"]) == 0
     assert main(["status"]) == 0
     capsys.readouterr()
     assert "DROP TRIGGER" in said(capsys, 0, "remove", "t", "--dry-run")
-    assert "nobody waited" in said(capsys, 0, "remove", "t")
-    assert said(capsys, 0, "remove", "t") == "public.t: nothing of ours is there\n"
+    assert "no other session waited" in said(capsys, 0, "remove", "t")
+    assert said(capsys, 0, "remove", "t") == "public.t: it has no triggers of aurora_sync\n"
 
 
 def test_publications_that_would_take_it_to_their_subscribers(
@@ -201,7 +186,7 @@ def test_tables_that_cannot_have_it_keep_it_from_no_other(
     assert [len(done[name]["steps"]) for name in ("public.t", "public.z")] == [5, 4]
     assert "the table has no primary key" in done["public.a"]["error"]
     assert said(capsys, 0, "plan", "t", "z").count("nothing is missing") == 2
-    assert "public.a: no triggers of ours are on it" in error(capsys, 1, "verify", "a", "t")
+    assert "public.a: it has no triggers of aurora_sync" in error(capsys, 1, "verify", "a", "t")
     tables.write_text("tables: [{table_name: gone, watermark_type: outbox}, {table_name: t, watermark_type: outbox}]")
     assert main(["triggers", "plan"]) == 1
     printed = capsys.readouterr()
@@ -225,8 +210,8 @@ def test_table_whose_lock_is_not_to_be_had_keeps_the_triggers_from_no_other(
 @pytest.mark.parametrize(
     ("arguments", "because"),
     [
-        (["plan"], "no table has watermark_type: outbox (name tables to make it for)"),
-        (["apply", "--kind=audit_columns"], "audit columns are for tables that you name"),
+        (["plan"], "no table has watermark_type: outbox (name the tables that get an outbox)"),
+        (["apply", "--kind=audit_columns"], "--kind audit_columns needs the names of tables"),
         (["plan", "missing"], "the database has no table 'missing' that this role may see"),
     ],
 )
@@ -239,11 +224,11 @@ def test_what_names_no_table_or_one_without_triggers(
 @pytest.mark.parametrize(
     ("option", "because"),
     [
-        ("--lock-timeout=2", "'2' is no time such as 500ms, 2s or 1min"),
-        ("--busy=0", "'0' is no share such as 0.5 or 1"),
-        ("--busy=x", "'x' is no share such as 0.5 or 1"),
-        ("--batch=0", "'0' is no number from 1 on"),
-        ("--attempts=-1", "'-1' is no number from 1 on"),
+        ("--lock-timeout=2", "expected a time such as 500ms, 2s or 1min; found '2'"),
+        ("--busy=0", "expected a share such as 0.5 or 1; found '0'"),
+        ("--busy=x", "expected a share such as 0.5 or 1; found 'x'"),
+        ("--batch=0", "expected a whole number of at least 1; found '0'"),
+        ("--attempts=-1", "expected a whole number of at least 1; found '-1'"),
         ("--kind=both", "invalid choice: 'both'"),
     ],
 )

@@ -377,7 +377,7 @@ def test_command_shows_what_would_go_and_then_removes_it(world: World, capsys: p
     assert main(["gc", "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert store.uri(prefix) in printed
-    assert "1 attempts, 0.0 MB would go" in printed
+    assert "attempts                      1  0.0 MB" in printed
     assert len(world.objects()) == 1
     assert main(["gc", "--json", "--older-than", "12h"]) == 0
     answer = json.loads(capsys.readouterr().out)

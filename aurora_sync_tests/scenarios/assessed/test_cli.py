@@ -38,7 +38,7 @@ def test_it_writes_a_valid_file_once_and_then_tells_the_difference(
     assert "o&quot;r&#x27;der s" in page
     text = path.read_text()
     assert main(["assess", "--write", str(path)]) == 0
-    assert "is there already, and was not changed; it fits" in capsys.readouterr().out
+    assert "exists and was not changed; it agrees with the proposal" in capsys.readouterr().out
     assert path.read_text() == text
 
 
@@ -131,14 +131,14 @@ def test_what_a_file_lacks_can_be_pasted_into_it(
     for arguments in ([], ["orders"]):  # an assessment of one table does not mention the others
         assert main(["assess", *arguments, "--json", "--write", str(path)]) == 0
         (said,) = json.loads(capsys.readouterr().out)["said"]
-        assert said.endswith("is there already, and was not changed; it fits")
+        assert said.endswith("exists and was not changed; it agrees with the proposal")
 
 
 @pytest.mark.usefixtures("dsn_alone")
 def test_nothing_is_written_where_nothing_can_be_synced(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "new.yaml"
     assert main(["assess", "secret", "--write", str(path)]) == 0
-    assert "was not written: no table can be synced as things are" in capsys.readouterr().out
+    assert "was not written: no table can be synced without a change at the source" in capsys.readouterr().out
     assert not path.exists()
     assert main(["assess", "--write", str(tmp_path / "no" / "new.yaml")]) != 0
     assert "cannot be written: No such file or directory" in capsys.readouterr().err
@@ -176,4 +176,4 @@ def test_a_schema_whose_name_is_a_pattern_is_written_as_the_name(
     assert main(["assess", "--write", str(path)]) == 0
     assert [t.qualified_name for t in expand(load(path), world.places.source.existing())] == ["a.[b]*.t?"]
     assert main(["assess", "--write", str(path)]) == 0
-    assert "is there already, and was not changed; it fits" in capsys.readouterr().out
+    assert "exists and was not changed; it agrees with the proposal" in capsys.readouterr().out
