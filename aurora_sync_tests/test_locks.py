@@ -34,7 +34,7 @@ def test_every_package_of_a_lock_has_one_version_and_hashes(name: str) -> None:
 def test_a_function_of_lambda_has_all_that_is_required_but_dagster_and_the_command_line() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     required, engine = _names(project["project"]["dependencies"]), _names(project["dependency-groups"]["lambda"])
-    command_line = {"rich"}
+    command_line = {"rich", "shtab"}
     assert required - engine == {"dagster", "dagster-aws", "dagster-snowflake", "dagster-postgres", *command_line}
     assert engine <= required
     assert engine <= _names(_pins("requirements-lambda.lock"))

@@ -135,7 +135,7 @@ def command_line() -> str:
         "",
         "Results go to standard output, everything else to standard error. Every command takes `--debug`, which logs",
         "statements and prints tracebacks of errors. All take `--json`, which prints one JSON document in place of",
-        "text, but `cdc dms`, which always prints JSON.",
+        "text, but `cdc dms`, which always prints JSON, and `completion`.",
         "",
         "On a terminal, texts and tables fit its width, colour marks what needs attention, and bars show the progress",
         "of runs. In a pipe, lines are neither coloured nor wrapped. With `NO_COLOR` or `TERM=dumb` nothing is",

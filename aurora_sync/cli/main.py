@@ -16,7 +16,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from aurora_sync.cli import assess, cdc, check, gc, local, plan, schema, status, sync, triggers
+from aurora_sync.cli import assess, cdc, check, completion, gc, local, plan, schema, status, sync, triggers
 from aurora_sync.cli.printing import LogHandler, print_error, print_note
 from aurora_sync.errors import AuroraSyncError, ConfigError
 
@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for group in (sync, plan, status, check, gc, cdc, assess, triggers, schema, local):  # in the order of the help
         group.add_to(commands)
+    completion.add_to(commands, parser)
     return parser
 
 
