@@ -212,7 +212,7 @@ def test_table_whose_lock_is_not_to_be_had_keeps_the_triggers_from_no_other(
     [
         (["plan"], "no table has watermark_type: outbox (name the tables that get an outbox)"),
         (["apply", "--kind=audit_columns"], "--kind audit_columns needs the names of tables"),
-        (["plan", "missing"], "the database has no table 'missing' that this role may see"),
+        (["plan", "missing"], "the database has no table 'missing' that is visible to this role"),
     ],
 )
 def test_what_names_no_table_or_one_without_triggers(

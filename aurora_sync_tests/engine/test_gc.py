@@ -356,7 +356,7 @@ def test_limit_is_never_shorter_than_a_run_may_take() -> None:
     assert gc.age_limit([]) == gc.age_limit([T]) == timedelta(days=2)
     assert gc.age_limit([T, slow]) == timedelta(minutes=9000)
     assert gc.age_limit([T], timedelta(hours=6)) == timedelta(hours=6)
-    with pytest.raises(ConfigError, match="slow may hold its snapshot for 3000 minutes"):
+    with pytest.raises(ConfigError, match="the snapshot of slow may stay open for 3000 minutes"):
         gc.age_limit([T, slow], timedelta(days=2))
 
 
@@ -377,7 +377,7 @@ def test_command_shows_what_would_go_and_then_removes_it(world: World, capsys: p
     assert main(["gc", "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert store.uri(prefix) in printed
-    assert "attempts                      1  0.0 MB" in printed
+    assert "attempts 1 0.0 MB" in " ".join(printed.split())
     assert len(world.objects()) == 1
     assert main(["gc", "--json", "--older-than", "12h"]) == 0
     answer = json.loads(capsys.readouterr().out)

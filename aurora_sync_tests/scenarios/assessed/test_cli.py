@@ -148,7 +148,7 @@ def test_nothing_is_written_where_nothing_can_be_synced(capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["no_such"], "no table 'no_such' that this role may see"),
+        (["no_such"], "no table 'no_such' that is visible to this role"),
         (["--freshness", "soon"], "--freshness: expected a number of minutes"),
         (["--max-read-per-day", "much"], "--max-read-per-day: expected a size"),
     ],
