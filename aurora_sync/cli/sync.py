@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,6 +26,7 @@ Show = Callable[..., None]
 class _Run(NamedTuple):
     tables: tuple[str, ...]
     start: Callable[[RunProgress, Show], None]
+    batch: Batch | None = None  # set if the run may be one of several in one transaction
 
 
 def add_to(commands: Commands) -> None:
@@ -53,14 +54,18 @@ def _sync(arguments: argparse.Namespace, settings: Settings, places: Places) -> 
     receipts: dict[tuple[str, str], Receipt] = {}  # keys: target, and the step of `verify --repair`
     failed: list[dict[str, str]] = []
     runs = retrying(partial(_runs, arguments, settings, places))
-    with RunProgress(sum(len(run.tables) for run in runs), quiet=arguments.json) as progress:
+    progress = _progress(runs, arguments)
 
-        def show(receipt: Receipt, step: str = "") -> None:
-            receipts[receipt.target, step] = receipt
-            if not arguments.json:
-                progress.clear()
-                print_lines(*receipt_text(receipt), flush=True)
+    def show(receipt: Receipt, step: str = "") -> None:
+        receipts[receipt.target, step] = receipt
+        if not arguments.json:
+            progress.clear()
+            print_lines(*receipt_text(receipt), flush=True)
 
+    with progress:
+        runs = _left(runs, places, arguments, progress, show)
+    progress = _progress(runs, arguments)
+    with progress:
         for run in runs:
             names = ", ".join(run.tables)
             progress.begin(run.tables)
@@ -76,6 +81,27 @@ def _sync(arguments: argparse.Namespace, settings: Settings, places: Places) -> 
     return 1 if failed or unequal else 0
 
 
+def _progress(runs: Sequence[_Run], arguments: argparse.Namespace) -> RunProgress:
+    return RunProgress(sum(len(run.tables) for run in runs), quiet=arguments.json)
+
+
+def _left(
+    runs: list[_Run], places: Places, arguments: argparse.Namespace, progress: RunProgress, show: Show
+) -> list[_Run]:
+    """Sync the tables whose small increments share one transaction, and return the other runs."""
+    from aurora_sync.engine import batch
+
+    batches = [run.batch for run in runs if run.batch]
+    left = batch.run_together(
+        batches,
+        places,
+        show,
+        allow_deletes=arguments.allow_deletes,
+        on_table=lambda table: progress.begin((table,)),
+    )
+    return [run for run in runs if not run.batch or run.batch in left]
+
+
 def _runs(arguments: argparse.Namespace, settings: Settings, places: Places) -> list[_Run]:
     """Return the runs to make. With ``--full``, ``reconcile`` and ``verify``, each table is a run of its own."""
     from aurora_sync.engine.selection import select_batches, select_tables
@@ -85,7 +111,7 @@ def _runs(arguments: argparse.Namespace, settings: Settings, places: Places) -> 
         chosen = select_tables(settings, places.source, arguments.tables)
         return [_Run((table.qualified_name,), partial(one, table, places, arguments)) for table in chosen]
     return [
-        _Run(tuple(table.qualified_name for table in each), partial(_run_batch, each, places, arguments))
+        _Run(tuple(table.qualified_name for table in each), partial(_run_batch, each, places, arguments), each)
         for each in select_batches(settings, places.source, arguments.tables)
     ]
 

@@ -8,6 +8,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine import sync
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.runners import runner_of
+from aurora_sync.engine.together import sync_together
 from aurora_sync.engine.verify import not_compared
 from aurora_sync.errors import TargetChangedError, values_shown
 from aurora_sync.model.receipt import Receipt
@@ -45,6 +46,24 @@ def run(
     """Bring the targets of the batch up to date, and pass one receipt per updated table to ``on_receipt``. Raises as
     :func:`aurora_sync.engine.sync.run` does."""
     runner_of(batch[0]).run(batch, places, on_receipt, allow_deletes=allow_deletes, on_progress=on_progress)
+
+
+def run_together(
+    batches: Sequence[Batch],
+    places: Places,
+    on_receipt: Callable[[Receipt], object],
+    *,
+    allow_deletes: bool = False,
+    on_table: Callable[[str], object] = str,
+) -> list[Batch]:
+    """Sync the tables that are read by themselves, with their small increments in common transactions, and pass one
+    receipt per updated table to ``on_receipt``. ``on_table`` is called with the name of each table before it is read.
+    Returns the batches that need a run of their own."""
+    joining = [batch[0] for batch in batches if runner_of(batch[0]).joins]
+    if len(joining) < 2:
+        return list(batches)
+    left = sync_together(joining, places, on_receipt, allow_deletes=allow_deletes, on_table=on_table)
+    return [batch for batch in batches if batch[0] not in joining or batch[0] in left]
 
 
 def run_one(

@@ -83,15 +83,7 @@ def _increment(
         plan, verification = found.plan, None
         if options.verify:
             assert_comparable(config, plan)
-        for warning in (text for text in plan.warnings if text not in plan.reasons):
-            logger.warning("%s: %s", config.qualified_name, warning)
-        with found.watch.phase("export"):
-            _beginning(on_progress)("export")
-            manifest, shortened = _export(found, places, options, on_progress)
-            idle = _idle(found, manifest, options)
-            if not (idle or plan.reconcile):
-                count = source_count(config, found.state, found.reading, plan)
-                manifest = dataclasses.replace(manifest, source_rows=count)
+        manifest, shortened, idle = export(found, places, options, on_progress)
         reconciliation = Reconciliation(config, places.stage, found.reading, plan, manifest) if plan.reconcile else None
         if not reconciliation:
             found.close_snapshot()
@@ -117,11 +109,27 @@ def _increment(
     return finish(found, places, outcome)
 
 
+def export(
+    found: Look, places: Places, options: RunOptions, on_progress: Callable[[Progress], None] | None
+) -> tuple[Manifest, tuple[Adjusted, ...], bool]:
+    """Copy the planned rows to the stage. Returns the manifest, which is not committed yet, the values that were
+    shortened on the way, and whether there is nothing to apply."""
+    plan, table = found.plan, found.config.qualified_name
+    for warning in (text for text in plan.warnings if text not in plan.reasons):
+        logger.warning("%s: %s", table, warning)
+    with found.watch.phase("export"):
+        _beginning(on_progress)("export")
+        manifest, shortened = _export(found, places, options, on_progress)
+        idle = _idle(found, manifest, options)
+        if not (idle or plan.reconcile):
+            count = source_count(found.config, found.state, found.reading, plan)
+            manifest = dataclasses.replace(manifest, source_rows=count)
+    return manifest, shortened, idle
+
+
 def _export(
     found: Look, places: Places, options: RunOptions, on_progress: Callable[[Progress], None] | None
 ) -> tuple[Manifest, tuple[Adjusted, ...]]:
-    """Copy the planned rows to the stage. Returns the manifest, which is not committed yet, and the values that were
-    shortened on the way."""
     plan, reading = found.plan, found.reading
     statement, exported = reading.statement(plan.columns, plan.read.where, outbox=plan.read.outbox), Exported()
     with places.stage.attempt(found.config.qualified_name, found.load_id) as attempt:

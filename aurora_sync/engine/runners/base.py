@@ -24,6 +24,7 @@ OnProgress = Callable[[Progress], None] | None
 
 
 class Runner(ABC):
+    joins = False  # True: small increments of several tables may share one transaction (engine/together.py)
     marked_together = True  # True: one request returns the marks of many tables; False: each table needs its own
 
     def shared_with(self, config: TableConfig) -> str | None:

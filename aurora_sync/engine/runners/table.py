@@ -12,6 +12,8 @@ from aurora_sync.model.receipt import Receipt
 
 
 class TableRunner(Runner):
+    joins = True
+
     def run(
         self,
         batch: Sequence[TableConfig],

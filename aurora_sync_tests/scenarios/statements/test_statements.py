@@ -14,6 +14,7 @@ import pytest
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine import gc, hints
 from aurora_sync.engine.places import Places
+from aurora_sync.engine.together import sync_together
 from aurora_sync.errors import WarehouseError
 from aurora_sync.source.database import Source
 from aurora_sync.stage.writer import Stage
@@ -90,6 +91,7 @@ def test_statements_of_each_kind_of_run_are_those_of_the_page(statements: Statem
     found["increment of ten rows, soft deletes"] = statements.of(soft, UPDATE)
     statements.of(whole)
     found["`full_snapshot` without a key"] = statements.of(whole, "DELETE FROM u", "INSERT INTO u VALUES ('w')")
+    found["20 changed tables of ten rows, in one `sync`"] = _many(statements, 20)
     stream = streamed.table(target_table="streamed", history=True)
     streamed.setup(stream)
     streamed.run(stream)
@@ -100,6 +102,21 @@ def test_statements_of_each_kind_of_run_are_those_of_the_page(statements: Statem
     assert found["increment of ten rows"] <= (10, 7)
     assert found["run without a change"] == (0, 0)
     _check(found)
+
+
+def _many(statements: Statements, number: int) -> tuple[int, int]:
+    tables = [config(f"m{i}") for i in range(number)]
+    for table in tables:
+        name = table.table_name
+        statements.of(
+            table,
+            f"CREATE TABLE {name} AS SELECT i AS id, 'v' AS v FROM generate_series(1, 10) i",
+            f"ALTER TABLE {name} ADD PRIMARY KEY (id)",
+        )
+        statements.world.execute(f"UPDATE {name} SET v = 'w'")
+    statements.sent.clear()
+    assert sync_together(tables, statements.world.places, lambda receipt: None) == []
+    return statements.counted()
 
 
 def test_idle_target_of_the_same_size_is_not_read(statements: Statements, monkeypatch: pytest.MonkeyPatch) -> None:
