@@ -88,4 +88,5 @@ def _fitted(line: str, stream: TextIO) -> str:
     if width is None:
         return line
     label = _LABEL.match(line)
-    return wrapped(line, width, label.end() if label and label.end() else 2)
+    text = label.group() if label else ""
+    return wrapped(line, width, len(text) if text.strip() else len(text) + 2)

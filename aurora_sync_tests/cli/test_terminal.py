@@ -163,11 +163,14 @@ def test_long_lines_wrap_between_words_and_statements_do_not(monkeypatch: pytest
     statement = f"     CREATE INDEX {'x' * 40} ON t (id);"
     with terminal(monkeypatch, 40, "stdout", "stderr") as screen:
         print_lines("  warning  the server was restarted since the last run", Verbatim(statement))
+        print_lines("  reconciled: 98 buckets compared, 0 differed")
         print_error_text("public.orders: only the owner of a table may do this")
     assert screen.lines == [
         "  warning  the server was restarted",
         "           since the last run",
         statement,
+        "  reconciled: 98 buckets compared, 0",
+        "    differed",
         "\x1b[31merror:\x1b[0m public.orders: only the owner of",
         "       a table may do this",
     ]
