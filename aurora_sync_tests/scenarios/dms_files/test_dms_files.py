@@ -267,12 +267,12 @@ def test_a_file_that_comes_late_sets_no_row_back(world: World, task_of: MakeTask
     world.execute("INSERT INTO t VALUES (31, 'timely', 'd')")
     task.write()
     receipt = run(table, world)
-    assert "came late" in receipt.warnings[-1]
+    assert "arrived late" in receipt.warnings[-1]
     assert receipt.certificate.level is Level.UNCERTIFIED
     found = dict(world.query("SELECT ID, V FROM PUBLIC.T"))
     assert (found[1], found[2], found[31]) == ("new", "again", "timely")
     scan = run(table, world)
-    assert "came late" in scan.warnings[0]
+    assert "arrived late" in scan.warnings[0]
     world.assert_equal(table)
     world.execute("UPDATE t SET v = 'on' WHERE id = 1")
     task.write()
@@ -298,7 +298,7 @@ def test_a_file_that_comes_late_behind_a_scan_sets_no_row_back(world: World, tas
     task.write()
     assert run(table_of(task, reconcile={"every": 1}), world).method == "horizon scan"
     task.store.put_new(late, body)
-    assert "came late" in run(table, world).warnings[-1]
+    assert "arrived late" in run(table, world).warnings[-1]
     world.assert_equal(table)
     run(table, world)
     assert not run(table, world).changed
@@ -684,5 +684,5 @@ def test_rows_without_names_are_refused_when_the_columns_changed(world: World, t
     world.execute("UPDATE t SET w = 'd' WHERE id = 3")
     task.columns = ["id", "doc"]
     task.write()
-    with pytest.raises(SourceError, match="1 changes no dms_change_seq behind 3 columns"):
+    with pytest.raises(SourceError, match="1 changes lack dms_change_seq behind 3 columns"):
         run(table, world)
