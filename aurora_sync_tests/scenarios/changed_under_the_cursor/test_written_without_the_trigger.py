@@ -192,7 +192,7 @@ def test_trigger_that_was_off_while_a_read_began_stops_the_read(world: World) ->
     world.execute(TABLE, TOUCH)
     with world.places.source.reading("public", "t") as reading:
         world.execute("ALTER TABLE t DISABLE TRIGGER touch", "ALTER TABLE t ENABLE TRIGGER touch")
-        with pytest.raises(SourceError, match="definition changed"):
+        with pytest.raises(SourceError, match="definition of the table changed"):
             reading.observe(strategy_for("timestamp").fence(BY_TIME), max_minutes=1)
 
 

@@ -104,7 +104,7 @@ def test_change_stream_through_a_pooler_is_a_finding_before_anything_is_made(
     dsn: str, command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command("check", strategy="logical") == 1
-    assert "give AURORA_DSN the server itself" in capsys.readouterr().err
+    assert "set AURORA_DSN to the address of the server itself" in capsys.readouterr().err
     assert command("cdc", "setup", strategy="logical") == 1
     assert "unsupported startup parameter: replication" in capsys.readouterr().out
     assert command("cdc", "setup", "--apply", strategy="logical") == 1
@@ -123,7 +123,7 @@ def test_change_stream_through_a_pooler_is_refused_and_not_tried_again(pooled: s
 def test_pooler_that_ignores_the_wish_for_replication_is_found_before_a_setting_leaks(dsn: str) -> None:
     with transaction_pooler(dsn, ignored=["replication"]) as pooler:
         pooled = through(dsn, pooler.port)
-        with pytest.raises(SourceError, match="give AURORA_DSN the server itself") as raised:
+        with pytest.raises(SourceError, match="set AURORA_DSN to the address of the server itself") as raised:
             slot.drain(pooled, "any", "any", 1, {})
         assert raised.value.kind is Kind.REFUSED
         assert left_in_the_session(pooled) == {}

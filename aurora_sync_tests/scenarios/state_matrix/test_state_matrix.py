@@ -86,7 +86,7 @@ def test_state_in_the_transaction_of_the_load_loses_and_doubles_nothing_wherever
         moved.execute(INSERT)
         if load == "MERGE":
             moved.execute("UPDATE t SET v = v || '!' WHERE id % 3 = 0")
-    assert statement > 12
-    assert (waited > 5) == isinstance(warehouse, SnowflakeLike)
+    assert statement >= 10
+    assert (waited > 2) == isinstance(warehouse, SnowflakeLike)
     sequences = moved.run_sequences(table)
     assert sequences == list(range(1, len(sequences) + 1))

@@ -106,7 +106,7 @@ def test_every_column_that_is_too_long_or_was_changed_is_named(world: World) -> 
         "INSERT INTO t VALUES (1, repeat('x', 1001), repeat('y', 1002), 'infinity', '-infinity')",
     )
     with pytest.raises(
-        GuardError, match=r"column v holds .*; column w .*: v: 1,001 bytes of 1; w: .*{v: null, w: null}"
+        GuardError, match=r"column v has values longer .*; column w .*: v: 1,001 bytes of 1; w: .*{v: null, w: null}"
     ):
         world.sync(config(show_values=True))
     for policy, became in (("null", "became NULL"), ("clamp", "were clamped")):
