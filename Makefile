@@ -7,10 +7,10 @@ export PYTHONDONTWRITEBYTECODE :=
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test test-fast test-long cover soak lint docs lock clean
+.PHONY: help demo ui test test-fast test-postgres test-long cover soak lint docs lock clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /' | awk -F' - ' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /' | awk -F' - ' '{printf "make %-13s %s\n", $$1, $$2}'
 
 $(VENV)/.build: requirements-build.lock
 	@test -n "$(PYTHON)" || { echo "aurora_sync needs Python 3.11 or newer, and found none on the PATH; name one with make PYTHON=/path/to/python3"; exit 1; }
@@ -46,6 +46,15 @@ test-fast: $(VENV)/.dev  ## the tests that start no server, for every save
 
 test: $(VENV)/.dev  ## the tests (ARGS="-k name" to choose, WORKERS=1 for one process)
 	@$(PYTEST) $(ARGS)
+
+# What depends on the version of the source: tests that start a PostgreSQL server and send it more than plain reads.
+SOURCE_TESTS := $(addprefix aurora_sync_tests/, source strategies provisioning advisor engine cli/test_triggers.py) \
+	$(addprefix aurora_sync_tests/scenarios/, assessed catalogue_moves changed_under_the_cursor first_and_idle_runs \
+	identity_token in_flight_commits logical outbox reconcile schema_changes triggers type_matrix wrapped_transaction_ids)
+
+test-postgres: $(VENV)/.dev  ## the tests of the source on another PostgreSQL (POSTGRES_BIN=/usr/lib/postgresql/15/bin)
+	@test -x "$(POSTGRES_BIN)/postgres" || { echo "POSTGRES_BIN=$(POSTGRES_BIN) has no program postgres; name the bin folder of a PostgreSQL, 13 or newer"; exit 1; }
+	@AURORA_SYNC_TEST_POSTGRES_BIN=$(POSTGRES_BIN) $(PYTEST) -m 'servers and not long and not live' $(SOURCE_TESTS) $(ARGS)
 
 test-long: $(VENV)/.dev  ## the full grids and long random trials, beyond make test
 	@$(PYTEST) -m long $(ARGS)

@@ -166,10 +166,7 @@ class Cut:
                 nonlocal rows
                 rows += 1
                 if rows == 100:
-                    world.execute(
-                        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
-                        " WHERE application_name LIKE 'aurora_sync%' AND datname = current_database()"
-                    )
+                    world.terminate("application_name LIKE 'aurora_sync%' AND datname = current_database()")
                 destination.write(row)
 
             return original(reading, statement, _Through(destination, write), *more)

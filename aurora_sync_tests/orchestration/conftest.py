@@ -15,6 +15,7 @@ from aurora_sync.model.receipt import Receipt
 from aurora_sync.orchestration import assets
 from aurora_sync.orchestration.factory import build_definitions
 from aurora_sync.orchestration.resources import Connections
+from aurora_sync_tests.fixtures.server_build import FLUSH_STATISTICS
 
 Build = Callable[[str], dg.Definitions]
 Execute = Callable[[str], None]
@@ -107,7 +108,7 @@ def execute(dsn: str) -> Execute:
     def run(statements: str) -> None:
         with contextlib.closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cursor:
             cursor.execute(statements)
-            cursor.execute("SELECT pg_stat_force_next_flush()")
+            cursor.execute(FLUSH_STATISTICS)
 
     return run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -114,6 +115,12 @@ class World:
             with suppress(psycopg2.Error):  # its server may already be gone
                 connection.rollback()
             connection.close()
+
+    def terminate(self, sessions: str) -> None:
+        """End the sessions of this condition on pg_stat_activity, and return when they have ended."""
+        assert self.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {sessions}")
+        while self.execute(f"SELECT FROM pg_stat_activity WHERE {sessions}"):
+            time.sleep(0.01)
 
     @contextmanager
     def open_transaction(self, *statements: str) -> Iterator[Connection]:

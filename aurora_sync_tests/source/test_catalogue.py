@@ -10,6 +10,7 @@ from psycopg2.extensions import parse_dsn
 
 from aurora_sync.model.relation import SourceTable
 from aurora_sync.source.database import Source
+from aurora_sync_tests.fixtures.server_build import need_extension
 
 
 def described(dsn: str, statements: str, name: str = "t", schema: str = "public") -> SourceTable:
@@ -116,6 +117,7 @@ def test_indexes_say_what_they_can_serve_for(dsn: str) -> None:
 
 
 def test_partitions_inheritance_views_and_foreign_tables_are_told_apart(dsn: str) -> None:
+    need_extension(dsn, "postgres_fdw")
     parts = parse_dsn(dsn)
     execute(
         dsn,

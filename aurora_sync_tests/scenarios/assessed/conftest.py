@@ -17,6 +17,7 @@ from aurora_sync.advisor.evidence import Evidence, collect_evidence
 from aurora_sync.embedded.stack import Stack
 from aurora_sync.source import table_names
 from aurora_sync.source.connection import connect
+from aurora_sync_tests.fixtures.server_build import FLUSH_STATISTICS
 from aurora_sync_tests.fixtures.source_database import fresh_database
 from aurora_sync_tests.scenarios.assessed import legacy_tables
 from aurora_sync_tests.scenarios.world import World
@@ -65,7 +66,7 @@ def assessor(owner_dsn: str) -> Iterator[str]:
         cursor.execute(f"GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO {role}")
         cursor.execute(f"REVOKE ALL ON secret FROM {role}")
         cursor.execute("ANALYZE")
-        cursor.execute("SELECT pg_stat_force_next_flush()")  # makes the session report its counts at once
+        cursor.execute(FLUSH_STATISTICS)
     yield make_dsn(owner_dsn, options=f"-c role={role}")
     with closing(psycopg2.connect(owner_dsn)) as connection, connection.cursor() as cursor:
         connection.autocommit = True

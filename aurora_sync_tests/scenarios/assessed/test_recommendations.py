@@ -22,6 +22,7 @@ from aurora_sync.config.advisor import Advisor
 from aurora_sync.config.loader import expand, load
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.config.watermark_types import WatermarkType
+from aurora_sync_tests.fixtures.server_build import FLUSH_STATISTICS
 from aurora_sync_tests.scenarios.assessed.conftest import evidence_of
 from aurora_sync_tests.scenarios.assessed.legacy_tables import TABLES
 from aurora_sync_tests.scenarios.world import World
@@ -135,9 +136,7 @@ def test_counters_that_began_behind_the_rows_prove_nothing(legacy: World, world:
     whole = evidence_of(legacy)
     assert (now(whole, "events").name, now(whole, "audit_trail").name) == ("integer", "append_only")
     assert now(whole, "customers").config.reconcile is None
-    world.execute(
-        "SELECT pg_stat_reset()", "INSERT INTO events (v) VALUES ('new')", "SELECT pg_stat_force_next_flush()"
-    )
+    world.execute("SELECT pg_stat_reset()", "INSERT INTO events (v) VALUES ('new')", FLUSH_STATISTICS)
     lost = evidence_of(legacy)
     assert (now(lost, "events").name, now(lost, "audit_trail").name) == ("xmin", "full_snapshot")
     assert now(lost, "events").config.reconcile is not None
@@ -148,7 +147,7 @@ def test_counters_that_began_behind_the_rows_prove_nothing(legacy: World, world:
 
 def test_rows_that_were_truncated_are_looked_for(legacy: World, world: World) -> None:
     world.execute("TRUNCATE customers", "INSERT INTO customers (id, v) SELECT g, 'v' FROM generate_series(1, 400) g")
-    world.execute("ANALYZE customers", "SELECT pg_stat_force_next_flush()")
+    world.execute("ANALYZE customers", FLUSH_STATISTICS)
     evidence = evidence_of(legacy)
     each = next(r for r in recommend(evidence, Advisor()) if r.table.table.name == "customers")
     option = next(option for option in each.options if option.name == "xmin")

@@ -367,6 +367,8 @@ def detached_concurrently(p: Place) -> Iterator[None]:
     leaf, part = p.leaf()
     detach = f"ALTER TABLE t DETACH PARTITION {leaf} CONCURRENTLY"
     with p.world.session() as reader, p.world.session() as other:
+        if other.server_version < 140_000:
+            raise Refused(detach)
         with reader.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM t")
         other.autocommit = True

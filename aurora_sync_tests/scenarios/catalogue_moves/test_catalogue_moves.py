@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from aurora_sync_tests.fixtures.server_build import need_version
 from aurora_sync_tests.scenarios.catalogue_moves import moves
 from aurora_sync_tests.scenarios.catalogue_moves.moves import Move
 from aurora_sync_tests.scenarios.catalogue_moves.subject import BOUNDED_BY_OTHERS, STRATEGIES
@@ -97,6 +98,8 @@ REFUTED: list[tuple[str, Move, bool]] = [
 def test_witnesses_that_see_less_give_false_certificates(
     world: World, strategy: str, move: Move, partitioned: bool
 ) -> None:
+    if move is moves.detached_concurrently:
+        need_version(world.dsn, 14, "DETACH PARTITION CONCURRENTLY")
     for seed in range(4):  # some moves yield to a run at random
         world.execute("DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
         done = trial(world, strategy, seed, runs=4, only=(move,), partitioned=partitioned, reduced=True)
@@ -110,6 +113,8 @@ HELD: list[tuple[str, Move, bool]] = [*REFUTED, ("xmin", moves.target_column_of_
 
 @pytest.mark.parametrize(("strategy", "move", "partitioned"), HELD, ids=[f"{s}-{move.__name__}" for s, move, _ in HELD])
 def test_no_certificate_is_false_after(world: World, strategy: str, move: Move, partitioned: bool) -> None:
+    if move is moves.detached_concurrently:
+        need_version(world.dsn, 14, "DETACH PARTITION CONCURRENTLY")
     done = trial(world, strategy, 1, runs=4, only=(move,), partitioned=partitioned)
     assert done.moves[move.__name__]
     assert not done.false, "\n".join(done.history)

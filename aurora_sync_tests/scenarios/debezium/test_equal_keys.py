@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from aurora_sync_tests.scenarios.debezium.conftest import Connected
-from aurora_sync_tests.scenarios.equal_keys import BEFORE, FIXED, FLOATS, FOLDED, SCALES
+from aurora_sync_tests.scenarios.equal_keys import FIXED, FLOATS, FOLDED, SCALES
 
 
 def test_keys_that_are_equal_come_as_one_row(connected: Connected) -> None:
     world, cases = connected.world, (*FLOATS, SCALES, FIXED, FOLDED)
-    world.execute(BEFORE, *(statement for case in cases for statement in case.create()))
+    for case in cases:
+        case.needs_server(world)
+    world.execute(*(statement for case in cases for statement in case.create()))
     tables = [connected.table(case.table) for case in cases]
     connected.setup(*tables)
     for table in tables:

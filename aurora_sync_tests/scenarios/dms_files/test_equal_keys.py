@@ -8,7 +8,7 @@ import pytest
 
 from aurora_sync_tests.scenarios.dms_files.conftest import run, table_of
 from aurora_sync_tests.scenarios.dms_files.task import Task
-from aurora_sync_tests.scenarios.equal_keys import BEFORE, FLOATS, FOLDED, SCALES, EqualKeys
+from aurora_sync_tests.scenarios.equal_keys import FLOATS, FOLDED, SCALES, EqualKeys
 from aurora_sync_tests.scenarios.world import World
 
 
@@ -17,7 +17,8 @@ from aurora_sync_tests.scenarios.world import World
 def test_keys_that_are_equal_come_as_one_row(
     world: World, task_of: Callable[..., Task], case: EqualKeys, whole: bool
 ) -> None:
-    world.execute(BEFORE, *case.create())
+    case.needs_server(world)
+    world.execute(*case.create())
     if whole:
         world.execute(f"UPDATE {case.table} SET doc = 'short'")
     task = task_of(case.table, "id n v doc", "id n")

@@ -78,7 +78,8 @@ class Pair:
                 to.sendall(data)
         except OSError:  # the other direction has closed it
             pass
-        self.close()
+        finally:  # also when the fault itself fails: the client must not wait for ever
+            self.close()
 
     def close(self) -> None:
         """Close the connection, as a server does that ends."""

@@ -67,7 +67,7 @@ def test_backend_that_is_terminated_in_mid_copy_is_worth_another_try(ordeal: Ord
     ordeal.begin(ROWS, WIDTH)
 
     def terminate(_: Pair) -> None:
-        assert ordeal.world.execute(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {OURS}")
+        ordeal.world.terminate(OURS)
 
     fault = through(source_proxy, ordeal.world, terminate)
     ordeal.meet(fault, SourceError, Kind.TRANSIENT, "public.t", "connection")

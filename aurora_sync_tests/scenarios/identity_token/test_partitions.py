@@ -10,6 +10,7 @@ from aurora_sync.errors import ConfigError
 from aurora_sync.model.certificate import Action
 from aurora_sync.model.manifest import Disposition
 from aurora_sync.strategies import xmin
+from aurora_sync_tests.fixtures.server_build import need_version
 from aurora_sync_tests.scenarios.identity_token import twins as guards
 from aurora_sync_tests.scenarios.identity_token.twins import PARTITIONED, STRATEGIES, TABLE, Twins, each_strategy
 from aurora_sync_tests.scenarios.world import World
@@ -104,6 +105,7 @@ def test_rows_written_while_a_partition_was_detached_are_exported(world: World, 
 def test_partition_whose_detach_waits_is_not_taken_for_read(world: World, strategy: str) -> None:
     """DETACH ... CONCURRENTLY waits for a reader. Meanwhile no SELECT of the table reads the leaf, which the catalogue
     still lists. Rows that a run misses for this reason are read once the leaf is attached again."""
+    need_version(world.dsn, 14, "DETACH PARTITION CONCURRENTLY")
     world.execute(PARTITIONED)
     twins = Twins(world, strategy)
     with world.session() as reader, world.session() as detaching:

@@ -26,6 +26,7 @@ from aurora_sync.source import connection
 from aurora_sync.source.reading import Reading
 from aurora_sync.strategies import horizon, identity
 from aurora_sync_tests.fixtures.private_server import PrivateServer
+from aurora_sync_tests.fixtures.server_build import need_extension
 from aurora_sync_tests.scenarios.identity_token import twins as guards
 from aurora_sync_tests.scenarios.identity_token.twins import PARTITIONED, TABLE, Twins, each_strategy
 from aurora_sync_tests.scenarios.world import World, config
@@ -90,6 +91,7 @@ def test_grant_on_some_columns_is_refused(world: World, reader: World) -> None:
 
 def test_foreign_partition_is_refused_by_a_cursor(world: World) -> None:
     """Rows of a foreign partition have no transaction id of this server."""
+    need_extension(world.dsn, "postgres_fdw")
     server = psycopg2.extensions.parse_dsn(world.dsn)
     world.execute(
         "CREATE EXTENSION postgres_fdw",

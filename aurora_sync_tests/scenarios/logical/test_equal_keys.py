@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import pytest
 
-from aurora_sync_tests.scenarios.equal_keys import BEFORE, FLOATS, TEXTS
+from aurora_sync_tests.scenarios.equal_keys import FLOATS, TEXTS
 from aurora_sync_tests.scenarios.logical.conftest import Streamed
 
 
 @pytest.mark.parametrize("identity", ["DEFAULT", "FULL"])
 def test_keys_that_are_equal_stream_as_one_row(streamed: Streamed, identity: str) -> None:
     world, cases = streamed.world, (*FLOATS, *TEXTS)
-    world.execute(BEFORE, *(statement for case in cases for statement in case.create()))
+    for case in cases:
+        case.needs_server(world)
+    world.execute(*(statement for case in cases for statement in case.create()))
     world.execute(*(f"ALTER TABLE {case.table} REPLICA IDENTITY {identity}" for case in cases))
     tables = [streamed.table(case.table) for case in cases]
     streamed.setup(*tables)

@@ -16,6 +16,7 @@ from aurora_sync.source.connection import connect
 from aurora_sync.source.logical import slot
 from aurora_sync_tests.fixtures.private_server import PrivateServer
 from aurora_sync_tests.scenarios.logical.conftest import Streamed
+from aurora_sync_tests.scenarios.logical.naive import NaiveTable
 from aurora_sync_tests.scenarios.world import World
 
 
@@ -143,6 +144,8 @@ def test_naive_confirmation_loses_that_commit(mortal: Streamed, mortal_server: P
         copied = world.execute("SELECT * FROM t")
     with connect(world.dsn) as connection:
         mark, _ = slot.mark(connection)
-        drained = slot.drain(world.dsn, mortal.name, mortal.name, mark, {})
-    assert (copied, drained.transactions) == ([], 0)
+        ((oid,),) = world.execute("SELECT 't'::regclass::oid")
+        streamed = NaiveTable(width=1)
+        slot.drain(world.dsn, mortal.name, mortal.name, mark, {oid: streamed})
+    assert (copied, streamed.rows) == ([], {})
     assert world.execute("SELECT count(*) FROM t") == [(1,)]

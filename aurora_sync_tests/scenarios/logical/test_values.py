@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from aurora_sync.source.connection import connect
 from aurora_sync_tests.scenarios.logical.conftest import Streamed
 from aurora_sync_tests.scenarios.type_matrix.cases import CASES, Case
+from aurora_sync_tests.scenarios.type_matrix.of_server import of_server
 from aurora_sync_tests.scenarios.type_matrix.oracle import assert_arrived
 
 # Tables with values of regrole are scanned, never streamed.
@@ -40,14 +43,15 @@ def stream_rows(streamed: Streamed, cases: list[Case], rows: list[list[str]]) ->
     assert world.assert_verified(table) == len(rows)
 
 
-def test_values_of_every_type_stream(streamed: Streamed) -> None:
-    most = max(len(case.exact) for case in STREAMED)
-    rows = [[case.exact[number % len(case.exact)] for case in STREAMED] for number in range(min(most, 12))]
-    stream_rows(streamed, STREAMED, [*rows, ["NULL"] * len(STREAMED)])
+def test_values_of_every_type_stream(streamed: Streamed, subtests: pytest.Subtests) -> None:
+    cases = of_server(streamed.world, STREAMED, subtests)
+    most = max(len(case.exact) for case in cases)
+    rows = [[case.exact[number % len(case.exact)] for case in cases] for number in range(min(most, 12))]
+    stream_rows(streamed, cases, [*rows, ["NULL"] * len(cases)])
 
 
-def test_arrays_of_every_type_stream(streamed: Streamed) -> None:
-    cases = [case for case in STREAMED if not case.type.endswith("[]")]
+def test_arrays_of_every_type_stream(streamed: Streamed, subtests: pytest.Subtests) -> None:
+    cases = of_server(streamed.world, [case for case in STREAMED if not case.type.endswith("[]")], subtests)
     arrays = [f"ARRAY[{', '.join((*case.exact, 'NULL'))}]::{case.type}[]" for case in cases]
     stream_rows(
         streamed,

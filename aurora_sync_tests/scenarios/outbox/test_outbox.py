@@ -19,6 +19,7 @@ from aurora_sync.model.receipt import Receipt
 from aurora_sync.model.relation import Outbox, SourceTable
 from aurora_sync.source import connection, outbox
 from aurora_sync.source.database import Source
+from aurora_sync_tests.fixtures.server_build import need_extension
 from aurora_sync_tests.scenarios.world import World, config
 
 T = config("t", "outbox")
@@ -165,6 +166,7 @@ def test_key_of_any_type_whatever_the_settings_of_the_writer(world: World, kind:
 
 
 def test_keys_that_are_equal_and_not_the_same(world: World) -> None:
+    need_extension(world.dsn, "citext")
     synced(
         world,
         "CREATE EXTENSION citext",
@@ -414,6 +416,7 @@ def test_key_that_becomes_one_of_another_text_in_each_session_is_refused_until_i
 
 @pytest.mark.parametrize("write", ["UPDATE t SET id = 'A' WHERE id = 'a'", "DELETE FROM t WHERE id = 'a';{}"])
 def test_key_that_is_equal_to_another_of_a_canary(world: World, write: str) -> None:
+    need_extension(world.dsn, "citext")
     synced(
         world,
         "CREATE EXTENSION citext",

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from aurora_sync.embedded.stack import Stack
+from aurora_sync.embedded import postgres
 from aurora_sync_tests.scenarios.world import World, config
 
 CLIENTS = 4
@@ -24,8 +24,8 @@ TABLES = [
 # Every transaction updates one branch, and the scale is the number of branches: with fewer branches than clients,
 # clients wait for each other.
 @pytest.mark.parametrize(("scale", "seconds"), [(CLIENTS, 4), pytest.param(10, 10, marks=pytest.mark.long)])
-def test_tables_that_pgbench_writes_are_equal_afterwards(world: World, stack: Stack, scale: int, seconds: int) -> None:
-    pgbench = [str(stack.postgres_bin / "pgbench"), "--no-vacuum"]
+def test_tables_that_pgbench_writes_are_equal_afterwards(world: World, scale: int, seconds: int) -> None:
+    pgbench = [str(postgres._wheel_programs() / "pgbench"), "--no-vacuum"]
     subprocess.run([*pgbench, "-i", "-q", "-s", str(scale), world.dsn], check=True, capture_output=True)
     for table in TABLES:
         world.sync(table)

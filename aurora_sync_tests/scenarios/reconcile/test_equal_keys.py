@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 
 from aurora_sync.errors import ConfigError
-from aurora_sync_tests.scenarios.equal_keys import BEFORE, FLOATS, TEXTS, EqualKeys
+from aurora_sync_tests.scenarios.equal_keys import FLOATS, TEXTS, EqualKeys
 from aurora_sync_tests.scenarios.world import World, config
 
 
 @pytest.mark.parametrize("deletes", ["hard", "soft"])
 @pytest.mark.parametrize("case", [*FLOATS, *TEXTS], ids=lambda case: case.type)
 def test_a_reconcile_leaves_each_row_once_and_finds_nothing_more(world: World, case: EqualKeys, deletes: str) -> None:
-    world.execute(BEFORE, *case.create())
+    case.needs_server(world)
+    world.execute(*case.create())
     table = config(case.table, "xmin", deletes=deletes)
     world.sync(table)
     for changes in (case.changes(), case.more_changes()):
@@ -38,7 +39,8 @@ def test_a_scan_takes_an_equal_key_for_the_same_row(world: World, case: EqualKey
 
 @pytest.mark.parametrize("case", [*FLOATS, *TEXTS], ids=lambda case: case.type)
 def test_a_full_snapshot_holds_each_row_once(world: World, case: EqualKeys) -> None:
-    world.execute(BEFORE, *case.create())
+    case.needs_server(world)
+    world.execute(*case.create())
     table = config(case.table, "full_snapshot")
     for changes in ([], case.changes(), case.more_changes()):
         world.execute(*changes)
@@ -48,7 +50,8 @@ def test_a_full_snapshot_holds_each_row_once(world: World, case: EqualKeys) -> N
 
 @pytest.mark.parametrize("case", TEXTS, ids=lambda case: case.type)
 def test_an_outbox_tells_texts_apart_where_the_warehouse_does(world: World, case: EqualKeys) -> None:
-    world.execute(BEFORE, *case.create())
+    case.needs_server(world)
+    world.execute(*case.create())
     table = config(case.table, "outbox")
     world.make(table)
     world.sync(table)

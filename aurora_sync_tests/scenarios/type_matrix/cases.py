@@ -12,9 +12,14 @@ class Case:
     exact: tuple[str, ...]
     unfit: dict[str, str | None] = field(default_factory=dict)
     before: str = ""  # statements that create the type
+    since: int = 13  # the first major version that has the type
 
     def __str__(self) -> str:
         return self.type
+
+    @property
+    def extension(self) -> str:
+        return self.before.removeprefix("CREATE EXTENSION ") if self.before.startswith("CREATE EXTENSION ") else ""
 
     @property
     def type_name(self) -> str:
@@ -91,8 +96,8 @@ CASES = [
     Case("numeric(38,0)", ("repeat('9', 38)::numeric", "-repeat('9', 38)::numeric"), {"'NaN'": None}),
     Case("numeric(38,37)", ("('9.' || repeat('9', 37))::numeric", "'0'"), {"'NaN'": None}),
     Case("numeric(10,2)", texts("0", "-0.01", "99999999.99", "1.5"), {"'NaN'": None}),
-    Case("numeric(5,-2)", texts("1234500", "-100", "49")),
-    Case("numeric(3,5)", texts("0.00999", "-0.00001")),
+    Case("numeric(5,-2)", texts("1234500", "-100", "49"), since=15),
+    Case("numeric(3,5)", texts("0.00999", "-0.00001"), since=15),
     Case("numeric(1000,500)", ("repeat('9', 500)::numeric",)),
     Case("money", texts("0", "-92233720368547758.08", "92233720368547758.07")),
     Case("bool", texts("t", "f")),
@@ -167,12 +172,12 @@ CASES = [
     Case("numrange", texts("(0.1,1e100]", "[,NaN]")),
     Case("tstzrange", texts('["2024-01-01 00:00:00+05:30",infinity]')),
     Case("daterange", texts("[2024-01-01,)")),
-    Case("int4multirange", texts("{[1,2),[5,7)}", "{}")),
-    Case("int8multirange", texts("{[1,2)}")),
-    Case("nummultirange", texts("{(,0.10],[1e30,NaN]}")),
-    Case("datemultirange", texts("{[2024-01-01,2024-01-02)}")),
-    Case("tstzmultirange", texts("{[2024-01-01 00:00:00+00,2024-01-02 00:00:00+00)}")),
-    Case("tsmultirange", texts("{[2024-01-01,2024-01-02)}")),
+    Case("int4multirange", texts("{[1,2),[5,7)}", "{}"), since=14),
+    Case("int8multirange", texts("{[1,2)}"), since=14),
+    Case("nummultirange", texts("{(,0.10],[1e30,NaN]}"), since=14),
+    Case("datemultirange", texts("{[2024-01-01,2024-01-02)}"), since=14),
+    Case("tstzmultirange", texts("{[2024-01-01 00:00:00+00,2024-01-02 00:00:00+00)}"), since=14),
+    Case("tsmultirange", texts("{[2024-01-01,2024-01-02)}"), since=14),
     Case("int4[]", texts("{}", "{1,NULL,-3}", "{{1,2},{3,4}}"), _bounds("[0:1]={5,6}", "[-2:-1][5:5]={{1},{2}}")),
     Case("int8[]", texts("{9223372036854775807}")),
     Case("bool[]", texts("{t,f,NULL}")),

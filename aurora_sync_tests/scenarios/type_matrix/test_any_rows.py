@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, assume, given, note, settings
 from hypothesis import strategies as st
 
 from aurora_sync.source.connection import connect
+from aurora_sync_tests.fixtures.server_build import missing
 from aurora_sync_tests.scenarios.type_matrix.cases import Case
 from aurora_sync_tests.scenarios.type_matrix.oracle import assert_arrived
 from aurora_sync_tests.scenarios.world import World, config
@@ -90,6 +91,8 @@ def tables(draw: st.DrawFn) -> tuple[list[str], list[tuple[str | None, ...]]]:
 def test_any_table_makes_the_round_trip(world: World, table: tuple[list[str], list[tuple[str | None, ...]]]) -> None:
     """Each example recreates the table of the previous one, so the target follows from any columns to any others."""
     types, rows = table
+    if any("Infinity" in str(value) for row in rows for value, type_ in zip(row, types, strict=True) if "num" in type_):
+        assume(not missing(world.dsn, major=14, what="an infinite numeric"))
     note(str(types))
     columns = ", ".join(f"v{number} {type_}" for number, type_ in enumerate(types))
     world.execute("DROP TABLE IF EXISTS t", f"CREATE TABLE t (id int PRIMARY KEY, {columns})")

@@ -18,6 +18,7 @@ from aurora_sync.source.debezium.sent_column import Field
 from aurora_sync.source.debezium.spelling import float4_text, float8_text, hstore_text, interval_text, ranges_in_utc
 from aurora_sync.source.debezium.values import Values
 from aurora_sync.source.logical.pgoutput import UNCHANGED
+from aurora_sync_tests.fixtures.server_build import need_extension
 
 VOUCHED = Modes(pinned_session=True, plain_arrays=True, conversion_fails=True, infinite_intervals=False)
 
@@ -283,6 +284,7 @@ def test_dates_times_and_intervals_are_spelled_as_postgresql_does(dsn: str) -> N
 
 
 def test_hstore_and_ranges_are_spelled_as_postgresql_does(dsn: str) -> None:
+    need_extension(dsn, "hstore")
     pairs = {"bb": None, "a": 'x"\\', "é": "", "z": "NULL", "aaa": ",", "": "=>"}
     zones = [
         '["2024-01-01 05:30:00.5+05:30","2024-07-01 00:00:00-03:30")',
