@@ -13,10 +13,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from aurora_sync.config.tables import TableConfig
+from aurora_sync.model.certificate import Finding
 from aurora_sync.model.fences import SlotFence, SlotRequest
 from aurora_sync.model.observation import Observation
+from aurora_sync.model.relation import SourceTable
+from aurora_sync.model.watermark import Watermark
 from aurora_sync.strategies.base import ReadPlan
-from aurora_sync.strategies.streaming import Streaming, StreamPosition
+from aurora_sync.strategies.streaming import NOTICES_PARTITIONS, Streaming, StreamPosition
 
 T = TypeVar("T")
 Sequences = Mapping[int, tuple[int, int]]  # source.sequence of Debezium, by partition
@@ -86,6 +89,22 @@ class Debezium(Streaming):
 
     def fence(self, config: TableConfig) -> SlotRequest:
         return SlotRequest(config.slot_name, topic=topic(config))
+
+    def why_scan(
+        self,
+        config: TableConfig,
+        table: SourceTable,
+        watermark: Watermark | None,
+        findings: tuple[Finding, ...],
+        at: Observation,
+    ) -> str:
+        """A connector stays in one session of logical replication, which no run can renew."""
+        if table.kind == "p" and at.token.major < NOTICES_PARTITIONS:
+            return (
+                f"on PostgreSQL {at.token.major} a connector may miss changes of partitions that were attached since it"
+                " started"
+            )
+        return super().why_scan(config, table, watermark, findings, at)
 
     def _goes_on(self, position: StreamPosition, config: TableConfig, fence: SlotFence) -> bool:
         """Return whether the topic still has every message after the position: retention may have deleted unread

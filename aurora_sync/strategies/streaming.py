@@ -21,6 +21,8 @@ from aurora_sync.model.relation import SourceTable
 from aurora_sync.model.watermark import Watermark
 from aurora_sync.strategies.base import ReadPlan, Since, Strategy, not_a_heap, outdated, scan
 
+# The first major version whose sessions of logical replication notice that a partition was attached or detached.
+NOTICES_PARTITIONS = 15
 _IDS = 2**32
 # Findings after which a stream is still complete. A new partition is not among them: it may have been attached with
 # rows that no stream has.

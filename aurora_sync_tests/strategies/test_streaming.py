@@ -108,6 +108,17 @@ def test_a_topic_that_lacks_something_leads_to_a_scan(
     assert (why in text) if why else text == ""
 
 
+@pytest.mark.parametrize(("major", "kind", "scans"), [(14, "p", True), (14, "r", False), (15, "p", False)])
+def test_partitions_are_not_read_from_a_topic_of_a_server_that_may_miss_them(
+    major: int, kind: str, scans: bool
+) -> None:
+    found = TopicPosition(slot="aurora_sync_debezium", member="1", topic="x.public.t", offsets={0: 30})
+    seen = at(fence=FENCE, token={"major": major})
+    before = watermark("debezium", found.to_value(), seen)
+    text = Debezium().why_scan(DEBEZIUM, table(kind=kind), before, (), seen)
+    assert ("a connector may miss changes of partitions" in text) == scans
+
+
 def test_a_scan_passes_over_the_topic_unless_a_transaction_was_open() -> None:
     nobody, somebody = (at(fence=fence(in_progress=open_)) for open_ in ((), (990,)))
     assert Debezium().advance(DEBEZIUM, TABLE, None, nobody)["offsets"] == {"0": 40}

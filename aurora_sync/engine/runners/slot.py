@@ -42,14 +42,13 @@ from aurora_sync.source.logical import slot
 from aurora_sync.source.logical.change_log import ChangeLog
 from aurora_sync.source.logical.feed import TableFeed
 from aurora_sync.strategies.logical import Logical, SlotPosition
+from aurora_sync.strategies.streaming import NOTICES_PARTITIONS
 
 logger = foreign_text.logger(__name__)
 
 # Bytes of WAL that a table without changes may stay behind before its position is written for that reason alone. The
 # slot keeps all WAL after the oldest position, and every run reads it again.
 BEHIND_BYTES = 64_000_000
-# The first major version whose replication sessions notice that a partition is attached or detached.
-_FORGETS_PARTITIONS = 15
 # Creating a slot waits until all open transactions have ended.
 SLOT_TIMEOUT = "10min"
 
@@ -99,7 +98,7 @@ class SlotRunner(StreamRunner[_SlotMember]):
         feed = TableFeed(
             found.config.qualified_name, plan.columns, plan.key, types, position.has, places.source.longest_value
         )
-        if found.reading.table.kind == "p" and plan.at.token.major < _FORGETS_PARTITIONS:
+        if found.reading.table.kind == "p" and plan.at.token.major < NOTICES_PARTITIONS:
             feed.partitions_since = max(position.lsn, position.until)
         return _SlotMember(**vars(found), position=position, changes=feed.changes, feed=feed)
 
