@@ -13,6 +13,7 @@ class Case:
     unfit: dict[str, str | None] = field(default_factory=dict)
     before: str = ""  # statements that create the type
     since: int = 13  # the first major version that has the type
+    infinite_since: int = 13  # the first major version in which the type has infinite values
 
     def __str__(self) -> str:
         return self.type
@@ -92,6 +93,7 @@ CASES = [
             *texts("0", "-0.0", "1.10", "NaN", "Infinity", "-Infinity", "1e-20", "0.000000000000000000000000000001"),
             *("('1' || repeat('0', 999))::numeric", "('0.' || repeat('0', 998) || '1')::numeric"),
         ),
+        infinite_since=14,
     ),
     Case("numeric(38,0)", ("repeat('9', 38)::numeric", "-repeat('9', 38)::numeric"), {"'NaN'": None}),
     Case("numeric(38,37)", ("('9.' || repeat('9', 37))::numeric", "'0'"), {"'NaN'": None}),
@@ -120,6 +122,7 @@ CASES = [
             *("0", "1 year -2 mons 3 days -04:05:06.789", "-178000000 years", "1 month -1 day 00:00:00.000001"),
             *("P1Y2M3DT4H5M6S", "1 day ago", "infinity", "-infinity"),
         ),
+        infinite_since=17,
     ),
     Case("text", (*_STRINGS, *_LONG_STRINGS)),
     Case("varchar(100000)", _STRINGS),

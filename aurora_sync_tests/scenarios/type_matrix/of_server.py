@@ -13,14 +13,14 @@ from aurora_sync_tests.scenarios.world import World
 
 
 def of_server(world: World, cases: Sequence[Case], subtests: pytest.Subtests) -> list[Case]:
-    """Return the cases that the server has. What it lacks is a skipped subtest: a type, or the infinite numerics."""
+    """Return the cases that the server has. What it lacks is a skipped subtest: a type, or its infinite values."""
     found = []
     for case in cases:
         if lacks := missing(world.dsn, major=case.since, what=case.type, extension=case.extension):
             _skip(subtests, case, lacks)
-        elif case.type == "numeric" and (lacks := missing(world.dsn, major=14, what="infinite numerics")):
+        elif lacks := missing(world.dsn, major=case.infinite_since, what=f"an infinite {case.type}"):
             _skip(subtests, case, lacks)
-            found.append(replace(case, exact=tuple(value for value in case.exact if "Infinity" not in value)))
+            found.append(replace(case, exact=tuple(each for each in case.exact if "infinity" not in each.lower())))
         else:
             found.append(case)
     return found
