@@ -21,7 +21,7 @@ from aurora_sync.model.manifest import Disposition, Manifest
 from aurora_sync.model.names import fold
 from aurora_sync.model.receipt import Adjusted, Applied
 from aurora_sync.model.watermark import Left, Watermark
-from aurora_sync.warehouse import ddl, evolve, history, merge, sync_log
+from aurora_sync.warehouse import convert, ddl, evolve, history, merge, sync_log
 from aurora_sync.warehouse.base import Objects, Session
 from aurora_sync.warehouse.bounds import Bound
 from aurora_sync.warehouse.ddl import Layout, TableName
@@ -160,7 +160,8 @@ def _staging(session: Session, increment: StagedIncrement, log_schema: str) -> _
     target = ddl.target_name(config)
     if manifest.expected_sequence == 0:
         sync_log.make(session, target, log_schema)
-    existing = ddl.existing_columns(session, target)
+    reported = convert.settled(session, target, ddl.described(session, target))
+    existing = {name: column.type for name, column in reported.items()}
     if manifest.taken:
         sync_log.prepare_taken(session, log_schema)
     to_rename = evolve.renames(existing, manifest)

@@ -38,11 +38,13 @@ class Folder(Objects, Protocol):
 @dataclass(frozen=True)
 class ReportedColumn:
     """A column of a table as the warehouse reports it: its type as the statements declare it (``VARCHAR``,
-    ``NUMBER(10,2)``), its collation and the name of its masking policy; empty when it has none."""
+    ``NUMBER(10,2)``), its collation, the name of its masking policy and its comment; empty when it has none."""
 
     type: str
     collation: str = ""
     policy: str = ""
+    nullable: bool = True
+    comment: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,14 @@ class Session(ABC):
         """Return the columns of a table by name, in order; empty when there is no such table. This default reads
         INFORMATION_SCHEMA; a backend that has something cheaper overrides it, and the two methods below."""
         rows = self.query(
-            "SELECT COLUMN_NAME, DATA_TYPE, NUMERIC_PRECISION, NUMERIC_SCALE FROM INFORMATION_SCHEMA.COLUMNS"
-            " WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION",
+            "SELECT COLUMN_NAME, IS_NULLABLE, DATA_TYPE, NUMERIC_PRECISION, NUMERIC_SCALE"
+            " FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION",
             (schema, name),
         )
-        return {name: ReportedColumn(self.dialect.declared(*type_)) for name, *type_ in rows}
+        return {
+            name: ReportedColumn(self.dialect.declared(*type_), nullable=nullable != "NO")
+            for name, nullable, *type_ in rows
+        }
 
     def tables(self, schema: str, prefix: str) -> list[str]:
         """Return the names of the tables of a schema that begin with ``prefix``; none when there is no such schema."""

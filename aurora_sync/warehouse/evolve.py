@@ -2,8 +2,7 @@
 
 All of it runs before the transaction of the merge, because in Snowflake DDL commits. Each statement leaves the target
 with the same values as before. A run that ends in between has therefore lost nothing, and the next run continues from
-there. A column gets another type by one CREATE OR REPLACE ... AS SELECT. Rows that a rival commits meanwhile are not in
-the new table; apply.py notices that by the run sequences of the rows (docs/decisions/0007).
+there. Where ALTER cannot change a type, convert.py does it through an added column.
 """
 
 # ruff: noqa: S608 - every name went through identifier()
@@ -17,7 +16,7 @@ from aurora_sync.model.certificate import Action, Finding
 from aurora_sync.model.column import Column
 from aurora_sync.model.manifest import Disposition, Evolution, Manifest
 from aurora_sync.model.names import fold
-from aurora_sync.warehouse import ddl
+from aurora_sync.warehouse import convert, ddl
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.ddl import ADDED_TYPES, JSON_TYPES, RUN_SEQ, Layout, TargetColumn, identifier, literal
 from aurora_sync.warehouse.types import printed
@@ -39,7 +38,7 @@ def adapt_target(
     to_rename = renames(existing, manifest)
     _refuse_lost_text(layout, existing, manifest)
     for old, new in to_rename.items():
-        session.query(f"ALTER TABLE {layout.target.sql} RENAME COLUMN {identifier(old)} TO {identifier(new)}")
+        session.query(convert.rename(layout.target, old, new))
         existing[new] = existing.pop(old)
     _add_columns(session, layout, existing, manifest)
     _release_columns(session, layout, existing, manifest.evolution)
@@ -156,10 +155,12 @@ def _convert(
 ) -> tuple[Layout, list[Finding]]:
     """Give one column the type of its rule, or text when its present values do not convert."""
     was, wanted = existing[column.name], column.rule.target
+    if not _is_longer_number(was, wanted):
+        convert.refuse_masked(layout, column, ddl.described(session, layout.target)[column.name])
     try:
         if not _fits(session, layout, column, was):
             raise WarehouseError(f"values of {column.name} do not fit {wanted}", where=manifest.table)
-        session.query(retype(layout, column, existing))
+        _retype(session, layout, column, was, manifest.load_id)
     except WarehouseError as error:
         if error.kind.retry:
             raise
@@ -175,7 +176,7 @@ def _convert(
         wide = next(c for c in layout.columns if c.name == column.name)
         if _holds(was, wide.rule.target):
             return layout, []
-        session.query(retype(layout, wide, existing))
+        _retype(session, layout, wide, was, manifest.load_id)
         wanted = wide.rule.target
     existing[column.name] = as_reported(wanted)
     text = f"column {column.source.name} of the target became {as_reported(wanted)}; it was {was}"
@@ -191,19 +192,18 @@ def _fits(session: Session, layout: Layout, column: TargetColumn, was: str) -> b
     return not session.query(f"SELECT 1 FROM {layout.target.sql} WHERE {misfit} LIMIT 1")
 
 
-def retype(layout: Layout, column: TargetColumn, existing: dict[str, str]) -> str:
-    """Return the statement that converts one column of the target. All other columns stay, including those that
-    aurora_sync does not know."""
-    was, wanted = existing[column.name], column.rule.target
+def _retype(session: Session, layout: Layout, column: TargetColumn, was: str, load_id: str) -> None:
+    """Convert one column of the target to the type of its rule."""
+    if _is_longer_number(was, column.rule.target):
+        session.query(f"ALTER TABLE {layout.target.sql} ALTER COLUMN {column.sql} SET DATA TYPE {column.rule.target}")
+    else:
+        convert.convert(session, convert.Conversion(layout, column, was, load_id))
+
+
+def _is_longer_number(was: str, wanted: str) -> bool:
+    """Return whether ALTER can change the type: both are numbers with the same digits after the point."""
     has, needs = _NUMBER.fullmatch(was), _NUMBER.fullmatch(wanted)
-    if has and needs and has[2] == needs[2]:
-        return f"ALTER TABLE {layout.target.sql} ALTER COLUMN {column.sql} SET DATA TYPE {wanted}"
-    text = printed(was, column.sql)
-    value = text if column.rule.is_text else column.rule.cast.format(f"({text})")
-    columns = ", ".join(
-        f"CAST({value} AS {wanted}) AS {column.sql}" if name == column.name else identifier(name) for name in existing
-    )
-    return f"CREATE OR REPLACE TABLE {layout.target.sql} COPY GRANTS AS SELECT {columns} FROM {layout.target.sql}"
+    return bool(has and needs and has[2] == needs[2])
 
 
 def as_reported(type_: str) -> str:

@@ -6,7 +6,7 @@ The connector is imported only when a session is opened, because the import take
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -116,7 +116,7 @@ class SnowflakeSession(Session):
             rows = self._labelled(f"DESCRIBE TABLE {identifier(schema)}.{identifier(name)}")
         except MissingObjectError:
             return {}
-        return {row["name"]: _reported(row["type"], row.get("policy name")) for row in rows}
+        return {row["name"]: _reported(row) for row in rows}
 
     def tables(self, schema: str, prefix: str) -> list[str]:
         return [row["name"] for row in self._shown(schema, prefix)]
@@ -206,15 +206,16 @@ class SnowflakeSession(Session):
             raise warehouse_error(error, self._warehouse.describe()) from None
 
 
-def _reported(type_: str, policy: str | None) -> ReportedColumn:
-    """Return a column from its type and policy as DESCRIBE prints them.
+def _reported(row: Mapping[str, Any]) -> ReportedColumn:
+    """Return a column from a row of DESCRIBE TABLE.
 
-    >>> _reported("VARCHAR(16777216) COLLATE 'en-ci'", None)
-    ReportedColumn(type='VARCHAR', collation='en-ci', policy='')
+    >>> _reported({"type": "VARCHAR(16777216) COLLATE 'en-ci'", "null?": "N"})
+    ReportedColumn(type='VARCHAR', collation='en-ci', policy='', nullable=False, comment='')
     """
-    name, _, collation = type_.partition(" COLLATE ")
+    name, _, collation = row["type"].partition(" COLLATE ")
     declared = name if name.startswith("NUMBER") else name.partition("(")[0]
-    return ReportedColumn(declared, collation.strip("'"), policy or "")
+    policy, comment = row.get("policy name") or "", row.get("comment") or ""
+    return ReportedColumn(declared, collation.strip("'"), policy, row.get("null?") != "N", comment)
 
 
 @dataclass(frozen=True)

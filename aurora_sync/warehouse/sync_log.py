@@ -106,6 +106,12 @@ def move_fence(log_schema: str, target: TableName) -> str:
     return f'UPDATE {fence} SET "RUN_SEQUENCE" = ?, "LOAD_ID" = ? WHERE "RUN_SEQUENCE" = ? AND "LOAD_ID" = ?'
 
 
+def hold_fence(log_schema: str, target: TableName) -> str:
+    """Return the statement that locks the fence until the end of the transaction, and changes nothing. It waits for the
+    open transaction of another run."""
+    return f'UPDATE {_fence(log_schema, target).sql} SET "RUN_SEQUENCE" = "RUN_SEQUENCE"'
+
+
 def insert_entry(log_schema: str) -> str:
     return f"INSERT INTO {_log(log_schema).sql} ({_COLUMNS}) VALUES ({', '.join('?' for _ in fields(LogEntry))})"
 

@@ -54,6 +54,9 @@ def to_postgres(statement: str) -> str:
     for constraint in [*tree.find_all(exp.ColumnConstraint)]:
         if isinstance(constraint.kind, exp.CollateColumnConstraint):
             constraint.pop()
+    for altered in tree.find_all(exp.AlterColumn):
+        if altered.args.get("allow_null") is False:  # sqlglot writes SET NOT NULL, but takes it for unsupported
+            altered.set("allow_null", True)
     for type_ in tree.find_all(exp.DataType):
         if type_.this in (exp.DataType.Type.VARIANT, exp.DataType.Type.ARRAY):
             type_.replace(exp.DataType.build("JSONB"))

@@ -7,6 +7,8 @@ DuckDB runs the statements. This module adds the rules that an engine on one mac
 - DDL commits the open transaction, and BEGIN inside a transaction is ignored;
 - each statement sees what was committed before it; a statement that writes waits for the transaction of a rival, up to
   LOCK_TIMEOUT (here one lock for all tables, in Snowflake one for each);
+- CREATE OR REPLACE TABLE ... AS SELECT reads its rows at its start and replaces the table at its end, without a lock:
+  what a rival commits in between is lost;
 - a session that lost its client is detached: its transaction and its locks stay until it is aborted;
 - a connection may break before a statement arrives or after it ran; the client cannot tell which.
 
@@ -37,6 +39,7 @@ _COPY = re.compile(r"COPY INTO (?P<table>\S+) FROM '@[^/]+/(?P<path>.*)' FILES =
 _DESCRIBE = re.compile(r'DESCRIBE TABLE "((?:[^"]|"")*)"\."((?:[^"]|"")*)"')
 _SHOW = re.compile(r'SHOW (?P<kind>TABLES|SCHEMAS)(?: IN SCHEMA "(?P<schema>(?:[^"]|"")*)")?')
 _TEMPORARY = re.compile(r"CREATE OR REPLACE TEMPORARY TABLE (?P<table>\S+) ")
+_REPLACE = re.compile(r'(?P<create>CREATE OR REPLACE TABLE )(?P<table>"[^"]+"."[^"]+)"(?P<rest> .*AS SELECT .*)')
 _WORD = re.compile(r"[A-Z]+")
 
 
@@ -50,6 +53,7 @@ class Server:
         self.detached: list[Connection] = []
         self.before: Callable[[Connection, str], None] = lambda *_: None
         self.after: Callable[[Connection, str], None] = lambda *_: None
+        self.while_replacing: Callable[[Connection], None] = lambda _: None
 
     def abort_detached(self) -> None:
         """Abort the transactions of lost sessions, as Snowflake does within minutes or hours."""
@@ -122,6 +126,8 @@ class Connection:
                 return []
             case word if word[0] in ("CREATE", "DROP", "ALTER", "TRUNCATE"):
                 self._end("COMMIT")
+                if replacing := _REPLACE.fullmatch(statement):
+                    return self._replaced(**replacing.groupdict())
                 return self._autocommitted(statement, parameters)
             case word if word[0] in ("INSERT", "UPDATE", "DELETE", "MERGE", "COPY"):
                 return (
@@ -145,6 +151,13 @@ class Connection:
             return self._execute(statement, parameters)
         finally:
             self._unlock()
+
+    def _replaced(self, create: str, table: str, rest: str) -> list[Any]:
+        self._execute(f'{create}{table} NEW"{rest}', ())
+        self.server.while_replacing(self)
+        self._autocommitted(f'DROP TABLE {table}"', ())
+        name = table.rpartition('"')[2]
+        return self._autocommitted(f'ALTER TABLE {table} NEW" RENAME TO "{name}"', ())
 
     def _written(self, statement: str, parameters: tuple[Any, ...]) -> list[Any]:
         """Begin DuckDB's own transaction at the first write, after the lock is held, so that each statement sees
@@ -186,9 +199,9 @@ class Connection:
     def _described(self, schema: str, table: str) -> list[Any]:
         from snowflake.connector.errors import ProgrammingError
 
-        self.labels = ("name", "type", "policy name")
+        self.labels = ("name", "type", "null?", "policy name", "comment")
         rows = self._duckdb.execute(
-            "SELECT column_name, data_type FROM information_schema.columns"
+            "SELECT column_name, data_type, is_nullable[1], column_comment FROM information_schema.columns"
             " WHERE table_schema = ? AND table_name = ? ORDER BY ordinal_position",
             [schema, table],
         ).fetchall()
@@ -196,7 +209,7 @@ class Connection:
             raise ProgrammingError(
                 msg=f"Table '{table}' does not exist or not authorized.", errno=2003, sqlstate="02000"
             )
-        return [(name, _as_snowflake_names(type_), None) for name, type_ in rows]
+        return [(name, _as_snowflake_names(type_), null, None, comment) for name, type_, null, comment in rows]
 
     def _shown(self, kind: str, schema: str) -> list[Any]:
         self.labels = ("name", "rows", "bytes")
