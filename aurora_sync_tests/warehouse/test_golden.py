@@ -115,10 +115,12 @@ def test_statements_of_a_history_and_of_the_files_of_others_are_the_pinned_ones(
 def test_copies_of_the_files_of_others_are_the_pinned_ones() -> None:
     names = ["public/or'ders/LOAD00000001.csv.gz"]
     found = [
-        copy_by_name('"_AURORA_SYNC"."RAW"', '"DB"."LANDING"."DMS"', names, null="NULL it's", parquet=parquet)
+        copy_by_name('"_AURORA_SYNC"."STAGING_RAW"', '"DB"."LANDING"."DMS"', names, null="NULL it's", parquet=parquet)
         for parquet in (False, True)
     ]
-    found.append(copy_by_place('"_AURORA_SYNC"."RAW"', '"DB"."LANDING"."DMS"', names, null="NULL it's", width=3))
+    found.append(
+        copy_by_place('"_AURORA_SYNC"."STAGING_RAW"', '"DB"."LANDING"."DMS"', names, null="NULL it's", width=3)
+    )
     check("copy_of_others.snowflake.sql", "".join(f"{each};\n" for each in found))
 
 
