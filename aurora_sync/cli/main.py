@@ -16,7 +16,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from aurora_sync.cli import assess, cdc, check, completion, gc, local, plan, schema, status, sync, triggers
+from aurora_sync.cli import assess, cdc, check, completion, gc, local, plan, schema, setup, status, sync, triggers
 from aurora_sync.cli.printing import LogHandler, print_error, print_note
 from aurora_sync.errors import AuroraSyncError, ConfigError
 
@@ -53,7 +53,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Settings come from the environment; without AURORA_DSN the local stack in .aurora_sync is used.",
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for group in (sync, plan, status, check, gc, cdc, assess, triggers, schema, local):  # in the order of the help
+    # In the order of the help.
+    for group in (sync, plan, status, check, gc, cdc, assess, triggers, setup, schema, local):
         group.add_to(commands)
     completion.add_to(commands, parser)
     return parser

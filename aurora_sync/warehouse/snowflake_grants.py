@@ -50,11 +50,11 @@ class Grants:
         return f"{self.database}.{identifier(name)}"
 
     def stage(self, setting: str) -> tuple[str, str]:
-        """Return the schema and the name of a stage, both qualified. A stage without a database is in that of the
-        session."""
-        *path, _ = parts = [quoted_name(part) for part in setting.split(".")]
-        path = path if len(path) != 1 else [self.database, *path]
-        return ".".join(path), ".".join([*path, parts[-1]])
+        """Return the schema and the name of a stage, both qualified. A session begins in the schema PUBLIC of the
+        database."""
+        parts = [quoted_name(part) for part in setting.split(".")]
+        database, schema, name = [self.database, '"PUBLIC"'][: 3 - len(parts)] + parts
+        return f"{database}.{schema}", f"{database}.{schema}.{name}"
 
     def on_warehouse(self) -> str:
         return f"GRANT USAGE ON WAREHOUSE {self.warehouse} {self.to_role}"

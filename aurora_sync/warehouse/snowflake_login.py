@@ -79,6 +79,22 @@ def _credentials(settings: SnowflakeSettings) -> dict[str, Any]:
     return login
 
 
+def public_key(settings: SnowflakeSettings) -> str | None:
+    """Return the public key of the settings' private key as Snowflake stores it: PEM without its first and last line.
+    None when there is no private key, or its file does not exist yet."""
+    from cryptography.hazmat.primitives import serialization
+
+    path = settings.login.get("private_key_path")
+    if path is not None and not Path(path).exists():
+        return None
+    private = _credentials(settings).get("private_key")
+    if private is None:
+        return None
+    public = serialization.load_der_private_key(private, None).public_key()
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return base64.b64encode(public.public_bytes(serialization.Encoding.DER, form)).decode()
+
+
 @functools.cache
 def _warn_of_the_end_of_passwords(user: str) -> None:
     """Warn once in each process."""

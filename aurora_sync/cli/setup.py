@@ -1,0 +1,57 @@
+"""``aurora-sync setup snowflake``: print the SQL that prepares a Snowflake account."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING
+
+from aurora_sync.cli.options import Commands, add_command, add_group
+from aurora_sync.cli.printing import print_json, print_lines
+
+if TYPE_CHECKING:
+    from aurora_sync.config.settings import Settings
+
+
+def add_to(commands: Commands) -> None:
+    actions = add_group(commands, "setup", "print statements that prepare a warehouse")
+    text = "print the SQL for role, user, warehouse, database, stage and grants; connects to nothing in Snowflake"
+    add_command(actions, "snowflake", _snowflake, text)
+
+
+def _snowflake(arguments: argparse.Namespace) -> int:
+    from aurora_sync.config.backends.snowflake import SnowflakeSettings
+    from aurora_sync.config.settings import Settings
+    from aurora_sync.errors import ConfigError
+    from aurora_sync.provisioning.snowflake import setup_script, setup_statements
+    from aurora_sync.warehouse.snowflake_login import public_key
+
+    settings = Settings.from_environment(os.environ)
+    if not isinstance(settings.warehouse, SnowflakeSettings):
+        raise ConfigError(
+            f"AURORA_SYNC_WAREHOUSE is {settings.warehouse.kind}, expected snowflake",
+            hint="export AURORA_SYNC_WAREHOUSE=snowflake, and the SNOWFLAKE_* variables",
+        )
+    parts = setup_statements(
+        settings.warehouse,
+        f"{settings.stage}/",
+        settings.log_schema,
+        _schemas(settings),
+        public_key(settings.warehouse),
+    )
+    if arguments.json:
+        print_json({"statements": [statement for part in parts for statement in part.statements]})
+    else:
+        print_lines(*setup_script(parts).split("\n"))
+    return 0
+
+
+def _schemas(settings: Settings) -> set[str]:
+    """Return the schemas of the targets; that of the default, when there is no tables.yaml yet. Queries the source
+    only when tables.yaml has globs."""
+    from aurora_sync.engine.selection import all_tables
+    from aurora_sync.source.database import Source
+
+    if not settings.tables.exists():
+        return {"PUBLIC"}
+    return {schema for table in all_tables(settings, Source(settings.dsn)) for schema, _ in table.targets}
