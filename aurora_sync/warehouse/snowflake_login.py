@@ -42,7 +42,6 @@ def arguments(settings: SnowflakeSettings, query_tag: str) -> dict[str, Any]:
     """Return the arguments of the connector. Those that are not set are absent, so that a named connection of
     connections.toml can supply them. Raises WarehouseError for a key or a token that cannot be read."""
     given = {
-        **_credentials(settings),
         "account": settings.account,
         "user": settings.user,
         "database": settings.database,
@@ -61,7 +60,7 @@ def arguments(settings: SnowflakeSettings, query_tag: str) -> dict[str, Any]:
         # and waits until their names are resolved: 5 s when a resolver does not answer.
         "platform_detection_timeout_seconds": 0.0,
     }
-    return {name: value for name, value in given.items() if value is not None}
+    return _credentials(settings) | {name: value for name, value in given.items() if value is not None}
 
 
 def _credentials(settings: SnowflakeSettings) -> dict[str, Any]:
