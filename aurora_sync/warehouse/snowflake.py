@@ -20,7 +20,7 @@ from aurora_sync.model.names import fold
 from aurora_sync.warehouse.base import Folder, Merged, Objects, ReportedColumn, Row, Session, Trial, Warehouse
 from aurora_sync.warehouse.ddl import identifier, literal
 from aurora_sync.warehouse.dialect import Dialect
-from aurora_sync.warehouse.snowflake_check import problems
+from aurora_sync.warehouse.snowflake_check import account_problems
 from aurora_sync.warehouse.snowflake_errors import MissingObjectError, warehouse_error
 from aurora_sync.warehouse.snowflake_login import arguments
 from aurora_sync.warehouse.types import MAX_VALUE_BYTES
@@ -268,8 +268,14 @@ class SnowflakeWarehouse(Warehouse):
             connection.close()
 
     def problems(self, trial: Trial) -> list[str]:
+        found: list[str] = []
         with self.session(query_tag="aurora_sync check") as session:
-            return [*problems(session, self.settings, trial, copy_into)]
+            try:
+                for problem in account_problems(session, self.settings, trial, copy_into):
+                    found.append(problem)
+            except WarehouseError as error:
+                found.append(str(error))
+        return found
 
     def _connect(self, given: dict[str, Any]) -> Any:
         import snowflake.connector

@@ -29,7 +29,7 @@ _MERGE = (
 CopyInto = Callable[[str, str, str, Sequence[str]], str]
 
 
-def problems(session: Session, settings: SnowflakeSettings, trial: Trial, copy_into: CopyInto) -> Iterator[str]:
+def account_problems(session: Session, settings: SnowflakeSettings, trial: Trial, copy_into: CopyInto) -> Iterator[str]:
     """Yield a problem for each step that fails. Missing schemas are created, as the first run would do; tables and
     objects of the trial are removed."""
     ((role, warehouse, database),) = session.query("SELECT CURRENT_ROLE(), CURRENT_WAREHOUSE(), CURRENT_DATABASE()")
@@ -85,7 +85,9 @@ class _Check:
             if name in found and found[name] != expected:
                 yield f"the session has {name} = {found[name]}, expected {expected}: the login did not set it"
         name, limit = "STATEMENT_TIMEOUT_IN_SECONDS", self.settings.statement_timeout
-        shown = self.session.query(f"SHOW PARAMETERS LIKE '{name}' IN WAREHOUSE {self.grants.warehouse}")
+        shown: list[Row] = []
+        statement = f"SHOW PARAMETERS LIKE '{name}' IN WAREHOUSE {self.grants.warehouse}"
+        _failed(lambda: shown.extend(self.session.query(statement)))  # a refusal does not stop a sync
         for _, value, *_ in shown:
             if 0 < int(value) < limit:
                 yield (
@@ -133,17 +135,20 @@ class _Check:
         key = f"{store.prefix}check/{token}.csv.zst"
         try:
             if copies:
-                store.put_new(key, zstandard.compress(_CSV))
-                yield from self._copied(table, f"{token}.csv.zst")
+                if found := _failed(lambda: store.put_new(key, zstandard.compress(_CSV))):
+                    yield f"no object can be written to {self.grants.stage_url}: {found}; allow s3:PutObject on it"
+                else:
+                    yield from self._copied(table, f"{token}.csv.zst")
             if found := _failed(lambda: self.session.merge(_MERGE.format(table.sql))):
                 yield _mended(
                     f"the role may not merge into a table that it created in {schema}: {found}",
                     self.grants.keep_ownership(schema),
                 )
         finally:
-            if copies:
-                store.delete([key])
+            undeleted = _failed(lambda: store.delete([key])) if copies else ""
             dropped = _failed(lambda: self.session.query(f"DROP TABLE {table.sql}"))
+        if undeleted:
+            yield f"the object {store.uri(key)} cannot be deleted: {undeleted}; allow s3:DeleteObject on it"
         if dropped:
             yield self._not_dropped(table, dropped)
 

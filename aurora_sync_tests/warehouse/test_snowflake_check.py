@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from snowflake.connector.errors import ProgrammingError
 
+from aurora_sync.errors import StageError
 from aurora_sync.objects.store import Store
 from aurora_sync.warehouse.base import Trial
 from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
@@ -192,6 +193,29 @@ def test_a_bucket_that_snowflake_may_not_read_is_named(account: Account, trial: 
     assert f"an object under {trial.store.uri(trial.store.prefix)} cannot be copied from the stage" in found
     assert "let the AWS role of the storage integration read the bucket" in found
     assert trial.store.list(trial.store.prefix) == []
+
+
+def test_a_bucket_that_may_not_be_written_is_named(
+    account: Account, trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_self: Store, key: str, body: bytes) -> None:
+        raise StageError("AccessDenied", where=key)
+
+    monkeypatch.setattr(Store, "put_new", refuse)
+    assert account.problems(trial) == [
+        f"no object can be written to {trial.store.uri(trial.store.prefix)}: AccessDenied; allow s3:PutObject on it"
+    ]
+
+
+def test_a_warehouse_whose_limits_may_not_be_seen_passes(account: Account, trial: Trial) -> None:
+    assert refusing(account, {"SHOW PARAMETERS LIKE": DENIED}).problems(trial) == []
+
+
+def test_what_was_found_before_an_error_is_kept(account: Account, trial: Trial) -> None:
+    said = {"SHOW PARAMETERS IN SESSION": [("LOCK_TIMEOUT", "43200", "")], 'SELECT "A"': DENIED}
+    (first, second) = refusing(account, said).problems(trial)
+    assert first == "the session has LOCK_TIMEOUT = 43200, expected 600: the login did not set it"
+    assert DENIED in second
 
 
 def test_a_table_that_cannot_be_dropped_is_named_with_its_drop(account: Account, trial: Trial) -> None:
