@@ -147,7 +147,10 @@ def test_table_that_was_never_synced_cannot_be_compared(
     definitions: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
     assert not verify(definitions, instance).success
-    assert "not verified: public.orders: cannot be compared: it was never synced" in shown(instance)["tables_verified"]
+    assert (
+        "not verified: public.orders: cannot be compared: the table was never synced"
+        in shown(instance)["tables_verified"]
+    )
     assert not check(instance, VERIFICATION, "equal").passed
     assert last_materialization(instance, ORDERS) is None
 

@@ -87,7 +87,7 @@ def test_a_log_restored_to_an_earlier_run_is_refused_with_the_remedy_and_nothing
     in_warehouse(synced, 'DELETE FROM "_AURORA_SYNC"."SYNC_LOG" WHERE "RUN_SEQUENCE" = 2')
     in_warehouse(synced, 'DELETE FROM "PUBLIC"."T" WHERE "ID" = 101')
     synced.execute("INSERT INTO t VALUES (102, 'newer')")
-    with pytest.raises(RivalRunError, match=r"drop _AURORA_SYNC\.FENCE"):
+    with pytest.raises(RivalRunError, match=r'DROP TABLE "_AURORA_SYNC"\."FENCE'):
         synced.sync(CUSTOMERS)
     in_warehouse(synced, f"DROP TABLE {_fence(synced)}")
     synced.sync(CUSTOMERS)

@@ -98,7 +98,7 @@ def test_sequence_that_is_restarted_while_a_read_begins_stops_the_read(world: Wo
     world.execute(TABLE)
     with world.places.source.reading("public", "t") as reading:
         world.execute("ALTER SEQUENCE t_id_seq RESTART")
-        with pytest.raises(SourceError, match="definition changed"):
+        with pytest.raises(SourceError, match="definition of the table changed"):
             reading.observe(strategy_for("integer").fence(BY_ID), max_minutes=1)
 
 

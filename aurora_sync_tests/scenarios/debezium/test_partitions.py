@@ -54,7 +54,7 @@ def test_a_key_that_moved_and_is_used_again_is_not_lost(connected: Connected, ta
     write(1, [arrived])
     receipt = connected.run(table)
     world.assert_equal(table)
-    assert "came late" in receipt.warnings[0]
+    assert "read after a newer change" in receipt.warnings[0]
     world.execute("UPDATE t SET name = 'on' WHERE id = 1")
     write(0, update(1, "on", FAR + 40))
     assert connected.run(table).method.startswith("topic")
@@ -69,14 +69,14 @@ def test_an_older_change_of_another_partition_sets_no_row_back(
     world.execute("UPDATE t SET name = 'new', doc = 'newer' WHERE id = 1", "DELETE FROM t WHERE id = 2")
     write(0, update(1, "new", FAR + 30), delete(2, FAR + 31))
     write(1, update(1, "stale", FAR + 20, "newer"), update(2, "stale", FAR + 21, "x"))
-    assert "came late" in connected.run(table).warnings[0]
+    assert "read after a newer change" in connected.run(table).warnings[0]
     world.assert_equal(table)
     world.execute("UPDATE t SET name = 'newest' WHERE id = 3", "DELETE FROM t WHERE id = 4")
     write(0, update(3, "newest", FAR + 50), delete(4, FAR + 51))
     assert connected.run(table).method.startswith("topic")
     world.assert_equal(table)
     write(1, update(3, "stale", FAR + 40), update(4, "stale", FAR + 41, "x"))
-    assert "came late" in connected.run(table).warnings[0]
+    assert "read after a newer change" in connected.run(table).warnings[0]
     world.assert_equal(table)
     assert not connected.run(table).changed
 
@@ -86,7 +86,7 @@ def test_a_truncate_that_is_read_late_removes_nothing(connected: Connected, tabl
     world.execute("TRUNCATE t", "INSERT INTO t VALUES (1, 'after', 'd')")
     write(0, create(1, "after", FAR + 30, "d"))
     write(1, [message("t", FAR + 20)])
-    assert "came late" in connected.run(table).warnings[0]
+    assert "read after a newer change" in connected.run(table).warnings[0]
     world.assert_equal(table)
 
 
@@ -101,14 +101,14 @@ def test_the_halves_of_a_change_of_the_key_may_come_with_two_runs(
     write(1, [arrived])
     assert connected.run(table).method.startswith("topic")
     write(0, update(5, "before", FAR + 10), [left, tombstone])
-    assert "came late" in connected.run(table).warnings[0]
+    assert "read after a newer change" in connected.run(table).warnings[0]
     world.assert_equal(table)
     left, tombstone, arrived = move(6, 96, "moved", FAR + 40)
     world.execute("UPDATE t SET id = 96, name = 'moved' WHERE id = 6", "INSERT INTO t VALUES (6, 'again', 'd')")
     write(0, [left, tombstone], create(6, "again", FAR + 50, "d"))
     connected.run(table)
     write(1, [arrived])
-    assert "came late" in connected.run(table).warnings[0]
+    assert "read after a newer change" in connected.run(table).warnings[0]
     world.assert_equal(table)
 
 
