@@ -80,6 +80,8 @@ _NAMES_ONLY = (
     *(duckdb.CatalogException, duckdb.BinderException, duckdb.ParserException),
     *(duckdb.PermissionException, duckdb.OutOfMemoryException, duckdb.DependencyException),
 )
+# A message that repeats a part of a character cannot be decoded, so that its error does not arrive.
+_REFUSALS = (duckdb.Error, UnicodeDecodeError)
 # Parts of DuckDB's messages about files, with the hint for each.
 _HINTS = {
     **dict.fromkeys(_FULL, "free space on the disks of the DuckDB file and of the temporary files, then run again"),
@@ -174,14 +176,14 @@ class DuckDBSession(Session):
             cursor = self._connection.execute(f"{self._translated(statement)} RETURNING merge_action", list(parameters))
             while rows := cursor.fetchmany(_ROWS_PER_FETCH):
                 done.update(action for (action,) in rows)
-        except duckdb.Error as error:
+        except _REFUSALS as error:
             raise _error(error, self._where) from None
         return Merged(done["INSERT"], done["UPDATE"], done["DELETE"])
 
     def arrow(self, statement: str) -> Any:
         try:
             return self._connection.sql(self.dialect.translate(statement)).to_arrow_reader()
-        except duckdb.Error as error:
+        except _REFUSALS as error:
             raise _error(error, self._where) from None
 
     def load(self, staging_table: str, manifest: Manifest, objects: Objects) -> int:
@@ -245,7 +247,7 @@ class DuckDBSession(Session):
     def _run(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
         try:
             return self._connection.execute(statement, list(parameters)).fetchall()
-        except duckdb.Error as error:
+        except _REFUSALS as error:
             raise _error(error, self._where) from None
 
 
@@ -336,10 +338,12 @@ def _reading(file: TakenFile) -> Iterator[None]:
         ) from None
 
 
-def _error(error: duckdb.Error, where: str, doing: str = "") -> WarehouseError:
+def _error(error: duckdb.Error | UnicodeDecodeError, where: str, doing: str = "") -> WarehouseError:
     """Return the WarehouseError for an error of DuckDB. Only errors about files, such as a COMMIT that cannot be
     written, are classified by their text: other messages may repeat a value, which may contain any text. Raise it
     ``from None``, because values are shown only with show_values."""
+    if isinstance(error, UnicodeDecodeError):
+        error = duckdb.InvalidInputException(error.object.decode("utf-8", "replace"))
     full = " ".join(str(error).split())
     text = _without_values(error)
     of_files = isinstance(error, duckdb.IOException | duckdb.TransactionException) or text.startswith(_CSV_ERROR)

@@ -124,3 +124,11 @@ def test_a_value_that_reads_like_an_error_of_a_file_is_none(duckdb_warehouse: Du
     with duckdb_warehouse.session() as session, pytest.raises(WarehouseError) as caught:
         session.query("SELECT CAST(? AS INT)", (value,))
     assert (caught.value.kind, caught.value.hint) == (Kind.REFUSED, "")
+
+
+def test_error_whose_message_is_not_utf8_is_an_error_of_the_warehouse(duckdb_session: Session) -> None:
+    """DuckDB repeats the first byte of the letter."""
+    with pytest.raises(WarehouseError, match="hex digit") as raised:
+        duckdb_session.query("SELECT TO_BINARY(?, 'HEX')", ("Æ",))
+    assert raised.value.kind is Kind.REFUSED
+    assert duckdb_session.query("SELECT 1") == [(1,)]
