@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from aurora_sync.cli.options import Commands, add_command, add_group
-from aurora_sync.cli.printing import print_json, print_lines
+from aurora_sync.cli.printing import Verbatim, print_json, print_lines
 
 if TYPE_CHECKING:
     from aurora_sync.config.settings import Settings
@@ -42,7 +42,7 @@ def _snowflake(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"statements": [statement for part in parts for statement in part.statements]})
     else:
-        print_lines(*setup_script(parts).split("\n"))
+        print_lines(*map(Verbatim, setup_script(parts).split("\n")))
     return 0
 
 

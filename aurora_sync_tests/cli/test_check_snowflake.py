@@ -55,7 +55,7 @@ def test_an_account_that_is_ready_passes(stage: str, capsys: pytest.CaptureFixtu
     code = main(["check"])
     out, err = capsys.readouterr()
     assert (code, err) == (0, "")
-    assert f"snowflake:fakesnow/{stage.partition('.')[0]}: " in out
+    assert f"snowflake:fakesnow/{stage.partition('.')[0]}\n" in out
 
 
 def test_another_stage_fails_with_the_statement_that_mends_it(

@@ -212,7 +212,7 @@ def test_a_warehouse_whose_limits_may_not_be_seen_passes(account: Account, trial
 
 
 def test_what_was_found_before_an_error_is_kept(account: Account, trial: Trial) -> None:
-    said = {"SHOW PARAMETERS IN SESSION": [("LOCK_TIMEOUT", "43200", "")], 'SELECT "A"': DENIED}
+    said: dict[str, str | Rows] = {"SHOW PARAMETERS IN SESSION": [("LOCK_TIMEOUT", "43200", "")], 'SELECT "A"': DENIED}
     (first, second) = refusing(account, said).problems(trial)
     assert first == "the session has LOCK_TIMEOUT = 43200, expected 600: the login did not set it"
     assert DENIED in second
