@@ -37,7 +37,9 @@ def test_no_certificate_is_false_after_any_move(world: World, strategy: str, par
 def test_a_run_without_moves_is_certified(world: World, strategy: str) -> None:
     """The test fails for a strategy that never certifies. The lock fence relies on a condition that the catalogue does
     not show, so it is bounded between reconciles."""
-    done = trial(world, strategy, 1, runs=4, only=(moves.analyzed,))
+    # Before PostgreSQL 15, partitions are never read from a topic.
+    partitioned = False if strategy == "debezium" else None
+    done = trial(world, strategy, 1, runs=4, only=(moves.analyzed,), partitioned=partitioned)
     assert not done.false
     expected = {"bounded"} if strategy in BOUNDED_BY_OTHERS else {"certified"}
     expected |= {"bounded"} if strategy == "integer" else set()
