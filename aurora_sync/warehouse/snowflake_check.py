@@ -171,12 +171,12 @@ class _Check:
         if of_schema := [*self._schema(schema)]:
             yield from of_schema
             return
-        table = TableName(schema, f"_AURORA_SYNC_CHECK_{uuid.uuid4().hex[:12]}")
+        table = TableName(schema, f"CHECK_AURORA_SYNC_{uuid.uuid4().hex[:12]}")
         create = f'CREATE TABLE {table.sql} ("A" VARCHAR){NO_COLLATION}'
         if found := _failed(lambda: self.session.query(create)):
             yield _mended(f"the role may not create tables in {schema}: {found}", self.grants.on_schema(schema))
             return
-        if found := _failed(lambda: self.session.query(f'ALTER TABLE {table.sql} ADD COLUMN "B" VARCHAR')):
+        if found := _failed(lambda: self.session.query(f"ALTER TABLE {table.sql} ADD COLUMN \"B\" VARCHAR COLLATE ''")):
             yield _mended(
                 f"the role may not change a table that it created in {schema}: {found}",
                 self.grants.keep_ownership(schema),

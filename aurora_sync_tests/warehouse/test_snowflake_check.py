@@ -221,7 +221,7 @@ def test_what_was_found_before_an_error_is_kept(account: Account, trial: Trial) 
 def test_a_table_that_cannot_be_dropped_is_named_with_its_drop(account: Account, trial: Trial) -> None:
     (found,) = refusing(account, {'DROP TABLE "SALES"': DENIED}).problems(trial)
     assert re.search(
-        r"the table SALES\._AURORA_SYNC_CHECK_\w{12} of this check could not be dropped: .*; run:"
-        rf' DROP TABLE "{account.settings.database}"\."SALES"\."_AURORA_SYNC_CHECK_\w{{12}}";',
+        r"the table SALES\.CHECK_AURORA_SYNC_\w{12} of this check could not be dropped: .*; run:"
+        rf' DROP TABLE "{account.settings.database}"\."SALES"\."CHECK_AURORA_SYNC_\w{{12}}";',
         found,
     )
