@@ -70,7 +70,7 @@ def warehouse_error(error: Any, where: str) -> WarehouseError:
     refused = refused or type(error) is errors.DatabaseError or errno in (290403, 290404)
     # The connector raises Error itself for an unknown name of a connection.
     refused = refused or (type(error) is errors.Error and errno <= 0)
-    transient = not refused or errno in _TRANSIENT or (error.sqlstate or "").startswith(("40", "57014", "XX000"))
+    transient = not refused or errno in _TRANSIENT or (error.sqlstate or "").startswith(("40", "57014"))
     transient = transient and errno != _TIMED_OUT
     hint = _HINTS.get(errno, "")
     full = " ".join(f"{error.msg or error}".split())
