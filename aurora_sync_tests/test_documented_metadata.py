@@ -14,7 +14,7 @@ import pytest
 
 from aurora_sync.advisor import evidence
 from aurora_sync.model.certificate import Action, Finding
-from aurora_sync.model.receipt import Adjusted, Consumed, Receipt, Repair, Slot
+from aurora_sync.model.receipt import Adjusted, Consumed, QueryRef, Receipt, Repair, Slot
 from aurora_sync.orchestration import assessment, checks, metadata, verification
 from aurora_sync_tests.orchestration.receipts import receipt
 
@@ -30,6 +30,7 @@ OPTIONAL: dict[str, Any] = {
     "repair": Repair(1, 0, 0, 0, 0, 0),
     "because": "the server was restarted",
     "seconds": dict.fromkeys(("plan", "export", "load", "reconcile", "merge", "total"), 1.0),
+    "queries": (QueryRef("01b2", "MERGE", "merge", 1.0),),
     "warnings": ("the server was restarted",),
 }
 # The verification is shown by the asset of the group.

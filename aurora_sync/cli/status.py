@@ -31,9 +31,10 @@ def add_to(commands: Commands) -> None:
 def _status(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
     from aurora_sync.engine.selection import select_tables
     from aurora_sync.warehouse import sync_log
+    from aurora_sync.warehouse.query_tag import QueryTag
 
     tables = select_tables(settings, places.source, arguments.tables)
-    with places.warehouse.session(query_tag="aurora_sync status") as session:
+    with places.warehouse.session(query_tag=QueryTag("status")) as session:
         entries = {entry.source_table: entry for entry in sync_log.newest(session, places.log_schema)}
     states = [_state(table, entries.get(table.qualified_name)) for table in tables]
     if arguments.json:

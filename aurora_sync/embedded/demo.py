@@ -26,6 +26,7 @@ from aurora_sync.model.receipt import Receipt
 from aurora_sync.provisioning import replication
 from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.ddl import existing_columns, target_name
+from aurora_sync.warehouse.query_tag import QueryTag
 
 # A fixed seed makes two runs of the demo comparable.
 SEED = 1
@@ -109,7 +110,7 @@ def _compare(table: TableConfig, dsn: str, places: Places) -> TableResult:
     with contextlib.closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
         cursor.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table.schema_, table.table_name)))
         ((source,),) = cursor.fetchall()
-    with places.warehouse.session() as session:
+    with places.warehouse.session(query_tag=QueryTag.of(table, "read")) as session:
         target = target_name(table)
         present = sync_log.count_present(session, target, existing_columns(session, target))
     return TableResult(table.qualified_name, table.watermark_type.value, source, present)

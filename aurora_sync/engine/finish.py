@@ -14,7 +14,7 @@ from aurora_sync.engine.stopwatch import Stopwatch
 from aurora_sync.errors import SourceError
 from aurora_sync.model import foreign_text
 from aurora_sync.model.manifest import Manifest
-from aurora_sync.model.receipt import Adjusted, Applied, Receipt, Repair
+from aurora_sync.model.receipt import Adjusted, Applied, QueryRef, Receipt, Repair
 from aurora_sync.model.state import State
 from aurora_sync.model.verification import Verification
 
@@ -34,6 +34,7 @@ class Outcome:
     adjusted: tuple[Adjusted, ...] = ()
     repair: Repair | None = None
     verification: Verification | None = None
+    compared: tuple[QueryRef, ...] = ()  # the statements of the verification
 
 
 def finish(found: Look, places: Places, outcome: Outcome) -> Receipt:
@@ -119,5 +120,6 @@ def _receipt(
         because="; ".join(plan.reasons),
         verification=outcome.verification,
         seconds=watch.seconds | (applied.seconds if applied else {}) | {"total": watch.total()},
+        queries=(*found.queries, *(applied.queries if applied else ()), *outcome.compared),
         warnings=warnings,
     )

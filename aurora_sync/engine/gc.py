@@ -34,6 +34,7 @@ from aurora_sync.stage import layout
 from aurora_sync.stage.layout import AttemptKey
 from aurora_sync.warehouse import ddl, sync_log
 from aurora_sync.warehouse.ddl import TableName
+from aurora_sync.warehouse.query_tag import QueryTag
 
 logger = foreign_text.logger(__name__)
 
@@ -111,7 +112,7 @@ def compact_log(places: Places, now: datetime | None = None) -> int:
     now = now or datetime.now(UTC)
     if not places.warehouse.metered:
         return 0
-    with places.warehouse.session(query_tag="aurora_sync gc") as session:
+    with places.warehouse.session(query_tag=QueryTag("gc")) as session:
         return sync_log.compact(session, places.log_schema, now - LOG_PERIOD, now - LOG_AT_REST)
 
 
@@ -195,7 +196,7 @@ class _Sweep:
 
 def _staging_tables(places: Places) -> dict[str, TableName]:
     """Return the staging tables by load id; none when the log schema does not exist yet."""
-    with places.warehouse.session(query_tag="aurora_sync gc") as session:
+    with places.warehouse.session(query_tag=QueryTag("gc")) as session:
         names = session.tables(places.log_schema, "STAGING_")
     return {found[1]: TableName(places.log_schema, name) for name in names if (found := _STAGING.fullmatch(name))}
 
@@ -225,7 +226,7 @@ def _drop_staging(
             doomed.append(table)
     found.count = len(doomed)
     if doomed and not sweep.dry_run:
-        with places.warehouse.session(query_tag="aurora_sync gc") as session:
+        with places.warehouse.session(query_tag=QueryTag("gc")) as session:
             for table in doomed:
                 session.query(ddl.drop_table(table))
     return found

@@ -9,9 +9,11 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine.places import Places
 from aurora_sync.errors import StageError
 from aurora_sync.model import foreign_text
+from aurora_sync.model.receipt import QueryRef
 from aurora_sync.model.state import State
 from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.ddl import target_name
+from aurora_sync.warehouse.query_tag import QueryTag
 
 logger = foreign_text.logger(__name__)
 
@@ -21,17 +23,20 @@ logger = foreign_text.logger(__name__)
 HEARTBEAT = timedelta(hours=1)
 
 
-def read_state(config: TableConfig, places: Places, *, trust_hint: bool) -> tuple[State, datetime | None]:
+def read_state(
+    config: TableConfig, places: Places, *, trust_hint: bool, queries: list[QueryRef]
+) -> tuple[State, datetime | None]:
     """Return the state of the table's target; and, when it comes from a hint only, the time the hint was confirmed.
-    Changes nothing."""
+    Adds its statements to ``queries``; changes nothing else."""
     hint = places.stage.hint(_hint_name(config)) if trust_hint and places.warehouse.metered else None
     if hint and abs(datetime.now(UTC) - hint.confirmed_at) < HEARTBEAT:
         return hint.state, hint.confirmed_at
     target = target_name(config)
-    with places.warehouse.session(query_tag=f"aurora_sync {config.qualified_name}") as session:
+    with places.warehouse.session(query_tag=QueryTag.of(config, "look")) as session:
         if hint and hint.state.size and hint.state.size == session.size(target.schema, target.name):
             return hint.state, None
         state = sync_log.read_state(session, config, log_schema=places.log_schema)
+        queries += session.queries()
         size = session.size(target.schema, target.name) if trust_hint and state.watermark else None
         return replace(state, size=size), None
 

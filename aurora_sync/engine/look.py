@@ -15,6 +15,7 @@ from aurora_sync.engine.plan import Plan, RunOptions, plan_increment
 from aurora_sync.engine.stopwatch import Stopwatch
 from aurora_sync.engine.verify import state_as_found
 from aurora_sync.model.manifest import Manifest
+from aurora_sync.model.receipt import QueryRef
 from aurora_sync.model.state import State
 from aurora_sync.model.watermark import Canary
 from aurora_sync.source.reading import Reading
@@ -35,6 +36,7 @@ class Look:
     load_id: str
     source: ExitStack
     watch: Stopwatch = field(default_factory=Stopwatch)
+    queries: list[QueryRef] = field(default_factory=list)  # that read the state, in Snowflake
 
     def close_snapshot(self) -> None:
         """Close the snapshot, because an open one delays vacuum. A verification keeps it open and compares in it."""
@@ -68,10 +70,11 @@ def looking(config: TableConfig, places: Places, options: RunOptions, *, trust_h
     Raises ConfigError when table and configuration do not fit, NotComparedError when ``options`` ask for a verification
     and there is no state to verify from.
     """
+    queries: list[QueryRef] = []
     if options.verify:
-        state, hinted = state_as_found(config, places), None
+        state, hinted = state_as_found(config, places, queries), None
     else:
-        state, hinted = hints.read_state(config, places, trust_hint=trust_hint)
+        state, hinted = hints.read_state(config, places, trust_hint=trust_hint, queries=queries)
     watch, load_id = Stopwatch(), new_load_id()
     with ExitStack() as source:
         reading = source.enter_context(places.source.reading(config.schema_, config.table_name, load_id=load_id))
@@ -86,4 +89,5 @@ def looking(config: TableConfig, places: Places, options: RunOptions, *, trust_h
             load_id=load_id,
             source=source,
             watch=watch,
+            queries=queries,
         )

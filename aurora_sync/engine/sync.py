@@ -33,11 +33,12 @@ from aurora_sync.model import foreign_text
 from aurora_sync.model.certificate import Action
 from aurora_sync.model.export import Exported
 from aurora_sync.model.manifest import Disposition, Manifest, Part, TakenFile
-from aurora_sync.model.receipt import Adjusted, Applied, Receipt
+from aurora_sync.model.receipt import Adjusted, Applied, QueryRef, Receipt
 from aurora_sync.source import canary, outbox
 from aurora_sync.source.copy_out import Progress
 from aurora_sync.strategies import identity
 from aurora_sync.warehouse.apply import StagedIncrement, apply_all
+from aurora_sync.warehouse.query_tag import QueryTag
 
 logger = foreign_text.logger(__name__)
 
@@ -81,6 +82,7 @@ def _increment(
     with looking(config, places, options, trust_hint=start.trust_hint) as found:
         start.may_be_stale = found.hinted is not None
         plan, verification = found.plan, None
+        compared: list[QueryRef] = []
         if options.verify:
             assert_comparable(config, plan)
         manifest, shortened, idle = export(found, places, options, on_progress)
@@ -95,7 +97,7 @@ def _increment(
         if options.verify:
             begin("compare")
             left = applied.run_sequence if applied else found.state.run_sequence
-            verification = compare_contents(config, places, found.reading, plan, manifest, left)
+            verification = compare_contents(config, places, found.reading, plan, manifest, left, compared)
     outcome = Outcome(
         manifest=manifest,
         applied=applied,
@@ -105,6 +107,7 @@ def _increment(
         adjusted=shortened,
         repair=reconciliation.repair if reconciliation else None,
         verification=verification,
+        compared=tuple(compared),
     )
     return finish(found, places, outcome)
 
@@ -161,7 +164,7 @@ def _apply(
     on_phase: Callable[[str], object],
 ) -> Applied:
     increment = StagedIncrement(found.config, manifest, found.plan.strategy.name, complete, options.verify)
-    with places.warehouse.session(query_tag=f"aurora_sync {manifest.table} {manifest.load_id}") as session:
+    with places.warehouse.session(query_tag=QueryTag.of(found.config, "load", manifest.load_id)) as session:
         (applied,) = apply_all(
             session,
             [increment],

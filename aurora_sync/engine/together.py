@@ -21,6 +21,7 @@ from aurora_sync.model import foreign_text
 from aurora_sync.model.manifest import Manifest
 from aurora_sync.model.receipt import Adjusted, Applied, Receipt
 from aurora_sync.warehouse.apply import StagedIncrement, apply_all
+from aurora_sync.warehouse.query_tag import QueryTag
 
 logger = foreign_text.logger(__name__)
 
@@ -101,7 +102,7 @@ def _applied(
         return []
     increments = [StagedIncrement(one.found.config, one.manifest, one.found.plan.strategy.name) for one in waiting]
     try:
-        with places.warehouse.session(query_tag=f"aurora_sync {len(waiting)} tables") as session:
+        with places.warehouse.session(query_tag=QueryTag("load")) as session:
             applied = apply_all(
                 session,
                 increments,

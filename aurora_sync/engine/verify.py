@@ -24,7 +24,7 @@ from aurora_sync.model.buckets import Buckets
 from aurora_sync.model.certificate import Action
 from aurora_sync.model.manifest import Disposition, Evolution, Manifest
 from aurora_sync.model.names import fold
-from aurora_sync.model.receipt import find_rows
+from aurora_sync.model.receipt import QueryRef, find_rows
 from aurora_sync.model.state import State
 from aurora_sync.model.verification import RowDifference, Verification
 from aurora_sync.source.reading import Reading
@@ -33,14 +33,22 @@ from aurora_sync.stage.layout import new_load_id
 from aurora_sync.warehouse import comparison, ddl, sync_log
 from aurora_sync.warehouse.base import Row, Session
 from aurora_sync.warehouse.ddl import Layout
+from aurora_sync.warehouse.query_tag import QueryTag
 
 EXAMPLES = 5
 
 
 def compare_contents(
-    config: TableConfig, places: Places, reading: Reading, plan: Plan, manifest: Manifest, run_sequence: int
+    config: TableConfig,
+    places: Places,
+    reading: Reading,
+    plan: Plan,
+    manifest: Manifest,
+    run_sequence: int,
+    queries: list[QueryRef],
 ) -> Verification:
     """Compare the target, as run ``run_sequence`` left it, with the snapshot that is open in ``reading``.
+    Adds its statements to ``queries``.
 
     Raises RivalRunError when another run was applied meanwhile: source and target are then not of the same moment.
     """
@@ -53,9 +61,10 @@ def compare_contents(
         )
     elif plan.read.bound:
         caveat = f"the target has {plan.read.bound}: the differences include later changes"
-    with places.warehouse.session(query_tag=f"aurora_sync verify {config.qualified_name}") as session:
+    with places.warehouse.session(query_tag=QueryTag.of(config, "verify")) as session:
         found = _Sides(session, config, places, reading, plan, manifest).compare(run_sequence)
         now = sync_log.read_state(session, config, log_schema=places.log_schema)
+        queries += session.queries()
         if now.run_sequence != run_sequence:
             raise RivalRunError(
                 f"run {now.run_sequence} was applied while run {run_sequence} was verified",
@@ -70,10 +79,12 @@ def compare_contents(
     return replace(found, examples=tuple(example.without_values(key) for example in found.examples))
 
 
-def state_as_found(config: TableConfig, places: Places) -> State:
-    """Return the state to verify from. Raises NotComparedError when there is none."""
-    with places.warehouse.session(query_tag=f"aurora_sync verify {config.qualified_name}") as session:
+def state_as_found(config: TableConfig, places: Places, queries: list[QueryRef]) -> State:
+    """Return the state to verify from, and add the statements to ``queries``. Raises NotComparedError when there is no
+    state."""
+    with places.warehouse.session(query_tag=QueryTag.of(config, "verify")) as session:
         state = sync_log.read_state(session, config, log_schema=places.log_schema, as_found=True)
+        queries += session.queries()
     if not state.run_sequence:
         raise not_compared(config, "the table was never synced")
     if state.watermark is None:

@@ -47,6 +47,17 @@ class Adjusted:
 
 
 @dataclass(frozen=True)
+class QueryRef:
+    """A statement of a run that needed a virtual warehouse. ``seconds`` is the time until the client had the answer,
+    which includes the start of the virtual warehouse and the wait for it."""
+
+    id: str  # of the query history
+    statement: str  # its first word: COPY, MERGE, INSERT, ...
+    phase: str  # look, load, merge, verify
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Applied:
     """The warehouse's report of one applied manifest, after its transaction committed."""
 
@@ -58,6 +69,7 @@ class Applied:
     seconds: dict[str, float]  # load, merge
     adjusted: tuple[Adjusted, ...] = ()
     changes: tuple[Finding, ...] = ()  # of the target's columns
+    queries: tuple[QueryRef, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,6 +147,7 @@ class Receipt:
     repair: Repair | None = None  # None when the run did not reconcile
     because: str = ""  # why the run read more than the strategy's own increment
     seconds: dict[str, float] = field(default_factory=dict)  # plan, export, load, reconcile, merge, total
+    queries: tuple[QueryRef, ...] = ()  # in Snowflake, of the attempt that ended with this receipt
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:

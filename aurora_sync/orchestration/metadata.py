@@ -14,7 +14,7 @@ import dagster as dg
 from aurora_sync.model.certificate import Finding
 from aurora_sync.model.column import Column
 from aurora_sync.model.foreign_text import markdown, markdown_list, markdown_table
-from aurora_sync.model.receipt import Receipt
+from aurora_sync.model.receipt import QueryRef, Receipt
 from aurora_sync.model.watermark import Snapshot, Watermark
 from aurora_sync.orchestration import compat
 
@@ -43,6 +43,8 @@ def of_receipt(receipt: Receipt) -> dict[str, Any]:
         "watermark_after": dg.MetadataValue.json(watermark(receipt.watermark_after)),
         "snapshot": dg.MetadataValue.json(snapshot(receipt.watermark_after.snapshot)),
     }
+    if receipt.queries:
+        metadata["queries"] = queries(receipt.queries)
     if receipt.because:
         metadata["read_more_because"] = receipt.because
     if receipt.manifest_uri is not None:
@@ -70,6 +72,12 @@ def of_receipt(receipt: Receipt) -> dict[str, Any]:
     if receipt.warnings:
         metadata["warnings"] = dg.MetadataValue.md(markdown_list(receipt.warnings))
     return metadata
+
+
+def queries(sent: Iterable[QueryRef]) -> dg.MetadataValue:
+    """Return a Markdown table of the statements that needed a virtual warehouse."""
+    rows = [(query.statement, query.phase, f"{query.seconds:.2f}", query.id) for query in sent]
+    return dg.MetadataValue.md(markdown_table(["statement", "phase", "seconds", "query id"], rows))
 
 
 def schema_changes(changes: Iterable[Finding]) -> dg.MetadataValue:

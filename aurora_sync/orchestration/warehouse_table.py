@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from aurora_sync.model.names import fold
 from aurora_sync.warehouse import ddl
 from aurora_sync.warehouse.base import Warehouse
+from aurora_sync.warehouse.query_tag import QueryTag
 
 if TYPE_CHECKING:
     import pyarrow
@@ -48,7 +49,7 @@ class WarehouseTable:
         import pyarrow
 
         with ExitStack() as stack:
-            session = stack.enter_context(self.warehouse.session(query_tag=f"aurora_sync read {self.name}"))
+            session = stack.enter_context(self.warehouse.session(query_tag=QueryTag("read", target=str(self.name))))
             reader = session.arrow(self._select(ddl.existing_columns(session, self.name), columns))
             open_session = stack.pop_all()
 

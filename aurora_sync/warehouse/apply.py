@@ -27,6 +27,7 @@ from aurora_sync.warehouse.bounds import Bound
 from aurora_sync.warehouse.ddl import Layout, TableName
 from aurora_sync.warehouse.dispositions import append, changes, replace, upsert
 from aurora_sync.warehouse.dispositions.base import Merging, Written, modified_outside
+from aurora_sync.warehouse.query_tag import QueryTag
 from aurora_sync.warehouse.staged import Checked, assert_staged
 from aurora_sync.warehouse.sync_log import Count, LogEntry
 
@@ -121,6 +122,7 @@ def _apply_all(
     try:
         try:
             for increment in ordered:
+                session.about(QueryTag.of(increment.config, "load", increment.manifest.load_id))
                 prepared.append(_staging(session, increment, log_schema))
                 _prepare(session, prepared[-1], objects, log_schema)
             merging = monotonic()
@@ -148,6 +150,7 @@ def _apply_all(
             seconds,
             p.adjusted,
             p.changes,
+            session.queries(p.manifest.load_id),
         )
         for p, entry in zip(prepared, entries, strict=True)
     }
@@ -198,6 +201,7 @@ def _prepare(session: Session, p: _Prepared, objects: Objects, log_schema: str) 
 
 def _transact(session: Session, p: _Prepared, log_schema: str, allow_deletes: bool) -> LogEntry:
     layout, manifest = p.layout, p.manifest
+    session.about(QueryTag.of(p.increment.config, "merge", manifest.load_id))
     newest, before = sync_log.advance(session, layout, manifest, log_schema)
     sequence = manifest.expected_sequence + 1
     merging = Merging(

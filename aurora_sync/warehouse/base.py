@@ -16,8 +16,10 @@ from typing import Any, Protocol
 
 from aurora_sync.errors import ConfigError, WarehouseError
 from aurora_sync.model.manifest import Manifest, TakenFile
+from aurora_sync.model.receipt import QueryRef
 from aurora_sync.objects.store import Store
 from aurora_sync.warehouse.dialect import Dialect
+from aurora_sync.warehouse.query_tag import NO_TAG, QueryTag
 
 Row = tuple[Any, ...]
 
@@ -60,6 +62,16 @@ class Session(ABC):
     """One connection, which runs statements in order. Every error is raised as WarehouseError with its kind."""
 
     dialect: Dialect
+    query_tag: QueryTag = NO_TAG
+
+    def queries(self, load_id: str = "") -> tuple[QueryRef, ...]:
+        """Return the statements so far that needed a virtual warehouse, in order; with ``load_id`` only those that have
+        it in their tag. This default is for an engine without query ids."""
+        return ()
+
+    def about(self, query_tag: QueryTag) -> None:
+        """Use this tag for the statements that follow, if the engine has query tags."""
+        self.query_tag = query_tag
 
     @abstractmethod
     def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
@@ -173,9 +185,9 @@ class Warehouse(ABC):
     metered = True  # a query costs money, so an idle run may rely on a hint instead
 
     @abstractmethod
-    def session(self, *, query_tag: str = "") -> AbstractContextManager[Session]:
-        """Connect, and close at the end. Concurrent sessions, even of other processes, wait for each other where the
-        engine needs it."""
+    def session(self, *, query_tag: QueryTag = NO_TAG) -> AbstractContextManager[Session]:
+        """Connect, and close at the end. ``query_tag`` names the subject of the statements. Concurrent sessions, of
+        this and other processes, wait for each other where the engine needs it."""
 
     @abstractmethod
     def describe(self) -> str:
@@ -184,6 +196,6 @@ class Warehouse(ABC):
     def problems(self, trial: Trial) -> list[str]:
         """Return a sentence for each thing that would make a sync fail. Raises WarehouseError when it cannot connect.
         This default only connects."""
-        with self.session(query_tag="aurora_sync check") as session:
+        with self.session(query_tag=QueryTag("check")) as session:
             session.query("SELECT 1")
         return []

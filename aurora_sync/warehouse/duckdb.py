@@ -31,6 +31,7 @@ from aurora_sync.model.manifest import Manifest, TakenFile
 from aurora_sync.warehouse.base import Folder, Merged, Objects, Row, Session, Warehouse
 from aurora_sync.warehouse.ddl import identifier
 from aurora_sync.warehouse.dialect import Dialect
+from aurora_sync.warehouse.query_tag import NO_TAG, QueryTag
 from aurora_sync.warehouse.types import MAX_VALUE_BYTES
 
 _log = foreign_text.logger(__name__)
@@ -266,7 +267,7 @@ class DuckDBWarehouse(Warehouse):
         return f"duckdb:{self.path}"
 
     @contextmanager
-    def session(self, *, query_tag: str = "") -> Iterator[Session]:
+    def session(self, *, query_tag: QueryTag = NO_TAG) -> Iterator[Session]:
         with _locks_guard:
             lock = _locks.setdefault(self.path, threading.RLock())
         deadline = time.monotonic() + self._lock_wait

@@ -6,6 +6,8 @@ The connector is imported only when a session is opened, because the import take
 from __future__ import annotations
 
 import itertools
+import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +19,11 @@ from aurora_sync.errors import ConfigError, WarehouseError
 from aurora_sync.model import foreign_text
 from aurora_sync.model.manifest import Manifest, TakenFile
 from aurora_sync.model.names import fold
+from aurora_sync.model.receipt import QueryRef
 from aurora_sync.warehouse.base import Folder, Merged, Objects, ReportedColumn, Row, Session, Trial, Warehouse
 from aurora_sync.warehouse.ddl import identifier, literal
 from aurora_sync.warehouse.dialect import Dialect
+from aurora_sync.warehouse.query_tag import NO_TAG, QueryTag
 from aurora_sync.warehouse.snowflake_check import account_problems
 from aurora_sync.warehouse.snowflake_errors import MissingObjectError, warehouse_error
 from aurora_sync.warehouse.snowflake_login import arguments
@@ -46,6 +50,9 @@ OTHERS_CSV = (
     " MULTI_LINE = TRUE TRIM_SPACE = FALSE ERROR_ON_COLUMN_COUNT_MISMATCH = FALSE"
     " REPLACE_INVALID_CHARACTERS = FALSE"
 )
+
+# The statements that need a virtual warehouse. The others are answered from metadata.
+_COMPUTES = re.compile(r"(COPY|MERGE|INSERT|UPDATE|DELETE|SELECT|WITH|CREATE(?=.* AS SELECT ))\b", re.DOTALL)
 
 
 def copy_into(staging_table: str, stage: str, path: str, files: Sequence[str], *, compression: str = "zstd") -> str:
@@ -93,9 +100,14 @@ SNOWFLAKE = Dialect(
 class SnowflakeSession(Session):
     dialect = SNOWFLAKE
 
-    def __init__(self, connection: Any, warehouse: SnowflakeWarehouse) -> None:
+    def __init__(self, connection: Any, warehouse: SnowflakeWarehouse, query_tag: QueryTag) -> None:
         self._connection = connection
         self._warehouse = warehouse
+        self.query_tag = query_tag
+        self._queries: list[tuple[str, QueryRef]] = []  # with the load id of each
+
+    def queries(self, load_id: str = "") -> tuple[QueryRef, ...]:
+        return tuple(query for of_load, query in self._queries if load_id in ("", of_load))
 
     def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
         with self._execute(statement, parameters) as cursor:
@@ -197,10 +209,17 @@ class SnowflakeSession(Session):
     def _execute(self, statement: str, parameters: Sequence[Any]) -> Iterator[Any]:
         from snowflake.connector.errors import Error
 
+        began = time.monotonic()
         try:
             with self._connection.cursor() as cursor:
-                cursor.execute(statement, tuple(parameters) or None)
+                # The tag of a statement needs no statement of its own, as ALTER SESSION would be.
+                cursor.execute(
+                    statement, tuple(parameters) or None, _statement_params={"QUERY_TAG": str(self.query_tag)}
+                )
                 _log.debug("snowflake: query %s", cursor.sfqid)  # not its text, which may hold keys
+                if word := _COMPUTES.match(statement):
+                    query = QueryRef(cursor.sfqid, word[1], self.query_tag.phase, time.monotonic() - began)
+                    self._queries.append((self.query_tag.load_id, query))
                 yield cursor
         except Error as error:
             raise warehouse_error(error, self._warehouse.describe()) from None
@@ -254,22 +273,22 @@ class SnowflakeWarehouse(Warehouse):
         return manifest.prefix.removeprefix(self.stage_prefix)
 
     @contextmanager
-    def session(self, *, query_tag: str = "") -> Iterator[Session]:
+    def session(self, *, query_tag: QueryTag = NO_TAG) -> Iterator[Session]:
         from snowflake.connector.errors import Error
 
-        given = arguments(self.settings, query_tag)
+        given = arguments(self.settings, str(query_tag))
         try:
             connection = self._connect(given)
         except Error as error:
             raise warehouse_error(error, self.describe()) from None
         try:
-            yield SnowflakeSession(connection, self)
+            yield SnowflakeSession(connection, self, query_tag)
         finally:
             connection.close()
 
     def problems(self, trial: Trial) -> list[str]:
         found: list[str] = []
-        with self.session(query_tag="aurora_sync check") as session:
+        with self.session(query_tag=QueryTag("check")) as session:
             try:
                 for problem in account_problems(session, self.settings, trial, copy_into):
                     found.append(problem)

@@ -55,7 +55,7 @@ def arguments(settings: SnowflakeSettings, query_tag: str) -> dict[str, Any]:
         "autocommit": True,
         "paramstyle": "qmark",
         "application": "aurora_sync",
-        "session_parameters": session_parameters(settings) | {"QUERY_TAG": query_tag[:2000]},
+        "session_parameters": session_parameters(settings) | {"QUERY_TAG": query_tag},
         # Else the connector queries the metadata services of three clouds at each login, only for its telemetry,
         # and waits until their names are resolved: 5 s when a resolver does not answer.
         "platform_detection_timeout_seconds": 0.0,

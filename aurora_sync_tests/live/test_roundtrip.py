@@ -13,6 +13,7 @@ import pytest
 from aurora_sync.config.settings import Settings
 from aurora_sync.engine.places import Places
 from aurora_sync.warehouse.base import Session
+from aurora_sync.warehouse.query_tag import NO_TAG, QueryTag
 from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
 from aurora_sync_tests.fixtures.fakesnow_server import FakeSnowflake
 from aurora_sync_tests.live.roundtrip import roundtrip
@@ -25,7 +26,7 @@ class InASchema(SnowflakeWarehouse):
     """fakesnow's MERGE makes a temporary table, for which the session must have a current schema."""
 
     @contextmanager
-    def session(self, *, query_tag: str = "") -> Iterator[Session]:
+    def session(self, *, query_tag: QueryTag = NO_TAG) -> Iterator[Session]:
         with super().session(query_tag=query_tag) as session:
             session.query("USE SCHEMA LANDING")
             yield session

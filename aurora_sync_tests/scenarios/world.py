@@ -32,6 +32,7 @@ from aurora_sync.strategies import strategy_for
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.ddl import ADDED_TYPES, TableName, existing_columns, identifier, target_name
 from aurora_sync.warehouse.duckdb import DuckDBWarehouse
+from aurora_sync.warehouse.query_tag import NO_TAG, QueryTag
 
 Rows = Counter[tuple[Any, ...]]
 
@@ -43,7 +44,7 @@ class CountingWarehouse(DuckDBWarehouse):
     sessions = 0
 
     @contextmanager
-    def session(self, *, query_tag: str = "") -> Iterator[Session]:
+    def session(self, *, query_tag: QueryTag = NO_TAG) -> Iterator[Session]:
         self.sessions += 1
         with super().session(query_tag=query_tag) as session:
             yield session

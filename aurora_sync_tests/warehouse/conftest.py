@@ -11,6 +11,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.embedded.stack import Stack
 from aurora_sync.warehouse.base import Session, Warehouse
 from aurora_sync.warehouse.duckdb import DuckDBWarehouse
+from aurora_sync.warehouse.query_tag import QueryTag
 from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
 from aurora_sync_tests.fixtures.fakesnow_server import FakeSnowflake
 from aurora_sync_tests.fixtures.source_database import fresh_database
@@ -55,7 +56,7 @@ def warehouse(request: pytest.FixtureRequest) -> Warehouse:
 
 @pytest.fixture
 def session(warehouse: Warehouse) -> Iterator[Session]:
-    with warehouse.session(query_tag="test") as session:
+    with warehouse.session(query_tag=QueryTag("test")) as session:
         yield session
 
 

@@ -29,6 +29,7 @@ from aurora_sync.model import foreign_text
 from aurora_sync.model.manifest import Manifest
 from aurora_sync.warehouse.base import Merged, Objects, Row, Session, Warehouse
 from aurora_sync.warehouse.dialect import Dialect
+from aurora_sync.warehouse.query_tag import NO_TAG, QueryTag
 
 _BYTES = new_type((17,), "BYTES", lambda value, cursor: None if value is None else bytes(BINARY(value, cursor)))
 _TRANSIENT = (psycopg2.OperationalError, psycopg2.InterfaceError, errors.SerializationFailure, errors.DeadlockDetected)
@@ -195,9 +196,10 @@ class PostgresWarehouse(Warehouse):
         self._dsn = dsn
 
     @contextmanager
-    def session(self, *, query_tag: str = "") -> Iterator[Session]:
+    def session(self, *, query_tag: QueryTag = NO_TAG) -> Iterator[Session]:
         try:
-            opened = psycopg2.connect(make_dsn(self._dsn, options="-c TimeZone=UTC", application_name=query_tag[:63]))
+            name = f"{query_tag.phase} {query_tag.table}".encode()[:63].decode(errors="ignore")
+            opened = psycopg2.connect(make_dsn(self._dsn, options="-c TimeZone=UTC", application_name=name))
         except psycopg2.Error as error:
             raise _error(error, self.describe()) from None
         with closing(opened) as connection:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 import tempfile
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -51,6 +52,7 @@ class Server:
         self.path, self.store, self.lock_timeout = path, store, lock_timeout
         self.lock = threading.Lock()
         self.detached: list[Connection] = []
+        self.history: list[tuple[str, str, str]] = []  # query id, statement and query tag
         self.before: Callable[[Connection, str], None] = lambda *_: None
         self.after: Callable[[Connection, str], None] = lambda *_: None
         self.while_replacing: Callable[[Connection], None] = lambda _: None
@@ -265,7 +267,11 @@ class Cursor:
         self._rows: list[Any] = []
         self.sfqid = ""
 
-    def execute(self, statement: str, parameters: Sequence[Any] | None = None) -> None:
+    def execute(
+        self, statement: str, parameters: Sequence[Any] | None = None, *, _statement_params: dict[str, str]
+    ) -> None:
+        self.sfqid = str(uuid.uuid4())
+        self._connection.server.history.append((self.sfqid, statement, _statement_params["QUERY_TAG"]))
         self._rows = self._connection.run(statement, tuple(parameters or ()))
 
     def fetchall(self) -> list[Any]:

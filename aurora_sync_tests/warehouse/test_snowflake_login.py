@@ -21,6 +21,7 @@ from aurora_sync.config.settings import Settings
 from aurora_sync.errors import Kind, WarehouseError
 from aurora_sync.warehouse import snowflake_login
 from aurora_sync.warehouse.connect import warehouse_from
+from aurora_sync.warehouse.query_tag import QueryTag
 from aurora_sync_tests.fixtures.fakesnow_server import FakeSnowflake
 from aurora_sync_tests.fixtures.login_server import LoginServer, login_server
 
@@ -63,7 +64,9 @@ def environment(port: int, login: Mapping[str, str]) -> dict[str, str]:
 
 
 def log_in(port: int, login: Mapping[str, str]) -> None:
-    with warehouse_from(Settings.from_environment(environment(port, login))).session(query_tag="orders 5f0c"):
+    with warehouse_from(Settings.from_environment(environment(port, login))).session(
+        query_tag=QueryTag("load", "public.orders")
+    ):
         pass
 
 
@@ -196,7 +199,7 @@ def test_session_parameters_are_sent_with_the_login(server: LoginServer) -> None
     data = sent(server, {"TOKEN": "pat", "STATEMENT_TIMEOUT": "3600"})
     parameters = data["SESSION_PARAMETERS"]
     wanted = {
-        "QUERY_TAG": "orders 5f0c",
+        "QUERY_TAG": str(QueryTag("load", "public.orders")),
         "AUTOCOMMIT": True,
         "TRANSACTION_ABORT_ON_ERROR": True,
         "ABORT_DETACHED_QUERY": True,

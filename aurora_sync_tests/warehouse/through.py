@@ -7,14 +7,22 @@ from contextlib import contextmanager
 from typing import Any
 
 from aurora_sync.model.manifest import Manifest, TakenFile
+from aurora_sync.model.receipt import QueryRef
 from aurora_sync.warehouse.base import Folder, Merged, Objects, ReportedColumn, Row, Session
 from aurora_sync.warehouse.ddl import identifier, literal
+from aurora_sync.warehouse.query_tag import QueryTag
 
 
 class Through(Session):
     def __init__(self, inner: Session) -> None:
         self.inner = inner
         self.dialect = inner.dialect
+
+    def queries(self, load_id: str = "") -> tuple[QueryRef, ...]:
+        return self.inner.queries(load_id)
+
+    def about(self, query_tag: QueryTag) -> None:
+        self.inner.about(query_tag)
 
     def before(self, statement: str) -> None:
         """Hook that is called before every statement; COPY and COMMIT are reported by name."""

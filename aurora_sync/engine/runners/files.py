@@ -45,6 +45,7 @@ from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.apply import StagedIncrement, apply_all
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.ddl import Layout, drop_table
+from aurora_sync.warehouse.query_tag import QueryTag
 
 # The limits of one increment; the next run takes the remaining files.
 MOST_FILES, MOST_BYTES = 1000, 20_000_000_000
@@ -166,7 +167,7 @@ def _take(table: _FilesMember, places: Places) -> Receipt:
         partial(_copy, table, places),
         as_found=table.plan.verifies,
     )
-    with places.warehouse.session(query_tag=f"aurora_sync {config.qualified_name} {table.load_id}") as session:
+    with places.warehouse.session(query_tag=QueryTag.of(config, "load", table.load_id)) as session:
         (applied,) = apply_all(session, [increment], places.stage.store, log_schema=places.log_schema)
     assert table.staged is not None
     taken = len(table.staged.taken)

@@ -26,6 +26,7 @@ from aurora_sync.source.net_changes import NetChanges, NotUtf8Error
 from aurora_sync.stage.writer import Attempt
 from aurora_sync.strategies.position import Position
 from aurora_sync.warehouse.apply import StagedIncrement, apply_all
+from aurora_sync.warehouse.query_tag import QueryTag
 
 # The limit of pending changes in memory. Beyond it, the changes of the largest table are staged as a separate part.
 PENDING_BYTES = 256_000_000
@@ -158,8 +159,11 @@ def compared(member: Member, places: Places, receipt: Receipt) -> Receipt:
     """Compare the target in the snapshot of the member's look, after its changes were applied. Returns ``receipt`` with
     the result."""
     manifest = member.staged or member.left_as_it_was()
-    found = compare_contents(member.config, places, member.reading, member.plan, manifest, receipt.run_sequence)
-    return dataclasses.replace(receipt, verification=found)
+    queries = [*receipt.queries]
+    found = compare_contents(
+        member.config, places, member.reading, member.plan, manifest, receipt.run_sequence, queries
+    )
+    return dataclasses.replace(receipt, verification=found, queries=tuple(queries))
 
 
 def scanned(receipt: Receipt, why: str) -> Receipt:
@@ -170,7 +174,7 @@ def scanned(receipt: Receipt, why: str) -> Receipt:
     return dataclasses.replace(receipt, because=because, warnings=(text, *receipt.warnings))
 
 
-def apply_changes(moved: Sequence[ChangeMember], places: Places, query_tag: str) -> dict[str, Applied]:
+def apply_changes(moved: Sequence[ChangeMember], places: Places) -> dict[str, Applied]:
     """Apply the changes of all members or of none, in one transaction. Returns the result by load id."""
     increments = [
         StagedIncrement(each.config, each.staged, each.plan.strategy.name, as_found=each.plan.verifies)
@@ -179,6 +183,6 @@ def apply_changes(moved: Sequence[ChangeMember], places: Places, query_tag: str)
     ]
     if not increments:
         return {}
-    with places.warehouse.session(query_tag=query_tag) as session:
+    with places.warehouse.session(query_tag=QueryTag("load")) as session:
         applied = apply_all(session, increments, places.stage.store, log_schema=places.log_schema)
     return {increment.manifest.load_id: done for increment, done in zip(increments, applied, strict=True)}

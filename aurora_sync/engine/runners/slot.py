@@ -168,7 +168,7 @@ def _stream(members: Sequence[_SlotMember], places: Places, *, may_confirm: bool
             member.reach(member.after or member.position.at(drained.reached))
         for member in moved:
             member.commit(places)
-        applied = apply_changes(moved, places, f"aurora_sync slot {name}")
+        applied = apply_changes(moved, places)
     if not members:
         return [], unreadable
     found, warnings = _confirm(members, moved, places, drained, may_confirm and not unreadable)

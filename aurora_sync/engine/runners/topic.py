@@ -161,7 +161,7 @@ def _read(table: _TopicMember, places: Places) -> Receipt | str:
         table.reach(position.at(reached, feed.order.newest, feed.order.strays))
         if moved:
             table.commit(places)
-        applied = apply_changes(moved, places, f"aurora_sync {table.config.qualified_name} {table.load_id}")
+        applied = apply_changes(moved, places)
     found, more = _slot(table, places)
     receipt = table.receipt(applied.get(table.load_id), places, watch, warnings + more, feed.oldest)
     consumed = Consumed(position.topic, sum(reached.values()) - sum(position.offsets.values()), behind)

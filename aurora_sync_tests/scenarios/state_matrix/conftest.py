@@ -10,6 +10,7 @@ import pytest
 
 from aurora_sync.warehouse.base import Session, Warehouse
 from aurora_sync.warehouse.duckdb import DuckDBWarehouse
+from aurora_sync.warehouse.query_tag import NO_TAG, QueryTag
 from aurora_sync_tests.scenarios.world import World
 from aurora_sync_tests.warehouse.snowflake_semantics import Connection, Server, SnowflakeLike
 from aurora_sync_tests.warehouse.through import Dying, Killed
@@ -21,7 +22,7 @@ class Mortal(DuckDBWarehouse):
     left = -1
 
     @contextmanager
-    def session(self, *, query_tag: str = "") -> Iterator[Session]:
+    def session(self, *, query_tag: QueryTag = NO_TAG) -> Iterator[Session]:
         with super().session(query_tag=query_tag) as session:
             dying = Dying(session, self.left)
             try:
