@@ -8,18 +8,17 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from aurora_sync.cli.columns import aligned
 from aurora_sync.cli.environment import on_places
 from aurora_sync.cli.options import Commands, add_command, add_tables
 from aurora_sync.cli.printing import print_json, print_lines
-from aurora_sync.model.foreign_text import printable
+from aurora_sync.cli.table import print_table
 
 if TYPE_CHECKING:
     from aurora_sync.config.settings import Settings
     from aurora_sync.engine.places import Places
     from aurora_sync.model.usage import Usage
 
-_HEAD = ["table", "credits", "seconds", "MB scanned", "MB written", "partitions scanned", "statements"]
+_HEAD = ["table", "credits", "seconds", "MB read", "MB written", "partitions read", "statements"]
 _NOTE = (
     "Credits are those of the statements, without the time that the virtual warehouse waits until it is suspended."
     " Snowflake shows statements up to 45 minutes late, and credits up to 8 hours late."
@@ -47,12 +46,10 @@ def _cost(arguments: argparse.Namespace, settings: Settings, places: Places) -> 
         print_json([dataclasses.asdict(each) for each in found])
         return 0
     if found:
-        rows = [_HEAD, *map(_row, found)]
-        if len(found) > 1:
-            rows.append(_total(found))
-        print("\n".join(aligned(rows, right=range(1, len(_HEAD)))))
+        total = [_total(found)] if len(found) > 1 else []
+        print_table(_HEAD, [*map(_row, found), *total], right=range(1, len(_HEAD)))
     else:
-        print(f"the history of the last {arguments.days} days has no statement of these tables")
+        print_lines(f"the history of the last {arguments.days} days has no statement of these tables")
     print_lines(_NOTE)
     return 0
 
@@ -65,7 +62,7 @@ def _wanted(each: Usage, patterns: list[str]) -> bool:
 
 def _row(each: Usage) -> list[str]:
     return [
-        printable(each.table or "(no single table)"),
+        each.table or "(no single table)",
         "-" if each.credits is None else f"{each.credits:,.4f}",
         f"{each.seconds:,.1f}",
         f"{each.bytes_scanned / 1e6:,.1f}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from aurora_sync.cli.printing import Alert
+from aurora_sync.engine.estimate import FirstLoad
 from aurora_sync.engine.preview import Preview, ReconcileEstimate
 from aurora_sync.model.certificate import Level
 
@@ -20,9 +21,32 @@ def preview_lines(each: Preview) -> Iterator[str]:
     certificate = f"  certificate  {each.certificate.level.value}: {each.certificate.text}"
     yield Alert(certificate) if each.certificate.level is Level.UNCERTIFIED else certificate
     yield f"  reconcile    {_reconcile_text(each.reconcile)}"
+    if each.first_load:
+        yield f"  first load   {_first_load_text(each.first_load)}"
     yield from (f"  found        {finding.event} ({finding.action.value}): {finding.text}" for finding in found)
     texts = {finding.text for finding in found}
     yield from (Alert(f"  warning      {warning}") for warning in each.warnings if warning not in texts)
+
+
+def _first_load_text(each: FirstLoad) -> str:
+    ratio = each.csv_bytes / max(1, each.staged_bytes)
+    text = (
+        f"about {each.rows:,} rows, {each.csv_bytes / 1e6:,.1f} MB of CSV; {each.staged_bytes / 1e6:,.1f} MB in S3, in"
+        f" {_number(each.files, 'file')} (zstd, {ratio:.1f} to 1 in the first {each.sampled_rows:,} rows)"
+    )
+    if each.sent is None:
+        return text
+    statements, on_warehouse = (
+        f"{least:,} to {most:,}" for least, most in (each.sent.statements, each.sent.on_warehouse)
+    )
+    return (
+        f"{text}; {statements} statements, of which {on_warehouse} need a virtual warehouse, among them"
+        f" {each.sent.copies:,} COPY"
+    )
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def _reconcile_text(each: ReconcileEstimate) -> str:

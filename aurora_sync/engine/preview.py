@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from aurora_sync.config.tables import TableConfig
+from aurora_sync.engine.estimate import FirstLoad, first_load
 from aurora_sync.engine.look import looking
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.plan import Plan, RunOptions, runs_until_reconcile
@@ -48,6 +49,7 @@ class Preview:
     certificate: Certificate
     reconcile: ReconcileEstimate
     warnings: tuple[str, ...]
+    first_load: FirstLoad | None = None  # when no run has loaded the table yet, and it is read by a SELECT
 
 
 def preview(config: TableConfig, places: Places) -> Preview:
@@ -57,8 +59,13 @@ def preview(config: TableConfig, places: Places) -> Preview:
     """
     with looking(config, places, RunOptions(), trust_hint=True) as found:
         reading, state = found.reading, found.state
-        statement, estimate = reading.explain(reading.statement(found.plan.columns, found.plan.read.where))
+        select = reading.statement(found.plan.columns, found.plan.read.where)
+        statement, estimate = reading.explain(select)
         plan, asked = runner_of(config).preview(found)
+        reconcile = _reconcile(config, reading, state, plan)
+        first = None
+        if not (state.run_sequence or asked):
+            first = first_load(reading, select, estimate, places.warehouse)
         return Preview(
             table=config.qualified_name,
             target=".".join(config.target),
@@ -71,8 +78,9 @@ def preview(config: TableConfig, places: Places) -> Preview:
             size_bytes=reading.table.size_bytes,
             run_sequence=state.run_sequence,
             certificate=plan.certificate,
-            reconcile=_reconcile(config, reading, state, plan),
+            reconcile=reconcile,
             warnings=plan.warnings,
+            first_load=first,
         )
 
 

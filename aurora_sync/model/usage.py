@@ -1,4 +1,4 @@
-"""What the statements about one table used in a warehouse."""
+"""What the statements about one table use in a warehouse."""
 
 from __future__ import annotations
 
@@ -17,3 +17,12 @@ class Usage:
     bytes_written: int
     partitions_scanned: int
     partitions_total: int  # of the tables that the statements read
+
+
+@dataclass(frozen=True)
+class LoadStatements:
+    """The statements of a first load, as the least and the most that a table has."""
+
+    copies: int  # COPY statements, which are among the others
+    statements: tuple[int, int]
+    on_warehouse: tuple[int, int]  # those that need a virtual warehouse

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from aurora_sync.errors import ConfigError, WarehouseError
 from aurora_sync.model.manifest import Manifest, TakenFile
 from aurora_sync.model.receipt import QueryRef
+from aurora_sync.model.usage import LoadStatements, Usage
 from aurora_sync.objects.store import Store
 from aurora_sync.warehouse.dialect import Dialect
 from aurora_sync.warehouse.query_tag import NO_TAG, QueryTag
@@ -192,6 +193,16 @@ class Warehouse(ABC):
     @abstractmethod
     def describe(self) -> str:
         """Return the location, without secrets, for messages and metadata."""
+
+    def usage(self, days: int) -> list[Usage] | None:
+        """Return what the statements of each table used in the last days, the most expensive table first. None, the
+        default, means that the engine keeps no such history. Raises WarehouseError."""
+        return None
+
+    def statements_of_first_load(self, files: int) -> LoadStatements | None:
+        """Return how many statements a first load of that many files has. None, the default, is for an engine whose
+        statements cost nothing."""
+        return None
 
     def problems(self, trial: Trial) -> list[str]:
         """Return a sentence for each thing that would make a sync fail. Raises WarehouseError when it cannot connect.

@@ -20,6 +20,8 @@ from aurora_sync.model import foreign_text
 from aurora_sync.model.manifest import Manifest, TakenFile
 from aurora_sync.model.names import fold
 from aurora_sync.model.receipt import QueryRef
+from aurora_sync.model.usage import LoadStatements, Usage
+from aurora_sync.warehouse import snowflake_usage
 from aurora_sync.warehouse.base import Folder, Merged, Objects, ReportedColumn, Row, Session, Trial, Warehouse
 from aurora_sync.warehouse.ddl import identifier, literal
 from aurora_sync.warehouse.dialect import Dialect
@@ -32,6 +34,9 @@ from aurora_sync.warehouse.types import MAX_VALUE_BYTES
 _log = foreign_text.logger(__name__)
 
 FILES_PER_COPY = 1000  # Snowflake's limit for FILES
+# The least and the most statements of a first load besides the COPY of its rows; and of those that need a virtual
+# warehouse. aurora_sync_tests/scenarios/statements counts them.
+_FIRST_LOAD = (18, 25), (6, 9)
 
 # PostgreSQL's CSV, read as it was written: NULL is an empty field without quotes, the empty text is "". Two options
 # have defaults that would change a value: NULL_IF (\N) and ESCAPE_UNENCLOSED_FIELD (backslash).
@@ -285,6 +290,15 @@ class SnowflakeWarehouse(Warehouse):
             yield SnowflakeSession(connection, self, query_tag)
         finally:
             connection.close()
+
+    def usage(self, days: int) -> list[Usage]:
+        with self.session(query_tag=QueryTag("cost")) as session:
+            return snowflake_usage.usage(session, days)
+
+    def statements_of_first_load(self, files: int) -> LoadStatements:
+        copies = -(-files // FILES_PER_COPY)
+        (least, most), (computing, at_most) = _FIRST_LOAD
+        return LoadStatements(copies, (least + copies, most + copies), (computing + copies, at_most + copies))
 
     def problems(self, trial: Trial) -> list[str]:
         found: list[str] = []

@@ -16,6 +16,7 @@ from aurora_sync.engine import gc, hints
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.together import sync_together
 from aurora_sync.errors import WarehouseError
+from aurora_sync.model.usage import LoadStatements
 from aurora_sync.source.database import Source
 from aurora_sync.stage.writer import Stage
 from aurora_sync.warehouse import sync_log
@@ -87,20 +88,25 @@ def test_statements_of_each_kind_of_run_are_those_of_the_page(statements: Statem
         "increment with a new column": statements.of(keyed, "ALTER TABLE t ADD COLUMN w int DEFAULT 1", UPDATE),
         "full reload": statements.of(keyed, full=True),
     }
-    statements.of(soft)
+    first_loads = [statements.of(soft)]
     found["increment of ten rows, soft deletes"] = statements.of(soft, UPDATE)
-    statements.of(whole)
+    first_loads.append(statements.of(whole))
     found["`full_snapshot` without a key"] = statements.of(whole, "DELETE FROM u", "INSERT INTO u VALUES ('w')")
     found["20 changed tables of ten rows, in one `sync`"] = _many(statements, 20)
     stream = streamed.table(target_table="streamed", history=True)
     streamed.setup(stream)
+    statements.sent.clear()
     streamed.run(stream)
+    first_loads.append(statements.counted())
     statements.world.execute(UPDATE, "DELETE FROM t WHERE id = 3", "INSERT INTO t VALUES (1, 'a', 1)")
     statements.sent.clear()
     streamed.run(stream)
     found["increment of `logical`, with history"] = statements.counted()
     assert found["increment of ten rows"] <= (10, 7)
     assert found["run without a change"] == (0, 0)
+    sent, computing = zip(found["first load"], *first_loads, strict=True)
+    ranges = (min(sent), max(sent)), (min(computing), max(computing))
+    assert statements.world.places.warehouse.statements_of_first_load(1) == LoadStatements(1, *ranges)
     _check(found)
 
 

@@ -1,0 +1,88 @@
+"""The estimated size of a first load, from the first rows of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import zstandard
+from psycopg2 import sql
+
+from aurora_sync.model.manifest import StagedFile
+from aurora_sync.model.usage import LoadStatements
+from aurora_sync.source.reading import Reading
+from aurora_sync.stage.writer import COMPRESSION_LEVEL, OBJECT_BYTES
+from aurora_sync.warehouse.base import Warehouse
+
+# One or two megabytes of CSV of a usual table: enough for zstd to reach its ratio, and read within a second.
+SAMPLED_ROWS = 10_000
+SAMPLED_BYTES = 50_000_000  # of CSV; for tables with very long rows
+
+
+@dataclass(frozen=True)
+class FirstLoad:
+    """The estimate of a first load. Bytes are extrapolated from the CSV of ``sampled_rows``, the first rows of the
+    table. ``sent`` is None where statements cost nothing."""
+
+    rows: int
+    sampled_rows: int
+    csv_bytes: int
+    staged_bytes: int  # in S3, compressed
+    files: int
+    sent: LoadStatements | None
+
+
+def first_load(reading: Reading, statement: sql.Composed, rows_estimate: int, warehouse: Warehouse) -> FirstLoad | None:
+    """Read the first rows that the statement selects, and estimate the load of all of them. None for a view or a
+    foreign table, whose first rows may take as long as all of them. The transaction cannot be used afterwards.
+
+    ``rows_estimate`` is used when there are more rows than the sample.
+    """
+    if reading.table.kind not in "rpm":
+        return None
+    sample, whole = _Sample(), False
+    with suppress(_EnoughError):
+        reading.export(statement + sql.SQL(" LIMIT {}").format(sql.Literal(SAMPLED_ROWS)), sample)
+        whole = sample.rows < SAMPLED_ROWS
+    sample.close()
+    rows = sample.rows if whole else max(rows_estimate, sample.rows)
+    sizes = sample.csv_bytes, sample.staged_bytes
+    csv_bytes, staged_bytes = (size * rows // max(1, sample.rows) for size in sizes)
+    files = -(-staged_bytes // OBJECT_BYTES)
+    return FirstLoad(rows, sample.rows, csv_bytes, staged_bytes, files, warehouse.statements_of_first_load(files))
+
+
+class _EnoughError(Exception):
+    """Ends the export of a sample."""
+
+
+class _Sample:
+    """The destination of a sample: it compresses the rows as the stage does, and keeps only their sizes."""
+
+    uri = ""
+
+    def __init__(self) -> None:
+        self.files: tuple[StagedFile, ...] = ()
+        self.longest = 0
+        self.tail = bytearray()
+        self.csv_bytes = self.staged_bytes = 0
+        self.rows = 0
+        self._zstd = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compressobj()
+
+    @property
+    def write(self) -> Callable[[bytes], object]:
+        return self._write
+
+    def _write(self, row: bytes) -> None:
+        self.rows += 1
+        self.csv_bytes += len(row)
+        self.longest = max(self.longest, len(row))
+        self.staged_bytes += len(self._zstd.compress(row))
+        if self.csv_bytes >= SAMPLED_BYTES:
+            raise _EnoughError
+
+    def close(self) -> None:
+        if self.rows and not self.files:
+            self.staged_bytes += len(self._zstd.flush())
+            self.files = (StagedFile("", self.rows, self.staged_bytes, self.longest),)
