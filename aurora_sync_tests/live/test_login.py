@@ -16,6 +16,7 @@ from aurora_sync.config.settings import Settings
 from aurora_sync.engine.places import Places
 from aurora_sync.errors import WarehouseError
 from aurora_sync.warehouse.base import Trial
+from aurora_sync.warehouse.query_tag import QueryTag
 from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
 from aurora_sync.warehouse.snowflake_login import session_parameters
 
@@ -42,7 +43,7 @@ def environment(method: LoginMethod) -> dict[str, str]:
 def test_the_login_opens_a_session_with_our_parameters(method: LoginMethod) -> None:
     warehouse = Places.from_settings(Settings.from_environment(environment(method))).warehouse
     assert isinstance(warehouse, SnowflakeWarehouse)
-    with warehouse.session(query_tag="aurora_sync live") as session:
+    with warehouse.session(query_tag=QueryTag("check")) as session:
         shown = {key: value for key, value, *_ in session.query("SHOW PARAMETERS IN SESSION")}
     wanted = {name: str(value) for name, value in session_parameters(warehouse.settings).items()}
     assert {name: shown.get(name, "").lower() for name in wanted} == {name: v.lower() for name, v in wanted.items()}

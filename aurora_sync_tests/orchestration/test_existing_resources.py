@@ -11,6 +11,7 @@ from dagster_aws.s3 import S3Resource
 from aurora_sync.embedded.stack import Stack
 from aurora_sync.errors import ConfigError
 from aurora_sync.orchestration.existing_resources import s3_store, snowflake_settings
+from aurora_sync.warehouse.query_tag import QueryTag
 from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
 from aurora_sync_tests.fixtures.login_server import login_server
 
@@ -39,7 +40,7 @@ def test_a_snowflake_resource_logs_in_with_its_own_fields(monkeypatch: pytest.Mo
             },
         )
         settings = snowflake_settings(resource, stage="app.landing.files")
-        with SnowflakeWarehouse(settings).session(query_tag="orders"):
+        with SnowflakeWarehouse(settings).session(query_tag=QueryTag("check")):
             pass
     (sent,) = server.logins
     assert (sent["ACCOUNT_NAME"], sent["LOGIN_NAME"], sent["PASSWORD"]) == ("myorg-account1", "robot", "geheim")
