@@ -53,6 +53,7 @@ class Look:
             load_id=self.load_id,
             disposition=plan.read.disposition,
             columns=plan.columns,
+            comment=plan.comment,
             key=plan.key,
             watermark_before=state.watermark,
             watermark_after=plan.after(identity.canaries(state.watermark, plan.at, newest)),

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine import preflight
 from aurora_sync.errors import ConfigError
-from aurora_sync.model.certificate import Action, Certificate, Reconciled
+from aurora_sync.model.certificate import Action, Certificate, Finding, Reconciled
 from aurora_sync.model.column import Column
+from aurora_sync.model.comments import digest
 from aurora_sync.model.manifest import Disposition, Evolution, TakenFile
 from aurora_sync.model.observation import Observation
 from aurora_sync.model.relation import SourceTable
@@ -24,6 +25,8 @@ from aurora_sync.strategies.identity import Verdict, covers, judge
 from aurora_sync.strategies.position import Position
 from aurora_sync.strategies.schema_changes import UNCHANGED, SchemaChanges
 from aurora_sync.warehouse.types import type_rule
+
+_CHANGE_COLUMNS = (Action.ADAPT, Action.BACKFILL, Action.RESEED)
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Plan:
 
     strategy: Strategy
     columns: tuple[Column, ...]
+    comment: str | None  # on the source table
     key: tuple[str, ...]
     at: Observation
     verdict: Verdict
@@ -116,6 +120,7 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, options:
     return Plan(
         strategy=strategy,
         columns=columns,
+        comment=table.comment,
         key=key,
         at=at,
         verdict=verdict,
@@ -133,6 +138,7 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, options:
             covers(config, strategy),
             columns=schema.known_columns(columns, key),
             doubts=doubts,
+            comments=_comments(state, table.comment, columns, whole=read.where is None, changes=changes.findings),
         ),
         evolution=changes.evolution,
     )
@@ -150,8 +156,23 @@ def plan_of_stream(config: TableConfig, plan: Plan, state: State, position: Posi
         read=read,
         reconcile=False,
         certificate=dataclasses.replace(certificate, findings=plan.verdict.findings),
-        watermark=dataclasses.replace(plan.watermark, value=value, lags=bool(position.bound)),
+        watermark=dataclasses.replace(
+            plan.watermark,
+            value=value,
+            lags=bool(position.bound),
+            comments=_comments(state, plan.comment, plan.columns, whole=False, changes=plan.verdict.findings),
+        ),
     )
+
+
+def _comments(
+    state: State, comment: str | None, columns: tuple[Column, ...], *, whole: bool, changes: tuple[Finding, ...]
+) -> str:
+    """Return the digest of the comments that the target has after the run. They are set when the target is made, and
+    follow the source when the run reads the whole table or changes the target's columns."""
+    before = state.watermark.comments if state.watermark else None
+    follows = whole or any(found.action in _CHANGE_COLUMNS for found in changes)
+    return digest(comment, columns) if before is None or (before and follows) else before
 
 
 def _read(

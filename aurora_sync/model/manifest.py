@@ -96,6 +96,7 @@ class Manifest:
     history: tuple[StagedFile, ...] = ()  # the files with every change, where the table has a history
     log_position: int = 0  # LSN up to which the snapshot of a scan saw; a stream continues from there
     taken: tuple[TakenFile, ...] = ()  # besides ``files``
+    comment: str | None = None  # on the source table
     net_rows: int = 0  # number of rows that the warehouse computed from ``taken``
 
     def of_history(self) -> Manifest:

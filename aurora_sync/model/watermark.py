@@ -117,7 +117,8 @@ class Watermark:
     the sync log alone; None when an earlier release wrote the watermark. ``doubts`` are the doubts of all runs since
     the last reconcile or full read: a later read from the horizon does not find the rows that these runs may have
     missed. ``lags``: the target has what a connector or task had sent by then, which may be less than the snapshot saw,
-    or older; a read from the horizon alone does not find those rows either.
+    or older; a read from the horizon alone does not find those rows either. ``comments`` is the digest of the comments
+    that the target was given; empty when an earlier release made the target, whose comments then stay as they are.
     """
 
     strategy: str
@@ -130,6 +131,7 @@ class Watermark:
     left: Left | None = None
     doubts: tuple[str, ...] = ()
     lags: bool = False
+    comments: str = ""
     version: int = 1
 
     def to_json(self) -> str:
@@ -156,4 +158,5 @@ class Watermark:
             left=Left(**document["left"]) if document.get("left") else None,
             doubts=tuple(document.get("doubts", ())),
             lags=document.get("lags", document["strategy"] in _SENT_BY_OTHERS),
+            comments=document.get("comments", ""),
         )

@@ -105,6 +105,7 @@ def manifest_from_json(text: str | bytes) -> Manifest:
             fill=document["fill"],
             parts=tuple(Part(**part) for part in document["parts"]),
             taken=tuple(TakenFile(**file) for file in document["taken"]),
+            comment=document.get("comment"),
             net_rows=document["net_rows"],
             log_position=document.get("log_position", 0),
             history=tuple(StagedFile(**file) for file in document["history"]),

@@ -21,7 +21,7 @@ from aurora_sync.model.manifest import Disposition, Manifest
 from aurora_sync.model.names import fold
 from aurora_sync.model.receipt import Adjusted, Applied
 from aurora_sync.model.watermark import Left, Watermark
-from aurora_sync.warehouse import convert, ddl, evolve, history, merge, sync_log
+from aurora_sync.warehouse import convert, ddl, evolve, history, merge, sync_log, targets
 from aurora_sync.warehouse.base import Objects, Session
 from aurora_sync.warehouse.bounds import Bound
 from aurora_sync.warehouse.ddl import Layout, TableName
@@ -184,6 +184,7 @@ def _prepare(session: Session, p: _Prepared, objects: Objects, log_schema: str) 
         if evolve.left_behind(p.existing, p.manifest):
             evolution = dataclasses.replace(p.manifest.evolution, rekeyed=True)
             p.manifest = dataclasses.replace(p.manifest, evolution=evolution)
+        targets.follow_comments(session, p.layout, p.manifest)
         if p.manifest.expected_sequence == 0:
             _refuse_foreign(session, p.layout, p.manifest, log_schema)
     if config.history:
@@ -196,7 +197,7 @@ def _prepare(session: Session, p: _Prepared, objects: Objects, log_schema: str) 
             p.layout, more = evolve.adapt_target(session, p.layout, p.existing, p.manifest)
             p.changes += more
     if not p.existing:  # last: a refused first load must leave no table
-        ddl.make_target(session, p.layout, p.manifest.table)
+        targets.make(session, p.layout, p.manifest)
 
 
 def _transact(session: Session, p: _Prepared, log_schema: str, allow_deletes: bool) -> LogEntry:

@@ -168,6 +168,11 @@ class Layout:
 
         return replace(self, columns=tuple(map(wide, self.columns)), key=tuple(map(wide, self.key)))
 
+    def comment(self, name: str) -> str:
+        """Return SQL for the source's comment on a column, as a part of its definition; empty when it has none."""
+        found = next((column.source.comment for column in self.columns if column.name == name), None)
+        return f" COMMENT {literal(found)}" if found else ""
+
     @property
     def types(self) -> dict[str, str]:
         return {c.name: c.rule.target for c in self.columns} | {n: ADDED_TYPES[n] for n in self.added}
@@ -254,19 +259,8 @@ def make_schema(session: Session, name: str) -> None:
         session.query(f"CREATE SCHEMA IF NOT EXISTS {identifier(name)}")
 
 
-def create_target(layout: Layout) -> str:
-    key = {column.name for column in layout.key}
-    return create_table(
-        layout.target, {name: f"{type_}{' NOT NULL' if name in key else ''}" for name, type_ in layout.types.items()}
-    )
-
-
-def comment_target(layout: Layout, source: str) -> str:
-    return f"COMMENT ON TABLE {layout.target.sql} IS {literal(f'Synced from {source} by aurora_sync')}"
-
-
 def add_column(layout: Layout, name: str) -> str:
-    return add(layout.target, name, layout.types[name])
+    return add(layout.target, name, layout.types[name]) + layout.comment(name)
 
 
 def add(table: TableName, name: str, type_: str) -> str:
@@ -299,10 +293,3 @@ def existing_columns(session: Session, table: TableName) -> dict[str, str]:
 
 def described(session: Session, table: TableName) -> dict[str, ReportedColumn]:
     return session.describe(table.schema, table.name)
-
-
-def make_target(session: Session, layout: Layout, source: str) -> None:
-    """Create the target if it does not exist. Idempotent."""
-    make_schema(session, layout.target.schema)
-    session.query(create_target(layout))
-    session.query(comment_target(layout, source))

@@ -28,7 +28,7 @@ from sqlglot import exp
 from aurora_sync.errors import Kind, WarehouseError
 from aurora_sync.model import foreign_text
 from aurora_sync.model.manifest import Manifest, TakenFile
-from aurora_sync.warehouse.base import Folder, Merged, Objects, Row, Session, Warehouse
+from aurora_sync.warehouse.base import Folder, Merged, Objects, ReportedColumn, Row, Session, Warehouse
 from aurora_sync.warehouse.ddl import identifier
 from aurora_sync.warehouse.dialect import Dialect
 from aurora_sync.warehouse.query_tag import NO_TAG, QueryTag
@@ -116,13 +116,15 @@ def _translated(statement: str) -> str:
     """Translate one statement. Raises an error for anything that DuckDB's dialect cannot express; omits only
     properties of tables.
 
-    Handles what sqlglot does not: DuckDB has no properties of tables, no collation '' and no length for BLOB. Its
+    Handles what sqlglot does not: DuckDB has no properties of tables, no collation '' and no length for BLOB. A comment
+    in the definition of a table or a column becomes a statement of its own. Its
     temporary tables have no schema, so a staging table becomes a lasting one. Its VARIANT and its JSON() round long
     numbers, so VARIANT and ARRAY become JSON, by a cast, which keeps the text of numbers.
     """
     (tree,) = sqlglot.parse(statement, read="snowflake")
     if tree is None:
         raise WarehouseError(f"not a statement: {statement!r}", kind=Kind.DEFECT)
+    comments = take_comments(tree)
     if isinstance(tree, exp.Create) and tree.kind == "TABLE":
         tree.set("properties", None)
     for constraint in [*tree.find_all(exp.ColumnConstraint)]:
@@ -138,7 +140,28 @@ def _translated(statement: str) -> str:
             type_.set("expressions", [])
     for parse in [*tree.find_all(exp.ParseJSON)]:
         parse.replace(exp.cast(parse.this, exp.DataType.Type.JSON))
-    return tree.sql(dialect="duckdb", copy=False, unsupported_level=sqlglot.ErrorLevel.RAISE)
+    trees = [tree, *comments]
+    return "; ".join(
+        each.sql(dialect="duckdb", copy=False, unsupported_level=sqlglot.ErrorLevel.RAISE) for each in trees
+    )
+
+
+def take_comments(tree: exp.Expr) -> list[exp.Comment]:
+    """Remove the comments from the definition of a table or a column, and return them as statements ``COMMENT ON``."""
+    table = tree.find(exp.Table)
+    if table is None or not isinstance(tree, exp.Create | exp.Alter):
+        return []
+    found = [
+        exp.Comment(this=table.copy(), kind="TABLE", expression=comment.pop().this)
+        for comment in [*tree.find_all(exp.SchemaCommentProperty)]
+    ]
+    for constraint in [*tree.find_all(exp.ColumnConstraint)]:
+        if isinstance(constraint.kind, exp.CommentColumnConstraint):
+            definition = constraint.find_ancestor(exp.ColumnDef)
+            assert definition is not None
+            name = exp.column(definition.this.copy(), table.this.copy(), table.args["db"].copy())
+            found.append(exp.Comment(this=name, kind="COLUMN", expression=constraint.pop().kind.this))
+    return found
 
 
 DUCKDB = Dialect(
@@ -180,6 +203,16 @@ class DuckDBSession(Session):
         except _REFUSALS as error:
             raise _error(error, self._where) from None
         return Merged(done["INSERT"], done["UPDATE"], done["DELETE"])
+
+    def describe(self, schema: str, name: str) -> dict[str, ReportedColumn]:
+        rows = self._run(
+            "SELECT column_name, data_type, numeric_precision, numeric_scale, column_comment"
+            " FROM information_schema.columns WHERE table_schema = ? AND table_name = ? ORDER BY ordinal_position",
+            (schema, name),
+        )
+        return {
+            name: ReportedColumn(self.dialect.declared(*type_), comment=comment or "") for name, *type_, comment in rows
+        }
 
     def arrow(self, statement: str) -> Any:
         try:

@@ -29,6 +29,7 @@ from aurora_sync.model import foreign_text
 from aurora_sync.model.manifest import Manifest
 from aurora_sync.warehouse.base import Merged, Objects, Row, Session, Warehouse
 from aurora_sync.warehouse.dialect import Dialect
+from aurora_sync.warehouse.duckdb import take_comments
 from aurora_sync.warehouse.query_tag import NO_TAG, QueryTag
 
 _BYTES = new_type((17,), "BYTES", lambda value, cursor: None if value is None else bytes(BINARY(value, cursor)))
@@ -43,13 +44,15 @@ def to_postgres(statement: str) -> str:
     """Translate one statement, with ``%s`` for a parameter. Raises an error for anything that PostgreSQL cannot
     express.
 
-    Handles what sqlglot does not: properties of tables and the collation '' are dropped, VARIANT and ARRAY become
-    jsonb, text and bytes lose their length, CREATE OR REPLACE TABLE and MAX_BY are rewritten.
+    Handles what sqlglot does not: comments in definitions become statements, properties of tables and the collation
+    '' are dropped, VARIANT and ARRAY become jsonb, text and bytes lose their length, CREATE OR REPLACE TABLE and MAX_BY
+    are rewritten.
     """
     (tree,) = sqlglot.parse(statement, read="snowflake")
     assert tree is not None
     for parameter in [*tree.find_all(exp.Placeholder)]:
         parameter.replace(exp.Var(this=_PARAMETER))
+    comments = take_comments(tree)
     if isinstance(tree, exp.Create):
         tree.set("properties", None)
     for constraint in [*tree.find_all(exp.ColumnConstraint)]:
@@ -65,7 +68,7 @@ def to_postgres(statement: str) -> str:
             type_.set("expressions", [])
     tree = tree.transform(_without_qualify).transform(_in_other_words)
     if not (isinstance(tree, exp.Create) and tree.args.get("replace")):
-        return _text(tree)
+        return "; ".join(map(_text, [tree, *comments]))
     tree.set("replace", False)
     table = tree.find(exp.Table)
     assert table is not None
