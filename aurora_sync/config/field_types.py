@@ -90,6 +90,14 @@ TagKey = Annotated[
     ),
 ]
 TagValue = Annotated[str, Matches(f"{_LABEL}{{0,63}}", "up to 63 letters, digits, '_', '-' or '.'")]
+ObjectTag = Annotated[
+    str, Matches(r"([A-Za-z_][A-Za-z0-9_$]*\.){0,2}[A-Za-z_][A-Za-z0-9_$]*", "tag, schema.tag or database.schema.tag")
+]
+ObjectTagValue = Annotated[str, Matches(r"[^\0]{0,256}", "up to 256 characters")]
+# The text becomes a part of a statement that has parameters.
+Predicate = Annotated[
+    str, Matches(r"(?![^\0]*(--|/\*))[^;?\0]+", "a condition of SQL on the target t, without ';', '?' and comments")
+]
 # YAML reads an unquoted null as None.
 Policy = Annotated[
     Literal["exact", "text", "fail", "null", "clamp"],

@@ -18,9 +18,12 @@ from aurora_sync.config.field_types import (
     Group,
     Name,
     Names,
+    ObjectTag,
+    ObjectTagValue,
     Owner,
     Path,
     Policy,
+    Predicate,
     Slot,
     StrictModel,
     TagKey,
@@ -134,6 +137,27 @@ class TableOptions(StrictModel):
         le=LONGEST_SNAPSHOT,
         description="Limit for the time that a read holds its snapshot on the source. A longer read is stopped.",
     )
+    # How a first load creates the target. Existing targets stay as they are.
+    rely: bool = Field(
+        False,
+        description="Whether the primary key of a new target is RELY, so that the optimizer of Snowflake trusts it. "
+        "Default: NORELY.",
+    )
+    transient: bool = Field(
+        False, description="Whether a new target is a TRANSIENT table: no Fail-safe, at most one day of Time Travel."
+    )
+    retention_days: int | None = Field(
+        None,
+        ge=0,
+        le=90,
+        description="DATA_RETENTION_TIME_IN_DAYS of a new target: days of Time Travel. Default: that of the schema.",
+    )
+    object_tags: dict[ObjectTag, ObjectTagValue] = Field(
+        default_factory=dict,
+        description="Tags of a new target in Snowflake, by name: tag, schema.tag or database.schema.tag. The tags must "
+        "exist.",
+        json_schema_extra={"additionalProperties": False},  # only keys that match ObjectTag are allowed
+    )
 
 
 class TableConfig(TableOptions):
@@ -200,6 +224,15 @@ class TableConfig(TableOptions):
         "changes of all tables.",
     )
     target_table: Name | None = Field(None, description="Table in the warehouse; default: the source's name.")
+    cluster_by: Names | None = Field(
+        None, description="Columns of the source by which a new target is clustered (CLUSTER BY), in this order."
+    )
+    merge_predicate: Predicate | None = Field(
+        None,
+        description="A condition on the target t that holds for every row that an increment updates, such as "
+        't."CREATED_AT" >= DATEADD(DAY, -30, CURRENT_DATE). It is added to the ON of MERGE, so that Snowflake skips '
+        "micro-partitions. A run that finds it wrong fails, and changes nothing.",
+    )
     columns: ColumnChoice = Field(default_factory=ColumnChoice, description="Which columns are synced; default: all.")
     column_types: dict[Name, Policy] = Field(
         default_factory=dict, description="By column: a policy as in types, which it overrides."
@@ -255,6 +288,8 @@ class TableConfig(TableOptions):
                 types = [other.value for other in WatermarkType if key in other.keys.all]
                 belongs = f"the key belongs to watermark_type {' or '.join(types)}"
                 yield key, f"found {value!r}; {belongs}, and this table has {named}"
+        if self.transient and (self.retention_days or 0) > 1:
+            yield "retention_days", f"found {self.retention_days}; a transient table keeps one day at most: 0 or 1"
         if self.watermark_cols and len(set(self.watermark_cols)) < len(self.watermark_cols):
             yield "watermark_cols", f"found {self.watermark_cols!r}; expected each column once"
 

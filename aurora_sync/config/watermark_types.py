@@ -40,10 +40,10 @@ class WatermarkType(StrEnum):
         member.keys = keys
         return member
 
-    timestamp = "timestamp", Keys(needs=("watermark_col",), allows=("watermark_set_by",))
-    integer = "integer", Keys(needs=("watermark_col",), allows=("watermark_set_by", "lookback"))
-    xmin = "xmin", Keys(allows=("append_only",))
-    composite = "composite", Keys(needs=("watermark_cols",), allows=("watermark_set_by",))
+    timestamp = "timestamp", Keys(needs=("watermark_col",), allows=("watermark_set_by", "merge_predicate"))
+    integer = "integer", Keys(needs=("watermark_col",), allows=("watermark_set_by", "lookback", "merge_predicate"))
+    xmin = "xmin", Keys(allows=("append_only", "merge_predicate"))
+    composite = "composite", Keys(needs=("watermark_cols",), allows=("watermark_set_by", "merge_predicate"))
     full_snapshot = "full_snapshot", Keys()
     logical = "logical", Keys(allows=("slot", "history"))
     debezium = "debezium", Keys(needs=("topic_prefix",), allows=("slot", "connector"), slot=CONNECTOR_SLOT)

@@ -132,6 +132,7 @@ def _unknown_columns(config: TableConfig, table: SourceTable) -> Iterable[str]:
     wanted: dict[str, Iterable[str]] = {
         "watermark_cols" if config.watermark_cols else "watermark_col": config.watermark_columns,
         "primary_key": config.primary_key or (),
+        "cluster_by": config.cluster_by or (),
         "column_types": config.column_types,
         # A glob may match nothing: an entry for many tables may exclude columns that only some of them have.
         **{key: [name for pattern in patterns if (name := literal(pattern))] for key, patterns in chosen.items()},
@@ -149,7 +150,11 @@ def _left_out(config: TableConfig, table: SourceTable) -> Iterable[str]:
     if not selected:
         yield "columns: include and exclude leave no column to sync; change them so that at least one column remains"
         return
-    needed = {"merge key": merge_key(config, table), "watermark": config.watermark_columns}
+    needed = {
+        "merge key": merge_key(config, table),
+        "watermark": config.watermark_columns,
+        "columns of cluster_by": config.cluster_by or (),
+    }
     for role, names in needed.items():
         for name in names:
             if table.column(name) and name not in selected:

@@ -180,6 +180,7 @@ def _prepare(session: Session, p: _Prepared, objects: Objects, log_schema: str) 
     loaded = session.load(p.layout.staging.sql, p.manifest, objects)
     p.check(assert_staged(session, config, p.layout, p.manifest, loaded))
     if p.existing:
+        targets.drop_former_key(session, p.layout, p.manifest)
         p.layout, p.changes = evolve.adapt_target(session, p.layout, p.existing, p.manifest)
         if evolve.left_behind(p.existing, p.manifest):
             evolution = dataclasses.replace(p.manifest.evolution, rekeyed=True)
@@ -197,7 +198,7 @@ def _prepare(session: Session, p: _Prepared, objects: Objects, log_schema: str) 
             p.layout, more = evolve.adapt_target(session, p.layout, p.existing, p.manifest)
             p.changes += more
     if not p.existing:  # last: a refused first load must leave no table
-        targets.make(session, p.layout, p.manifest)
+        targets.make(session, config, p.layout, p.manifest)
 
 
 def _transact(session: Session, p: _Prepared, log_schema: str, allow_deletes: bool) -> LogEntry:

@@ -41,13 +41,15 @@ class Folder(Objects, Protocol):
 @dataclass(frozen=True)
 class ReportedColumn:
     """A column of a table as the warehouse reports it: its type as the statements declare it (``VARCHAR``,
-    ``NUMBER(10,2)``), its collation, the name of its masking policy and its comment; empty when it has none."""
+    ``NUMBER(10,2)``), its collation, the name of its masking policy and its comment; empty when it has none.
+    ``in_key``: it belongs to the primary key of the table."""
 
     type: str
     collation: str = ""
     policy: str = ""
     nullable: bool = True
     comment: str = ""
+    in_key: bool = False
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ def _translated(statement: str) -> str:
     properties of tables.
 
     Handles what sqlglot does not: DuckDB has no properties of tables, no collation '' and no length for BLOB. A comment
-    in the definition of a table or a column becomes a statement of its own. Its
+    in the definition of a table or a column becomes a statement of its own. A primary key would be an index. Its
     temporary tables have no schema, so a staging table becomes a lasting one. Its VARIANT and its JSON() round long
     numbers, so VARIANT and ARRAY become JSON, by a cast, which keeps the text of numbers.
     """
@@ -127,6 +127,8 @@ def _translated(statement: str) -> str:
     comments = take_comments(tree)
     if isinstance(tree, exp.Create) and tree.kind == "TABLE":
         tree.set("properties", None)
+    for key in [*tree.find_all(exp.PrimaryKey)]:
+        key.pop()
     for constraint in [*tree.find_all(exp.ColumnConstraint)]:
         if isinstance(constraint.kind, exp.CollateColumnConstraint):
             constraint.pop()

@@ -218,16 +218,31 @@ def written_by(layout: Layout, sequence: int) -> str:
     return f'SELECT COUNT(*) FROM {layout.target.sql} WHERE "{RUN_SEQ}" = {sequence}'
 
 
+def count_matched(layout: Layout, within: str = "") -> str:
+    """Count the rows of the target whose key is staged. ``within`` is a condition on the target ``t`` that follows from
+    the equality of the keys."""
+    same = " AND ".join(f"{column.value} = t.{column.sql}" for column in layout.key)
+    return (
+        f"SELECT COUNT(*) FROM {layout.target.sql} AS t WHERE {f'{within} AND ' if within else ''}"
+        f"EXISTS (SELECT 1 FROM {layout.staging.sql} AS s WHERE {same})"
+    )
+
+
 def mark_present(layout: Layout) -> str:
     """Mark all rows as deleted. Two parameters."""
     return f'UPDATE {layout.target.sql} SET "{DELETED}" = TRUE, "{RUN_SEQ}" = ?, "{SYNCED_AT}" = ? WHERE {PRESENT}'
 
 
 def delete_doubled(layout: Layout) -> str:
-    """Remove all rows whose key occurs more than once: somebody duplicated them by hand."""
-    target, key = layout.target.sql, [column.sql for column in layout.key]
-    same = " AND ".join(f"d.{name} = {target}.{name}" for name in key)
-    doubled = f"SELECT {', '.join(key)} FROM {target} GROUP BY {', '.join(key)} HAVING COUNT(*) > 1"
+    """Remove all rows whose key occurs more than once: somebody duplicated them by hand.
+
+    The keys are grouped as texts: Snowflake takes a GROUP BY of the columns of a primary key with RELY as unique.
+    """
+    target = layout.target.sql
+    texts = [f"CAST({target}.{column.sql} AS VARCHAR)" for column in layout.key]
+    same = " AND ".join(f"d.K{place} = {text}" for place, text in enumerate(texts))
+    keys = ", ".join(f"{text} AS K{place}" for place, text in enumerate(texts))
+    doubled = f"SELECT {keys} FROM {target} GROUP BY {', '.join(texts)} HAVING COUNT(*) > 1"
     return f"DELETE FROM {target} WHERE EXISTS (SELECT 1 FROM ({doubled}) AS d WHERE {same})"
 
 

@@ -233,13 +233,14 @@ class SnowflakeSession(Session):
 def _reported(row: Mapping[str, Any]) -> ReportedColumn:
     """Return a column from a row of DESCRIBE TABLE.
 
-    >>> _reported({"type": "VARCHAR(16777216) COLLATE 'en-ci'", "null?": "N"})
-    ReportedColumn(type='VARCHAR', collation='en-ci', policy='', nullable=False, comment='')
+    >>> _reported({"type": "VARCHAR(16777216) COLLATE 'en-ci'", "null?": "N", "primary key": "Y"})
+    ReportedColumn(type='VARCHAR', collation='en-ci', policy='', nullable=False, comment='', in_key=True)
     """
     name, _, collation = row["type"].partition(" COLLATE ")
     declared = name if name.startswith("NUMBER") else name.partition("(")[0]
     policy, comment = row.get("policy name") or "", row.get("comment") or ""
-    return ReportedColumn(declared, collation.strip("'"), policy, row.get("null?") != "N", comment)
+    nullable, in_key = row.get("null?") != "N", row.get("primary key") == "Y"
+    return ReportedColumn(declared, collation.strip("'"), policy, nullable, comment, in_key)
 
 
 @dataclass(frozen=True)

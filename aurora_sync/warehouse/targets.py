@@ -1,31 +1,65 @@
-"""Creation of a target, and what belongs to the table besides its columns: comments of the source."""
+"""Creation of a target, and what belongs to the table besides its columns: comments, primary key, and the options of
+tables.yaml.
+
+No check of aurora_sync rests on a DISTINCT or GROUP BY of the primary key's columns, or on a join of which only the key
+is used: where the key is RELY, Snowflake may leave these out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.model.manifest import Manifest
+from aurora_sync.model.names import fold
 from aurora_sync.warehouse import ddl
 from aurora_sync.warehouse.base import ReportedColumn, Session
 from aurora_sync.warehouse.ddl import NO_COLLATION, Layout, identifier, literal
 
 
-def make(session: Session, layout: Layout, manifest: Manifest) -> None:
+def make(session: Session, config: TableConfig, layout: Layout, manifest: Manifest) -> None:
     """Create the target if it does not exist. Idempotent."""
     ddl.make_schema(session, layout.target.schema)
-    session.query(create(layout, manifest))
+    session.query(create(config, layout, manifest))
 
 
-def create(layout: Layout, manifest: Manifest) -> str:
+def create(config: TableConfig, layout: Layout, manifest: Manifest) -> str:
     key = {column.name for column in layout.key}
-    columns = (
+    defined = [
         f"{identifier(name)} {type_}{' NOT NULL' if name in key else ''}{layout.comment(name)}"
         for name, type_ in layout.types.items()
-    )
-    return (
-        f"CREATE TABLE IF NOT EXISTS {layout.target.sql} ({', '.join(columns)}){NO_COLLATION}"
-        f" COMMENT = {literal(comment(manifest))}"
-    )
+    ]
+    if layout.key:
+        defined.append(primary_key(config, layout))
+    transient = "TRANSIENT " if config.transient else ""
+    properties = [f" CLUSTER BY ({_names(config.cluster_by)})"] if config.cluster_by else []
+    if config.retention_days is not None:
+        properties.append(f" DATA_RETENTION_TIME_IN_DAYS = {config.retention_days}")
+    properties += [NO_COLLATION, f" COMMENT = {literal(comment(manifest))}"]
+    if config.object_tags:
+        tags = (f"{_qualified(name)} = {literal(value)}" for name, value in config.object_tags.items())
+        properties.append(f" WITH TAG ({', '.join(tags)})")
+    return f"CREATE {transient}TABLE IF NOT EXISTS {layout.target.sql} ({', '.join(defined)}){''.join(properties)}"
+
+
+def primary_key(config: TableConfig, layout: Layout) -> str:
+    """Return the constraint for the merge key. Snowflake does not enforce it."""
+    columns = ", ".join(column.sql for column in layout.key)
+    return f"PRIMARY KEY ({columns}) {'RELY' if config.rely else 'NORELY'}"
+
+
+def _names(columns: Iterable[str]) -> str:
+    return ", ".join(identifier(fold(name)) for name in columns)
+
+
+def _qualified(name: str) -> str:
+    return ".".join(identifier(fold(part)) for part in name.split("."))
+
+
+def drop_former_key(session: Session, layout: Layout, manifest: Manifest) -> None:
+    """Drop the primary key of the target if the merge key changed: its columns are no longer unique or NOT NULL."""
+    if manifest.evolution.former_key and any(c.in_key for c in ddl.described(session, layout.target).values()):
+        session.query(f"ALTER TABLE {layout.target.sql} DROP PRIMARY KEY")
 
 
 def comment(manifest: Manifest) -> str:

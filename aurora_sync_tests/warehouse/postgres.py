@@ -55,6 +55,8 @@ def to_postgres(statement: str) -> str:
     comments = take_comments(tree)
     if isinstance(tree, exp.Create):
         tree.set("properties", None)
+    for key in [*tree.find_all(exp.PrimaryKey)]:
+        key.pop()  # NORELY is unknown here
     for constraint in [*tree.find_all(exp.ColumnConstraint)]:
         if isinstance(constraint.kind, exp.CollateColumnConstraint):
             constraint.pop()

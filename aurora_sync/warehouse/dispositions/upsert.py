@@ -6,8 +6,23 @@ are deleted.
 
 from __future__ import annotations
 
+from aurora_sync.errors import GuardError
 from aurora_sync.warehouse import history, merge, sums
 from aurora_sync.warehouse.dispositions.base import Merging, Written, guard_deletes
+
+
+def _assert_predicate(merging: Merging, predicate: str) -> None:
+    """Check that each staged key is in the target once. A MERGE inserts a row again if ``predicate`` is false for the
+    row that has its key. Raises GuardError."""
+    manifest, target = merging.manifest, merging.layout.target
+    ((found,),) = merging.session.query(merge.count_matched(merging.layout, merging.within))
+    if found != manifest.rows:
+        raise GuardError(
+            f"merge_predicate ({predicate}) is wrong: it is not true for {found - manifest.rows} rows of {target} that"
+            " this increment updates, and they would be doubled",
+            where=manifest.table,
+            hint="rolled back; correct merge_predicate in tables.yaml or leave it out, and run again",
+        )
 
 
 def write(merging: Merging) -> Written:
@@ -18,6 +33,10 @@ def write(merging: Merging) -> Written:
         history.record_missing(merging, merge.unstaged(layout, within))
         deleted = session.modify(merge.delete_unstaged(layout, within), merging.marking)
         guard_deletes(merging, deleted)
-    merged = session.merge(merge.merge(layout, within=merging.within), merging.written)
+    predicate = merging.config.merge_predicate if repaired is None else None
+    within = " AND ".join(filter(None, (merging.within, predicate and f"({predicate})")))
+    merged = session.merge(merge.merge(layout, within=within), merging.written)
+    if predicate and merged.inserted:
+        _assert_predicate(merging, predicate)
     history.record_scanned(merging)
     return Written(merged.inserted, merged.updated, deleted, removed=0 if layout.soft else deleted, whole=whole)
