@@ -137,6 +137,12 @@ class TableOptions(StrictModel):
         le=LONGEST_SNAPSHOT,
         description="Limit for the time that a read holds its snapshot on the source. A longer read is stopped.",
     )
+    text_length: Literal["source", "max"] = Field(
+        "source",
+        description="Length of new text columns. source: that of the source, such as VARCHAR(20), else "
+        "VARCHAR(16777216), which is 16 MB. max: VARCHAR(134217728), which is 128 MB. A longer value is treated by the "
+        "policy of its column; under exact the column gets the maximum length.",
+    )
     # How a first load creates the target. Existing targets stay as they are.
     rely: bool = Field(
         False,

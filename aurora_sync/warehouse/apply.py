@@ -169,7 +169,8 @@ def _staging(session: Session, increment: StagedIncrement, log_schema: str) -> _
         sync_log.prepare_taken(session, log_schema)
     to_rename = evolve.renames(existing, manifest)
     named = {to_rename.get(name, name): type_ for name, type_ in existing.items()}
-    layout = ddl.layout(config, manifest, log_schema, named)
+    lengths = {to_rename.get(name, name): column.length for name, column in reported.items()}
+    layout = ddl.layout(config, manifest, log_schema, named, lengths)
     return _Prepared(increment, layout, manifest, existing, dict(existing))
 
 

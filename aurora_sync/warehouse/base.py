@@ -42,7 +42,7 @@ class Folder(Objects, Protocol):
 class ReportedColumn:
     """A column of a table as the warehouse reports it: its type as the statements declare it (``VARCHAR``,
     ``NUMBER(10,2)``), its collation, the name of its masking policy and its comment; empty when it has none.
-    ``in_key``: it belongs to the primary key of the table."""
+    ``in_key``: it belongs to the primary key of the table. ``length`` is that of a text; None when it is not known."""
 
     type: str
     collation: str = ""
@@ -50,6 +50,7 @@ class ReportedColumn:
     nullable: bool = True
     comment: str = ""
     in_key: bool = False
+    length: int | None = None
 
 
 @dataclass(frozen=True)

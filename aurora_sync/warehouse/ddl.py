@@ -17,7 +17,7 @@ from aurora_sync.model.keys import ONE_ZERO
 from aurora_sync.model.manifest import Disposition, Evolution, Manifest
 from aurora_sync.model.names import fold
 from aurora_sync.warehouse.base import ReportedColumn, Session
-from aurora_sync.warehouse.types import TEXT, TypeRule, type_rule, widened
+from aurora_sync.warehouse.types import TEXT, TypeRule, sized, type_rule, widened
 
 SRC_XMIN, RUN_SEQ, SYNCED_AT = "_SRC_XMIN", "_RUN_SEQ", "_SYNCED_AT"
 DELETED, ROW_MD5, ROW_NO, KEY_NO = "_DELETED", "_ROW_MD5", "_ROW_NO", "_KEY_NO"
@@ -46,6 +46,8 @@ HISTORY_TYPES = {
 
 # Texts are compared byte by byte, whatever the account, database or schema has set as the default.
 NO_COLLATION = " DEFAULT_DDL_COLLATION = ''"
+
+NO_LENGTHS: Mapping[str, int | None] = {}
 
 # DuckDB has one type for both, and reports it as the first.
 JSON_TYPES = ("VARIANT", "ARRAY")
@@ -91,6 +93,7 @@ class TargetColumn:
 
     source: Column
     rule: TypeRule
+    length: int | None = None  # of the existing text column; None when there is none, or it is not known
 
     @property
     def name(self) -> str:
@@ -182,11 +185,19 @@ def change_fields(key_columns: int) -> tuple[str, ...]:
     return (OP, KNOWN, PART, *(f"{FROM}{place}" for place in range(key_columns)))
 
 
-def layout(config: TableConfig, manifest: Manifest, log_schema: str, existing: dict[str, str]) -> Layout:
-    """Return the layout of a manifest. ``existing`` are the columns of the target, empty when there is no target.
+def layout(
+    config: TableConfig,
+    manifest: Manifest,
+    log_schema: str,
+    existing: dict[str, str],
+    lengths: Mapping[str, int | None] = NO_LENGTHS,
+) -> Layout:
+    """Return the layout of a manifest. ``existing`` are the columns of the target, empty when there is no target, and
+    ``lengths`` the lengths of its text columns, as far as they are known.
     Raises ConfigError when two columns fold to the same name, or one folds to the name of an added column."""
     columns = {
-        column.name: TargetColumn(column, _rule(column, existing, manifest.evolution)) for column in manifest.columns
+        column.name: _target_column(config, column, manifest.evolution, existing, lengths)
+        for column in manifest.columns
     }
     natural = {name: type_rule(column.source) for name, column in columns.items()}
     refuse_json((c.source for n, c in columns.items() if c.rule.is_text and not natural[n].is_text), manifest.table)
@@ -215,6 +226,18 @@ def layout(config: TableConfig, manifest: Manifest, log_schema: str, existing: d
         marks=soft or DELETED in existing,
         changes=changes,
     )
+
+
+def _target_column(
+    config: TableConfig,
+    column: Column,
+    evolution: Evolution,
+    existing: dict[str, str],
+    lengths: Mapping[str, int | None],
+) -> TargetColumn:
+    length = lengths.get(fold(column.name))
+    rule = _rule(column, existing, evolution)
+    return TargetColumn(column, sized(rule, column, has=length, longest=config.text_length == "max"), length)
 
 
 def _rule(column: Column, existing: dict[str, str], evolution: Evolution) -> TypeRule:

@@ -127,10 +127,8 @@ def _translated(statement: str) -> str:
     comments = take_comments(tree)
     if isinstance(tree, exp.Create) and tree.kind == "TABLE":
         tree.set("properties", None)
-    for key in [*tree.find_all(exp.PrimaryKey)]:
-        key.pop()
-    for constraint in [*tree.find_all(exp.ColumnConstraint)]:
-        if isinstance(constraint.kind, exp.CollateColumnConstraint):
+    for constraint in [*tree.find_all(exp.ColumnConstraint, exp.PrimaryKey)]:
+        if isinstance(constraint, exp.PrimaryKey) or isinstance(constraint.args["kind"], exp.CollateColumnConstraint):
             constraint.pop()
     for altered in tree.find_all(exp.AlterColumn):
         if altered.args.get("allow_null") is False:  # sqlglot writes SET NOT NULL, but takes it for unsupported
@@ -140,6 +138,8 @@ def _translated(statement: str) -> str:
             type_.replace(exp.DataType.build("JSON"))
         elif type_.this is exp.DataType.Type.BINARY:
             type_.set("expressions", [])
+    for length in [*tree.find_all(exp.ByteLength)]:
+        length.replace(exp.func("STRLEN", length.this))
     for parse in [*tree.find_all(exp.ParseJSON)]:
         parse.replace(exp.cast(parse.this, exp.DataType.Type.JSON))
     trees = [tree, *comments]

@@ -16,7 +16,7 @@ from aurora_sync.model.certificate import Action, Finding
 from aurora_sync.model.column import Column
 from aurora_sync.model.manifest import Disposition, Evolution, Manifest
 from aurora_sync.model.names import fold
-from aurora_sync.warehouse import convert, ddl
+from aurora_sync.warehouse import convert, ddl, targets
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.ddl import ADDED_TYPES, JSON_TYPES, RUN_SEQ, Layout, TargetColumn, identifier, literal
 from aurora_sync.warehouse.types import printed
@@ -42,7 +42,9 @@ def adapt_target(
         existing[new] = existing.pop(old)
     _add_columns(session, layout, existing, manifest)
     _release_columns(session, layout, existing, manifest.evolution)
-    return _convert_columns(session, layout, existing, manifest)
+    layout, longer = targets.lengthen(session, layout)
+    layout, converted = _convert_columns(session, layout, existing, manifest)
+    return layout, longer + converted
 
 
 def _refuse_foreign(layout: Layout, existing: dict[str, str], manifest: Manifest) -> None:

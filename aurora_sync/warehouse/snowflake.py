@@ -29,7 +29,7 @@ from aurora_sync.warehouse.query_tag import NO_TAG, QueryTag
 from aurora_sync.warehouse.snowflake_check import account_problems
 from aurora_sync.warehouse.snowflake_errors import MissingObjectError, warehouse_error
 from aurora_sync.warehouse.snowflake_login import arguments
-from aurora_sync.warehouse.types import MAX_VALUE_BYTES
+from aurora_sync.warehouse.types import MAX_VALUE_BYTES, length_of
 
 _log = foreign_text.logger(__name__)
 
@@ -233,14 +233,15 @@ class SnowflakeSession(Session):
 def _reported(row: Mapping[str, Any]) -> ReportedColumn:
     """Return a column from a row of DESCRIBE TABLE.
 
-    >>> _reported({"type": "VARCHAR(16777216) COLLATE 'en-ci'", "null?": "N", "primary key": "Y"})
-    ReportedColumn(type='VARCHAR', collation='en-ci', policy='', nullable=False, comment='', in_key=True)
+    >>> row = {"type": "VARCHAR(20) COLLATE 'en-ci'", "null?": "N", "primary key": "Y"}
+    >>> _reported(row) == ReportedColumn("VARCHAR", "en-ci", nullable=False, in_key=True, length=20)
+    True
     """
     name, _, collation = row["type"].partition(" COLLATE ")
     declared = name if name.startswith("NUMBER") else name.partition("(")[0]
     policy, comment = row.get("policy name") or "", row.get("comment") or ""
     nullable, in_key = row.get("null?") != "N", row.get("primary key") == "Y"
-    return ReportedColumn(declared, collation.strip("'"), policy, nullable, comment, in_key)
+    return ReportedColumn(declared, collation.strip("'"), policy, nullable, comment, in_key, length_of(name))
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,16 @@ is used: where the key is RELY, Snowflake may leave these out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from aurora_sync.config.tables import TableConfig
+from aurora_sync.model.certificate import Action, Finding
 from aurora_sync.model.manifest import Manifest
 from aurora_sync.model.names import fold
 from aurora_sync.warehouse import ddl
 from aurora_sync.warehouse.base import ReportedColumn, Session
 from aurora_sync.warehouse.ddl import NO_COLLATION, Layout, identifier, literal
+from aurora_sync.warehouse.types import length_of
 
 
 def make(session: Session, config: TableConfig, layout: Layout, manifest: Manifest) -> None:
@@ -66,6 +69,23 @@ def comment(manifest: Manifest) -> str:
     """Return the comment of the target: that of the source, and where its rows come from."""
     origin = f"Synced from {manifest.table} by aurora_sync"
     return f"{manifest.comment}\n{origin}" if manifest.comment else origin
+
+
+def lengthen(session: Session, layout: Layout) -> tuple[Layout, tuple[Finding, ...]]:
+    """Make the text columns of the target as long as the layout wants them. Returns the layout and the changes made."""
+    found: list[Finding] = []
+    columns = {column.name: column for column in layout.columns}
+    for column in layout.columns:
+        wanted = length_of(column.rule.target)
+        if column.length is None or wanted is None or column.length >= wanted:
+            continue
+        session.query(f"ALTER TABLE {layout.target.sql} ALTER COLUMN {column.sql} SET DATA TYPE {column.rule.target}")
+        was = f"VARCHAR({column.length})"
+        text = f"column {column.source.name} of the target became {column.rule.target}; it was {was}"
+        found.append(Finding("target type", Action.ADAPT, text, was, column.rule.target))
+        columns[column.name] = replace(column, length=wanted)
+    key = tuple(columns[column.name] for column in layout.key)
+    return replace(layout, columns=tuple(columns.values()), key=key), tuple(found)
 
 
 def follow_comments(session: Session, layout: Layout, manifest: Manifest) -> None:

@@ -15,6 +15,9 @@ from aurora_sync.model.column import Column
 # The longest text that a VARCHAR of Snowflake holds.
 MAX_VALUE_BYTES = 128 * 2**20
 TEXT = f"VARCHAR({MAX_VALUE_BYTES})"
+# The length of a text whose type has none. It is always written, because Snowflake's own default is going to change
+# from this one to the maximum (BCR-2118).
+DEFAULT_LENGTH = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class TypeRule:
 
     @property
     def is_text(self) -> bool:
-        return self.target == TEXT
+        return self.target.startswith("VARCHAR")
 
     def under(self, policy: str) -> TypeRule:
         """Return this rule under ``policy``. The policies null and clamp replace misfits before the cast, because an
@@ -204,11 +207,53 @@ def type_rule(column: Column) -> TypeRule:
 
 
 as_text = TypeRule(TEXT, note="exact text")
+# The texts of their values are short.
+_SHORT = ("numeric", "date", "time", "timestamp", "timestamptz")
 
 
 def widened(column: Column) -> TypeRule:
     """Return the rule of a column with a value that its natural type cannot hold."""
+    if column.base_type in _SHORT:
+        return replace(as_text, target=f"VARCHAR({DEFAULT_LENGTH})")
     return as_text
+
+
+def sized(rule: TypeRule, column: Column, *, has: int | None, longest: bool) -> TypeRule:
+    """Return the rule with the length of its text in the target. ``has`` is the length of the existing column, which is
+    never reduced; None when it is not known. ``longest``: the maximum is wanted.
+
+    Snowflake counts the length in characters, as PostgreSQL does. A misfit counts bytes, which are never fewer.
+    """
+    if not rule.is_text:
+        return rule
+    declared = _declared_length(column)
+    wanted = MAX_VALUE_BYTES if longest else declared or min(_length(rule), DEFAULT_LENGTH)
+    length = max(wanted, has or 0)
+    rule = replace(rule, target=f"VARCHAR({length})")
+    if length >= MAX_VALUE_BYTES or (declared or length + 1) <= length:
+        return rule
+    checked = replace(rule, misfit=f"OCTET_LENGTH({{0}}) > {length}", nearest=f"SUBSTR({{0}}, 1, {length // 4})")
+    policy = "exact" if rule.policy == "text" else rule.policy  # both keep every value
+    return replace(checked.under(policy), form=rule.form)
+
+
+def length_of(type_: str) -> int | None:
+    """Return the length of a text type; None when it has none.
+
+    >>> length_of("VARCHAR(20)"), length_of("VARCHAR"), length_of("NUMBER(5,0)")
+    (20, None, None)
+    """
+    name, _, rest = type_.partition("(")
+    return int(rest.partition(")")[0]) if name == "VARCHAR" and rest else None
+
+
+def _length(rule: TypeRule) -> int:
+    return length_of(rule.target) or MAX_VALUE_BYTES
+
+
+def _declared_length(column: Column) -> int | None:
+    """Return n of varchar(n) and character(n)."""
+    return column.base_modifier - 4 if column.base_type in ("varchar", "bpchar") and column.base_modifier > 4 else None
 
 
 def type_key(column: Column) -> str:

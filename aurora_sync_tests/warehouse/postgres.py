@@ -55,10 +55,8 @@ def to_postgres(statement: str) -> str:
     comments = take_comments(tree)
     if isinstance(tree, exp.Create):
         tree.set("properties", None)
-    for key in [*tree.find_all(exp.PrimaryKey)]:
-        key.pop()  # NORELY is unknown here
-    for constraint in [*tree.find_all(exp.ColumnConstraint)]:
-        if isinstance(constraint.kind, exp.CollateColumnConstraint):
+    for constraint in [*tree.find_all(exp.ColumnConstraint, exp.PrimaryKey)]:
+        if isinstance(constraint, exp.PrimaryKey) or isinstance(constraint.args["kind"], exp.CollateColumnConstraint):
             constraint.pop()
     for altered in tree.find_all(exp.AlterColumn):
         if altered.args.get("allow_null") is False:  # sqlglot writes SET NOT NULL, but takes it for unsupported
@@ -90,6 +88,8 @@ def _text(tree: exp.Expr) -> str:
 def _in_other_words(node: exp.Expr) -> exp.Expr:
     if isinstance(node, exp.ParseJSON):
         return exp.cast(node.this, "JSONB", dialect="postgres")
+    if isinstance(node, exp.ByteLength):
+        return exp.Anonymous(this="OCTET_LENGTH", expressions=[node.this])
     if isinstance(node, exp.ArgMax):
         ordered = exp.Order(this=node.this, expressions=[exp.Ordered(this=node.expression, desc=True)])
         return exp.Bracket(this=exp.paren(exp.func("ARRAY_AGG", ordered)), expressions=[exp.Literal.number(0)])

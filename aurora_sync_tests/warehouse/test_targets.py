@@ -13,6 +13,8 @@ from aurora_sync.model.buckets import Buckets
 from aurora_sync.model.column import Column
 from aurora_sync.model.comments import digest
 from aurora_sync.model.manifest import Disposition, Evolution
+from aurora_sync.model.receipt import Applied
+from aurora_sync.warehouse import types
 from aurora_sync.warehouse.base import ReportedColumn, Session
 from aurora_sync_tests.scenarios.world import config
 from aurora_sync_tests.warehouse.increments import Folder, apply, column, watermark
@@ -107,7 +109,7 @@ class TestComments:
 class TestOptions:
     def test_target_has_a_primary_key_that_is_not_relied_on(self, duckdb_session: Session, folder: Folder) -> None:
         target = Target(duckdb_session, folder)
-        target.replace([column("tenant", "int4"), column("id", "int8")], key=("id", "tenant"))
+        target.replace([column("id", "int8"), column("tenant")], key=("id", "tenant"))
         assert ', PRIMARY KEY ("ID", "TENANT") NORELY) DEFAULT_DDL_COLLATION' in target.sent[-1]
         keys = "SELECT COUNT(*) FROM duckdb_constraints() WHERE constraint_type = 'PRIMARY KEY'"
         assert duckdb_session.query(keys) == [(0,)]
@@ -206,3 +208,96 @@ class TestMergePredicate:
             expected_load_id=whole.load_id,
         )
         assert apply(duckdb_session, table, some, folder).updated == 1
+
+
+class Reporting(Through):
+    """A session that reports lengths of texts, as Snowflake does and DuckDB does not."""
+
+    def __init__(self, inner: Session, **lengths: int) -> None:
+        super().__init__(inner)
+        self.lengths = lengths
+
+    def describe(self, schema: str, name: str) -> dict[str, ReportedColumn]:
+        found = self.inner.describe(schema, name)
+        return {name: dataclasses.replace(c, length=self.lengths.get(name)) for name, c in found.items()}
+
+
+def text(name: str, length: int | None = None, type_: str = "varchar", policy: str = "exact") -> Column:
+    return column(name, type_ if length else "text", modifier=length + 4 if length else -1, policy=policy)
+
+
+ID = column("id", "int8")
+
+
+class TestTextLengths:
+    def _made(self, session: Session, folder: Folder, **keys: Any) -> str:
+        target = Target(session, folder, **keys)
+        target.replace([ID, text("code", 20), text("pad", 5, "bpchar"), text("note"), column("u", "uuid")])
+        return target.sent[-1]
+
+    def test_texts_have_the_length_of_the_source_or_16_mb(self, session: Session, folder: Folder) -> None:
+        made = self._made(session, folder)
+        assert '"CODE" VARCHAR(20), "PAD" VARCHAR(5), "NOTE" VARCHAR(16777216), "U" VARCHAR(16777216)' in made
+
+    def test_texts_have_the_maximum_length_where_it_is_asked_for(self, duckdb_session: Session, folder: Folder) -> None:
+        made = self._made(duckdb_session, folder, text_length="max")
+        assert '"CODE" VARCHAR(134217728), "PAD" VARCHAR(134217728), "NOTE" VARCHAR(134217728)' in made
+
+    def test_existing_texts_keep_their_lengths(self, duckdb_session: Session, folder: Folder) -> None:
+        target = Target(Reporting(duckdb_session, CODE=134217728, NOTE=134217728), folder)
+        target.replace([ID, text("code", 20), text("note")])
+        target.replace([ID, text("code", 20), text("note")])
+        assert target.sent == []
+
+    def test_text_that_grows_at_the_source_follows_by_alter(self, duckdb_session: Session, folder: Folder) -> None:
+        target = Target(Reporting(duckdb_session, CODE=20), folder)
+        target.replace([ID, text("code", 20)])
+        target.replace([ID, text("code", 40)])
+        altered = 'ALTER TABLE "PUBLIC"."ORDERS" ALTER COLUMN "CODE" SET DATA TYPE VARCHAR({})'
+        assert target.sent == [altered.format(40)]
+        target.replace([ID, text("code")])
+        assert target.sent == [altered.format(16777216)]
+        target.replace([ID, text("code", 10)])
+        assert target.sent == []
+
+    @pytest.mark.parametrize(
+        ("policy", "kept"), [("exact", "12345678901"), ("text", "12345678901"), ("null", None), ("clamp", "12")]
+    )
+    def test_longer_value_is_treated_by_the_policy_of_its_column(
+        self, session: Session, folder: Folder, monkeypatch: pytest.MonkeyPatch, policy: str, kept: str | None
+    ) -> None:
+        monkeypatch.setattr(types, "DEFAULT_LENGTH", 10)
+        applied = self._long(session, folder, policy)
+        assert session.query('SELECT "NOTE" FROM "PUBLIC"."ORDERS" ORDER BY "ID"') == [("1234567890",), (kept,)]
+        adjusted = [] if kept == "12345678901" else [("note", policy, 1)]
+        assert [(found.column, found.policy, found.values) for found in applied.adjusted] == adjusted
+
+    def test_longer_value_fails_the_run(
+        self, duckdb_session: Session, folder: Folder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(types, "DEFAULT_LENGTH", 10)
+        with pytest.raises(GuardError, match=r"1 values of column note: VARCHAR\(10\) cannot hold them"):
+            self._long(duckdb_session, folder, "fail")
+
+    def test_column_gets_the_maximum_length_for_a_longer_value(
+        self, duckdb_session: Session, folder: Folder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(types, "DEFAULT_LENGTH", 10)
+        recorder = Recorder(duckdb_session)
+        self._long(recorder, folder, "exact")
+        (made,) = [sent for sent in recorder.statements if sent.startswith('CREATE TABLE IF NOT EXISTS "PUBLIC"')]
+        assert '"NOTE" VARCHAR(134217728)' in made
+        altering = Recorder(Reporting(duckdb_session, NOTE=10))
+        manifest = folder.increment(
+            [ID, text("note")], [("1", "x" * 11, "6")], expected=1, expected_load_id=self.load_id
+        )
+        apply(altering, config("orders"), manifest, folder)
+        assert (
+            'ALTER TABLE "PUBLIC"."ORDERS" ALTER COLUMN "NOTE" SET DATA TYPE VARCHAR(134217728)' in altering.statements
+        )
+
+    def _long(self, session: Session, folder: Folder, policy: str) -> Applied:
+        rows = [("1", "1234567890", "5"), ("2", "12345678901", "5")]
+        manifest = folder.increment([ID, text("note", policy=policy)], rows, disposition=Disposition.REPLACE)
+        self.load_id = manifest.load_id
+        return apply(session, config("orders"), manifest, folder)
