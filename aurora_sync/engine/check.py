@@ -39,10 +39,11 @@ def problems(tables: Callable[[], list[TableConfig]], places: Places) -> list[st
 
 def _warehouse(tables: Callable[[], list[TableConfig]], places: Places) -> list[str]:
     try:
-        schemas = {schema for table in tables() for schema, _ in table.targets}
+        targets = sorted(target for table in tables() for target in table.targets)
     except AuroraSyncError:  # reported by _tables
-        schemas = set()
-    trial = Trial(places.stage.store, places.log_schema, tuple(sorted(schemas)))
+        targets = []
+    schemas = dict.fromkeys(schema for schema, _ in targets)
+    trial = Trial(places.stage.store, places.log_schema, tuple(schemas), tuple(targets))
     try:
         return places.warehouse.problems(trial)
     except AuroraSyncError as error:

@@ -164,6 +164,8 @@ def _staging(session: Session, increment: StagedIncrement, log_schema: str) -> _
     if manifest.expected_sequence == 0:
         sync_log.make(session, target, log_schema)
     reported = convert.settled(session, target, ddl.described(session, target))
+    if reported and manifest.expected_sequence == 0:
+        targets.refuse_iceberg(session, target)
     existing = {name: column.type for name, column in reported.items()}
     if manifest.taken:
         sync_log.prepare_taken(session, log_schema)

@@ -54,6 +54,14 @@ class ReportedColumn:
 
 
 @dataclass(frozen=True)
+class TableProperties:
+    """What the warehouse reports about a table besides its columns."""
+
+    comment: str
+    iceberg: bool
+
+
+@dataclass(frozen=True)
 class Merged:
     """The numbers of rows that a MERGE inserted, updated and deleted."""
 
@@ -111,6 +119,10 @@ class Session(ABC):
             name: ReportedColumn(self.dialect.declared(*type_), nullable=nullable != "NO")
             for name, nullable, *type_ in rows
         }
+
+    def properties(self, schema: str, name: str) -> TableProperties | None:
+        """Return the properties of a table; None when there is no such table, or the backend does not report any."""
+        return None
 
     def tables(self, schema: str, prefix: str) -> list[str]:
         """Return the names of the tables of a schema that begin with ``prefix``; none when there is no such schema."""
@@ -179,6 +191,7 @@ class Trial:
     store: Store
     log_schema: str
     schemas: tuple[str, ...] = ()
+    targets: tuple[tuple[str, str], ...] = ()  # schema and name of each target
 
 
 class Warehouse(ABC):

@@ -40,7 +40,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aurora_sync.errors import RivalRunError, WarehouseError
-from aurora_sync.warehouse import ddl, sync_log
+from aurora_sync.warehouse import ddl, sync_log, targets
 from aurora_sync.warehouse.base import ReportedColumn, Session
 from aurora_sync.warehouse.ddl import Layout, TableName, TargetColumn, identifier, literal
 from aurora_sync.warehouse.types import printed
@@ -94,6 +94,8 @@ def convert(session: Session, conversion: Conversion) -> None:
     reported = ddl.described(session, target)[name]
     session.query(ddl.add(target, conversion.new, conversion.column.rule.target))
     holds_values = name
+    if reported.in_key:
+        targets.drop_key(session, target)
     try:
         session.modify(conversion.fill(name))
         session.query(rename(target, name, conversion.former))

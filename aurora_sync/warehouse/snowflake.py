@@ -22,7 +22,17 @@ from aurora_sync.model.names import fold
 from aurora_sync.model.receipt import QueryRef
 from aurora_sync.model.usage import LoadStatements, Usage
 from aurora_sync.warehouse import snowflake_usage
-from aurora_sync.warehouse.base import Folder, Merged, Objects, ReportedColumn, Row, Session, Trial, Warehouse
+from aurora_sync.warehouse.base import (
+    Folder,
+    Merged,
+    Objects,
+    ReportedColumn,
+    Row,
+    Session,
+    TableProperties,
+    Trial,
+    Warehouse,
+)
 from aurora_sync.warehouse.ddl import identifier, literal
 from aurora_sync.warehouse.dialect import Dialect
 from aurora_sync.warehouse.query_tag import NO_TAG, QueryTag
@@ -137,6 +147,10 @@ class SnowflakeSession(Session):
 
     def tables(self, schema: str, prefix: str) -> list[str]:
         return [row["name"] for row in self._shown(schema, prefix)]
+
+    def properties(self, schema: str, name: str) -> TableProperties | None:
+        row = next((row for row in self._shown(schema, name) if row["name"] == name), None)
+        return None if row is None else TableProperties(row.get("comment") or "", row.get("is_iceberg") == "Y")
 
     def size(self, schema: str, name: str) -> tuple[int, int] | None:
         return next(((int(t["rows"]), int(t["bytes"])) for t in self._shown(schema, name) if t["name"] == name), None)

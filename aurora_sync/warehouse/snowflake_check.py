@@ -6,11 +6,13 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import zstandard
 
 from aurora_sync.config.backends.snowflake import SnowflakeSettings
 from aurora_sync.errors import AuroraSyncError
+from aurora_sync.warehouse import targets
 from aurora_sync.warehouse.base import Row, Session, Trial
 from aurora_sync.warehouse.ddl import NO_COLLATION, TableName, make_schema
 from aurora_sync.warehouse.snowflake_grants import Grants, terminated
@@ -77,6 +79,9 @@ class _Check:
             yield from self._load(copies=not of_stage)
         for schema in self.trial.schemas:
             yield from self._target(schema)
+        for target in self.trial.targets:
+            if found := _failed(partial(targets.refuse_iceberg, self.session, TableName(*target))):
+                yield f"{found}; {targets.NO_ICEBERG}"
 
     def _parameters(self) -> Iterator[str]:
         found = {key: value for key, value, *_ in self.session.query("SHOW PARAMETERS IN SESSION")}

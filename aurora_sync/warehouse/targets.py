@@ -11,13 +11,25 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from aurora_sync.config.tables import TableConfig
+from aurora_sync.errors import WarehouseError
 from aurora_sync.model.certificate import Action, Finding
 from aurora_sync.model.manifest import Manifest
 from aurora_sync.model.names import fold
 from aurora_sync.warehouse import ddl
 from aurora_sync.warehouse.base import ReportedColumn, Session
-from aurora_sync.warehouse.ddl import NO_COLLATION, Layout, identifier, literal
+from aurora_sync.warehouse.ddl import NO_COLLATION, Layout, TableName, identifier, literal
 from aurora_sync.warehouse.types import length_of
+
+NO_ICEBERG = "rename or drop that table, or choose another target_schema or target_table (docs/targets.md)"
+
+
+def refuse_iceberg(session: Session, target: TableName) -> None:
+    """Raise WarehouseError if the table is an Iceberg table."""
+    found = session.properties(target.schema, target.name)
+    if found and found.iceberg:
+        raise WarehouseError(
+            f"{target} is an Iceberg table, and aurora_sync only writes standard tables", hint=NO_ICEBERG
+        )
 
 
 def make(session: Session, config: TableConfig, layout: Layout, manifest: Manifest) -> None:
@@ -33,22 +45,21 @@ def create(config: TableConfig, layout: Layout, manifest: Manifest) -> str:
         for name, type_ in layout.types.items()
     ]
     if layout.key:
-        defined.append(primary_key(config, layout))
+        defined.append(primary_key(config, manifest.key))
     transient = "TRANSIENT " if config.transient else ""
     properties = [f" CLUSTER BY ({_names(config.cluster_by)})"] if config.cluster_by else []
     if config.retention_days is not None:
         properties.append(f" DATA_RETENTION_TIME_IN_DAYS = {config.retention_days}")
-    properties += [NO_COLLATION, f" COMMENT = {literal(comment(manifest))}"]
+    properties += [NO_COLLATION, f" COMMENT = {literal(comment(manifest.table, manifest.comment))}"]
     if config.object_tags:
         tags = (f"{_qualified(name)} = {literal(value)}" for name, value in config.object_tags.items())
         properties.append(f" WITH TAG ({', '.join(tags)})")
     return f"CREATE {transient}TABLE IF NOT EXISTS {layout.target.sql} ({', '.join(defined)}){''.join(properties)}"
 
 
-def primary_key(config: TableConfig, layout: Layout) -> str:
+def primary_key(config: TableConfig, key: Iterable[str]) -> str:
     """Return the constraint for the merge key. Snowflake does not enforce it."""
-    columns = ", ".join(column.sql for column in layout.key)
-    return f"PRIMARY KEY ({columns}) {'RELY' if config.rely else 'NORELY'}"
+    return f"PRIMARY KEY ({_names(key)}) {'RELY' if config.rely else 'NORELY'}"
 
 
 def _names(columns: Iterable[str]) -> str:
@@ -62,13 +73,18 @@ def _qualified(name: str) -> str:
 def drop_former_key(session: Session, layout: Layout, manifest: Manifest) -> None:
     """Drop the primary key of the target if the merge key changed: its columns are no longer unique or NOT NULL."""
     if manifest.evolution.former_key and any(c.in_key for c in ddl.described(session, layout.target).values()):
-        session.query(f"ALTER TABLE {layout.target.sql} DROP PRIMARY KEY")
+        drop_key(session, layout.target)
 
 
-def comment(manifest: Manifest) -> str:
-    """Return the comment of the target: that of the source, and where its rows come from."""
-    origin = f"Synced from {manifest.table} by aurora_sync"
-    return f"{manifest.comment}\n{origin}" if manifest.comment else origin
+def drop_key(session: Session, target: TableName) -> None:
+    """Drop the primary key, because one of its columns is going to change."""
+    session.query(f"ALTER TABLE {target.sql} DROP PRIMARY KEY")
+
+
+def comment(table: str, of_source: str | None) -> str:
+    """Return the comment of the target: that of the source table, and where its rows come from."""
+    origin = f"Synced from {table} by aurora_sync"
+    return f"{of_source}\n{origin}" if of_source else origin
 
 
 def lengthen(session: Session, layout: Layout) -> tuple[Layout, tuple[Finding, ...]]:
@@ -94,7 +110,7 @@ def follow_comments(session: Session, layout: Layout, manifest: Manifest) -> Non
     before = manifest.watermark_before
     if before is None or before.comments == manifest.watermark_after.comments:
         return
-    session.query(f"COMMENT ON TABLE {layout.target.sql} IS {literal(comment(manifest))}")
+    session.query(f"COMMENT ON TABLE {layout.target.sql} IS {literal(comment(manifest.table, manifest.comment))}")
     for statement in column_comments(layout, ddl.described(session, layout.target)):
         session.query(statement)
 

@@ -93,6 +93,8 @@ def _drop(tree: exp.Drop) -> Iterator[str]:
 
 def _alter(tree: exp.Alter) -> Iterator[str]:
     for action in tree.args["actions"]:
+        if isinstance(action, exp.Command) and tree.sql().endswith(" DROP PRIMARY KEY"):
+            continue
         if not isinstance(action, _ALTERS):
             yield f"ALTER with {type(action).__name__}"
         elif isinstance(action, exp.ColumnDef):

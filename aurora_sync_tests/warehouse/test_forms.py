@@ -73,6 +73,7 @@ def test_ddl_in_a_transaction_is_found() -> None:
         """CREATE TABLE "P"."T" ("A" VARCHAR) DEFAULT_DDL_COLLATION = ''""",
         'COMMENT ON TABLE "P"."T" IS \'\'',
         'DROP TABLE IF EXISTS "L"."STAGING_T"',
+        'ALTER TABLE "P"."T" DROP PRIMARY KEY',
     ):
         assert problems(statement) == []
         assert problems(statement, in_transaction=True) == ["DDL commits the open transaction"]

@@ -13,7 +13,7 @@ from snowflake.connector.errors import ProgrammingError
 from aurora_sync.errors import StageError
 from aurora_sync.objects.store import Store
 from aurora_sync.warehouse.base import Trial
-from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
+from aurora_sync.warehouse.snowflake import SnowflakeSession, SnowflakeWarehouse
 from aurora_sync_tests.fixtures.fakesnow_server import FakeSnowflake
 
 Rows = Sequence[tuple[Any, ...]]
@@ -205,6 +205,15 @@ def test_a_bucket_that_may_not_be_written_is_named(
     assert account.problems(trial) == [
         f"no object can be written to {trial.store.uri(trial.store.prefix)}: AccessDenied; allow s3:PutObject on it"
     ]
+
+
+def test_a_target_that_is_an_iceberg_table_is_a_problem(
+    account: Account, trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"name": "ORDERS", "comment": "", "is_iceberg": "Y"}
+    monkeypatch.setattr(SnowflakeSession, "_shown", lambda self, schema, prefix: [row])
+    (problem,) = account.problems(replace(trial, targets=(("SALES", "ORDERS"), ("SALES", "OTHERS"))))
+    assert problem.startswith("SALES.ORDERS is an Iceberg table, and aurora_sync only writes standard tables; rename")
 
 
 def test_a_warehouse_whose_limits_may_not_be_seen_passes(account: Account, trial: Trial) -> None:

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from aurora_sync.errors import GuardError
+from aurora_sync.errors import GuardError, WarehouseError
 from aurora_sync.model.buckets import Buckets
 from aurora_sync.model.column import Column
 from aurora_sync.model.comments import digest
 from aurora_sync.model.manifest import Disposition, Evolution
 from aurora_sync.model.receipt import Applied
 from aurora_sync.warehouse import types
-from aurora_sync.warehouse.base import ReportedColumn, Session
+from aurora_sync.warehouse.base import ReportedColumn, Session, TableProperties
 from aurora_sync_tests.scenarios.world import config
 from aurora_sync_tests.warehouse.increments import Folder, apply, column, watermark
 from aurora_sync_tests.warehouse.test_golden import Recorder
@@ -301,3 +301,18 @@ class TestTextLengths:
         manifest = folder.increment([ID, text("note", policy=policy)], rows, disposition=Disposition.REPLACE)
         self.load_id = manifest.load_id
         return apply(session, config("orders"), manifest, folder)
+
+
+def test_existing_iceberg_table_is_refused_before_anything_is_loaded(duckdb_session: Session, folder: Folder) -> None:
+    class Iceberg(Recorder):
+        def properties(self, schema: str, name: str) -> TableProperties | None:
+            return TableProperties(comment="", iceberg=True)
+
+    duckdb_session.query('CREATE SCHEMA "PUBLIC"')
+    duckdb_session.query("""CREATE TABLE "PUBLIC"."ORDERS" ("ID" NUMBER(19,0)) DEFAULT_DDL_COLLATION = ''""")
+    session = Iceberg(duckdb_session)
+    with pytest.raises(
+        WarehouseError, match=r"PUBLIC\.ORDERS is an Iceberg table, and aurora_sync only writes standard"
+    ):
+        Target(session, folder).replace()
+    assert "COPY" not in [sent[:4] for sent in session.statements]

@@ -8,7 +8,7 @@ from typing import Any
 
 from aurora_sync.model.manifest import Manifest, TakenFile
 from aurora_sync.model.receipt import QueryRef
-from aurora_sync.warehouse.base import Folder, Merged, Objects, ReportedColumn, Row, Session
+from aurora_sync.warehouse.base import Folder, Merged, Objects, ReportedColumn, Row, Session, TableProperties
 from aurora_sync.warehouse.ddl import identifier, literal
 from aurora_sync.warehouse.query_tag import QueryTag
 
@@ -42,6 +42,10 @@ class Through(Session):
     def describe(self, schema: str, name: str) -> dict[str, ReportedColumn]:
         self.before(f"DESCRIBE TABLE {identifier(schema)}.{identifier(name)}")
         return self.inner.describe(schema, name)
+
+    def properties(self, schema: str, name: str) -> TableProperties | None:
+        self.before(f"SHOW TABLES IN SCHEMA {identifier(schema)} STARTS WITH {literal(name)}")
+        return self.inner.properties(schema, name)
 
     def tables(self, schema: str, prefix: str) -> list[str]:
         self.before(f"SHOW TABLES IN SCHEMA {identifier(schema)} STARTS WITH {literal(prefix)}")
