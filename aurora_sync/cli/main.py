@@ -16,7 +16,22 @@ import os
 import sys
 from collections.abc import Sequence
 
-from aurora_sync.cli import assess, cdc, check, completion, cost, gc, local, plan, schema, setup, status, sync, triggers
+from aurora_sync.cli import (
+    assess,
+    cdc,
+    check,
+    completion,
+    cost,
+    gc,
+    local,
+    plan,
+    schema,
+    setup,
+    status,
+    sync,
+    triggers,
+    upgrade,
+)
 from aurora_sync.cli.printing import LogHandler, print_error, print_note
 from aurora_sync.errors import AuroraSyncError, ConfigError
 
@@ -54,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     # In the order of the help.
-    for group in (sync, plan, status, check, cost, gc, cdc, assess, triggers, setup, schema, local):
+    for group in (sync, plan, status, check, cost, upgrade, gc, cdc, assess, triggers, setup, schema, local):
         group.add_to(commands)
     completion.add_to(commands, parser)
     return parser

@@ -53,6 +53,16 @@ def to_postgres(statement: str) -> str:
     for parameter in [*tree.find_all(exp.Placeholder)]:
         parameter.replace(exp.Var(this=_PARAMETER))
     comments = take_comments(tree)
+    _simplify(tree)
+    tree = tree.transform(_without_qualify).transform(_in_other_words)
+    if isinstance(tree, exp.Create) and tree.args.get("replace"):
+        tree.set("replace", False)
+        return f"DROP TABLE IF EXISTS {_text(tree.find(exp.Table))}; {_text(tree)}"
+    return "; ".join(map(_text, [tree, *comments]))
+
+
+def _simplify(tree: exp.Expr) -> None:
+    """Remove what PostgreSQL lacks."""
     if isinstance(tree, exp.Create):
         tree.set("properties", None)
     for constraint in [*tree.find_all(exp.ColumnConstraint, exp.PrimaryKey)]:
@@ -66,21 +76,10 @@ def to_postgres(statement: str) -> str:
             type_.replace(exp.DataType.build("JSONB"))
         elif type_.this in (exp.DataType.Type.BINARY, exp.DataType.Type.VARCHAR):
             type_.set("expressions", [])
-    tree = tree.transform(_without_qualify).transform(_in_other_words)
-    if not (isinstance(tree, exp.Create) and tree.args.get("replace")):
-        return "; ".join(map(_text, [tree, *comments]))
-    tree.set("replace", False)
-    table = tree.find(exp.Table)
-    assert table is not None
-    if tree.expression is None:
-        return f"DROP TABLE IF EXISTS {_text(table)}; {_text(tree)}"
-    new = exp.to_identifier(f"{table.name}_NEW", quoted=True)
-    old = _text(table)
-    table.set("this", new)
-    return f"{_text(tree)}; DROP TABLE {old}; ALTER TABLE {_text(table)} RENAME TO {old.rpartition('.')[2]}"
 
 
-def _text(tree: exp.Expr) -> str:
+def _text(tree: exp.Expr | None) -> str:
+    assert tree is not None
     written = tree.sql(dialect="postgres", unsupported_level=sqlglot.ErrorLevel.RAISE)
     return written.replace("%", "%%").replace(_PARAMETER, "%s")
 
