@@ -64,6 +64,14 @@ _LABEL = "[A-Za-z0-9_.-]"
 BIGINT = 2**63 - 1  # the largest id
 # PostgreSQL does not allow NUL in a string.
 Name = Annotated[str, Field(min_length=1), Matches(r"[^\0]*", "a string without NUL characters")]
+# The name of a target, made from the names of its source.
+NameTemplate = Annotated[
+    str,
+    Field(min_length=1),
+    Matches(
+        r"([^\0{}]|\{(schema|table)\})*", "a text without NUL characters, '{' and '}', but with {schema} and {table}"
+    ),
+]
 _NameList = Annotated[list[Name], Field(min_length=1, json_schema_extra={"uniqueItems": True})]
 Names = Annotated[
     list[Name],

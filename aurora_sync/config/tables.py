@@ -3,6 +3,7 @@ meaning of a key for a user is its description here."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
@@ -18,6 +19,7 @@ from aurora_sync.config.field_types import (
     Group,
     Name,
     Names,
+    NameTemplate,
     ObjectTag,
     ObjectTagValue,
     Owner,
@@ -83,7 +85,11 @@ class TableOptions(StrictModel):
     schema_: Name = Field(
         "public", alias="schema", description="Schema of the source table; default: public. Globs allowed."
     )
-    target_schema: Name | None = Field(None, description="Schema in the warehouse; default: the source's.")
+    target_schema: NameTemplate | None = Field(
+        None,
+        description="Schema in the warehouse, such as RAW_{schema}: {schema} and {table} stand for the names of the "
+        "source. Default: {schema}.",
+    )
     deletes: Literal["hard", "soft"] = Field(
         "hard",
         description="What a run does in the target with rows that were deleted at the source: hard deletes them, soft "
@@ -229,7 +235,11 @@ class TableConfig(TableOptions):
         description="dms: the CdcPath of a task that preserves transactions: a folder below files, which contains the "
         "changes of all tables.",
     )
-    target_table: Name | None = Field(None, description="Table in the warehouse; default: the source's name.")
+    target_table: NameTemplate | None = Field(
+        None,
+        description="Table in the warehouse, such as {schema}_{table}: {schema} and {table} stand for the names of the "
+        "source. Default: {table}.",
+    )
     cluster_by: Names | None = Field(
         None, description="Columns of the source by which a new target is clustered (CLUSTER BY), in this order."
     )
@@ -257,7 +267,18 @@ class TableConfig(TableOptions):
     @property
     def target(self) -> tuple[str, str]:
         """Schema and table in the warehouse, in upper case (``fold``)."""
-        return fold(self.target_schema or self.schema_), fold(self.target_table or self.table_name)
+        schema, table = self.target_names
+        return fold(schema), fold(table)
+
+    @property
+    def target_names(self) -> tuple[str, str]:
+        """Schema and table in the warehouse, as written in tables.yaml or named at the source."""
+        names = {"{schema}": self.schema_, "{table}": self.table_name}
+
+        def filled(template: str) -> str:
+            return re.sub(r"\{schema\}|\{table\}", lambda found: names[found[0]], template)
+
+        return filled(self.target_schema or "{schema}"), filled(self.target_table or "{table}")
 
     @property
     def targets(self) -> tuple[tuple[str, str], ...]:

@@ -89,7 +89,7 @@ class Validation:
         before = len(self.problems)
         merged = with_defaults(defaults, own)
         glob = self.name(index, own, merged)
-        if glob and own.get("target_table") is not None:
+        if glob and own.get("target_table") is not None and "{table}" not in str(own["target_table"]):
             self.problem(
                 (*path, "target_table"),
                 f"found {own['target_table']!r}; all tables of a glob would have the same target: remove the key, "

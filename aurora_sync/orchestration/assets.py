@@ -87,7 +87,7 @@ class DefinitionLine:
 
 def asset_key(table: TableConfig) -> dg.AssetKey:
     """Return the key ``target schema / target table``, as spelled in tables.yaml. Downstream assets use this key."""
-    return dg.AssetKey([name(table.target_schema or table.schema_), name(table.target_table or table.table_name)])
+    return dg.AssetKey([name(part) for part in table.target_names])
 
 
 def source_key(table: TableConfig, database: str) -> dg.AssetKey:

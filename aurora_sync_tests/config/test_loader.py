@@ -490,6 +490,46 @@ def test_tables_of_a_glob_that_would_meet_in_one_target_are_refused(tables_yaml:
     ]
 
 
+def test_target_names_are_made_from_templates(tables_yaml: Path) -> None:
+    text = """defaults: {watermark_type: xmin, target_schema: 'RAW_{schema}'}
+tables:
+- table_name: sales.orders
+- {table_name: sales.lines, target_table: '{schema}_{table}_{table}'}
+- {table_name: sales.parts, target_schema: plain}
+"""
+    tables = expand(read(tables_yaml, text), ())
+    assert [table.target for table in tables] == [
+        ("RAW_SALES", "ORDERS"),
+        ("RAW_SALES", "SALES_LINES_LINES"),
+        ("PLAIN", "PARTS"),
+    ]
+
+
+def test_names_of_the_source_are_no_templates() -> None:
+    table = TableConfig(schema_="{table}", table_name="{schema}", watermark_type="xmin", target_schema="{schema}")
+    assert table.target == ("{TABLE}", "{SCHEMA}")
+
+
+def test_two_tables_of_one_template_with_the_same_target_are_refused(tables_yaml: Path) -> None:
+    entries = ("table_name: public.a_b, target_table: '{schema}_{table}'", "table_name: a.b, target_schema: public")
+    assert refused(tables_yaml, *entries[:1], entries[1] + ", target_table: 'public_a_{table}'")[0].startswith(
+        "3: table a.b: target_table: its target PUBLIC.PUBLIC_A_B is also the target of public.a_b in line 2; "
+    )
+
+
+def test_glob_may_have_a_template_for_its_target_tables(tables_yaml: Path) -> None:
+    text = "tables: [{table_name: audit_?, watermark_type: xmin, target_table: 'x_{table}'}]"
+    tables = expand(read(tables_yaml, text), EXISTING)
+    assert {table.target[1] for table in tables} == {"X_AUDIT_A", "X_AUDIT_B", "X_AUDIT_*"}
+
+
+def test_unknown_placeholder_is_refused(tables_yaml: Path) -> None:
+    text = "tables: [{table_name: a, watermark_type: xmin, target_table: '{tabel}'}]"
+    (found,) = problems(tables_yaml, text)
+    assert "found '{tabel}'; expected a text without NUL characters" in found
+    assert "with {schema} and {table}" in found
+
+
 def test_a_glob_with_one_target_table_is_refused(tables_yaml: Path) -> None:
     (found,) = refused(tables_yaml, "table_name: audit_*, target_table: audits")
     assert "all tables of a glob would have the same target" in found
