@@ -208,12 +208,13 @@ class DuckDBSession(Session):
 
     def describe(self, schema: str, name: str) -> dict[str, ReportedColumn]:
         rows = self._run(
-            "SELECT column_name, data_type, numeric_precision, numeric_scale, column_comment"
+            "SELECT column_name, is_nullable, column_comment, data_type, numeric_precision, numeric_scale"
             " FROM information_schema.columns WHERE table_schema = ? AND table_name = ? ORDER BY ordinal_position",
             (schema, name),
         )
         return {
-            name: ReportedColumn(self.dialect.declared(*type_), comment=comment or "") for name, *type_, comment in rows
+            name: ReportedColumn(self.dialect.declared(*type_), nullable=nullable != "NO", comment=comment or "")
+            for name, nullable, comment, *type_ in rows
         }
 
     def arrow(self, statement: str) -> Any:

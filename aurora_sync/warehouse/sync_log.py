@@ -279,7 +279,7 @@ def compact(session: Session, log_schema: str, since: datetime, until: datetime)
     if not existing_columns(session, log):
         return 0
     session.query(
-        f"CREATE OR REPLACE TEMPORARY TABLE {copy.sql}{NO_COLLATION} AS SELECT {_COLUMNS} FROM {log.sql}"
+        f"CREATE TEMPORARY TABLE {copy.sql}{NO_COLLATION} AS SELECT {_COLUMNS} FROM {log.sql}"
         f" WHERE \"APPLIED_AT\" >= '{as_text(since)}' AND \"APPLIED_AT\" < '{as_text(until)}'"
     )
     with session.transaction():

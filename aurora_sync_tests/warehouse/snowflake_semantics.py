@@ -39,7 +39,7 @@ from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
 _COPY = re.compile(r"COPY INTO (?P<table>\S+) FROM '@[^/]+/(?P<path>.*)' FILES = \((?P<files>.*)\) FILE_FORMAT")
 _DESCRIBE = re.compile(r'DESCRIBE TABLE "((?:[^"]|"")*)"\."((?:[^"]|"")*)"')
 _SHOW = re.compile(r'SHOW (?P<kind>TABLES|SCHEMAS)(?: IN SCHEMA "(?P<schema>(?:[^"]|"")*)")?')
-_TEMPORARY = re.compile(r"CREATE OR REPLACE TEMPORARY TABLE (?P<table>\S+) ")
+_TEMPORARY = re.compile(r"CREATE (OR REPLACE )?TEMPORARY TABLE (?P<table>\S+) ")
 _REPLACE = re.compile(r'(?P<create>CREATE OR REPLACE TABLE )(?P<table>"[^"]+"."[^"]+)"(?P<rest> .*AS SELECT .*)')
 _WORD = re.compile(r"[A-Z]+")
 

@@ -179,7 +179,7 @@ def test_a_connection_that_is_lost_inside_the_transaction_is_worth_another_try(
     with warehouse.session() as session:
         attempt = prepare(session, folder, orders, FIRST[:2], Disposition.REPLACE)
         with pytest.raises(WarehouseError, match="connection reset") as caught:
-            attempt(Dying(session, 18, lost))
+            attempt(Dying(session, 17, lost))
         assert caught.value.kind is Kind.TRANSIENT
         assert "which says whether the run was committed, could not be read" in caught.value.__notes__[0]
         assert rows(session) == []

@@ -36,13 +36,17 @@ class Cursor:
     def __exit__(self, *_: object) -> None:
         self._cursor.close()
 
-    def execute(self, statement: str, parameters: Any) -> None:
+    def execute(self, statement: str, parameters: Any, **options: Any) -> None:
         answer = next((said for pattern, said in self._said.items() if re.match(pattern, statement)), None)
         if isinstance(answer, str):
             raise ProgrammingError(msg=answer, errno=3001, sqlstate="42501")
         self._rows = answer
         if answer is None:
-            self._cursor.execute(statement, parameters)
+            self._cursor.execute(statement, parameters, **options)
+
+    @property
+    def sfqid(self) -> str | None:
+        return str(self._cursor.sfqid)
 
     def fetchall(self) -> Rows:
         return self._cursor.fetchall() if self._rows is None else self._rows

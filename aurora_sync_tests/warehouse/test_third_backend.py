@@ -21,7 +21,7 @@ from aurora_sync.objects.store import Store
 from aurora_sync.source.database import Source
 from aurora_sync.stage.writer import Stage
 from aurora_sync.warehouse import sync_log
-from aurora_sync_tests.warehouse.postgres import PostgresWarehouse, to_postgres
+from aurora_sync_tests.warehouse.postgres import PostgresWarehouse
 
 # One column of each natural type, and one that stays text.
 TABLE = """
@@ -109,13 +109,3 @@ def test_backend_that_reads_no_files_of_others_says_so(postgres_warehouse: Postg
             session.copy_files('"A"."RAW"', store, [], "")
         with pytest.raises(ConfigError, match=refused):
             session.copy_ragged('"A"."RAW"', store, [], 3, "")
-
-
-def test_statement_that_replaces_a_table_reads_the_one_that_is_there() -> None:
-    found = to_postgres(
-        'CREATE OR REPLACE TABLE "P"."T" COPY GRANTS AS SELECT CAST("A" AS BOOLEAN) AS "A" FROM "P"."T"'
-    )
-    assert found == (
-        'CREATE TABLE "P"."T_NEW" AS SELECT CAST("A" AS BOOLEAN) AS "A" FROM "P"."T"; DROP TABLE "P"."T";'
-        ' ALTER TABLE "P"."T_NEW" RENAME TO "T"'
-    )
