@@ -7,7 +7,7 @@ export PYTHONDONTWRITEBYTECODE :=
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test test-fast test-postgres test-long cover soak lint docs lock clean
+.PHONY: help demo ui test test-fast test-postgres test-long cover soak live lint docs lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /' | awk -F' - ' '{printf "make %-13s %s\n", $$1, $$2}'
@@ -65,6 +65,9 @@ cover: $(VENV)/.dev  ## make test, and which lines and branches of the package i
 soak: $(VENV)/.dev  ## random writers and catalogue moves against every strategy (SECONDS=600, for each of the two)
 	@$(BIN)/python -m aurora_sync_tests.scenarios.random_writers.soak --seconds $(or $(SECONDS),60) $(ARGS)
 	@$(BIN)/python -m aurora_sync_tests.scenarios.catalogue_moves.soak --seconds $(or $(SECONDS),60) $(ARGS)
+
+live: $(VENV)/.dev  ## try the rules of docs/live.md on the Snowflake account of the environment (ARGS=--fake: without one)
+	@$(BIN)/python -W ignore -m aurora_sync_tests.live $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

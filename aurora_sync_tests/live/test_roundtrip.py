@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,24 +10,13 @@ import pytest
 
 from aurora_sync.config.settings import Settings
 from aurora_sync.engine.places import Places
-from aurora_sync.warehouse.base import Session
-from aurora_sync.warehouse.query_tag import NO_TAG, QueryTag
 from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
 from aurora_sync_tests.fixtures.fakesnow_server import FakeSnowflake
+from aurora_sync_tests.live.fakes import InASchema
 from aurora_sync_tests.live.roundtrip import roundtrip
 from aurora_sync_tests.live.streams import dms_files, slot_stream
 from aurora_sync_tests.live.type_matrix import type_matrix
 from aurora_sync_tests.scenarios.type_matrix.cases import XML
-
-
-class InASchema(SnowflakeWarehouse):
-    """fakesnow's MERGE makes a temporary table, for which the session must have a current schema."""
-
-    @contextmanager
-    def session(self, *, query_tag: QueryTag = NO_TAG) -> Iterator[Session]:
-        with super().session(query_tag=query_tag) as session:
-            session.query("USE SCHEMA LANDING")
-            yield session
 
 
 def test_every_strategy_brings_every_row_to_duckdb(

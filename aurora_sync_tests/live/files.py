@@ -1,0 +1,109 @@
+"""Cases of the rules about files (rules 17 to 19)."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+
+from aurora_sync.engine import batch
+from aurora_sync.engine.places import Places
+from aurora_sync.errors import Kind, WarehouseError
+from aurora_sync.model.dms_columns import BEFORE, OP, SEQUENCE, TIMESTAMP
+from aurora_sync.warehouse.ddl import create_staging_table
+from aurora_sync.warehouse.snowflake import copy_into
+from aurora_sync_tests.live.cases import Found, case, one_line, said
+from aurora_sync_tests.live.ground import Ground, Live
+from aurora_sync_tests.live.sessions import snowflake_of
+
+
+def with_files(live: Live) -> Places:
+    """Return the places with the suite's stage as the one that shows the files of a DMS task."""
+    warehouse = snowflake_of(live)
+    settings = dataclasses.replace(warehouse.settings, dms_stage=warehouse.settings.stage)
+    return dataclasses.replace(live.places, warehouse=dataclasses.replace(warehouse, settings=settings))
+
+
+# NULL, and texts that a CSV reader may take for NULL, for the end of a field, or for an escape.
+TEXTS = (None, "", "NULL", "\\N", "\\", '"', 'a "b"', "a,b", "a\nb", "a\r\nb", " a ", "größe 名", "%27", "'")
+
+
+@case(17, "COPY reads every text as PostgreSQL wrote it: '', NULL, \\N, quotes, line breaks", Ground.FAKE, Ground.SMALL)
+def texts_arrive(live: Live) -> Found:
+    live.at_source("CREATE TABLE texts (id int PRIMARY KEY, v text)")
+    with live.source.cursor() as cursor:
+        cursor.executemany("INSERT INTO texts VALUES (%s, %s)", list(enumerate(TEXTS)))
+    config = live.config("texts")
+    live.run(config)
+    found = {int(id_): text for id_, text in live.rows_of(config, '"ID", "V"')}
+    wrong = [(text, found.get(place)) for place, text in enumerate(TEXTS) if found.get(place) != text]
+    return said(not wrong and len(found) == len(TEXTS), f"{len(found)} texts, of which wrong: {wrong or 'none'}")
+
+
+@case(17, "COPY fails if a file is missing", Ground.FAKE)
+def missing_file(live: Live) -> Found:
+    table = live.table("MISSED")
+    live.query(create_staging_table(table, ["A"]))
+    statement = copy_into(table.sql, snowflake_of(live).quoted_stage, f"{live.name}/", ["part-00000.csv.zst"])
+    try:
+        rows = live.query(statement)
+    except WarehouseError as error:
+        return said(error.kind is Kind.REFUSED, f"refused: {one_line(error.what, 160)}")
+    return said(False, f"COPY answered {rows}")
+
+
+@case(17, "COPY reads an object whose key has a literal %27", Ground.FAKE, Ground.SMALL)
+def percent_in_a_key(live: Live) -> Found:
+    """The folder of a table with a quote in its name."""
+    live.at_source("""CREATE TABLE "it's" (id int PRIMARY KEY); INSERT INTO "it's" VALUES (1), (2)""")
+    config = live.config("it's")
+    receipt = live.run(config)
+    store = live.places.stage.store
+    keys = [key for key in store.list(f"{store.prefix}{live.name}.it%27s/") if key.endswith(".csv.zst")]
+    return said(
+        receipt.target_rows == 2 and bool(keys), f"{receipt.target_rows} rows from {len(keys)} object below it%27s/"
+    )
+
+
+@case(18, "Parquet files of DMS keep '', NULL and bytea", cannot="it has no MATCH_BY_COLUMN_NAME")
+def parquet(live: Live) -> Found:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    live.at_source("CREATE TABLE parquet (id int PRIMARY KEY, v text, raw bytea)")
+    store = live.places.stage.store
+    folder = f"s3://{store.bucket}/{store.prefix}".rstrip("/")
+    config = live.config("parquet", "dms", files=folder, primary_key="id")
+    moment = "2026-01-01 00:00:00.000000"
+    values = {"id": ["1", "2", "3"], "v": ["", None, "a"], "raw": [b"", None, b"\x00\xff'"]}
+    columns = {
+        OP: pa.array(["I"] * 3),
+        "id": pa.array(values["id"]),
+        "v": pa.array(values["v"], pa.string()),
+        "raw": pa.array(values["raw"], pa.binary()),
+        f"{BEFORE}id": pa.array([None] * 3, pa.string()),
+        TIMESTAMP: pa.array([moment] * 3),
+        SEQUENCE: pa.array([""] * 3),
+    }
+    body = io.BytesIO()
+    pq.write_table(pa.table(columns), body)
+    store.put_new(f"{store.prefix}{live.name}/parquet/LOAD00000001.parquet", body.getvalue())
+    batch.run_one(config, with_files(live))
+    rows = live.rows_of(config, '"ID", "V", CAST("RAW" AS VARCHAR)')
+    found = {int(id_): (text, raw) for id_, text, raw in rows}
+    return said(found == {1: ("", ""), 2: (None, None), 3: ("a", "00FF27")}, f"the target has {found}")
+
+
+@case(19, "Objects of a large load have at most 250 MB", Ground.FAKE)
+def sizes_of_objects(live: Live) -> Found:
+    live.at_source("CREATE TABLE large (id int PRIMARY KEY, v text)")
+    # md5 texts are twice as long as their content, so zstd halves them at most.
+    live.at_source(
+        f"INSERT INTO large SELECT i, md5(i::text) || md5((-i)::text) FROM generate_series(1, {live.rows}) i"
+    )
+    receipt = live.run(live.config("large"))
+    store = live.places.stage.store
+    pages = store.pages(f"{store.prefix}{live.name}.large/")
+    sizes = [stored.bytes for page in pages for stored in page if stored.key.endswith(".csv.zst")]
+    largest = max(sizes) / 1e6
+    held = receipt.target_rows == live.rows and largest <= 250
+    return said(held, f"{receipt.target_rows:,} rows in {len(sizes)} objects of at most {largest:.1f} MB")
