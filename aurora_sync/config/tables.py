@@ -145,9 +145,10 @@ class TableOptions(StrictModel):
     )
     text_length: Literal["source", "max"] = Field(
         "source",
-        description="Length of new text columns. source: that of the source, such as VARCHAR(20), else "
-        "VARCHAR(16777216), which is 16 MB. max: VARCHAR(134217728), which is 128 MB. A longer value is treated by the "
-        "policy of its column; under exact the column gets the maximum length.",
+        description="Length of text columns. source: that of the source, such as VARCHAR(20), else VARCHAR(16777216), "
+        "which is 16 MB; existing columns keep a greater length. max: VARCHAR(134217728), which is 128 MB, also for "
+        "existing columns. A longer value is treated by the policy of its column; under exact the column gets the "
+        "maximum length.",
     )
     # How a first load creates the target. Existing targets stay as they are.
     rely: bool = Field(

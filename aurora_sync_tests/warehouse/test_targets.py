@@ -249,6 +249,15 @@ class TestTextLengths:
         target.replace([ID, text("code", 20), text("note")])
         assert target.sent == []
 
+    def test_existing_texts_get_the_maximum_length_where_it_is_asked_for(
+        self, duckdb_session: Session, folder: Folder
+    ) -> None:
+        target = Target(Reporting(duckdb_session, CODE=20), folder)
+        target.replace([ID, text("code", 20)])
+        target.config = config("orders", text_length="max")
+        target.replace([ID, text("code", 20)])
+        assert target.sent == ['ALTER TABLE "PUBLIC"."ORDERS" ALTER COLUMN "CODE" SET DATA TYPE VARCHAR(134217728)']
+
     def test_text_that_grows_at_the_source_follows_by_alter(self, duckdb_session: Session, folder: Folder) -> None:
         target = Target(Reporting(duckdb_session, CODE=20), folder)
         target.replace([ID, text("code", 20)])
