@@ -53,10 +53,10 @@ def statements_of_the_page(live: Live) -> Found:
     # The first load of the page makes the schemas of the target and of the log as well.
     live = dataclasses.replace(live, places=dataclasses.replace(live.places, log_schema=live.further_schema("LOG")))
     config = live.config("counted", target_schema=live.further_schema("COUNTED"))
-    page, found, before = of_the_page(), dict[str, tuple[int, int]](), list[Row]()
+    page, found, before = of_the_page(), dict[str, tuple[int, int | None]](), list[Row]()
     for kind, (changes, options) in KINDS.items():
         live.run(config, *changes, **options)
-        found[kind] = (len(live.sent), page[kind][1])
+        found[kind] = (len(live.sent), None)
         if live.on_snowflake:
             history = live.query(_HISTORY, (config.qualified_name,))
             new, before = history[len(before) :], history
@@ -65,11 +65,15 @@ def statements_of_the_page(live: Live) -> Found:
     differ = {
         kind: f"{sent, needing} instead of {page[kind]}"
         for kind, (sent, needing) in found.items()
-        if sent != page[kind][0] or needing > page[kind][1]
+        if sent != page[kind][0] or (needing or 0) > page[kind][1]
     }
-    listed = ", ".join(f"{kind}: {sent}/{needing}" for kind, (sent, needing) in found.items())
-    where = "on the server" if live.on_snowflake else "at the client"
-    return said(not differ, f"counted {where} (all/on a warehouse): {listed}" if not differ else f"differ: {differ}")
+    if differ:
+        return said(False, f"differ: {differ}")
+    if live.on_snowflake:
+        listed = ", ".join(f"{kind}: {sent}/{needing}" for kind, (sent, needing) in found.items())
+        return said(True, f"counted on the server (all/on a warehouse): {listed}")
+    listed = ", ".join(f"{kind}: {sent}" for kind, (sent, _) in found.items())
+    return said(True, f"counted at the client; which need a warehouse was not tried: {listed}")
 
 
 @case(9, "DESCRIBE, SHOW and DDL use no virtual warehouse", cannot="it has no virtual warehouses")
@@ -164,16 +168,24 @@ def merge_counts(live: Live) -> Found:
     return said(counts == (2, 1, 1), f"inserted, updated, deleted: {counts}")
 
 
-@case(12, "ARRAY values are compared by content: IS DISTINCT FROM sees one changed element", Ground.FAKE, Ground.SMALL)
+@case(12, "IS DISTINCT FROM compares ARRAY values by content, also NULL elements", Ground.FAKE, Ground.SMALL)
 def distinct_arrays(live: Live) -> Found:
     live.at_source("CREATE TABLE listed (id int PRIMARY KEY, tags text[])")
-    live.at_source("INSERT INTO listed VALUES (1, ARRAY['a', NULL]), (2, ARRAY['b', 'c'])")
+    live.at_source(
+        "INSERT INTO listed VALUES (1, ARRAY['a', NULL]), (2, ARRAY['a', 'b']), (3, ARRAY['a', NULL]), (4, NULL)"
+    )
     config = live.config("listed")
     live.run(config)
-    receipt = live.run(config, "UPDATE listed SET tags = ARRAY['b', 'd'] WHERE id = 2", "UPDATE listed SET id = id")
-    rows = [(int(id_), json.loads(tags)) for id_, tags in live.rows_of(config, '"ID", TO_JSON("TAGS")')]
-    held = rows == [(1, ["a", None]), (2, ["b", "d"])] and receipt.updated >= 1
-    return said(held, f"{receipt.updated} of 2 written rows were updated; the target has {rows}")
+    target = target_name(config).sql
+    found = live.query(
+        f'SELECT a."ID", b."ID" FROM {target} AS a JOIN {target} AS b ON a."ID" < b."ID"'
+        ' WHERE a."TAGS" IS DISTINCT FROM b."TAGS" ORDER BY 1, 2'
+    )
+    pairs = [(int(a), int(b)) for a, b in found]
+    live.run(config, "UPDATE listed SET tags = ARRAY['a', 'c'] WHERE id = 2")
+    updated = json.loads(live.value(f'SELECT TO_JSON("TAGS") FROM {target} WHERE "ID" = 2'))
+    held = pairs == [(1, 2), (1, 4), (2, 3), (2, 4), (3, 4)] and updated == ["a", "c"]
+    return said(held, f"of ['a', NULL], ['a', 'b'], ['a', NULL], NULL differ: {pairs}; an update arrived as {updated}")
 
 
 @case(13, "The compaction of the sync log keeps its entries, and leaves fewer micro-partitions", Ground.FAKE,
@@ -190,7 +202,7 @@ def compaction(live: Live) -> Found:
     gc.compact_log(live.places, datetime.now(UTC) + gc.LOG_AT_REST + timedelta(hours=1))
     after, few = live.query(entries), _partitions(live, partitions)
     shrunk = few < many or not live.on_snowflake
-    counted = f"; micro-partitions: {many}, then {few}" if live.on_snowflake else ""
+    counted = f"; micro-partitions: {many}, then {few}" if live.on_snowflake else "; micro-partitions: not tried"
     return said(before == after and shrunk, f"{int(before[0][0])} entries before, {int(after[0][0])} after{counted}")
 
 

@@ -106,4 +106,4 @@ def sizes_of_objects(live: Live) -> Found:
     sizes = [stored.bytes for page in pages for stored in page if stored.key.endswith(".csv.zst")]
     largest = max(sizes) / 1e6
     held = receipt.target_rows == live.rows and largest <= 250
-    return said(held, f"{receipt.target_rows:,} rows in {len(sizes)} objects of at most {largest:.1f} MB")
+    return said(held, f"{receipt.target_rows:,} rows; objects: {len(sizes)}, the largest has {largest:.1f} MB")

@@ -37,7 +37,7 @@ def target_is_never_replaced(live: Live) -> Found:
     ):
         live.run(config, *changes, **options)
         sent += live.sent
-    harmful = [one_line(statement, 80) for statement in sent if _REPLACES.match(statement)]
+    harmful = [one_line(statement, 80) for statement in sent if _REPLACES.search(statement)]
     return said(not harmful, f"{len(sent)} statements, of which replace or drop: {harmful or 'none'}")
 
 
@@ -45,7 +45,7 @@ def target_is_never_replaced(live: Live) -> Found:
 def type_change_keeps_the_target(live: Live) -> Found:
     config = _loaded(live, "retyped")
     live.run(config, "ALTER TABLE retyped ALTER COLUMN n TYPE text USING n::text")
-    harmful = [one_line(statement, 80) for statement in live.sent if _REPLACES.match(statement)]
+    harmful = [one_line(statement, 80) for statement in live.sent if _REPLACES.search(statement)]
     return said(not harmful, f"numeric became text; statements that replace the target: {harmful or 'none'}")
 
 
