@@ -11,6 +11,7 @@ from aurora_sync.cli.printing import print_json, print_lines, print_note
 
 if TYPE_CHECKING:
     from aurora_sync.config.settings import Settings
+    from aurora_sync.config.tables import TableConfig
     from aurora_sync.engine.places import Places
 
 
@@ -19,13 +20,21 @@ def add_to(commands: Commands) -> None:
 
 
 def _check(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
-    from aurora_sync.engine.check import problems as connection_problems
+    from aurora_sync.engine import check
     from aurora_sync.engine.selection import all_tables
 
-    problems = connection_problems(lambda: all_tables(settings, places.source), places)
+    def tables() -> list[TableConfig]:
+        return all_tables(settings, places.source)
+
+    problems, notes = check.problems(tables, places), list[str]()
+    if not problems:
+        problems, notes = check.look_at_targets(tables, places)
     if arguments.json:
-        print_json({"ok": not problems, "problems": problems})
-    elif problems:
+        print_json({"ok": not problems, "problems": problems, "notes": notes})
+        return 1 if problems else 0
+    for note in notes:
+        print_note(f"note: {note}")
+    if problems:
         for problem in problems:
             print_note(problem)
     else:

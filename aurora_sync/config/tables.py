@@ -132,6 +132,12 @@ class TableOptions(StrictModel):
         "column stays in the target and is marked. freeze: the run fails and shows the difference. ignore: new columns "
         "are not synced, and a run fails when it cannot write the target without a change.",
     )
+    policies: Literal["refuse", "exempt"] = Field(
+        "refuse",
+        description="Snowflake: what happens when a run would read back a column of the target with a masking policy, "
+        "such as the merge key, or when the target has a row access policy. refuse: the run fails, and nothing "
+        "changes. exempt: the policies show all rows and values to the role that loads, so the run goes on.",
+    )
     show_values: bool = Field(
         False,
         description="Whether messages, receipts and metadata may show keys and values of rows that do not fit their "

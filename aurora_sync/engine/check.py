@@ -18,6 +18,7 @@ from aurora_sync.source import tls
 from aurora_sync.source.connection import connect
 from aurora_sync.source.database import Source
 from aurora_sync.strategies import strategy_of
+from aurora_sync.warehouse import policies
 from aurora_sync.warehouse.base import Trial
 
 # The number of tables named for one problem.
@@ -35,6 +36,20 @@ def problems(tables: Callable[[], list[TableConfig]], places: Places) -> list[st
         *problems_of(lambda: store.list(store.prefix, limit=1)),
         *_warehouse(tables, places),
     ]
+
+
+def look_at_targets(tables: Callable[[], list[TableConfig]], places: Places) -> tuple[list[str], list[str]]:
+    """Return the problems that policies and collations of the targets cause, and notes about what else is attached to
+    them. Looks only where :func:`problems` found none."""
+    found: list[str] = []
+    notes: list[str] = []
+    with places.warehouse.session(query_tag="aurora_sync check") as session:
+        for config in tables():
+            try:
+                notes += [finding.text for finding in policies.look(session, config)]
+            except AuroraSyncError as error:
+                found.append(str(error))
+    return found, notes
 
 
 def _warehouse(tables: Callable[[], list[TableConfig]], places: Places) -> list[str]:

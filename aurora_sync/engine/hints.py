@@ -11,7 +11,7 @@ from aurora_sync.errors import StageError
 from aurora_sync.model import foreign_text
 from aurora_sync.model.receipt import QueryRef
 from aurora_sync.model.state import State
-from aurora_sync.warehouse import sync_log
+from aurora_sync.warehouse import policies, sync_log
 from aurora_sync.warehouse.ddl import target_name
 from aurora_sync.warehouse.query_tag import QueryTag
 
@@ -27,7 +27,8 @@ def read_state(
     config: TableConfig, places: Places, *, trust_hint: bool, queries: list[QueryRef]
 ) -> tuple[State, datetime | None]:
     """Return the state of the table's target; and, when it comes from a hint only, the time the hint was confirmed.
-    Adds its statements to ``queries``; changes nothing else."""
+    Adds its statements to ``queries``; changes nothing else. Raises WarehouseError when a policy of the target would
+    make a run incorrect."""
     hint = places.stage.hint(_hint_name(config)) if trust_hint and places.warehouse.metered else None
     if hint and abs(datetime.now(UTC) - hint.confirmed_at) < HEARTBEAT:
         return hint.state, hint.confirmed_at
@@ -36,6 +37,9 @@ def read_state(
         if hint and hint.state.size and hint.state.size == session.size(target.schema, target.name):
             return hint.state, None
         state = sync_log.read_state(session, config, log_schema=places.log_schema)
+        if trust_hint and places.warehouse.metered and state.run_sequence:
+            for finding in policies.look(session, config):
+                logger.info("%s: %s", config.qualified_name, finding.text)
         queries += session.queries()
         size = session.size(target.schema, target.name) if trust_hint and state.watermark else None
         return replace(state, size=size), None

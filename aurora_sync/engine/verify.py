@@ -30,7 +30,7 @@ from aurora_sync.model.verification import RowDifference, Verification
 from aurora_sync.source.reading import Reading
 from aurora_sync.source.sums import within
 from aurora_sync.stage.layout import new_load_id
-from aurora_sync.warehouse import comparison, ddl, sync_log
+from aurora_sync.warehouse import comparison, ddl, policies, sync_log
 from aurora_sync.warehouse.base import Row, Session
 from aurora_sync.warehouse.ddl import Layout
 from aurora_sync.warehouse.query_tag import QueryTag
@@ -198,8 +198,11 @@ class _Sides:
 
     def _layout(self, manifest: Manifest) -> Layout:
         """Return the layout of the target as it is now: the changes of its columns are already made."""
-        existing = ddl.existing_columns(self.session, ddl.target_name(self.config))
-        return ddl.layout(self.config, replace(manifest, evolution=Evolution()), self.places.log_schema, existing)
+        columns = ddl.described(self.session, ddl.target_name(self.config))
+        existing = {name: column.type for name, column in columns.items()}
+        layout = ddl.layout(self.config, replace(manifest, evolution=Evolution()), self.places.log_schema, existing)
+        policies.refuse_comparison(self.config, layout, columns)
+        return layout
 
 
 @contextmanager

@@ -8,7 +8,7 @@ After the COMMIT, the run sequence has advanced; applying the same manifest agai
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
@@ -21,8 +21,8 @@ from aurora_sync.model.manifest import Disposition, Manifest
 from aurora_sync.model.names import fold
 from aurora_sync.model.receipt import Adjusted, Applied
 from aurora_sync.model.watermark import Left, Watermark
-from aurora_sync.warehouse import convert, ddl, evolve, history, merge, sync_log, targets
-from aurora_sync.warehouse.base import Objects, Session
+from aurora_sync.warehouse import convert, ddl, evolve, history, merge, policies, sync_log, targets
+from aurora_sync.warehouse.base import Objects, ReportedColumn, Session
 from aurora_sync.warehouse.bounds import Bound
 from aurora_sync.warehouse.ddl import Layout, TableName
 from aurora_sync.warehouse.dispositions import append, changes, replace, upsert
@@ -65,6 +65,7 @@ class _Prepared:
     manifest: Manifest
     existing: dict[str, str]  # columns of the target; empty: there is no target yet
     found: dict[str, str]  # ``existing`` before this run adapted the target
+    reported: Mapping[str, ReportedColumn]  # ``found``, with the names that the columns get
     adjusted: tuple[Adjusted, ...] = ()
     changes: tuple[Finding, ...] = ()
     bounds: tuple[Bound, ...] = ()
@@ -166,14 +167,16 @@ def _staging(session: Session, increment: StagedIncrement, log_schema: str) -> _
     reported = convert.settled(session, target, ddl.described(session, target))
     if reported and manifest.expected_sequence == 0:
         targets.refuse_iceberg(session, target)
-    existing = {name: column.type for name, column in reported.items()}
     if manifest.taken:
         sync_log.prepare_taken(session, log_schema)
+    existing = {name: column.type for name, column in reported.items()}
     to_rename = evolve.renames(existing, manifest)
-    named = {to_rename.get(name, name): type_ for name, type_ in existing.items()}
-    lengths = {to_rename.get(name, name): column.length for name, column in reported.items()}
-    layout = ddl.layout(config, manifest, log_schema, named, lengths)
-    return _Prepared(increment, layout, manifest, existing, dict(existing))
+    named = {to_rename.get(name, name): column for name, column in reported.items()}
+    types = {name: column.type for name, column in named.items()}
+    lengths = {name: column.length for name, column in named.items()}
+    layout = ddl.layout(config, manifest, log_schema, types, lengths)
+    policies.refuse(config, layout, manifest, named)
+    return _Prepared(increment, layout, manifest, existing, dict(existing), named)
 
 
 def _prepare(session: Session, p: _Prepared, objects: Objects, log_schema: str) -> None:
@@ -191,12 +194,14 @@ def _prepare(session: Session, p: _Prepared, objects: Objects, log_schema: str) 
         targets.follow_comments(session, p.layout, p.manifest)
         if p.manifest.expected_sequence == 0:
             _refuse_foreign(session, p.layout, p.manifest, log_schema)
+            p.changes += policies.look(session, config, p.layout.match)
     if config.history:
         history.prepare(session, p.layout, p.manifest, objects)
     if p.increment.complete:
         staged, p.manifest = p.manifest.rows, p.increment.complete(session, p.layout)
         loaded += p.manifest.rows - staged
         p.check(assert_staged(session, config, p.layout, p.manifest, loaded))
+        policies.refuse(config, p.layout, p.manifest, p.reported)
         if p.existing:
             p.layout, more = evolve.adapt_target(session, p.layout, p.existing, p.manifest)
             p.changes += more

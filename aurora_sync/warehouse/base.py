@@ -8,9 +8,9 @@ backend receives them unchanged. See docs/write-your-own-warehouse.md.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -59,6 +59,17 @@ class TableProperties:
 
     comment: str
     iceberg: bool
+
+
+@dataclass(frozen=True)
+class Attached:
+    """What others attached to a table: the masking policy of each masked column, also one that a tag brings; its row
+    access policies; the streams that read it; and sentences about what could not be seen, and why."""
+
+    masks: Mapping[str, str] = field(default_factory=dict)
+    row_policies: tuple[str, ...] = ()
+    streams: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,6 +147,10 @@ class Session(ABC):
     def size(self, schema: str, name: str) -> tuple[int, int] | None:
         """Return the numbers of rows and bytes of a table if the warehouse knows them without reading it; else None."""
         return None
+
+    def attached(self, schema: str, name: str) -> Attached:
+        """Return the policies and streams of a table. This default is for a warehouse that has none."""
+        return Attached()
 
     def has_schema(self, name: str) -> bool:
         """Return whether the schema exists and the user may use it."""

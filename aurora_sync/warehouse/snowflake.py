@@ -23,6 +23,7 @@ from aurora_sync.model.receipt import QueryRef
 from aurora_sync.model.usage import LoadStatements, Usage
 from aurora_sync.warehouse import snowflake_usage
 from aurora_sync.warehouse.base import (
+    Attached,
     Folder,
     Merged,
     Objects,
@@ -38,6 +39,7 @@ from aurora_sync.warehouse.dialect import Dialect
 from aurora_sync.warehouse.query_tag import NO_TAG, QueryTag
 from aurora_sync.warehouse.snowflake_check import account_problems
 from aurora_sync.warehouse.snowflake_errors import MissingObjectError, warehouse_error
+from aurora_sync.warehouse.snowflake_grants import quoted_name
 from aurora_sync.warehouse.snowflake_login import arguments
 from aurora_sync.warehouse.types import MAX_VALUE_BYTES, length_of
 
@@ -157,6 +159,36 @@ class SnowflakeSession(Session):
 
     def has_schema(self, name: str) -> bool:
         return any(row["name"] == name for row in self._labelled(f"SHOW SCHEMAS STARTS WITH {literal(name)}"))
+
+    def attached(self, schema: str, name: str) -> Attached:
+        """Snowflake shows policies that the role may apply, and streams that it has a privilege on."""
+        table = f"{identifier(schema)}.{identifier(name)}"
+        references = f"REF_ENTITY_NAME => {literal(table)}, REF_ENTITY_DOMAIN => 'TABLE'"
+        unseen: list[str] = []
+        policies = self._visible(
+            "SELECT POLICY_NAME, POLICY_KIND, REF_COLUMN_NAME"  # noqa: S608 -- a quoted literal
+            f" FROM TABLE(INFORMATION_SCHEMA.POLICY_REFERENCES({references}))",
+            unseen,
+        )
+        streams = self._visible("SHOW STREAMS IN ACCOUNT", unseen)
+        kinds = [(row["policy_kind"], row["policy_name"], row["ref_column_name"]) for row in policies]
+        qualified = f"{quoted_name(self._warehouse.settings.database)}.{table}".replace('"', "")
+        return Attached(
+            {column: policy for kind, policy, column in kinds if kind == "MASKING_POLICY"},
+            tuple(policy for kind, policy, _ in kinds if kind == "ROW_ACCESS_POLICY"),
+            tuple(row["name"] for row in streams if str(row["table_name"]).replace('"', "") == qualified),
+            tuple(unseen),
+        )
+
+    def _visible(self, statement: str, unseen: list[str]) -> list[dict[str, Any]]:
+        """Return the rows of a statement; none if the role may not run it, which is then added to ``unseen``."""
+        try:
+            return self._labelled(statement)
+        except WarehouseError as error:
+            if error.kind.retry:
+                raise
+            unseen.append(f"the role may not run `{statement}`: {error.what}")
+            return []
 
     def arrow(self, statement: str) -> Any:
         with self._execute(statement, ()) as cursor:

@@ -14,7 +14,7 @@ from aurora_sync.config.backends.snowflake import SnowflakeSettings
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.warehouse import targets
 from aurora_sync.warehouse.base import Row, Session, Trial
-from aurora_sync.warehouse.ddl import NO_COLLATION, TableName, make_schema
+from aurora_sync.warehouse.ddl import NO_COLLATION, TableName, add, make_schema
 from aurora_sync.warehouse.snowflake_grants import Grants, terminated
 from aurora_sync.warehouse.snowflake_login import session_parameters
 
@@ -181,7 +181,7 @@ class _Check:
         if found := _failed(lambda: self.session.query(create)):
             yield _mended(f"the role may not create tables in {schema}: {found}", self.grants.on_schema(schema))
             return
-        if found := _failed(lambda: self.session.query(f"ALTER TABLE {table.sql} ADD COLUMN \"B\" VARCHAR COLLATE ''")):
+        if found := _failed(lambda: self.session.query(add(table, "B", "VARCHAR"))):
             yield _mended(
                 f"the role may not change a table that it created in {schema}: {found}",
                 self.grants.keep_ownership(schema),

@@ -88,7 +88,7 @@ def test_check_finds_that_all_is_well(capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["cdc", "setup", "--apply"]) == 0
     try:
         capsys.readouterr()
-        assert run_json(capsys, "check") == {"ok": True, "problems": []}
+        assert run_json(capsys, "check") == {"ok": True, "problems": [], "notes": []}
     finally:
         assert main(["cdc", "teardown", "--apply"]) == 0
 

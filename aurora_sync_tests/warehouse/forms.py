@@ -11,13 +11,15 @@ import sqlglot
 from sqlglot import exp
 
 # Tables that aurora_sync replaces and drops: those of one attempt, and those of `aurora-sync check`.
-STAGING = ("STAGING", "CHECK_")
+STAGING = ("STAGING", "_AURORA_SYNC_CHECK_")
 # Columns that convert.py drops.
 CONVERTED = ("_CONVERTED_", "_FORMER_")
 _DDL = (exp.Create, exp.Alter, exp.Drop, exp.Comment, exp.TruncateTable, exp.Undrop)
 _HARMLESS = (exp.Describe, exp.Show, exp.Transaction, exp.Commit, exp.Rollback, exp.Query)
 _DML = (exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Copy)
 _ALTERS = (exp.ColumnDef, exp.RenameColumn, exp.AlterColumn, exp.Drop)
+# sqlglot does not know these.
+_SHOWS = ("SHOW STREAMS ", "SHOW PARAMETERS ", "DESCRIBE STAGE ")
 _COPY = {"ON_ERROR": "ABORT_STATEMENT", "FORCE": "TRUE"}
 
 
@@ -41,6 +43,8 @@ def problems(statement: str, *, in_transaction: bool = False) -> list[str]:
             found += _merge(tree)
         case exp.Copy():
             found += _copy(tree)
+        case exp.Command() if statement.startswith(_SHOWS):
+            pass
         case exp.Comment():
             pass
         case exp.Command() if tree.name.upper() == "SHOW":  # SHOW PARAMETERS, which sqlglot does not know
@@ -81,7 +85,7 @@ def _create(tree: exp.Create) -> Iterator[str]:
     table = tree.find(exp.Table)
     assert table is not None
     temporary = any(isinstance(each, exp.TemporaryProperty) for each in properties)
-    if tree.args.get("replace") and not (temporary and table.name.startswith(STAGING) and tree.expression is None):
+    if tree.args.get("replace") and not (temporary and table.name.startswith(STAGING)):
         yield "CREATE OR REPLACE of a table that is not a temporary staging table"
 
 
@@ -122,16 +126,17 @@ def _merge(tree: exp.Merge) -> Iterator[str]:
     if {target, source} not in equalities:
         yield "a MERGE that does not match rows by an equality of target and source"
     whens = tree.args["whens"].expressions
+    is_target = not tree.this.name.startswith(STAGING)  # `aurora-sync check` merges into a table of its own
     if not whens:
         yield "a MERGE that does nothing"
     for when in whens:
         then = when.args["then"]
-        if when.args.get("matched") and when.args.get("condition") is None:
+        if is_target and when.args.get("matched") and when.args.get("condition") is None:
             yield "a MERGE that writes every matched row"
         named = (
             {identifier.name for identifier in then.find_all(exp.Identifier)} if isinstance(then, exp.Expr) else set()
         )
-        if isinstance(then, exp.Update | exp.Insert) and not {"_RUN_SEQ", "_SYNCED_AT"} <= named:
+        if is_target and isinstance(then, exp.Update | exp.Insert) and not {"_RUN_SEQ", "_SYNCED_AT"} <= named:
             yield "a MERGE that does not record the run"
 
 

@@ -55,6 +55,12 @@ class Server:
         self.history: list[tuple[str, str, str]] = []  # query id, statement and query tag
         self.before: Callable[[Connection, str], None] = lambda *_: None
         self.after: Callable[[Connection, str], None] = lambda *_: None
+        # What is attached to tables: masks and collations by column; policies as rows of POLICY_REFERENCES (name, kind,
+        # column); streams as rows of SHOW STREAMS (name, table). An error in place of rows refuses the statement.
+        self.masks: dict[str, str] = {}
+        self.collations: dict[str, str] = {}
+        self.policies: list[tuple[str, str, str | None]] | Exception = []
+        self.streams: list[tuple[str, str]] | Exception = []
         self.while_replacing: Callable[[Connection], None] = lambda _: None
 
     def abort_detached(self) -> None:
@@ -186,6 +192,10 @@ class Connection:
         try:
             if copy := _COPY.match(statement):
                 return self._copied(copy["table"], copy["path"], re.findall(r"'([^']*)'", copy["files"]))
+            if "POLICY_REFERENCES" in statement:
+                return self._answered(("policy_name", "policy_kind", "ref_column_name"), self.server.policies)
+            if statement.startswith("SHOW STREAMS"):
+                return self._answered(("name", "table_name"), self.server.streams)
             if asked := _DESCRIBE.match(statement):
                 return self._described(*(name.replace('""', '"') for name in asked.groups()))
             if asked := _SHOW.match(statement):
@@ -211,7 +221,23 @@ class Connection:
             raise ProgrammingError(
                 msg=f"Table '{table}' does not exist or not authorized.", errno=2003, sqlstate="02000"
             )
-        return [(name, _as_snowflake_names(type_), null, None, comment) for name, type_, null, comment in rows]
+        masks, collations = self.server.masks, self.server.collations
+        return [
+            (
+                name,
+                _as_snowflake_names(type_) + (f" COLLATE '{collations[name]}'" if name in collations else ""),
+                null,
+                masks.get(name),
+                comment,
+            )
+            for name, type_, null, comment in rows
+        ]
+
+    def _answered(self, labels: Sequence[str], answer: Sequence[tuple[Any, ...]] | Exception) -> list[Any]:
+        if isinstance(answer, Exception):
+            raise answer
+        self.labels = labels
+        return list(answer)
 
     def _shown(self, kind: str, schema: str) -> list[Any]:
         self.labels = ("name", "rows", "bytes")

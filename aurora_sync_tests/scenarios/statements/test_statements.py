@@ -129,7 +129,8 @@ def test_idle_target_of_the_same_size_is_not_read(statements: Statements, monkey
     monkeypatch.setattr(hints, "HEARTBEAT", timedelta(0))
     table = config()
     statements.of(table)
-    assert statements.of(table) == (4, 1)  # no size is noted yet: the sync log and the counts are read
+    # No size is noted yet: the sync log and the counts are read, and policies and streams looked for.
+    assert statements.of(table) == (7, 2)
     assert statements.of(table) == (1, 0)
     statements.in_warehouse('UPDATE "PUBLIC"."T" SET "_SRC_XMIN" = 3 WHERE "ID" = 1')
     receipt = statements.world.sync(table)
