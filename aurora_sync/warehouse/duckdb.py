@@ -127,12 +127,24 @@ def _translated(statement: str) -> str:
     comments = take_comments(tree)
     if isinstance(tree, exp.Create) and tree.kind == "TABLE":
         tree.set("properties", None)
+    _adapt_columns(tree)
+    _adapt_values(tree)
+    trees = [tree, *comments]
+    return "; ".join(
+        each.sql(dialect="duckdb", copy=False, unsupported_level=sqlglot.ErrorLevel.RAISE) for each in trees
+    )
+
+
+def _adapt_columns(tree: exp.Expr) -> None:
     for constraint in [*tree.find_all(exp.ColumnConstraint, exp.PrimaryKey)]:
         if isinstance(constraint, exp.PrimaryKey) or isinstance(constraint.args["kind"], exp.CollateColumnConstraint):
             constraint.pop()
     for altered in tree.find_all(exp.AlterColumn):
         if altered.args.get("allow_null") is False:  # sqlglot writes SET NOT NULL, but takes it for unsupported
             altered.set("allow_null", True)
+
+
+def _adapt_values(tree: exp.Expr) -> None:
     for type_ in tree.find_all(exp.DataType):
         if type_.this in (exp.DataType.Type.VARIANT, exp.DataType.Type.ARRAY):
             type_.replace(exp.DataType.build("JSON"))
@@ -140,12 +152,11 @@ def _translated(statement: str) -> str:
             type_.set("expressions", [])
     for length in [*tree.find_all(exp.ByteLength)]:
         length.replace(exp.func("STRLEN", length.this))
+    for printed in [*tree.find_all(exp.ToChar)]:
+        if printed.text("format") == "TME":  # all digits, as a cast prints them
+            printed.replace(exp.cast(printed.this, exp.DataType.Type.VARCHAR))
     for parse in [*tree.find_all(exp.ParseJSON)]:
         parse.replace(exp.cast(parse.this, exp.DataType.Type.JSON))
-    trees = [tree, *comments]
-    return "; ".join(
-        each.sql(dialect="duckdb", copy=False, unsupported_level=sqlglot.ErrorLevel.RAISE) for each in trees
-    )
 
 
 def take_comments(tree: exp.Expr) -> list[exp.Comment]:

@@ -23,7 +23,7 @@ from aurora_sync.warehouse import ddl, merge
 from aurora_sync.warehouse.base import Objects, Session
 from aurora_sync.warehouse.ddl import HISTORY_TYPES, RUN_SEQ, SRC_XMIN, SYNCED_AT, Layout, TableName, identifier
 from aurora_sync.warehouse.dispositions.base import Merging
-from aurora_sync.warehouse.types import TEXT
+from aurora_sync.warehouse.types import TEXT, printed
 
 _ADDED = HISTORY_TYPES | {name: ddl.ADDED_TYPES[name] for name in (RUN_SEQ, SYNCED_AT)}
 
@@ -102,7 +102,7 @@ def append_missing(layout: Layout, manifest: Manifest, condition: str) -> str:
     """Append the keys of the target's rows that a scan is about to delete, which ``condition`` selects. Two
     parameters."""
     target, key = layout.target.sql, {column.name for column in layout.key}
-    values = [f"CAST({target}.{c.sql} AS VARCHAR)" if c.name in key else "NULL" for c in layout.columns]
+    values = [printed(c.rule.target, f"{target}.{c.sql}") if c.name in key else "NULL" for c in layout.columns]
     return _insert(layout, values, _found("D", "NULL", manifest), f"{target} WHERE {condition}")
 
 

@@ -179,8 +179,17 @@ FORMS = {
     "hex": "LOWER(HEX_ENCODE({0}))",
 }
 _TRIMMED = "RTRIM(RTRIM({0}, '0'), '.')"
+# A cast prints a FLOAT like PostgreSQL, but Snowflake's loses digits of some, and DuckDB adds a point and a zero. 'TME'
+# prints all digits, as 1.5E0.
+_SHORT_FLOAT = "REPLACE(REPLACE(CAST({0} AS VARCHAR) || '|', '.0|', '|'), '|', '')"
+_PRINTED_FLOAT = (
+    "CASE WHEN {0} = CAST('NaN' AS FLOAT) THEN 'NaN' WHEN {0} = CAST('inf' AS FLOAT) THEN 'Infinity'"
+    " WHEN {0} = CAST('-inf' AS FLOAT) THEN '-Infinity'"
+    f" WHEN CAST(CAST({{0}} AS VARCHAR) AS FLOAT) = {{0}} THEN {_SHORT_FLOAT} ELSE TO_VARCHAR({{0}}, 'TME') END"
+)
 # SQL for PostgreSQL's text of a value, by the type that ddl.existing_columns() reports.
 _PRINTED = {
+    "FLOAT": _PRINTED_FLOAT,
     "NUMBER": FORMS["fraction"],
     "BOOLEAN": FORMS["bool"],
     "TIME": _TRIMMED.format(FORMS["time"]),

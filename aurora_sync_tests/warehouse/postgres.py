@@ -96,6 +96,8 @@ def _in_other_words(node: exp.Expr) -> exp.Expr:
         return exp.func("DECODE", node.this, exp.Literal.string("hex"))
     if isinstance(node, exp.Hex | exp.LowerHex):
         return exp.func("ENCODE", node.this, exp.Literal.string("hex"))
+    if isinstance(node, exp.ToChar) and node.text("format") == "TME":
+        return exp.cast(node.this, "TEXT", dialect="postgres")
     if isinstance(node, exp.JSONFormat):
         return exp.cast(node.this, "TEXT", dialect="postgres")
     return node
