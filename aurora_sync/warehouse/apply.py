@@ -187,7 +187,7 @@ def _prepare(session: Session, p: _Prepared, objects: Objects, log_schema: str) 
     p.check(assert_staged(session, config, p.layout, p.manifest, loaded))
     if p.existing:
         targets.drop_former_key(session, p.layout, p.manifest)
-        p.layout, p.changes = evolve.adapt_target(session, p.layout, p.existing, p.manifest)
+        p.layout, p.changes = evolve.adapt_target(session, config, p.layout, p.existing, p.manifest)
         if evolve.left_behind(p.existing, p.manifest):
             evolution = dataclasses.replace(p.manifest.evolution, rekeyed=True)
             p.manifest = dataclasses.replace(p.manifest, evolution=evolution)
@@ -203,7 +203,7 @@ def _prepare(session: Session, p: _Prepared, objects: Objects, log_schema: str) 
         p.check(assert_staged(session, config, p.layout, p.manifest, loaded))
         policies.refuse(config, p.layout, p.manifest, p.reported)
         if p.existing:
-            p.layout, more = evolve.adapt_target(session, p.layout, p.existing, p.manifest)
+            p.layout, more = evolve.adapt_target(session, config, p.layout, p.existing, p.manifest)
             p.changes += more
     if not p.existing:  # last: a refused first load must leave no table
         targets.make(session, config, p.layout, p.manifest)

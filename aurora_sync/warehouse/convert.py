@@ -74,24 +74,11 @@ class Conversion:
         return f"UPDATE {self.layout.target.sql} SET {new} = {value} WHERE {new} IS DISTINCT FROM {value}"
 
 
-def refuse_masked(layout: Layout, column: TargetColumn, reported: ReportedColumn) -> None:
-    """Raise WarehouseError if the column has a masking policy, which the added column would not have."""
-    if reported.policy:
-        alter = f"ALTER TABLE {layout.target.sql} MODIFY COLUMN {column.sql}"
-        raise WarehouseError(
-            f"column {column.name} of {layout.target} is {reported.type} and must become {column.rule.target}, but it"
-            f" has the masking policy {reported.policy}, and the column that would replace it has none",
-            where=column.source.name,
-            hint=f"run `{alter} UNSET MASKING POLICY`, sync, and set the policy again: `{alter} SET MASKING POLICY"
-            f" {reported.policy}`; or choose types: or column_types: in tables.yaml so that the type stays",
-        )
-
-
 def convert(session: Session, conversion: Conversion) -> None:
     """Convert the column. Raises RivalRunError when another run changed the columns meanwhile, and WarehouseError when
     the values do not convert; the column then has its former type again."""
     target, name = conversion.layout.target, conversion.column.name
-    reported = ddl.described(session, target)[name]
+    reported = ddl.described(session, target).get(name, ReportedColumn(conversion.was))
     session.query(ddl.add(target, conversion.new, conversion.column.rule.target))
     holds_values = name
     if reported.in_key:

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import re
 
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import TargetChangedError, WarehouseError
 from aurora_sync.model.certificate import Action, Finding
 from aurora_sync.model.column import Column
 from aurora_sync.model.manifest import Disposition, Evolution, Manifest
 from aurora_sync.model.names import fold
-from aurora_sync.warehouse import convert, ddl, targets
+from aurora_sync.warehouse import convert, ddl, policies, targets
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.ddl import ADDED_TYPES, JSON_TYPES, RUN_SEQ, Layout, TargetColumn, identifier, literal
 from aurora_sync.warehouse.types import printed
@@ -27,7 +28,7 @@ DROPPED = "Dropped at the source, or no longer synced: rows inserted since have 
 
 
 def adapt_target(
-    session: Session, layout: Layout, existing: dict[str, str], manifest: Manifest
+    session: Session, config: TableConfig, layout: Layout, existing: dict[str, str], manifest: Manifest
 ) -> tuple[Layout, tuple[Finding, ...]]:
     """Adapt the columns of the target, ``existing``, to the layout. Idempotent. Returns the layout and the changes
     made. In the layout, a column is text when its present values do not convert to the new type.
@@ -43,7 +44,7 @@ def adapt_target(
     _add_columns(session, layout, existing, manifest)
     _release_columns(session, layout, existing, manifest.evolution)
     layout, longer = targets.lengthen(session, layout)
-    layout, converted = _convert_columns(session, layout, existing, manifest)
+    layout, converted = _convert_columns(session, config, layout, existing, manifest)
     return layout, longer + converted
 
 
@@ -82,7 +83,7 @@ def _release_columns(session: Session, layout: Layout, existing: dict[str, str],
 
 
 def _convert_columns(
-    session: Session, layout: Layout, existing: dict[str, str], manifest: Manifest
+    session: Session, config: TableConfig, layout: Layout, existing: dict[str, str], manifest: Manifest
 ) -> tuple[Layout, tuple[Finding, ...]]:
     """Give each column the type of its rule. Raises one error for all columns that cannot be converted."""
     changes: list[Finding] = []
@@ -92,7 +93,7 @@ def _convert_columns(
         if column.name not in existing or _holds(existing[column.name], column.rule.target):
             continue
         try:
-            layout, change = _convert(session, layout, column, existing, manifest)
+            layout, change = _convert(session, config, layout, column, existing, manifest)
             changes += change
         except WarehouseError as error:
             if isinstance(error, TargetChangedError):
@@ -153,12 +154,17 @@ def _holds(existing: str, wanted: str) -> bool:
 
 
 def _convert(
-    session: Session, layout: Layout, column: TargetColumn, existing: dict[str, str], manifest: Manifest
+    session: Session,
+    config: TableConfig,
+    layout: Layout,
+    column: TargetColumn,
+    existing: dict[str, str],
+    manifest: Manifest,
 ) -> tuple[Layout, list[Finding]]:
     """Give one column the type of its rule, or text when its present values do not convert."""
     was, wanted = existing[column.name], column.rule.target
     if not _is_longer_number(was, wanted):
-        convert.refuse_masked(layout, column, ddl.described(session, layout.target)[column.name])
+        policies.refuse_conversion(session, config, layout, column)
     try:
         if not _fits(session, layout, column, was):
             raise WarehouseError(f"values of {column.name} do not fit {wanted}", where=manifest.table)

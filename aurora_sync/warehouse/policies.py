@@ -7,7 +7,7 @@ values.
 
 Each run sees masks that are set on a column, and collations, in the DESCRIBE that it needs anyway. Masks that a tag
 brings, row access policies and streams need further statements. `aurora-sync check`, the first load into an existing
-table, and a run that reads the sync log instead of the hint send them.
+table, a run that reads the sync log instead of the hint, and a conversion of a column send them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from aurora_sync.model.manifest import Manifest
 from aurora_sync.model.names import fold
 from aurora_sync.warehouse import ddl
 from aurora_sync.warehouse.base import Attached, ReportedColumn, Session
-from aurora_sync.warehouse.ddl import ADDED_TYPES, Layout, TableName, identifier
+from aurora_sync.warehouse.ddl import ADDED_TYPES, Layout, TableName, TargetColumn, identifier
 
 # Both compare texts byte by byte.
 _BINARY = ("", "utf8")
@@ -44,6 +44,24 @@ def refuse_comparison(config: TableConfig, layout: Layout, columns: Columns) -> 
     _refuse_masked(config, layout.target, _masks(columns), layout.types.keys())
 
 
+def refuse_conversion(session: Session, config: TableConfig, layout: Layout, column: TargetColumn) -> None:
+    """Raise WarehouseError if the conversion of a column (convert.py) would show masked values, because the column that
+    replaces it has no policy, or would not convert hidden rows."""
+    target, name = layout.target, column.name
+    reported = ddl.described(session, target)
+    attached = session.attached(target.schema, target.name)
+    _refuse_hidden_rows(config, target, attached)
+    if policy := (_masks(reported) | dict(attached.masks)).get(name):
+        alter = f"ALTER TABLE {target.sql} MODIFY COLUMN {column.sql}"
+        raise WarehouseError(
+            f"column {name} of {target} is {reported[name].type} and must become {column.rule.target}, but it has the"
+            f" masking policy {policy}, and the column that would replace it has none",
+            where=config.qualified_name,
+            hint=f"run `{alter} UNSET MASKING POLICY`, sync, and set the policy again: `{alter} SET MASKING POLICY"
+            f" {policy}`; or choose types: or column_types: in tables.yaml so that the type stays",
+        )
+
+
 def _masks(columns: Columns) -> dict[str, str]:
     return {name: column.policy for name, column in columns.items() if column.policy}
 
@@ -62,6 +80,11 @@ def look(session: Session, config: TableConfig, key: Collection[str] = ()) -> tu
     key = key or [*map(fold, config.primary_key or ()), *(n for n, column in columns.items() if not column.nullable)]
     masks = _masks(columns) | dict(attached.masks)
     _refuse_masked(config, target, masks, {*key, *ADDED_TYPES})
+    _refuse_hidden_rows(config, target, attached)
+    return tuple(_findings(target, masks, attached))
+
+
+def _refuse_hidden_rows(config: TableConfig, target: TableName, attached: Attached) -> None:
     if attached.row_policies and config.policies == "refuse":
         policy = attached.row_policies[0]
         raise WarehouseError(
@@ -71,7 +94,6 @@ def look(session: Session, config: TableConfig, key: Collection[str] = ()) -> tu
             hint="let the policy show all rows to the role of aurora_sync and set `policies: exempt` for the table in"
             f" tables.yaml; or run `ALTER TABLE {target.sql} DROP ROW ACCESS POLICY {policy}`",
         )
-    return tuple(_findings(target, masks, attached))
 
 
 def _findings(target: TableName, masks: Mapping[str, str], attached: Attached) -> list[Finding]:
@@ -79,8 +101,8 @@ def _findings(target: TableName, masks: Mapping[str, str], attached: Attached) -
         Finding(
             "policy",
             Action.GO_ON,
-            f"column {name} of {target} has the masking policy {policy}: its type cannot be"
-            " changed, and a verification compares what the role sees",
+            f"column {name} of {target} has the masking policy {policy}: a run cannot change its type, and a"
+            " verification needs `policies: exempt`",
         )
         for name, policy in masks.items()
     ]
@@ -88,8 +110,7 @@ def _findings(target: TableName, masks: Mapping[str, str], attached: Attached) -
         Finding(
             "stream",
             Action.GO_ON,
-            f"the stream {name} reads {target}: do not replace or drop the table, or the"
-            " stream cannot be read any more",
+            f"the stream {name} reads {target}: do not replace or drop the table, or the stream becomes unreadable",
         )
         for name in attached.streams
     ]

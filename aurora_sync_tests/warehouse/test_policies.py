@@ -75,18 +75,32 @@ def test_masked_column_is_not_copied_from_row_to_row(session: Session, server: S
     assert sync(session, folder, config("exempt"), **PARTIAL).run_sequence == 2
 
 
+@pytest.mark.parametrize("by_tag", [False, True], ids=["on the column", "by a tag"])
 @pytest.mark.parametrize("allowed", ["refuse", "exempt"])
 def test_masked_column_keeps_its_type(
-    session: Session, server: Server, folder: Folder, allowed: Literal["refuse", "exempt"]
+    session: Session, server: Server, folder: Folder, allowed: Literal["refuse", "exempt"], *, by_tag: bool
 ) -> None:
     numbers = (*COLUMNS[:2], column("mail", "int8"))
     rows = [("1", "a", "7", "5")]
     apply(session, config(allowed), folder.increment(numbers, rows), folder)
-    server.masks["MAIL"] = "PII"
+    if by_tag:
+        server.policies = [("PII", "MASKING_POLICY", "MAIL")]
+    else:
+        server.masks["MAIL"] = "PII"
     with pytest.raises(WarehouseError, match="has the masking policy PII") as raised:
         sync(session, folder, config(allowed))
     assert 'MODIFY COLUMN "MAIL" UNSET MASKING POLICY`, sync, and set the policy again' in raised.value.hint
     assert session.query('SELECT "MAIL" FROM "PUBLIC"."ORDERS"') == [(7,)]
+
+
+def test_column_is_not_converted_where_rows_are_hidden(session: Session, server: Server, folder: Folder) -> None:
+    numbers = (*COLUMNS[:2], column("mail", "int8"))
+    apply(session, config(), folder.increment(numbers, [("1", "a", "7", "5")]), folder)
+    server.policies = [("EUROPE", "ROW_ACCESS_POLICY", None)]
+    with pytest.raises(WarehouseError, match="row access policy EUROPE"):
+        sync(session, folder, config())
+    assert sync(session, folder, config("exempt")).run_sequence == 2
+    assert session.query('SELECT "MAIL" FROM "PUBLIC"."ORDERS"') == [("a@b.c",)]
 
 
 def test_mask_by_tag_and_row_access_policy_are_found(session: Session, server: Server, folder: Folder) -> None:
