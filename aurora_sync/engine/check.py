@@ -20,6 +20,7 @@ from aurora_sync.source.database import Source
 from aurora_sync.strategies import strategy_of
 from aurora_sync.warehouse import policies
 from aurora_sync.warehouse.base import Trial
+from aurora_sync.warehouse.query_tag import QueryTag
 
 # The number of tables named for one problem.
 _NAMED = 5
@@ -39,11 +40,11 @@ def problems(tables: Callable[[], list[TableConfig]], places: Places) -> list[st
 
 
 def look_at_targets(tables: Callable[[], list[TableConfig]], places: Places) -> tuple[list[str], list[str]]:
-    """Return the problems that policies and collations of the targets cause, and notes about what else is attached to
-    them. Looks only where :func:`problems` found none."""
+    """Return the problems that policies of the targets cause, and notes about what else is attached to targets. Call
+    it when :func:`problems` found none."""
     found: list[str] = []
     notes: list[str] = []
-    with places.warehouse.session(query_tag="aurora_sync check") as session:
+    with places.warehouse.session(query_tag=QueryTag("check")) as session:
         for config in tables():
             try:
                 notes += [finding.text for finding in policies.look(session, config)]
