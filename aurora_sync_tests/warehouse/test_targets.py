@@ -146,8 +146,16 @@ class TestOptions:
         target.replace()
         assert target.sent == []
 
-    def test_primary_key_is_dropped_before_a_former_key_column_may_be_null(
-        self, duckdb_session: Session, folder: Folder
+    @pytest.mark.parametrize(
+        ("columns", "changed"),
+        [
+            (COLUMNS, {"key": ("name",), "evolution": Evolution(former_key=("id",), rekeyed=True)}),
+            ((column("id"), *COLUMNS[1:]), {"evolution": Evolution(retyped=("id",))}),
+        ],
+        ids=["another key", "another type"],
+    )
+    def test_primary_key_is_dropped_before_a_column_of_it_changes(
+        self, duckdb_session: Session, folder: Folder, columns: tuple[Column, ...], changed: dict[str, Any]
     ) -> None:
         class Keyed(Through):
             """A session that reports a primary key, which DuckDB does not have."""
@@ -158,13 +166,14 @@ class TestOptions:
 
             def before(self, statement: str) -> None:
                 assert "DROP NOT NULL" not in statement
+                assert "RENAME COLUMN" not in statement
                 if statement.endswith("DROP PRIMARY KEY"):
                     raise Killed(statement)
 
         target = Target(Keyed(duckdb_session), folder)
         target.replace()
         with pytest.raises(Killed, match=r'ALTER TABLE "PUBLIC"\."ORDERS" DROP PRIMARY KEY'):
-            target.replace(key=("name",), evolution=Evolution(former_key=("id",), rekeyed=True))
+            target.replace(columns, **changed)
 
 
 class TestMergePredicate:
