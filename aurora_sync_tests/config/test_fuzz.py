@@ -153,6 +153,7 @@ def test_any_text_is_a_clear_error(tables_yaml: Path, text: str) -> None:
 
 RIGHT: dict[str, Sequence[str]] = {
     "table_name": ["t9", "legacy.t", "audit_?", "'[*]a[.]b'", "'*'", "'a[b'", "'[z-a]*'", "🦆", "'[[]'", "'[a--b]*'"],
+    "policies": ["refuse", "exempt"],
     "schema": ["legacy", "'*'", "ünï", "a.b"],
     "watermark_type": [*WatermarkType],
     "watermark_col": ["id", "null", "Ü b"],

@@ -11,7 +11,7 @@ import sqlglot
 from sqlglot import exp
 
 # Tables that aurora_sync replaces and drops: those of one attempt, and those of `aurora-sync check`.
-STAGING = ("STAGING", "_AURORA_SYNC_CHECK_")
+STAGING = ("STAGING", "CHECK_AURORA_SYNC_")
 # Columns that convert.py drops.
 CONVERTED = ("_CONVERTED_", "_FORMER_")
 _DDL = (exp.Create, exp.Alter, exp.Drop, exp.Comment, exp.TruncateTable, exp.Undrop)

@@ -108,8 +108,9 @@ def test_every_statement_takes_any_name_and_value(
         execute("INSERT INTO {bag} SELECT {value}, {value} FROM generate_series(1, 3)")
         hard = {"table_name": name, "watermark_type": "xmin", "schema": other}
         bag = {"table_name": beside(name, "_b"), "watermark_type": "full_snapshot", "schema": other}
-        outbox = hard | {"target_table": f"{name[:60]}_o", "watermark_type": "outbox"}
-        entries = [hard, hard | {"target_table": f"{name[:60]}_d", "deletes": "soft"}, bag, outbox]
+        target = name[:60].translate(str.maketrans("", "", "{}"))  # braces hold the parts of a template
+        outbox = hard | {"target_table": target + "_o", "watermark_type": "outbox"}
+        entries = [hard, hard | {"target_table": target + "_d", "deletes": "soft"}, bag, outbox]
         tables = [TableConfig.model_validate(entry) for entry in entries]
         world.make(tables[3])
         for table in tables:
