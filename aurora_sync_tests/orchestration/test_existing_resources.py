@@ -45,7 +45,7 @@ def test_a_snowflake_resource_logs_in_with_its_own_fields(monkeypatch: pytest.Mo
     (sent,) = server.logins
     assert (sent["ACCOUNT_NAME"], sent["LOGIN_NAME"], sent["PASSWORD"]) == ("myorg-account1", "robot", "geheim")
     parameters = sent["SESSION_PARAMETERS"]
-    assert (parameters["TIMEZONE"], parameters["QUERY_TAG"]) == ("UTC", "orders")
+    assert (parameters["TIMEZONE"], parameters["QUERY_TAG"]) == ("UTC", str(QueryTag("check")))
     assert "geheim" not in repr(settings)
     assert (settings.stage, settings.role, settings.database) == ("app.landing.files", "LOADER", "APP")
 
