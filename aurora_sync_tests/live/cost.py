@@ -90,7 +90,7 @@ def metadata_needs_no_warehouse(live: Live) -> Found:
     )
 
 
-@case(9, "No run queries INFORMATION_SCHEMA", Ground.FAKE, Ground.SMALL)
+@case(9, "Neither a first load nor an increment queries INFORMATION_SCHEMA", Ground.FAKE, Ground.SMALL)
 def no_information_schema(live: Live) -> Found:
     live.at_source("CREATE TABLE looked_at (id int PRIMARY KEY, v text)")
     config, sent = live.config("looked_at"), list[str]()
