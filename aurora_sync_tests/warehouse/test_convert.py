@@ -134,7 +134,13 @@ def overtake(server: Server, table: Table, at: int, *, text: bool) -> tuple[bool
     return applied["mine"], applied["rival"], sent
 
 
-@pytest.mark.parametrize("text", [False, True], ids=["rival keeps the type", "rival converts too"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(False, id="rival keeps the type"),
+        pytest.param(True, id="rival converts too", marks=pytest.mark.long),
+    ],
+)
 def test_rival_that_commits_before_any_statement_of_a_conversion_loses_nothing(
     folder: Folder, tmp_path: Path, *, text: bool
 ) -> None:
