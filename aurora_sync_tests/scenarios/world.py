@@ -18,6 +18,7 @@ from psycopg2.extensions import connection as Connection
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine import batch, sync
 from aurora_sync.engine.places import Places
+from aurora_sync.model.names import fold
 from aurora_sync.model.receipt import Receipt
 from aurora_sync.objects.store import Store
 from aurora_sync.provisioning.triggers.backfill import backfill
@@ -150,8 +151,16 @@ class World:
         with DuckDBWarehouse(self.warehouse_path).session() as session:
             target = target_name(config)
             names = [name for name in existing_columns(session, target) if name not in ADDED_TYPES]
+            order = [fold(name) for name in self._source_columns(config)]  # a converted column is the target's last one
+            names.sort(key=lambda name: order.index(name) if name in order else len(order))
             columns = ", ".join(identifier(name) for name in names)
             return Counter(session.query(f"SELECT {columns} FROM {target.sql}"))
+
+    def _source_columns(self, config: TableConfig) -> list[str]:
+        with self.session() as connection, connection.cursor() as cursor:
+            table = sql.Identifier(config.schema_, config.table_name)
+            cursor.execute(sql.SQL("SELECT * FROM {} LIMIT 0").format(table))
+            return [column.name for column in cursor.description or ()]
 
     def assert_equal(self, config: TableConfig) -> None:
         """Assert that source and target hold the same rows, each equally often."""
