@@ -73,6 +73,11 @@ class _Prepared:
     def check(self, checked: Checked) -> None:
         self.layout, self.adjusted, self.bounds = checked.layout, checked.adjusted, checked.bounds
 
+    def usable_bounds(self) -> tuple[Bound, ...]:
+        """Return the bounds of the columns that have the type of the staged values: a column may have become text."""
+        rules = {column.name: column.rule for column in self.layout.key}
+        return tuple(bound for bound in self.bounds if bound.column.rule == rules[bound.column.name])
+
 
 def apply_all(
     session: Session,
@@ -215,7 +220,15 @@ def _transact(session: Session, p: _Prepared, log_schema: str, allow_deletes: bo
     newest, before = sync_log.advance(session, layout, manifest, log_schema)
     sequence = manifest.expected_sequence + 1
     merging = Merging(
-        session, p.increment.config, layout, manifest, sequence, datetime.now(UTC), before, allow_deletes, p.bounds
+        session,
+        p.increment.config,
+        layout,
+        manifest,
+        sequence,
+        datetime.now(UTC),
+        before,
+        allow_deletes,
+        p.usable_bounds(),
     )
     last = None
     if manifest.disposition is not Disposition.REPLACE:

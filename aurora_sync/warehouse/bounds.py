@@ -17,7 +17,6 @@ from decimal import Decimal
 from typing import Any
 
 from aurora_sync.warehouse.ddl import Layout, TargetColumn, literal
-from aurora_sync.warehouse.merge import fitting
 
 # Up to this number of staged rows, the keys are listed one by one.
 FEW_ROWS = 1000
@@ -43,9 +42,9 @@ def select(layout: Layout, rows: int) -> list[str]:
     """Return the SQL expressions over the staging table ``s`` that :func:`read` takes the values of."""
     found = []
     for column in _bounded(layout):
-        found += [f"MIN({fitting(column)})", f"MAX({fitting(column)})"]
+        found += [f"MIN({_typed(column)})", f"MAX({_typed(column)})"]
     if _lists(layout, rows):
-        found.append(f"ARRAY_AGG({fitting(layout.key[0])})")
+        found.append(f"ARRAY_AGG({_typed(layout.key[0])})")
     return found
 
 
@@ -59,6 +58,16 @@ def read(layout: Layout, rows: int, values: Iterator[Any]) -> tuple[Bound, ...]:
     if _lists(layout, rows) and (listed := _listed(layout.key[0], next(values))):
         return (listed,)
     return tuple(found)
+
+
+def _typed(column: TargetColumn) -> str:
+    """Return the value of a staged column in the type of the target, whose order differs from that of the texts: 9.00
+    is less than 10.00. A value that does not fit is NULL; the bounds are then not used."""
+    if column.rule.is_text:
+        return column.staged
+    if not column.misfit or column.rule.policy in ("null", "clamp"):
+        return column.value
+    return column.rule.under("null").cast.format(column.staged)
 
 
 def _bounded(layout: Layout) -> list[TargetColumn]:
