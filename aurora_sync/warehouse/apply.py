@@ -272,7 +272,8 @@ def _count_after(merging: Merging, written: Written, as_found: bool) -> Count:
     counted = Count(
         rows := before.rows + written.inserted - written.removed, rows, sync_log.sums_of(merging.manifest.load_id)
     )
-    if before.rows and (merging.layout.marks or written.whole is not None or as_found):
+    marked = merging.layout.marks and (before.rows or written.deleted)
+    if marked or as_found or (before.rows and written.whole is not None):
         counted = merging.count()
     return counted if written.whole is None else _assert_whole(merging, written.whole, counted)
 

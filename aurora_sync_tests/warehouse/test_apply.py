@@ -21,6 +21,7 @@ from aurora_sync.errors import (
 from aurora_sync.model.manifest import Disposition, Manifest
 from aurora_sync.model.receipt import Applied
 from aurora_sync.warehouse import sync_log
+from aurora_sync.warehouse.apply import StagedIncrement, apply_all
 from aurora_sync.warehouse.base import Session, Warehouse
 from aurora_sync.warehouse.ddl import target_name
 from aurora_sync_tests.warehouse.increments import Folder, apply, column, csv
@@ -107,6 +108,15 @@ class TestDispositions:
         table.replace(("1", "a", "5"))
         assert table.upsert() == (0, 0, 0, 1)
         assert sync_log.read_state(table.session, table.config).run_sequence == 2
+
+    def test_an_increment_of_a_verification_is_applied_to_an_empty_target(self, table: Table) -> None:
+        table.replace()
+        manifest = table.manifest([("1", "a", "5")], UPSERT)
+        increment = StagedIncrement(table.config, manifest, "xmin", as_found=True)
+        (applied,) = apply_all(table.session, [increment], table.folder)
+        assert counts(applied) == (1, 0, 0, 1)
+        state = sync_log.read_state(table.session, table.config)
+        assert (state.target_rows, state.edited) == (1, "")
 
     def test_an_empty_table_is_replaced_by_an_empty_table(self, table: Table) -> None:
         assert table.replace() == (0, 0, 0, 0)

@@ -134,3 +134,13 @@ def test_tables_of_one_transaction_are_applied_all_or_none(table: Changing, fold
     with pytest.raises(RivalRunError):
         apply_all(table.session, [increments()[0], stale[1]], folder)
     assert sync_log.read_state(table.session, table.config).run_sequence == 2
+
+
+def test_row_that_a_later_part_deletes_from_a_target_that_was_empty_is_not_counted(
+    session: Session, folder: Folder, config: TableConfig
+) -> None:
+    table = Changing(session, folder, config, COLUMNS)
+    table.replace()
+    changes = (upsert("1", "a", "x"), upsert("2", "b", "y"), gone("1", part=1))
+    assert table.change(*changes, parts=(Part(), Part()))[3] == 1
+    assert sync_log.read_state(table.session, config).edited == ""
