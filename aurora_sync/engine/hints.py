@@ -34,15 +34,16 @@ def read_state(
         return hint.state, hint.confirmed_at
     target = target_name(config)
     with places.warehouse.session(query_tag=QueryTag.of(config, "look")) as session:
-        if hint and hint.state.size and hint.state.size == session.size(target.schema, target.name):
+        # The size comes first: it must not be younger than the counts that it stands for.
+        size = session.size(target.schema, target.name) if hint else None
+        if hint and size and hint.state.size == size:
             return hint.state, None
         state = sync_log.read_state(session, config, log_schema=places.log_schema)
         if trust_hint and places.warehouse.metered and state.run_sequence:
             for finding in policies.look(session, config):
                 logger.info("%s: %s", config.qualified_name, finding.text)
         queries += session.queries()
-        size = session.size(target.schema, target.name) if trust_hint and state.watermark else None
-        return replace(state, size=size), None
+        return replace(state, size=size if state.watermark else None), None
 
 
 def _hint_name(config: TableConfig) -> str:

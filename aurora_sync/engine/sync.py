@@ -80,7 +80,8 @@ def _increment(
 ) -> Receipt:
     options = start.options_of(config.qualified_name)
     with looking(config, places, options, trust_hint=start.trust_hint) as found:
-        start.may_be_stale = found.hinted is not None
+        # A target may have its former size after a rival run.
+        start.may_be_stale = found.hinted is not None or found.state.size is not None
         plan, verification = found.plan, None
         compared: list[QueryRef] = []
         if options.verify:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -16,6 +17,8 @@ from aurora_sync.engine.plan import RunOptions, plan_increment
 from aurora_sync.model.state import State
 from aurora_sync.stage.writer import Stage
 from aurora_sync.strategies import clock
+from aurora_sync.warehouse import sync_log
+from aurora_sync.warehouse.duckdb import DuckDBSession
 from aurora_sync_tests.scenarios.world import World, config
 
 TABLE = """
@@ -103,6 +106,46 @@ def test_hint_older_than_the_log_costs_a_retry_and_no_row(world: World, monkeypa
     world.execute(UPDATE)
     assert world.sync(table).run_sequence == 3
     world.assert_equal(table)
+
+
+def test_hint_older_than_the_log_beside_a_target_of_its_former_size_costs_a_retry(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Snowflake stores a small table in whole blocks, so an update may leave the number of bytes as it was."""
+    monkeypatch.setattr(DuckDBSession, "size", lambda *_: (5, 1024))
+    monkeypatch.setattr(hints, "HEARTBEAT", timedelta(0))
+    table = _synced(world)
+    world.sync(table)  # notes the size
+    world.execute(UPDATE)
+    with monkeypatch.context() as lost:
+        lost.setattr(Stage, "confirm", lambda *_, **__: None)
+        world.sync(table)
+    world.execute(UPDATE)
+    assert world.sync(table).run_sequence == 3
+    world.assert_equal(table)
+
+
+def test_size_is_never_younger_than_the_counts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody edits the target while a run looks at it."""
+    asked: list[str] = []
+
+    def size(session: DuckDBSession, *_: str) -> tuple[int, int]:
+        asked.append("size")
+        return 5, 1024
+
+    read = sync_log.read_state
+
+    def counts(*arguments: Any, **options: Any) -> State:
+        asked.append("counts")
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(DuckDBSession, "size", size)
+    monkeypatch.setattr(sync_log, "read_state", counts)
+    monkeypatch.setattr(hints, "HEARTBEAT", timedelta(0))
+    table = _synced(world)
+    asked.clear()
+    world.sync(table)
+    assert asked == ["size", "counts"]
 
 
 @pytest.mark.parametrize("sequence", [2, 99])
