@@ -167,7 +167,7 @@ def _staging(session: Session, increment: StagedIncrement, log_schema: str) -> _
     """Prepare the sync log, and return the increment with the layout that its rows will be staged in."""
     config, manifest = increment.config, increment.manifest
     target = ddl.target_name(config)
-    if manifest.expected_sequence == 0:
+    if manifest.expected_sequence == 0 or increment.complete:  # ``complete`` cannot be repeated
         sync_log.make(session, target, log_schema)
     reported = convert.settled(session, target, ddl.described(session, target))
     if reported and manifest.expected_sequence == 0:

@@ -94,6 +94,16 @@ def test_a_log_restored_to_an_earlier_run_is_refused_with_the_remedy_and_nothing
     synced.assert_equal(CUSTOMERS)
 
 
+def test_a_reconcile_without_the_fence_repairs_the_target(synced: World) -> None:
+    synced.sync(CUSTOMERS)
+    synced.execute("DELETE FROM t WHERE id = 7")
+    in_warehouse(synced, 'DELETE FROM "PUBLIC"."T" WHERE "ID" = 9')
+    in_warehouse(synced, 'INSERT INTO "PUBLIC"."T" SELECT * REPLACE (900 AS "ID") FROM "PUBLIC"."T" WHERE "ID" = 8')
+    in_warehouse(synced, f"DROP TABLE {_fence(synced)}")
+    synced.sync(CUSTOMERS, reconcile=True)
+    synced.assert_equal(CUSTOMERS)
+
+
 def test_a_first_run_refused_for_a_value_leaves_no_target_of_the_wrong_type(world: World) -> None:
     world.execute("CREATE TABLE t (id int PRIMARY KEY, d date)", "INSERT INTO t VALUES (1, 'infinity')")
     with pytest.raises(GuardError, match=r"column_types: \{d: exact\}"):
