@@ -46,7 +46,8 @@ from aurora_sync.warehouse.ddl import Layout, TableName, TargetColumn, identifie
 from aurora_sync.warehouse.types import printed
 
 _NEW, _FORMER = "_CONVERTED", "_FORMER"
-_OURS = re.compile(f"({_NEW}|{_FORMER})_[0-9a-z]+_(.+)", re.DOTALL)
+# With a load id, so that a column of the source such as _former_2023_total is not taken for one of ours.
+_OURS = re.compile(f"({_NEW}|{_FORMER})_[0-9a-z]{{10,}}_(.+)", re.DOTALL)
 
 
 @dataclass(frozen=True)

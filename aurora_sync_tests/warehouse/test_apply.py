@@ -542,3 +542,14 @@ class TestRivals:
                     rival.upsert(("2", "b", "6"))
             assert caught.value.kind is Kind.TRANSIENT
             assert rival.rows() == [(1, "a")]
+
+
+def test_columns_of_the_source_that_are_named_like_those_of_a_conversion_stay(
+    session: Session, folder: Folder, orders: TableConfig
+) -> None:
+    names = ("total", "_former_2023_total", "_converted_2024_total", "_former_2022_price")
+    table = Table(session, folder, orders, (column("id", "int8"), *map(column, names)))
+    table.replace(("1", "a", "b", "c", "d", "5"))
+    table.upsert(("2", "a", "b", "c", "d", "6"))
+    found = table.rows(", ".join(f'"{name.upper()}"' for name in names))
+    assert found == [("a", "b", "c", "d")] * 2
