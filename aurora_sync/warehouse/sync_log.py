@@ -284,13 +284,16 @@ def compact(session: Session, log_schema: str, since: datetime, until: datetime)
     )
     with session.transaction():
         same = " AND ".join(f"c.{name} = {log.sql}.{name}" for name in ('"TARGET"', '"RUN_SEQUENCE"', '"LOAD_ID"'))
-        removed = session.modify(f"DELETE FROM {log.sql} WHERE EXISTS (SELECT 1 FROM {copy.sql} AS c WHERE {same})")
+        copied = f"FROM {log.sql} WHERE EXISTS (SELECT 1 FROM {copy.sql} AS c WHERE {same})"
+        removed = session.modify(f"DELETE {copied}")
         written = session.modify(
             f'INSERT INTO {log.sql} ({_COLUMNS}) SELECT {_COLUMNS} FROM {copy.sql} ORDER BY "TARGET", "RUN_SEQUENCE"'
         )
-        if removed != written:
+        # A DELETE that waited for another compaction may have continued with the entries from before it.
+        ((found,),) = session.query(f"SELECT COUNT(*) {copied}")
+        if not removed == written == found:
             raise WarehouseError(
-                f"{removed} entries were found where {written} had been copied",
+                f"{removed} entries were removed and {found} are there where {written} had been copied",
                 where=str(log),
                 hint="nothing was changed: run `aurora-sync gc` again",
                 kind=Kind.TRANSIENT,
