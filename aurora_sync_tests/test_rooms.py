@@ -68,7 +68,10 @@ def test_only_a_backend_and_the_local_stack_import_a_warehouse_client() -> None:
     }
     kinds = tuple(backend.kind for backend in BACKENDS)
     assert all(path.startswith(tuple(f"warehouse/{kind}" for kind in kinds)) for path, _ in importers)
-    assert {path for path, client in importers if client == "duckdb"} == {"warehouse/duckdb.py"}
+    assert {path for path, client in importers if client == "duckdb"} == {
+        "warehouse/duckdb.py",
+        "warehouse/duckdb_errors.py",
+    }
     of_snowflake = {(path, client) for path, client in importers if "snowflake" in path or client == "snowflake"}
     assert {client for _, client in of_snowflake} == {"snowflake"}
     assert all(path.startswith("warehouse/snowflake") for path, _ in of_snowflake)

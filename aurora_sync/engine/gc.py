@@ -32,7 +32,7 @@ from aurora_sync.model import foreign_text
 from aurora_sync.objects.store import Store
 from aurora_sync.stage import layout
 from aurora_sync.stage.layout import AttemptKey
-from aurora_sync.warehouse import ddl, sync_log
+from aurora_sync.warehouse import compaction, ddl
 from aurora_sync.warehouse.ddl import TableName
 from aurora_sync.warehouse.query_tag import QueryTag
 
@@ -113,7 +113,7 @@ def compact_log(places: Places, now: datetime | None = None) -> int:
     if not places.warehouse.metered:
         return 0
     with places.warehouse.session(query_tag=QueryTag("gc")) as session:
-        return sync_log.compact(session, places.log_schema, now - LOG_PERIOD, now - LOG_AT_REST)
+        return compaction.compact(session, places.log_schema, now - LOG_PERIOD, now - LOG_AT_REST)
 
 
 class _Sweep:

@@ -31,6 +31,7 @@ from aurora_sync.model.manifest import Manifest, TakenFile
 from aurora_sync.warehouse.base import Folder, Merged, Objects, ReportedColumn, Row, Session, Warehouse
 from aurora_sync.warehouse.ddl import identifier
 from aurora_sync.warehouse.dialect import Dialect
+from aurora_sync.warehouse.duckdb_errors import REFUSALS, duckdb_error
 from aurora_sync.warehouse.query_tag import NO_TAG, QueryTag
 from aurora_sync.warehouse.types import MAX_VALUE_BYTES
 
@@ -71,26 +72,6 @@ _READ_EVEN_CSV = (
 )
 
 _ROWS_PER_FETCH = 50_000
-
-# Only staged objects are read as CSV.
-_CSV_ERROR = "Invalid Input Error: CSV Error"
-_DAMAGED = ("Data corruption", "match checksum", _CSV_ERROR)
-_FULL = ("No space left", "Could not write")
-# These errors concern our own statements, and contain no values apart from the statement itself.
-_NAMES_ONLY = (
-    *(duckdb.CatalogException, duckdb.BinderException, duckdb.ParserException),
-    *(duckdb.PermissionException, duckdb.OutOfMemoryException, duckdb.DependencyException),
-)
-# A message that repeats a part of a character cannot be decoded, so that its error does not arrive.
-_REFUSALS = (duckdb.Error, UnicodeDecodeError)
-# Parts of DuckDB's messages about files, with the hint for each.
-_HINTS = {
-    **dict.fromkeys(_FULL, "free space on the disks of the DuckDB file and of the temporary files, then run again"),
-    "Cannot open": "create the folder of AURORA_SYNC_WAREHOUSE, and allow this user to write to it",
-    "Is a directory": "AURORA_SYNC_WAREHOUSE is a folder; set it to the path of a file",
-    "not a valid DuckDB": "AURORA_SYNC_WAREHOUSE is not a DuckDB file; set it to another path",
-    **dict.fromkeys(_DAMAGED, "the warehouse received other data than was exported; run again"),
-}
 
 # One writer at a time within this process too. The thread that holds the lock may open a second session.
 _locks: dict[Path, threading.RLock] = {}
@@ -213,8 +194,8 @@ class DuckDBSession(Session):
             cursor = self._connection.execute(f"{self._translated(statement)} RETURNING merge_action", list(parameters))
             while rows := cursor.fetchmany(_ROWS_PER_FETCH):
                 done.update(action for (action,) in rows)
-        except _REFUSALS as error:
-            raise _error(error, self._where) from None
+        except REFUSALS as error:
+            raise duckdb_error(error, self._where) from None
         return Merged(done["INSERT"], done["UPDATE"], done["DELETE"])
 
     def describe(self, schema: str, name: str) -> dict[str, ReportedColumn]:
@@ -231,8 +212,8 @@ class DuckDBSession(Session):
     def arrow(self, statement: str) -> Any:
         try:
             return self._connection.sql(self.dialect.translate(statement)).to_arrow_reader()
-        except _REFUSALS as error:
-            raise _error(error, self._where) from None
+        except REFUSALS as error:
+            raise duckdb_error(error, self._where) from None
 
     def load(self, staging_table: str, manifest: Manifest, objects: Objects) -> int:
         fields = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(manifest.fields))
@@ -295,8 +276,8 @@ class DuckDBSession(Session):
     def _run(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
         try:
             return self._connection.execute(statement, list(parameters)).fetchall()
-        except _REFUSALS as error:
-            raise _error(error, self._where) from None
+        except REFUSALS as error:
+            raise duckdb_error(error, self._where) from None
 
 
 class DuckDBWarehouse(Warehouse):
@@ -337,11 +318,11 @@ class DuckDBWarehouse(Warehouse):
                 return duckdb.connect(str(self.path), config=dict(SETTINGS))
             except duckdb.IOException as error:
                 if "Could not set lock" not in str(error):
-                    raise _error(error, self.describe(), "the file cannot be opened: ") from error
+                    raise duckdb_error(error, self.describe(), "the file cannot be opened: ") from error
                 if time.monotonic() + pause > deadline:
                     raise self._busy(str(error)) from error
             except duckdb.Error as error:  # such as a corrupt file
-                raise _error(error, self.describe(), "the file cannot be opened: ") from error
+                raise duckdb_error(error, self.describe(), "the file cannot be opened: ") from error
             time.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, 1.0)
 
@@ -384,36 +365,3 @@ def _reading(file: TakenFile) -> Iterator[None]:
             kind=Kind.REFUSED,
             values=error.values,
         ) from None
-
-
-def _error(error: duckdb.Error | UnicodeDecodeError, where: str, doing: str = "") -> WarehouseError:
-    """Return the WarehouseError for an error of DuckDB. Only errors about files, such as a COMMIT that cannot be
-    written, are classified by their text: other messages may repeat a value, which may contain any text. Raise it
-    ``from None``, because values are shown only with show_values."""
-    if isinstance(error, UnicodeDecodeError):
-        error = duckdb.InvalidInputException(error.object.decode("utf-8", "replace"))
-    full = " ".join(str(error).split())
-    text = _without_values(error)
-    of_files = isinstance(error, duckdb.IOException | duckdb.TransactionException) or text.startswith(_CSV_ERROR)
-    said = next((said for said in _HINTS if of_files and said in text), None)
-    # Transient: another session changed the same row, the disk may have room later, or the object may arrive complete.
-    transient = isinstance(error, duckdb.TransactionException) or said in (*_FULL, *_DAMAGED)
-    return WarehouseError(
-        doing + text,
-        where=where,
-        hint=_HINTS[said] if said else "",
-        kind=Kind.TRANSIENT if transient else Kind.REFUSED,
-        values="" if text == full else full,
-    )
-
-
-def _without_values(error: duckdb.Error) -> str:
-    """Return the message without values. Messages about files and columns stay whole; of others, the first line without
-    quoted text and numbers."""
-    text = " ".join(str(error).partition("Original Line:")[0].split())
-    if text.startswith(_CSV_ERROR) or isinstance(error, duckdb.IOException | duckdb.TransactionException):
-        return text
-    if isinstance(error, _NAMES_ONLY):
-        return " ".join(str(error).partition("\nLINE ")[0].split())  # the rest repeats the statement
-    text = str(error).partition("\n")[0]
-    return re.sub(r"(?<![A-Za-z0-9_])[-+]?[0-9][0-9.eE+-]*", "...", foreign_text.without_quotations(text))

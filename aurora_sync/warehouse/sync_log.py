@@ -10,13 +10,12 @@ rival committed, and then changes no row.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.errors import DefectError, Kind, RivalRunError, WarehouseError
+from aurora_sync.errors import DefectError, RivalRunError, WarehouseError
 from aurora_sync.model.certificate import Certificate
 from aurora_sync.model.manifest import Manifest, TakenFile
 from aurora_sync.model.state import State
@@ -73,10 +72,10 @@ _TYPES = {
     "int | None": "NUMBER(20,0)",
     "datetime": "TIMESTAMP_NTZ(6)",
 }
-_COLUMNS = ", ".join(f'"{field.name.upper()}"' for field in fields(LogEntry))
+COLUMNS = ", ".join(f'"{field.name.upper()}"' for field in fields(LogEntry))
 
 
-def _log(log_schema: str) -> TableName:
+def log_table(log_schema: str) -> TableName:
     return TableName(log_schema, "SYNC_LOG")
 
 
@@ -85,7 +84,9 @@ def _fence(log_schema: str, target: TableName) -> TableName:
 
 
 def create_log(log_schema: str) -> str:
-    return create_table(_log(log_schema), {field.name.upper(): _TYPES[str(field.type)] for field in fields(LogEntry)})
+    return create_table(
+        log_table(log_schema), {field.name.upper(): _TYPES[str(field.type)] for field in fields(LogEntry)}
+    )
 
 
 def create_fence(log_schema: str, target: TableName) -> str:
@@ -96,7 +97,7 @@ def create_fence(log_schema: str, target: TableName) -> str:
         f' SELECT CAST(COALESCE(MAX("RUN_SEQUENCE"), 0) AS NUMBER(19,0)) AS "RUN_SEQUENCE",'
         f' CAST({literal(target.sql)} AS VARCHAR) AS "TARGET",'
         f""" CAST(COALESCE(MAX_BY("LOAD_ID", "RUN_SEQUENCE"), '') AS VARCHAR) AS "LOAD_ID" """
-        f'FROM {_log(log_schema).sql} WHERE "TARGET" = {literal(target.sql)}'
+        f'FROM {log_table(log_schema).sql} WHERE "TARGET" = {literal(target.sql)}'
     )
 
 
@@ -113,7 +114,7 @@ def hold_fence(log_schema: str, target: TableName) -> str:
 
 
 def insert_entry(log_schema: str) -> str:
-    return f"INSERT INTO {_log(log_schema).sql} ({_COLUMNS}) VALUES ({', '.join('?' for _ in fields(LogEntry))})"
+    return f"INSERT INTO {log_table(log_schema).sql} ({COLUMNS}) VALUES ({', '.join('?' for _ in fields(LogEntry))})"
 
 
 def insert_with_sums(log_schema: str, target: TableName) -> str:
@@ -123,7 +124,7 @@ def insert_with_sums(log_schema: str, target: TableName) -> str:
     run_sequences, xmins = (f'CAST(COALESCE(SUM("{name}"), 0) AS VARCHAR)' for name in (RUN_SEQ, SRC_XMIN))
     given["watermark"] = f"CAST(? AS VARCHAR) || {run_sequences} || '/' || {xmins} || CAST(? AS VARCHAR)"
     return (
-        f"INSERT INTO {_log(log_schema).sql} ({_COLUMNS}) SELECT {', '.join(given.values())} FROM {target.sql}"
+        f"INSERT INTO {log_table(log_schema).sql} ({COLUMNS}) SELECT {', '.join(given.values())} FROM {target.sql}"
         " HAVING COUNT(*) = ?"
     )
 
@@ -131,7 +132,7 @@ def insert_with_sums(log_schema: str, target: TableName) -> str:
 def make(session: Session, target: TableName, log_schema: str) -> bool:
     """Create the schema, log and fence of a target that are missing, and return whether any was. Idempotent. Call it
     outside of a transaction."""
-    log, fence = _log(log_schema), _fence(log_schema, target)
+    log, fence = log_table(log_schema), _fence(log_schema, target)
     no_log, no_fence = not existing_columns(session, log), not existing_columns(session, fence)
     if no_log:
         make_schema(session, log_schema)
@@ -235,13 +236,13 @@ def _entry(row: Row) -> LogEntry:
 
 def _select_newest(log_schema: str) -> str:
     """Select the newest entry of one target, the parameter."""
-    return f'SELECT {_COLUMNS} FROM {_log(log_schema).sql} WHERE "TARGET" = ? ORDER BY "RUN_SEQUENCE" DESC LIMIT 1'
+    return f'SELECT {COLUMNS} FROM {log_table(log_schema).sql} WHERE "TARGET" = ? ORDER BY "RUN_SEQUENCE" DESC LIMIT 1'
 
 
 def find(session: Session, target: TableName, run_sequence: int, log_schema: str) -> LogEntry | None:
     """Return the increment with this run sequence of the target; None when there is none."""
     rows = session.query(
-        f'SELECT {_COLUMNS} FROM {_log(log_schema).sql} WHERE "TARGET" = ? AND "RUN_SEQUENCE" = ?',
+        f'SELECT {COLUMNS} FROM {log_table(log_schema).sql} WHERE "TARGET" = ? AND "RUN_SEQUENCE" = ?',
         (target.sql, run_sequence),
     )
     return _entry(rows[0]) if rows else None
@@ -260,45 +261,15 @@ def newest_of(session: Session, target: TableName, log_schema: str, *, marks: bo
 
 def newest(session: Session, log_schema: str = SCHEMA) -> list[LogEntry]:
     """Return the newest increment of every target, by name; empty when nothing was ever applied."""
-    if not existing_columns(session, _log(log_schema)):
+    if not existing_columns(session, log_table(log_schema)):
         return []
     # The long columns are read only in the rows that are wanted.
     rows = session.query(
-        f"SELECT {_COLUMNS} FROM {_log(log_schema).sql} AS e"
-        f' JOIN (SELECT "TARGET" AS T, MAX("RUN_SEQUENCE") AS R FROM {_log(log_schema).sql} GROUP BY 1) AS n'
+        f"SELECT {COLUMNS} FROM {log_table(log_schema).sql} AS e"
+        f' JOIN (SELECT "TARGET" AS T, MAX("RUN_SEQUENCE") AS R FROM {log_table(log_schema).sql} GROUP BY 1) AS n'
         ' ON e."TARGET" = n.T AND e."RUN_SEQUENCE" = n.R ORDER BY "TARGET"'
     )
     return [_entry(row) for row in rows]
-
-
-def compact(session: Session, log_schema: str, since: datetime, until: datetime) -> int:
-    """Write the entries of a period together, and return their number. Each run inserts one row, which Snowflake keeps
-    as a micro-partition of its own. Safe beside runs, which only insert and only read the newest entry, and beside
-    another compaction. Raises WarehouseError if the entries changed meanwhile; then nothing is changed."""
-    log, copy = _log(log_schema), TableName(log_schema, f"STAGING_SYNC_LOG_{'0' * 16}_{secrets.token_hex(6)}")
-    if not existing_columns(session, log):
-        return 0
-    session.query(
-        f"CREATE TEMPORARY TABLE {copy.sql}{NO_COLLATION} AS SELECT {_COLUMNS} FROM {log.sql}"
-        f" WHERE \"APPLIED_AT\" >= '{as_text(since)}' AND \"APPLIED_AT\" < '{as_text(until)}'"
-    )
-    with session.transaction():
-        same = " AND ".join(f"c.{name} = {log.sql}.{name}" for name in ('"TARGET"', '"RUN_SEQUENCE"', '"LOAD_ID"'))
-        copied = f"FROM {log.sql} WHERE EXISTS (SELECT 1 FROM {copy.sql} AS c WHERE {same})"
-        removed = session.modify(f"DELETE {copied}")
-        written = session.modify(
-            f'INSERT INTO {log.sql} ({_COLUMNS}) SELECT {_COLUMNS} FROM {copy.sql} ORDER BY "TARGET", "RUN_SEQUENCE"'
-        )
-        # A DELETE that waited for another compaction may have continued with the entries from before it.
-        ((found,),) = session.query(f"SELECT COUNT(*) {copied}")
-        if not removed == written == found:
-            raise WarehouseError(
-                f"{removed} entries were removed and {found} are there where {written} had been copied",
-                where=str(log),
-                hint="nothing was changed: run `aurora-sync gc` again",
-                kind=Kind.TRANSIENT,
-            )
-    return written
 
 
 @dataclass(frozen=True)
@@ -377,7 +348,7 @@ def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA, 
     wrote the watermark.
     """
     target = target_name(config)
-    if not existing_columns(session, _log(log_schema)):
+    if not existing_columns(session, log_table(log_schema)):
         return State(run_sequence=0, watermark=None)
     columns, now = existing_columns(session, target), Count(0, 0, "")
     lacking = {RUN_SEQ, SRC_XMIN} - columns.keys()
@@ -402,7 +373,7 @@ def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA, 
     except ValueError as error:
         raise WarehouseError(
             f"the watermark of run sequence {entry.run_sequence} cannot be read: {error}",
-            where=f"{_log(log_schema)} for {target}",
+            where=f"{log_table(log_schema)} for {target}",
             hint="another release of aurora_sync wrote the watermark; install that release or a newer one",
         ) from error
     return State(
