@@ -156,6 +156,11 @@ class TableOptions(StrictModel):
         "existing columns. A longer value is treated by the policy of its column; under exact the column gets the "
         "maximum length.",
     )
+    timestamptz: Literal["tz", "ltz", "ntz"] = Field(
+        "tz",
+        description="Type of new columns in Snowflake for timestamptz: TIMESTAMP_TZ(6), TIMESTAMP_LTZ(6), or "
+        "TIMESTAMP_NTZ(6), which holds UTC. Existing columns keep their type.",
+    )
     # How a first load creates the target. Existing targets stay as they are.
     rely: bool = Field(
         False,

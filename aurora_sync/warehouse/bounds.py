@@ -23,7 +23,7 @@ FEW_ROWS = 1000
 # A longer list or text is not written into a statement.
 _LONGEST_LIST = 64_000
 _LONGEST_TEXT = 256
-_BOUNDED = ("NUMBER", "VARCHAR", "DATE", "TIMESTAMP_NTZ", "TIMESTAMP_TZ")
+_BOUNDED = ("NUMBER", "VARCHAR", "DATE", "TIMESTAMP_NTZ", "TIMESTAMP_TZ", "TIMESTAMP_LTZ")
 _LISTED = ("NUMBER", "VARCHAR")
 
 
@@ -52,7 +52,8 @@ def read(layout: Layout, rows: int, values: Iterator[Any]) -> tuple[Bound, ...]:
     """Return the bounds from the values of :func:`select`."""
     found = []
     for column in _bounded(layout):
-        least, greatest = _constant(next(values)), _constant(next(values))
+        zoned = column.rule.target
+        least, greatest = _constant(next(values), zoned), _constant(next(values), zoned)
         if least and greatest:
             found.append(Bound(column, f"BETWEEN {least} AND {greatest}"))
     if _lists(layout, rows) and (listed := _listed(layout.key[0], next(values))):
@@ -90,8 +91,8 @@ def _listed(column: TargetColumn, array: Any) -> Bound | None:
     return Bound(column, f"IN ({', '.join(constant for constant in constants if constant)})")
 
 
-def _constant(value: Any) -> str | None:
-    """Return a value as a constant of SQL; None when it has no short one.
+def _constant(value: Any, zoned: str = "") -> str | None:
+    """Return a value as a constant of SQL; None when it has no short one. ``zoned`` is the type of a time with a zone.
 
     >>> _constant(Decimal("1E+2")), _constant("it's"), _constant(date(2024, 2, 29))
     ('100', "'it''s'", "CAST('2024-02-29' AS DATE)")
@@ -103,6 +104,6 @@ def _constant(value: Any) -> str | None:
     if isinstance(value, datetime):
         type_, text = "TIMESTAMP_NTZ(6)", value.isoformat(" ", "microseconds")
         if value.tzinfo:
-            type_, text = "TIMESTAMP_TZ(6)", value.astimezone(UTC).isoformat(" ", "microseconds")
+            type_, text = zoned, value.astimezone(UTC).isoformat(" ", "microseconds")
         return f"CAST('{text}' AS {type_})"
     return f"CAST('{value.isoformat()}' AS DATE)" if isinstance(value, date) else None

@@ -69,7 +69,7 @@ class Conversion:
 
     def fill(self, source: str) -> str:
         """Return the statement that sets ``new`` to the converted value of ``source`` in the rows where it differs."""
-        text, rule = printed(self.was, identifier(source)), self.column.rule
+        text, rule = printed(self.was, identifier(source), self.column.source), self.column.rule
         value = f"CAST({text if rule.is_text else rule.cast.format(f'({text})')} AS {rule.target})"
         new = identifier(self.new)
         return f"UPDATE {self.layout.target.sql} SET {new} = {value} WHERE {new} IS DISTINCT FROM {value}"

@@ -17,7 +17,7 @@ from aurora_sync.model.keys import ONE_ZERO
 from aurora_sync.model.manifest import Disposition, Evolution, Manifest
 from aurora_sync.model.names import fold
 from aurora_sync.warehouse.base import ReportedColumn, Session
-from aurora_sync.warehouse.types import TEXT, TypeRule, sized, type_rule, widened
+from aurora_sync.warehouse.types import TEXT, TIMESTAMPTZ_OPTIONS, TypeRule, sized, type_rule, widened
 
 SRC_XMIN, RUN_SEQ, SYNCED_AT = "_SRC_XMIN", "_RUN_SEQ", "_SYNCED_AT"
 DELETED, ROW_MD5, ROW_NO, KEY_NO = "_DELETED", "_ROW_MD5", "_ROW_NO", "_KEY_NO"
@@ -51,6 +51,16 @@ NO_LENGTHS: Mapping[str, int | None] = {}
 
 # DuckDB has one type for both, and reports it as the first.
 JSON_TYPES = ("VARIANT", "ARRAY")
+_ZONED_TYPES = ("TIMESTAMP_TZ", "TIMESTAMP_LTZ")
+
+
+def alike(one: str | None, other: str | None) -> bool:
+    """Return whether two types, as :func:`existing_columns` spells them, are one type in some warehouse.
+
+    >>> alike("TIMESTAMP_TZ", "TIMESTAMP_LTZ"), alike("TIMESTAMP_TZ", "TIMESTAMP_NTZ"), alike("DATE", None)
+    (True, False, False)
+    """
+    return one == other or any(one in types and other in types for types in (JSON_TYPES, _ZONED_TYPES))
 
 
 def identifier(name: str) -> str:
@@ -236,17 +246,22 @@ def _target_column(
     lengths: Mapping[str, int | None],
 ) -> TargetColumn:
     length = lengths.get(fold(column.name))
-    rule = _rule(column, existing, evolution)
+    rule = _rule(config, column, existing, evolution)
     return TargetColumn(column, sized(rule, column, has=length, longest=config.text_length == "max"), length)
 
 
-def _rule(column: Column, existing: dict[str, str], evolution: Evolution) -> TypeRule:
+def _rule(config: TableConfig, column: Column, existing: dict[str, str], evolution: Evolution) -> TypeRule:
     """Return the rule of a column. A column that became text because of a value stays text until its type changes at
-    the source, so that its type does not depend on which values are present."""
-    rule = type_rule(column)
-    if column.name in evolution.retyped:
+    the source, so that its type does not depend on which values are present. A column of timestamptz keeps its type
+    when the option changes."""
+    has, retyped = existing.get(fold(column.name), ""), column.name in evolution.retyped
+    option = TIMESTAMPTZ_OPTIONS.get(has, config.timestamptz)
+    if option == "ntz" and retyped:  # it may have been timestamp at the source
+        option = config.timestamptz
+    rule = type_rule(column, option)
+    if retyped:
         return rule
-    was_widened = existing.get(fold(column.name)) == "VARCHAR" and not rule.is_text and rule.policy == "exact"
+    was_widened = has == "VARCHAR" and not rule.is_text and rule.policy == "exact"
     return widened(column) if was_widened else rule
 
 

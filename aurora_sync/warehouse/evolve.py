@@ -150,7 +150,7 @@ def _holds(existing: str, wanted: str) -> bool:
     has, needs = _NUMBER.fullmatch(existing), _NUMBER.fullmatch(wanted)
     if has and needs:
         return int(has[1]) >= int(needs[1]) and has[2] == needs[2]
-    return existing == as_reported(wanted) or (existing in JSON_TYPES and wanted in JSON_TYPES)
+    return ddl.alike(existing, as_reported(wanted))
 
 
 def _convert(
@@ -196,7 +196,7 @@ def _fits(session: Session, layout: Layout, column: TargetColumn, was: str) -> b
     that it cannot hold."""
     if not column.rule.misfit:
         return True
-    misfit = column.rule.misfit.format(printed(was, column.sql))
+    misfit = column.rule.misfit.format(printed(was, column.sql, column.source))
     return not session.query(f"SELECT 1 FROM {layout.target.sql} WHERE {misfit} LIMIT 1")
 
 

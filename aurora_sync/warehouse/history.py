@@ -102,7 +102,9 @@ def append_missing(layout: Layout, manifest: Manifest, condition: str) -> str:
     """Append the keys of the target's rows that a scan is about to delete, which ``condition`` selects. Two
     parameters."""
     target, key = layout.target.sql, {column.name for column in layout.key}
-    values = [printed(c.rule.target, f"{target}.{c.sql}") if c.name in key else "NULL" for c in layout.columns]
+    values = [
+        printed(c.rule.target, f"{target}.{c.sql}", c.source) if c.name in key else "NULL" for c in layout.columns
+    ]
     return _insert(layout, values, _found("D", "NULL", manifest), f"{target} WHERE {condition}")
 
 

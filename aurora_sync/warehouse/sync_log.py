@@ -23,12 +23,12 @@ from aurora_sync.model.watermark import Watermark
 from aurora_sync.warehouse.base import Row, Session
 from aurora_sync.warehouse.ddl import (
     DELETED,
-    JSON_TYPES,
     NO_COLLATION,
     RUN_SEQ,
     SRC_XMIN,
     Layout,
     TableName,
+    alike,
     create_table,
     existing_columns,
     literal,
@@ -321,7 +321,7 @@ def columns_changed(entry: LogEntry, columns: Mapping[str, str]) -> str:
     if left is None:
         return ""
     for name, type_ in left.columns.items():
-        if columns.get(name) != type_ and not {columns.get(name), type_} <= set(JSON_TYPES):
+        if not alike(columns.get(name), type_):
             found = f"is {columns[name]}" if name in columns else "is missing"
             return f"column {name} of the target {found}, but was {type_} after run {entry.run_sequence}"
     order = [name for name in columns if name in left.columns]

@@ -102,7 +102,7 @@ NATURAL: dict[str, TypeRule] = {
     "timestamptz": _cast(
         "TIMESTAMP_TZ(6)",
         _NO_TIMESTAMP,
-        "in UTC; not infinity, BC or years after 9999",
+        "in UTC; `timestamptz: ltz` and `ntz` choose another type; not infinity, BC or years after 9999",
         cast="CAST({0} || ':00' AS %s)",  # the text ends in +00; Snowflake documents +00:00
         form="timestamptz",
         nearest=_NEAREST_TIMESTAMP.replace("%s", "+00"),
@@ -110,6 +110,19 @@ NATURAL: dict[str, TypeRule] = {
     "bytea": _cast(f"BINARY({MAX_VALUE_BYTES // 2})", cast="TO_BINARY(SUBSTR({0}, 3), 'HEX')", form="hex"),
     "jsonb": _cast("VARIANT", _LONG_NUMBER, "not numbers of more than 38 digits", cast="PARSE_JSON({0})", form=""),
 }
+# The rules for timestamptz by the option of this name in tables.yaml. A text in another zone than UTC, which files of
+# DMS may contain, is converted to UTC by the time zone of the session.
+_TIMESTAMPTZ = {
+    "tz": NATURAL["timestamptz"],
+    "ltz": replace(NATURAL["timestamptz"], target="TIMESTAMP_LTZ(6)", cast="CAST({0} || ':00' AS TIMESTAMP_LTZ(6))"),
+    "ntz": replace(
+        NATURAL["timestamptz"],
+        target="TIMESTAMP_NTZ(6)",
+        cast="CAST(CAST({0} || ':00' AS TIMESTAMP_LTZ(6)) AS TIMESTAMP_NTZ(6))",
+    ),
+}
+# The option under which a column of timestamptz got its type, by the type that ddl.existing_columns() reports.
+TIMESTAMPTZ_OPTIONS = {rule.target.partition("(")[0]: option for option, rule in _TIMESTAMPTZ.items()}
 # Elements that are numbers or booleans are so in JSON; all others are PostgreSQL's text. source/copy_out.py writes the
 # JSON. An array whose subscripts do not begin at 1 has no JSON form, and is left as PostgreSQL prints it.
 ARRAY = _cast(
@@ -187,6 +200,7 @@ _PRINTED_FLOAT = (
     " WHEN {0} = CAST('-inf' AS FLOAT) THEN '-Infinity'"
     f" WHEN CAST(CAST({{0}} AS VARCHAR) AS FLOAT) = {{0}} THEN {_SHORT_FLOAT} ELSE TO_VARCHAR({{0}}, 'TME') END"
 )
+_PRINTED_TIMESTAMPTZ = _TRIMMED.format(FORMS["timestamptz"]) + " || '+00'"
 # SQL for PostgreSQL's text of a value, by the type that ddl.existing_columns() reports.
 _PRINTED = {
     "FLOAT": _PRINTED_FLOAT,
@@ -194,25 +208,32 @@ _PRINTED = {
     "BOOLEAN": FORMS["bool"],
     "TIME": _TRIMMED.format(FORMS["time"]),
     "TIMESTAMP_NTZ": _TRIMMED.format(FORMS["timestamp"]),
-    "TIMESTAMP_TZ": _TRIMMED.format(FORMS["timestamptz"]) + " || '+00'",
+    "TIMESTAMP_TZ": _PRINTED_TIMESTAMPTZ,
+    "TIMESTAMP_LTZ": _PRINTED_TIMESTAMPTZ,
     "BINARY": "'\\\\x' || " + FORMS["hex"],
     "VARIANT": "TO_JSON({0})",
     "ARRAY": "TO_JSON({0})",
 }
 
 
-def printed(reported: str, value: str) -> str:
-    """Return SQL for the text that PostgreSQL prints for a value of the warehouse."""
-    return _PRINTED.get(reported.split("(")[0], FORMS["text"]).format(value)
+def printed(reported: str, value: str, column: Column) -> str:
+    """Return SQL for the text that PostgreSQL prints for a value of the warehouse. ``column`` is that of the source."""
+    type_ = reported.split("(")[0]
+    if type_ == "TIMESTAMP_NTZ" and column.base_type == "timestamptz":
+        return _PRINTED_TIMESTAMPTZ.format(value)
+    return _PRINTED.get(type_, FORMS["text"]).format(value)
 
 
-def type_rule(column: Column) -> TypeRule:
-    """Return the rule for one column under its policy.
+def type_rule(column: Column, timestamptz: str = "tz") -> TypeRule:
+    """Return the rule for one column under its policy. ``timestamptz`` is the option of this name in tables.yaml.
 
     >>> type_rule(Column("a", 1, "numeric(10,2)", "numeric", base_modifier=655366)).target
     'NUMBER(10,2)'
     """
-    return (as_text if column.policy == "text" else _natural(column)).under(column.policy)
+    if column.policy == "text":
+        return as_text.under(column.policy)
+    rule = _TIMESTAMPTZ[timestamptz] if column.base_type == "timestamptz" else _natural(column)
+    return rule.under(column.policy)
 
 
 as_text = TypeRule(TEXT, note="exact text")

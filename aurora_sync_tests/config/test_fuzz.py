@@ -173,6 +173,7 @@ RIGHT: dict[str, Sequence[str]] = {
     "target_schema": ["x", "'RAW_{schema}'", "null"],
     "target_table": ["t", "'{schema}_{table}'", "null"],
     "text_length": ["source", "max"],
+    "timestamptz": ["tz", "ltz", "ntz"],
     "rely": ["true", "no"],
     "transient": ["true", "no"],
     "retention_days": ["0", "90", "null"],

@@ -76,6 +76,8 @@ def _simplify(tree: exp.Expr) -> None:
             type_.replace(exp.DataType.build("JSONB"))
         elif type_.this in (exp.DataType.Type.BINARY, exp.DataType.Type.VARCHAR):
             type_.set("expressions", [])
+        elif type_.this is exp.DataType.Type.TIMESTAMPLTZ:
+            type_.set("this", exp.DataType.Type.TIMESTAMPTZ)
 
 
 def _text(tree: exp.Expr | None) -> str:

@@ -38,11 +38,12 @@ class Sides:
     folder: Folder
     key: tuple[str, ...] = ("id",)
     column_types: dict[str, Any] = dataclasses.field(default_factory=dict)
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)  # further keys of tables.yaml
     state: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def config(self) -> TableConfig:
-        return TableConfig(table_name="t", watermark_type="xmin", column_types=self.column_types)
+        return TableConfig(table_name="t", watermark_type="xmin", column_types=self.column_types, **self.options)
 
     def execute(self, statement: str, parameters: Iterable[Any] = ()) -> None:
         with contextlib.closing(psycopg2.connect(self.dsn)) as connection, connection, connection.cursor() as cursor:
@@ -91,6 +92,11 @@ class Sides:
     def versions(self, width: int, among: Buckets = WHOLE, staged: str = "false") -> tuple[Sums, Sums]:
         with self.comparison(staged) as comparison:
             return comparison.versions(width, among)
+
+    def equal(self) -> bool:
+        """Return whether each row has the same version and content on both sides."""
+        with self.comparison() as both:
+            return all(ours == theirs for ours, theirs in (both.versions(1), both.contents(1)))
 
     def contents(self, width: int, among: Buckets = WHOLE) -> tuple[Sums, Sums]:
         with self.comparison() as comparison:
