@@ -96,12 +96,12 @@ def _policies(config: TableConfig, table: SourceTable) -> Iterable[str]:
         if column.policy in ("null", "clamp") and column.name in key and may_misfit(column):
             yield (
                 f"{named}: {column.name} belongs to the merge key, so rows with a changed key could be confused with "
-                "other rows; allowed: exact, fail, text"
+                "other rows; expected exact, fail or text"
             )
         elif column.policy == "clamp" and not has_nearest(column):
             yield (
-                f"{named}: clamp of {column.name}: type {column.type_name} has no nearest value; allowed: exact, "
-                "fail, null, text"
+                f"{named}: clamp of {column.name}: type {column.type_name} has no nearest value; expected exact, "
+                "fail, null or text"
             )
 
 

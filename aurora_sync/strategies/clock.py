@@ -177,7 +177,7 @@ def _objections(config: TableConfig, name: str, table: SourceTable, at: Observat
         found.append(f"{name} is set by the application")
     if config.watermark_set_by is None:
         if table.subscribed:
-            found.append(f"the table is filled by logical replication: {name} is set at the publisher")
+            found.append(f"a subscription writes the table, and {name} is set at the publisher")
         elif not kept_by_trigger(name, table):
             unread = " and ".join(trigger.name for trigger in table.triggers if trigger.assigned(name) is None)
             but = f", or trigger {unread} may set it to something else" if unread else ""

@@ -252,7 +252,7 @@ def unproven(name: str, table: SourceTable) -> list[str]:
             f"sequence {sequence.name} grows by {sequence.increment}, as if applications allocate blocks of numbers"
         )
     if table.subscribed:
-        found.append("the table is filled by logical replication: its numbers are made at the publisher")
+        found.append("a subscription writes the table, and its numbers are assigned at the publisher")
     if table.kind == "p" or table.inherits:
         found.append(f"a direct insert into a partition may not use the default of {name}")
     return found

@@ -150,7 +150,7 @@ def _undone(session: Session, conversion: Conversion, holds_values: str, error: 
         found = ddl.described(session, target)
         settled(session, target, found)
     except WarehouseError as unsettled:
-        error.add_note(f"the columns are put right by the next run: {unsettled}")
+        error.add_note(f"the next run completes or undoes the conversion: {unsettled}")
         return error
     if error.kind.retry or {conversion.new, holds_values} <= found.keys():
         return error
