@@ -42,7 +42,7 @@ from dataclasses import dataclass
 from aurora_sync.errors import RivalRunError, WarehouseError
 from aurora_sync.warehouse import ddl, sync_log, targets
 from aurora_sync.warehouse.base import ReportedColumn, Session
-from aurora_sync.warehouse.ddl import Layout, TableName, TargetColumn, identifier, literal
+from aurora_sync.warehouse.ddl import Layout, TableName, TargetColumn, identifier
 from aurora_sync.warehouse.types import printed
 
 _NEW, _FORMER = "_CONVERTED", "_FORMER"
@@ -136,11 +136,11 @@ def _assert_type(session: Session, conversion: Conversion) -> None:
 
 
 def _restore_properties(session: Session, conversion: Conversion, reported: ReportedColumn) -> None:
-    target, new = conversion.layout.target.sql, identifier(conversion.new)
+    target = conversion.layout.target
     if not reported.nullable:
-        session.query(f"ALTER TABLE {target} ALTER COLUMN {new} SET NOT NULL")
+        session.query(f"ALTER TABLE {target.sql} ALTER COLUMN {identifier(conversion.new)} SET NOT NULL")
     if reported.comment:
-        session.query(f"COMMENT ON COLUMN {target}.{new} IS {literal(reported.comment)}")
+        session.query(ddl.comment_on_column(target, conversion.new, reported.comment))
 
 
 def _undone(session: Session, conversion: Conversion, holds_values: str, error: WarehouseError) -> WarehouseError:

@@ -307,6 +307,22 @@ def add(table: TableName, name: str, type_: str) -> str:
     return f"ALTER TABLE {table.sql} ADD COLUMN {identifier(name)} {type_}{collation}"
 
 
+def set_type(table: TableName, name: str, type_: str) -> str:
+    return f"ALTER TABLE {table.sql} ALTER COLUMN {identifier(name)} SET DATA TYPE {type_}"
+
+
+def drop_primary_key(table: TableName) -> str:
+    return f"ALTER TABLE {table.sql} DROP PRIMARY KEY"
+
+
+def comment_on_table(table: TableName, text: str) -> str:
+    return f"COMMENT ON TABLE {table.sql} IS {literal(text)}"
+
+
+def comment_on_column(table: TableName, name: str, text: str) -> str:
+    return f"COMMENT ON COLUMN {table.sql}.{identifier(name)} IS {literal(text)}"
+
+
 def create_staging(layout: Layout) -> str:
     return create_staging_table(layout.staging, layout.staged_names)
 

@@ -19,7 +19,7 @@ from aurora_sync.model.manifest import Disposition, Evolution, Manifest
 from aurora_sync.model.names import fold
 from aurora_sync.warehouse import convert, ddl, policies, targets
 from aurora_sync.warehouse.base import Session
-from aurora_sync.warehouse.ddl import ADDED_TYPES, JSON_TYPES, RUN_SEQ, Layout, TargetColumn, identifier, literal
+from aurora_sync.warehouse.ddl import ADDED_TYPES, JSON_TYPES, RUN_SEQ, Layout, TargetColumn, identifier
 from aurora_sync.warehouse.types import printed
 
 _NUMBER = re.compile(r"NUMBER\((\d+),(\d+)\)")
@@ -79,7 +79,7 @@ def _release_columns(session: Session, layout: Layout, existing: dict[str, str],
             session.query(f"ALTER TABLE {layout.target.sql} ALTER COLUMN {identifier(name)} DROP NOT NULL")
     for name in map(fold, (*evolution.dropped, *evolution.renamed)):
         if name in existing:
-            session.query(f"COMMENT ON COLUMN {layout.target.sql}.{identifier(name)} IS {literal(DROPPED)}")
+            session.query(ddl.comment_on_column(layout.target, name, DROPPED))
 
 
 def _convert_columns(
@@ -203,7 +203,7 @@ def _fits(session: Session, layout: Layout, column: TargetColumn, was: str) -> b
 def _retype(session: Session, layout: Layout, column: TargetColumn, was: str, load_id: str) -> None:
     """Convert one column of the target to the type of its rule."""
     if _is_longer_number(was, column.rule.target):
-        session.query(f"ALTER TABLE {layout.target.sql} ALTER COLUMN {column.sql} SET DATA TYPE {column.rule.target}")
+        session.query(ddl.set_type(layout.target, column.name, column.rule.target))
     else:
         convert.convert(session, convert.Conversion(layout, column, was, load_id))
 

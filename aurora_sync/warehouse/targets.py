@@ -78,7 +78,7 @@ def drop_former_key(session: Session, layout: Layout, manifest: Manifest) -> Non
 
 def drop_key(session: Session, target: TableName) -> None:
     """Drop the primary key, because one of its columns is going to change."""
-    session.query(f"ALTER TABLE {target.sql} DROP PRIMARY KEY")
+    session.query(ddl.drop_primary_key(target))
 
 
 def comment(table: str, of_source: str | None) -> str:
@@ -95,7 +95,7 @@ def lengthen(session: Session, layout: Layout) -> tuple[Layout, tuple[Finding, .
         wanted = length_of(column.rule.target)
         if column.length is None or wanted is None or column.length >= wanted:
             continue
-        session.query(f"ALTER TABLE {layout.target.sql} ALTER COLUMN {column.sql} SET DATA TYPE {column.rule.target}")
+        session.query(ddl.set_type(layout.target, column.name, column.rule.target))
         was = f"VARCHAR({column.length})"
         text = f"column {column.source.name} of the target became {column.rule.target}; it was {was}"
         found.append(Finding("target type", Action.ADAPT, text, was, column.rule.target))
@@ -110,7 +110,7 @@ def follow_comments(session: Session, layout: Layout, manifest: Manifest) -> Non
     before = manifest.watermark_before
     if before is None or before.comments == manifest.watermark_after.comments:
         return
-    session.query(f"COMMENT ON TABLE {layout.target.sql} IS {literal(comment(manifest.table, manifest.comment))}")
+    session.query(ddl.comment_on_table(layout.target, comment(manifest.table, manifest.comment)))
     for statement in column_comments(layout, ddl.described(session, layout.target)):
         session.query(statement)
 
@@ -120,4 +120,4 @@ def column_comments(layout: Layout, described: dict[str, ReportedColumn]) -> Ite
     for column in layout.columns:
         found, wanted = described.get(column.name), column.source.comment or ""
         if found and found.comment != wanted:
-            yield f"COMMENT ON COLUMN {layout.target.sql}.{column.sql} IS {literal(wanted)}"
+            yield ddl.comment_on_column(layout.target, column.name, wanted)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.model.column import Column
 from aurora_sync.model.names import fold
-from aurora_sync.warehouse import targets
+from aurora_sync.warehouse import ddl, targets
 from aurora_sync.warehouse.base import ReportedColumn, Session
-from aurora_sync.warehouse.ddl import RUN_SEQ, TableName, identifier, literal, target_name
+from aurora_sync.warehouse.ddl import RUN_SEQ, TableName, target_name
 from aurora_sync.warehouse.types import length_of, sized, type_rule
 
 
@@ -52,18 +52,18 @@ def _of_the_table(
         return
     wanted = targets.comment(config.qualified_name, comment)
     if properties.comment != wanted:
-        yield Improvement("the comment of the table", f"COMMENT ON TABLE {target.sql} IS {literal(wanted)}")
+        yield Improvement("the comment of the table", ddl.comment_on_table(target, wanted))
     names = {fold(name) for name in key}
     if key and names <= found.keys() and {name for name, column in found.items() if column.in_key} != names:
         if any(column.in_key for column in found.values()):
-            yield Improvement("the former primary key", f"ALTER TABLE {target.sql} DROP PRIMARY KEY")
+            yield Improvement("the former primary key", ddl.drop_primary_key(target))
         yield Improvement("the primary key", f"ALTER TABLE {target.sql} ADD {targets.primary_key(config, key)}")
 
 
 def _of_a_column(config: TableConfig, target: TableName, column: Column, has: ReportedColumn) -> Iterator[Improvement]:
     name = fold(column.name)
     if has.comment != (column.comment or ""):
-        comment = f"COMMENT ON COLUMN {target.sql}.{identifier(name)} IS {literal(column.comment or '')}"
+        comment = ddl.comment_on_column(target, name, column.comment or "")
         yield Improvement(f"the comment of column {name}", comment)
     if has.collation:
         yield Improvement(f"column {name} has the collation {has.collation}; aurora_sync compares texts byte by byte")
@@ -74,5 +74,5 @@ def _of_a_column(config: TableConfig, target: TableName, column: Column, has: Re
     if has.length > wanted:
         yield Improvement(f"column {name} is VARCHAR({has.length}), and a new target would have {rule.target}")
     else:
-        longer = f"ALTER TABLE {target.sql} ALTER COLUMN {identifier(name)} SET DATA TYPE {rule.target}"
+        longer = ddl.set_type(target, name, rule.target)
         yield Improvement(f"the length of column {name}, which is VARCHAR({has.length})", longer)
