@@ -150,7 +150,7 @@ def test_new_partition_is_read_whole_beside_the_fence() -> None:
         ),
         (identity(triggers=(replace(SETS_ID, source="", language="c"),)), {}, "a trigger of the table may set id"),
         (identity(triggers=(replace(SETS_ID, on_insert=False),)), {}, "a trigger of the table may set id"),  # WHEN
-        (identity(subscribed=True), {}, "logical replication"),
+        (identity(subscribed=True), {}, "a subscription writes the table"),
         (identity(kind="p"), {}, "a direct insert into a partition"),
         (identity(), {"token": {"in_recovery": True}}, "reader"),
         (identity(), {"last": None}, "GRANT SELECT ON SEQUENCE"),
