@@ -32,7 +32,6 @@ def main() -> int:
     parser.add_argument("--rows", type=int, help="rows of the large tables (1000000; with --fake 20000)")
     parser.add_argument("--only", nargs="+", default=(), choices=[case.name for case in CASES], metavar="CASE")
     options = parser.parse_args()
-    logging.getLogger("aurora_sync").setLevel(logging.ERROR)  # the warnings of single runs
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the schemas are removed
     with ExitStack() as stack:
         if options.fake:
@@ -64,6 +63,7 @@ def _environment(given: Mapping[str, str], stack: ExitStack) -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    logging.getLogger("aurora_sync").setLevel(logging.ERROR)  # the warnings of single runs
     try:
         sys.exit(main())
     except AuroraSyncError as error:

@@ -98,7 +98,6 @@ def main() -> None:
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES), help="default: all")
     parser.add_argument("--results", type=Path, help="append one line of JSON for each trial")
     arguments = parser.parse_args()
-    logging.getLogger("aurora_sync").setLevel(logging.CRITICAL)
     failure = soak(
         arguments.seconds,
         arguments.seed,
@@ -110,4 +109,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    logging.getLogger("aurora_sync").setLevel(logging.CRITICAL)
     main()

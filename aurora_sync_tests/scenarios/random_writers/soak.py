@@ -123,10 +123,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     arguments = parser.parse_args()
-    logging.getLogger("aurora_sync").setLevel(logging.ERROR)  # each run repeats its warnings of a fallback
     failure = soak(arguments.seconds, arguments.seed)
     sys.exit(f"FAILED: {failure}" if failure else 0)
 
 
 if __name__ == "__main__":
+    logging.getLogger("aurora_sync").setLevel(logging.ERROR)  # each run repeats its warnings of a fallback
     main()
