@@ -37,7 +37,8 @@ from aurora_sync.model.receipt import Adjusted, Applied, QueryRef, Receipt
 from aurora_sync.source import canary, outbox
 from aurora_sync.source.copy_out import Progress
 from aurora_sync.strategies import identity
-from aurora_sync.warehouse.apply import StagedIncrement, apply_all
+from aurora_sync.warehouse.apply import apply_all
+from aurora_sync.warehouse.prepare import StagedIncrement
 from aurora_sync.warehouse.query_tag import QueryTag
 
 logger = foreign_text.logger(__name__)

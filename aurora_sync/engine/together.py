@@ -20,7 +20,8 @@ from aurora_sync.errors import AuroraSyncError, values_shown
 from aurora_sync.model import foreign_text
 from aurora_sync.model.manifest import Manifest
 from aurora_sync.model.receipt import Adjusted, Applied, Receipt
-from aurora_sync.warehouse.apply import StagedIncrement, apply_all
+from aurora_sync.warehouse.apply import apply_all
+from aurora_sync.warehouse.prepare import StagedIncrement
 from aurora_sync.warehouse.query_tag import QueryTag
 
 logger = foreign_text.logger(__name__)

@@ -17,8 +17,9 @@ from aurora_sync.model.column import Column
 from aurora_sync.model.manifest import Disposition, Manifest, StagedFile
 from aurora_sync.model.receipt import Applied
 from aurora_sync.model.watermark import Snapshot, Token, Watermark
-from aurora_sync.warehouse.apply import StagedIncrement, apply_all
+from aurora_sync.warehouse.apply import apply_all
 from aurora_sync.warehouse.base import Objects, Session
+from aurora_sync.warehouse.prepare import StagedIncrement
 from aurora_sync_tests.certificates import CERTIFIED
 
 _load_ids = itertools.count(1)

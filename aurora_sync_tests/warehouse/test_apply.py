@@ -21,9 +21,10 @@ from aurora_sync.errors import (
 from aurora_sync.model.manifest import Disposition, Manifest
 from aurora_sync.model.receipt import Applied
 from aurora_sync.warehouse import sync_log
-from aurora_sync.warehouse.apply import StagedIncrement, apply_all
+from aurora_sync.warehouse.apply import apply_all
 from aurora_sync.warehouse.base import Session, Warehouse
 from aurora_sync.warehouse.ddl import target_name
+from aurora_sync.warehouse.prepare import StagedIncrement
 from aurora_sync_tests.warehouse.increments import Folder, apply, column, csv
 
 REPLACE, UPSERT, APPEND = Disposition.REPLACE, Disposition.UPSERT, Disposition.APPEND

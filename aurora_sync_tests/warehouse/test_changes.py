@@ -10,8 +10,9 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import DefectError, RivalRunError, TargetChangedError
 from aurora_sync.model.manifest import Disposition, Part
 from aurora_sync.warehouse import sync_log
-from aurora_sync.warehouse.apply import StagedIncrement, apply_all
+from aurora_sync.warehouse.apply import apply_all
 from aurora_sync.warehouse.base import Session
+from aurora_sync.warehouse.prepare import StagedIncrement
 from aurora_sync_tests.warehouse.increments import Folder, column
 from aurora_sync_tests.warehouse.test_apply import Table, counts
 

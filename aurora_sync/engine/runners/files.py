@@ -42,9 +42,10 @@ from aurora_sync.source.dms.files import File
 from aurora_sync.strategies.dms import FilesPosition, folder_of, position_after_scan, position_in, why_scan
 from aurora_sync.warehouse import raw_files as statements
 from aurora_sync.warehouse import sync_log
-from aurora_sync.warehouse.apply import StagedIncrement, apply_all
+from aurora_sync.warehouse.apply import apply_all
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.ddl import Layout, drop_table
+from aurora_sync.warehouse.prepare import StagedIncrement
 from aurora_sync.warehouse.query_tag import QueryTag
 
 # The limits of one increment; the next run takes the remaining files.

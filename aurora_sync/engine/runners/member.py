@@ -25,7 +25,8 @@ from aurora_sync.source.decoding import is_utf8, shown
 from aurora_sync.source.net_changes import NetChanges, NotUtf8Error
 from aurora_sync.stage.writer import Attempt
 from aurora_sync.strategies.position import Position
-from aurora_sync.warehouse.apply import StagedIncrement, apply_all
+from aurora_sync.warehouse.apply import apply_all
+from aurora_sync.warehouse.prepare import StagedIncrement
 from aurora_sync.warehouse.query_tag import QueryTag
 
 # The limit of pending changes in memory. Beyond it, the changes of the largest table are staged as a separate part.

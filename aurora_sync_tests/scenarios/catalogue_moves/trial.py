@@ -29,7 +29,7 @@ from aurora_sync.stage.writer import Stage
 from aurora_sync.strategies import clock
 from aurora_sync.strategies import dms as dms_strategy
 from aurora_sync.warehouse import apply as applying
-from aurora_sync.warehouse import sync_log
+from aurora_sync.warehouse import prepare, sync_log
 from aurora_sync.warehouse.ddl import existing_columns, identifier, target_name
 from aurora_sync.warehouse.duckdb import DuckDBWarehouse
 from aurora_sync_tests.scenarios.catalogue_moves import moves
@@ -258,7 +258,7 @@ def _checked(subject: Subject, at_once: _AtOnce | None, going: tuple[str, ...]) 
 @contextmanager
 def _observed(at_once: _AtOnce | None, seen: list[tuple[list[str], Rows]], excluded: frozenset[str]) -> Iterator[None]:
     """Record what each snapshot of a run sees, and run the moves before and after it."""
-    observe, commit, drop_staging = Reading.observe, Stage.commit, applying._drop_staging
+    observe, commit, drop_staging = Reading.observe, Stage.commit, prepare.drop_staging
     waiting = {"snapshot", "merge", "end"} if at_once else set()  # moments that are still to come
 
     def comes(moment: str) -> _AtOnce | None:
@@ -289,7 +289,7 @@ def _observed(at_once: _AtOnce | None, seen: list[tuple[list[str], Rows]], exclu
     with (
         mock.patch.object(Reading, "observe", observed),
         mock.patch.object(Stage, "commit", committed),
-        mock.patch.object(applying, "_drop_staging", dropped),
+        mock.patch.object(applying, "drop_staging", dropped),
     ):
         yield
 
