@@ -14,6 +14,7 @@ import pytest
 
 from aurora_sync.advisor import evidence
 from aurora_sync.model.certificate import Action, Finding
+from aurora_sync.model.load import Load
 from aurora_sync.model.receipt import Adjusted, Consumed, QueryRef, Receipt, Repair, Slot
 from aurora_sync.orchestration import assessment, checks, metadata, verification
 from aurora_sync_tests.orchestration.receipts import receipt
@@ -29,6 +30,7 @@ OPTIONAL: dict[str, Any] = {
     "waited_seconds": 1.0,
     "repair": Repair(1, 0, 0, 0, 0, 0),
     "because": "the server was restarted",
+    "load": Load("5f0c9a1b2d3e", 1, "2026-11-30T00:00:00+00:00", (0, 100)),
     "seconds": dict.fromkeys(("plan", "export", "load", "reconcile", "merge", "total"), 1.0),
     "queries": (QueryRef("01b2", "MERGE", "merge", 1.0),),
     "warnings": ("the server was restarted",),

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from aurora_sync.cli.printing import Alert, Verbatim
+from aurora_sync.engine.report import load_line
+from aurora_sync.model.load import Load
 
 State = dict[str, Any]
 _NAMED = 5  # tables that are named for one cause
@@ -46,4 +48,12 @@ def _cause(state: State) -> tuple[str, str]:
     """Return what is wrong with the table, and the command that mends it."""
     if not state["run_sequence"]:
         return "never synced", "sync"
+    if load := load_of(state):
+        return f"loading, {load_line(load)}", "sync"
     return f"uncertified: {state['certificate']['text']}", "reconcile"
+
+
+def load_of(state: State) -> Load | None:
+    """Return the progress of the table's load in chunks; None when no load is open."""
+    found = (state.get("watermark") or {}).get("load")
+    return Load.from_json(found) if found else None

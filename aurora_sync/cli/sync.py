@@ -33,6 +33,7 @@ def add_to(commands: Commands) -> None:
     command = on_places(_sync)
     sync = add_command(commands, "sync", command, "bring targets up to date")
     sync.add_argument("--full", action="store_true", help="read whole tables, regardless of their watermarks")
+    sync.add_argument("--parallel", type=_processes, metavar="N", help="processes that load chunks of a large table")
     text = "bring targets up to date, compare them with the source, and repair what differs"
     reconcile = add_command(commands, "reconcile", command, text)
     text = "apply new changes, then compare the content of targets with the source; repairs nothing without --repair"
@@ -44,7 +45,7 @@ def add_to(commands: Commands) -> None:
     text = "reconcile or fully read each table that differs or cannot be compared, then compare it again"
     verify.add_argument("--repair", action="store_true", help=text)
     for added in (reconcile, verify):
-        added.set_defaults(full=False)
+        added.set_defaults(full=False, parallel=None)
 
 
 def _sync(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
@@ -102,18 +103,32 @@ def _left(
     return [run for run in runs if not run.batch or run.batch in left]
 
 
+def _processes(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 64:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to 64; found {text!r}")
+    return int(text)
+
+
 def _runs(arguments: argparse.Namespace, settings: Settings, places: Places) -> list[_Run]:
     """Return the runs to make. With ``--full``, ``reconcile`` and ``verify``, each table is a run of its own."""
     from aurora_sync.engine.selection import select_batches, select_tables
 
     if arguments.full or arguments.reconcile or arguments.verify:
         one = _verify_table if arguments.verify else _scan_table
-        chosen = select_tables(settings, places.source, arguments.tables)
+        chosen = [_in_parallel(each, arguments) for each in select_tables(settings, places.source, arguments.tables)]
         return [_Run((table.qualified_name,), partial(one, table, places, arguments)) for table in chosen]
     return [
         _Run(tuple(table.qualified_name for table in each), partial(_run_batch, each, places, arguments), each)
-        for each in select_batches(settings, places.source, arguments.tables)
+        for batch in select_batches(settings, places.source, arguments.tables)
+        for each in [tuple(_in_parallel(table, arguments) for table in batch)]
     ]
+
+
+def _in_parallel(table: TableConfig, arguments: argparse.Namespace) -> TableConfig:
+    """Return the table with the option ``--parallel``."""
+    if arguments.parallel is None:
+        return table
+    return table.model_copy(update={"load": table.load.model_copy(update={"parallel": arguments.parallel})})
 
 
 def _scan_table(

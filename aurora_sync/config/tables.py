@@ -33,11 +33,9 @@ from aurora_sync.config.field_types import (
     Topic,
 )
 from aurora_sync.config.freshness import Freshness
+from aurora_sync.config.load import LONGEST_SNAPSHOT, LoadOptions
 from aurora_sync.config.watermark_types import CONNECTOR_SLOT, MEANING, SLOT, WatermarkType
 from aurora_sync.model.names import fold
-
-# 2**31 - 1 milliseconds, the longest statement_timeout of PostgreSQL, in minutes.
-LONGEST_SNAPSHOT = 35_791
 
 
 class ColumnChoice(StrictModel):
@@ -148,6 +146,9 @@ class TableOptions(StrictModel):
         ge=1,
         le=LONGEST_SNAPSHOT,
         description="Limit for the time that a read holds its snapshot on the source. A longer read is stopped.",
+    )
+    load: LoadOptions = Field(
+        default_factory=LoadOptions, description="How the whole of a large table is read: in chunks."
     )
     text_length: Literal["source", "max"] = Field(
         "source",

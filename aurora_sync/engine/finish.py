@@ -42,7 +42,7 @@ def finish(found: Look, places: Places, outcome: Outcome) -> Receipt:
     already applied, so a failure here is a warning."""
     config, plan, applied, warnings = found.config, found.plan, outcome.applied, outcome.warnings
     if applied:
-        applied, more = _with_adjusted(config, applied, outcome.adjusted)
+        applied, more = _with_adjusted(config, applied, outcome.adjusted + _while_loading(found))
         state = State(
             applied.run_sequence,
             outcome.manifest.watermark_after,
@@ -58,6 +58,12 @@ def finish(found: Look, places: Places, outcome: Outcome) -> Receipt:
     if not plan.verifies and (applied or found.hinted is None or counts_runs):
         warnings += hints.leave_hint(config, places, state, outcome.uri, None if applied else found.hinted)
     return _receipt(found, outcome, state, applied, warnings)
+
+
+def _while_loading(found: Look) -> tuple[Adjusted, ...]:
+    """Return the values that were adjusted in the chunks of a load of which this is the last run."""
+    load = found.plan.load
+    return tuple(Adjusted(*each) for each in load.adjusted) if load and not found.plan.watermark.load else ()
 
 
 def _with_adjusted(
@@ -88,6 +94,7 @@ def _receipt(
     found: Look, outcome: Outcome, state: State, applied: Applied | None, warnings: tuple[str, ...]
 ) -> Receipt:
     config, plan, at, manifest, watch = found.config, found.plan, found.plan.at, outcome.manifest, outcome.watch
+    load = plan.load
     lag = (at.snapshot.taken_at - at.oldest_writer).total_seconds() if at.oldest_writer else 0.0
     changes = tuple(finding for finding in plan.verdict.findings if finding.is_schema_change)
     return Receipt(
@@ -99,8 +106,9 @@ def _receipt(
         disposition=manifest.disposition,
         run_sequence=state.run_sequence,
         changed=applied is not None,
-        rows_exported=manifest.rows,
-        bytes_staged=manifest.bytes,
+        rows_exported=manifest.rows + (load.rows if load else 0),
+        bytes_staged=manifest.bytes + (load.bytes if load else 0),
+        load=load,
         inserted=applied.inserted if applied else 0,
         updated=applied.updated if applied else 0,
         deleted=applied.deleted if applied else 0,

@@ -64,17 +64,26 @@ class Look:
 
 
 @contextmanager
-def looking(config: TableConfig, places: Places, options: RunOptions, *, trust_hint: bool = False) -> Iterator[Look]:
+def looking(
+    config: TableConfig,
+    places: Places,
+    options: RunOptions,
+    *,
+    trust_hint: bool = False,
+    state: State | None = None,
+) -> Iterator[Look]:
     """Look at one table. The snapshot stays open until the context ends, or :meth:`Look.close_snapshot` closes it. The
-    state is read before the snapshot is taken, so that a rival run that commits in between is noticed.
+    state is read before the snapshot is taken, so that a rival run that commits in between is noticed; a caller that
+    has read it already passes ``state``.
 
     Raises ConfigError when table and configuration do not fit, NotComparedError when ``options`` ask for a verification
     and there is no state to verify from.
     """
     queries: list[QueryRef] = []
+    hinted = None
     if options.verify:
-        state, hinted = state_as_found(config, places, queries), None
-    else:
+        state = state_as_found(config, places, queries)
+    elif state is None:
         state, hinted = hints.read_state(config, places, trust_hint=trust_hint, queries=queries)
     watch, load_id = Stopwatch(), new_load_id()
     with ExitStack() as source:

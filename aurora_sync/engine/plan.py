@@ -11,14 +11,15 @@ from aurora_sync.errors import ConfigError
 from aurora_sync.model.certificate import Action, Certificate, Finding, Reconciled
 from aurora_sync.model.column import Column
 from aurora_sync.model.comments import digest
+from aurora_sync.model.load import Load
 from aurora_sync.model.manifest import Disposition, Evolution, TakenFile
 from aurora_sync.model.observation import Observation
 from aurora_sync.model.relation import SourceTable
 from aurora_sync.model.state import State
 from aurora_sync.model.watermark import Canary, Watermark
 from aurora_sync.source.reading import Reading
+from aurora_sync.strategies import loading, strategy_of
 from aurora_sync.strategies import schema_changes as schema
-from aurora_sync.strategies import strategy_of
 from aurora_sync.strategies.base import ReadPlan, Strategy
 from aurora_sync.strategies.certificate import certify
 from aurora_sync.strategies.identity import Verdict, covers, judge
@@ -40,6 +41,8 @@ class RunOptions:
     because: str = ""  # why the run reads the whole table, if that was not requested
     as_text: frozenset[str] = frozenset()  # arrays to read as the text that PostgreSQL prints
     taken: tuple[TakenFile, ...] = ()  # external files whose changes the snapshot contains
+    catch_up: bool = False  # read what was written while chunks were loaded, and compare nothing yet
+    max_minutes: int | None = None  # for which the snapshot may be open; default: max_snapshot_minutes of the table
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Plan:
     certificate: Certificate
     watermark: Watermark  # after the increment; its canaries are known after the export
     evolution: Evolution  # changes of the target's columns
+    load: Load | None = None  # the unfinished load in chunks that this run continues
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -95,7 +99,8 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, options:
         raise ConfigError(problems, where=config.qualified_name)
     columns, key = preflight.selected_columns(config, table), preflight.merge_key(config, table)
     token = state.watermark.token if state.watermark else None
-    at = reading.observe(strategy.fence(config), max_minutes=config.max_snapshot_minutes, last=token)
+    minutes = options.max_minutes or config.max_snapshot_minutes
+    at = reading.observe(strategy.fence(config), max_minutes=minutes, last=token)
 
     due = "" if options.verify else why_due(config, state)
     if options.reconcile:
@@ -106,17 +111,27 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, options:
     columns, changes = _schema_changes(config, columns, key, state.watermark, at, reading, options)
     changes = dataclasses.replace(changes, findings=schema.table_renamed(config, state, at) + changes.findings)
     verdict, at = _judged(config, columns, key, stored, changes, at, reading)
+    load = stored.load if stored else None
+    if load:
+        verdict, load = loading.judged(verdict, load, at)
     if due and verdict.since:
         verdict = dataclasses.replace(verdict, since=dataclasses.replace(verdict.since, only_scan=due))
     read, reconcile = _read(config, table, columns, state, options, verdict, at)
-    reconcile = reconcile or (bool(due) and read.disposition is Disposition.UPSERT)
+    if read.disposition is Disposition.REPLACE:
+        load = None  # the strategy cannot go on from the snapshot of the load
+    reconcile = reconcile or (bool(due or load) and read.disposition is Disposition.UPSERT)
+    catches_up = load is not None and options.catch_up
+    reconcile = reconcile and not catches_up
     value = strategy.advance(config, table, verdict.since, at)
     compared = reconcile or read.where is None
     inherited = verdict.since.watermark.doubts if verdict.since else ()
     doubts = () if compared else tuple(dict.fromkeys((*inherited, *read.doubts)))
     read = dataclasses.replace(read, doubts=doubts)
-    last = Reconciled(state.run_sequence + 1, at.snapshot.taken_at) if compared else state.reconciled
+    whole = compared or (load is not None and not catches_up)
+    last = Reconciled(state.run_sequence + 1, at.snapshot.taken_at) if whole else state.reconciled
     certificate = certify(config, strategy, read, at, value, reconciled=last, now=compared)
+    if catches_up:
+        certificate = loading.before_last_run(certificate)
     return Plan(
         strategy=strategy,
         columns=columns,
@@ -128,19 +143,23 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, options:
         due=due,
         reconcile=reconcile,
         verifies=options.verify,
-        enforce_guard=(bool(due) and not state.edited) or verdict.rows_are_gone or strategy.sees_deletes,
+        enforce_guard=(bool(due) and not state.edited) or verdict.rows_are_gone or strategy.sees_deletes or bool(load),
         certificate=dataclasses.replace(certificate, findings=verdict.findings),
-        watermark=Watermark(
-            strategy.name,
-            value,
-            at.snapshot,
-            at.token,
-            covers(config, strategy),
-            columns=schema.known_columns(columns, key),
-            doubts=doubts,
-            comments=_comments(state, table.comment, columns, whole=read.where is None, changes=changes.findings),
+        watermark=loading.after_pass(
+            load if catches_up else None,
+            Watermark(
+                strategy.name,
+                value,
+                at.snapshot,
+                at.token,
+                covers(config, strategy),
+                columns=schema.known_columns(columns, key),
+                doubts=doubts,
+                comments=_comments(state, table.comment, columns, whole=read.where is None, changes=changes.findings),
+            ),
         ),
         evolution=changes.evolution,
+        load=load,
     )
 
 

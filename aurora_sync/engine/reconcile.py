@@ -52,7 +52,9 @@ class Reconciliation:
     def __call__(self, session: Session, layout: Layout) -> Manifest:
         """Compare, stage the rows that differ, and commit and return the manifest of everything staged."""
         strategy = self._plan.strategy
-        compare = by_version if strategy.keeps_xmin or not comparable(layout) else by_content
+        # Every row of a load in chunks was read by SELECT, and so has the xmin of its source row.
+        versions = strategy.keeps_xmin or self._plan.load or not comparable(layout)
+        compare = by_version if versions else by_content
         found = compare(session, layout, self._reading, self._plan)
         lost = stale = 0
         before = self.manifest.rows

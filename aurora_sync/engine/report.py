@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from datetime import timedelta
 
 from aurora_sync.model.foreign_text import printable
+from aurora_sync.model.load import Load
 from aurora_sync.model.receipt import Receipt
 from aurora_sync.model.verification import HIDDEN, RowDifference, Verification
 
@@ -16,6 +18,8 @@ def receipt_lines(receipt: Receipt) -> list[str]:
     lines = [receipt_line(receipt)]
     if receipt.because:
         lines.append(f"  {receipt.because}")
+    if receipt.load:
+        lines.append(f"  {load_line(receipt.load)}")
     if repair := receipt.repair:
         lines.append(
             f"  reconciled: {repair.buckets_compared:,} buckets compared, {repair.buckets_differing:,} differed;"
@@ -25,6 +29,18 @@ def receipt_lines(receipt: Receipt) -> list[str]:
     if receipt.verification:
         lines += verification(receipt.verification)
     return [printable(line) for line in lines]
+
+
+def load_line(load: Load) -> str:
+    """Return the progress of a load in chunks: chunks, rows, bytes, and the time that is left."""
+    text = (
+        f"{load.chunks_done:,} of {load.chunks:,} chunks loaded: {load.rows:,} rows, {load.bytes / 1e6:,.1f} MB in S3"
+    )
+    if not (load.left and load.chunks_done):
+        return text
+    seconds = load.seconds / load.chunks_done
+    left = timedelta(seconds=round(seconds * len(load.left)))
+    return f"{text}; about {left} left for one process, {load.bytes / max(load.seconds, 0.001) / 1e6:,.1f} MB/s"
 
 
 def verification(found: Verification) -> Iterator[str]:

@@ -5,6 +5,8 @@
     state (hint or sync log) ─► observe: fence, then snapshot ─► judge the watermark ─► plan
         ─► COPY to S3, manifest last ─► one warehouse transaction {merge, deletes, sync log row} ─► hint
 
+The whole of a large table is read in chunks before that (load.py): this run is then the last one of the load.
+
 A run that reconciles keeps its snapshot open until the increment is staged. It then compares, and applies the
 differences in the same transaction (reconcile.py).
 
@@ -21,6 +23,7 @@ from collections.abc import Callable
 from functools import partial
 
 from aurora_sync.config.tables import TableConfig
+from aurora_sync.engine import load
 from aurora_sync.engine.attempts import Start, repeated
 from aurora_sync.engine.finish import Outcome, finish
 from aurora_sync.engine.look import Look, looking
@@ -79,27 +82,50 @@ def verify(config: TableConfig, places: Places, *, on_progress: Callable[[Progre
 def _increment(
     config: TableConfig, places: Places, on_progress: Callable[[Progress], None] | None, start: Start
 ) -> Receipt:
-    options = start.options_of(config.qualified_name)
-    with looking(config, places, options, trust_hint=start.trust_hint) as found:
-        # A target may have its former size after a rival run.
-        start.may_be_stale = found.hinted is not None or found.state.size is not None
-        plan, verification = found.plan, None
-        compared: list[QueryRef] = []
-        if options.verify:
-            assert_comparable(config, plan)
-        manifest, shortened, idle = export(found, places, options, on_progress)
-        reconciliation = Reconciliation(config, places.stage, found.reading, plan, manifest) if plan.reconcile else None
-        if not reconciliation:
-            found.close_snapshot()
-        uri = None if idle or reconciliation else places.stage.commit(manifest)
-        begin = _beginning(on_progress, manifest)
-        applied = None if idle else _apply(found, places, manifest, options, reconciliation, begin)
-        if reconciliation:
-            manifest, uri = reconciliation.manifest, reconciliation.uri
-        if options.verify:
-            begin("compare")
-            left = applied.run_sequence if applied else found.state.run_sequence
-            verification = compare_contents(config, places, found.reading, plan, manifest, left, compared)
+    options, trust_hint, paused = start.options_of(config.qualified_name), start.trust_hint, ""
+    while True:
+        with looking(config, places, options, trust_hint=trust_hint) as found:
+            # A target may have its former size after a rival run.
+            start.may_be_stale = found.hinted is not None or found.state.size is not None
+            begins = load.is_chunked(found, options)
+            if begins:
+                load.begin(found, places)
+            elif load.is_unfinished(found):
+                if paused:
+                    return finish(found, places, load.paused(found, paused))
+            elif not options.catch_up and load.pass_is_due(found):
+                options = dataclasses.replace(options, catch_up=True)
+                continue
+            else:
+                receipt = _one(found, places, options, on_progress)
+                if not options.catch_up:
+                    return receipt
+                options, trust_hint = dataclasses.replace(options, catch_up=False), False
+                continue
+        # From here on, the state in the sync log says what is left to read.
+        options, trust_hint = dataclasses.replace(options, full=False, because=""), False
+        paused = load.load_chunks(config, places, on_progress)
+
+
+def _one(found: Look, places: Places, options: RunOptions, on_progress: Callable[[Progress], None] | None) -> Receipt:
+    """Export and apply one increment."""
+    config, plan, verification = found.config, found.plan, None
+    compared: list[QueryRef] = []
+    if options.verify:
+        assert_comparable(config, plan)
+    manifest, shortened, idle = export(found, places, options, on_progress)
+    reconciliation = Reconciliation(config, places.stage, found.reading, plan, manifest) if plan.reconcile else None
+    if not reconciliation:
+        found.close_snapshot()
+    uri = None if idle or reconciliation else places.stage.commit(manifest)
+    begin = _beginning(on_progress, manifest)
+    applied = None if idle else _apply(found, places, manifest, options, reconciliation, begin)
+    if reconciliation:
+        manifest, uri = reconciliation.manifest, reconciliation.uri
+    if options.verify:
+        begin("compare")
+        left = applied.run_sequence if applied else found.state.run_sequence
+        verification = compare_contents(config, places, found.reading, plan, manifest, left, compared)
     outcome = Outcome(
         manifest=manifest,
         applied=applied,
@@ -203,6 +229,8 @@ def _idle(found: Look, manifest: Manifest, options: RunOptions) -> bool:
     if _applies_nothing(plan, options):
         return True
     news = any(each.action is not Action.GO_ON or each.is_schema_change for each in plan.verdict.findings)
-    if manifest.rows or options.full or plan.reconcile or plan.read.renews or news or state.watermark is None:
+    if manifest.rows or options.full or plan.reconcile or plan.read.renews or news or plan.load:
+        return False
+    if state.watermark is None:
         return False
     return plan.read.disposition is not Disposition.REPLACE or state.target_rows == 0

@@ -10,6 +10,7 @@ from typing import Any
 from aurora_sync.model.as_json import as_json
 from aurora_sync.model.certificate import Certificate, Finding
 from aurora_sync.model.column import Column
+from aurora_sync.model.load import Load
 from aurora_sync.model.manifest import Disposition
 from aurora_sync.model.verification import Verification
 from aurora_sync.model.watermark import Watermark
@@ -144,6 +145,7 @@ class Receipt:
     slot: Slot | None = None  # after a run that read a slot, or a topic that is filled from one
     consumed: Consumed | None = None  # after a run that read a topic
     waited_seconds: float | None = None  # since the commit of the oldest change that the run read from a stream
+    load: Load | None = None  # the load in chunks that the run continued or finished
     repair: Repair | None = None  # None when the run did not reconcile
     because: str = ""  # why the run read more than the strategy's own increment
     seconds: dict[str, float] = field(default_factory=dict)  # plan, export, load, reconcile, merge, total

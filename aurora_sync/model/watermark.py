@@ -6,11 +6,12 @@ Transaction ids are 64-bit integers (epoch included), times are timezone-aware U
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from aurora_sync.model.as_json import as_json
+from aurora_sync.model.load import Load
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,10 @@ class Left:
 _SENT_BY_OTHERS = ("debezium", "dms")
 
 
+# ``Watermark.covers`` of a target whose load was aborted: it describes no target, so the table is read in full.
+ABORTED = "aborted"
+
+
 @dataclass(frozen=True)
 class Watermark:
     """The state from which a strategy resumes. ``value`` belongs to the strategy alone.
@@ -119,6 +124,8 @@ class Watermark:
     missed. ``lags``: the target has what a connector or task had sent by then, which may be less than the snapshot saw,
     or older; a read from the horizon alone does not find those rows either. ``comments`` is the digest of the comments
     that the target was given; empty when an earlier release made the target, whose comments then stay as they are.
+    ``load`` is the progress of a load in chunks that is not finished: the target then has only some rows of the
+    snapshot. Such a watermark has version 2, because a release that does not know loads would lose the other rows.
     """
 
     strategy: str
@@ -132,18 +139,25 @@ class Watermark:
     doubts: tuple[str, ...] = ()
     lags: bool = False
     comments: str = ""
+    load: Load | None = None
     version: int = 1
 
     def to_json(self) -> str:
         return json.dumps(as_json(self), sort_keys=True)
+
+    def loading(self, load: Load) -> Watermark:
+        """Return the watermark of a target that is being loaded."""
+        return replace(self, load=load, version=2)
 
     @classmethod
     def from_json(cls, text: str) -> Watermark:
         """Return the watermark from the JSON of :meth:`to_json`. Raises ValueError for a newer version, and ValueError,
         KeyError or TypeError for a document of another shape."""
         document = json.loads(text)
-        if document.get("version") != 1:
-            raise ValueError(f"the watermark has version {document.get('version')!r}, but this release reads version 1")
+        if document.get("version") not in (1, 2):
+            raise ValueError(
+                f"the watermark has version {document.get('version')!r}, but this release reads versions 1 and 2"
+            )
         snapshot = document["snapshot"]
         return cls(
             strategy=document["strategy"],
@@ -159,4 +173,6 @@ class Watermark:
             doubts=tuple(document.get("doubts", ())),
             lags=document.get("lags", document["strategy"] in _SENT_BY_OTHERS),
             comments=document.get("comments", ""),
+            load=Load.from_json(document["load"]) if document.get("load") else None,
+            version=document["version"],
         )

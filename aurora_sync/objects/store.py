@@ -72,6 +72,9 @@ class Store:
         self.bucket = bucket
         self.prefix = prefix
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return Store, (self.bucket, self.prefix)  # another process has a client of its own
+
     @classmethod
     def from_url(cls, url: str) -> Store:
         """Return the store of ``s3://bucket/some/prefix``; the prefix is optional. Raises ConfigError for any other

@@ -21,6 +21,20 @@ from aurora_sync.orchestration import compat
 RUN_SEQUENCE = "run_sequence"
 
 
+def of_stream(receipt: Receipt) -> dict[str, Any]:
+    """Return the metadata of the stream that a run read; empty where it read none."""
+    metadata: dict[str, Any] = {}
+    if receipt.slot is not None:
+        metadata |= {"slot_retained_bytes": receipt.slot.retained_bytes, "slot_lag_bytes": receipt.slot.lag_bytes}
+        metadata["slot_wal_status"] = receipt.slot.wal_status
+    if receipt.consumed is not None:
+        metadata |= {f"topic_{name}": value for name, value in vars(receipt.consumed).items() if name != "topic"}
+        metadata["topic"] = receipt.consumed.topic
+    if receipt.waited_seconds is not None:
+        metadata["changes_waited_seconds"] = milliseconds(receipt.waited_seconds)
+    return metadata
+
+
 def of_receipt(receipt: Receipt) -> dict[str, Any]:
     """Return the metadata of the materialization that a receipt describes."""
     metadata: dict[str, Any] = {
@@ -52,16 +66,11 @@ def of_receipt(receipt: Receipt) -> dict[str, Any]:
     if receipt.certificate.findings:
         findings = [(found.event, found.action.value, found.text) for found in receipt.certificate.findings]
         metadata["findings"] = dg.MetadataValue.md(markdown_table(["event", "action", ""], findings))
-    if receipt.slot is not None:
-        metadata |= {"slot_retained_bytes": receipt.slot.retained_bytes, "slot_lag_bytes": receipt.slot.lag_bytes}
-        metadata["slot_wal_status"] = receipt.slot.wal_status
-    if receipt.consumed is not None:
-        metadata |= {f"topic_{name}": value for name, value in vars(receipt.consumed).items() if name != "topic"}
-        metadata["topic"] = receipt.consumed.topic
-    if receipt.waited_seconds is not None:
-        metadata["changes_waited_seconds"] = milliseconds(receipt.waited_seconds)
+    metadata |= of_stream(receipt)
     if receipt.schema_changes:
         metadata["schema_changes"] = schema_changes(receipt.schema_changes)
+    if load := receipt.load:
+        metadata |= {"load_chunks": load.chunks, "load_chunks_done": load.chunks_done}
     if receipt.repair is not None:
         metadata |= {f"reconcile_{name}": number for name, number in vars(receipt.repair).items()}
     metadata["values_adjusted"] = sum(adjusted.values for adjusted in receipt.adjusted)

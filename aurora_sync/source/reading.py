@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -27,7 +27,7 @@ from aurora_sync.model.observation import Observation
 from aurora_sync.model.receipt import Adjusted
 from aurora_sync.model.relation import Outbox, SourceTable
 from aurora_sync.model.watermark import Canary, Snapshot, Token
-from aurora_sync.source import blockers, catalogue, identity_token, long_values, sums
+from aurora_sync.source import blockers, catalogue, chunks, identity_token, long_values, sums
 from aurora_sync.source.canary import newest_rows, read_back
 from aurora_sync.source.connection import control_data
 from aurora_sync.source.copy_out import Progress, count_rows, select_statement
@@ -168,6 +168,11 @@ class Reading:
     def content_sums(self, key: Sequence[str], forms: Mapping[str, str], among: Buckets, width: int) -> Sums:
         """Sum the content of the columns that ``forms`` names, by bucket of ``width``, in the observed snapshot."""
         return sums.content_sums(self._connection, self.table, key, forms, among, width)
+
+    def sizes(self, leaves: Iterable[str]) -> list[tuple[int, int]]:
+        """Return the number of blocks of each leaf that has any, and the bytes of its heap and TOAST table. ``leaves``
+        are the keys of ``Token.members``."""
+        return chunks.sizes(self._connection, [int(oid) for oid in leaves])
 
     def key_span(self, key: Sequence[str]) -> int:
         return sums.span(self._connection, self.table, key)

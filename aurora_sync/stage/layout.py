@@ -7,6 +7,7 @@
                                                           history-00000.csv.zst
                                                           manifest.json        written last
     prefix/<schema>.<table> to <TARGET>/applied/9999999957-8204532876999-5f0c.json   hints, newest first
+    prefix/<schema>.<table> to <TARGET>/load/0000000003                            the lease of a load in chunks
     prefix/gc/5f0c9a1b2d3e                           a mark: when gc first found no attempt for a staging table
 """
 
@@ -105,6 +106,15 @@ def hints_prefix_of(prefix: str, key: str) -> str | None:
     """Return the prefix of the hint with this key; None for any other key."""
     found = _HINT.fullmatch(key.removeprefix(prefix)) if key.startswith(prefix) else None
     return f"{prefix}{found[1]}" if found else None
+
+
+def lease_prefix(prefix: str, table: str) -> str:
+    """Return the prefix of the leases of a load in chunks; ``table`` names the target as well, as for a hint."""
+    return f"{table_prefix(prefix, table)}load/"
+
+
+def lease_number(key: str) -> int:
+    return int(key.rpartition("/")[2])
 
 
 def mark_key(prefix: str, load_id: str) -> str:

@@ -49,7 +49,13 @@ def written_since(horizon: int, at: Snapshot) -> sql.Composable:
 def decided_before(at: Snapshot) -> sql.Composable:
     """Return the predicate for rows with a transaction id below the horizon of ``at``. It is the upper bound of a
     disjoint window; such windows export each row version exactly once."""
-    return sql.SQL("{} > {}").format(_age(at), sql.Literal(newest(at) - at.xmin))
+    return written_before(at.xmin, at)
+
+
+def written_before(horizon: int, at: Snapshot) -> sql.Composable:
+    """Return the predicate for rows with a transaction id < ``horizon``: the complement of :func:`written_since`, in
+    any snapshot that follows."""
+    return sql.SQL("{} > {}").format(_age(at), sql.Literal(newest(at) - horizon))
 
 
 def new_members(stored: dict[str, int], at: Observation) -> list[int]:

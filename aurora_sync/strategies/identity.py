@@ -41,7 +41,7 @@ from aurora_sync.errors import Kind, SourceError
 from aurora_sync.model.certificate import Action, Finding
 from aurora_sync.model.column import Column
 from aurora_sync.model.observation import Observation
-from aurora_sync.model.watermark import Canary, Watermark
+from aurora_sync.model.watermark import ABORTED, Canary, Watermark
 from aurora_sync.strategies import horizon
 from aurora_sync.strategies.base import Since, Strategy
 from aurora_sync.strategies.schema_changes import UNCHANGED, SchemaChanges
@@ -220,7 +220,9 @@ def _reseed_reasons(stored: Watermark, at: Observation, covers: str, changes: Sc
     if then.table_oid != now.table_oid:
         text = f"the table was recreated or swapped (oid {then.table_oid} before, {now.table_oid} now)"
         found.append(("other table", text))
-    if stored.covers != covers:
+    if stored.covers == ABORTED:
+        found.append(("load aborted", "its load in chunks was aborted"))
+    elif stored.covers != covers:
         found.append(("other claim", "the strategy or append_only changed, so other kinds of changes are read"))
     # After a change of the rows' texts every canary would differ; such a change reads the rows again anyway.
     if not found and not changes.reseed and _other_history(stored, at, changes.texts_stay):

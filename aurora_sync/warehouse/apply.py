@@ -25,6 +25,7 @@ from aurora_sync.warehouse.dispositions import append, changes, replace, upsert
 from aurora_sync.warehouse.dispositions.base import Merging, Written, modified_outside
 from aurora_sync.warehouse.prepare import Prepared, StagedIncrement, drop_staging, left, prepare, staging
 from aurora_sync.warehouse.query_tag import QueryTag
+from aurora_sync.warehouse.staged import doubled_keys
 from aurora_sync.warehouse.sync_log import Count, LogEntry
 
 _log = foreign_text.logger(__name__)
@@ -126,6 +127,7 @@ def _transact(session: Session, p: Prepared, log_schema: str, allow_deletes: boo
     session.about(QueryTag.of(p.increment.config, "merge", manifest.load_id))
     newest, before = sync_log.advance(session, layout, manifest, log_schema)
     sequence = manifest.expected_sequence + 1
+    load = manifest.watermark_before.load if manifest.watermark_before else None
     merging = Merging(
         session,
         p.increment.config,
@@ -136,6 +138,7 @@ def _transact(session: Session, p: Prepared, log_schema: str, allow_deletes: boo
         before,
         allow_deletes,
         p.usable_bounds(),
+        load,
     )
     last = None
     if manifest.disposition is not Disposition.REPLACE:
@@ -143,6 +146,8 @@ def _transact(session: Session, p: Prepared, log_schema: str, allow_deletes: boo
     for name, text in manifest.fill.items():
         session.modify(merge.fill(layout, fold(name)), (text, *merging.written, text))
     written = _WRITE[manifest.disposition](merging)
+    if load and not manifest.watermark_after.load and not load.merges:
+        _refuse_doubled(merging)
     after = _count_after(merging, written, p.increment.as_found)
     changed = written.inserted + written.updated if written.left is None else written.left
     inserted = min(written.inserted, changed)
@@ -201,6 +206,13 @@ def _assert_whole(merging: Merging, whole: int, after: Count) -> Count:
             hint="the merge was rolled back; if the merge key was changed, drop the target and sync again",
         )
     return after
+
+
+def _refuse_doubled(merging: Merging) -> None:
+    """Raise GuardError when rows of different chunks have the same key: their staging tables could not show it."""
+    layout = merging.layout
+    if layout.key and (doubled := merging.session.query(merge.doubled(layout))):
+        raise doubled_keys(merging.config, merging.manifest, doubled)
 
 
 def _assert_as_it_was_left(p: Prepared, entry: LogEntry | None, now: Count) -> LogEntry | None:

@@ -233,6 +233,21 @@ def mark_present(layout: Layout) -> str:
     return f'UPDATE {layout.target.sql} SET "{DELETED}" = TRUE, "{RUN_SEQ}" = ?, "{SYNCED_AT}" = ? WHERE {PRESENT}'
 
 
+def doubled(layout: Layout) -> str:
+    """Select up to three keys that the target has more than once, as text, with their counts. See
+    :func:`delete_doubled` about the texts."""
+    texts = ", ".join(f"CAST({column.sql} AS VARCHAR)" for column in layout.key)
+    return f"SELECT {texts}, COUNT(*) FROM {layout.target.sql} GROUP BY {texts} HAVING COUNT(*) > 1 LIMIT 3"
+
+
+def unstaged_since(layout: Layout, within: str, sequence: int) -> str:
+    """Count the rows of the target that are not staged, and that this run or a later one was the last to write."""
+    return (
+        f"SELECT COUNT(*) FROM {layout.target.sql} WHERE {unstaged(layout, within)}"
+        f' AND {layout.target.sql}."{RUN_SEQ}" >= {sequence}'
+    )
+
+
 def delete_doubled(layout: Layout) -> str:
     """Remove all rows whose key occurs more than once: somebody duplicated them by hand.
 

@@ -11,7 +11,7 @@ from aurora_sync.errors import DefectError, GuardError, Kind, WarehouseError
 from aurora_sync.model.manifest import Disposition, Manifest
 from aurora_sync.model.receipt import Adjusted, find_rows
 from aurora_sync.warehouse import bounds, ddl, merge
-from aurora_sync.warehouse.base import Session
+from aurora_sync.warehouse.base import Row, Session
 from aurora_sync.warehouse.bounds import Bound
 from aurora_sync.warehouse.ddl import Layout, TargetColumn, identifier
 
@@ -86,14 +86,19 @@ def _assert_counts(layout: Layout, manifest: Manifest, loaded: int, rows: int, n
 
 def _refuse_doubled(session: Session, config: TableConfig, layout: Layout, manifest: Manifest) -> None:
     if duplicates := session.query(merge.duplicate_keys(layout)):
-        named = ", ".join(identifier(name) for name in manifest.key)
-        find = f"SELECT {named}, count(*) FROM {config.sql} GROUP BY {named} HAVING count(*) > 1"  # noqa: S608
-        raise GuardError(
-            f"the merge key ({', '.join(manifest.key)}) is not unique, so rows would be lost",
-            where=manifest.table,
-            hint=f"choose a primary_key that is unique; to find the duplicates: {find}",
-            values="; ".join(f"{', '.join(map(str, key))} ({count} rows)" for *key, count in duplicates),
-        )
+        raise doubled_keys(config, manifest, duplicates)
+
+
+def doubled_keys(config: TableConfig, manifest: Manifest, duplicates: Sequence[Row]) -> GuardError:
+    """Return the error for a merge key that is not unique. ``duplicates`` are keys, each with its number of rows."""
+    named = ", ".join(identifier(name) for name in manifest.key)
+    find = f"SELECT {named}, count(*) FROM {config.sql} GROUP BY {named} HAVING count(*) > 1"  # noqa: S608
+    return GuardError(
+        f"the merge key ({', '.join(manifest.key)}) is not unique, so rows would be lost",
+        where=manifest.table,
+        hint=f"choose a primary_key that is unique; to find the duplicates: {find}",
+        values="; ".join(f"{', '.join(map(str, key))} ({count} rows)" for *key, count in duplicates),
+    )
 
 
 def _misfits_older_rows(session: Session, column: TargetColumn, manifest: Manifest) -> bool:

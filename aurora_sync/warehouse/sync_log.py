@@ -38,6 +38,8 @@ from aurora_sync.warehouse.ddl import (
 from aurora_sync.warehouse.merge import count_target
 
 SCHEMA = "_AURORA_SYNC"
+# ``Left.sums`` of a target that is being loaded in chunks: each sum would read the whole target.
+NOT_SUMMED = ""
 # Rows of one INSERT.
 _LEDGER_ROWS = 200
 
@@ -167,6 +169,28 @@ def advance(session: Session, layout: Layout, manifest: Manifest, log_schema: st
     return newest, count
 
 
+def advance_any(session: Session, target: TableName, load_id: str, log_schema: str) -> LogEntry:
+    """Advance the run sequence by one, whatever it is, and return the newest entry of the target. Call it first in the
+    transaction. For increments that may be applied in any order, such as the chunks of a load.
+
+    Raises RivalRunError when the fence does not follow the entry: in Snowflake an UPDATE that waited for a rival's
+    transaction may have counted from the state before the wait.
+    """
+    fence = _fence(log_schema, target).sql
+    session.modify(f'UPDATE {fence} SET "RUN_SEQUENCE" = "RUN_SEQUENCE" + 1, "LOAD_ID" = ?', (load_id,))
+    rows = session.query(
+        f'SELECT f."RUN_SEQUENCE", e.* FROM {fence} AS f CROSS JOIN ({_select_newest(log_schema)}) AS e', (target.sql,)
+    )
+    entry = _entry(rows[0][1:]) if rows else None
+    if entry is None or int(rows[0][0]) != entry.run_sequence + 1:
+        raise RivalRunError(
+            f"the fence of {target} and the sync log have different run sequences",
+            where=str(target),
+            hint="this run applied nothing, and no row is lost: run again",
+        )
+    return entry
+
+
 def sums_of(load_id: str) -> str:
     """Return the place of ``Left.sums`` in a watermark whose sums :func:`record` computes."""
     return f"sums of {load_id}"
@@ -245,6 +269,12 @@ def find(session: Session, target: TableName, run_sequence: int, log_schema: str
         f'SELECT {COLUMNS} FROM {log_table(log_schema).sql} WHERE "TARGET" = ? AND "RUN_SEQUENCE" = ?',
         (target.sql, run_sequence),
     )
+    return _entry(rows[0]) if rows else None
+
+
+def newest_entry(session: Session, target: TableName, log_schema: str) -> LogEntry | None:
+    """Return the newest increment of the target, without a look at its rows; None when there is none."""
+    rows = session.query(_select_newest(log_schema), (target.sql,))
     return _entry(rows[0]) if rows else None
 
 
@@ -334,9 +364,19 @@ def edited(entry: LogEntry, now: Count) -> str:
     """Describe why the target does not hold the rows that the run of ``entry`` left, although their number is the same;
     empty when it seems to hold them."""
     left = Watermark.from_json(entry.watermark).left
-    if left is None or left.sums == now.sums:
+    if left is None or left.sums in (NOT_SUMMED, now.sums):
         return ""
     return f"rows of the target were modified outside of aurora_sync after run {entry.run_sequence}"
+
+
+def loading_state(session: Session, target: TableName, log_schema: str) -> State | None:
+    """Return the state of a target that is being loaded in chunks, from its newest entry alone; None for any other."""
+    entry = newest_entry(session, target, log_schema)
+    watermark = Watermark.from_json(entry.watermark) if entry else None
+    if entry is None or watermark is None or watermark.load is None:
+        return None
+    watermark = replace(watermark, left=None)
+    return State(entry.run_sequence, watermark, entry.load_id, entry.target_rows, entry.applied_at)
 
 
 def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA, *, as_found: bool = False) -> State:
@@ -353,8 +393,7 @@ def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA, 
     columns, now = existing_columns(session, target), Count(0, 0, "")
     lacking = {RUN_SEQ, SRC_XMIN} - columns.keys()
     if lacking:
-        rows = session.query(_select_newest(log_schema), (target.sql,))
-        entry = _entry(rows[0]) if rows else None
+        entry = newest_entry(session, target, log_schema)
     else:
         entry, now = newest_of(session, target, log_schema, marks=DELETED in columns)
     if entry is None:

@@ -200,6 +200,7 @@ RIGHT: dict[str, Sequence[str]] = {
     ],
     "schema_changes": ["apply", "freeze", "ignore"],
     "max_snapshot_minutes": ["1", "1:30"],
+    "load": ["{}", "{chunk_bytes: 8192, parallel: 4}", "{window: '22:00-06:00', max_chunk_minutes: 5}"],
 }
 WRONG = [
     *(

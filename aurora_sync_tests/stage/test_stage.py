@@ -75,7 +75,7 @@ def test_damaged_hint_is_no_hint_and_is_logged(
         "cut": body[:-20],
         "not JSON": b"\xff\xfe",
         "newer version": json.dumps({**document, "version": 2}).encode(),
-        "newer watermark": json.dumps({**document, "watermark": {**document["watermark"], "version": 2}}).encode(),
+        "newer watermark": json.dumps({**document, "watermark": {**document["watermark"], "version": 3}}).encode(),
         "no state": json.dumps({"version": 1}).encode(),
     }
     stage.store.delete([key])

@@ -471,8 +471,8 @@ class TestTheSyncLog:
 
     def test_a_watermark_of_a_newer_release_is_refused(self, table: Table) -> None:
         table.replace(("1", "a", "5"))
-        table.session.modify("""UPDATE "_AURORA_SYNC"."SYNC_LOG" SET "WATERMARK" = '{"version": 2}'""")
-        with pytest.raises(WarehouseError, match="watermark has version 2"):
+        table.session.modify("""UPDATE "_AURORA_SYNC"."SYNC_LOG" SET "WATERMARK" = '{"version": 3}'""")
+        with pytest.raises(WarehouseError, match="watermark has version 3"):
             sync_log.read_state(table.session, table.config)
 
     def test_its_schema_can_be_chosen(self, table: Table) -> None:

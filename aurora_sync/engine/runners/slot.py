@@ -23,6 +23,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
+from psycopg2.extensions import connection as Connection
+
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine.look import Look
 from aurora_sync.engine.places import Places
@@ -117,6 +119,16 @@ class SlotRunner(StreamRunner[_SlotMember]):
     ) -> tuple[list[Receipt], list[Scan]]:
         return _stream(members, places, may_confirm=may_forget)
 
+    def discard(self, tables: Sequence[TableConfig], places: Places) -> None:
+        name, dsn = tables[0].slot_name, places.source.dsn
+        try:
+            with connect(dsn) as connection:
+                mark, undecided = slot.mark(connection)
+                drained = slot.drain(dsn, name, name, mark, {}, among=undecided)
+                slot.advance(connection, name, _seen_by_all(connection, drained))
+        except SourceError as error:
+            logger.warning("replication slot %s could not be advanced: %s", name, error)
+
 
 def problems_of_slots(tables: Sequence[TableConfig], source: Source) -> Iterator[str]:
     """Yield what is missing at the source for the replication slots of these tables, one sentence each."""
@@ -180,6 +192,13 @@ def _stream(members: Sequence[_SlotMember], places: Places, *, may_confirm: bool
     return [dataclasses.replace(receipt, slot=found) for receipt in receipts], unreadable
 
 
+def _seen_by_all(connection: Connection, drained: slot.Drained) -> int:
+    """Return the LSN before which every commit that was read is visible to all sessions: the snapshot of a scan that
+    begins now sees it."""
+    unseen = slot.in_progress(connection)
+    return min([drained.reached, *(lsn for xid, lsn in drained.commits.items() if xid in unseen)])
+
+
 def _confirm(
     members: Sequence[_SlotMember],
     moved: Sequence[_SlotMember],
@@ -193,9 +212,7 @@ def _confirm(
     behind = [member.position.lsn for member in members if member not in moved]
     try:
         with connect(places.source.dsn) as connection:
-            unseen = slot.in_progress(connection)
-            commits = [lsn for xid, lsn in drained.commits.items() if xid in unseen]
-            safe = min([drained.reached, *behind, *commits])
+            safe = min([_seen_by_all(connection, drained), *behind])
             if may_confirm and safe > min(member.position.lsn for member in members):
                 slot.advance(connection, name, safe)
             return slot.look(connection, name), ()

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine import sync
 from aurora_sync.engine.attempts import Start, repeated
+from aurora_sync.engine.load import is_chunked
 from aurora_sync.engine.look import Look, looking
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.plan import Plan, RunOptions, plan_of_stream
@@ -24,6 +25,10 @@ from aurora_sync.strategies.streaming import Streaming
 
 M = TypeVar("M", bound=Member)
 Scan = tuple[TableConfig, str]  # a table that must be scanned, and the reason
+
+
+class InChunks(str):
+    """The reason of a scan that reads a large table in chunks, which may take days."""
 
 
 class StreamRunner(Runner, Generic[M]):
@@ -103,6 +108,9 @@ class StreamRunner(Runner, Generic[M]):
         """Return why the target may lack changes that the snapshot sees, after one run; empty when it has them all."""
         return ""
 
+    def discard(self, tables: Sequence[TableConfig], places: Places) -> None:
+        """Discard what the stream has so far, for tables that are all going to be scanned."""
+
     def files_before_scan(self, config: TableConfig) -> tuple[TakenFile, ...]:
         """Return the external files that exist before a scan begins; the scan therefore contains their changes."""
         return ()
@@ -115,21 +123,7 @@ class StreamRunner(Runner, Generic[M]):
         scan: Callable[..., Receipt],
         start: Start,
     ) -> None:
-        members: list[M] = []
-        scans: list[Scan] = []
-        failed: list[AuroraSyncError] = []
-        for config in batch:
-            try:
-                found = self._look(config, places, start)
-            except AuroraSyncError as error:
-                if error.kind.retry:
-                    raise
-                failed.append(error)  # this table waits for a person; the others go on
-                continue
-            if isinstance(found, str):
-                scans.append((config, found))
-            else:
-                members.append(found)
+        members, scans, loads, failed = self._looked(batch, places, start)
 
         def scan_all(tables: Sequence[Scan]) -> None:
             for config, why in tables:
@@ -148,7 +142,37 @@ class StreamRunner(Runner, Generic[M]):
                 on_receipt(receipt)
             scan_all(unreadable)
             failed += [member.fault for member in members if member.fault]
+        # Last: the stream must flow meanwhile. It may discard the changes of a table that is being loaded, because the
+        # last run of the load begins with a snapshot of its own.
+        if loads and not (members or scans or failed):
+            self.discard([config for config, _ in loads], places)
+        scan_all(loads)
         _raise_first(failed)
+
+    def _looked(
+        self, batch: Sequence[TableConfig], places: Places, start: Start
+    ) -> tuple[list[M], list[Scan], list[Scan], list[AuroraSyncError]]:
+        """Return the members that the stream brings up to date, the tables to scan, those to read in chunks, and the
+        errors of tables that wait for a person. Raises an error that allows a retry."""
+        members: list[M] = []
+        scans: list[Scan] = []
+        loads: list[Scan] = []
+        failed: list[AuroraSyncError] = []
+        for config in batch:
+            try:
+                found = self._look(config, places, start)
+            except AuroraSyncError as error:
+                if error.kind.retry:
+                    raise
+                failed.append(error)  # this table waits for a person; the others go on
+                continue
+            if isinstance(found, InChunks):
+                loads.append((config, found))
+            elif isinstance(found, str):
+                scans.append((config, found))
+            else:
+                members.append(found)
+        return members, scans, loads, failed
 
     def _look(self, config: TableConfig, places: Places, start: Start, *, by_log: bool = False) -> M | str:
         """Return the table as a member, or the reason why it must be scanned. A reason that rests on a hint is checked
@@ -156,8 +180,17 @@ class StreamRunner(Runner, Generic[M]):
         if config.qualified_name in start.changed:
             return "the target was modified outside of aurora_sync"
         with looking(config, places, RunOptions(), trust_hint=start.trust_hint and not by_log) as found:
-            member = self.member_or_scan(found, places)
+            member = _in_chunks(found) or self.member_or_scan(found, places)
         return self._look(config, places, start, by_log=True) if found.hinted and isinstance(member, str) else member
+
+
+def _in_chunks(found: Look) -> InChunks | None:
+    """Return the reason why the table is read in chunks now; None when it is not."""
+    if found.plan.load:
+        return InChunks("a load in chunks is not finished")
+    if is_chunked(found, RunOptions()):
+        return InChunks("; ".join(found.plan.reasons) or "the target has no rows yet")
+    return None
 
 
 def _raise_first(failed: Sequence[AuroraSyncError]) -> None:

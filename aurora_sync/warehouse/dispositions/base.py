@@ -13,6 +13,7 @@ from datetime import datetime
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import GuardError
+from aurora_sync.model.load import Load
 from aurora_sync.model.manifest import Manifest
 from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.base import Session
@@ -34,6 +35,7 @@ class Merging:
     before: Count  # of the target
     allow_deletes: bool
     bounds: tuple[Bound, ...]
+    load: Load | None = None  # the load in chunks that the target was left in
 
     @property
     def within(self) -> str:
@@ -68,8 +70,8 @@ class Written:
 
 def guard_deletes(merging: Merging, removed: int) -> None:
     """Raise GuardError when more rows are removed than the table's delete guard allows, or when the source is empty."""
-    if merging.allow_deletes:
-        return
+    if merging.allow_deletes or (merging.load and not merging.load.replaces):
+        return  # every row of the target was read by the load itself
     manifest, target, present = merging.manifest, merging.layout.target, merging.before.present
     allowed = merging.config.delete_guard.allowed(present)
     if present and not (manifest.source_rows if manifest.repaired else manifest.rows):

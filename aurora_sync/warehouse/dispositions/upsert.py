@@ -31,8 +31,11 @@ def write(merging: Merging) -> Written:
     if repaired is not None:
         within, whole = sums.within(sums.number(layout), repaired), merging.manifest.source_rows
         history.record_missing(merging, merge.unstaged(layout, within))
+        loaded = 0  # by this very load, in rows that the source deleted meanwhile
+        if merging.load:
+            ((loaded,),) = session.query(merge.unstaged_since(layout, within, merging.load.first_run))
         deleted = session.modify(merge.delete_unstaged(layout, within), merging.marking)
-        guard_deletes(merging, deleted)
+        guard_deletes(merging, deleted - loaded)
     predicate = merging.config.merge_predicate if repaired is None else None
     within = " AND ".join(filter(None, (merging.within, predicate and f"({predicate})")))
     merged = session.merge(merge.merge(layout, within=within), merging.written)

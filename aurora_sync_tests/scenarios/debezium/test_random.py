@@ -27,7 +27,7 @@ STEPS: list[Step] = [
     (DuckDBSession, "load", True),
     (sync_log, "advance", True),
     (sync_log, "record", True),
-    (applying, "_drop_staging", False),  # committed
+    (applying, "drop_staging", False),  # committed
     (Stage, "confirm", False),
 ]
 # Transactions during one run of each table. The mock broker keeps only 5 MB of a topic, about 15 rounds: if runs fell

@@ -30,7 +30,7 @@ STEPS: list[Step] = [
     (sync_log, "advance", True),
     (sync_log, "record", True),
     (sync_log, "record_taken", True),
-    (applying, "_drop_staging", False),  # committed
+    (applying, "drop_staging", False),  # committed
     (Stage, "confirm", False),
 ]
 A_RUN = 80  # transactions during one run

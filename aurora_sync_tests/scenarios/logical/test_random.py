@@ -49,7 +49,7 @@ STEPS: list[Step] = [
     (DuckDBSession, "load", True),
     (sync_log, "advance", True),
     (sync_log, "record", True),
-    (applying, "_drop_staging", False),  # committed
+    (applying, "drop_staging", False),  # committed
     (slot, "advance", False),
     (slot, "advance", True),
     (Stage, "confirm", False),

@@ -1,0 +1,360 @@
+"""The whole of a large table, read in chunks: begin, chunks, passes. The last run is one of sync.py.
+
+::
+
+    begin: snapshot S0 ─► sync log {watermark of S0, no chunk yet}
+    chunk: a short snapshot ─► rows of its blocks with an id below the horizon of S0 ─► S3
+           ─► one transaction {rows, sync log row: this chunk is loaded}        any order, several processes
+    pass:  rows written since S0 ─► one transaction, as an increment            where the chunks took long
+    last:  an increment since S0 that compares every version with the source    engine/sync.py
+
+strategies/loading.py has the proof. The sync log is the record of the load, so a load goes on after a kill at any
+point, in another process and on another day, with the chunks that are left. A chunk that two processes load at once is
+in the target once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
+from time import monotonic
+
+from aurora_sync.config.load import FEWEST_CHUNKS
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.engine import hints
+from aurora_sync.engine.finish import Outcome
+from aurora_sync.engine.lease import Lease, LeaseError
+from aurora_sync.engine.look import Look, looking
+from aurora_sync.engine.places import Places
+from aurora_sync.engine.plan import RunOptions
+from aurora_sync.errors import AuroraSyncError, values_shown
+from aurora_sync.model import foreign_text
+from aurora_sync.model.certificate import Certificate, Level
+from aurora_sync.model.load import Load
+from aurora_sync.model.manifest import Disposition, Manifest
+from aurora_sync.model.state import State
+from aurora_sync.source import canary, chunks
+from aurora_sync.source.copy_out import Progress
+from aurora_sync.stage.layout import new_load_id
+from aurora_sync.strategies import identity, loading
+from aurora_sync.strategies import schema_changes as schema
+from aurora_sync.warehouse import load as transactions
+from aurora_sync.warehouse import sync_log
+from aurora_sync.warehouse.ddl import target_name
+from aurora_sync.warehouse.load import StagedChunk
+from aurora_sync.warehouse.prepare import StagedIncrement
+from aurora_sync.warehouse.query_tag import QueryTag
+
+logger = foreign_text.logger(__name__)
+
+OnProgress = Callable[[Progress], None] | None
+
+# What was written while the chunks were loaded is read before the last run if it is older than this, so that the last
+# run has little left to read: it compares as well, and holds one snapshot for both.
+PASS_AFTER = timedelta(minutes=15)
+MOST_PASSES = 3
+
+
+class BeginsAgainError(AuroraSyncError):
+    """Ends the chunks of a load that must begin again, because the source changed."""
+
+
+def is_chunked(found: Look, options: RunOptions) -> bool:
+    """Return whether the whole read that is planned is one in chunks."""
+    plan, config = found.plan, found.config
+    if plan.read.disposition is not Disposition.REPLACE or plan.load or options.verify:
+        return False
+    if not can_be_chunked(found):
+        return False
+    sizes = found.reading.sizes(plan.at.token.members)
+    return sum(size for _, size in sizes) >= FEWEST_CHUNKS * config.load.chunk_bytes
+
+
+def can_be_chunked(found: Look) -> bool:
+    """Return whether a whole read of the table may be one in chunks, whatever its size."""
+    plan, config = found.plan, found.config
+    if plan.strategy.reads_whole or config.history or not found.reading.table.is_heap:
+        return False  # every run reads all; a history begins with one snapshot; no blocks to read
+    if plan.at.token.major < loading.HAS_RANGE_SCANS:
+        return False
+    if config.append_only:  # appended to rows of its own, a row would be there twice
+        return plan.read.where is not None and (not found.state.run_sequence or _only_chunks(found.state))
+    return bool(plan.key)
+
+
+def _only_chunks(state: State) -> bool:
+    """Return whether the target has no other rows than those of an unfinished load."""
+    load = state.watermark.load if state.watermark else None
+    return load is not None and not load.replaces
+
+
+def is_unfinished(found: Look) -> bool:
+    """Return whether chunks of the load are left to read."""
+    return bool(found.plan.load and found.plan.load.left)
+
+
+def pass_is_due(found: Look) -> bool:
+    load, watermark = found.plan.load, found.state.watermark
+    if load is None or watermark is None or found.plan.read.disposition is not Disposition.UPSERT:
+        return False
+    return load.passes < MOST_PASSES and found.plan.at.snapshot.taken_at - watermark.snapshot.taken_at > PASS_AFTER
+
+
+def begin(found: Look, places: Places) -> None:
+    """Record the begin of a load in the sync log. Afterwards the target is marked as loading."""
+    plan, state, config = found.plan, found.state, found.config
+    sizes = found.reading.sizes(plan.at.token.members)
+    load = Load(
+        id=found.load_id,
+        first_run=state.run_sequence + 1,
+        began=plan.at.snapshot.taken_at.isoformat(),
+        bounds=chunks.bounds(sizes, config.load.chunk_bytes),
+        newest=plan.at.snapshot.xmax,
+    )
+    found.close_snapshot()
+    with places.stage.attempt(config.qualified_name, found.load_id) as attempt:
+        manifest = _manifest(found, found.manifest(prefix=attempt.prefix, files=()), load)
+    manifest = dataclasses.replace(manifest, watermark_after=plan.watermark.loading(load), evolution=plan.evolution)
+    places.stage.commit(manifest)
+    increment = StagedIncrement(config, manifest, plan.strategy.name)
+    with places.warehouse.session(query_tag=QueryTag.of(config, "load", found.load_id)) as session:
+        sequence = transactions.begin(
+            session, increment, places.stage.store, places.log_schema, empty=_only_chunks(state)
+        )
+    # A hint of the state before would let the next run believe that the table is as it was.
+    after = State(sequence, manifest.watermark_after, found.load_id, applied_at=datetime.now(UTC))
+    hints.leave_hint(config, places, after, None, None)
+    logger.info("%s: a load in %d chunks begins", config.qualified_name, load.chunks)
+
+
+def paused(found: Look, why: str) -> Outcome:
+    """Return the outcome of a run that ends before the last chunk; ``why`` in words."""
+    load, watermark = found.plan.load, found.state.watermark
+    assert load
+    assert watermark
+    manifest = dataclasses.replace(
+        _manifest(found, found.manifest(prefix="", files=()), load), watermark_after=watermark
+    )
+    text = f"{load.chunks_done:,} of {load.chunks:,} chunks are loaded: {why}"
+    return Outcome(manifest=manifest, applied=None, uri=None, watch=found.watch, warnings=(text,))
+
+
+def load_chunks(config: TableConfig, places: Places, on_progress: OnProgress = None) -> str:
+    """Load the chunks that are left. Returns why some are still left, in words: another process loads the table, or its
+    window closed. Empty when none is, or when the load must begin again."""
+    try:
+        with Lease(places.stage.store, config) as lease:
+            state = loading_state(config, places)
+            if state is None:
+                return ""
+            in_order = _in_processes if config.load.parallel > 1 else _in_this_process
+            done = in_order(config, places, state, lease, on_progress)
+            return "" if done else f"the load goes on at {config.load.opens}"
+    except LeaseError as error:
+        return error.what
+    except BeginsAgainError as error:
+        logger.warning("%s", error)
+        return ""
+
+
+def abort(config: TableConfig, places: Places) -> Load | None:
+    """End the load that is open, and return its progress; None when no load is open. The next run reads the whole table
+    again. The rows of the load leave the target, unless it had rows before. Raises LeaseError when another process
+    loads the table."""
+    with Lease(places.stage.store, config):
+        state = loading_state(config, places)
+        if state is None or state.watermark is None:
+            return None
+        with places.warehouse.session(query_tag=QueryTag.of(config, "load")) as session:
+            transactions.abort(session, target_name(config), places.log_schema, new_load_id())
+        return state.watermark.load
+
+
+def loading_state(config: TableConfig, places: Places) -> State | None:
+    """Return the state of a table that is being loaded, from the newest entry of the sync log; None when no load is
+    open."""
+    with places.warehouse.session(query_tag=QueryTag.of(config, "look")) as session:
+        return sync_log.loading_state(session, target_name(config), places.log_schema)
+
+
+def load_chunk(config: TableConfig, places: Places, load_id: str, number: int, on_progress: OnProgress = None) -> bool:
+    """Load one chunk. Returns False when it was loaded before.
+
+    Raises BeginsAgainError when the source changed so that the load must begin again, or the load has ended.
+    """
+    state = loading_state(config, places)
+    load = state.watermark.load if state and state.watermark else None
+    if state is None or load is None or load.id != load_id:
+        raise BeginsAgainError("the load has ended, or began again", where=config.qualified_name)
+    if load.has(number):
+        return False
+    with values_shown(config.show_values):
+        return apply_chunk(places, export_chunk(config, places, state, number, on_progress), on_progress)
+
+
+def export_chunk(
+    config: TableConfig, places: Places, state: State, number: int, on_progress: OnProgress = None
+) -> StagedChunk:
+    """Read one chunk in a snapshot of its own, and stage it."""
+    started = monotonic()
+    watermark = state.watermark
+    assert watermark
+    assert watermark.load
+    load = watermark.load
+    options = RunOptions(max_minutes=config.load.max_chunk_minutes)
+    with looking(config, places, options, state=state) as found:
+        plan, reading = found.plan, found.reading
+        if plan.load is None:
+            raise BeginsAgainError("; ".join(plan.reasons), where=config.qualified_name)
+        columns = schema.still_synced(watermark, plan.columns, plan.at)
+        where = loading.rows(watermark, chunks.within(load.blocks(number)), plan.at)
+        statement = reading.statement(columns, where)
+        with places.stage.attempt(config.qualified_name, found.load_id) as attempt:
+            exported = reading.export(statement, attempt, _within(load, reading.table.row_estimate, on_progress))
+        adjusted = reading.long_values(columns, plan.key, where, longest_row=exported.longest)
+        rows = reading.newest(exported, statement, plan.at.snapshot)
+        newest = canary.pick(rows, columns, plan.key, plan.at.snapshot, identity.CANARIES)
+    canaries = identity.canaries(watermark, plan.at, newest)
+    manifest = _manifest(found, found.manifest(prefix=attempt.prefix, files=exported.files), load)
+    manifest = dataclasses.replace(
+        manifest, columns=columns, watermark_after=dataclasses.replace(watermark, canaries=canaries)
+    )
+    places.stage.commit(manifest)
+    return StagedChunk(
+        StagedIncrement(config, manifest, plan.strategy.name),
+        number,
+        seconds=monotonic() - started,
+        newest=plan.at.snapshot.xmax,
+        merges=loading.merges(plan.verdict),
+        adjusted=adjusted,
+    )
+
+
+def apply_chunk(places: Places, chunk: StagedChunk, on_progress: OnProgress = None) -> bool:
+    """Put a staged chunk into the target. Returns False when it is there already."""
+    config, manifest = chunk.increment.config, chunk.increment.manifest
+
+    def begin_phase(phase: str) -> None:
+        if on_progress:
+            on_progress(Progress(manifest.rows, manifest.bytes, 0.0, None, phase))
+
+    with places.warehouse.session(query_tag=QueryTag.of(config, "load", manifest.load_id)) as session:
+        applied = transactions.apply_chunk(session, chunk, places.stage.store, places.log_schema, begin_phase)
+    if applied:
+        logger.info("%s: chunk %d is loaded, %d rows", config.qualified_name, chunk.number, manifest.rows)
+    return applied is not None
+
+
+def _manifest(found: Look, manifest: Manifest, load: Load) -> Manifest:
+    """Return the manifest of a part of a load: its certificate says that the target is not complete."""
+    disposition = Disposition.UPSERT if manifest.key else Disposition.APPEND
+    return dataclasses.replace(manifest, disposition=disposition, certificate=certificate(load, found.plan.certificate))
+
+
+def certificate(load: Load, of_plan: Certificate) -> Certificate:
+    """Return the certificate of a target that is being loaded."""
+    text = f"a load in {load.chunks:,} chunks is not finished: the target lacks rows"
+    return dataclasses.replace(of_plan, level=Level.UNCERTIFIED, changes=(), text=text, reconciled=None)
+
+
+def _in_this_process(config: TableConfig, places: Places, state: State, lease: Lease, on_progress: OnProgress) -> bool:
+    """Load the chunks in order. The next one is read while the warehouse takes the one before."""
+    assert state.watermark
+    assert state.watermark.load
+    left = state.watermark.load.left
+    waiting: StagedChunk | None = None
+    with ThreadPoolExecutor(1, thread_name_prefix="export-chunk") as pool, values_shown(config.show_values):
+        for number in left:
+            closed = _window_closed(config, state, lease)
+            exporting: Future[StagedChunk] | None = None
+            if not closed:
+                exporting = pool.submit(export_chunk, config, places, state, number, on_progress)
+            if waiting:
+                apply_chunk(places, waiting, on_progress)
+            waiting = exporting.result() if exporting else None
+            if closed:
+                return False
+            state = _after(state, waiting)
+        if waiting:
+            apply_chunk(places, waiting, on_progress)
+    return True
+
+
+def _after(state: State, chunk: StagedChunk | None) -> State:
+    """Return the state with one more chunk, as a measure of what the next one takes."""
+    watermark = state.watermark
+    if chunk is None or watermark is None or watermark.load is None:
+        return state
+    manifest = chunk.increment.manifest
+    load = watermark.load.after(
+        chunk.number,
+        rows=manifest.rows,
+        size=manifest.bytes,
+        seconds=chunk.seconds,
+        newest=chunk.newest,
+        merges=False,
+        adjusted=(),
+    )
+    return dataclasses.replace(state, watermark=watermark.loading(load))
+
+
+def _in_processes(config: TableConfig, places: Places, state: State, lease: Lease, on_progress: OnProgress) -> bool:
+    """Load the chunks in several processes. Each process reads a chunk and puts it into the target."""
+    assert state.watermark
+    assert state.watermark.load
+    load = state.watermark.load
+    left, begun = iter(load.left), monotonic()
+    loaded = closed = 0
+    with ProcessPoolExecutor(config.load.parallel, mp_context=get_context("spawn")) as pool:
+        running: set[Future[bool]] = set()
+        try:
+            while True:
+                while len(running) < config.load.parallel and not closed:
+                    closed = _window_closed(config, state, lease)
+                    number = None if closed else next(left, None)
+                    if number is None:
+                        break
+                    running.add(pool.submit(load_chunk, config, places, load.id, number))
+                if not running:
+                    return not closed
+                done = next(as_completed(running))
+                running.remove(done)
+                done.result()
+                loaded += 1
+                _report(load, loaded, monotonic() - begun, on_progress)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _report(load: Load, loaded: int, seconds: float, on_progress: OnProgress) -> None:
+    if on_progress:
+        on_progress(Progress(0, 0, seconds, (load.chunks_done + loaded) / load.chunks))
+
+
+def _within(load: Load, estimate: int, on_progress: OnProgress) -> OnProgress:
+    """Return a function that reports the progress of a chunk as that of the whole load."""
+    if on_progress is None:
+        return None
+
+    def report(progress: Progress) -> None:
+        rows = load.rows + progress.rows
+        share = min(rows / estimate, 1.0) if estimate else None
+        on_progress(dataclasses.replace(progress, rows=rows, share=share))
+
+    return report
+
+
+def _window_closed(config: TableConfig, state: State, lease: Lease) -> bool:
+    """Return whether no chunk may begin now, because it would not end in the window of the table. Raises LeaseError
+    when the lease was lost."""
+    lease.assert_held()
+    left = config.load.left_of_window(datetime.now(UTC))
+    load = state.watermark.load if state.watermark else None
+    if left is None or load is None:
+        return False
+    usual = load.seconds / load.chunks_done if load.chunks_done else 0.0
+    return left <= timedelta(seconds=usual)

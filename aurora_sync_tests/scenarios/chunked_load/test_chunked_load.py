@@ -1,0 +1,153 @@
+"""The whole of a large table, read in chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.engine import load
+from aurora_sync.model.certificate import Level
+from aurora_sync.warehouse.load import StagedChunk
+from aurora_sync_tests.scenarios.world import World, config
+
+ROWS = 2_000
+# 2,000 rows of about 60 bytes have some 20 blocks.
+CHUNK = {"chunk_bytes": 32_768}
+
+
+class Killed(BaseException):
+    """Ends a run as a kill does: no handler of an Exception sees it."""
+
+
+def made(world: World, *more: str) -> None:
+    world.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, v text) WITH (fillfactor = 100)",
+        f"INSERT INTO t SELECT i, repeat('x', 30) || i FROM generate_series(1, {ROWS}) i",
+        *more,
+    )
+
+
+def chunked(watermark_type: str = "xmin", **keys: Any) -> TableConfig:
+    return config("t", watermark_type, load=CHUNK, **keys)
+
+
+@pytest.fixture
+def read() -> Iterator[list[int]]:
+    """Return the numbers of the chunks that are read, in order."""
+    found: list[int] = []
+    export = load.export_chunk
+
+    def exporting(*arguments: Any) -> StagedChunk:
+        chunk = export(*arguments)
+        found.append(chunk.number)
+        return chunk
+
+    with mock.patch.object(load, "export_chunk", exporting):
+        yield found
+
+
+def between_chunks(world: World, *statements: str, after: int = 1) -> Any:
+    """Return a patch that runs statements when ``after`` chunks are in the target."""
+    apply, count = load.apply_chunk, 0
+
+    def applying(*arguments: Any) -> bool:
+        nonlocal count
+        done = apply(*arguments)
+        count += 1
+        if count == after:
+            world.execute(*statements)
+        return done
+
+    return mock.patch.object(load, "apply_chunk", applying)
+
+
+def killed_after(chunks: int) -> Any:
+    apply, count = load.apply_chunk, 0
+
+    def applying(*arguments: Any) -> bool:
+        nonlocal count
+        if count == chunks:
+            raise Killed
+        count += 1
+        return apply(*arguments)
+
+    return mock.patch.object(load, "apply_chunk", applying)
+
+
+def test_large_table_is_loaded_in_chunks_and_certified(world: World, read: list[int]) -> None:
+    made(world)
+    table = chunked()
+    receipt = world.sync(table)
+    world.assert_equal(table)
+    assert receipt.load
+    assert read == list(range(receipt.load.chunks))
+    assert receipt.load.chunks > 3
+    assert receipt.rows_exported == ROWS
+    assert receipt.certificate.level is Level.CERTIFIED
+    assert receipt.watermark_after.load is None
+    assert not world.staging_tables()
+    assert world.assert_verified(table) == ROWS
+
+
+def test_table_of_less_than_two_chunks_is_read_in_one_snapshot(world: World, read: list[int]) -> None:
+    made(world)
+    receipt = world.sync(config("t"))
+    assert (receipt.load, read) == (None, [])
+
+
+def test_load_goes_on_after_a_kill(world: World, read: list[int]) -> None:
+    made(world)
+    table = chunked()
+    with killed_after(2), pytest.raises(Killed):
+        world.sync(table)
+    first = read[:]
+    state = load.loading_state(table, world.places)
+    assert state
+    assert state.watermark
+    assert state.watermark.load
+    assert state.watermark.load.done == ((0, 1),)
+    read.clear()
+    receipt = world.sync(table)
+    world.assert_equal(table)
+    assert receipt.load
+    assert read == list(range(2, receipt.load.chunks))
+    assert len(first) <= 4
+
+
+@pytest.mark.parametrize(
+    "moves",
+    [
+        "UPDATE t SET v = 'moved' WHERE id > 1900",
+        "UPDATE t SET v = 'moved' WHERE id < 100",
+        "DELETE FROM t WHERE id < 50",
+        "DELETE FROM t WHERE id > 1950",
+        "UPDATE t SET id = id + 10000 WHERE id % 7 = 0",
+        "INSERT INTO t SELECT i, 'new' FROM generate_series(5001, 5100) i",
+        "ALTER TABLE t ADD COLUMN w int DEFAULT 7",
+    ],
+)
+def test_changes_between_chunks_are_in_the_target(world: World, moves: str) -> None:
+    made(world)
+    table = chunked()
+    with between_chunks(world, moves):
+        receipt = world.sync(table)
+    assert receipt.load
+    world.assert_equal(table)
+    assert receipt.certificate.level is Level.CERTIFIED
+    world.assert_verified(table)
+
+
+@pytest.mark.parametrize(
+    "moves", ["VACUUM FULL t", "TRUNCATE t", "ALTER TABLE t ALTER v TYPE varchar(99)", "ALTER TABLE t RENAME v TO w"]
+)
+def test_load_begins_again_when_rows_have_other_places_or_columns(world: World, moves: str, read: list[int]) -> None:
+    made(world)
+    table = chunked()
+    with between_chunks(world, moves, after=2):
+        world.sync(table)
+    world.assert_equal(table)
+    world.assert_verified(table)
