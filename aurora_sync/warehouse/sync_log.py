@@ -371,6 +371,8 @@ def edited(entry: LogEntry, now: Count) -> str:
 
 def loading_state(session: Session, target: TableName, log_schema: str) -> State | None:
     """Return the state of a target that is being loaded in chunks, from its newest entry alone; None for any other."""
+    if not existing_columns(session, log_table(log_schema)):
+        return None
     entry = newest_entry(session, target, log_schema)
     watermark = Watermark.from_json(entry.watermark) if entry else None
     if entry is None or watermark is None or watermark.load is None:
