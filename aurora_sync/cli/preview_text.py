@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 from aurora_sync.cli.printing import Alert
 from aurora_sync.engine.estimate import FirstLoad
@@ -34,6 +35,10 @@ def _first_load_text(each: FirstLoad) -> str:
         f"about {each.rows:,} rows, {each.csv_bytes / 1e6:,.1f} MB of CSV; {each.staged_bytes / 1e6:,.1f} MB in S3, in"
         f" {_number(each.files, 'file')} (zstd, {ratio:.1f} to 1 in the first {each.sampled_rows:,} rows)"
     )
+    if each.seconds >= 1:
+        text += f"; about {timedelta(seconds=round(each.seconds))} to read at the speed of the first rows"
+    if each.chunks:
+        text += f"; in {_number(each.chunks, 'chunk')}, with {each.staged_bytes / each.chunks / 1e6:,.1f} MB in S3 each"
     if each.sent is None:
         return text
     statements, on_warehouse = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from time import monotonic
 
 import zstandard
 from psycopg2 import sql
@@ -23,7 +24,8 @@ SAMPLED_BYTES = 50_000_000  # of CSV; for tables with very long rows
 @dataclass(frozen=True)
 class FirstLoad:
     """The estimate of a first load. Bytes are extrapolated from the CSV of ``sampled_rows``, the first rows of the
-    table. ``sent`` is None where statements cost nothing."""
+    table; so are the ``seconds`` that the source and this process take. ``chunks`` is 0 where one snapshot reads all.
+    ``sent`` is None where statements cost nothing."""
 
     rows: int
     sampled_rows: int
@@ -31,9 +33,13 @@ class FirstLoad:
     staged_bytes: int  # in S3, compressed
     files: int
     sent: LoadStatements | None
+    chunks: int = 0
+    seconds: float = 0.0
 
 
-def first_load(reading: Reading, statement: sql.Composed, rows_estimate: int, warehouse: Warehouse) -> FirstLoad | None:
+def first_load(
+    reading: Reading, statement: sql.Composed, rows_estimate: int, warehouse: Warehouse, *, chunks: int = 0
+) -> FirstLoad | None:
     """Read the first rows that the statement selects, and estimate the load of all of them. None for a view or a
     foreign table, whose first rows may take as long as all of them. The transaction cannot be used afterwards.
 
@@ -41,16 +47,19 @@ def first_load(reading: Reading, statement: sql.Composed, rows_estimate: int, wa
     """
     if reading.table.kind not in "rpm":
         return None
-    sample, whole = _Sample(), False
+    sample, whole, started = _Sample(), False, monotonic()
     with suppress(_EnoughError):
         reading.export(statement + sql.SQL(" LIMIT {}").format(sql.Literal(SAMPLED_ROWS)), sample)
         whole = sample.rows < SAMPLED_ROWS
     sample.close()
+    seconds = monotonic() - started
     rows = sample.rows if whole else max(rows_estimate, sample.rows)
     sizes = sample.csv_bytes, sample.staged_bytes
     csv_bytes, staged_bytes = (size * rows // max(1, sample.rows) for size in sizes)
-    files = -(-staged_bytes // OBJECT_BYTES)
-    return FirstLoad(rows, sample.rows, csv_bytes, staged_bytes, files, warehouse.statements_of_first_load(files))
+    files = max(chunks, -(-staged_bytes // OBJECT_BYTES))
+    sent = warehouse.statements_of_first_load(files)
+    duration = seconds * rows / max(1, sample.rows)
+    return FirstLoad(rows, sample.rows, csv_bytes, staged_bytes, files, sent, chunks, duration)
 
 
 class _EnoughError(Exception):

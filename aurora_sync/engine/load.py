@@ -73,6 +73,14 @@ def is_chunked(found: Look, options: RunOptions) -> bool:
     return sum(size for _, size in sizes) >= FEWEST_CHUNKS * config.load.chunk_bytes
 
 
+def number_of_chunks(found: Look) -> int:
+    """Return in how many chunks the whole read that is planned would be; 0 when it is one snapshot."""
+    if not is_chunked(found, RunOptions()):
+        return 0
+    sizes = found.reading.sizes(found.plan.at.token.members)
+    return len(chunks.bounds(sizes, found.config.load.chunk_bytes))
+
+
 def can_be_chunked(found: Look) -> bool:
     """Return whether a whole read of the table may be one in chunks, whatever its size."""
     plan, config = found.plan, found.config

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine.estimate import FirstLoad, first_load
+from aurora_sync.engine.load import number_of_chunks
 from aurora_sync.engine.look import looking
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.plan import Plan, RunOptions, runs_until_reconcile
@@ -65,7 +66,7 @@ def preview(config: TableConfig, places: Places) -> Preview:
         reconcile = _reconcile(config, reading, state, plan)
         first = None
         if not (state.run_sequence or asked):
-            first = first_load(reading, select, estimate, places.warehouse)
+            first = first_load(reading, select, estimate, places.warehouse, chunks=number_of_chunks(found))
         return Preview(
             table=config.qualified_name,
             target=".".join(config.target),
