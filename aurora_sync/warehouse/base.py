@@ -156,10 +156,12 @@ class Session(ABC):
         """Return whether the schema exists and the user may use it."""
         return bool(self.query("SELECT 1 FROM INFORMATION_SCHEMA.SCHEMATA WHERE SCHEMA_NAME = ?", (name,)))
 
-    def copy_files(self, raw_table: str, folder: Folder, files: Sequence[TakenFile], null: str) -> int:
-        """Copy external files into the (quoted, qualified) raw table, whose columns are all VARCHAR, by column name. A
-        column that a file lacks is NULL; a column that the table lacks is ignored. CSV files have a header, and
-        ``null`` without quotes for NULL. Returns the number of rows. Fails on a malformed row."""
+    def copy_files(
+        self, raw_table: str, columns: Sequence[str], folder: Folder, files: Sequence[TakenFile], null: str
+    ) -> int:
+        """Copy external files into the ``columns`` of the (quoted, qualified) raw table, all VARCHAR, by column name. A
+        column that a file lacks is NULL; other columns of a file are ignored. CSV files have a header, and ``null``
+        without quotes for NULL. Returns the number of rows. Fails on a malformed row."""
         raise _reads_no_files_of_others()
 
     def copy_ragged(self, raw_table: str, folder: Folder, files: Sequence[TakenFile], width: int, null: str) -> int:

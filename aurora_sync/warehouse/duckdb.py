@@ -231,10 +231,11 @@ class DuckDBSession(Session):
                 path.unlink()
         return loaded
 
-    def copy_files(self, raw_table: str, folder: Folder, files: Sequence[TakenFile], null: str) -> int:
+    def copy_files(
+        self, raw_table: str, columns: Sequence[str], folder: Folder, files: Sequence[TakenFile], null: str
+    ) -> int:
         loaded = 0
         with tempfile.TemporaryDirectory(prefix="aurora_sync_") as temporary:
-            wanted = [name for name, *_ in self._run(f"DESCRIBE {raw_table}")]
             for file in files:
                 path = Path(temporary) / file.key.rpartition("/")[2]
                 folder.download(file.key, path)
@@ -244,7 +245,7 @@ class DuckDBSession(Session):
                     rows, parameters = _READ_OTHERS_CSV, [str(path), null]
                 with _reading(file):
                     found = [name for name, *_ in self._run(f"DESCRIBE SELECT * FROM {rows}", parameters)]  # noqa: S608
-                    names = [identifier(name) for name in wanted if name in found]
+                    names = [identifier(name) for name in columns if name in found]
                     texts = ", ".join(f"CAST({name} AS VARCHAR)" for name in names)
                     copy = f"INSERT INTO {raw_table} ({', '.join(names)}) SELECT {texts} FROM {rows}"  # noqa: S608
                     loaded += self._run(copy, parameters)[0][0]

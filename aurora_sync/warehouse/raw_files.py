@@ -30,10 +30,13 @@ def raw_table(layout: Layout) -> TableName:
     return TableName(layout.staging.schema, f"{layout.staging.name}_RAW")
 
 
-def create_raw(layout: Layout) -> str:
+def raw_columns(layout: Layout) -> list[str]:
     names = [column.source.name for column in layout.columns] + [OP, SEQUENCE, TIMESTAMP]
-    names += [BEFORE + column.source.name for column in layout.key]
-    return create_staging_table(raw_table(layout), names)
+    return names + [BEFORE + column.source.name for column in layout.key]
+
+
+def create_raw(layout: Layout) -> str:
+    return create_staging_table(raw_table(layout), raw_columns(layout))
 
 
 def mixed_table(layout: Layout) -> TableName:

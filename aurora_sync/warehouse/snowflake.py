@@ -82,15 +82,29 @@ def copy_into(staging_table: str, stage: str, path: str, files: Sequence[str], *
     )
 
 
-def copy_by_name(raw_table: str, stage: str, files: Sequence[str], *, null: str, parquet: bool) -> str:
-    """Return the COPY of external files by column name. ``files`` are paths below the URL of the stage."""
+def copy_by_name(raw_table: str, stage: str, files: Sequence[str], *, null: str) -> str:
+    """Return the COPY of CSV files by the names in their headers. ``files`` are paths below the URL of the stage."""
     names = ", ".join(literal(name) for name in files)
     form = f"{OTHERS_CSV} PARSE_HEADER = TRUE NULL_IF = ({literal(null)})"
-    if parquet:
-        form = "TYPE = PARQUET USE_LOGICAL_TYPE = TRUE"
     return (
         f"COPY INTO {raw_table} FROM {literal(f'@{stage}/')} FILES = ({names}) FILE_FORMAT = ({form})"
         " MATCH_BY_COLUMN_NAME = CASE_SENSITIVE ON_ERROR = ABORT_STATEMENT FORCE = TRUE"
+    )
+
+
+def copy_parquet(raw_table: str, stage: str, files: Sequence[str], *, columns: Sequence[str]) -> str:
+    """Return the COPY of Parquet files by column name.
+
+    A query over the stage casts each field: MATCH_BY_COLUMN_NAME does not validate conversions, and may fail for an
+    empty text. Without BINARY_AS_TEXT = FALSE, bytes would be read as UTF-8 text.
+    """
+    names = ", ".join(literal(name) for name in files)
+    into = ", ".join(identifier(name) for name in columns)
+    fields = ", ".join(f"$1:{identifier(name)}::VARCHAR" for name in columns)
+    return (
+        f"COPY INTO {raw_table} ({into}) FROM (SELECT {fields} FROM {literal(f'@{stage}/')}) FILES = ({names})"  # noqa: S608
+        " FILE_FORMAT = (TYPE = PARQUET USE_LOGICAL_TYPE = TRUE BINARY_AS_TEXT = FALSE)"
+        " ON_ERROR = ABORT_STATEMENT FORCE = TRUE"
     )
 
 
@@ -204,13 +218,16 @@ class SnowflakeSession(Session):
             loaded += self._copy(names, statement, f"{stage}/{path}")
         return loaded
 
-    def copy_files(self, raw_table: str, folder: Folder, files: Sequence[TakenFile], null: str) -> int:
-        stage, loaded = self._stage_of_others(), 0
-        for parquet in (False, True):
-            names = [file.key.removeprefix(folder.prefix) for file in files if (".parquet" in file.key) == parquet]
-            statement = partial(copy_by_name, raw_table, stage, null=null, parquet=parquet)
-            loaded += self._copy(names, statement, stage)
-        return loaded
+    def copy_files(
+        self, raw_table: str, columns: Sequence[str], folder: Folder, files: Sequence[TakenFile], null: str
+    ) -> int:
+        stage = self._stage_of_others()
+        names = [file.key.removeprefix(folder.prefix) for file in files]
+        parquet = [name for name in names if ".parquet" in name]
+        csv = [name for name in names if ".parquet" not in name]
+        return self._copy(csv, partial(copy_by_name, raw_table, stage, null=null), stage) + self._copy(
+            parquet, partial(copy_parquet, raw_table, stage, columns=columns), stage
+        )
 
     def copy_ragged(self, raw_table: str, folder: Folder, files: Sequence[TakenFile], width: int, null: str) -> int:
         stage = self._stage_of_others()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from datetime import datetime
+from typing import Any
 
 from aurora_sync.engine import batch
 from aurora_sync.engine.places import Places
@@ -64,33 +66,57 @@ def percent_in_a_key(live: Live) -> Found:
     )
 
 
-@case(18, "Parquet files of DMS keep '', NULL and bytea", cannot="it has no MATCH_BY_COLUMN_NAME")
-def parquet(live: Live) -> Found:
+def from_parquet(live: Live, name: str, type_: str, columns: dict[str, Any], shown: str) -> dict[int, Any]:
+    """Load a Parquet file of three rows, with the keys 1 to 3 and the values of ``columns``, as a DMS task writes it.
+    Returns by key what the target has in the column V, as the expression ``shown``."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    live.at_source("CREATE TABLE parquet (id int PRIMARY KEY, v text, raw bytea)")
+    live.at_source(f"CREATE TABLE {name} (id int PRIMARY KEY, v {type_})")
     store = live.places.stage.store
     folder = f"s3://{store.bucket}/{store.prefix}".rstrip("/")
-    config = live.config("parquet", "dms", files=folder, primary_key="id")
-    moment = "2026-01-01 00:00:00.000000"
-    values = {"id": ["1", "2", "3"], "v": ["", None, "a"], "raw": [b"", None, b"\x00\xff'"]}
-    columns = {
+    config = live.config(name, "dms", files=folder, primary_key="id")
+    fields = {
         OP: pa.array(["I"] * 3),
-        "id": pa.array(values["id"]),
-        "v": pa.array(values["v"], pa.string()),
-        "raw": pa.array(values["raw"], pa.binary()),
+        **columns,
         f"{BEFORE}id": pa.array([None] * 3, pa.string()),
-        TIMESTAMP: pa.array([moment] * 3),
+        TIMESTAMP: pa.array(["2026-01-01 00:00:00.000000"] * 3),
         SEQUENCE: pa.array([""] * 3),
     }
     body = io.BytesIO()
-    pq.write_table(pa.table(columns), body)
-    store.put_new(f"{store.prefix}{live.name}/parquet/LOAD00000001.parquet", body.getvalue())
+    pq.write_table(pa.table(fields), body)
+    store.put_new(f"{store.prefix}{live.name}/{name}/LOAD00000001.parquet", body.getvalue())
     batch.run_one(config, with_files(live))
-    rows = live.rows_of(config, '"ID", "V", CAST("RAW" AS VARCHAR)')
-    found = {int(id_): (text, raw) for id_, text, raw in rows}
-    return said(found == {1: ("", ""), 2: (None, None), 3: ("a", "00FF27")}, f"the target has {found}")
+    return {int(id_): value for id_, value in live.rows_of(config, f'"ID", {shown}')}
+
+
+@case(18, "Parquet files of DMS keep '', NULL and numbers", cannot="its COPY reads CSV only")
+def parquet(live: Live) -> Found:
+    import pyarrow as pa
+
+    columns = {"id": pa.array([1, 2, 3], pa.int32()), "v": pa.array(["", None, "größe"], pa.string())}
+    found = from_parquet(live, "parquet", "text", columns, '"V"')
+    return said(found == {1: "", 2: None, 3: "größe"}, f"the target has {found}")
+
+
+@case(18, "A binary field of a Parquet file arrives as bytes", cannot="its COPY reads CSV only")
+def parquet_binary(live: Live) -> Found:
+    import pyarrow as pa
+
+    columns = {"id": pa.array(["1", "2", "3"]), "v": pa.array([b"", None, b"\x00\xff'"], pa.binary())}
+    found = from_parquet(live, "parquet_binary", "bytea", columns, 'CAST("V" AS VARCHAR)')
+    return said(found == {1: "", 2: None, 3: "00FF27"}, f"the target has {found}")
+
+
+@case(18, "A time of a Parquet file arrives with its microseconds", cannot="its COPY reads CSV only")
+def parquet_time(live: Live) -> Found:
+    import pyarrow as pa
+
+    moments = [datetime(2026, 1, 2, 3, 4, 5, 678901), None, datetime(1970, 1, 1)]
+    columns = {"id": pa.array(["1", "2", "3"]), "v": pa.array(moments, pa.timestamp("us"))}
+    found = from_parquet(live, "parquet_time", "timestamp", columns, """TO_VARCHAR("V", 'YYYY-MM-DD HH24:MI:SS.FF6')""")
+    wanted = {1: "2026-01-02 03:04:05.678901", 2: None, 3: "1970-01-01 00:00:00.000000"}
+    return said(found == wanted, f"the target has {found}")
 
 
 @case(19, "Objects of a large load have at most 250 MB", Ground.FAKE)

@@ -142,10 +142,18 @@ def _merge(tree: exp.Merge) -> Iterator[str]:
 
 def _copy(tree: exp.Copy) -> Iterator[str]:
     given = {each.this.name.upper(): each for each in tree.args["params"]}
-    if not tree.this.name.startswith(STAGING):
+    table = tree.this.find(exp.Table)
+    if table is None or not table.name.startswith(STAGING):
         yield "a COPY into something that is not a staging table"
     yield from (f"a COPY without {name}" for name in ("FILES", "FILE_FORMAT") if name not in given)
     for name, value in _COPY.items():
         if name not in given or given[name].expression.sql().upper() != value:
             yield f"a COPY without {name} = {value}"
+    options = given["FILE_FORMAT"].expressions if "FILE_FORMAT" in given else []
+    form = {each.this.name.upper(): each.args["value"].sql().upper() for each in options if "value" in each.args}
+    if form.get("TYPE") == "PARQUET":
+        if "MATCH_BY_COLUMN_NAME" in given:
+            yield "a COPY of Parquet files by MATCH_BY_COLUMN_NAME, which does not validate conversions"
+        if form.get("BINARY_AS_TEXT") != "FALSE":
+            yield "a COPY of Parquet files without BINARY_AS_TEXT = FALSE"
     yield from (f"a COPY with {name}" for name in given.keys() & {"PURGE", "VALIDATION_MODE", "PATTERN"})

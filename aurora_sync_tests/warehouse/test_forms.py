@@ -54,6 +54,10 @@ PLANTED = [
     ("FORCE", COPY.replace(" FORCE = TRUE", "")),
     ("PURGE", f"{COPY} PURGE = TRUE"),
     ("not a staging table", COPY.replace("STAGING_T", "T")),
+    ("not a staging table", COPY.replace('"STAGING_T"', '"T" ("A")')),
+    ("BINARY_AS_TEXT", COPY.replace("TYPE = CSV", "TYPE = PARQUET")),
+    ("BINARY_AS_TEXT", COPY.replace("TYPE = CSV", "TYPE = PARQUET BINARY_AS_TEXT = TRUE")),
+    ("MATCH_BY", COPY.replace("TYPE = CSV", "TYPE = PARQUET") + " MATCH_BY_COLUMN_NAME = CASE_SENSITIVE"),
 ]
 
 

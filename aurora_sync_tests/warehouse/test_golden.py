@@ -19,7 +19,7 @@ from aurora_sync.warehouse import ddl, history, merge
 from aurora_sync.warehouse import raw_files as dms
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.duckdb import to_duckdb
-from aurora_sync.warehouse.snowflake import copy_by_name, copy_by_place, copy_into
+from aurora_sync.warehouse.snowflake import copy_by_name, copy_by_place, copy_into, copy_parquet
 from aurora_sync_tests.warehouse.increments import Folder, apply, column
 from aurora_sync_tests.warehouse.through import Through
 
@@ -114,13 +114,12 @@ def test_statements_of_a_history_and_of_the_files_of_others_are_the_pinned_ones(
 
 def test_copies_of_the_files_of_others_are_the_pinned_ones() -> None:
     names = ["public/or'ders/LOAD00000001.csv.gz"]
+    where = '"_AURORA_SYNC"."STAGING_RAW"', '"DB"."LANDING"."DMS"', names
     found = [
-        copy_by_name('"_AURORA_SYNC"."STAGING_RAW"', '"DB"."LANDING"."DMS"', names, null="NULL it's", parquet=parquet)
-        for parquet in (False, True)
+        copy_by_name(*where, null="NULL it's"),
+        copy_parquet(*where, columns=["id", 'größe "x"', "dms_change_seq"]),
+        copy_by_place(*where, null="NULL it's", width=3),
     ]
-    found.append(
-        copy_by_place('"_AURORA_SYNC"."STAGING_RAW"', '"DB"."LANDING"."DMS"', names, null="NULL it's", width=3)
-    )
     check("copy_of_others.snowflake.sql", "".join(f"{each};\n" for each in found))
 
 

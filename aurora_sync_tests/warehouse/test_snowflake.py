@@ -12,10 +12,13 @@ from snowflake.connector import errors
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import ConfigError, Kind, WarehouseError
-from aurora_sync.model.manifest import Disposition
+from aurora_sync.model.manifest import Disposition, TakenFile
+from aurora_sync.objects.store import Store
 from aurora_sync.warehouse import snowflake, sync_log
+from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
 from aurora_sync.warehouse.snowflake_errors import warehouse_error
+from aurora_sync_tests.warehouse.forms import problems
 from aurora_sync_tests.warehouse.increments import Folder, apply, column
 
 COLUMNS = (column("id", "int8"), column("name"))
@@ -46,6 +49,30 @@ def test_more_files_than_one_copy_may_name_are_loaded_by_several(
     manifest = folder.increment(COLUMNS, rows, disposition=Disposition.REPLACE, files=5)
     with mock.patch.object(snowflake, "FILES_PER_COPY", 2), snowflake_warehouse.session() as session:
         assert apply(session, orders, manifest, folder).inserted == 5
+
+
+def test_parquet_and_csv_files_of_others_are_copied_by_statements_of_their_own(
+    snowflake_warehouse: SnowflakeWarehouse,
+) -> None:
+    store = Store("bucket", "dms/")
+    settings = dataclasses.replace(snowflake_warehouse.settings, dms_stage="landing.dms")
+    warehouse = dataclasses.replace(snowflake_warehouse, settings=settings)
+    keys = ["public/t/LOAD00000001.csv.gz", "public/t/20260101-0000000000.parquet"]
+    files = [TakenFile(f"{store.prefix}{key}", "etag", 1) for key in keys]
+    sent: list[str] = []
+
+    def copied(_session: Session, statement: str) -> list[dict[str, object]]:
+        sent.append(statement)
+        return [{"status": "LOADED", "rows_loaded": 2}]
+
+    with warehouse.session() as session, mock.patch.object(snowflake.SnowflakeSession, "_labelled", copied):
+        assert session.copy_files('"L"."STAGING_T_RAW"', ["id"], store, files, "NULL") == 4
+    csv, parquet = sent
+    assert keys[0] in csv
+    assert "MATCH_BY_COLUMN_NAME" in csv
+    assert keys[1] in parquet
+    assert """("id") FROM (SELECT $1:"id"::VARCHAR FROM '@"LANDING"."DMS"/')""" in parquet
+    assert [problem for statement in sent for problem in problems(statement)] == []
 
 
 def test_objects_outside_the_stage_are_refused(

@@ -106,6 +106,6 @@ def test_backend_that_reads_no_files_of_others_says_so(postgres_warehouse: Postg
     refused = "cannot read files of AWS DMS, which watermark_type: dms needs"
     with postgres_warehouse.session() as session:
         with pytest.raises(ConfigError, match=refused):
-            session.copy_files('"A"."RAW"', store, [], "")
+            session.copy_files('"A"."RAW"', ["id"], store, [], "")
         with pytest.raises(ConfigError, match=refused):
             session.copy_ragged('"A"."RAW"', store, [], 3, "")

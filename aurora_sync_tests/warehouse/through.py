@@ -59,9 +59,11 @@ class Through(Session):
         self.before(statement)
         return self.inner.arrow(statement)
 
-    def copy_files(self, raw_table: str, folder: Folder, files: Sequence[TakenFile], null: str) -> int:
+    def copy_files(
+        self, raw_table: str, columns: Sequence[str], folder: Folder, files: Sequence[TakenFile], null: str
+    ) -> int:
         self.before("COPY")
-        return self.inner.copy_files(raw_table, folder, files, null)
+        return self.inner.copy_files(raw_table, columns, folder, files, null)
 
     def copy_ragged(self, raw_table: str, folder: Folder, files: Sequence[TakenFile], width: int, null: str) -> int:
         self.before("COPY")

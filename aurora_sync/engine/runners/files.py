@@ -247,9 +247,10 @@ def _copy_files(table: _FilesMember, session: Session, layout: Layout, files: li
         return 0
     loads = [file.taken for file in files if file.load is not None]
     changes = [file.taken for file in files if file.load is None]
-    of_load = session.copy_files(raw, table.store, loads, NULL) if loads else 0
+    columns = statements.raw_columns(layout)
+    of_load = session.copy_files(raw, columns, table.store, loads, NULL) if loads else 0
     if changes:
-        session.copy_files(raw, table.store, changes, NULL)
+        session.copy_files(raw, columns, table.store, changes, NULL)
     return of_load
 
 
