@@ -14,11 +14,12 @@ from aurora_sync.engine.places import Places
 from aurora_sync.engine.runners import RUNNERS, runner_of
 from aurora_sync.engine.runners.base import problems_of
 from aurora_sync.errors import AuroraSyncError, Kind, SourceError
+from aurora_sync.model.names import fold
 from aurora_sync.source import tls
 from aurora_sync.source.connection import connect
 from aurora_sync.source.database import Source
 from aurora_sync.strategies import strategy_of
-from aurora_sync.warehouse import policies
+from aurora_sync.warehouse import existing, policies
 from aurora_sync.warehouse.base import Trial
 from aurora_sync.warehouse.query_tag import QueryTag
 
@@ -40,12 +41,17 @@ def problems(tables: Callable[[], list[TableConfig]], places: Places) -> list[st
 
 
 def look_at_targets(tables: Callable[[], list[TableConfig]], places: Places) -> tuple[list[str], list[str]]:
-    """Return the problems that policies of the targets cause, and notes about what else is attached to targets. Call
-    it when :func:`problems` found none."""
+    """Return what runs would refuse about existing targets and their policies, and notes about what else is attached to
+    targets. Call it when :func:`problems` found none."""
     found: list[str] = []
     notes: list[str] = []
+    configured = tables()
+    described = places.source.catalogue((table.schema_, table.table_name) for table in configured)
     with places.warehouse.session(query_tag=QueryTag("check")) as session:
-        for config in tables():
+        for config in configured:
+            if table := described.get(config.qualified_name):
+                synced = [fold(column.name) for column in preflight.selected_columns(config, table)]
+                found += existing.problems(session, config, synced, places.log_schema)
             try:
                 notes += [finding.text for finding in policies.look(session, config)]
             except AuroraSyncError as error:
@@ -69,12 +75,12 @@ def _warehouse(tables: Callable[[], list[TableConfig]], places: Places) -> list[
 def _tables(tables: Callable[[], list[TableConfig]], source: Source) -> Iterator[str]:
     try:
         configured = tables()
-        existing = source.existing()
+        relations = source.existing()
         described = source.catalogue((table.schema_, table.table_name) for table in configured)
     except AuroraSyncError as error:
         yield from str(error).split("\n")
         return
-    names = [f"{schema}.{name}" for schema, name in existing]
+    names = [f"{schema}.{name}" for schema, name in relations]
     fitting = []
     affected: dict[str, list[str]] = {}  # tables by problem; a wrong default gives many tables the same one
     for config in configured:

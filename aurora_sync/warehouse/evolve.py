@@ -10,6 +10,7 @@ there. Where ALTER cannot change a type, convert.py does it through an added col
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import TargetChangedError, WarehouseError
@@ -19,7 +20,7 @@ from aurora_sync.model.manifest import Disposition, Evolution, Manifest
 from aurora_sync.model.names import fold
 from aurora_sync.warehouse import convert, ddl, policies, targets
 from aurora_sync.warehouse.base import Session
-from aurora_sync.warehouse.ddl import ADDED_TYPES, JSON_TYPES, RUN_SEQ, Layout, TargetColumn, identifier
+from aurora_sync.warehouse.ddl import ADDED_TYPES, JSON_TYPES, RUN_SEQ, Layout, TableName, TargetColumn, identifier
 from aurora_sync.warehouse.types import printed
 
 _NUMBER = re.compile(r"NUMBER\((\d+),(\d+)\)")
@@ -35,7 +36,7 @@ def adapt_target(
 
     Raises WarehouseError when the table was not created by aurora_sync, or a column cannot be converted.
     """
-    _refuse_foreign(layout, existing, manifest)
+    refuse_foreign(layout.target, existing, manifest.table)
     to_rename = renames(existing, manifest)
     _refuse_lost_text(layout, existing, manifest)
     for old, new in to_rename.items():
@@ -48,11 +49,12 @@ def adapt_target(
     return layout, longer + converted
 
 
-def _refuse_foreign(layout: Layout, existing: dict[str, str], manifest: Manifest) -> None:
+def refuse_foreign(target: TableName, existing: Collection[str], where: str) -> None:
+    """Raise WarehouseError if the table, whose columns are ``existing``, was not created by aurora_sync."""
     if RUN_SEQ not in existing:
         raise WarehouseError(
-            f"{layout.target} exists, but was not created by aurora_sync: it has no column {RUN_SEQ}",
-            where=manifest.table,
+            f"{target} exists, but was not created by aurora_sync: it has no column {RUN_SEQ}",
+            where=where,
             hint="rename or drop that table, or choose another target_schema or target_table",
         )
 

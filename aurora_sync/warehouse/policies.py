@@ -32,7 +32,7 @@ Columns = Mapping[str, ReportedColumn]
 def refuse(config: TableConfig, layout: Layout, manifest: Manifest, columns: Columns) -> None:
     """Raise WarehouseError if an increment would not be correct with the collations and masks of the target's
     ``columns``."""
-    _refuse_collated(layout, columns)
+    refuse_collated(layout.target, layout.types, columns)
     read = {*layout.match, *layout.added, *map(fold, manifest.fill)}
     if any(part.partial for part in manifest.parts):
         read |= layout.types.keys()
@@ -135,18 +135,18 @@ def _refuse_masked(config: TableConfig, target: TableName, masks: Mapping[str, s
     )
 
 
-def _refuse_collated(layout: Layout, columns: Columns) -> None:
-    """Snowflake cannot change the collation of a column, so the statement that mends it adds another one."""
-    collated = [name for name in layout.types if name in columns and columns[name].collation not in _BINARY]
+def refuse_collated(target: TableName, names: Collection[str], columns: Columns) -> None:
+    """Raise WarehouseError if one of the columns ``names`` has a collation. Snowflake cannot change the collation of a
+    column, so the statements that mend it add another column."""
+    collated = [name for name in names if name in columns and columns[name].collation not in _BINARY]
     if not collated:
         return
-    table = f"ALTER TABLE {layout.target.sql}"
-    statements = [_without_collation(table, layout.target, name, columns[name].type) for name in collated]
+    table = f"ALTER TABLE {target.sql}"
+    statements = [_without_collation(table, target, name, columns[name].type) for name in collated]
     named = ", ".join(f"{name} ({columns[name].collation})" for name in collated)
     raise WarehouseError(
-        f"these columns of {layout.target} have a collation, under which different texts can be equal: {named};"
-        " expected none",
-        where=str(layout.target),
+        f"these columns of {target} have a collation, under which different texts can be equal: {named}; expected none",
+        where=str(target),
         hint=f"run `{' '.join(statements)}`, and sync again: the run then reads the whole table",
     )
 

@@ -17,6 +17,7 @@ from aurora_sync.warehouse import convert, ddl, evolve, history, policies, sync_
 from aurora_sync.warehouse.base import Objects, ReportedColumn, Session
 from aurora_sync.warehouse.bounds import Bound
 from aurora_sync.warehouse.ddl import Layout, TableName
+from aurora_sync.warehouse.existing import refuse_foreign_rows
 from aurora_sync.warehouse.staged import Checked, assert_staged
 
 _log = foreign_text.logger(__name__)
@@ -95,7 +96,7 @@ def prepare(session: Session, p: Prepared, objects: Objects, log_schema: str) ->
             p.manifest = dataclasses.replace(p.manifest, evolution=evolution)
         targets.follow_comments(session, p.layout, p.manifest)
         if p.manifest.expected_sequence == 0:
-            _refuse_foreign(session, p.layout, p.manifest, log_schema)
+            refuse_foreign_rows(session, p.layout.target, log_schema, marks=p.layout.marks, where=p.manifest.table)
             p.changes += policies.look(session, config, p.layout.match)
     if config.history:
         history.prepare(session, p.layout, p.manifest, objects)
@@ -118,18 +119,6 @@ def left(session: Session, p: Prepared, sums_of_rows: str) -> Left:
     if p.found and not (p.existing == p.found and written.keys() <= p.found.keys()):
         columns = ddl.existing_columns(session, p.layout.target)
     return Left(written, sums_of_rows, [name for name in columns if name in written])
-
-
-def _refuse_foreign(session: Session, layout: Layout, manifest: Manifest, log_schema: str) -> None:
-    """Raise WarehouseError if the table has rows that no run in the log wrote. An empty table may be from an attempt of
-    ours that never committed."""
-    count = sync_log.count(session, layout.target, marks=layout.marks)
-    if count.rows and sync_log.find(session, layout.target, 1, log_schema) is None:
-        raise WarehouseError(
-            f"{layout.target} has rows, but the sync log in {log_schema} has no run that wrote them",
-            where=manifest.table,
-            hint="drop or rename the target to load it in full, or set AURORA_SYNC_SCHEMA to the schema of its log",
-        )
 
 
 def drop_staging(session: Session, tables: list[TableName]) -> None:

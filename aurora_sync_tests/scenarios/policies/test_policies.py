@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from aurora_sync.engine.check import look_at_targets
@@ -61,6 +63,36 @@ def test_check_looks_at_every_target(world: World, server: Server) -> None:
     problems, _ = look_at_targets(lambda: [config()], world.places)
     assert len(problems) == 1
     assert problems[0].startswith("public.t: PUBLIC.T has the row access policy EUROPE")
+
+
+def test_check_names_collated_columns_that_are_synced(world: World, server: Server) -> None:
+    world.query('ALTER TABLE "PUBLIC"."T" ADD COLUMN "NOTE" VARCHAR')
+    server.collations = {"NOTE": "en-ci"}
+    assert look_at_targets(lambda: [config()], world.places) == ([], [])
+    server.collations |= {"V": "en-ci"}
+    problems, _ = look_at_targets(lambda: [config()], world.places)
+    assert len(problems) == 1
+    assert "PUBLIC.T have a collation" in problems[0]
+    assert "V (en-ci); expected none" in problems[0]
+    with pytest.raises(WarehouseError, match="have a collation"):
+        world.sync(config(), full=True)
+
+
+def test_check_names_targets_of_somebody_else(world: World, server: Server) -> None:
+    """A table without the columns of aurora_sync, and one whose rows another sync log has."""
+    world.query('CREATE TABLE "PUBLIC"."MINE" ("ID" INTEGER)')
+    configs = [config(target_table="mine"), config()]
+    problems, _ = look_at_targets(lambda: configs, world.places)
+    assert len(problems) == 1
+    assert "PUBLIC.MINE exists, but was not created by aurora_sync" in problems[0]
+    with pytest.raises(WarehouseError, match=r"PUBLIC\.MINE exists, but was not created by aurora_sync"):
+        world.sync(configs[0])
+    places = dataclasses.replace(world.places, log_schema="OTHER")
+    problems, _ = look_at_targets(lambda: [config()], places)
+    assert len(problems) == 1
+    assert "PUBLIC.T has rows, but the sync log in OTHER has no run that wrote them" in problems[0]
+    world.query('DELETE FROM "PUBLIC"."T"')
+    assert look_at_targets(lambda: [config()], places) == ([], [])
 
 
 def test_verification_does_not_compare_masked_values(world: World, server: Server) -> None:
