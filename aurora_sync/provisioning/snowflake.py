@@ -64,6 +64,14 @@ def setup_statements(
         ),
         *_stages(settings, grants),
         _others(grants, sorted(schemas)),
+        Part(
+            (
+                "Not needed for a sync. Remove the dashes where `aurora-sync cost` should print credits of each table:",
+                "the role may then read the query history of the whole account.",
+            ),
+            (),
+            (grants.on_history(),),
+        ),
     ]
 
 

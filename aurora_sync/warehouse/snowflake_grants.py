@@ -85,8 +85,17 @@ class Grants:
     def keep_ownership(self, schema: str) -> str:
         return f"GRANT OWNERSHIP ON FUTURE TABLES IN SCHEMA {self.schema(schema)} {self.to_role}"
 
+    def on_history(self) -> str:
+        return read_history(self.quoted_role)
+
     def limit_statements(self) -> str:
         return f"ALTER WAREHOUSE {self.warehouse} SET STATEMENT_TIMEOUT_IN_SECONDS = {self.settings.statement_timeout}"
+
+
+def read_history(quoted_role: str) -> str:
+    """Return the statement that lets a role read QUERY_HISTORY and QUERY_ATTRIBUTION_HISTORY. Source: Snowflake's
+    documentation, "SNOWFLAKE database roles"."""
+    return f"GRANT DATABASE ROLE SNOWFLAKE.GOVERNANCE_VIEWER TO ROLE {quoted_role}"
 
 
 def terminated(statements: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.ddl import identifier
 from aurora_sync.warehouse.query_tag import PREFIX
 from aurora_sync.warehouse.snowflake_errors import MissingObjectError
+from aurora_sync.warehouse.snowflake_grants import read_history
 
 # QUERY_ATTRIBUTION_HISTORY lacks statements of up to about 100 ms, and is up to 8 hours behind. QUERY_HISTORY is up to
 # 45 minutes behind. Source: Snowflake's documentation of both views.
@@ -34,18 +35,12 @@ def usage(session: Session, days: int) -> list[Usage]:
         raise WarehouseError(
             f"the role {role} may not read SNOWFLAKE.ACCOUNT_USAGE: {error.what}",
             where=error.where,
-            hint=f"run as ACCOUNTADMIN: {grant(role)};",
+            hint=f"run as ACCOUNTADMIN: {read_history(identifier(role))};",
         ) from None
     return [
         Usage(table, int(count), None if credits is None else float(credits), float(ms or 0) / 1000, *map(_int, sizes))
         for table, count, credits, ms, *sizes in rows
     ]
-
-
-def grant(role: str) -> str:
-    """Return the statement that lets a role read both views. Source: Snowflake's documentation, "SNOWFLAKE database
-    roles"."""
-    return f"GRANT DATABASE ROLE SNOWFLAKE.GOVERNANCE_VIEWER TO ROLE {identifier(role)}"
 
 
 def _int(value: int | None) -> int:

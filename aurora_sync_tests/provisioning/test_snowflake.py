@@ -159,6 +159,12 @@ def test_only_what_a_sync_needs_is_granted() -> None:
     }
 
 
+def test_grant_of_the_history_is_printed_as_a_comment() -> None:
+    wanted = 'GRANT DATABASE ROLE SNOWFLAKE.GOVERNANCE_VIEWER TO ROLE "AURORA_SYNC"'
+    assert f"-- {wanted};" in setup_script(parts()).splitlines()
+    assert wanted not in statements()
+
+
 def test_the_script_is_sql() -> None:
     """sqlglot keeps statements that it does not know as commands; a quote that is not closed is an error."""
     parsed = sqlglot.parse(setup_script(parts(dms_stage="raw.dms")), read="snowflake")
