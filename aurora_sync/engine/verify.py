@@ -110,11 +110,12 @@ def assert_comparable(config: TableConfig, plan: Plan) -> None:
 
 
 def not_compared(config: TableConfig, why: str) -> NotComparedError:
-    command = f"aurora-sync sync {shlex.quote(config.qualified_name)}"
+    # Not two commands: on the local stack each command restarts the server, and the next cannot compare either.
+    command = f"aurora-sync verify --repair {shlex.quote(config.qualified_name)}"
     return NotComparedError(
         f"cannot be compared: {why}",
         where=config.qualified_name,
-        hint=f"run `{command}`, which repairs the table; then verify again",
+        hint=f"run `{command}`, which repairs the table and then compares it",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -87,6 +88,11 @@ def said(capsys: pytest.CaptureFixture[str], status: int, *arguments: str) -> st
     return printed.out + printed.err
 
 
+def advice(printed: str) -> list[str]:
+    """Return the arguments of the command that an error names."""
+    return shlex.split(printed.partition("run `aurora-sync ")[2].partition("`")[0])
+
+
 @pytest.mark.parametrize("strategy", SET_UP)
 def test_rows_removed_changed_and_added_by_hand_are_found_each_time(
     configured: Configured, capsys: pytest.CaptureFixture[str], dsn: str, warehouse_path: Path, strategy: str
@@ -159,11 +165,8 @@ def test_stream_that_cannot_go_on_is_not_compared_and_the_target_stays(
     execute(dsn, UPDATE, f"SELECT pg_replication_slot_advance('{name}', pg_current_wal_lsn())")
     printed = said(capsys, 1, "verify", "t")
     assert "public.t: cannot be compared: the slot, or the publication, has changed since the last run" in printed
-    assert "run `aurora-sync sync public.t`, which repairs the table; then verify again" in printed
     assert target(warehouse_path) == before
-    printed = said(capsys, 0, "sync", "t")
-    assert "  scanned, not streamed: the slot, or the publication, has changed since the last run" in printed
-    assert "  equal: 50 rows" in said(capsys, 0, "verify", "t")
+    assert "  equal: 50 rows" in said(capsys, 0, *advice(printed))
 
 
 def test_what_one_snapshot_does_not_see_is_left_to_the_next_run(
@@ -213,6 +216,8 @@ def test_table_that_only_a_scan_or_a_full_read_brings_up_to_date_is_not_compared
     assert "public.t: cannot be compared: " in printed
     assert why in printed
     assert target(warehouse_path) == before
+    allowed = ["--allow-deletes"] if "TRUNCATE" in change else []
+    assert "  equal: " in said(capsys, 0, *advice(printed), *allowed)
 
 
 def test_table_without_a_target_or_a_column_is_not_compared(
