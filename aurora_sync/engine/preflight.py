@@ -15,6 +15,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.model.column import Column
 from aurora_sync.model.names import fold
 from aurora_sync.model.relation import Index, SourceTable
+from aurora_sync.source.long_values import may_be_long
 from aurora_sync.strategies import strategy_of
 from aurora_sync.strategies.base import Strategy
 from aurora_sync.warehouse.ddl import ADDED_TYPES
@@ -93,7 +94,7 @@ def _policies(config: TableConfig, table: SourceTable) -> Iterable[str]:
     key = merge_key(config, table)
     for column in selected_columns(config, table):
         named = "column_types" if column.name in config.column_types else "types"
-        if column.policy in ("null", "clamp") and column.name in key and may_misfit(column):
+        if column.policy in ("null", "clamp") and column.name in key and (may_misfit(column) or may_be_long(column)):
             yield (
                 f"{named}: {column.name} belongs to the merge key, so rows with a changed key could be confused with "
                 "other rows; expected exact, fail or text"

@@ -203,7 +203,9 @@ class _Sides:
         """Return the layout of the target as it is now: the changes of its columns are already made."""
         columns = ddl.described(self.session, ddl.target_name(self.config))
         existing = {name: column.type for name, column in columns.items()}
-        layout = ddl.layout(self.config, replace(manifest, evolution=Evolution()), self.places.log_schema, existing)
+        lengths = {name: column.length for name, column in columns.items()}
+        settled = replace(manifest, evolution=Evolution())
+        layout = ddl.layout(self.config, settled, self.places.log_schema, existing, lengths)
         policies.refuse_comparison(self.config, layout, columns)
         return layout
 

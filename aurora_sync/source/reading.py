@@ -36,6 +36,7 @@ from aurora_sync.source.exporter import Exporter
 from aurora_sync.source.fences import reader_for
 from aurora_sync.source.fences.base import FenceReader, altered_meanwhile
 from aurora_sync.source.outbox import changes_statement
+from aurora_sync.source.sums import Content
 
 # pg_stat_activity does not list prepared transactions. A transaction that wrote in any database holds the horizon.
 _OPEN = """
@@ -165,9 +166,9 @@ class Reading:
         """Sum row versions by bucket of ``width``, in the observed snapshot (sums.py)."""
         return sums.version_sums(self._connection, self.table, key, among, width)
 
-    def content_sums(self, key: Sequence[str], forms: Mapping[str, str], among: Buckets, width: int) -> Sums:
-        """Sum the content of the columns that ``forms`` names, by bucket of ``width``, in the observed snapshot."""
-        return sums.content_sums(self._connection, self.table, key, forms, among, width)
+    def content_sums(self, key: Sequence[str], contents: Sequence[Content], among: Buckets, width: int) -> Sums:
+        """Sum the contents of columns by bucket of ``width``, in the observed snapshot (sums.py)."""
+        return sums.content_sums(self._connection, self.table, key, contents, among, width, self._longest)
 
     def sizes(self, leaves: Iterable[str]) -> list[tuple[int, int]]:
         """Return the number of blocks of each leaf that has any, and the bytes of its heap and TOAST table. ``leaves``

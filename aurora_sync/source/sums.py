@@ -7,14 +7,17 @@ it computes the same number without rendering a value itself (warehouse/merge.py
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 from aurora_sync.model.buckets import Buckets, Sums
+from aurora_sync.model.column import Column
 from aurora_sync.model.relation import SourceTable
+from aurora_sync.source import long_values
 from aurora_sync.source.server_errors import translate
 
 _PRINTED = "CASE WHEN {0} IS DISTINCT FROM NULL THEN concat({0}) END"
@@ -31,6 +34,16 @@ _TEXT = {
 }
 # Up to this many ranges become conditions for an index. More become a scan with a hashed list of labels.
 _FEW_RANGES = 50
+
+
+@dataclass(frozen=True)
+class Content:
+    """A column whose content is summed, with the form of its text. ``most`` is set if its policy is null or clamp: the
+    bytes of a text that the column of the target holds."""
+
+    column: Column
+    form: str
+    most: int | None = None
 
 
 def is_integer(table: SourceTable, key: Sequence[str]) -> bool:
@@ -86,17 +99,30 @@ def content_sums(
     connection: Connection,
     table: SourceTable,
     key: Sequence[str],
-    forms: Mapping[str, str],
+    contents: Sequence[Content],
     among: Buckets,
     width: int,
+    longest: int | None = None,
 ) -> Sums:
-    """Sums by bucket label: number of rows, sum of 15 digits of the MD5 of each row's columns. ``forms`` maps each
-    column to the form of its text."""
+    """Sums by bucket label: number of rows, sum of 15 digits of the MD5 of the ``contents`` of each row. ``longest`` is
+    the most bytes of a value that the warehouse accepts (None: no limit)."""
     fields = sql.SQL(" || ").join(
-        sql.SQL("coalesce(length({0}) || ':' || {0}, 'N')").format(sql.SQL(_TEXT[form]).format(sql.Identifier(name)))
-        for name, form in forms.items()
+        sql.SQL("coalesce(length({0}) || ':' || {0}, 'N')").format(_text(content, longest)) for content in contents
     )
     return _sums(connection, table, key, among, width, _digits(fields), "sum(x)")
+
+
+def _text(content: Content, longest: int | None) -> sql.Composable:
+    """SQL for the text of a value as the target has it: long values are cut, or left out, as by the export and then as
+    by the merge (warehouse/types.py, sized)."""
+    column = content.column
+    printed = sql.SQL(_TEXT[content.form]).format(sql.Identifier(column.name))
+    text = long_values.limited(column, printed, longest)
+    if content.most is None:
+        return text
+    instead = "left({text}, {most} / 4)" if column.policy == "clamp" else "NULL"
+    cut = f"CASE WHEN octet_length(convert_to({{text}}, 'UTF8')) > {{most}} THEN {instead} ELSE {{text}} END"
+    return sql.SQL(cut).format(text=text, most=sql.Literal(content.most))
 
 
 def _sums(

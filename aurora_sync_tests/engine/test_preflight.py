@@ -266,3 +266,12 @@ def test_row_level_security_is_refused() -> None:
 def test_a_missing_select_privilege_is_refused(source: SourceTable) -> None:
     (found,) = problems(source, watermark_type="full_snapshot")
     assert found.startswith("this role may not SELECT from it")
+
+
+@pytest.mark.parametrize("keys", [{"types": {"text": "clamp"}}, {"column_types": {"id": "null"}}])
+def test_text_of_the_merge_key_is_neither_cut_nor_left_out(keys: dict[str, Any]) -> None:
+    source = table()
+    key, *others = source.columns
+    text = replace(key, type_name="text", base_type="text", type_category="S")
+    (found,) = problems(replace(source, columns=(text, *others)), **keys)
+    assert found.startswith(f"{next(iter(keys))}: id belongs to the merge key")

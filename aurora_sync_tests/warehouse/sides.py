@@ -121,12 +121,12 @@ class Comparison:
         )
 
     def contents(self, width: int, among: Buckets = WHOLE) -> tuple[Sums, Sums]:
-        forms = {
-            source.name: target.rule.form
+        contents = [
+            sums.Content(source, target.rule.form)
             for source, target in zip(self.table.columns, self.layout.columns, strict=True)
             if target.rule.form
-        }
+        ]
         return (
-            sums.content_sums(self.connection, self.table, self.key, forms, among, width),
+            sums.content_sums(self.connection, self.table, self.key, contents, among, width),
             target_sums.read(self.session, target_sums.content_sums(self.layout, among, width, merged=False)),
         )

@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from aurora_sync.errors import GuardError
-from aurora_sync.warehouse.duckdb import ROW_BYTES
+from aurora_sync.warehouse import types
+from aurora_sync.warehouse.base import ReportedColumn
+from aurora_sync.warehouse.duckdb import ROW_BYTES, DuckDBSession
 from aurora_sync_tests.scenarios.world import World, config
 
 # Compresses badly, and COPY doubles its quotes.
@@ -82,6 +84,49 @@ def test_policies(world: World, type_: str, value: str, clamped: int) -> None:
         assert (adjusted.column, adjusted.policy, adjusted.values) == ("v", policy, 1)
         assert adjusted.examples[0].endswith(" bytes of 2")
         world.assert_verified(table)
+        found = world.verify(table).verification
+        assert found is not None
+        assert found.rows_moved == 0  # the sums agree, so no row is compared by itself
+
+
+@pytest.mark.parametrize(("policy", "lengths"), [("null", (None, None)), ("clamp", (250, 250))])
+def test_text_that_is_too_long_for_its_column_is_equal_by_its_sums(
+    world: World, monkeypatch: pytest.MonkeyPatch, policy: str, lengths: tuple[int | None, int | None]
+) -> None:
+    monkeypatch.setattr(types, "DEFAULT_LENGTH", 1000)
+    world.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, v text)",
+        "INSERT INTO t VALUES (1, repeat('x', 1000)), (2, repeat('x', 1001)), (3, repeat('é', 501)), (4, NULL)",
+    )
+    table = config(column_types={"v": policy})
+    world.sync(table)
+    assert size(world) == {1: 1000, 2: lengths[0], 3: lengths[1], 4: None}
+    found = world.verify(table).verification
+    assert found is not None
+    assert (found.equal, found.rows_moved) == (True, 0)
+    world.query("""UPDATE "PUBLIC"."T" SET "V" = 'y' WHERE "ID" = 2""")
+    found = world.verify(table).verification
+    assert found is not None
+    assert found.different == 1
+
+
+def test_text_that_only_a_longer_existing_column_holds_is_equal(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in Snowflake, which reports the length of a column; DuckDB has none."""
+    describe = DuckDBSession.describe
+
+    def longer(session: DuckDBSession, schema: str, name: str) -> dict[str, ReportedColumn]:
+        found = describe(session, schema, name)
+        return {column: replace(has, length=5000 if column == "V" else None) for column, has in found.items()}
+
+    monkeypatch.setattr(types, "DEFAULT_LENGTH", 1000)
+    monkeypatch.setattr(DuckDBSession, "describe", longer)
+    world.execute("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    table = config(column_types={"v": "clamp"})
+    world.sync(table)
+    world.execute("INSERT INTO t VALUES (1, repeat('x', 2000))")
+    world.sync(table)
+    assert size(world) == {1: 2000}
+    world.assert_verified(table)
 
 
 @pytest.mark.parametrize("type_", ["bytea", "jsonb", "int4[]", "int4range[]"])
