@@ -15,7 +15,9 @@ from aurora_sync.model.comments import digest
 from aurora_sync.model.manifest import Disposition, Evolution
 from aurora_sync.model.receipt import Applied
 from aurora_sync.warehouse import types
+from aurora_sync.warehouse.apply import apply_all
 from aurora_sync.warehouse.base import ReportedColumn, Session, TableProperties
+from aurora_sync.warehouse.prepare import StagedIncrement
 from aurora_sync_tests.scenarios.world import config
 from aurora_sync_tests.warehouse.increments import Folder, apply, column, watermark
 from aurora_sync_tests.warehouse.test_golden import Recorder
@@ -202,6 +204,25 @@ class TestMergePredicate:
         with pytest.raises(GuardError, match=r"merge_predicate .* it is not true for 1 rows of PUBLIC\.ORDERS"):
             apply(duckdb_session, table, folder.increment(self.COLUMNS, rows, **state), folder)
         assert duckdb_session.query('SELECT "ID", "V" FROM "PUBLIC"."ORDERS" ORDER BY 1') == [(1, "a"), (2, "a")]
+
+    @pytest.mark.parametrize("copy", ["", """, "V" = 'b'"""])
+    def test_keys_that_somebody_doubled_in_the_target_are_named(
+        self, duckdb_session: Session, folder: Folder, copy: str
+    ) -> None:
+        """One of the two rows may equal the row of the increment, so that only the other one is written."""
+        table, state = self._loaded(duckdb_session, folder, 't."MADE" >= 2020')
+        doubled = 'INSERT INTO "PUBLIC"."ORDERS" SELECT * FROM "PUBLIC"."ORDERS" WHERE "ID" = 2'
+        duckdb_session.query(doubled)
+        duckdb_session.query(f'UPDATE "PUBLIC"."ORDERS" SET "_SYNCED_AT" = "_SYNCED_AT"{copy} WHERE rowid = 2')
+        rows = [("2", "2024", "b", "6"), ("3", "2024", "b", "6")]
+        # A verification applies its increment to a target that was edited.
+        increment = StagedIncrement(table, folder.increment(self.COLUMNS, rows, **state), "xmin", as_found=True)
+        with pytest.raises(
+            GuardError, match=r"keys of this increment are doubled in PUBLIC\.ORDERS: it has 1 more rows"
+        ) as caught:
+            apply_all(duckdb_session, [increment], folder)
+        assert "aurora-sync sync --full" in caught.value.hint
+        assert "merge_predicate" not in str(caught.value)
 
     def test_reconcile_and_full_read_do_not_use_the_predicate(self, duckdb_session: Session, folder: Folder) -> None:
         table, state = self._loaded(duckdb_session, folder, "FALSE")

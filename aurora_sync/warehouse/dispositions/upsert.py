@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from aurora_sync.errors import GuardError
 from aurora_sync.warehouse import history, merge, sums
-from aurora_sync.warehouse.dispositions.base import Merging, Written, guard_deletes
+from aurora_sync.warehouse.ddl import RUN_SEQ
+from aurora_sync.warehouse.dispositions.base import Merging, Written, guard_deletes, modified_outside
 
 
 def _assert_predicate(merging: Merging, predicate: str) -> None:
@@ -16,13 +17,25 @@ def _assert_predicate(merging: Merging, predicate: str) -> None:
     row that has its key. Raises GuardError."""
     manifest, target = merging.manifest, merging.layout.target
     ((found,),) = merging.session.query(merge.count_matched(merging.layout, merging.within))
-    if found != manifest.rows:
+    if found == manifest.rows:
+        return
+    # The MERGE left these rows as they were, so the predicate can still be evaluated for them.
+    missed = f't."{RUN_SEQ}" IS DISTINCT FROM {merging.sequence} AND NOT COALESCE(({predicate}), FALSE)'
+    within = " AND ".join(filter(None, (merging.within, missed)))
+    ((wrong,),) = merging.session.query(merge.count_matched(merging.layout, within))
+    if wrong:
         raise GuardError(
-            f"merge_predicate ({predicate}) is wrong: it is not true for {found - manifest.rows} rows of {target} that"
-            " this increment updates, and they would be doubled",
+            f"merge_predicate ({predicate}) is wrong: it is not true for {wrong} rows of {target} that this increment"
+            " updates, and they would be doubled",
             where=manifest.table,
             hint="rolled back; correct merge_predicate in tables.yaml or leave it out, and run again",
         )
+    raise GuardError(
+        f"keys of this increment are doubled in {target}: it has {found - manifest.rows} more rows with them than the"
+        " increment",
+        where=manifest.table,
+        hint=f"rolled back; {modified_outside(manifest)}",
+    )
 
 
 def write(merging: Merging) -> Written:
