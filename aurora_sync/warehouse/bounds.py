@@ -63,7 +63,7 @@ def read(layout: Layout, rows: int, values: Iterator[Any]) -> tuple[Bound, ...]:
 
 def _typed(column: TargetColumn) -> str:
     """Return the value of a staged column in the type of the target, whose order differs from that of the texts: 9.00
-    is less than 10.00. A value that does not fit is NULL; the bounds are then not used."""
+    is less than 10.00. A value that does not fit is NULL; the bound of its column is then not used."""
     if column.rule.is_text:
         return column.staged
     if not column.misfit or column.rule.policy in ("null", "clamp"):

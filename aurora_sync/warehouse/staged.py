@@ -56,7 +56,7 @@ def assert_staged(session: Session, config: TableConfig, layout: Layout, manifes
     return Checked(
         layout,
         tuple(found for found in adjusted if found.policy != "exact"),
-        () if misfits else found,
+        tuple(bound for bound in found if bound.column not in misfits),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,7 @@ from aurora_sync.warehouse.query_tag import QueryTag
 from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
 from aurora_sync_tests.warehouse.increments import Folder, column
 from aurora_sync_tests.warehouse.test_apply import Table, counts
+from aurora_sync_tests.warehouse.test_golden import Recorder
 
 KEYS: dict[str, tuple[Column, tuple[str, ...]]] = {
     "int8": (column("k", "int8"), ("-10", "-9", "9", "10")),
@@ -61,3 +63,18 @@ def test_key_that_stays_text_in_the_target_has_no_bounds_of_numbers(
     table.columns = (column("k", "int8"), *columns[1:])
     retyped = table.manifest([("1", "1", "b", "6")], Disposition.UPSERT, evolution=Evolution(retyped=("k",)))
     assert counts(table.apply(retyped)) == (0, 1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("key", "bounds"), [(("k",), 'AND t."K" IN (1, 2)'), (("k", "d"), 'AND t."K" BETWEEN 1 AND 2 WHEN')]
+)
+def test_value_that_does_not_fit_removes_only_the_bound_of_its_column(
+    key: tuple[str, ...], bounds: str, duckdb_session: Session, folder: Folder, orders: TableConfig
+) -> None:
+    recorder = Recorder(duckdb_session)
+    recorder.dialect = dataclasses.replace(recorder.dialect, prunes=True)
+    table = Table(recorder, folder, orders, (column("k", "int8"), column("d", "date"), column("v")), key=key)
+    table.upsert(("1", "2024-01-01", "a", "5"), ("2", "2024-01-01", "a", "5"))
+    table.upsert(("1", "infinity", "b", "6"), ("2", "2024-01-01", "b", "6"))
+    assert bounds in [sent for sent in recorder.statements if sent.startswith("MERGE")][-1]
+    assert len(table.rows('"K"')) == len(key) + 1
