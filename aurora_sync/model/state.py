@@ -21,5 +21,5 @@ class State:
     reconciled: Reconciled | None = None
     idle_runs: int = 0  # runs without changes since the last applied one; only a hint has the number
     source_table: str = ""  # schema.table from which the increment was read; only the sync log has it
-    size: tuple[int, int] | None = None  # rows and bytes of the target, as the warehouse shows them without reading it
+    size: tuple[int | str, ...] | None = None  # of the target: Session.size; hints of older releases lack its last part
     edited: str = ""  # how the target was modified since the last run, so that it must be compared with the source

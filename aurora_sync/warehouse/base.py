@@ -144,8 +144,9 @@ class Session(ABC):
         )
         return [name for (name,) in rows]
 
-    def size(self, schema: str, name: str) -> tuple[int, int] | None:
-        """Return the numbers of rows and bytes of a table if the warehouse knows them without reading it; else None."""
+    def size(self, schema: str, name: str) -> tuple[int | str, ...] | None:
+        """Return the numbers of rows and bytes of a table, and the time of its creation, if the warehouse knows them
+        without reading it; else None."""
         return None
 
     def attached(self, schema: str, name: str) -> Attached:

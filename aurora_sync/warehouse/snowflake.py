@@ -168,8 +168,9 @@ class SnowflakeSession(Session):
         row = next((row for row in self._shown(schema, name) if row["name"] == name), None)
         return None if row is None else TableProperties(row.get("comment") or "", row.get("is_iceberg") == "Y")
 
-    def size(self, schema: str, name: str) -> tuple[int, int] | None:
-        return next(((int(t["rows"]), int(t["bytes"])) for t in self._shown(schema, name) if t["name"] == name), None)
+    def size(self, schema: str, name: str) -> tuple[int | str, ...] | None:
+        row = next((row for row in self._shown(schema, name) if row["name"] == name), None)
+        return None if row is None else (int(row["rows"]), int(row["bytes"]), str(row["created_on"]))
 
     def has_schema(self, name: str) -> bool:
         return any(row["name"] == name for row in self._labelled(f"SHOW SCHEMAS STARTS WITH {literal(name)}"))

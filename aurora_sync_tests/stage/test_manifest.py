@@ -69,10 +69,12 @@ def test_hint_reads_back_as_it_was_written(watermark: Watermark) -> None:
     full = Hint(
         "public.t",
         "duckdb:w",
-        State(4, watermark, load_id="0a1b2c", target_rows=77, applied_at=at),
+        State(4, watermark, load_id="0a1b2c", target_rows=77, applied_at=at, size=(77, 4096, "2026-11-22 01:02:03")),
         at,
         "s3://b/manifest.json",
     )
     assert Hint.from_json(full.to_json()) == full
+    older = json.loads(full.to_json()) | {"size": [77, 4096]}
+    assert Hint.from_json(json.dumps(older)).state == replace(full.state, size=(77, 4096))
     never = Hint("public.t", "duckdb:w", State(0, None), at, None)
     assert Hint.from_json(never.to_json()) == never

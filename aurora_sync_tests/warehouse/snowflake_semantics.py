@@ -25,6 +25,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ class Server:
         self.collations: dict[str, str] = {}
         self.policies: list[tuple[str, str, str | None]] | Exception = []
         self.streams: list[tuple[str, str]] | Exception = []
+        self.created_on = datetime(2026, 1, 1, tzinfo=UTC)  # of every table
         self.while_replacing: Callable[[Connection], None] = lambda _: None
 
     def abort_detached(self) -> None:
@@ -240,13 +242,15 @@ class Connection:
         return list(answer)
 
     def _shown(self, kind: str, schema: str) -> list[Any]:
-        self.labels = ("name", "rows", "bytes")
+        self.labels = ("name", "created_on", "rows", "bytes")
         if kind == "SCHEMAS":
             self.labels = ("name",)
             return self._duckdb.execute("SELECT schema_name FROM information_schema.schemata").fetchall()
         found = "SELECT table_name FROM information_schema.tables WHERE table_schema = ?"
         names = [name for (name,) in self._duckdb.execute(found, [schema]).fetchall()]
-        return [(name, *self._size(f"{identifier(schema)}.{identifier(name)}")) for name in names]
+        return [
+            (name, self.server.created_on, *self._size(f"{identifier(schema)}.{identifier(name)}")) for name in names
+        ]
 
     def _size(self, table: str) -> tuple[int, int]:
         """Return the number of rows, and a number that changes with their content."""

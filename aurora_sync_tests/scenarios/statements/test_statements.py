@@ -137,6 +137,15 @@ def test_idle_target_of_the_same_size_is_not_read(statements: Statements, monkey
     assert "rows of the target were modified outside of aurora_sync" in receipt.warnings[0]
 
 
+def test_idle_target_that_was_replaced_is_read(statements: Statements, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows and bytes may be the same afterwards."""
+    monkeypatch.setattr(hints, "HEARTBEAT", timedelta(0))
+    table = config()
+    assert [statements.of(table) for _ in range(3)][1:] == [(7, 2), (1, 0)]
+    statements.server.created_on += timedelta(hours=1)
+    assert [statements.of(table) for _ in range(2)] == [(7, 2), (1, 0)]
+
+
 def test_compacted_log_has_the_same_entries_and_runs_go_on(statements: Statements) -> None:
     table, places = config(), statements.world.places
     for _ in range(3):
