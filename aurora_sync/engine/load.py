@@ -30,10 +30,10 @@ from aurora_sync.engine.lease import Lease, LeaseError
 from aurora_sync.engine.look import Look, looking
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.plan import RunOptions
-from aurora_sync.errors import AuroraSyncError, values_shown
+from aurora_sync.errors import AuroraSyncError, StageError, WarehouseError, values_shown
 from aurora_sync.model import foreign_text
 from aurora_sync.model.certificate import Certificate, Level
-from aurora_sync.model.load import Load
+from aurora_sync.model.load import Chunk, Load
 from aurora_sync.model.manifest import Disposition, Manifest
 from aurora_sync.model.state import State
 from aurora_sync.source import canary, chunks
@@ -44,7 +44,6 @@ from aurora_sync.strategies import schema_changes as schema
 from aurora_sync.warehouse import load as transactions
 from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.ddl import target_name
-from aurora_sync.warehouse.load import StagedChunk
 from aurora_sync.warehouse.prepare import StagedIncrement
 from aurora_sync.warehouse.query_tag import QueryTag
 
@@ -56,6 +55,8 @@ OnProgress = Callable[[Progress], None] | None
 # run has little left to read: it compares as well, and holds one snapshot for both.
 PASS_AFTER = timedelta(minutes=15)
 MOST_PASSES = 3
+# Newest attempts among which chunks are looked for that were staged and not loaded.
+MOST_STAGED = 16
 
 
 class BeginsAgainError(AuroraSyncError):
@@ -155,7 +156,7 @@ def load_chunks(config: TableConfig, places: Places, on_progress: OnProgress = N
     window closed. Empty when none is, or when the load must begin again."""
     try:
         with Lease(places.stage.store, config) as lease:
-            state = loading_state(config, places)
+            state = _after_staged(config, places, loading_state(config, places))
             if state is None:
                 return ""
             in_order = _in_processes if config.load.parallel > 1 else _in_this_process
@@ -205,7 +206,7 @@ def load_chunk(config: TableConfig, places: Places, load_id: str, number: int, o
 
 def export_chunk(
     config: TableConfig, places: Places, state: State, number: int, on_progress: OnProgress = None
-) -> StagedChunk:
+) -> StagedIncrement:
     """Read one chunk in a snapshot of its own, and stage it."""
     started = monotonic()
     watermark = state.watermark
@@ -227,23 +228,23 @@ def export_chunk(
         newest = canary.pick(rows, columns, plan.key, plan.at.snapshot, identity.CANARIES)
     canaries = identity.canaries(watermark, plan.at, newest)
     manifest = _manifest(found, found.manifest(prefix=attempt.prefix, files=exported.files), load)
-    manifest = dataclasses.replace(
-        manifest, columns=columns, watermark_after=dataclasses.replace(watermark, canaries=canaries)
-    )
-    places.stage.commit(manifest)
-    return StagedChunk(
-        StagedIncrement(config, manifest, plan.strategy.name),
+    chunk = Chunk(
         number,
-        seconds=monotonic() - started,
         newest=plan.at.snapshot.xmax,
+        seconds=monotonic() - started,
         merges=loading.merges(plan.verdict),
-        adjusted=adjusted,
+        adjusted=tuple((each.column, each.policy, each.values) for each in adjusted),
     )
+    watermark = dataclasses.replace(watermark, canaries=canaries)
+    manifest = dataclasses.replace(manifest, columns=columns, watermark_after=watermark, chunk=chunk)
+    places.stage.commit(manifest)
+    return StagedIncrement(config, manifest, plan.strategy.name)
 
 
-def apply_chunk(places: Places, chunk: StagedChunk, on_progress: OnProgress = None) -> bool:
+def apply_chunk(places: Places, chunk: StagedIncrement, on_progress: OnProgress = None) -> bool:
     """Put a staged chunk into the target. Returns False when it is there already."""
-    config, manifest = chunk.increment.config, chunk.increment.manifest
+    config, manifest = chunk.config, chunk.manifest
+    assert manifest.chunk
 
     def begin_phase(phase: str) -> None:
         if on_progress:
@@ -252,8 +253,24 @@ def apply_chunk(places: Places, chunk: StagedChunk, on_progress: OnProgress = No
     with places.warehouse.session(query_tag=QueryTag.of(config, "load", manifest.load_id)) as session:
         applied = transactions.apply_chunk(session, chunk, places.stage.store, places.log_schema, begin_phase)
     if applied:
-        logger.info("%s: chunk %d is loaded, %d rows", config.qualified_name, chunk.number, manifest.rows)
+        logger.info("%s: chunk %d is loaded, %d rows", config.qualified_name, manifest.chunk.number, manifest.rows)
     return applied is not None
+
+
+def _after_staged(config: TableConfig, places: Places, state: State | None) -> State | None:
+    """Put chunks into the target that a killed loader had staged completely, and return the state."""
+    load = state.watermark.load if state and state.watermark else None
+    if state is None or load is None:
+        return None
+    for manifest in places.stage.newest_manifests(config.qualified_name, max(MOST_STAGED, 2 * config.load.parallel)):
+        theirs = manifest.watermark_after.load
+        if manifest.chunk is None or theirs is None or theirs.id != load.id or load.has(manifest.chunk.number):
+            continue
+        try:
+            apply_chunk(places, StagedIncrement(config, manifest, config.watermark_type.value))
+        except (StageError, WarehouseError) as error:
+            logger.warning("%s: chunk %d is read again: %s", config.qualified_name, manifest.chunk.number, error)
+    return loading_state(config, places)
 
 
 def _manifest(found: Look, manifest: Manifest, load: Load) -> Manifest:
@@ -273,11 +290,11 @@ def _in_this_process(config: TableConfig, places: Places, state: State, lease: L
     assert state.watermark
     assert state.watermark.load
     left = state.watermark.load.left
-    waiting: StagedChunk | None = None
+    waiting: StagedIncrement | None = None
     with ThreadPoolExecutor(1, thread_name_prefix="export-chunk") as pool, values_shown(config.show_values):
         for number in left:
             closed = _window_closed(config, state, lease)
-            exporting: Future[StagedChunk] | None = None
+            exporting: Future[StagedIncrement] | None = None
             if not closed:
                 exporting = pool.submit(export_chunk, config, places, state, number, on_progress)
             if waiting:
@@ -291,21 +308,14 @@ def _in_this_process(config: TableConfig, places: Places, state: State, lease: L
     return True
 
 
-def _after(state: State, chunk: StagedChunk | None) -> State:
+def _after(state: State, chunk: StagedIncrement | None) -> State:
     """Return the state with one more chunk, as a measure of what the next one takes."""
     watermark = state.watermark
     if chunk is None or watermark is None or watermark.load is None:
         return state
-    manifest = chunk.increment.manifest
-    load = watermark.load.after(
-        chunk.number,
-        rows=manifest.rows,
-        size=manifest.bytes,
-        seconds=chunk.seconds,
-        newest=chunk.newest,
-        merges=False,
-        adjusted=(),
-    )
+    manifest = chunk.manifest
+    assert manifest.chunk
+    load = watermark.load.after(manifest.chunk, rows=manifest.rows, size=manifest.bytes)
     return dataclasses.replace(state, watermark=watermark.loading(load))
 
 

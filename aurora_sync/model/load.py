@@ -9,13 +9,28 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class Chunk:
+    """A chunk that was read. ``newest`` is the xmax of its snapshot, ``seconds`` the time that its export took.
+    ``merges``: the keys of its rows may be in the target already, so the chunk is merged by key and not appended."""
+
+    number: int
+    newest: int
+    seconds: float
+    merges: bool
+    adjusted: tuple[tuple[str, str, int], ...] = ()  # column, policy, number of values that the policy changed
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Chunk:
+        return cls(**{**value, "adjusted": _adjusted(value["adjusted"])})
+
+
+@dataclass(frozen=True)
 class Load:
     """A load in chunks. Chunk ``n`` has the blocks from ``bounds[n]`` up to ``bounds[n + 1]`` of every leaf of the
     table; the last chunk has no end.
 
-    ``replaces``: the target had rows of its own when the load began. ``merges``: a row of a chunk may already be in the
-    target, in another version, so the chunk is merged by key and not appended. ``newest`` is the largest xmax of the
-    snapshots that were read. ``passes`` counts the reads of what was written while the chunks were loaded.
+    ``replaces``: the target had rows of its own when the load began. ``merges`` and ``newest``: as in :class:`Chunk`,
+    of all chunks. ``passes`` counts the reads of what was written while the chunks were loaded.
     """
 
     id: str  # load id of the run that began it
@@ -53,29 +68,19 @@ class Load:
         following = self.bounds[number + 1] if number + 1 < self.chunks else None
         return self.bounds[number], following
 
-    def after(
-        self,
-        number: int,
-        *,
-        adjusted: Iterable[tuple[str, str, int]],
-        rows: int,
-        size: int,
-        seconds: float,
-        newest: int,
-        merges: bool,
-    ) -> Load:
-        """Return the progress after chunk ``number`` was loaded."""
+    def after(self, chunk: Chunk, *, rows: int, size: int) -> Load:
+        """Return the progress after a chunk was loaded, with its rows and the bytes of its files."""
         values = {(column, policy): count for column, policy, count in self.adjusted}
-        for column, policy, count in adjusted:
+        for column, policy, count in chunk.adjusted:
             values[column, policy] = values.get((column, policy), 0) + count
         return dataclasses.replace(
             self,
-            done=_with(self.done, number),
+            done=_with(self.done, chunk.number),
             rows=self.rows + rows,
             bytes=self.bytes + size,
-            seconds=self.seconds + seconds,
-            newest=max(self.newest, newest),
-            merges=self.merges or merges,
+            seconds=self.seconds + chunk.seconds,
+            newest=max(self.newest, chunk.newest),
+            merges=self.merges or chunk.merges,
             adjusted=tuple((*column, count) for column, count in values.items()),
         )
 
@@ -86,9 +91,13 @@ class Load:
                 **value,
                 "bounds": tuple(value["bounds"]),
                 "done": tuple((first, last) for first, last in value["done"]),
-                "adjusted": tuple((column, policy, count) for column, policy, count in value["adjusted"]),
+                "adjusted": _adjusted(value["adjusted"]),
             }
         )
+
+
+def _adjusted(value: Iterable[Any]) -> tuple[tuple[str, str, int], ...]:
+    return tuple((column, policy, count) for column, policy, count in value)
 
 
 def _with(done: tuple[tuple[int, int], ...], number: int) -> tuple[tuple[int, int], ...]:

@@ -12,6 +12,7 @@ from aurora_sync.model.as_json import as_json
 from aurora_sync.model.buckets import Buckets
 from aurora_sync.model.certificate import Certificate
 from aurora_sync.model.column import Column
+from aurora_sync.model.load import Chunk
 from aurora_sync.model.watermark import Watermark
 
 
@@ -97,6 +98,7 @@ class Manifest:
     log_position: int = 0  # LSN up to which the snapshot of a scan saw; a stream continues from there
     taken: tuple[TakenFile, ...] = ()  # besides ``files``
     comment: str | None = None  # on the source table
+    chunk: Chunk | None = None  # of a load in chunks
     net_rows: int = 0  # number of rows that the warehouse computed from ``taken``
 
     def of_history(self) -> Manifest:

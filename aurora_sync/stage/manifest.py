@@ -11,6 +11,7 @@ from typing import Any
 from aurora_sync.model.buckets import Buckets
 from aurora_sync.model.certificate import Action, Certificate, Finding, Level, Reconciled
 from aurora_sync.model.column import Column
+from aurora_sync.model.load import Chunk
 from aurora_sync.model.manifest import Disposition, Evolution, Manifest, Part, StagedFile, TakenFile
 from aurora_sync.model.state import State
 from aurora_sync.model.watermark import Watermark
@@ -106,6 +107,7 @@ def manifest_from_json(text: str | bytes) -> Manifest:
             parts=tuple(Part(**part) for part in document["parts"]),
             taken=tuple(TakenFile(**file) for file in document["taken"]),
             comment=document.get("comment"),
+            chunk=Chunk.from_json(document["chunk"]) if document.get("chunk") else None,
             net_rows=document["net_rows"],
             log_position=document.get("log_position", 0),
             history=tuple(StagedFile(**file) for file in document["history"]),

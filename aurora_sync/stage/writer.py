@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from threading import BoundedSemaphore
 from types import TracebackType
@@ -22,7 +23,7 @@ from aurora_sync.model.manifest import Manifest, StagedFile
 from aurora_sync.model.state import State
 from aurora_sync.objects.store import Store
 from aurora_sync.stage import layout
-from aurora_sync.stage.manifest import Hint
+from aurora_sync.stage.manifest import Hint, manifest_from_json
 
 logger = foreign_text.logger(__name__)
 Result = TypeVar("Result")
@@ -291,6 +292,17 @@ class Stage:
         key = f"{manifest.prefix}manifest.json"
         self.store.put_new(key, manifest.to_json().encode())
         return self.store.uri(key)
+
+    def newest_manifests(self, table: str, most: int) -> list[Manifest]:
+        """Return the manifests of the newest attempts on a table, at most ``most``, oldest first; without those that
+        another release wrote."""
+        found = []
+        keys = self.store.list(layout.table_prefix(self.store.prefix, table))
+        for key in sorted(key for key in keys if key.endswith(f"/{layout.MANIFEST}"))[-most:]:
+            body = self.store.get(key)
+            with suppress(ValueError):
+                found += [manifest_from_json(body)] if body is not None else []
+        return found
 
     def hint(self, table: str) -> Hint | None:
         """Return the hint that :meth:`confirm` wrote last for this table and target. Return None when it is missing,

@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
 
 from aurora_sync.errors import RivalRunError, WarehouseError
 from aurora_sync.model.manifest import Disposition
-from aurora_sync.model.receipt import Adjusted, Applied
+from aurora_sync.model.receipt import Applied
 from aurora_sync.model.watermark import ABORTED, Watermark
 from aurora_sync.warehouse import merge, sync_log
 from aurora_sync.warehouse.base import Objects, Session
@@ -31,20 +30,6 @@ from aurora_sync.warehouse.sync_log import LogEntry
 
 # A transaction is tried again when another chunk was committed while it waited: its rows are staged already.
 TRIES = 5
-
-
-@dataclass(frozen=True)
-class StagedChunk:
-    """Chunk ``number`` of a load, staged. ``seconds`` is the time that its export took, ``newest`` the xmax of its
-    snapshot. ``merges``: the keys of its rows may be in the target already. ``adjusted`` are values that the export
-    changed."""
-
-    increment: StagedIncrement
-    number: int
-    seconds: float
-    newest: int
-    merges: bool
-    adjusted: tuple[Adjusted, ...] = ()
 
 
 class _LoadedBeforeError(Exception):
@@ -71,21 +56,21 @@ def begin(session: Session, increment: StagedIncrement, objects: Objects, log_sc
 
 
 def apply_chunk(
-    session: Session, chunk: StagedChunk, objects: Objects, log_schema: str, on_phase: Callable[[str], object]
+    session: Session, chunk: StagedIncrement, objects: Objects, log_schema: str, on_phase: Callable[[str], object]
 ) -> Applied | None:
     """Apply one chunk, exactly once. Returns None when the chunk is in the target already.
 
     Raises RivalRunError when the load that the chunk belongs to has ended or began again.
     """
     started = monotonic()
-    session.about(QueryTag.of(chunk.increment.config, "load", chunk.increment.manifest.load_id))
+    session.about(QueryTag.of(chunk.config, "load", chunk.manifest.load_id))
     on_phase("load")
-    p = staging(session, chunk.increment, log_schema)
+    p = staging(session, chunk, log_schema)
     try:
         prepare(session, p, objects, log_schema)
         loaded = monotonic()
         on_phase("merge")
-        entry = _committed(session, p, chunk, log_schema)
+        entry = _committed(session, p, log_schema)
     finally:
         drop_staging(session, [p.layout.staging])
     if entry is None:
@@ -122,11 +107,11 @@ def abort(session: Session, target: TableName, log_schema: str, load_id: str) ->
         sync_log.record(session, entry, target, log_schema)
 
 
-def _committed(session: Session, p: Prepared, chunk: StagedChunk, log_schema: str) -> LogEntry | None:
+def _committed(session: Session, p: Prepared, log_schema: str) -> LogEntry | None:
     for attempt in range(1, TRIES + 1):
         try:
             with session.transaction():
-                return _transact(session, p, chunk, log_schema)
+                return _transact(session, p, log_schema)
         except _LoadedBeforeError:
             return None
         except WarehouseError as error:
@@ -138,8 +123,9 @@ def _committed(session: Session, p: Prepared, chunk: StagedChunk, log_schema: st
     raise AssertionError("unreachable")
 
 
-def _transact(session: Session, p: Prepared, chunk: StagedChunk, log_schema: str) -> LogEntry:
-    manifest, wanted = p.manifest, p.manifest.watermark_after.load
+def _transact(session: Session, p: Prepared, log_schema: str) -> LogEntry:
+    manifest, chunk, wanted = p.manifest, p.manifest.chunk, p.manifest.watermark_after.load
+    assert chunk  # load.export_chunk
     session.about(QueryTag.of(p.increment.config, "merge", manifest.load_id))
     newest = sync_log.advance_any(session, p.layout.target, manifest.load_id, log_schema)
     before = Watermark.from_json(newest.watermark)
@@ -162,15 +148,9 @@ def _transact(session: Session, p: Prepared, chunk: StagedChunk, log_schema: str
     elif manifest.rows:
         statement = merge.insert(p.layout, ordered=session.dialect.prunes) if p.layout.key else merge.append(p.layout)
         inserted = session.modify(statement, parameters)
-    load = before.load.after(
-        chunk.number,
-        rows=manifest.rows,
-        size=manifest.bytes,
-        seconds=chunk.seconds,
-        newest=chunk.newest,
-        merges=merges,
-        adjusted=[(each.column, each.policy, each.values) for each in chunk.adjusted + p.adjusted],
-    )
+    adjusted = tuple((each.column, each.policy, each.values) for each in p.adjusted)
+    chunk = dataclasses.replace(chunk, merges=merges, adjusted=chunk.adjusted + adjusted)
+    load = before.load.after(chunk, rows=manifest.rows, size=manifest.bytes)
     watermark = dataclasses.replace(before.loading(load), canaries=manifest.watermark_after.canaries)
     entry = _entry(session, p, sequence, watermark, newest.target_rows + inserted, inserted, updated)
     sync_log.record(session, entry, p.layout.target, log_schema)
