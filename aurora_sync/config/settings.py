@@ -43,6 +43,13 @@ VARIABLES = (
         allowed=", or ".join(backend.allowed for backend in BACKENDS),
     ),
     Variable("AURORA_SYNC_TABLES", "the file that names the tables", default="tables.yaml"),
+    Variable(
+        "AURORA_SYNC_DEFAULT_STATUS",
+        "for Dagster: whether schedules and change sensor run (`RUNNING`) until someone turns them on or off in the UI",
+        default="STOPPED",
+        form="RUNNING|STOPPED",
+        allowed="RUNNING or STOPPED",
+    ),
     Variable("AURORA_SYNC_SCHEMA", "schema of the sync log in the warehouse", default="_AURORA_SYNC"),
     *(variable for backend in BACKENDS for variable in backend.variables),
     Variable("KAFKA_BOOTSTRAP_SERVERS", "for `watermark_type: debezium`: brokers, `host:port,host:port`"),

@@ -37,15 +37,17 @@ from aurora_sync.source.database import Source
 
 # Time for a run to end, for example its merge, when the UI is stopped.
 STOP_SECONDS = 30
+_STATUS = "AURORA_SYNC_DEFAULT_STATUS"
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def serve(directory: Path, *, port: int) -> int:
     """Serve the project in the current folder on 127.0.0.1, and wait for the end. Raises ConfigError.
 
-    Without AURORA_DSN, the source is the sample database of the stack in ``directory``. Returns the exit status: 0
-    after Ctrl-C, 128 + n after another signal n, and Dagster's status, at least 1, if Dagster ended by itself. All
-    started processes have ended then. The function forks and returns in both processes, the guard and the keeper.
+    Without AURORA_DSN, the source is the sample database of the stack in ``directory``, and schedules and sensor run.
+    Returns the exit status: 0 after Ctrl-C, 128 + n after another signal n, and Dagster's status, at least 1, if
+    Dagster ended by itself. All started processes have ended then. The function forks and returns in both processes,
+    the guard and the keeper.
     """
     home = Path.cwd()
     missing = [name for name in ("dagster.yaml", "workspace.yaml") if not (home / name).exists()]
@@ -124,12 +126,25 @@ def _keep(directory: Path, home: Path, port: int, ended: int) -> int:
     with _source(directory):
         environment = {"DAGSTER_HOME": str(_home(directory, home / "dagster.yaml")), **os.environ}
         command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
-        print(f"Dagster starts at http://127.0.0.1:{port} (about 15 s); Ctrl-C stops it", flush=True)
+        print(f"Dagster starts at http://127.0.0.1:{port} (about 15 s); Ctrl-C stops it")
+        print(_automation(), flush=True)
         dagster = subprocess.Popen(command, env=environment, umask=0o077)
         try:
             return max(dagster.wait(), 1)  # its status is 0 even if the webserver or the daemon died
         finally:
             _stop(os.getpid())
+
+
+def _automation() -> str:
+    """Return what runs by itself, in one line."""
+    if os.environ.get(_STATUS, "").strip() == "RUNNING":
+        return (
+            f"schedules and change sensor: on ({_STATUS}=RUNNING), except those that were turned off under Automation"
+        )
+    return (
+        f"schedules and change sensor: off, except those that were turned on under Automation; {_STATUS}=RUNNING turns"
+        " on all"
+    )
 
 
 def _end_with_the_guard(ended: int) -> None:
@@ -194,6 +209,7 @@ def _source(directory: Path) -> Iterator[None]:
         return
     with Stack(directory) as stack:
         os.environ.update(stack.environment())
+        os.environ.setdefault(_STATUS, "RUNNING")  # the local stack has sample data only
         settings = Settings.from_environment(os.environ)
         legacy.create(settings.dsn)
         replication.set_up_all(settings.dsn, all_tables(settings, Source(settings.dsn)))

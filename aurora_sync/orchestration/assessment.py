@@ -22,7 +22,7 @@ from aurora_sync.errors import AuroraSyncError
 from aurora_sync.model.foreign_text import markdown, markdown_list, markdown_table
 from aurora_sync.model.relation import SourceTable
 from aurora_sync.orchestration import assets
-from aurora_sync.orchestration.resources import Connections
+from aurora_sync.orchestration.project import Project
 from aurora_sync.source import table_names
 from aurora_sync.source.connection import connect
 from aurora_sync.source.server_errors import translate
@@ -37,11 +37,10 @@ NO_RATE = "The rate is unknown: the cluster is younger than a day or hides its a
 Unfit = dict[str, list[str]]  # table -> why its strategy does not fit; empty if it fits
 
 
-def assessment_asset(
-    tables: Sequence[TableConfig], limits: Advisor, connections: Connections, *, database: str, name: str
-) -> dg.AssetsDefinition:
-    """Return the asset ``<name>/advisor/assessment``. It reads the catalogue, and tables only if ``limits.prove``."""
-    key = assets.assessment_key(name)
+def assessment_asset(tables: Sequence[TableConfig], limits: Advisor, project: Project) -> dg.AssetsDefinition:
+    """Return the asset ``<name of the project>/advisor/assessment``. It reads the catalogue, and tables only if
+    ``limits.prove``."""
+    key = project.assessment_key
     checked = {check_name(table): table for table in tables}
 
     @dg.asset(
@@ -60,12 +59,12 @@ def assessment_asset(
         ],
         group_name="assessment",
         kinds={"postgres"},
-        pool=assets.pool(database),
+        pool=project.pool,
         retry_policy=assets.RETRIES,
     )
     def assess_tables() -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
         try:
-            evidence, found, unfit = _assess(tables, limits, connections.places().source.dsn)
+            evidence, found, unfit = _assess(tables, limits, project.connections.places().source.dsn)
         except AuroraSyncError as error:
             raise assets.failure(error) from error
         yield dg.MaterializeResult(metadata=_shown(tables, evidence, found, unfit))

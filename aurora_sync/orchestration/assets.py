@@ -5,7 +5,6 @@ Read that function first.
 """
 
 import hashlib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from aurora_sync.model.foreign_text import markdown, markdown_code, printable
 from aurora_sync.model.receipt import Receipt
 from aurora_sync.model.relation import SourceTable
 from aurora_sync.orchestration import checks, compat, metadata
+from aurora_sync.orchestration.project import Project, dagster_name
 from aurora_sync.strategies import strategy_of
 
 STRATEGY_TAG = "aurora_sync/strategy"
@@ -87,78 +87,46 @@ class DefinitionLine:
 
 def asset_key(table: TableConfig) -> dg.AssetKey:
     """Return the key ``target schema / target table``, as spelled in tables.yaml. Downstream assets use this key."""
-    return dg.AssetKey([name(part) for part in table.target_names])
+    return dg.AssetKey([dagster_name(part) for part in table.target_names])
 
 
-def source_key(table: TableConfig, database: str) -> dg.AssetKey:
+def source_key(table: TableConfig, source: str) -> dg.AssetKey:
     """Return the asset key of the source table: four parts, beginning with ``aurora``."""
-    return dg.AssetKey(["aurora", name(database), name(table.schema_), name(table.table_name)])
-
-
-def verification_key(group: str, definitions: str) -> dg.AssetKey:
-    """Return the key of the asset that verifies a group. It has three parts; tables have two, source tables four."""
-    return dg.AssetKey([definitions, group, "verification"])
-
-
-def assessment_key(definitions: str) -> dg.AssetKey:
-    """Return the key of the asset that assesses the source. It has three parts as well."""
-    return dg.AssetKey([definitions, "advisor", "assessment"])
+    return dg.AssetKey(["aurora", *(dagster_name(part) for part in (source, table.schema_, table.table_name))])
 
 
 def group(table: TableConfig) -> str:
-    return table.group or name(table.schema_)
-
-
-def pool(database: str) -> str:
-    """Return the pool of all steps that read one source database. dagster.yaml can limit how many run at once."""
-    return f"aurora_sync/{name(database)}"
-
-
-def name(text: str) -> str:
-    """Return a valid Dagster name (``[A-Za-z0-9_]+``) for a PostgreSQL name. Different names stay different.
-
-    >>> name("order_items"), name("Order Items")
-    ('order_items', 'Order_Items_dbc868')
-    """
-    kept = re.sub(r"[^A-Za-z0-9_]", "_", text)
-    return kept if kept == text else f"{kept}_{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    return table.group or dagster_name(table.schema_)
 
 
 def attributes(
-    table: TableConfig, *, source: SourceTable | None, line: DefinitionLine | None, database: str, warehouse: str
+    table: TableConfig, project: Project, *, source: SourceTable | None, line: DefinitionLine | None
 ) -> Attributes:
     """Return the attributes of a table's asset; without comment and columns if ``source`` is None (no catalogue)."""
     strategy = table.watermark_type.value
-    synced = f"{markdown_code(table.qualified_name)} of {markdown(database)}, synced by {strategy}."
+    synced = f"{markdown_code(table.qualified_name)} of {markdown(project.source)}, synced by {strategy}."
     return {
         "description": f"{markdown(source.comment)}\n\n{synced}" if source and source.comment else synced,
-        "deps": [source_key(table, database)],
+        "deps": [source_key(table, project.source)],
         "code_version": code_version(table),
         "freshness_policy": freshness_policy(table.freshness),
         "group_name": group(table),
-        "kinds": {"postgres", warehouse},
+        "kinds": {"postgres", project.warehouse},
         "metadata": _definition_metadata(table, source, line),
         "owners": table.owners,
         "tags": {STRATEGY_TAG: strategy, **table.tags},
     }
 
 
-def table_asset(
-    table: TableConfig,
-    attributes: Attributes,
-    *,
-    database: str,
-    io_manager_key: str,
-    verification: dg.AssetKey,
-) -> dg.AssetsDefinition:
-    """Return the asset of one table. ``verification`` is the key of the asset that verifies its group."""
-    key = asset_key(table)
+def table_asset(table: TableConfig, attributes: Attributes, project: Project) -> dg.AssetsDefinition:
+    """Return the asset of one table."""
+    key, verification = asset_key(table), project.verification_key(group(table))
 
     @dg.asset(
         key=key,
         check_specs=checks.specs(table, key),
-        io_manager_key=io_manager_key,
-        pool=pool(database),
+        io_manager_key=project.io_manager_key,
+        pool=project.pool,
         retry_policy=RETRIES,
         **attributes,
     )
@@ -206,12 +174,12 @@ def report_sync(
         instance.report_runless_asset_event(compat.evaluation(result))
 
 
-def source_spec(table: TableConfig, database: str, source: SourceTable | None) -> dg.AssetSpec:
+def source_spec(table: TableConfig, project: Project, source: SourceTable | None) -> dg.AssetSpec:
     """Return the spec of the source table, an external asset."""
     return dg.AssetSpec(
-        source_key(table, database),
+        source_key(table, project.source),
         description=markdown(source.comment) if source and source.comment else None,
-        group_name=f"aurora_{name(database)}",
+        group_name=f"aurora_{dagster_name(project.source)}",
         kinds={"postgres"},
     )
 

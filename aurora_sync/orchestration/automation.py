@@ -14,11 +14,12 @@ import dagster as dg
 from dagster import AutomationCondition
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.orchestration.assets import assessment_key, asset_key, group, verification_key
+from aurora_sync.orchestration.assets import asset_key, group
+from aurora_sync.orchestration.project import Project
 from aurora_sync.orchestration.slot_assets import op_name
 
 
-def schedules(tables: Sequence[TableConfig], name: str) -> list[dg.ScheduleDefinition]:
+def schedules(tables: Sequence[TableConfig], project: Project) -> list[dg.ScheduleDefinition]:
     """Return one schedule for each distinct cron, not for each table: Dagster needs 36 s to load 999 jobs."""
     by_cron: defaultdict[str, list[dg.AssetKey]] = defaultdict(list)
     for table in tables:
@@ -26,18 +27,18 @@ def schedules(tables: Sequence[TableConfig], name: str) -> list[dg.ScheduleDefin
             by_cron[" ".join(table.schedule.split())].append(asset_key(table))
     return [
         dg.ScheduleDefinition(
-            name=f"{name}_{_slug(cron)}",
+            name=f"{project.name}_{_slug(cron)}",
             cron_schedule=cron,
             execution_timezone="UTC",
             target=dg.AssetSelection.assets(*keys),
             description=f"Syncs {len(keys)} tables of tables.yaml at {cron} UTC.",
-            default_status=dg.DefaultScheduleStatus.RUNNING,
+            default_status=project.schedule_status,
         )
         for cron, keys in sorted(by_cron.items())
     ]
 
 
-def reconciliations(tables: Sequence[TableConfig], name: str) -> list[dg.ScheduleDefinition]:
+def reconciliations(tables: Sequence[TableConfig], project: Project) -> list[dg.ScheduleDefinition]:
     """Return one schedule for each distinct ``reconcile: {schedule: ...}``. Its runs have ``reconcile: true``."""
     by_cron: defaultdict[str, list[TableConfig]] = defaultdict(list)
     for table in tables:
@@ -45,46 +46,52 @@ def reconciliations(tables: Sequence[TableConfig], name: str) -> list[dg.Schedul
             by_cron[" ".join(table.reconcile.schedule.split())].append(table)
     return [
         _configured(
-            _reconciling(chosen, name, f"{name}_reconcile_{_slug(cron)}"),
+            _reconciling(chosen, project, f"{project.name}_reconcile_{_slug(cron)}"),
             cron,
             f"Compares {len(chosen)} tables with their sources at {cron} UTC, and repairs differences.",
+            project,
         )
         for cron, chosen in sorted(by_cron.items())
     ]
 
 
-def reconcile_job(tables: Sequence[TableConfig], name: str) -> dg.UnresolvedAssetJobDefinition:
-    """Return the job ``<name>_reconcile`` over all tables, for a person to launch. The launchpad can select tables."""
-    return _reconciling(tables, name, f"{name}_reconcile")
+def reconcile_job(tables: Sequence[TableConfig], project: Project) -> dg.UnresolvedAssetJobDefinition:
+    """Return the job that reconciles all tables, for a person to launch. The launchpad can select tables."""
+    return _reconciling(tables, project, f"{project.name}_reconcile")
 
 
-def verifications(tables: Sequence[TableConfig], name: str) -> list[dg.ScheduleDefinition]:
+def verifications(tables: Sequence[TableConfig], project: Project) -> list[dg.ScheduleDefinition]:
     """Return one schedule for each distinct ``verify:``. It runs the verification assets of the groups concerned."""
     by_cron: defaultdict[str, defaultdict[dg.AssetKey, list[str]]] = defaultdict(lambda: defaultdict(list))
     for table in tables:
         if table.verify is not None:
-            by_cron[" ".join(table.verify.split())][verification_key(group(table), name)].append(table.qualified_name)
+            by_cron[" ".join(table.verify.split())][project.verification_key(group(table))].append(table.qualified_name)
     return [
         _configured(
             _job(
-                f"{name}_verify_{_slug(cron)}",
+                f"{project.name}_verify_{_slug(cron)}",
                 groups,
                 {key.to_python_identifier(): {"tables": names} for key, names in groups.items()},
             ),
             cron,
             f"Compares every row of {sum(map(len, groups.values()))} tables with the sources at {cron} UTC.",
+            project,
         )
         for cron, groups in sorted(by_cron.items())
     ]
 
 
-def assessment(cron: str, name: str) -> dg.ScheduleDefinition:
-    """Return the schedule ``<name>_assess``."""
-    job = _job(f"{name}_assess", [assessment_key(name)], {})
-    return _configured(job, cron, f"Assesses the source at {cron} UTC, and shows tables whose strategy no longer fits.")
+def assessment(cron: str, project: Project) -> dg.ScheduleDefinition:
+    """Return the schedule ``<name of the project>_assess``."""
+    job = _job(f"{project.name}_assess", [project.assessment_key], {})
+    return _configured(
+        job, cron, f"Assesses the source at {cron} UTC, and shows tables whose strategy no longer fits.", project
+    )
 
 
-def _configured(job: dg.UnresolvedAssetJobDefinition, cron: str, description: str) -> dg.ScheduleDefinition:
+def _configured(
+    job: dg.UnresolvedAssetJobDefinition, cron: str, description: str, project: Project
+) -> dg.ScheduleDefinition:
     """Return a schedule with the name of its job."""
     return dg.ScheduleDefinition(
         name=job.name,
@@ -92,12 +99,12 @@ def _configured(job: dg.UnresolvedAssetJobDefinition, cron: str, description: st
         execution_timezone="UTC",
         job=job,
         description=description,
-        default_status=dg.DefaultScheduleStatus.RUNNING,
+        default_status=project.schedule_status,
     )
 
 
-def _reconciling(tables: Sequence[TableConfig], name: str, job: str) -> dg.UnresolvedAssetJobDefinition:
-    configs = {op_name(table, name): {"reconcile": True} for table in tables}
+def _reconciling(tables: Sequence[TableConfig], project: Project, job: str) -> dg.UnresolvedAssetJobDefinition:
+    configs = {op_name(table, project.name): {"reconcile": True} for table in tables}
     return _job(job, [asset_key(table) for table in tables], configs)
 
 

@@ -26,7 +26,7 @@ from aurora_sync.errors import AuroraSyncError
 from aurora_sync.orchestration import compat
 from aurora_sync.orchestration.assets import asset_key
 from aurora_sync.orchestration.metadata import RUN_SEQUENCE
-from aurora_sync.orchestration.resources import Connections
+from aurora_sync.orchestration.project import Project
 from aurora_sync.source.connection import connect
 
 TICK_SECONDS = 30
@@ -91,19 +91,19 @@ def read_marks(dsn: str, tables: Sequence[TableConfig]) -> dict[str, str]:
         return {name: mark[:8] if counted else "" for name, counted, mark in cursor.fetchall()}
 
 
-def change_sensor(tables: Sequence[TableConfig], connections: Connections, name: str) -> dg.SensorDefinition:
+def change_sensor(tables: Sequence[TableConfig], project: Project) -> dg.SensorDefinition:
     """Return the change sensor over ``tables``."""
 
     @dg.sensor(
-        name=f"{name}_changes",
+        name=f"{project.name}_changes",
         target=dg.AssetSelection.assets(*(asset_key(table) for table in tables)),
         minimum_interval_seconds=TICK_SECONDS,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=project.sensor_status,
         description=f"Finds with one query which of {len(tables)} tables changed at the source, and syncs only these.",
     )
     def changes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         memory = from_cursor(context.cursor)
-        source = connections.places().source
+        source = project.connections.places().source
         marks = read_marks(source.dsn, tables)
         groups = _looked_at_together(tables)
         for runner, group in groups:
@@ -122,7 +122,7 @@ def change_sensor(tables: Sequence[TableConfig], connections: Connections, name:
                 unseen,
                 FORCED_HOURS,
             )
-        return tick(context.instance, name, tables, memory, marks, time.time())
+        return tick(context.instance, project.name, tables, memory, marks, time.time())
 
     return changes
 

@@ -15,6 +15,7 @@ from aurora_sync.config.loader import from_mapping
 from aurora_sync.config.tables import TableConfig, TableOptions
 from aurora_sync.config.watermark_types import WatermarkType
 from aurora_sync.orchestration.factory import build_definitions
+from aurora_sync.orchestration.project import DefaultStatus
 
 
 class ScaffoldParameters(BaseModel):
@@ -76,7 +77,14 @@ class AuroraSync(dg.Component, dg.Model, dg.Resolvable):
 
     advisor: Annotated[Limits, dg.Resolver(_resolved, model_field_type=Limits)] = Field(default_factory=dict)
 
+    default_status: DefaultStatus = Field(
+        "STOPPED",
+        description="Status of schedules and change sensor until someone turns them on or off in the UI: RUNNING or "
+        "STOPPED.",
+    )
+
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Build the definitions. Defaults, globs and checks work as in tables.yaml. The prefix is the folder's name."""
         mapping = {"defaults": self.defaults, "tables": self.tables, "advisor": self.advisor}
-        return build_definitions(from_mapping(mapping, context.path / "defs.yaml"), name=context.path.name)
+        config = from_mapping(mapping, context.path / "defs.yaml")
+        return build_definitions(config, name=context.path.name, default_status=self.default_status)

@@ -18,6 +18,7 @@ from aurora_sync.model.relation import SourceTable
 from aurora_sync.orchestration import assessment, assets, automation, housekeeping, verification
 from aurora_sync.orchestration.change_sensor import change_sensor
 from aurora_sync.orchestration.io_manager import AuroraSyncIOManager
+from aurora_sync.orchestration.project import DefaultStatus, Project
 from aurora_sync.orchestration.resources import Connections
 from aurora_sync.orchestration.slot_assets import slot_assets
 from aurora_sync.source.database import Source
@@ -32,41 +33,49 @@ PRELOAD = ["aurora_sync.engine.sync", "aurora_sync.orchestration.factory", "snow
 
 
 def build_definitions(
-    config: SyncConfig, connections: Connections | None = None, *, name: str = "aurora_sync"
+    config: SyncConfig,
+    connections: Connections | None = None,
+    *,
+    name: str = "aurora_sync",
+    default_status: DefaultStatus = "STOPPED",
 ) -> dg.Definitions:
-    """Return assets, checks, schedules, change sensor and IO manager for the tables of ``config``.
+    """Return assets, checks, jobs, schedules, change sensor and IO manager for the tables of ``config``.
 
     If the source does not answer, comments and columns are missing, with a warning; globs need the source and raise
     ConfigError then. ``name`` is the name of the :class:`Connections` resource, and the prefix of other names that must
-    be unique in a code location: schedules, sensor, gc job, IO manager.
+    be unique in a code location: jobs, schedules, sensor, IO manager. ``default_status`` is the status of schedules and
+    sensor until someone turns them on or off in the UI.
     """
     connections = connections or Connections()
     settings = _settings(connections)
     source = Source(make_dsn(settings.dsn, connect_timeout=CONNECT_SECONDS)) if settings else None
-    database = source.database if source else "source"
-    warehouse = settings.warehouse.kind if settings else "snowflake"
+    project = Project(
+        name=name,
+        connections=connections,
+        source=source.database if source else "source",
+        warehouse=settings.warehouse.kind if settings else "snowflake",
+        default_status=default_status,
+    )
     tables = expand(config, _existing(config, source) if config.has_globs else [])
     catalogue = _catalogue(source, tables)
-    attributes = _attributes(config, tables, catalogue, database=database, warehouse=warehouse)
     watched = [table for table in tables if table.schedule is None]
-    io_manager_key = f"{name}_io_manager"
     return dg.Definitions(
         assets=[
-            *(assets.source_spec(table, database, catalogue.get(table.qualified_name)) for table in tables),
-            *_sync_assets(tables, connections, attributes, database=database, io_manager_key=io_manager_key, name=name),
-            *_verification_assets(tables, connections, database=database, warehouse=warehouse, name=name),
-            assessment.assessment_asset(tables, config.advisor, connections, database=database, name=name),
+            *(assets.source_spec(table, project, catalogue.get(table.qualified_name)) for table in tables),
+            *_sync_assets(tables, _attributes(config, tables, catalogue, project), project),
+            *_verification_assets(tables, project),
+            assessment.assessment_asset(tables, config.advisor, project),
         ],
-        jobs=[automation.reconcile_job(tables, name)],
+        jobs=[automation.reconcile_job(tables, project)],
         schedules=[
-            *automation.schedules(tables, name),
-            *automation.reconciliations(tables, name),
-            *automation.verifications(tables, name),
-            automation.assessment(config.advisor.schedule, name),
-            housekeeping.gc_schedule(tables, connections, name),
+            *automation.schedules(tables, project),
+            *automation.reconciliations(tables, project),
+            *automation.verifications(tables, project),
+            automation.assessment(config.advisor.schedule, project),
+            housekeeping.gc_schedule(tables, project),
         ],
-        sensors=[change_sensor(watched, connections, name)] if watched else [],
-        resources={name: connections, io_manager_key: AuroraSyncIOManager(connections)},
+        sensors=[change_sensor(watched, project)] if watched else [],
+        resources={name: connections, project.io_manager_key: AuroraSyncIOManager(connections)},
     )
 
 
@@ -79,12 +88,7 @@ def executor(connections: Connections) -> dg.ExecutorDefinition:
 
 
 def _attributes(
-    config: SyncConfig,
-    tables: Sequence[TableConfig],
-    catalogue: Mapping[str, SourceTable],
-    *,
-    database: str,
-    warehouse: str,
+    config: SyncConfig, tables: Sequence[TableConfig], catalogue: Mapping[str, SourceTable], project: Project
 ) -> dict[str, assets.Attributes]:
     """Return the attributes of each table's asset. The keys are qualified names of tables."""
     found: dict[str, assets.Attributes] = {}
@@ -92,48 +96,31 @@ def _attributes(
         line = config.line_of(table)
         found[table.qualified_name] = assets.attributes(
             table,
+            project,
             source=catalogue.get(table.qualified_name),
             line=assets.DefinitionLine(config.path.absolute(), line) if line else None,
-            database=database,
-            warehouse=warehouse,
         )
     return found
 
 
 def _sync_assets(
-    tables: Sequence[TableConfig],
-    connections: Connections,
-    attributes: Mapping[str, assets.Attributes],
-    *,
-    database: str,
-    io_manager_key: str,
-    name: str,
+    tables: Sequence[TableConfig], attributes: Mapping[str, assets.Attributes], project: Project
 ) -> Iterator[dg.AssetsDefinition]:
     """Yield one definition for all tables of a slot, and one for every other table."""
     for batch in batches(tables, tables):
         if shared_with(batch[0]):
-            yield slot_assets(
-                batch, connections, attributes, database=database, io_manager_key=io_manager_key, name=name
-            )
+            yield slot_assets(batch, attributes, project)
             continue
         (table,) = batch
-        yield assets.table_asset(
-            table,
-            attributes[table.qualified_name],
-            database=database,
-            io_manager_key=io_manager_key,
-            verification=assets.verification_key(assets.group(table), name),
-        )
+        yield assets.table_asset(table, attributes[table.qualified_name], project)
 
 
-def _verification_assets(
-    tables: Sequence[TableConfig], connections: Connections, *, database: str, warehouse: str, name: str
-) -> Iterator[dg.AssetsDefinition]:
+def _verification_assets(tables: Sequence[TableConfig], project: Project) -> Iterator[dg.AssetsDefinition]:
     groups: defaultdict[str, list[TableConfig]] = defaultdict(list)
     for table in tables:
         groups[assets.group(table)].append(table)
     for group, members in groups.items():
-        yield verification.group_asset(group, members, connections, database=database, warehouse=warehouse, name=name)
+        yield verification.group_asset(group, members, project)
 
 
 def _settings(connections: Connections) -> Settings | None:

@@ -9,21 +9,21 @@ from aurora_sync.engine import gc
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.orchestration import assets
 from aurora_sync.orchestration.assets import failure
-from aurora_sync.orchestration.resources import Connections
+from aurora_sync.orchestration.project import Project
 
 
-def gc_schedule(tables: Sequence[TableConfig], connections: Connections, name: str) -> dg.ScheduleDefinition:
+def gc_schedule(tables: Sequence[TableConfig], project: Project) -> dg.ScheduleDefinition:
     """Return the schedule of the job ``<name>_gc``: on Sundays at 04:00 UTC."""
 
     @dg.op(
-        name=f"{name}_collect",
+        name=f"{project.name}_collect",
         out=dg.Out(dg.Nothing),
         description="Removes files and tables that no run needs, and shows their number and size.",
         retry_policy=assets.RETRIES,
     )
     def collect(context: dg.OpExecutionContext) -> None:
         try:
-            places = connections.places()
+            places = project.connections.places()
             collected = gc.collect(places, older_than=gc.age_limit(tables))
             compacted = gc.compact_log(places)
         except AuroraSyncError as error:
@@ -36,16 +36,16 @@ def gc_schedule(tables: Sequence[TableConfig], connections: Connections, name: s
         context.add_output_metadata(counts | sizes)
 
     @dg.job(
-        name=f"{name}_gc",
+        name=f"{project.name}_gc",
         description="Removes files and tables that killed runs left in the stage and in the log schema.",
     )
     def collect_garbage() -> None:
         collect()
 
     return dg.ScheduleDefinition(
-        name=f"{name}_gc_weekly",
+        name=f"{project.name}_gc_weekly",
         job=collect_garbage,
         cron_schedule="0 4 * * 0",
         execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
+        default_status=project.schedule_status,
     )

@@ -16,33 +16,25 @@ from aurora_sync.errors import AuroraSyncError
 from aurora_sync.model.receipt import Receipt
 from aurora_sync.orchestration import assets, checks
 from aurora_sync.orchestration.assets import Attributes, Increment, SyncOptions
-from aurora_sync.orchestration.resources import Connections
+from aurora_sync.orchestration.project import Project
 
 
-def slot_assets(
-    tables: Batch,
-    connections: Connections,
-    attributes: Mapping[str, Attributes],
-    *,
-    database: str,
-    io_manager_key: str,
-    name: str,
-) -> dg.AssetsDefinition:
+def slot_assets(tables: Batch, attributes: Mapping[str, Attributes], project: Project) -> dg.AssetsDefinition:
     """Return the assets of ``tables``, which share a slot. The keys of ``attributes`` are qualified names of tables."""
     keys = {table.qualified_name: assets.asset_key(table) for table in tables}
     by_key = {keys[table.qualified_name]: table for table in tables}
 
     def spec(table: TableConfig) -> dg.AssetSpec:
         said = attributes[table.qualified_name].copy()
-        said["metadata"] = {**said["metadata"], "dagster/io_manager_key": io_manager_key}
+        said["metadata"] = {**said["metadata"], "dagster/io_manager_key": project.io_manager_key}
         return dg.AssetSpec(keys[table.qualified_name], skippable=True, **said)
 
     @dg.multi_asset(
-        name=op_name(tables[0], name),
+        name=op_name(tables[0], project.name),
         specs=[spec(table) for table in tables],
         check_specs=[each for table in tables for each in checks.specs(table, keys[table.qualified_name])],
         can_subset=True,
-        pool=assets.pool(database),
+        pool=project.pool,
         retry_policy=assets.RETRIES,
     )
     def sync_slot(
@@ -51,12 +43,12 @@ def slot_assets(
         """The work is done by aurora_sync.engine.batch.run; the IO manager reports each table's receipt."""
         asked = [by_key[key] for key in by_key if key in context.selected_asset_keys]
         receipts: dict[str, Receipt] = {}
-        error = _run(tables, asked, connections.places(), config, receipts)
+        error = _run(tables, asked, project.connections.places(), config, receipts)
         for table in tables:
             receipt, key = receipts.get(table.qualified_name), keys[table.qualified_name]
             if receipt is None:
                 continue
-            verification = assets.verification_key(assets.group(table), name)
+            verification = project.verification_key(assets.group(table))
             if table not in asked:
                 assets.report_sync(context.instance, table, receipt, verification)
                 continue

@@ -18,7 +18,7 @@ from aurora_sync.model.foreign_text import markdown, markdown_block, markdown_ta
 from aurora_sync.model.verification import Verification
 from aurora_sync.orchestration import assets, checks
 from aurora_sync.orchestration.assets import report_sync
-from aurora_sync.orchestration.resources import Connections
+from aurora_sync.orchestration.project import Project
 
 
 class VerifyOptions(dg.Config):
@@ -29,15 +29,13 @@ class VerifyOptions(dg.Config):
     )
 
 
-def group_asset(
-    group: str, tables: Sequence[TableConfig], connections: Connections, *, database: str, warehouse: str, name: str
-) -> dg.AssetsDefinition:
-    """Return the asset ``<name>/<group>/verification``.
+def group_asset(group: str, tables: Sequence[TableConfig], project: Project) -> dg.AssetsDefinition:
+    """Return the asset ``<name of the project>/<group>/verification``.
 
     Its run applies the increment of each table and then compares the table. It reports the increment as the table's own
     asset would.
     """
-    key = assets.verification_key(group, name)
+    key = project.verification_key(group)
     by_name = {table.qualified_name: table for table in tables}
 
     @dg.asset(
@@ -46,15 +44,15 @@ def group_asset(
         deps=[assets.asset_key(table) for table in tables],
         check_specs=[dg.AssetCheckSpec("equal", asset=key, description="Every row is equal in source and target.")],
         group_name=group,
-        kinds={"postgres", warehouse},
-        pool=assets.pool(database),
+        kinds={"postgres", project.warehouse},
+        pool=project.pool,
     )
     def verify_tables(
         context: dg.AssetExecutionContext, config: VerifyOptions
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
         if unknown := sorted(set(config.tables) - by_name.keys()):
             raise dg.Failure(f"group {group} does not contain {', '.join(unknown)}", allow_retries=False)
-        places, found, errors = connections.places(), dict[str, Verification](), dict[str, str]()
+        places, found, errors = project.connections.places(), dict[str, Verification](), dict[str, str]()
         for table in (by_name[chosen] for chosen in config.tables or by_name):
             try:
                 receipt = retrying(lambda table=table: batch.verify(table, places))  # type: ignore[misc]

@@ -128,8 +128,9 @@ def test_sigterm_leaves_no_process(project: Project) -> None:
     """The signal goes only to the started process, as systemd and `docker stop` send it."""
     with project.ui() as ui:
         wait_until(project.is_up, ui)
-        end(ui, signal.SIGTERM)
+        said = end(ui, signal.SIGTERM)
     assert ui.returncode == 143
+    assert "schedules and change sensor: off, except those that were turned on under Automation" in said
     assert project.processes() == []
 
 

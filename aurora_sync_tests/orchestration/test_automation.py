@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from aurora_sync.errors import ConfigError
 from aurora_sync.model.receipt import Receipt
 from aurora_sync.orchestration.automation import on_new_rows
 from aurora_sync.orchestration.change_sensor import heartbeat
@@ -105,3 +108,31 @@ def test_job_of_all_tables_reconciles_them_at_the_push_of_a_button(build: Build)
         "public__a": {"reconcile": True},
         "public__b": {"reconcile": True},
     }
+
+
+EVERYTHING = """\
+tables:
+  - {table_name: a, watermark_type: xmin, reconcile: {schedule: "0 3 * * *"}, verify: "0 4 * * *"}
+  - {table_name: b, watermark_type: xmin, schedule: "0 2 * * *"}
+"""
+
+
+def statuses(definitions: dg.Definitions) -> list[str]:
+    instigators = [*(definitions.schedules or ()), *(definitions.sensors or ())]
+    return [each.default_status.value for each in instigators]
+
+
+def test_nothing_runs_until_someone_turns_it_on(build: Build) -> None:
+    assert statuses(build(EVERYTHING)) == ["STOPPED"] * 6
+
+
+def test_everything_runs_where_the_environment_of_the_code_location_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tables.yaml").write_text(EVERYTHING, encoding="utf-8")
+    monkeypatch.delenv("AURORA_SYNC_TABLES", raising=False)
+    monkeypatch.setenv("AURORA_SYNC_DEFAULT_STATUS", "RUNNING")
+    assert statuses(runpy.run_module("aurora_sync.definitions")["defs"]) == ["RUNNING"] * 6
+    monkeypatch.setenv("AURORA_SYNC_DEFAULT_STATUS", "on")
+    with pytest.raises(ConfigError, match="AURORA_SYNC_DEFAULT_STATUS: found 'on'; expected RUNNING or STOPPED"):
+        runpy.run_module("aurora_sync.definitions")

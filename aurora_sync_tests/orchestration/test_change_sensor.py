@@ -12,6 +12,7 @@ from aurora_sync.errors import Kind, SourceError
 from aurora_sync.orchestration import change_sensor
 from aurora_sync.orchestration.assets import asset_key
 from aurora_sync.orchestration.change_sensor import FORCED_HOURS, GROUP, RETRY_SECONDS, read_marks, tick
+from aurora_sync.orchestration.project import Project
 from aurora_sync.orchestration.resources import Connections
 from aurora_sync.source.connection import PinnedCursor
 from aurora_sync.source.debezium.kafka import Kafka
@@ -241,7 +242,7 @@ def test_files_that_cannot_be_looked_at_hide_those_of_no_other_table(
     execute("CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY)")
     places = {"a": "s3://no-such-bucket-here/x", "b": f"{stage_url}/dms"}
     tables = [config(name, watermark_type="dms", files=files) for name, files in places.items()]
-    sensor = change_sensor.change_sensor(tables, Connections(), "test")
+    sensor = change_sensor.change_sensor(tables, Project("test", Connections(), "app", "duckdb"))
     result = sensor.evaluate_tick(dg.build_sensor_context(instance=instance))
     memory = change_sensor.from_cursor(result.cursor)
     assert [memory[f"public.{name}"].mark.startswith("files") for name in places] == [False, True]
@@ -260,7 +261,7 @@ def test_topic_that_is_refused_hides_no_other_topic(
 
     monkeypatch.setattr(Kafka, "ends", ends)
     tables = [config(name, watermark_type="debezium", topic_prefix="p") for name in ("a", "b")]
-    sensor = change_sensor.change_sensor(tables, Connections(), "test")
+    sensor = change_sensor.change_sensor(tables, Project("test", Connections(), "app", "duckdb"))
     result = sensor.evaluate_tick(dg.build_sensor_context(instance=instance))
     memory = change_sensor.from_cursor(result.cursor)
     assert [memory[f"public.{name}"].mark.startswith("topic") for name in "ab"] == [False, True]

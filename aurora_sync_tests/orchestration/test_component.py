@@ -9,6 +9,7 @@ from dagster.components.testing import create_defs_folder_sandbox
 
 from aurora_sync import AuroraSync
 from aurora_sync.errors import ConfigError
+from aurora_sync_tests.orchestration.test_automation import statuses
 
 pytestmark = [
     pytest.mark.usefixtures("no_settings"),
@@ -118,3 +119,9 @@ def test_editors_are_offered_the_keys_of_tables_yaml() -> None:
     schema = AuroraSync.get_model_cls().model_json_schema()  # type: ignore[attr-defined]
     assert "watermark_type" in schema["$defs"]["TableConfig"]["properties"]
     assert "schedule" in schema["$defs"]["TableOptions"]["properties"]
+
+
+def test_nothing_of_a_component_runs_unless_its_default_status_is_running() -> None:
+    attributes = {"tables": [{"table_name": "customers", "watermark_type": "xmin"}]}
+    assert statuses(load(attributes)) == ["STOPPED"] * 3
+    assert statuses(load(attributes | {"default_status": "RUNNING"})) == ["RUNNING"] * 3
