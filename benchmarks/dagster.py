@@ -31,6 +31,7 @@ from aurora_sync.model.manifest import Disposition
 from aurora_sync.model.receipt import Receipt
 from aurora_sync.model.watermark import Snapshot, Token, Watermark
 from aurora_sync.orchestration import change_sensor
+from aurora_sync.orchestration.assets import TableAsset, asset_key
 from aurora_sync.orchestration.factory import build_definitions
 from aurora_sync.orchestration.resources import Connections
 
@@ -94,8 +95,8 @@ def main() -> None:
     load_seconds = time.perf_counter() - began
     load_mb = resident_mb() - imported_mb
 
-    tables = expand(config, ())
-    marks = {table.qualified_name: "00000000" for table in tables}
+    tables = [TableAsset(table, dg.AssetSpec(asset_key(table))) for table in expand(config, ())]
+    marks = {table.name: "00000000" for table in tables}
     memory = {name: change_sensor.Request(mark, at=0.0, requested=0.0) for name, mark in marks.items()}
     storage = folder / "dagster"
     storage.mkdir()

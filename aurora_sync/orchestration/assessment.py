@@ -22,6 +22,7 @@ from aurora_sync.errors import AuroraSyncError
 from aurora_sync.model.foreign_text import markdown, markdown_list, markdown_table
 from aurora_sync.model.relation import SourceTable
 from aurora_sync.orchestration import assets
+from aurora_sync.orchestration.assets import TableAsset
 from aurora_sync.orchestration.project import Project
 from aurora_sync.source import table_names
 from aurora_sync.source.connection import connect
@@ -37,11 +38,12 @@ NO_RATE = "The rate is unknown: the cluster is younger than a day or hides its a
 Unfit = dict[str, list[str]]  # table -> why its strategy does not fit; empty if it fits
 
 
-def assessment_asset(tables: Sequence[TableConfig], limits: Advisor, project: Project) -> dg.AssetsDefinition:
+def assessment_asset(synced: Sequence[TableAsset], limits: Advisor, project: Project) -> dg.AssetsDefinition:
     """Return the asset ``<name of the project>/advisor/assessment``. It reads the catalogue, and tables only if
     ``limits.prove``."""
     key = project.assessment_key
-    checked = {check_name(table): table for table in tables}
+    tables = [asset.table for asset in synced]
+    checked = {check_name(asset): asset.table for asset in synced}
 
     @dg.asset(
         key=key,
@@ -87,9 +89,9 @@ def assessment_asset(tables: Sequence[TableConfig], limits: Advisor, project: Pr
     return assess_tables
 
 
-def check_name(table: TableConfig) -> str:
+def check_name(asset: TableAsset) -> str:
     """Return the name of a table's check on the assessment asset."""
-    return assets.asset_key(table).to_python_identifier()
+    return asset.key.to_python_identifier()
 
 
 def _assess(

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import dagster as dg
 
@@ -63,18 +63,25 @@ class Increment:
         self._receipt = receipt
 
 
-class Attributes(TypedDict):
-    """Attributes of a table's asset, as arguments for Dagster."""
+@dataclass(frozen=True)
+class TableAsset:
+    """A table and the spec of its asset. Checks, jobs, sensor and verification follow the key and group of the spec."""
 
-    description: str
-    deps: list[dg.AssetKey]
-    code_version: str
-    freshness_policy: dg.FreshnessPolicy | None
-    group_name: str
-    kinds: set[str]
-    metadata: dict[str, Any]
-    owners: list[str]
-    tags: dict[str, str]
+    table: TableConfig
+    spec: dg.AssetSpec
+
+    @property
+    def name(self) -> str:
+        """``schema.table`` of the source."""
+        return self.table.qualified_name
+
+    @property
+    def key(self) -> dg.AssetKey:
+        return self.spec.key
+
+    @property
+    def group(self) -> str:
+        return self.spec.group_name or group(self.table)
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,7 @@ class DefinitionLine:
 
 
 def asset_key(table: TableConfig) -> dg.AssetKey:
-    """Return the key ``target schema / target table``, as spelled in tables.yaml. Downstream assets use this key."""
+    """Return the key ``target schema / target table``, as spelled in tables.yaml, before any translation."""
     return dg.AssetKey([dagster_name(part) for part in table.target_names])
 
 
@@ -99,36 +106,49 @@ def group(table: TableConfig) -> str:
     return table.group or dagster_name(table.schema_)
 
 
-def attributes(
+def default_spec(
     table: TableConfig, project: Project, *, source: SourceTable | None, line: DefinitionLine | None
-) -> Attributes:
-    """Return the attributes of a table's asset; without comment and columns if ``source`` is None (no catalogue)."""
+) -> dg.AssetSpec:
+    """Return the spec of a table's asset before the project translates it.
+
+    Comment and columns are missing if ``source`` is None (no catalogue).
+    """
     strategy = table.watermark_type.value
     synced = f"{markdown_code(table.qualified_name)} of {markdown(project.source)}, synced by {strategy}."
-    return {
-        "description": f"{markdown(source.comment)}\n\n{synced}" if source and source.comment else synced,
-        "deps": [source_key(table, project.source)],
-        "code_version": code_version(table),
-        "freshness_policy": freshness_policy(table.freshness),
-        "group_name": group(table),
-        "kinds": {"postgres", project.warehouse},
-        "metadata": _definition_metadata(table, source, line),
-        "owners": table.owners,
-        "tags": {STRATEGY_TAG: strategy, **table.tags},
-    }
+    return dg.AssetSpec(
+        asset_key(table),
+        description=f"{markdown(source.comment)}\n\n{synced}" if source and source.comment else synced,
+        deps=[source_key(table, project.source)],
+        code_version=code_version(table),
+        freshness_policy=freshness_policy(table.freshness),
+        group_name=group(table),
+        kinds={"postgres", project.warehouse},
+        metadata=_definition_metadata(table, source, line),
+        owners=table.owners,
+        tags={STRATEGY_TAG: strategy, **table.tags},
+    )
 
 
-def table_asset(table: TableConfig, attributes: Attributes, project: Project) -> dg.AssetsDefinition:
+def table_asset(asset: TableAsset, project: Project) -> dg.AssetsDefinition:
     """Return the asset of one table."""
-    key, verification = asset_key(table), project.verification_key(group(table))
+    table, key, spec = asset.table, asset.key, asset.spec
+    verification = project.verification_key(asset.group)
 
     @dg.asset(
         key=key,
+        deps=spec.deps,
+        description=spec.description,
+        metadata=spec.metadata,
+        tags=spec.tags,
+        group_name=spec.group_name,
+        owners=spec.owners,
+        code_version=spec.code_version,
+        freshness_policy=spec.freshness_policy,
+        automation_condition=spec.automation_condition,
         check_specs=checks.specs(table, key),
         io_manager_key=project.io_manager_key,
         pool=project.pool,
         retry_policy=RETRIES,
-        **attributes,
     )
     def sync_table(
         context: dg.AssetExecutionContext, config: SyncOptions
@@ -161,16 +181,16 @@ def failure(error: AuroraSyncError, attempts_before: int = 0) -> dg.Failure:
 
 
 def report_sync(
-    instance: dg.DagsterInstance, table: TableConfig, receipt: Receipt, verification: dg.AssetKey | None
+    instance: dg.DagsterInstance, asset: TableAsset, receipt: Receipt, verification: dg.AssetKey | None
 ) -> None:
     """Record a sync that another asset made, with the events that the table's own asset would record.
 
     ``verification`` has the meaning that it has for :func:`checks.results`.
     """
-    key = asset_key(table)
+    key = asset.key
     tags = compat.data_version_tags(metadata.data_version(instance, key, receipt))
     instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata=metadata.of_receipt(receipt), tags=tags))
-    for result in checks.results(table, key, receipt, instance, verification):
+    for result in checks.results(asset.table, key, receipt, instance, verification):
         instance.report_runless_asset_event(compat.evaluation(result))
 
 

@@ -13,18 +13,22 @@ from typing import Any
 import dagster as dg
 from dagster import AutomationCondition
 
-from aurora_sync.config.tables import TableConfig
-from aurora_sync.orchestration.assets import asset_key, group
+from aurora_sync.orchestration.assets import TableAsset
 from aurora_sync.orchestration.project import Project
 from aurora_sync.orchestration.slot_assets import op_name
 
 
-def schedules(tables: Sequence[TableConfig], project: Project) -> list[dg.ScheduleDefinition]:
+def watched(tables: Sequence[TableAsset]) -> list[TableAsset]:
+    """Return the tables of the change sensor: those without a schedule and without an automation condition."""
+    return [asset for asset in tables if asset.table.schedule is None and asset.spec.automation_condition is None]
+
+
+def schedules(tables: Sequence[TableAsset], project: Project) -> list[dg.ScheduleDefinition]:
     """Return one schedule for each distinct cron, not for each table: Dagster needs 36 s to load 999 jobs."""
     by_cron: defaultdict[str, list[dg.AssetKey]] = defaultdict(list)
-    for table in tables:
-        if table.schedule is not None:
-            by_cron[" ".join(table.schedule.split())].append(asset_key(table))
+    for asset in tables:
+        if asset.table.schedule is not None:
+            by_cron[" ".join(asset.table.schedule.split())].append(asset.key)
     return [
         dg.ScheduleDefinition(
             name=f"{project.name}_{_slug(cron)}",
@@ -38,12 +42,12 @@ def schedules(tables: Sequence[TableConfig], project: Project) -> list[dg.Schedu
     ]
 
 
-def reconciliations(tables: Sequence[TableConfig], project: Project) -> list[dg.ScheduleDefinition]:
+def reconciliations(tables: Sequence[TableAsset], project: Project) -> list[dg.ScheduleDefinition]:
     """Return one schedule for each distinct ``reconcile: {schedule: ...}``. Its runs have ``reconcile: true``."""
-    by_cron: defaultdict[str, list[TableConfig]] = defaultdict(list)
-    for table in tables:
-        if table.reconcile is not None and table.reconcile.schedule is not None:
-            by_cron[" ".join(table.reconcile.schedule.split())].append(table)
+    by_cron: defaultdict[str, list[TableAsset]] = defaultdict(list)
+    for asset in tables:
+        if asset.table.reconcile is not None and asset.table.reconcile.schedule is not None:
+            by_cron[" ".join(asset.table.reconcile.schedule.split())].append(asset)
     return [
         _configured(
             _reconciling(chosen, project, f"{project.name}_reconcile_{_slug(cron)}"),
@@ -55,17 +59,17 @@ def reconciliations(tables: Sequence[TableConfig], project: Project) -> list[dg.
     ]
 
 
-def reconcile_job(tables: Sequence[TableConfig], project: Project) -> dg.UnresolvedAssetJobDefinition:
+def reconcile_job(tables: Sequence[TableAsset], project: Project) -> dg.UnresolvedAssetJobDefinition:
     """Return the job that reconciles all tables, for a person to launch. The launchpad can select tables."""
     return _reconciling(tables, project, f"{project.name}_reconcile")
 
 
-def verifications(tables: Sequence[TableConfig], project: Project) -> list[dg.ScheduleDefinition]:
+def verifications(tables: Sequence[TableAsset], project: Project) -> list[dg.ScheduleDefinition]:
     """Return one schedule for each distinct ``verify:``. It runs the verification assets of the groups concerned."""
     by_cron: defaultdict[str, defaultdict[dg.AssetKey, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for table in tables:
-        if table.verify is not None:
-            by_cron[" ".join(table.verify.split())][project.verification_key(group(table))].append(table.qualified_name)
+    for asset in tables:
+        if asset.table.verify is not None:
+            by_cron[" ".join(asset.table.verify.split())][project.verification_key(asset.group)].append(asset.name)
     return [
         _configured(
             _job(
@@ -103,9 +107,9 @@ def _configured(
     )
 
 
-def _reconciling(tables: Sequence[TableConfig], project: Project, job: str) -> dg.UnresolvedAssetJobDefinition:
-    configs = {op_name(table, project.name): {"reconcile": True} for table in tables}
-    return _job(job, [asset_key(table) for table in tables], configs)
+def _reconciling(tables: Sequence[TableAsset], project: Project, job: str) -> dg.UnresolvedAssetJobDefinition:
+    configs = {op_name(table, project): {"reconcile": True} for table in tables}
+    return _job(job, [table.key for table in tables], configs)
 
 
 def _job(name: str, keys: Iterable[dg.AssetKey], configs: dict[str, Any]) -> dg.UnresolvedAssetJobDefinition:

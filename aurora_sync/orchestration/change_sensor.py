@@ -24,7 +24,7 @@ from aurora_sync.engine.runners import RUNNERS, runner_of
 from aurora_sync.engine.runners.base import Runner
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.orchestration import compat
-from aurora_sync.orchestration.assets import asset_key
+from aurora_sync.orchestration.assets import TableAsset
 from aurora_sync.orchestration.metadata import RUN_SEQUENCE
 from aurora_sync.orchestration.project import Project
 from aurora_sync.source.connection import connect
@@ -91,12 +91,13 @@ def read_marks(dsn: str, tables: Sequence[TableConfig]) -> dict[str, str]:
         return {name: mark[:8] if counted else "" for name, counted, mark in cursor.fetchall()}
 
 
-def change_sensor(tables: Sequence[TableConfig], project: Project) -> dg.SensorDefinition:
-    """Return the change sensor over ``tables``."""
+def change_sensor(assets: Sequence[TableAsset], project: Project) -> dg.SensorDefinition:
+    """Return the change sensor over ``assets``."""
+    tables = [asset.table for asset in assets]
 
     @dg.sensor(
         name=f"{project.name}_changes",
-        target=dg.AssetSelection.assets(*(asset_key(table) for table in tables)),
+        target=dg.AssetSelection.assets(*(asset.key for asset in assets)),
         minimum_interval_seconds=TICK_SECONDS,
         default_status=project.sensor_status,
         description=f"Finds with one query which of {len(tables)} tables changed at the source, and syncs only these.",
@@ -122,7 +123,7 @@ def change_sensor(tables: Sequence[TableConfig], project: Project) -> dg.SensorD
                 unseen,
                 FORCED_HOURS,
             )
-        return tick(context.instance, project.name, tables, memory, marks, time.time())
+        return tick(context.instance, project.name, assets, memory, marks, time.time())
 
     return changes
 
@@ -130,23 +131,23 @@ def change_sensor(tables: Sequence[TableConfig], project: Project) -> dg.SensorD
 def tick(
     instance: dg.DagsterInstance,
     name: str,
-    tables: Sequence[TableConfig],
+    tables: Sequence[TableAsset],
     memory: Mapping[str, Request],
     marks: Mapping[str, str],
     now: float,
 ) -> dg.SensorResult:
     """Evaluate the sensor at ``now`` (seconds since the epoch). Return run requests, heartbeats and the new memory."""
     settled = _settle(instance, tables, memory, now)
-    due = [table for table in tables if _due(settled.get(table.qualified_name), table, marks, now)]
+    due = [table for table in tables if _due(settled.get(table.name), table.name, marks, now)]
     requests = []
     for start in range(0, len(due), GROUP):
         group = due[start : start + GROUP]
         run_key = f"{name} {now:.3f} {start // GROUP}"
-        requests.append(dg.RunRequest(run_key=run_key, asset_selection=[asset_key(table) for table in group]))
+        requests.append(dg.RunRequest(run_key=run_key, asset_selection=[table.key for table in group]))
         for table in group:
-            before = settled.get(table.qualified_name)
-            settled[table.qualified_name] = Request(
-                mark=marks.get(table.qualified_name, ""),
+            before = settled.get(table.name)
+            settled[table.name] = Request(
+                mark=marks.get(table.name, ""),
                 at=now,
                 requested=now,
                 run_key=run_key,
@@ -154,7 +155,7 @@ def tick(
             )
     beats = list(_heartbeats(instance, tables, settled, now))
     for table, _ in beats:
-        settled[table.qualified_name] = replace(settled[table.qualified_name], at=now)
+        settled[table.name] = replace(settled[table.name], at=now)
     return dg.SensorResult(
         run_requests=requests,
         asset_events=[event for _, event in beats],
@@ -163,7 +164,7 @@ def tick(
     )
 
 
-def _due(request: Request | None, table: TableConfig, marks: Mapping[str, str], now: float) -> bool:
+def _due(request: Request | None, name: str, marks: Mapping[str, str], now: float) -> bool:
     if request is None:
         return True
     if request.run_key:
@@ -172,58 +173,58 @@ def _due(request: Request | None, table: TableConfig, marks: Mapping[str, str], 
     if request.failures:
         return waited >= min(RETRY_SECONDS * 2.0 ** min(request.failures - 1, 10), RETRY_SECONDS_MAX)
     # The forced run comes after 75 to 100 % of the time, by a hash of the name, so that not all come in one tick.
-    share = 0.75 + 0.25 * zlib.crc32(table.qualified_name.encode()) / 2**32
-    changed = marks.get(table.qualified_name, "") != request.mark
+    share = 0.75 + 0.25 * zlib.crc32(name.encode()) / 2**32
+    changed = marks.get(name, "") != request.mark
     return changed or waited >= share * FORCED_HOURS * 3600
 
 
 def _settle(
-    instance: dg.DagsterInstance, tables: Sequence[TableConfig], memory: Mapping[str, Request], now: float
+    instance: dg.DagsterInstance, tables: Sequence[TableAsset], memory: Mapping[str, Request], now: float
 ) -> dict[str, Request]:
     """Return the memory with the results of runs that have ended.
 
     A table is synced if its materialization was recorded, even if its run failed for other tables.
     """
-    known = {t.qualified_name: memory[t.qualified_name] for t in tables if t.qualified_name in memory}
+    known = {table.name: memory[table.name] for table in tables if table.name in memory}
     open_keys = {request.run_key for request in known.values() if request.run_key}
     if not open_keys:
         return known
     runs = compat.runs_by_key(instance, open_keys)
     synced = {key: compat.materialized_keys(instance, run.run_id) for key, run in runs.items() if run.is_finished}
     for table in tables:
-        request = known.get(table.qualified_name)
+        request = known.get(table.name)
         if request is None or not request.run_key:
             continue
         if request.run_key in synced:
-            failed = asset_key(table) not in synced[request.run_key]
+            failed = table.key not in synced[request.run_key]
         elif request.run_key not in runs and now - request.requested > LOST_SECONDS:
             failed = True
         else:
             continue
         failures = request.failures + 1 if failed else 0
-        known[table.qualified_name] = replace(request, run_key="", failures=failures)
+        known[table.name] = replace(request, run_key="", failures=failures)
     return known
 
 
 def _heartbeats(
-    instance: dg.DagsterInstance, tables: Sequence[TableConfig], settled: Mapping[str, Request], now: float
-) -> Iterable[tuple[TableConfig, dg.AssetMaterialization]]:
+    instance: dg.DagsterInstance, tables: Sequence[TableAsset], settled: Mapping[str, Request], now: float
+) -> Iterable[tuple[TableAsset, dg.AssetMaterialization]]:
     """Yield heartbeats for the unchanged tables that have waited longest, at least a third of their freshness window.
 
     Their number per tick is limited, because a heartbeat writes one or two rows to Dagster's storage, at about 9 ms.
     """
-    windows = {table.qualified_name: _beat_seconds(table.freshness) for table in tables if table.freshness}
+    windows = {asset.name: _beat_seconds(asset.table.freshness) for asset in tables if asset.table.freshness}
     quiet = []
     for table in tables:
-        window, request = windows.get(table.qualified_name), settled[table.qualified_name]
+        window, request = windows.get(table.name), settled[table.name]
         watched_and_synced = request.mark and not request.run_key and not request.failures
         if window is not None and watched_and_synced and now - request.at >= window:
             quiet.append(table)
-    quiet.sort(key=lambda table: settled[table.qualified_name].at)
+    quiet.sort(key=lambda table: settled[table.name].at)
     per_tick = sum(2 * TICK_SECONDS / window for window in windows.values())
     for table in quiet[: math.ceil(per_tick)]:
-        if last := compat.last_materialization(instance, asset_key(table)):
-            yield table, heartbeat(asset_key(table), last)
+        if last := compat.last_materialization(instance, table.key):
+            yield table, heartbeat(table.key, last)
 
 
 def _beat_seconds(freshness: Freshness) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import dagster as dg
+from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
 from pydantic import BaseModel, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
@@ -16,6 +17,7 @@ from aurora_sync.config.tables import TableConfig, TableOptions
 from aurora_sync.config.watermark_types import WatermarkType
 from aurora_sync.orchestration.factory import build_definitions
 from aurora_sync.orchestration.project import DefaultStatus
+from aurora_sync.orchestration.translation import template_scope
 
 
 class ScaffoldParameters(BaseModel):
@@ -83,8 +85,34 @@ class AuroraSync(dg.Component, dg.Model, dg.Resolvable):
         "STOPPED.",
     )
 
+    translation: (
+        Annotated[
+            TranslationFn[TableConfig],
+            TranslationFnResolver[TableConfig](template_vars_for_translation_fn=template_scope),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="Attributes of the assets of all tables: key, key_prefix, group_name, owners, tags, description, "
+        "kinds, metadata, automation_condition and others. Templates may use `table`, the row of tables.yaml with all "
+        "defaults, and `spec`, the spec without the translation, as in `key: lake/{{ table.table_name }}`.",
+    )
+
+    def get_asset_spec(self, spec: dg.AssetSpec, table: TableConfig) -> dg.AssetSpec:
+        """Return the spec of a table's asset; ``spec`` is the default. Override this method to translate in Python.
+
+        Checks, jobs, schedules, the change sensor and the verification follow the returned key and group. A table whose
+        spec has an automation condition is not watched by the change sensor.
+        """
+        return self.translation(spec, table) if self.translation else spec
+
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Build the definitions. Defaults, globs and checks work as in tables.yaml. The prefix is the folder's name."""
         mapping = {"defaults": self.defaults, "tables": self.tables, "advisor": self.advisor}
         config = from_mapping(mapping, context.path / "defs.yaml")
-        return build_definitions(config, name=context.path.name, default_status=self.default_status)
+        return build_definitions(
+            config,
+            name=context.path.name,
+            default_status=self.default_status,
+            get_asset_spec=self.get_asset_spec,
+        )

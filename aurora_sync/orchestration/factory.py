@@ -15,12 +15,14 @@ from aurora_sync.engine.batch import batches, shared_with
 from aurora_sync.errors import AuroraSyncError, ConfigError
 from aurora_sync.model import foreign_text
 from aurora_sync.model.relation import SourceTable
-from aurora_sync.orchestration import assessment, assets, automation, housekeeping, verification
+from aurora_sync.orchestration import assessment, assets, automation, housekeeping, translation, verification
+from aurora_sync.orchestration.assets import TableAsset
 from aurora_sync.orchestration.change_sensor import change_sensor
 from aurora_sync.orchestration.io_manager import AuroraSyncIOManager
 from aurora_sync.orchestration.project import DefaultStatus, Project
 from aurora_sync.orchestration.resources import Connections
 from aurora_sync.orchestration.slot_assets import slot_assets
+from aurora_sync.orchestration.translation import GetAssetSpec, as_it_is
 from aurora_sync.source.database import Source
 
 logger = foreign_text.logger(__name__)
@@ -38,13 +40,15 @@ def build_definitions(
     *,
     name: str = "aurora_sync",
     default_status: DefaultStatus = "STOPPED",
+    get_asset_spec: GetAssetSpec = as_it_is,
 ) -> dg.Definitions:
     """Return assets, checks, jobs, schedules, change sensor and IO manager for the tables of ``config``.
 
     If the source does not answer, comments and columns are missing, with a warning; globs need the source and raise
     ConfigError then. ``name`` is the name of the :class:`Connections` resource, and the prefix of other names that must
     be unique in a code location: jobs, schedules, sensor, IO manager. ``default_status`` is the status of schedules and
-    sensor until someone turns them on or off in the UI.
+    sensor until someone turns them on or off in the UI. ``get_asset_spec`` gets the spec and the configuration of a
+    table, and returns the spec of its asset, for example with another key; everything else follows that spec.
     """
     connections = connections or Connections()
     settings = _settings(connections)
@@ -58,23 +62,23 @@ def build_definitions(
     )
     tables = expand(config, _existing(config, source) if config.has_globs else [])
     catalogue = _catalogue(source, tables)
-    watched = [table for table in tables if table.schedule is None]
+    synced = translation.translated(config, _default_specs(config, tables, catalogue, project), get_asset_spec)
     return dg.Definitions(
         assets=[
             *(assets.source_spec(table, project, catalogue.get(table.qualified_name)) for table in tables),
-            *_sync_assets(tables, _attributes(config, tables, catalogue, project), project),
-            *_verification_assets(tables, project),
-            assessment.assessment_asset(tables, config.advisor, project),
+            *_sync_assets(synced, project),
+            *_verification_assets(synced, project),
+            assessment.assessment_asset(synced, config.advisor, project),
         ],
-        jobs=[automation.reconcile_job(tables, project)],
+        jobs=[automation.reconcile_job(synced, project)],
         schedules=[
-            *automation.schedules(tables, project),
-            *automation.reconciliations(tables, project),
-            *automation.verifications(tables, project),
+            *automation.schedules(synced, project),
+            *automation.reconciliations(synced, project),
+            *automation.verifications(synced, project),
             automation.assessment(config.advisor.schedule, project),
             housekeeping.gc_schedule(tables, project),
         ],
-        sensors=[change_sensor(watched, project)] if watched else [],
+        sensors=[change_sensor(watched, project)] if (watched := automation.watched(synced)) else [],
         resources={name: connections, project.io_manager_key: AuroraSyncIOManager(connections)},
     )
 
@@ -87,38 +91,33 @@ def executor(connections: Connections) -> dg.ExecutorDefinition:
     return dg.multiprocess_executor.configured({"start_method": {"forkserver": {"preload_modules": PRELOAD}}})
 
 
-def _attributes(
+def _default_specs(
     config: SyncConfig, tables: Sequence[TableConfig], catalogue: Mapping[str, SourceTable], project: Project
-) -> dict[str, assets.Attributes]:
-    """Return the attributes of each table's asset. The keys are qualified names of tables."""
-    found: dict[str, assets.Attributes] = {}
+) -> Iterator[TableAsset]:
     for table in tables:
         line = config.line_of(table)
-        found[table.qualified_name] = assets.attributes(
+        spec = assets.default_spec(
             table,
             project,
             source=catalogue.get(table.qualified_name),
             line=assets.DefinitionLine(config.path.absolute(), line) if line else None,
         )
-    return found
+        yield TableAsset(table, spec)
 
 
-def _sync_assets(
-    tables: Sequence[TableConfig], attributes: Mapping[str, assets.Attributes], project: Project
-) -> Iterator[dg.AssetsDefinition]:
+def _sync_assets(synced: Sequence[TableAsset], project: Project) -> Iterator[dg.AssetsDefinition]:
     """Yield one definition for all tables of a slot, and one for every other table."""
+    by_name = {asset.name: asset for asset in synced}
+    tables = [asset.table for asset in synced]
     for batch in batches(tables, tables):
-        if shared_with(batch[0]):
-            yield slot_assets(batch, attributes, project)
-            continue
-        (table,) = batch
-        yield assets.table_asset(table, attributes[table.qualified_name], project)
+        members = [by_name[table.qualified_name] for table in batch]
+        yield slot_assets(members, project) if shared_with(batch[0]) else assets.table_asset(members[0], project)
 
 
-def _verification_assets(tables: Sequence[TableConfig], project: Project) -> Iterator[dg.AssetsDefinition]:
-    groups: defaultdict[str, list[TableConfig]] = defaultdict(list)
-    for table in tables:
-        groups[assets.group(table)].append(table)
+def _verification_assets(synced: Sequence[TableAsset], project: Project) -> Iterator[dg.AssetsDefinition]:
+    groups: defaultdict[str, list[TableAsset]] = defaultdict(list)
+    for asset in synced:
+        groups[asset.group].append(asset)
     for group, members in groups.items():
         yield verification.group_asset(group, members, project)
 

@@ -3,7 +3,7 @@
 A run for some of the tables syncs all of them. It reports the other tables as their own runs would.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import dagster as dg
@@ -15,24 +15,23 @@ from aurora_sync.engine.places import Places
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.model.receipt import Receipt
 from aurora_sync.orchestration import assets, checks
-from aurora_sync.orchestration.assets import Attributes, Increment, SyncOptions
+from aurora_sync.orchestration.assets import Increment, SyncOptions, TableAsset
 from aurora_sync.orchestration.project import Project
 
 
-def slot_assets(tables: Batch, attributes: Mapping[str, Attributes], project: Project) -> dg.AssetsDefinition:
-    """Return the assets of ``tables``, which share a slot. The keys of ``attributes`` are qualified names of tables."""
-    keys = {table.qualified_name: assets.asset_key(table) for table in tables}
-    by_key = {keys[table.qualified_name]: table for table in tables}
+def slot_assets(tables: Sequence[TableAsset], project: Project) -> dg.AssetsDefinition:
+    """Return the assets of ``tables``, which share a slot."""
+    by_key = {asset.key: asset for asset in tables}
+    configs = tuple(asset.table for asset in tables)
 
-    def spec(table: TableConfig) -> dg.AssetSpec:
-        said = attributes[table.qualified_name].copy()
-        said["metadata"] = {**said["metadata"], "dagster/io_manager_key": project.io_manager_key}
-        return dg.AssetSpec(keys[table.qualified_name], skippable=True, **said)
+    def spec(asset: TableAsset) -> dg.AssetSpec:
+        with_io_manager = {**asset.spec.metadata, "dagster/io_manager_key": project.io_manager_key}
+        return asset.spec.replace_attributes(skippable=True, metadata=with_io_manager)
 
     @dg.multi_asset(
-        name=op_name(tables[0], project.name),
-        specs=[spec(table) for table in tables],
-        check_specs=[each for table in tables for each in checks.specs(table, keys[table.qualified_name])],
+        name=op_name(tables[0], project),
+        specs=[spec(asset) for asset in tables],
+        check_specs=[each for asset in tables for each in checks.specs(asset.table, asset.key)],
         can_subset=True,
         pool=project.pool,
         retry_policy=assets.RETRIES,
@@ -41,16 +40,16 @@ def slot_assets(tables: Batch, attributes: Mapping[str, Attributes], project: Pr
         context: dg.AssetExecutionContext, config: SyncOptions
     ) -> Iterator[dg.MaterializeResult[Increment] | dg.AssetCheckResult]:
         """The work is done by aurora_sync.engine.batch.run; the IO manager reports each table's receipt."""
-        asked = [by_key[key] for key in by_key if key in context.selected_asset_keys]
+        asked = [by_key[key].table for key in by_key if key in context.selected_asset_keys]
         receipts: dict[str, Receipt] = {}
-        error = _run(tables, asked, project.connections.places(), config, receipts)
-        for table in tables:
-            receipt, key = receipts.get(table.qualified_name), keys[table.qualified_name]
+        error = _run(configs, asked, project.connections.places(), config, receipts)
+        for asset in tables:
+            table, key, receipt = asset.table, asset.key, receipts.get(asset.name)
             if receipt is None:
                 continue
-            verification = project.verification_key(assets.group(table))
+            verification = project.verification_key(asset.group)
             if table not in asked:
-                assets.report_sync(context.instance, table, receipt, verification)
+                assets.report_sync(context.instance, asset, receipt, verification)
                 continue
             yield dg.MaterializeResult(asset_key=key, value=Increment(table, config, receipt))
             for result in checks.results(table, key, receipt, context.instance, verification):
@@ -62,10 +61,10 @@ def slot_assets(tables: Batch, attributes: Mapping[str, Attributes], project: Pr
     return sync_slot
 
 
-def op_name(table: TableConfig, name: str) -> str:
+def op_name(asset: TableAsset, project: Project) -> str:
     """Return the name, in a run's config, of the step that syncs the table."""
-    slot = batch.shared_with(table)
-    return f"{name}_slot_{slot}" if slot else assets.asset_key(table).to_python_identifier()
+    slot = batch.shared_with(asset.table)
+    return f"{project.name}_slot_{slot}" if slot else asset.key.to_python_identifier()
 
 
 def _run(

@@ -10,14 +10,13 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine import batch, report
 from aurora_sync.engine.retries import retrying
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.model.foreign_text import markdown, markdown_block, markdown_table, printable
 from aurora_sync.model.verification import Verification
-from aurora_sync.orchestration import assets, checks
-from aurora_sync.orchestration.assets import report_sync
+from aurora_sync.orchestration import checks
+from aurora_sync.orchestration.assets import TableAsset, report_sync
 from aurora_sync.orchestration.project import Project
 
 
@@ -29,19 +28,19 @@ class VerifyOptions(dg.Config):
     )
 
 
-def group_asset(group: str, tables: Sequence[TableConfig], project: Project) -> dg.AssetsDefinition:
+def group_asset(group: str, tables: Sequence[TableAsset], project: Project) -> dg.AssetsDefinition:
     """Return the asset ``<name of the project>/<group>/verification``.
 
     Its run applies the increment of each table and then compares the table. It reports the increment as the table's own
     asset would.
     """
     key = project.verification_key(group)
-    by_name = {table.qualified_name: table for table in tables}
+    by_name = {asset.name: asset for asset in tables}
 
     @dg.asset(
         key=key,
         description=f"Compares every row of the {len(tables)} tables of {group} with the source.",
-        deps=[assets.asset_key(table) for table in tables],
+        deps=[asset.key for asset in tables],
         check_specs=[dg.AssetCheckSpec("equal", asset=key, description="Every row is equal in source and target.")],
         group_name=group,
         kinds={"postgres", project.warehouse},
@@ -53,15 +52,15 @@ def group_asset(group: str, tables: Sequence[TableConfig], project: Project) -> 
         if unknown := sorted(set(config.tables) - by_name.keys()):
             raise dg.Failure(f"group {group} does not contain {', '.join(unknown)}", allow_retries=False)
         places, found, errors = project.connections.places(), dict[str, Verification](), dict[str, str]()
-        for table in (by_name[chosen] for chosen in config.tables or by_name):
+        for asset in (by_name[chosen] for chosen in config.tables or by_name):
             try:
-                receipt = retrying(lambda table=table: batch.verify(table, places))  # type: ignore[misc]
+                receipt = retrying(lambda table=asset.table: batch.verify(table, places))  # type: ignore[misc]
             except AuroraSyncError as error:  # continue with the other tables
-                errors[table.qualified_name] = str(error)
-                context.log.error(printable(f"{table.qualified_name} was not verified: {error}"))
+                errors[asset.name] = str(error)
+                context.log.error(printable(f"{asset.name} was not verified: {error}"))
                 continue
-            found[table.qualified_name] = checks.verification_of(receipt)
-            report_sync(context.instance, table, receipt, None)
+            found[asset.name] = checks.verification_of(receipt)
+            report_sync(context.instance, asset, receipt, None)
         last = checks.last_verdicts(context.instance, key)
         verdicts = {name: verdict for name, verdict in last.items() if name in by_name} | {
             name: checks.as_verdict(verification) for name, verification in found.items()

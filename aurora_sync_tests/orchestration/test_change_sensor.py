@@ -1,5 +1,5 @@
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import dagster as dg
@@ -10,7 +10,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine.runners.topic import _problems_of_topics
 from aurora_sync.errors import Kind, SourceError
 from aurora_sync.orchestration import change_sensor
-from aurora_sync.orchestration.assets import asset_key
+from aurora_sync.orchestration.assets import TableAsset, asset_key
 from aurora_sync.orchestration.change_sensor import FORCED_HOURS, GROUP, RETRY_SECONDS, read_marks, tick
 from aurora_sync.orchestration.project import Project
 from aurora_sync.orchestration.resources import Connections
@@ -23,6 +23,10 @@ HOUR = 3600.0
 
 def config(name: str, **options: Any) -> TableConfig:
     return TableConfig.model_validate({"table_name": name, "watermark_type": "xmin", **options})
+
+
+def assets(tables: Iterable[TableConfig]) -> list[TableAsset]:
+    return [TableAsset(table, dg.AssetSpec(asset_key(table))) for table in tables]
 
 
 A, B = config("a"), config("b")
@@ -44,7 +48,7 @@ class Daemon:
         """Evaluate the sensor ``after`` seconds. Return the names of the requested tables."""
         self.now += after
         memory = change_sensor.from_cursor(self.cursor)
-        result = tick(self.instance, "test", self.tables, memory, self.marks, self.now)
+        result = tick(self.instance, "test", assets(self.tables), memory, self.marks, self.now)
         self.cursor = result.cursor
         for event in result.asset_events:
             self.instance.report_runless_asset_event(event)
@@ -90,7 +94,7 @@ def test_only_the_changed_table_is_requested(instance: dg.DagsterInstance) -> No
 
 def test_tables_are_requested_in_groups(instance: dg.DagsterInstance) -> None:
     tables = [config(f"t{i}") for i in range(2 * GROUP + 1)]
-    result = tick(instance, "test", tables, {}, {}, 1.0)
+    result = tick(instance, "test", assets(tables), {}, {}, 1.0)
     assert [len(request.asset_selection or ()) for request in result.run_requests or ()] == [GROUP, GROUP, 1]
     assert len({request.run_key for request in result.run_requests or ()}) == 3
 
@@ -242,7 +246,7 @@ def test_files_that_cannot_be_looked_at_hide_those_of_no_other_table(
     execute("CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY)")
     places = {"a": "s3://no-such-bucket-here/x", "b": f"{stage_url}/dms"}
     tables = [config(name, watermark_type="dms", files=files) for name, files in places.items()]
-    sensor = change_sensor.change_sensor(tables, Project("test", Connections(), "app", "duckdb"))
+    sensor = change_sensor.change_sensor(assets(tables), Project("test", Connections(), "app", "duckdb"))
     result = sensor.evaluate_tick(dg.build_sensor_context(instance=instance))
     memory = change_sensor.from_cursor(result.cursor)
     assert [memory[f"public.{name}"].mark.startswith("files") for name in places] == [False, True]
@@ -261,7 +265,7 @@ def test_topic_that_is_refused_hides_no_other_topic(
 
     monkeypatch.setattr(Kafka, "ends", ends)
     tables = [config(name, watermark_type="debezium", topic_prefix="p") for name in ("a", "b")]
-    sensor = change_sensor.change_sensor(tables, Project("test", Connections(), "app", "duckdb"))
+    sensor = change_sensor.change_sensor(assets(tables), Project("test", Connections(), "app", "duckdb"))
     result = sensor.evaluate_tick(dg.build_sensor_context(instance=instance))
     memory = change_sensor.from_cursor(result.cursor)
     assert [memory[f"public.{name}"].mark.startswith("topic") for name in "ab"] == [False, True]
@@ -276,7 +280,7 @@ def test_idle_tick_over_1000_tables_is_one_query(
 ) -> None:
     execute("SELECT 1; " + "".join(f"CREATE TABLE t{i} (id int); " for i in range(1000)))
     tables = [config(f"t{i}") for i in range(1000)]
-    first = tick(instance, "test", tables, {}, read_marks(dsn, tables), 0.0)
+    first = tick(instance, "test", assets(tables), {}, read_marks(dsn, tables), 0.0)
     settled = {
         name: change_sensor.Request(request.mark, request.at, request.requested)
         for name, request in change_sensor.from_cursor(first.cursor).items()
@@ -290,7 +294,7 @@ def test_idle_tick_over_1000_tables_is_one_query(
 
     connect = psycopg2.connect
     monkeypatch.setattr(psycopg2, "connect", lambda *a, **k: connect(*a, **k | {"cursor_factory": Counting}))
-    result = tick(instance, "test", tables, settled, read_marks(dsn, tables), 60.0)
+    result = tick(instance, "test", assets(tables), settled, read_marks(dsn, tables), 60.0)
     assert len(statements) == 1
     assert not result.run_requests
     assert not result.asset_events

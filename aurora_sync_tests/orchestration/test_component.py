@@ -7,8 +7,8 @@ import yaml
 from dagster.components.core.component_tree import ComponentTreeException
 from dagster.components.testing import create_defs_folder_sandbox
 
-from aurora_sync import AuroraSync
 from aurora_sync.errors import ConfigError
+from aurora_sync.orchestration.component import AuroraSync
 from aurora_sync_tests.orchestration.test_automation import statuses
 
 pytestmark = [
@@ -18,12 +18,11 @@ pytestmark = [
 ]
 
 
-def load(attributes: dict[str, Any], folder: str = "crm") -> dg.Definitions:
+def load(attributes: dict[str, Any], folder: str = "crm", component: type[AuroraSync] = AuroraSync) -> dg.Definitions:
+    kind = "aurora_sync.AuroraSync" if component is AuroraSync else f"{component.__module__}.{component.__name__}"
     with create_defs_folder_sandbox() as sandbox:
         path = sandbox.scaffold_component(
-            AuroraSync,
-            defs_path=folder,
-            defs_yaml_contents={"type": "aurora_sync.AuroraSync", "attributes": attributes},
+            component, defs_path=folder, defs_yaml_contents={"type": kind, "attributes": attributes}
         )
         with sandbox.load_component_and_build_defs(path) as (_, definitions):
             return definitions
@@ -116,7 +115,9 @@ def test_values_that_the_reader_of_tables_yaml_would_not_pass_on_are_reported_wi
 
 
 def test_editors_are_offered_the_keys_of_tables_yaml() -> None:
-    schema = AuroraSync.get_model_cls().model_json_schema()  # type: ignore[attr-defined]
+    model = AuroraSync.get_model_cls()
+    assert model is not None
+    schema = model.model_json_schema()
     assert "watermark_type" in schema["$defs"]["TableConfig"]["properties"]
     assert "schedule" in schema["$defs"]["TableOptions"]["properties"]
 
