@@ -15,8 +15,10 @@ from aurora_sync.config.advisor import Advisor
 from aurora_sync.config.loader import from_mapping
 from aurora_sync.config.tables import TableConfig, TableOptions
 from aurora_sync.config.watermark_types import WatermarkType
+from aurora_sync.orchestration.connection_values import SourceValues, StageValues, WarehouseValues
 from aurora_sync.orchestration.factory import build_definitions
 from aurora_sync.orchestration.project import DefaultStatus
+from aurora_sync.orchestration.resources import Connections
 from aurora_sync.orchestration.translation import template_scope
 
 
@@ -60,6 +62,9 @@ class _SchemaOf:
 
 Options = Annotated[dict[str, Any], _SchemaOf(TableOptions)]
 Limits = Annotated[dict[str, Any], _SchemaOf(Advisor)]
+Source = str | Annotated[dict[str, Any], _SchemaOf(SourceValues)] | None
+Stage = str | Annotated[dict[str, Any], _SchemaOf(StageValues)] | None
+Warehouse = str | Annotated[dict[str, Any], _SchemaOf(WarehouseValues)] | None
 Table = Annotated[dict[str, Any], _SchemaOf(TableConfig)]
 
 
@@ -71,7 +76,8 @@ def _resolved(context: dg.ResolutionContext, value: Any) -> Any:
 class AuroraSync(dg.Component, dg.Model, dg.Resolvable):
     """Syncs tables of PostgreSQL incrementally through S3 into Snowflake. The keys are those of tables.yaml.
 
-    Source, stage and warehouse come from the environment (AURORA_DSN, AURORA_SYNC_STAGE, SNOWFLAKE_*, AWS_*).
+    ``source``, ``stage`` and ``warehouse`` that are not given come from the environment (AURORA_DSN, AURORA_SYNC_STAGE,
+    SNOWFLAKE_*, AWS_*).
     """
 
     defaults: Annotated[Options, dg.Resolver(_resolved, model_field_type=Options)] = Field(default_factory=dict)
@@ -79,6 +85,17 @@ class AuroraSync(dg.Component, dg.Model, dg.Resolvable):
 
     advisor: Annotated[Limits, dg.Resolver(_resolved, model_field_type=Limits)] = Field(default_factory=dict)
 
+    source: Annotated[Any, dg.Resolver(_resolved, model_field_type=Source)] = Field(
+        None, description="The source: its dsn, or a mapping with name and dsn; default: AURORA_DSN."
+    )
+    stage: Annotated[Any, dg.Resolver(_resolved, model_field_type=Stage)] = Field(
+        None, description="Where files are staged: s3://bucket/prefix, or a mapping; default: AURORA_SYNC_STAGE."
+    )
+    warehouse: Annotated[Any, dg.Resolver(_resolved, model_field_type=Warehouse)] = Field(
+        None,
+        description="The target: a mapping with the account and login of Snowflake, or duckdb:PATH; default: "
+        "AURORA_SYNC_WAREHOUSE and SNOWFLAKE_*.",
+    )
     default_status: DefaultStatus = Field(
         "STOPPED",
         description="Status of schedules and change sensor until someone turns them on or off in the UI: RUNNING or "
@@ -106,12 +123,20 @@ class AuroraSync(dg.Component, dg.Model, dg.Resolvable):
         """
         return self.translation(spec, table) if self.translation else spec
 
+    def connections(self, name: str) -> Connections:
+        """Return the connections. ``name`` is the name of a source that is given without a name."""
+        source = {"dsn": self.source} if isinstance(self.source, str) else self.source
+        if isinstance(source, dict):
+            source = source | {"name": source.get("name") or name}
+        return Connections.of(source=source, stage=self.stage, warehouse=self.warehouse)
+
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Build the definitions. Defaults, globs and checks work as in tables.yaml. The prefix is the folder's name."""
         mapping = {"defaults": self.defaults, "tables": self.tables, "advisor": self.advisor}
         config = from_mapping(mapping, context.path / "defs.yaml")
         return build_definitions(
             config,
+            self.connections(context.path.name),
             name=context.path.name,
             default_status=self.default_status,
             get_asset_spec=self.get_asset_spec,

@@ -56,7 +56,7 @@ def build_definitions(
     project = Project(
         name=name,
         connections=connections,
-        source=source.database if source else "source",
+        source=connections.source_name or (source.database if source else "source"),
         warehouse=settings.warehouse.kind if settings else "snowflake",
         default_status=default_status,
     )
@@ -79,7 +79,7 @@ def build_definitions(
             housekeeping.gc_schedule(tables, project),
         ],
         sensors=[change_sensor(watched, project)] if (watched := automation.watched(synced)) else [],
-        resources={name: connections, project.io_manager_key: AuroraSyncIOManager(connections)},
+        resources={name: connections.for_definitions(), project.io_manager_key: AuroraSyncIOManager(connections)},
     )
 
 
