@@ -118,6 +118,7 @@ Slot = Annotated[str, Matches(r"[a-z0-9_]{1,63}", "up to 63 lower-case letters, 
 Topic = Annotated[str, Matches(r"[A-Za-z0-9._-]{1,100}", "up to 100 letters, digits, '_', '-' or '.'")]
 Path = Annotated[str, Matches(r"[^/?#\0]+(/[^/?#\0]+)*", "a folder without a / at the start or the end")]
 Folder = Annotated[str, Matches(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#\0]*)?", "s3://bucket/folder")]
+Pool = Annotated[str, Matches(r"[^\s\0]+", "a name without blanks")]
 Group = Annotated[str, Matches(r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*", "letters, digits and '_', in segments joined by '/'")]
 
 

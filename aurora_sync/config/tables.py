@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -25,6 +25,7 @@ from aurora_sync.config.field_types import (
     Owner,
     Path,
     Policy,
+    Pool,
     Predicate,
     Slot,
     StrictModel,
@@ -115,6 +116,24 @@ class TableOptions(StrictModel):
         default_factory=dict,
         description="Tags of the Dagster asset.",
         json_schema_extra={"additionalProperties": False},  # only keys that match TagKey are allowed
+    )
+    op_tags: dict[Name, Any] = Field(
+        default_factory=dict,
+        description="Tags of the step in Dagster, such as dagster-k8s/config. The values are strings or mappings.",
+    )
+    run_tags: dict[Name, Any] = Field(
+        default_factory=dict,
+        description="Tags of the runs that schedules and the change sensor request: for concurrency limits, or for a "
+        "run launcher. Tables with different tags have different runs. The values are strings or mappings.",
+    )
+    priority: int = Field(
+        0,
+        ge=-1000,
+        le=1000,
+        description="Priority in Dagster, of the runs in the queue and of the steps in a run: higher ones start first.",
+    )
+    pool: Pool | None = Field(
+        None, description="Dagster pool of the step, for a concurrency limit; default: aurora_sync/<source>."
     )
     checks: Checks = Field(default_factory=Checks, description="What is checked after every applied run.")
     types: dict[Name, Policy] = Field(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from aurora_sync.config.freshness import Freshness
 from aurora_sync.config.tables import TableConfig
@@ -33,9 +34,15 @@ RETRIES = dg.RetryPolicy(max_retries=3, delay=10, backoff=dg.Backoff.EXPONENTIAL
 class SyncOptions(dg.Config):
     """Options of one run, for the launchpad."""
 
-    full: bool = False
-    reconcile: bool = False
-    allow_deletes: bool = False
+    full: bool = Field(default=False, description="Read the whole table, and replace the target.")
+    reconcile: bool = Field(
+        default=False,
+        description="Compare the target with its source, bucket by bucket, and repair deleted, lost and stale rows.",
+    )
+    allow_deletes: bool = Field(default=False, description="Delete more rows from the target than delete_guard allows.")
+
+
+_OF_EXECUTION = {"op_tags", "run_tags", "priority", "pool"}
 
 
 @dataclass
@@ -147,7 +154,8 @@ def table_asset(asset: TableAsset, project: Project) -> dg.AssetsDefinition:
         automation_condition=spec.automation_condition,
         check_specs=checks.specs(table, key),
         io_manager_key=project.io_manager_key,
-        pool=project.pool,
+        pool=table.pool or project.pool,
+        op_tags=op_tags(table),
         retry_policy=RETRIES,
     )
     def sync_table(
@@ -163,6 +171,11 @@ def table_asset(asset: TableAsset, project: Project) -> dg.AssetsDefinition:
         yield from checks.results(table, key, increment.receipt, context.instance, verification)
 
     return sync_table
+
+
+def op_tags(table: TableConfig) -> dict[str, Any]:
+    """Return the tags of the step that syncs the table. The priority is one of them."""
+    return {**table.op_tags, **({compat.PRIORITY_TAG: str(table.priority)} if table.priority else {})}
 
 
 def failure(error: AuroraSyncError, attempts_before: int = 0) -> dg.Failure:
@@ -207,10 +220,11 @@ def source_spec(table: TableConfig, project: Project, source: SourceTable | None
 def code_version(table: TableConfig) -> str:
     """Return a hash of the table's configuration and the strategy's version. The UI marks assets with an older hash.
 
-    Default values are left out, so that a release that adds a key does not change the hash.
+    Default values are left out, so that a release that adds a key does not change the hash; so are keys that say where
+    and when a run executes.
     """
     strategy = strategy_of(table)
-    described = f"{strategy.version} {table.model_dump_json(exclude_defaults=True)}"
+    described = f"{strategy.version} {table.model_dump_json(exclude_defaults=True, exclude=_OF_EXECUTION)}"
     return hashlib.sha256(described.encode()).hexdigest()[:12]
 
 

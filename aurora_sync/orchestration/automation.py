@@ -1,20 +1,24 @@
-"""Define schedules, one per distinct cron expression, and an automation condition for downstream assets.
+"""Define the schedules, and an automation condition for downstream assets.
 
 A table with ``schedule:`` is synced at these times, even if it did not change. The change sensor (change_sensor.py)
-watches all other tables.
+watches all other tables. There is one job and one schedule for each cron expression and group, and not for each table,
+because Dagster needs 36 s to load 999 jobs.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
 from dagster import AutomationCondition
 
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.orchestration.assets import TableAsset
-from aurora_sync.orchestration.project import Project
+from aurora_sync.orchestration.cron_names import cron_name
+from aurora_sync.orchestration.jobs import Part, asset_job, by_run_tags, scheduled
+from aurora_sync.orchestration.project import Project, dagster_name
 from aurora_sync.orchestration.slot_assets import op_name
 
 
@@ -23,99 +27,81 @@ def watched(tables: Sequence[TableAsset]) -> list[TableAsset]:
     return [asset for asset in tables if asset.table.schedule is None and asset.spec.automation_condition is None]
 
 
-def schedules(tables: Sequence[TableAsset], project: Project) -> list[dg.ScheduleDefinition]:
-    """Return one schedule for each distinct cron, not for each table: Dagster needs 36 s to load 999 jobs."""
-    by_cron: defaultdict[str, list[dg.AssetKey]] = defaultdict(list)
-    for asset in tables:
-        if asset.table.schedule is not None:
-            by_cron[" ".join(asset.table.schedule.split())].append(asset.key)
-    return [
-        dg.ScheduleDefinition(
-            name=f"{project.name}_{_slug(cron)}",
-            cron_schedule=cron,
-            execution_timezone="UTC",
-            target=dg.AssetSelection.assets(*keys),
-            description=f"Syncs {len(keys)} tables of tables.yaml at {cron} UTC.",
-            default_status=project.schedule_status,
-        )
-        for cron, keys in sorted(by_cron.items())
-    ]
+def changes_job(tables: Sequence[TableAsset], project: Project) -> dg.UnresolvedAssetJobDefinition:
+    """Return the job of the change sensor, which requests some of its tables."""
+    parts = [Part([asset.key for asset in chosen], tags=tags) for tags, chosen in by_run_tags(tables)]
+    return asset_job(f"{project.name}_changes", parts, "Syncs tables that changed at the source.", project)
 
 
-def reconciliations(tables: Sequence[TableAsset], project: Project) -> list[dg.ScheduleDefinition]:
-    """Return one schedule for each distinct ``reconcile: {schedule: ...}``. Its runs have ``reconcile: true``."""
-    by_cron: defaultdict[str, list[TableAsset]] = defaultdict(list)
-    for asset in tables:
-        if asset.table.reconcile is not None and asset.table.reconcile.schedule is not None:
-            by_cron[" ".join(asset.table.reconcile.schedule.split())].append(asset)
-    return [
-        _configured(
-            _reconciling(chosen, project, f"{project.name}_reconcile_{_slug(cron)}"),
-            cron,
-            f"Compares {len(chosen)} tables with their sources at {cron} UTC, and repairs differences.",
-            project,
-        )
-        for cron, chosen in sorted(by_cron.items())
-    ]
+def schedules(tables: Sequence[TableAsset], project: Project) -> Iterator[dg.ScheduleDefinition]:
+    """Yield one schedule for each cron and group of ``schedule:``."""
+    for cron, group, chosen in _by_cron(tables, lambda table: table.schedule):
+        parts = [Part([asset.key for asset in members], tags=tags) for tags, members in by_run_tags(chosen)]
+        name = f"{project.sync_prefix}_{_name(cron, group)}"
+        text = f"Syncs {len(chosen)} tables of group {group} at {cron} UTC."
+        yield scheduled(asset_job(name, parts, text, project), cron, parts, project)
+
+
+def reconciliations(tables: Sequence[TableAsset], project: Project) -> Iterator[dg.ScheduleDefinition]:
+    """Yield one schedule for each cron and group of ``reconcile: {schedule: ...}``."""
+    for cron, group, chosen in _by_cron(tables, lambda table: table.reconcile.schedule if table.reconcile else None):
+        parts = _reconciling(chosen, project)
+        name = f"{project.name}_reconcile_{_name(cron, group)}"
+        text = f"Compares {len(chosen)} tables of group {group} with their sources at {cron} UTC, and repairs them."
+        yield scheduled(asset_job(name, parts, text, project), cron, parts, project)
 
 
 def reconcile_job(tables: Sequence[TableAsset], project: Project) -> dg.UnresolvedAssetJobDefinition:
     """Return the job that reconciles all tables, for a person to launch. The launchpad can select tables."""
-    return _reconciling(tables, project, f"{project.name}_reconcile")
+    text = "Compares tables with their sources, and repairs them. The launchpad can select some of the tables."
+    return asset_job(f"{project.name}_reconcile", _reconciling(tables, project), text, project)
 
 
-def verifications(tables: Sequence[TableAsset], project: Project) -> list[dg.ScheduleDefinition]:
-    """Return one schedule for each distinct ``verify:``. It runs the verification assets of the groups concerned."""
-    by_cron: defaultdict[str, defaultdict[dg.AssetKey, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for asset in tables:
-        if asset.table.verify is not None:
-            by_cron[" ".join(asset.table.verify.split())][project.verification_key(asset.group)].append(asset.name)
-    return [
-        _configured(
-            _job(
-                f"{project.name}_verify_{_slug(cron)}",
-                groups,
-                {key.to_python_identifier(): {"tables": names} for key, names in groups.items()},
-            ),
-            cron,
-            f"Compares every row of {sum(map(len, groups.values()))} tables with the sources at {cron} UTC.",
-            project,
-        )
-        for cron, groups in sorted(by_cron.items())
-    ]
+def verifications(tables: Sequence[TableAsset], project: Project) -> Iterator[dg.ScheduleDefinition]:
+    """Yield one schedule for each cron and group of ``verify:``. It runs the verification of the group."""
+    for cron, group, chosen in _by_cron(tables, lambda table: table.verify):
+        parts = _verifying(group, chosen, project)
+        name = f"{project.name}_verify_{_name(cron, group)}"
+        text = f"Compares every row of {len(chosen)} tables of group {group} with the sources at {cron} UTC."
+        yield scheduled(asset_job(name, parts, text, project), cron, parts, project)
 
 
 def assessment(cron: str, project: Project) -> dg.ScheduleDefinition:
-    """Return the schedule ``<name of the project>_assess``."""
-    job = _job(f"{project.name}_assess", [project.assessment_key], {})
-    return _configured(
-        job, cron, f"Assesses the source at {cron} UTC, and shows tables whose strategy no longer fits.", project
-    )
+    """Return the schedule of the assessment."""
+    text = f"Assesses the source at {cron} UTC, and shows tables whose strategy no longer fits."
+    parts = [Part([project.assessment_key])]
+    return scheduled(asset_job(f"{project.name}_assess", parts, text, project), cron, parts, project)
 
 
-def _configured(
-    job: dg.UnresolvedAssetJobDefinition, cron: str, description: str, project: Project
-) -> dg.ScheduleDefinition:
-    """Return a schedule with the name of its job."""
-    return dg.ScheduleDefinition(
-        name=job.name,
-        cron_schedule=cron,
-        execution_timezone="UTC",
-        job=job,
-        description=description,
-        default_status=project.schedule_status,
-    )
+def _by_cron(
+    tables: Sequence[TableAsset], cron_of: Callable[[TableConfig], str | None]
+) -> Iterator[tuple[str, str, list[TableAsset]]]:
+    """Yield the tables with a cron for each cron and group."""
+    found: defaultdict[tuple[str, str], list[TableAsset]] = defaultdict(list)
+    for asset in tables:
+        if cron := cron_of(asset.table):
+            found[" ".join(cron.split()), asset.group].append(asset)
+    for (cron, group), chosen in sorted(found.items(), key=lambda each: each[0]):
+        yield cron, group, chosen
 
 
-def _reconciling(tables: Sequence[TableAsset], project: Project, job: str) -> dg.UnresolvedAssetJobDefinition:
-    configs = {op_name(table, project): {"reconcile": True} for table in tables}
-    return _job(job, [table.key for table in tables], configs)
+def _name(cron: str, group: str) -> str:
+    return f"{cron_name(cron)}_{dagster_name(group)}"
 
 
-def _job(name: str, keys: Iterable[dg.AssetKey], configs: dict[str, Any]) -> dg.UnresolvedAssetJobDefinition:
-    """Return a job over the assets. ``configs`` maps steps to their config."""
-    ops = {step: {"config": config} for step, config in configs.items()}
-    return dg.define_asset_job(name, dg.AssetSelection.assets(*keys), config={"ops": ops})
+def _reconciling(tables: Sequence[TableAsset], project: Project) -> list[Part]:
+    return [
+        Part([asset.key for asset in chosen], {op_name(asset, project): {"reconcile": True} for asset in chosen}, tags)
+        for tags, chosen in by_run_tags(tables)
+    ]
+
+
+def _verifying(group: str, tables: Sequence[TableAsset], project: Project) -> list[Part]:
+    key = project.verification_key(group)
+    return [
+        Part([key], {key.to_python_identifier(): {"tables": [asset.name for asset in chosen]}}, tags)
+        for tags, chosen in by_run_tags(tables)
+    ]
 
 
 def on_new_rows() -> AutomationCondition[Any]:
@@ -132,8 +118,3 @@ def on_new_rows() -> AutomationCondition[Any]:
         & ~AutomationCondition.any_deps_in_progress()
         & ~AutomationCondition.in_progress()
     ).with_label("on_new_rows")
-
-
-def _slug(cron: str) -> str:
-    """Convert a cron to a unique part of a name: ``*/15 2-4 * * *`` becomes ``xby15_2to4_x_x_x``."""
-    return "".join({"*": "x", "/": "by", "-": "to", ",": "and", " ": "_"}.get(letter, letter) for letter in cron)

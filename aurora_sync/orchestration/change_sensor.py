@@ -13,7 +13,7 @@ import json
 import math
 import time
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import dagster as dg
@@ -25,6 +25,7 @@ from aurora_sync.engine.runners.base import Runner
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.orchestration import compat
 from aurora_sync.orchestration.assets import TableAsset
+from aurora_sync.orchestration.jobs import by_run_tags
 from aurora_sync.orchestration.metadata import RUN_SEQUENCE
 from aurora_sync.orchestration.project import Project
 from aurora_sync.source.connection import connect
@@ -91,13 +92,15 @@ def read_marks(dsn: str, tables: Sequence[TableConfig]) -> dict[str, str]:
         return {name: mark[:8] if counted else "" for name, counted, mark in cursor.fetchall()}
 
 
-def change_sensor(assets: Sequence[TableAsset], project: Project) -> dg.SensorDefinition:
-    """Return the change sensor over ``assets``."""
+def change_sensor(
+    assets: Sequence[TableAsset], job: dg.UnresolvedAssetJobDefinition, project: Project
+) -> dg.SensorDefinition:
+    """Return the change sensor over ``assets``, which requests runs of ``job``."""
     tables = [asset.table for asset in assets]
 
     @dg.sensor(
         name=f"{project.name}_changes",
-        target=dg.AssetSelection.assets(*(asset.key for asset in assets)),
+        job=job,
         minimum_interval_seconds=TICK_SECONDS,
         default_status=project.sensor_status,
         description=f"Finds with one query which of {len(tables)} tables changed at the source, and syncs only these.",
@@ -139,11 +142,11 @@ def tick(
     """Evaluate the sensor at ``now`` (seconds since the epoch). Return run requests, heartbeats and the new memory."""
     settled = _settle(instance, tables, memory, now)
     due = [table for table in tables if _due(settled.get(table.name), table.name, marks, now)]
-    requests = []
-    for start in range(0, len(due), GROUP):
-        group = due[start : start + GROUP]
-        run_key = f"{name} {now:.3f} {start // GROUP}"
-        requests.append(dg.RunRequest(run_key=run_key, asset_selection=[table.key for table in group]))
+    requests: list[dg.RunRequest] = []
+    for tags, group in _groups(due):
+        run_key = f"{name} {now:.3f} {len(requests)}"
+        keys = [table.key for table in group]
+        requests.append(dg.RunRequest(run_key=run_key, asset_selection=keys, tags=tags))
         for table in group:
             before = settled.get(table.name)
             settled[table.name] = Request(
@@ -162,6 +165,13 @@ def tick(
         cursor=to_cursor(settled),
         skip_reason=None if requests else f"none of {len(tables)} tables changed",
     )
+
+
+def _groups(due: Sequence[TableAsset]) -> Iterator[tuple[dict[str, str], Sequence[TableAsset]]]:
+    """Yield the tables of each run with its tags."""
+    for tags, tables in by_run_tags(due):
+        for start in range(0, len(tables), GROUP):
+            yield tags, tables[start : start + GROUP]
 
 
 def _due(request: Request | None, name: str, marks: Mapping[str, str], now: float) -> bool:

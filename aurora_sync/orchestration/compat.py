@@ -11,6 +11,7 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster._core.storage.asset_check_execution_record import (
     COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
 )
+from dagster._core.storage.tags import PRIORITY_TAG as PRIORITY_TAG
 from dagster._core.storage.tags import RUN_KEY_TAG
 
 

@@ -15,6 +15,7 @@ from aurora_sync.config.advisor import Advisor
 from aurora_sync.config.loader import from_mapping
 from aurora_sync.config.tables import TableConfig, TableOptions
 from aurora_sync.config.watermark_types import WatermarkType
+from aurora_sync.errors import ConfigError
 from aurora_sync.orchestration.connection_values import SourceValues, StageValues, WarehouseValues
 from aurora_sync.orchestration.factory import build_definitions
 from aurora_sync.orchestration.project import DefaultStatus
@@ -72,6 +73,14 @@ def _resolved(context: dg.ResolutionContext, value: Any) -> Any:
     return context.resolve_value(value)
 
 
+def _executor(given: Any) -> dg.ExecutorDefinition | None:
+    if given is None or isinstance(given, dg.ExecutorDefinition):
+        return given
+    if given == "in_process":
+        return dg.in_process_executor
+    raise ConfigError(f"executor: found {given!r}; expected in_process, or a template that is an ExecutorDefinition")
+
+
 @dg.scaffold_with(AuroraSyncScaffolder)
 class AuroraSync(dg.Component, dg.Model, dg.Resolvable):
     """Syncs tables of PostgreSQL incrementally through S3 into Snowflake. The keys are those of tables.yaml.
@@ -102,6 +111,12 @@ class AuroraSync(dg.Component, dg.Model, dg.Resolvable):
         "STOPPED.",
     )
 
+    executor: Annotated[Any, dg.Resolver(_resolved, model_field_type=str | None)] = Field(
+        None,
+        description="Executor of the jobs of schedules, change sensor and people: in_process, or a template that is an "
+        "ExecutorDefinition; default: one process for each table, started fast. Runs without a job, such as those of "
+        "Materialize, have the executor of the code location.",
+    )
     translation: (
         Annotated[
             TranslationFn[TableConfig],
@@ -140,4 +155,5 @@ class AuroraSync(dg.Component, dg.Model, dg.Resolvable):
             name=context.path.name,
             default_status=self.default_status,
             get_asset_spec=self.get_asset_spec,
+            executor=_executor(self.executor),
         )

@@ -41,6 +41,7 @@ def build_definitions(
     name: str = "aurora_sync",
     default_status: DefaultStatus = "STOPPED",
     get_asset_spec: GetAssetSpec = as_it_is,
+    executor: dg.ExecutorDefinition | None = None,
 ) -> dg.Definitions:
     """Return assets, checks, jobs, schedules, change sensor and IO manager for the tables of ``config``.
 
@@ -49,6 +50,8 @@ def build_definitions(
     be unique in a code location: jobs, schedules, sensor, IO manager. ``default_status`` is the status of schedules and
     sensor until someone turns them on or off in the UI. ``get_asset_spec`` gets the spec and the configuration of a
     table, and returns the spec of its asset, for example with another key; everything else follows that spec.
+    ``executor`` is that of our jobs; by default that of :func:`executor`. The executor of the code location stays as it
+    is.
     """
     connections = connections or Connections()
     settings = _settings(connections)
@@ -59,6 +62,7 @@ def build_definitions(
         source=connections.source_name or (source.database if source else "source"),
         warehouse=settings.warehouse.kind if settings else "snowflake",
         default_status=default_status,
+        executor=executor or _default_executor(settings),
     )
     tables = expand(config, _existing(config, source) if config.has_globs else [])
     catalogue = _catalogue(source, tables)
@@ -70,7 +74,7 @@ def build_definitions(
             *_verification_assets(synced, project),
             assessment.assessment_asset(synced, config.advisor, project),
         ],
-        jobs=[automation.reconcile_job(synced, project)],
+        jobs=_jobs(synced, project),
         schedules=[
             *automation.schedules(synced, project),
             *automation.reconciliations(synced, project),
@@ -78,17 +82,33 @@ def build_definitions(
             automation.assessment(config.advisor.schedule, project),
             housekeeping.gc_schedule(tables, project),
         ],
-        sensors=[change_sensor(watched, project)] if (watched := automation.watched(synced)) else [],
+        sensors=_sensors(synced, project),
         resources={name: connections.for_definitions(), project.io_manager_key: AuroraSyncIOManager(connections)},
     )
 
 
 def executor(connections: Connections) -> dg.ExecutorDefinition:
-    """Return the in-process executor if only one process can write to the warehouse; else a preloaded forkserver."""
-    settings = _settings(connections)
+    """Return the executor of our jobs, for a code location that has no other tables.
+
+    It is the in-process executor if only one process can write to the warehouse; else a preloaded forkserver.
+    """
+    return _default_executor(_settings(connections))
+
+
+def _default_executor(settings: Settings | None) -> dg.ExecutorDefinition:
     if settings and settings.warehouse.one_process:
         return dg.in_process_executor
     return dg.multiprocess_executor.configured({"start_method": {"forkserver": {"preload_modules": PRELOAD}}})
+
+
+def _jobs(synced: Sequence[TableAsset], project: Project) -> list[dg.UnresolvedAssetJobDefinition]:
+    """Return the jobs that people launch. Jobs of schedules and of the sensor are added by Dagster."""
+    return [automation.reconcile_job(synced, project)]
+
+
+def _sensors(synced: Sequence[TableAsset], project: Project) -> list[dg.SensorDefinition]:
+    watched = automation.watched(synced)
+    return [change_sensor(watched, automation.changes_job(watched, project), project)] if watched else []
 
 
 def _default_specs(

@@ -37,6 +37,7 @@ def gc_schedule(tables: Sequence[TableConfig], project: Project) -> dg.ScheduleD
 
     @dg.job(
         name=f"{project.name}_gc",
+        executor_def=project.executor,
         description="Removes files and tables that killed runs left in the stage and in the log schema.",
     )
     def collect_garbage() -> None:

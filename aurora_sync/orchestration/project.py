@@ -21,7 +21,8 @@ class Project:
 
     ``name`` is the prefix of all names that must be unique in a code location. ``source`` is the name of the source in
     asset keys and pools. ``warehouse`` is the kind of the warehouse. ``default_status`` is the status of schedules and
-    sensor until someone turns them on or off in the UI.
+    sensor until someone turns them on or off in the UI. ``executor`` is that of our jobs; None is that of the code
+    location.
     """
 
     name: str
@@ -29,6 +30,12 @@ class Project:
     source: str
     warehouse: str
     default_status: DefaultStatus = "STOPPED"
+    executor: dg.ExecutorDefinition | None = None
+
+    @property
+    def sync_prefix(self) -> str:
+        """The prefix of jobs that sync tables: the name, with ``sync`` at its end."""
+        return self.name if self.name.endswith("sync") else f"{self.name}_sync"
 
     @property
     def io_manager_key(self) -> str:

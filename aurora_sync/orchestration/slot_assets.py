@@ -12,7 +12,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine import batch, sync
 from aurora_sync.engine.batch import Batch
 from aurora_sync.engine.places import Places
-from aurora_sync.errors import AuroraSyncError
+from aurora_sync.errors import AuroraSyncError, ConfigError
 from aurora_sync.model.receipt import Receipt
 from aurora_sync.orchestration import assets, checks
 from aurora_sync.orchestration.assets import Increment, SyncOptions, TableAsset
@@ -23,6 +23,7 @@ def slot_assets(tables: Sequence[TableAsset], project: Project) -> dg.AssetsDefi
     """Return the assets of ``tables``, which share a slot."""
     by_key = {asset.key: asset for asset in tables}
     configs = tuple(asset.table for asset in tables)
+    _refuse_differences(configs)
 
     def spec(asset: TableAsset) -> dg.AssetSpec:
         with_io_manager = {**asset.spec.metadata, "dagster/io_manager_key": project.io_manager_key}
@@ -33,7 +34,8 @@ def slot_assets(tables: Sequence[TableAsset], project: Project) -> dg.AssetsDefi
         specs=[spec(asset) for asset in tables],
         check_specs=[each for asset in tables for each in checks.specs(asset.table, asset.key)],
         can_subset=True,
-        pool=project.pool,
+        pool=configs[0].pool or project.pool,
+        op_tags=assets.op_tags(configs[0]),
         retry_policy=assets.RETRIES,
     )
     def sync_slot(
@@ -59,6 +61,19 @@ def slot_assets(tables: Sequence[TableAsset], project: Project) -> dg.AssetsDefi
             raise assets.failure(error, context.retry_number) from error
 
     return sync_slot
+
+
+def _refuse_differences(tables: Batch) -> None:
+    """Raise ConfigError if tables of one slot differ in what belongs to their common step."""
+    first = tables[0]
+    if problems := [
+        f"table {table.qualified_name}: {key}: found another value than {first.qualified_name} has; expected one {key}"
+        f" for all tables of slot {first.slot_name}, because one step in Dagster syncs them"
+        for table in tables
+        for key in ("pool", "op_tags", "priority")
+        if getattr(table, key) != getattr(first, key)
+    ]:
+        raise ConfigError(problems)
 
 
 def op_name(asset: TableAsset, project: Project) -> str:

@@ -22,21 +22,26 @@ def table(name: str, *lines: str) -> str:
     return "\n".join([f"  - table_name: {name}", "    watermark_type: xmin", *(f"    {line}" for line in lines), ""])
 
 
-def test_there_is_one_schedule_for_each_distinct_cron(build: Build) -> None:
+def test_there_is_one_schedule_for_each_cron_and_group(build: Build) -> None:
     definitions = build(
         "tables:\n"
         + table("a", "schedule: '*/15 * * * *'")
         + table("b", "schedule: '*/15  *  * * *'")
         + table("c", "schedule: '0 2 * * 1-5'")
         + table("d")
+        + table("e", "schedule: '*/15 * * * *'", "group: sales")
     )
     schedules: dict[str, Any] = {schedule.name: schedule for schedule in definitions.schedules or ()}
     always = {"aurora_sync_assess", "aurora_sync_gc_weekly"}
-    assert set(schedules) == {"aurora_sync_xby15_x_x_x_x", "aurora_sync_0_2_x_x_1to5"} | always
+    assert set(schedules) - always == {
+        "aurora_sync_every_15_minutes_public",
+        "aurora_sync_every_15_minutes_sales",
+        "aurora_sync_weekdays_at_02_00_public",
+    }
     repository = definitions.get_repository_def()
-    job = repository.get_job(schedules["aurora_sync_xby15_x_x_x_x"].job_name)
+    job = repository.get_job(schedules["aurora_sync_every_15_minutes_public"].job_name)
     assert job.asset_layer.executable_asset_keys == {dg.AssetKey(["public", "a"]), dg.AssetKey(["public", "b"])}
-    assert schedules["aurora_sync_xby15_x_x_x_x"].execution_timezone == "UTC"
+    assert schedules["aurora_sync_every_15_minutes_public"].execution_timezone == "UTC"
 
 
 def test_change_sensor_watches_the_tables_without_a_schedule(build: Build) -> None:
@@ -91,7 +96,7 @@ def test_tables_with_one_reconcile_schedule_share_a_job_that_asks_for_it(build: 
         + table("b c", "reconcile: {schedule: '0  3 * * *', every: 5}")
         + table("d", "reconcile: {every: 5}")
     )
-    name = "aurora_sync_reconcile_0_3_x_x_x"
+    name = "aurora_sync_reconcile_daily_at_03_00_public"
     (schedule,) = [schedule for schedule in definitions.schedules or () if schedule.name == name]
     assert isinstance(schedule, dg.ScheduleDefinition)
     assert schedule.cron_schedule == "0 3 * * *"

@@ -11,6 +11,7 @@ from aurora_sync.engine.runners.topic import _problems_of_topics
 from aurora_sync.errors import Kind, SourceError
 from aurora_sync.orchestration import change_sensor
 from aurora_sync.orchestration.assets import TableAsset, asset_key
+from aurora_sync.orchestration.automation import changes_job
 from aurora_sync.orchestration.change_sensor import FORCED_HOURS, GROUP, RETRY_SECONDS, read_marks, tick
 from aurora_sync.orchestration.project import Project
 from aurora_sync.orchestration.resources import Connections
@@ -27,6 +28,11 @@ def config(name: str, **options: Any) -> TableConfig:
 
 def assets(tables: Iterable[TableConfig]) -> list[TableAsset]:
     return [TableAsset(table, dg.AssetSpec(asset_key(table))) for table in tables]
+
+
+def sensor_of(tables: Iterable[TableConfig]) -> dg.SensorDefinition:
+    project, watched = Project("test", Connections(), "app", "duckdb"), assets(tables)
+    return change_sensor.change_sensor(watched, changes_job(watched, project), project)
 
 
 A, B = config("a"), config("b")
@@ -246,7 +252,7 @@ def test_files_that_cannot_be_looked_at_hide_those_of_no_other_table(
     execute("CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY)")
     places = {"a": "s3://no-such-bucket-here/x", "b": f"{stage_url}/dms"}
     tables = [config(name, watermark_type="dms", files=files) for name, files in places.items()]
-    sensor = change_sensor.change_sensor(assets(tables), Project("test", Connections(), "app", "duckdb"))
+    sensor = sensor_of(tables)
     result = sensor.evaluate_tick(dg.build_sensor_context(instance=instance))
     memory = change_sensor.from_cursor(result.cursor)
     assert [memory[f"public.{name}"].mark.startswith("files") for name in places] == [False, True]
@@ -265,7 +271,7 @@ def test_topic_that_is_refused_hides_no_other_topic(
 
     monkeypatch.setattr(Kafka, "ends", ends)
     tables = [config(name, watermark_type="debezium", topic_prefix="p") for name in ("a", "b")]
-    sensor = change_sensor.change_sensor(assets(tables), Project("test", Connections(), "app", "duckdb"))
+    sensor = sensor_of(tables)
     result = sensor.evaluate_tick(dg.build_sensor_context(instance=instance))
     memory = change_sensor.from_cursor(result.cursor)
     assert [memory[f"public.{name}"].mark.startswith("topic") for name in "ab"] == [False, True]

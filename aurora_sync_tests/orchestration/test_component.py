@@ -64,7 +64,11 @@ def test_component_has_the_keys_and_defaults_of_tables_yaml() -> None:
     }
     assert specs["customers"].freshness_policy is not None
     crons = {s.name: s.cron_schedule for s in definitions.schedules or () if isinstance(s, dg.ScheduleDefinition)}
-    assert crons == {"crm_0_2_x_x_x": "0 2 * * *", "crm_assess": "0 7 * * *", "crm_gc_weekly": "0 4 * * 0"}
+    assert crons == {
+        "crm_sync_daily_at_02_00_legacy": "0 2 * * *",
+        "crm_assess": "0 7 * * *",
+        "crm_gc_weekly": "0 4 * * 0",
+    }
 
 
 def test_values_may_be_templates(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -221,21 +221,22 @@ def test_table_of_another_group_is_refused(definitions: dg.Definitions, instance
 
 
 @pytest.mark.usefixtures("no_settings")
-def test_tables_with_one_verify_schedule_share_a_job_over_their_groups(build: Build) -> None:
+def test_tables_of_a_group_with_one_verify_schedule_share_a_job(build: Build) -> None:
     definitions = build(
         "tables:\n"
         + table("a", "verify: '0 5 * * 0'")
         + table("b", "verify: '0  5 * * 0'", "group: other")
         + table("c", "verify: '0 6 * * 0'")
         + table("d", "group: other")
+        + table("e", "verify: '0 5 * * 0'")
     )
     verifying = [s for s in definitions.schedules or () if "_verify_" in s.name]
     assert [(s.name, s.cron_schedule) for s in verifying if isinstance(s, dg.ScheduleDefinition)] == [
-        ("aurora_sync_verify_0_5_x_x_0", "0 5 * * 0"),
-        ("aurora_sync_verify_0_6_x_x_0", "0 6 * * 0"),
+        ("aurora_sync_verify_sundays_at_05_00_other", "0 5 * * 0"),
+        ("aurora_sync_verify_sundays_at_05_00_public", "0 5 * * 0"),
+        ("aurora_sync_verify_sundays_at_06_00_public", "0 6 * * 0"),
     ]
-    job = definitions.resolve_job_def("aurora_sync_verify_0_5_x_x_0")
+    job = definitions.resolve_job_def("aurora_sync_verify_sundays_at_05_00_public")
     assert {op: config["config"]["tables"] for op, config in (job.run_config or {})["ops"].items()} == {
-        "aurora_sync__public__verification": ["public.a"],
-        "aurora_sync__other__verification": ["public.b"],
+        "aurora_sync__public__verification": ["public.a", "public.e"],
     }
