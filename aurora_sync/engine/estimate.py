@@ -13,7 +13,7 @@ from psycopg2 import sql
 from aurora_sync.model.manifest import StagedFile
 from aurora_sync.model.usage import LoadStatements
 from aurora_sync.source.reading import Reading
-from aurora_sync.stage.writer import COMPRESSION_LEVEL, OBJECT_BYTES
+from aurora_sync.stage.writer import COMPRESSION_LEVEL, objects_of
 from aurora_sync.warehouse.base import Warehouse
 
 # One or two megabytes of CSV of a usual table: enough for zstd to reach its ratio, and read within a second.
@@ -56,7 +56,8 @@ def first_load(
     rows = sample.rows if whole else max(rows_estimate, sample.rows)
     sizes = sample.csv_bytes, sample.staged_bytes
     csv_bytes, staged_bytes = (size * rows // max(1, sample.rows) for size in sizes)
-    files = max(chunks, -(-staged_bytes // OBJECT_BYTES))
+    parts = max(1, chunks)
+    files = parts * objects_of(-(-staged_bytes // parts))
     sent = warehouse.statements_of_first_load(files)
     duration = seconds * rows / max(1, sample.rows)
     return FirstLoad(rows, sample.rows, csv_bytes, staged_bytes, files, sent, chunks, duration)

@@ -28,8 +28,11 @@ from aurora_sync.stage.manifest import Hint, manifest_from_json
 logger = foreign_text.logger(__name__)
 Result = TypeVar("Result")
 
-# Snowflake asks for files of 100 to 250 MB: one thread loads one file, and every file has a fixed cost.
+# Snowflake asks for files of 100 to 250 MB: one thread loads one file, and every file has a fixed cost. The first
+# objects are smaller, so that a table of 100 MB is loaded by several threads too.
 OBJECT_BYTES = 128_000_000
+FIRST_OBJECT_BYTES = 8_000_000
+OBJECTS_OF_A_SIZE = 8
 # S3 requires parts of at least 5 MB. At 8 MB an object has 16 of them, and the few that wait fit into memory.
 PART_BYTES = 8_000_000
 # Raw CSV that the compressor gets at a time, in whole rows.
@@ -40,6 +43,20 @@ CHUNKS_UNDER_WAY = 32
 PARTS_UNDER_WAY = 4
 UPLOAD_THREADS = 2
 COMPRESSION_LEVEL = 1
+
+
+def objects_of(staged: int) -> int:
+    """Return the number of objects that hold this number of bytes."""
+    number = 0
+    while staged > 0:
+        staged -= _object_bytes(number, OBJECT_BYTES)
+        number += 1
+    return number
+
+
+def _object_bytes(number: int, most: int) -> int:
+    """Return the size of an object of an attempt, which are numbered from 0: the size doubles after every eight."""
+    return min(most, FIRST_OBJECT_BYTES << min(number // OBJECTS_OF_A_SIZE, 32))
 
 
 class Attempt:
@@ -151,7 +168,7 @@ class Attempt:
             name = self._name(self._first_part + len(self._objects))
             self._objects.append(_Object(self._store, self._uploader, self.prefix, name, self._part_bytes))
         self._objects[-1].add(chunk, rows)
-        if self._objects[-1].bytes >= self._object_bytes:
+        if self._objects[-1].bytes >= _object_bytes(self._first_part + len(self._objects) - 1, self._object_bytes):
             self._finish_object()
 
     def _finish_object(self) -> None:

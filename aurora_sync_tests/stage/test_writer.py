@@ -111,6 +111,32 @@ def test_large_increment_is_cut_at_row_boundaries_into_multipart_objects(store: 
     assert unfinished_uploads(store) == []
 
 
+def test_objects_grow(store: Store, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "CHUNK_BYTES", 1000)
+    monkeypatch.setattr(writer, "FIRST_OBJECT_BYTES", 60_000)
+    monkeypatch.setattr(writer, "OBJECTS_OF_A_SIZE", 2)
+    monkeypatch.setattr(writer, "OBJECT_BYTES", 200_000)
+    with Attempt(store, prefix, object_bytes=200_000) as attempt:
+        for row in rows(20_000):
+            attempt.write(row)
+    sizes = [round(file.bytes / 60_000, 1) for file in attempt.files]
+    assert all(1 <= size < 3 for size in sizes[:2])
+    assert all(2 <= size < 4 for size in sizes[2:4])
+    assert all(3.3 <= size < 5.3 for size in sizes[4:-1])
+    with Attempt(store, f"{prefix}more/", object_bytes=200_000, first_part=len(sizes)) as more:
+        for row in rows(8_000):
+            more.write(row)
+    assert more.files[0].bytes >= 200_000
+
+
+@pytest.mark.parametrize(
+    ("staged", "objects"),
+    [(0, 0), (1, 1), (8_000_000, 1), (64_000_001, 9), (960_000_000, 32), (960_000_001, 33), (2_240_000_000, 42)],
+)
+def test_number_of_objects_follows_from_the_bytes(staged: int, objects: int) -> None:
+    assert writer.objects_of(staged) == objects
+
+
 def test_object_that_ends_with_the_last_chunk_leaves_no_empty_one(
     store: Store, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,4 +295,4 @@ def test_process_killed_while_writing_leaves_no_manifest(store: Store, tmp_path:
         process.send_signal(signal.SIGKILL)
         process.communicate()
     assert prefix.startswith(store.prefix)
-    assert store.list(store.prefix) == []
+    assert [key for key in store.list(store.prefix) if not key.endswith(".csv.zst")] == []

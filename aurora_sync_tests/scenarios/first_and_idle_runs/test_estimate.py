@@ -11,6 +11,7 @@ from aurora_sync.engine import estimate
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.preview import preview
 from aurora_sync.source.database import Source
+from aurora_sync.stage import writer
 from aurora_sync_tests.scenarios.world import World, config
 from aurora_sync_tests.warehouse.snowflake_semantics import Server, SnowflakeLike
 
@@ -55,7 +56,7 @@ def test_sample_of_long_rows_is_short(world: World, monkeypatch: pytest.MonkeyPa
 
 
 def test_number_of_files_follows_the_size_of_staged_objects(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimate, "OBJECT_BYTES", 1000)
+    monkeypatch.setattr(writer, "OBJECT_BYTES", 1000)
     world.execute(f"CREATE TABLE t ({COLUMNS})", "INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 700) i")
     found = preview(config(), world.places).first_load
     assert found
