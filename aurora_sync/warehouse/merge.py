@@ -278,7 +278,9 @@ def count_staged(layout: Layout, further: Sequence[str] = ()) -> str:
     """Count the rows; the keys that are staged more than once; for each key column its NULLs; for each column with a
     misfit its misfits. ``further`` expressions come last."""
     doubled = "0"
-    if layout.key:
+    if len(layout.key) == 1 and not layout.changes:  # in the same scan as the other counts
+        doubled = f"COUNT({layout.key[0].staged}) - COUNT(DISTINCT {fitting(layout.key[0])})"
+    elif layout.key:
         key = ", ".join([fitting(column) for column in layout.key] + [f's."{PART}"'] * layout.changes)
         groups = f"SELECT 1 AS D FROM {layout.staging.sql} AS s GROUP BY {key} HAVING COUNT(*) > 1"
         doubled = f"(SELECT COUNT(*) FROM ({groups}) AS d)"
