@@ -21,7 +21,7 @@ def warehouse_from(settings: Settings) -> Warehouse:
 def _duckdb(chosen: DuckDBSettings, stage: str) -> Warehouse:
     with extra("embedded"):
         from aurora_sync.warehouse.duckdb import DuckDBWarehouse
-    return DuckDBWarehouse(chosen.path)
+    return DuckDBWarehouse(chosen.path, memory_limit=chosen.memory_limit)
 
 
 def _snowflake(chosen: SnowflakeSettings, stage: str) -> Warehouse:

@@ -14,7 +14,6 @@ import tempfile
 import threading
 import time
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -27,11 +26,13 @@ from sqlglot import exp
 
 from aurora_sync.errors import Kind, WarehouseError
 from aurora_sync.model import foreign_text
-from aurora_sync.model.manifest import Manifest, TakenFile
+from aurora_sync.model.manifest import Disposition, Manifest, TakenFile
+from aurora_sync.warehouse import duckdb_merge
 from aurora_sync.warehouse.base import Folder, Merged, Objects, ReportedColumn, Row, Session, Warehouse
 from aurora_sync.warehouse.ddl import identifier
 from aurora_sync.warehouse.dialect import Dialect
 from aurora_sync.warehouse.duckdb_errors import REFUSALS, duckdb_error
+from aurora_sync.warehouse.duckdb_staging import StagedFiles, longest_row, rows_of
 from aurora_sync.warehouse.query_tag import NO_TAG, QueryTag
 from aurora_sync.warehouse.types import MAX_VALUE_BYTES
 
@@ -40,23 +41,17 @@ _log = foreign_text.logger(__name__)
 # A session of another run holds the file while it loads and merges.
 LOCK_WAIT_SECONDS = 120.0
 
-# DuckDB reads a whole row into one buffer of this size; longer rows get a larger one.
-ROW_BYTES = 64 * 2**20
-
-# Limits memory for increments of any size. DuckDB's default is 80 % of the machine's memory and one thread per core,
-# each with its own buffers. What exceeds the limit is spilled to a file beside the database.
+# DuckDB's default is 80 % of the machine's memory and one thread per core, each with its own buffers.
 SETTINGS = {
-    "memory_limit": "1GB",
+    "memory_limit": "250MB",  # what exceeds the limit is spilled to a file beside the database
     "threads": "2",
     "preserve_insertion_order": "false",  # else an insert of many rows is buffered as a whole
 }
-
-_READ_CSV = (
-    "read_csv(?, columns = {columns}, compression = '{compression}', auto_detect = false, header = false,"
-    " delim = ',', quote = '\"', escape = '\"', new_line = '\\n', nullstr = '', allow_quoted_nulls = false,"
-    " strict_mode = true, null_padding = false, ignore_errors = false, parallel = false,"
-    " max_line_size = {row_bytes}, buffer_size = 2 * {row_bytes})"
-)
+# The limit for what cannot be spilled: the former values of updated rows, and the buffers of long rows.
+MORE_MEMORY = "1GB"
+_MANY_ROWS = 500_000
+_LONG_ROW_BYTES = 8 * 2**20
+_UPDATE = re.compile(r'UPDATE ("(?:[^"]|"")+"\."(?:[^"]|"")+") SET')
 
 # CSV with a header; the file name shows the compression.
 _READ_OTHERS_CSV = (
@@ -70,8 +65,6 @@ _READ_EVEN_CSV = (
     "read_csv(?, columns = {columns}, auto_detect = false, header = false, delim = ',', quote = '\"', escape = '\"',"
     " new_line = '\\n', nullstr = ?, allow_quoted_nulls = false, strict_mode = true, parallel = false)"
 )
-
-_ROWS_PER_FETCH = 50_000
 
 # One writer at a time within this process too. The thread that holds the lock may open a second session.
 _locks: dict[Path, threading.RLock] = {}
@@ -177,26 +170,45 @@ DUCKDB = Dialect(
 class DuckDBSession(Session):
     dialect = DUCKDB
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, where: str) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, where: str, folder: Path, more_memory: str = MORE_MEMORY
+    ) -> None:
+        """``folder`` is where the session may store files. ``more_memory`` is the limit of statements that spill
+        nothing."""
         self._connection = connection
         self._where = where
+        self._more_memory = more_memory
+        self._staged = StagedFiles(folder)
+        self._views: dict[str, str] = {}  # staging table -> the view of its files, which is read in its place
 
     def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
         return self._run(self._translated(statement), parameters)
 
     def modify(self, statement: str, parameters: Sequence[Any] = ()) -> int:
+        update = _UPDATE.match(statement)
+        if update and self._run(f"SELECT COUNT(*) > {_MANY_ROWS} FROM {update[1]}") == [(True,)]:  # noqa: S608
+            self._run(f"SET memory_limit = '{self._more_memory}'")
         ((changed,),) = self.query(statement, parameters)
         return int(changed)
 
     def merge(self, statement: str, parameters: Sequence[Any] = ()) -> Merged:
-        done: Counter[str] = Counter()
-        try:
-            cursor = self._connection.execute(f"{self._translated(statement)} RETURNING merge_action", list(parameters))
-            while rows := cursor.fetchmany(_ROWS_PER_FETCH):
-                done.update(action for (action,) in rows)
-        except REFUSALS as error:
-            raise duckdb_error(error, self._where) from None
-        return Merged(done["INSERT"], done["UPDATE"], done["DELETE"])
+        translated = self._translated(statement)
+        columns = [name for name, *_ in self._run(f"DESCRIBE {duckdb_merge.target_of(translated)}")]
+        if "ROWID" in map(str.upper, columns):  # hides the number of the row
+            rows = self._run(f"{translated} RETURNING merge_action", parameters)
+            actions = [action for (action,) in rows]
+            return Merged(actions.count("INSERT"), actions.count("UPDATE"), actions.count("DELETE"))
+        instead = duckdb_merge.replacement(translated, columns)
+        self._run(instead.find, parameters)
+        done: dict[str, int] = dict(self._run(duckdb_merge.COUNTS))
+        merged = Merged(done.get("INSERT", 0), done.get("UPDATE", 0), done.get("DELETE", 0))
+        ((removed,),) = self._run(instead.delete)
+        if removed != merged.updated + merged.deleted:
+            raise WarehouseError("two rows of a MERGE have the key of one target row", where=self._where)
+        for insert in instead.inserts:
+            self._run(insert)
+        self._run(duckdb_merge.DROP)
+        return merged
 
     def describe(self, schema: str, name: str) -> dict[str, ReportedColumn]:
         rows = self._run(
@@ -216,19 +228,22 @@ class DuckDBSession(Session):
             raise duckdb_error(error, self._where) from None
 
     def load(self, staging_table: str, manifest: Manifest, objects: Objects) -> int:
-        fields = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(manifest.fields))
-        loaded = 0
-        with tempfile.TemporaryDirectory(prefix="aurora_sync_") as folder:
-            path = Path(folder) / "object.csv.zst"
-            for file in manifest.files:
-                objects.download(manifest.prefix + file.name, path)
-                rows = _READ_CSV.format(
-                    columns=f"{{{fields}}}",
-                    compression=file.compression or "none",
-                    row_bytes=max(ROW_BYTES, file.row_bytes),
-                )
-                loaded += self._run(f"INSERT INTO {staging_table} SELECT * FROM {rows}", (str(path),))[0][0]  # noqa: S608
-                path.unlink()
+        if not manifest.files:
+            return 0
+        names = [name for name, *_ in self._run(f"DESCRIBE {staging_table}")]
+        copies = self._staged.download(manifest, objects)
+        if longest_row(manifest.files) > _LONG_ROW_BYTES:
+            self._run(f"SET memory_limit = '{self._more_memory}'")
+            self._run("SET threads = 1")
+        rows = rows_of(copies, names)
+        if manifest.disposition is Disposition.REPLACE and not manifest.taken:
+            view = f"_AURORA_SYNC_FILES_{len(self._views)}"
+            self._run(f"CREATE OR REPLACE TEMPORARY VIEW {view} AS {rows}")
+            self._views[staging_table] = f"temp.main.{view}"
+            return manifest.rows  # COUNT(*) of the view counts what the files hold
+        loaded: int = self._run(f"INSERT INTO {staging_table} {rows}")[0][0]
+        for _, path in copies:
+            path.unlink()
         return loaded
 
     def copy_files(
@@ -268,9 +283,13 @@ class DuckDBSession(Session):
 
     def close(self) -> None:
         self._connection.close()
+        self._staged.close()
 
     def _translated(self, statement: str) -> str:
         translated = self.dialect.translate(statement)
+        if not translated.startswith(("CREATE ", "DROP ")):
+            for table, view in self._views.items():
+                translated = translated.replace(table, view)
         _log.debug("snowflake: %s\n   duckdb: %s", statement, translated)
         return translated
 
@@ -288,9 +307,13 @@ class DuckDBWarehouse(Warehouse):
     dialect = DUCKDB
     metered = False
 
-    def __init__(self, path: Path | str, *, lock_wait_seconds: float = LOCK_WAIT_SECONDS) -> None:
+    def __init__(
+        self, path: Path | str, *, lock_wait_seconds: float = LOCK_WAIT_SECONDS, memory_limit: str = ""
+    ) -> None:
+        """``memory_limit``, such as 2GB, replaces both limits of this module."""
         self.path = Path(path).absolute()
         self._lock_wait = lock_wait_seconds
+        self._memory_limit = memory_limit
 
     def describe(self) -> str:
         return f"duckdb:{self.path}"
@@ -304,11 +327,13 @@ class DuckDBWarehouse(Warehouse):
             raise self._busy("another session of this process")
         try:
             connection = self._open(deadline)
+            more = self._memory_limit or MORE_MEMORY
+            session = DuckDBSession(connection, self.describe(), self.path.parent, more)
             try:
                 connection.execute("SET TimeZone = 'UTC'")
-                yield DuckDBSession(connection, self.describe())
+                yield session
             finally:
-                connection.close()
+                session.close()
         finally:
             lock.release()
 
@@ -316,7 +341,7 @@ class DuckDBWarehouse(Warehouse):
         pause = 0.02
         while True:
             try:
-                return duckdb.connect(str(self.path), config=dict(SETTINGS))
+                return duckdb.connect(str(self.path), config=dict(self._settings))
             except duckdb.IOException as error:
                 if "Could not set lock" not in str(error):
                     raise duckdb_error(error, self.describe(), "the file cannot be opened: ") from error
@@ -326,6 +351,10 @@ class DuckDBWarehouse(Warehouse):
                 raise duckdb_error(error, self.describe(), "the file cannot be opened: ") from error
             time.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, 1.0)
+
+    @property
+    def _settings(self) -> dict[str, str]:
+        return SETTINGS | ({"memory_limit": self._memory_limit} if self._memory_limit else {})
 
     def _busy(self, holder: str) -> WarehouseError:
         return WarehouseError(

@@ -42,10 +42,13 @@ def duckdb_error(error: duckdb.Error | UnicodeDecodeError, where: str, doing: st
     said = next((said for said in _HINTS if of_files and said in text), None)
     # Transient: another session changed the same row, the disk may have room later, or the object may arrive complete.
     transient = isinstance(error, duckdb.TransactionException) or said in (*_FULL, *_DAMAGED)
+    hint = _HINTS[said] if said else ""
+    if isinstance(error, duckdb.OutOfMemoryException):
+        hint = "set DUCKDB_MEMORY_LIMIT, for instance to 4GB, and run again"
     return WarehouseError(
         doing + text,
         where=where,
-        hint=_HINTS[said] if said else "",
+        hint=hint,
         kind=Kind.TRANSIENT if transient else Kind.REFUSED,
         values="" if text == full else full,
     )

@@ -34,7 +34,8 @@ import duckdb
 from aurora_sync.config.backends.snowflake import SnowflakeSettings
 from aurora_sync.warehouse.base import Objects
 from aurora_sync.warehouse.ddl import identifier
-from aurora_sync.warehouse.duckdb import _READ_CSV, DUCKDB, ROW_BYTES, SETTINGS, to_duckdb
+from aurora_sync.warehouse.duckdb import DUCKDB, SETTINGS, to_duckdb
+from aurora_sync.warehouse.duckdb_staging import READ_CSV, ROW_BYTES
 from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
 
 _COPY = re.compile(r"COPY INTO (?P<table>\S+) FROM '@[^/]+/(?P<path>.*)' FILES = \((?P<files>.*)\) FILE_FORMAT")
@@ -272,7 +273,7 @@ class Connection:
             for file in files:
                 local = Path(folder) / file
                 self.server.store.download(path + file, local)
-                rows = _READ_CSV.format(columns=columns, compression="zstd", row_bytes=ROW_BYTES)
+                rows = READ_CSV.format(files="?", columns=columns, compression="zstd", row_bytes=ROW_BYTES)
                 insert = f"INSERT INTO {table} SELECT * FROM {rows}"
                 ((loaded,),) = self._duckdb.execute(insert, [str(local)]).fetchall()
                 results.append((file, "LOADED", loaded))

@@ -9,7 +9,8 @@ import pytest
 from aurora_sync.errors import GuardError
 from aurora_sync.warehouse import types
 from aurora_sync.warehouse.base import ReportedColumn
-from aurora_sync.warehouse.duckdb import ROW_BYTES, DuckDBSession
+from aurora_sync.warehouse.duckdb import DuckDBSession
+from aurora_sync.warehouse.duckdb_staging import ROW_BYTES
 from aurora_sync_tests.scenarios.world import World, config
 
 # Compresses badly, and COPY doubles its quotes.

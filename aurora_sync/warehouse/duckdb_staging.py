@@ -1,0 +1,83 @@
+"""Staged files as DuckDB reads them: local copies, which all threads read at once.
+
+The rows of a whole table are not copied into the staging table. DuckDB would compress them there, which takes longer
+than to read the files twice: to check the rows, and to write them to the target. So reads of the staging table are
+reads of a view of the files.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from pathlib import Path
+
+from aurora_sync.model.manifest import Manifest, StagedFile
+from aurora_sync.warehouse.base import Objects
+
+# The longest row that DuckDB reads without a larger buffer, and the buffer for files whose longest row is not known.
+SHORT_ROW_BYTES = 2 * 2**20
+ROW_BYTES = 64 * 2**20
+
+# Each thread reads a file of its own. ``parallel`` would let several threads guess where the rows of one file begin.
+READ_CSV = (
+    "read_csv({files}, columns = {columns}, compression = '{compression}', auto_detect = false, header = false,"
+    " delim = ',', quote = '\"', escape = '\"', new_line = '\\n', nullstr = '', allow_quoted_nulls = false,"
+    " strict_mode = true, null_padding = false, ignore_errors = false, parallel = false,"
+    " hive_partitioning = false,"
+    " max_line_size = {row_bytes}, buffer_size = 2 * {row_bytes})"
+)
+
+_DOWNLOADS = 4
+
+
+class StagedFiles:
+    """The files of one session, in a folder beside the database, until :meth:`close`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._parent = folder
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def download(self, manifest: Manifest, objects: Objects) -> list[tuple[StagedFile, Path]]:
+        """Copy the manifest's files to the folder. Returns each file with its copy."""
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="aurora_sync_", dir=self._parent)
+        folder = Path(tempfile.mkdtemp(dir=self._folder.name))
+        copies = [(file, folder / f"{place}.csv") for place, file in enumerate(manifest.files)]
+        with ThreadPoolExecutor(_DOWNLOADS, thread_name_prefix="stage-download") as pool:
+            done = [pool.submit(objects.download, manifest.prefix + file.name, path) for file, path in copies]
+            for each in done:
+                each.result()
+        return copies
+
+    def close(self) -> None:
+        """Remove the copies. Idempotent."""
+        if self._folder:
+            self._folder.cleanup()
+
+
+def rows_of(copies: Iterable[tuple[StagedFile, Path]], names: Iterable[str]) -> str:
+    """Return a SELECT of the rows of the files, all of them texts, with columns of these names."""
+    columns = "{" + ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in names) + "}"
+    grouped = groupby(sorted(copies, key=lambda copy: copy[0].compression), key=lambda copy: copy[0].compression)
+    return " UNION ALL ".join(_read(compression, list(group), columns) for compression, group in grouped)
+
+
+def longest_row(files: Iterable[StagedFile]) -> int:
+    """Return an upper bound of the bytes of a row."""
+    return max(file.row_bytes or ROW_BYTES for file in files)
+
+
+def _read(compression: str, copies: list[tuple[StagedFile, Path]], columns: str) -> str:
+    rows = READ_CSV.format(
+        files=f"[{', '.join(_literal(str(path)) for _, path in copies)}]",
+        columns=columns,
+        compression=compression or "none",
+        row_bytes=max(SHORT_ROW_BYTES, longest_row(file for file, _ in copies)),
+    )
+    return f"SELECT * FROM {rows}"  # noqa: S608
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,125 @@
+"""How DuckDB reads staged files: the rows of a whole table without a copy, all others from a staging table."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aurora_sync.errors import Kind, WarehouseError
+from aurora_sync.model.manifest import Disposition
+from aurora_sync.warehouse import ddl, duckdb
+from aurora_sync.warehouse.base import Session
+from aurora_sync.warehouse.ddl import TableName
+from aurora_sync.warehouse.duckdb import DuckDBWarehouse
+from aurora_sync_tests.warehouse.increments import Folder, column, csv
+
+STAGING = TableName("L", "STAGING_T")
+COLUMNS = (column("id"), column("v"))
+ROWS = [(str(number), f"line\n{number}", "7") for number in range(10)]
+
+
+@pytest.fixture
+def staging(duckdb_session: Session) -> Session:
+    """A session with an empty staging table."""
+    duckdb_session.query('CREATE SCHEMA "L"')
+    duckdb_session.query(ddl.create_staging_table(STAGING, ("ID", "V", "_SRC_XMIN")))
+    return duckdb_session
+
+
+def stored(session: Session) -> Any:
+    """Return the number of rows that the staging table itself has."""
+    return session._connection.execute(f"SELECT COUNT(*) FROM {STAGING.sql}").fetchall()[0][0]  # type: ignore[attr-defined]
+
+
+def copies(path: Path) -> list[Path]:
+    return [found for found in path.rglob("*.csv") if "aurora_sync_" in str(found)]
+
+
+@pytest.mark.parametrize("disposition", [Disposition.REPLACE, Disposition.UPSERT])
+def test_rows_of_all_files_are_read(staging: Session, tmp_path: Path, disposition: Disposition) -> None:
+    folder = Folder(tmp_path / "objects")
+    manifest = folder.increment(COLUMNS, ROWS, disposition=disposition, files=3)
+    assert staging.load(STAGING.sql, manifest, folder) == len(ROWS)
+    assert sorted(staging.query(f"SELECT * FROM {STAGING.sql}")) == sorted(ROWS)
+    assert stored(staging) == (0 if disposition is Disposition.REPLACE else len(ROWS))
+
+
+def test_file_that_is_not_compressed_is_read_beside_others(staging: Session, tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "objects")
+    manifest = folder.increment(COLUMNS, ROWS, disposition=Disposition.REPLACE)
+    plain = dataclasses.replace(folder.put(f"{manifest.prefix}plain.csv", csv([("10", None, "7")])), rows=1)
+    manifest = dataclasses.replace(manifest, files=(plain, *manifest.files))
+    staging.load(STAGING.sql, manifest, folder)
+    assert sorted(staging.query(f"SELECT * FROM {STAGING.sql}")) == sorted([*ROWS, ("10", None, "7")])
+
+
+def test_malformed_row_of_a_whole_table_is_refused_when_the_rows_are_counted(staging: Session, tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "objects")
+    manifest = folder.increment(COLUMNS, ROWS, disposition=Disposition.REPLACE)
+    (broken,) = manifest.files
+    folder.put(f"{manifest.prefix}{broken.name}", csv([*ROWS, ("10", "7")]))
+    staging.load(STAGING.sql, manifest, folder)
+    with pytest.raises(WarehouseError, match="CSV Error") as caught:
+        staging.query(f"SELECT COUNT(*) FROM {STAGING.sql}")
+    assert caught.value.kind is Kind.TRANSIENT
+
+
+def test_staging_table_of_a_whole_table_cannot_be_written(staging: Session, tmp_path: Path) -> None:
+    """A row that is written to the table would not be read."""
+    folder = Folder(tmp_path / "objects")
+    staging.load(STAGING.sql, folder.increment(COLUMNS, ROWS, disposition=Disposition.REPLACE), folder)
+    with pytest.raises(WarehouseError):
+        staging.modify(f"INSERT INTO {STAGING.sql} VALUES ('10', 'v', '7')")
+    staging.query(ddl.drop_table(STAGING))
+
+
+@pytest.mark.parametrize("disposition", [Disposition.REPLACE, Disposition.UPSERT])
+def test_copies_lie_beside_the_database_until_the_session_ends(tmp_path: Path, disposition: Disposition) -> None:
+    """The name of the folder looks like a pattern, and like the value of a column."""
+    place, folder = tmp_path / "a[1]*" / "env=prod", Folder(tmp_path / "objects")
+    place.mkdir(parents=True)
+    with DuckDBWarehouse(place / "w.duckdb").session() as session:
+        session.query('CREATE SCHEMA "L"')
+        session.query(ddl.create_staging_table(STAGING, ("ID", "V", "_SRC_XMIN")))
+        session.load(STAGING.sql, folder.increment(COLUMNS, ROWS, disposition=disposition, files=2), folder)
+        assert sorted(session.query(f"SELECT * FROM {STAGING.sql}")) == sorted(ROWS)
+        assert len(copies(place)) == (2 if disposition is Disposition.REPLACE else 0)
+    assert not [found for found in place.iterdir() if found.is_dir()]
+
+
+def limit(session: Session) -> str:
+    ((found,),) = session.query("SELECT CURRENT_SETTING('memory_limit')")
+    return str(found)
+
+
+def test_memory_is_limited(duckdb_session: Session) -> None:
+    assert limit(duckdb_session) == "238.4 MiB"
+
+
+@pytest.mark.parametrize(("given", "now"), [("", "953.6 MiB"), ("300MB", "286.1 MiB")])
+def test_update_of_many_rows_gets_more_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, now: str
+) -> None:
+    monkeypatch.setattr(duckdb, "_MANY_ROWS", 2)
+    with DuckDBWarehouse(tmp_path / "own.duckdb", memory_limit=given).session() as session:
+        before = limit(session)
+        session.query('CREATE SCHEMA "A"')
+        session.query('CREATE TABLE "A"."T" ("V" NUMBER(5,0))')
+        session.modify('INSERT INTO "A"."T" VALUES (1), (2)')
+        session.modify('UPDATE "A"."T" SET "V" = 3')
+        assert limit(session) == before
+        session.modify('INSERT INTO "A"."T" VALUES (3)')
+        session.modify('UPDATE "A"."T" SET "V" = 3')
+        assert limit(session) == now
+
+
+def test_long_rows_get_more_memory(staging: Session, tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "objects")
+    manifest = folder.increment(COLUMNS, ROWS)
+    for longest, expected in ((1_000_000, "238.4 MiB"), (100_000_000, "953.6 MiB")):
+        files = tuple(dataclasses.replace(file, row_bytes=longest) for file in manifest.files)
+        staging.load(STAGING.sql, dataclasses.replace(manifest, files=files), folder)
+        assert limit(staging) == expected
