@@ -51,6 +51,8 @@ SETTINGS = {
 MORE_MEMORY = "1GB"
 _MANY_ROWS = 500_000
 _LONG_ROW_BYTES = 8 * 2**20
+# Each part of the changes is read by a statement of its own, and a history is only copied.
+_READ_OFTEN = (Disposition.CHANGES, Disposition.HISTORY)
 _UPDATE = re.compile(r'UPDATE ("(?:[^"]|"")+"\."(?:[^"]|"")+") SET')
 
 # CSV with a header; the file name shows the compression.
@@ -179,7 +181,6 @@ class DuckDBSession(Session):
         self._where = where
         self._more_memory = more_memory
         self._staged = StagedFiles(folder)
-        self._views: dict[str, str] = {}  # staging table -> the view of its files, which is read in its place
 
     def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
         return self._run(self._translated(statement), parameters)
@@ -230,21 +231,18 @@ class DuckDBSession(Session):
     def load(self, staging_table: str, manifest: Manifest, objects: Objects) -> int:
         if not manifest.files:
             return 0
-        names = [name for name, *_ in self._run(f"DESCRIBE {staging_table}")]
         copies = self._staged.download(manifest, objects)
         if longest_row(manifest.files) > _LONG_ROW_BYTES:
             self._run(f"SET memory_limit = '{self._more_memory}'")
             self._run("SET threads = 1")
-        rows = rows_of(copies, names)
-        if manifest.disposition is Disposition.REPLACE and not manifest.taken:
-            view = f"_AURORA_SYNC_FILES_{len(self._views)}"
-            self._run(f"CREATE OR REPLACE TEMPORARY VIEW {view} AS {rows}")
-            self._views[staging_table] = f"temp.main.{view}"
-            return manifest.rows  # COUNT(*) of the view counts what the files hold
-        loaded: int = self._run(f"INSERT INTO {staging_table} {rows}")[0][0]
-        for _, path in copies:
-            path.unlink()
-        return loaded
+        names = [name for name, *_ in self._run(f"DESCRIBE {staging_table}")]
+        if manifest.disposition in _READ_OFTEN:
+            loaded: int = self._run(f"INSERT INTO {staging_table} {rows_of(copies, names)}")[0][0]
+            for _, path in copies:
+                path.unlink()
+            return loaded
+        self._run(self._staged.read_in_place(staging_table, names, copies))
+        return sum(file.rows for file in manifest.files)  # COUNT(*) of the view counts what the files hold
 
     def copy_files(
         self, raw_table: str, columns: Sequence[str], folder: Folder, files: Sequence[TakenFile], null: str
@@ -286,10 +284,7 @@ class DuckDBSession(Session):
         self._staged.close()
 
     def _translated(self, statement: str) -> str:
-        translated = self.dialect.translate(statement)
-        if not translated.startswith(("CREATE ", "DROP ")):
-            for table, view in self._views.items():
-                translated = translated.replace(table, view)
+        translated = self._staged.reading(self.dialect.translate(statement))
         _log.debug("snowflake: %s\n   duckdb: %s", statement, translated)
         return translated
 

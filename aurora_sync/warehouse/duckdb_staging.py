@@ -1,8 +1,8 @@
 """Staged files as DuckDB reads them: local copies, which all threads read at once.
 
-The rows of a whole table are not copied into the staging table. DuckDB would compress them there, which takes longer
-than to read the files twice: to check the rows, and to write them to the target. So reads of the staging table are
-reads of a view of the files.
+Most rows are not copied into their staging table. DuckDB would compress them there, which takes longer than to read
+the files twice: to check the rows, and to write them to the target. So reads of the staging table are reads of a view
+of the files.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ READ_CSV = (
 
 _DOWNLOADS = 4
 
+Copy = tuple[StagedFile, Path]  # a file and its local copy
+
 
 class StagedFiles:
     """The files of one session, in a folder beside the database, until :meth:`close`."""
@@ -38,8 +40,9 @@ class StagedFiles:
     def __init__(self, folder: Path) -> None:
         self._parent = folder
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._in_place: dict[str, list[Copy]] = {}  # files that were not copied into their staging table
 
-    def download(self, manifest: Manifest, objects: Objects) -> list[tuple[StagedFile, Path]]:
+    def download(self, manifest: Manifest, objects: Objects) -> list[Copy]:
         """Copy the manifest's files to the folder. Returns each file with its copy."""
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="aurora_sync_", dir=self._parent)
@@ -51,13 +54,39 @@ class StagedFiles:
                 each.result()
         return copies
 
+    def read_in_place(self, staging_table: str, names: Iterable[str], copies: Iterable[Copy]) -> str:
+        """Return the statement that makes these files a part of what reads of the staging table find."""
+        files = self._in_place.setdefault(staging_table, [])
+        files += copies
+        view = self._views()[staging_table].removeprefix("temp.main.")
+        rows = f"SELECT * FROM {staging_table} UNION ALL {rows_of(files, names)}"  # noqa: S608
+        return f"CREATE OR REPLACE TEMPORARY VIEW {view} AS {rows}"
+
+    def reading(self, statement: str) -> str:
+        """Return a statement that reads the views in place of their staging tables. It writes to the tables. One that
+        creates or drops a staging table forgets its files."""
+        if statement.startswith(("CREATE ", "DROP ")):
+            for table, files in self._in_place.items():
+                if table in statement:
+                    files.clear()
+            return statement
+        for table, view in self._views().items():
+            written = f"INSERT INTO {table}"
+            kept = len(written) if statement.startswith(written) else 0
+            statement = statement[:kept] + statement[kept:].replace(table, view)
+        return statement
+
+    def _views(self) -> dict[str, str]:
+        named = ((table, f"temp.main._AURORA_SYNC_STAGED_{place}") for place, table in enumerate(self._in_place))
+        return {table: view for table, view in named if self._in_place[table]}
+
     def close(self) -> None:
         """Remove the copies. Idempotent."""
         if self._folder:
             self._folder.cleanup()
 
 
-def rows_of(copies: Iterable[tuple[StagedFile, Path]], names: Iterable[str]) -> str:
+def rows_of(copies: Iterable[Copy], names: Iterable[str]) -> str:
     """Return a SELECT of the rows of the files, all of them texts, with columns of these names."""
     columns = "{" + ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in names) + "}"
     grouped = groupby(sorted(copies, key=lambda copy: copy[0].compression), key=lambda copy: copy[0].compression)
@@ -69,7 +98,7 @@ def longest_row(files: Iterable[StagedFile]) -> int:
     return max(file.row_bytes or ROW_BYTES for file in files)
 
 
-def _read(compression: str, copies: list[tuple[StagedFile, Path]], columns: str) -> str:
+def _read(compression: str, copies: list[Copy], columns: str) -> str:
     rows = READ_CSV.format(
         files=f"[{', '.join(_literal(str(path)) for _, path in copies)}]",
         columns=columns,

@@ -1,4 +1,4 @@
-"""How DuckDB reads staged files: the rows of a whole table without a copy, all others from a staging table."""
+"""How DuckDB reads staged files: those of a change stream from a staging table, all others without a copy."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def copies(path: Path) -> list[Path]:
     return [found for found in path.rglob("*.csv") if "aurora_sync_" in str(found)]
 
 
-@pytest.mark.parametrize("disposition", [Disposition.REPLACE, Disposition.UPSERT])
+@pytest.mark.parametrize("disposition", [Disposition.REPLACE, Disposition.HISTORY])
 def test_rows_of_all_files_are_read(staging: Session, tmp_path: Path, disposition: Disposition) -> None:
     folder = Folder(tmp_path / "objects")
     manifest = folder.increment(COLUMNS, ROWS, disposition=disposition, files=3)
@@ -56,7 +56,7 @@ def test_file_that_is_not_compressed_is_read_beside_others(staging: Session, tmp
     assert sorted(staging.query(f"SELECT * FROM {STAGING.sql}")) == sorted([*ROWS, ("10", None, "7")])
 
 
-def test_malformed_row_of_a_whole_table_is_refused_when_the_rows_are_counted(staging: Session, tmp_path: Path) -> None:
+def test_malformed_row_is_refused_when_the_rows_are_counted(staging: Session, tmp_path: Path) -> None:
     folder = Folder(tmp_path / "objects")
     manifest = folder.increment(COLUMNS, ROWS, disposition=Disposition.REPLACE)
     (broken,) = manifest.files
@@ -67,16 +67,20 @@ def test_malformed_row_of_a_whole_table_is_refused_when_the_rows_are_counted(sta
     assert caught.value.kind is Kind.TRANSIENT
 
 
-def test_staging_table_of_a_whole_table_cannot_be_written(staging: Session, tmp_path: Path) -> None:
-    """A row that is written to the table would not be read."""
+def test_rows_of_later_loads_and_statements_are_read_too(staging: Session, tmp_path: Path) -> None:
     folder = Folder(tmp_path / "objects")
-    staging.load(STAGING.sql, folder.increment(COLUMNS, ROWS, disposition=Disposition.REPLACE), folder)
-    with pytest.raises(WarehouseError):
-        staging.modify(f"INSERT INTO {STAGING.sql} VALUES ('10', 'v', '7')")
+    for some in (ROWS[:4], ROWS[4:]):
+        staging.load(STAGING.sql, folder.increment(COLUMNS, some), folder)
+    staging.modify(f'INSERT INTO {STAGING.sql} SELECT \'10\', "V", "_SRC_XMIN" FROM {STAGING.sql} WHERE "ID" = \'3\'')
+    assert sorted(staging.query(f"SELECT * FROM {STAGING.sql}")) == sorted([*ROWS, ("10", "line\n3", "7")])
+    staging.query(ddl.create_staging_table(STAGING, ("ID", "V", "_SRC_XMIN")))
+    assert staging.query(f"SELECT * FROM {STAGING.sql}") == []
+    staging.load(STAGING.sql, folder.increment(COLUMNS, ROWS), folder)
+    assert sorted(staging.query(f"SELECT * FROM {STAGING.sql}")) == sorted(ROWS)
     staging.query(ddl.drop_table(STAGING))
 
 
-@pytest.mark.parametrize("disposition", [Disposition.REPLACE, Disposition.UPSERT])
+@pytest.mark.parametrize("disposition", [Disposition.REPLACE, Disposition.HISTORY])
 def test_copies_lie_beside_the_database_until_the_session_ends(tmp_path: Path, disposition: Disposition) -> None:
     """The name of the folder looks like a pattern, and like the value of a column."""
     place, folder = tmp_path / "a[1]*" / "env=prod", Folder(tmp_path / "objects")
