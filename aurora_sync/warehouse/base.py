@@ -106,7 +106,7 @@ class Session(ABC):
 
     @abstractmethod
     def merge(self, statement: str, parameters: Sequence[Any] = ()) -> Merged:
-        """Run one MERGE and return the numbers of rows that it changed."""
+        """Run one MERGE, in a transaction, and return the numbers of rows that it changed."""
 
     @abstractmethod
     def arrow(self, statement: str) -> Any:

@@ -173,14 +173,14 @@ class DuckDBSession(Session):
     dialect = DUCKDB
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, where: str, folder: Path, more_memory: str = MORE_MEMORY
+        self, connection: duckdb.DuckDBPyConnection, where: str, database: Path, more_memory: str = MORE_MEMORY
     ) -> None:
-        """``folder`` is where the session may store files. ``more_memory`` is the limit of statements that spill
+        """Files of the session lie beside the file ``database``. ``more_memory`` is the limit of statements that spill
         nothing."""
         self._connection = connection
         self._where = where
         self._more_memory = more_memory
-        self._staged = StagedFiles(folder)
+        self._staged = StagedFiles(database)
 
     def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
         return self._run(self._translated(statement), parameters)
@@ -323,7 +323,7 @@ class DuckDBWarehouse(Warehouse):
         try:
             connection = self._open(deadline)
             more = self._memory_limit or MORE_MEMORY
-            session = DuckDBSession(connection, self.describe(), self.path.parent, more)
+            session = DuckDBSession(connection, self.describe(), self.path, more)
             try:
                 connection.execute("SET TimeZone = 'UTC'")
                 yield session

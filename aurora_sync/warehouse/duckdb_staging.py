@@ -7,6 +7,8 @@ of the files.
 
 from __future__ import annotations
 
+import secrets
+import shutil
 import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -30,22 +32,30 @@ READ_CSV = (
 )
 
 _DOWNLOADS = 4
+_PROCESS = secrets.token_hex(8)
 
 Copy = tuple[StagedFile, Path]  # a file and its local copy
 
 
 class StagedFiles:
-    """The files of one session, in a folder beside the database, until :meth:`close`."""
+    """The files of one session, in a folder beside the database, until :meth:`close`.
 
-    def __init__(self, folder: Path) -> None:
-        self._parent = folder
+    The session holds the database, so folders of other processes are left from killed ones, and are removed.
+    """
+
+    def __init__(self, database: Path) -> None:
+        self._database = database
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._in_place: dict[str, list[Copy]] = {}  # files that were not copied into their staging table
 
     def download(self, manifest: Manifest, objects: Objects) -> list[Copy]:
         """Copy the manifest's files to the folder. Returns each file with its copy."""
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="aurora_sync_", dir=self._parent)
+            folders = f"{self._database.name}.staged_"
+            for found in self._database.parent.iterdir():
+                if found.name.startswith(folders) and not found.name.startswith(folders + _PROCESS):
+                    shutil.rmtree(found, ignore_errors=True)
+            self._folder = tempfile.TemporaryDirectory(prefix=folders + _PROCESS, dir=self._database.parent)
         folder = Path(tempfile.mkdtemp(dir=self._folder.name))
         copies = [(file, folder / f"{place}.csv") for place, file in enumerate(manifest.files)]
         with ThreadPoolExecutor(_DOWNLOADS, thread_name_prefix="stage-download") as pool:

@@ -35,7 +35,7 @@ def stored(session: Session) -> Any:
 
 
 def copies(path: Path) -> list[Path]:
-    return [found for found in path.rglob("*.csv") if "aurora_sync_" in str(found)]
+    return [found for found in path.rglob("*.csv") if ".duckdb.staged_" in str(found)]
 
 
 @pytest.mark.parametrize("disposition", [Disposition.REPLACE, Disposition.HISTORY])
@@ -82,16 +82,18 @@ def test_rows_of_later_loads_and_statements_are_read_too(staging: Session, tmp_p
 
 @pytest.mark.parametrize("disposition", [Disposition.REPLACE, Disposition.HISTORY])
 def test_copies_lie_beside_the_database_until_the_session_ends(tmp_path: Path, disposition: Disposition) -> None:
-    """The name of the folder looks like a pattern, and like the value of a column."""
+    """The name of the folder looks like a pattern, and like the value of a column. A killed process left a folder."""
     place, folder = tmp_path / "a[1]*" / "env=prod", Folder(tmp_path / "objects")
     place.mkdir(parents=True)
+    (place / "w.duckdb.staged_killed").mkdir()
+    (place / "other.duckdb.staged_").mkdir()
     with DuckDBWarehouse(place / "w.duckdb").session() as session:
         session.query('CREATE SCHEMA "L"')
         session.query(ddl.create_staging_table(STAGING, ("ID", "V", "_SRC_XMIN")))
         session.load(STAGING.sql, folder.increment(COLUMNS, ROWS, disposition=disposition, files=2), folder)
         assert sorted(session.query(f"SELECT * FROM {STAGING.sql}")) == sorted(ROWS)
         assert len(copies(place)) == (2 if disposition is Disposition.REPLACE else 0)
-    assert not [found for found in place.iterdir() if found.is_dir()]
+    assert [found.name for found in place.iterdir() if found.is_dir()] == ["other.duckdb.staged_"]
 
 
 def limit(session: Session) -> str:
