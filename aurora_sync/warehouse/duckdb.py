@@ -43,7 +43,7 @@ LOCK_WAIT_SECONDS = 120.0
 
 # DuckDB's default is 80 % of the machine's memory and one thread per core, each with its own buffers.
 SETTINGS = {
-    "memory_limit": "250MB",  # what exceeds the limit is spilled to a file beside the database
+    "memory_limit": "200MB",  # what exceeds the limit is spilled to a file beside the database
     "threads": "2",
     "preserve_insertion_order": "false",  # else an insert of many rows is buffered as a whole
 }

@@ -102,7 +102,7 @@ def limit(session: Session) -> str:
 
 
 def test_memory_is_limited(duckdb_session: Session) -> None:
-    assert limit(duckdb_session) == "238.4 MiB"
+    assert limit(duckdb_session) == "190.7 MiB"
 
 
 @pytest.mark.parametrize(("given", "now"), [("", "953.6 MiB"), ("300MB", "286.1 MiB")])
@@ -125,7 +125,7 @@ def test_update_of_many_rows_gets_more_memory(
 def test_long_rows_get_more_memory(staging: Session, tmp_path: Path) -> None:
     folder = Folder(tmp_path / "objects")
     manifest = folder.increment(COLUMNS, ROWS)
-    for longest, expected in ((1_000_000, "238.4 MiB"), (100_000_000, "953.6 MiB")):
+    for longest, expected in ((1_000_000, "190.7 MiB"), (100_000_000, "953.6 MiB")):
         files = tuple(dataclasses.replace(file, row_bytes=longest) for file in manifest.files)
         staging.load(STAGING.sql, dataclasses.replace(manifest, files=files), folder)
         assert limit(staging) == expected

@@ -31,7 +31,7 @@ DUCKDB = Backend(
     variables=(
         Variable(
             "DUCKDB_MEMORY_LIMIT",
-            "memory of DuckDB, such as `2GB`; by default 250 MB, and 1 GB for long rows and for updates of many rows",
+            "memory of DuckDB, such as `2GB`; by default 200 MB, and 1 GB for long rows and for updates of many rows",
             form=r"[1-9][0-9]*(MB|GB)",
             allowed="a number of MB or GB, such as 2GB",
         ),
