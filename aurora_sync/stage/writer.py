@@ -164,11 +164,15 @@ class Attempt:
         self._compressor.submit(self._compress, chunk, rows, places=places)
 
     def _compress(self, chunk: bytearray, rows: int) -> None:
-        if not self._objects or self._objects[-1].finished:
-            name = self._name(self._first_part + len(self._objects))
-            self._objects.append(_Object(self._store, self._uploader, self.prefix, name, self._part_bytes))
+        begins = not self._objects or self._objects[-1].finished is not None
+        number = self._first_part + len(self._objects) - (not begins)
+        limit = _object_bytes(number, self._object_bytes)
+        if begins:
+            # An object of about one part is one request instead of four.
+            part_bytes = self._part_bytes if limit > self._part_bytes else 2 * self._part_bytes
+            self._objects.append(_Object(self._store, self._uploader, self.prefix, self._name(number), part_bytes))
         self._objects[-1].add(chunk, rows)
-        if self._objects[-1].bytes >= _object_bytes(self._first_part + len(self._objects) - 1, self._object_bytes):
+        if self._objects[-1].bytes >= limit:
             self._finish_object()
 
     def _finish_object(self) -> None:
