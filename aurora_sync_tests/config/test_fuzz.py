@@ -191,6 +191,10 @@ RIGHT: dict[str, Sequence[str]] = {
     "freshness": ["2h", "{fail_after: 2h, warn_after: 30m}", "{warn_after: 1h}", "{}", "null", "{warn_after: null}"],
     "group": ["sales", "a/b", "null"],
     "owners": ["[]", "['team:data']", "[joe@example.com]"],
+    "op_tags": ["{}", "{dagster-k8s/config: {container_config: {}}}"],
+    "run_tags": ["{}", "{team: data}"],
+    "priority": ["0", "-5", "100"],
+    "pool": ["null", "warehouse"],
     "tags": ["{}", "{tier: gold}", "{example.com/a: ''}"],
     "checks": [
         "{}",
