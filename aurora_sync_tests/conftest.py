@@ -8,6 +8,7 @@ pytest_plugins = [
     "aurora_sync_tests.fixtures.local_stack",
     "aurora_sync_tests.fixtures.source_database",
     "aurora_sync_tests.fixtures.object_store",
+    "aurora_sync_tests.fixtures.aurora_functions",
     "aurora_sync_tests.fixtures.duckdb_warehouse",
     "aurora_sync_tests.fixtures.sent_statements",
     "aurora_sync_tests.fixtures.fakesnow_server",

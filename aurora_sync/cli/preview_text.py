@@ -19,6 +19,8 @@ def preview_lines(each: Preview) -> Iterator[str]:
     yield f"  strategy     {each.strategy}, {each.method}, {each.disposition} after run {each.run_sequence}"
     yield f"  rows         {rows} of {each.rows_in_table:,} ({each.size_bytes / 1e6:,.1f} MB heap)"
     yield f"  sql          {each.statement}"
+    if each.export != "client":
+        yield f"  export       {each.export}"
     certificate = f"  certificate  {each.certificate.level.value}: {each.certificate.text}"
     yield Alert(certificate) if each.certificate.level is Level.UNCERTIFIED else certificate
     yield f"  reconcile    {_reconcile_text(each.reconcile)}"
@@ -31,9 +33,10 @@ def preview_lines(each: Preview) -> Iterator[str]:
 
 def _first_load_text(each: FirstLoad) -> str:
     ratio = each.csv_bytes / max(1, each.staged_bytes)
+    form = f"zstd, {ratio:.1f} to 1" if each.compressed else "not compressed; estimated"
     text = (
         f"about {each.rows:,} rows, {each.csv_bytes / 1e6:,.1f} MB of CSV; {each.staged_bytes / 1e6:,.1f} MB in S3, in"
-        f" {_number(each.files, 'file')} (zstd, {ratio:.1f} to 1 in the first {each.sampled_rows:,} rows)"
+        f" {_number(each.files, 'file')} ({form} in the first {each.sampled_rows:,} rows)"
     )
     if each.seconds >= 1:
         text += f"; about {timedelta(seconds=round(each.seconds))} to read at the speed of the first rows"

@@ -1,4 +1,4 @@
-"""``aurora-sync setup snowflake``: print the SQL that prepares a Snowflake account."""
+"""``aurora-sync setup``: print the statements that prepare a Snowflake account, or the export by Aurora."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
 
 def add_to(commands: Commands) -> None:
-    actions = add_group(commands, "setup", "print statements that prepare a warehouse")
+    actions = add_group(commands, "setup", "print statements that prepare a warehouse, or the export by Aurora")
     text = "print the SQL for role, user, warehouse, database, stage and grants; connects to nothing in Snowflake"
     add_command(actions, "snowflake", _snowflake, text)
+    text = "print the IAM role, the extension and the grants for `export: aurora`; connects to nothing"
+    add_command(actions, "aurora", _aurora, text)
 
 
 def _snowflake(arguments: argparse.Namespace) -> int:
@@ -43,6 +45,21 @@ def _snowflake(arguments: argparse.Namespace) -> int:
         print_json({"statements": [statement for part in parts for statement in part.statements]})
     else:
         print_lines(*map(Verbatim, setup_script(parts).split("\n")))
+    return 0
+
+
+def _aurora(arguments: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from aurora_sync.config.settings import Settings
+    from aurora_sync.provisioning.aurora import aurora_setup
+
+    settings = Settings.from_environment(os.environ)
+    setup = aurora_setup(settings.dsn, settings.stage, settings.export_kms_key)
+    if arguments.json:
+        print_json(asdict(setup))
+    else:
+        print_lines(*map(Verbatim, setup.script().split("\n")))
     return 0
 
 

@@ -54,6 +54,12 @@ VARIABLES = (
     *(variable for backend in BACKENDS for variable in backend.variables),
     Variable("KAFKA_BOOTSTRAP_SERVERS", "for `watermark_type: debezium`: brokers, `host:port,host:port`"),
     Variable("KAFKA_PROPERTIES", "a file with further settings of librdkafka, one `name=value` in each line"),
+    Variable(
+        "AURORA_EXPORT_KMS_KEY",
+        "for `export: aurora`: ARN of the customer managed KMS key of the bucket; default: `aws/s3` of the account",
+        form=r"arn:[a-z-]+:kms:[a-z0-9-]+:\d{12}:(key|alias)/\S+",
+        allowed="arn:aws:kms:region:account:key/id",
+    ),
     Variable("AWS_REGION", "region of the bucket; this and all other `AWS_*` variables are read by boto3"),
     Variable("AWS_ENDPOINT_URL_S3", "address of an S3 server other than Amazon's"),
 )
@@ -70,6 +76,7 @@ class Settings:
     log_schema: str = "_AURORA_SYNC"
     brokers: str = ""
     broker_properties: Path | None = None
+    export_kms_key: str = ""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
@@ -88,6 +95,7 @@ class Settings:
             log_schema=given["AURORA_SYNC_SCHEMA"],
             brokers=given["KAFKA_BOOTSTRAP_SERVERS"],
             broker_properties=Path(given["KAFKA_PROPERTIES"]) if given["KAFKA_PROPERTIES"] else None,
+            export_kms_key=given["AURORA_EXPORT_KMS_KEY"],
         )
 
 

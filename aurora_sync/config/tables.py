@@ -160,6 +160,13 @@ class TableOptions(StrictModel):
         description="Whether messages, receipts and metadata may show keys and values of rows that do not fit their "
         "type, repeat a key, or differ. If false, they show columns, counts, and how to find the rows.",
     )
+    export: Literal["client", "aurora"] = Field(
+        "client",
+        description="Who writes the rows of a read to S3. client: this program. aurora: the server itself, by "
+        "aws_s3.query_export_to_s3 of Aurora and RDS, so that no row passes through this program; the files are not "
+        "compressed. The changes of a stream (logical, debezium, dms) do not come from a query, so this applies to "
+        "its scans only.",
+    )
     max_snapshot_minutes: int = Field(
         120,
         ge=1,

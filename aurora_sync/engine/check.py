@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine import preflight
@@ -16,8 +17,10 @@ from aurora_sync.engine.runners.base import problems_of
 from aurora_sync.errors import AuroraSyncError, Kind, SourceError
 from aurora_sync.model.names import fold
 from aurora_sync.source import tls
+from aurora_sync.source.aurora_export import TRIAL_CSV, AuroraExport
 from aurora_sync.source.connection import connect
 from aurora_sync.source.database import Source
+from aurora_sync.stage.layout import new_load_id
 from aurora_sync.strategies import strategy_of
 from aurora_sync.warehouse import existing, policies
 from aurora_sync.warehouse.base import Trial
@@ -36,6 +39,7 @@ def problems(tables: Callable[[], list[TableConfig]], places: Places) -> list[st
     return [
         *_tables(tables, places.source),
         *problems_of(lambda: store.list(store.prefix, limit=1)),
+        *problems_of(lambda: _try_aurora_export(tables, places)),
         *_warehouse(tables, places),
     ]
 
@@ -99,6 +103,23 @@ def _tables(tables: Callable[[], list[TableConfig]], source: Source) -> Iterator
     for runner in RUNNERS:
         if own := [config for config in fitting if runner_of(config) is runner]:
             yield from runner.problems(own, source)
+
+
+def _try_aurora_export(tables: Callable[[], list[TableConfig]], places: Places) -> None:
+    """Let the server write one row to the stage, if a table has export: aurora, and read the row back."""
+    with suppress(AuroraSyncError):  # reported by _tables
+        if not any(table.export == "aurora" for table in tables()):
+            return
+    exporter, stage = places.source.exporters["aurora"], places.stage
+    assert isinstance(exporter, AuroraExport)
+    with connect(places.source.dsn) as connection, stage.attempt("aurora_sync.check", new_load_id()) as attempt:
+        name = exporter.try_out(connection, attempt)
+        found = stage.store.get(attempt.prefix + name)
+        attempt.remove([name])
+    if found != TRIAL_CSV:
+        raise SourceError(
+            f"aws_s3.query_export_to_s3 wrote {found!r}, expected {TRIAL_CSV!r}", where=attempt.uri + name
+        )
 
 
 def _assert_verified(source: Source) -> None:

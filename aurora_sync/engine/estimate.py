@@ -10,8 +10,8 @@ from time import monotonic
 import zstandard
 from psycopg2 import sql
 
-from aurora_sync.model.manifest import StagedFile
 from aurora_sync.model.usage import LoadStatements
+from aurora_sync.source.aurora_export import CALL_BYTES
 from aurora_sync.source.reading import Reading
 from aurora_sync.stage.writer import COMPRESSION_LEVEL, objects_of
 from aurora_sync.warehouse.base import Warehouse
@@ -30,26 +30,33 @@ class FirstLoad:
     rows: int
     sampled_rows: int
     csv_bytes: int
-    staged_bytes: int  # in S3, compressed
+    staged_bytes: int  # in S3, compressed by the client's export
     files: int
     sent: LoadStatements | None
     chunks: int = 0
     seconds: float = 0.0
+    compressed: bool = True
 
 
 def first_load(
-    reading: Reading, statement: sql.Composed, rows_estimate: int, warehouse: Warehouse, *, chunks: int = 0
+    reading: Reading,
+    statement: sql.Composed,
+    rows_estimate: int,
+    warehouse: Warehouse,
+    *,
+    chunks: int = 0,
+    compressed: bool = True,
 ) -> FirstLoad | None:
     """Read the first rows that the statement selects, and estimate the load of all of them. None for a view or a
     foreign table, whose first rows may take as long as all of them. The transaction cannot be used afterwards.
 
-    ``rows_estimate`` is used when there are more rows than the sample.
+    ``rows_estimate`` is used when there are more rows than the sample. ``compressed``: the staged files will be.
     """
     if reading.table.kind not in "rpm":
         return None
     sample, whole, started = _Sample(), False, monotonic()
     with suppress(_EnoughError):
-        reading.export(statement + sql.SQL(" LIMIT {}").format(sql.Literal(SAMPLED_ROWS)), sample)
+        reading.copy(statement + sql.SQL(" LIMIT {}").format(sql.Literal(SAMPLED_ROWS)), sample)
         whole = sample.rows < SAMPLED_ROWS
     sample.close()
     seconds = monotonic() - started
@@ -57,10 +64,14 @@ def first_load(
     sizes = sample.csv_bytes, sample.staged_bytes
     csv_bytes, staged_bytes = (size * rows // max(1, sample.rows) for size in sizes)
     parts = max(1, chunks)
-    files = parts * objects_of(-(-staged_bytes // parts))
+    if compressed:
+        files = parts * objects_of(-(-staged_bytes // parts))
+    else:
+        staged_bytes = csv_bytes
+        files = max(chunks, -(-csv_bytes // CALL_BYTES))
     sent = warehouse.statements_of_first_load(files)
     duration = seconds * rows / max(1, sample.rows)
-    return FirstLoad(rows, sample.rows, csv_bytes, staged_bytes, files, sent, chunks, duration)
+    return FirstLoad(rows, sample.rows, csv_bytes, staged_bytes, files, sent, chunks, duration, compressed)
 
 
 class _EnoughError(Exception):
@@ -68,14 +79,9 @@ class _EnoughError(Exception):
 
 
 class _Sample:
-    """The destination of a sample: it compresses the rows as the stage does, and keeps only their sizes."""
-
-    uri = ""
+    """The sink of a sample: it compresses the rows as the stage does, and keeps only their sizes."""
 
     def __init__(self) -> None:
-        self.files: tuple[StagedFile, ...] = ()
-        self.longest = 0
-        self.tail = bytearray()
         self.csv_bytes = self.staged_bytes = 0
         self.rows = 0
         self._zstd = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compressobj()
@@ -87,12 +93,10 @@ class _Sample:
     def _write(self, row: bytes) -> None:
         self.rows += 1
         self.csv_bytes += len(row)
-        self.longest = max(self.longest, len(row))
         self.staged_bytes += len(self._zstd.compress(row))
         if self.csv_bytes >= SAMPLED_BYTES:
             raise _EnoughError
 
     def close(self) -> None:
-        if self.rows and not self.files:
+        if self.rows:
             self.staged_bytes += len(self._zstd.flush())
-            self.files = (StagedFile("", self.rows, self.staged_bytes, self.longest),)

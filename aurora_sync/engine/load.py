@@ -220,7 +220,7 @@ def export_chunk(
             raise BeginsAgainError("; ".join(plan.reasons), where=config.qualified_name)
         columns = schema.still_synced(watermark, plan.columns, plan.at)
         where = loading.rows(watermark, chunks.within(load.blocks(number)), plan.at)
-        statement = reading.statement(columns, where)
+        statement = reading.statement(columns, where, blocks=load.blocks(number))
         with places.stage.attempt(config.qualified_name, found.load_id) as attempt:
             exported = reading.export(statement, attempt, _within(load, reading.table.row_estimate, on_progress))
         adjusted = reading.long_values(columns, plan.key, where, longest_row=exported.longest)

@@ -87,7 +87,8 @@ def looking(
         state, hinted = hints.read_state(config, places, trust_hint=trust_hint, queries=queries)
     watch, load_id = Stopwatch(), new_load_id()
     with ExitStack() as source:
-        reading = source.enter_context(places.source.reading(config.schema_, config.table_name, load_id=load_id))
+        opened = places.source.reading(config.schema_, config.table_name, load_id=load_id, export=config.export)
+        reading = source.enter_context(opened)
         with watch.phase("plan"):
             plan = plan_increment(config, reading, state, options)
         yield Look(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from aurora_sync.config.settings import Settings
 from aurora_sync.objects.store import Store
-from aurora_sync.source.database import Source
+from aurora_sync.source.database import Source, exporters
 from aurora_sync.source.debezium.kafka import Kafka
 from aurora_sync.stage.writer import Stage
 from aurora_sync.warehouse.base import Warehouse
@@ -31,7 +31,11 @@ class Places:
     def from_settings(cls, settings: Settings) -> Places:
         warehouse = warehouse_from(settings)
         return cls(
-            source=Source(settings.dsn, Kafka(settings.brokers, settings.broker_properties)),
+            source=Source(
+                settings.dsn,
+                Kafka(settings.brokers, settings.broker_properties),
+                exporters(settings.export_kms_key),
+            ),
             stage=Stage(Store.from_url(settings.stage), target=warehouse.describe()),
             warehouse=warehouse,
             log_schema=settings.log_schema,

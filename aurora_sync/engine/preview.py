@@ -50,6 +50,7 @@ class Preview:
     certificate: Certificate
     reconcile: ReconcileEstimate
     warnings: tuple[str, ...]
+    export: str = "client"  # who writes the rows to S3, and why not Aurora if tables.yaml asks for it
     first_load: FirstLoad | None = None  # when no run has loaded the table yet, and it is read by a SELECT
 
 
@@ -66,7 +67,8 @@ def preview(config: TableConfig, places: Places) -> Preview:
         reconcile = _reconcile(config, reading, state, plan)
         first = None
         if not (state.run_sequence or asked):
-            first = first_load(reading, select, estimate, places.warehouse, chunks=number_of_chunks(found))
+            by_client, number = config.export == "client", number_of_chunks(found)
+            first = first_load(reading, select, estimate, places.warehouse, chunks=number, compressed=by_client)
         return Preview(
             table=config.qualified_name,
             target=".".join(config.target),
@@ -82,7 +84,15 @@ def preview(config: TableConfig, places: Places) -> Preview:
             reconcile=reconcile,
             warnings=plan.warnings,
             first_load=first,
+            export=_export_text(config, by_query=asked is None),
         )
+
+
+def _export_text(config: TableConfig, *, by_query: bool) -> str:
+    if config.export == "aurora" and not by_query:
+        kind = config.watermark_type.value
+        return f"client: changes of watermark_type {kind} do not come from a query; Aurora exports only scans"
+    return config.export
 
 
 def _reconcile(config: TableConfig, reading: Reading, state: State, plan: Plan) -> ReconcileEstimate:

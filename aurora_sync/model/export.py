@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,9 +22,18 @@ class Destination(Sink, Protocol):
 
     @property
     def uri(self) -> str:
-        """Where the objects lie, ``s3://bucket/prefix/``, for an exporter whose objects are not made of what it writes
-        to this destination: it names them ``part-00000.csv`` and so on. Objects that no manifest names are removed by
-        `aurora-sync gc`."""
+        """Where the objects lie, ``s3://bucket/prefix/``, for an exporter that creates objects by itself. Objects that
+        no manifest names are removed by `aurora-sync gc`."""
+
+    def own_name(self, number: int) -> str:
+        """Return the name of object ``number``, from 0, that the exporter creates by itself. The names differ from
+        those of all other objects of the attempt, and none begins with another. ``_part2`` and so on may follow."""
+
+    def stored(self, name: str) -> list[tuple[str, int]]:
+        """List name and size of the objects of the attempt whose names begin with ``name``. Raises StageError."""
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Delete these objects of the attempt. Raises StageError."""
 
     @property
     def files(self) -> tuple[StagedFile, ...]:

@@ -13,7 +13,7 @@ from psycopg2.extensions import connection as Connection
 from aurora_sync.model.column import Column
 from aurora_sync.model.export import Sink
 from aurora_sync.model.relation import SourceTable
-from aurora_sync.source import long_values
+from aurora_sync.source import chunks, long_values
 from aurora_sync.source.arrays import AS_IN_JSON, FLOATS
 from aurora_sync.source.server_errors import translate
 
@@ -37,14 +37,37 @@ class Progress:
     phase: str = "export"  # or load, merge, compare
 
 
+class Select(sql.Composed):
+    """A SELECT of rows of one relation. ``blocks`` are the blocks to which it is limited by its condition: from the
+    first up to the second; None: no end."""
+
+    def __init__(
+        self, rows: sql.Composable, where: sql.Composable | None, blocks: tuple[int, int | None] = (0, None)
+    ) -> None:
+        super().__init__([rows, _filter(where)])
+        self.blocks = blocks
+        self._rows = rows
+        self._where = where
+
+    def limited_to(self, blocks: tuple[int, int | None]) -> Select:
+        """Return the same SELECT, whose condition limits the rows to these blocks."""
+        return Select(self._rows, self._where, blocks)
+
+    def within(self, blocks: tuple[int, int | None]) -> Select:
+        """Return the SELECT of those of the rows that are in these blocks."""
+        condition = chunks.within(blocks)
+        where = condition if self._where is None else sql.SQL("({}) AND {}").format(self._where, condition)
+        return Select(self._rows, where, blocks)
+
+
 def select_statement(
     table: SourceTable, columns: Sequence[Column], where: sql.Composable | None, longest: int | None = None
-) -> sql.Composed:
+) -> Select:
     """Build the SELECT of an increment: the columns in order, then the row's raw 32-bit xmin (0 if the relation has
     none)."""
     fields = [value(column, longest) for column in columns]
     fields.append(sql.SQL("xmin::text::bigint" if table.is_heap else "0::bigint"))
-    return sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(fields), _name(table)) + _filter(where)
+    return Select(sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(fields), _name(table)), where)
 
 
 # An array whose subscripts do not begin at 1 stays as PostgreSQL prints it: [0:1]={5,6}.

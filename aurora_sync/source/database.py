@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -11,6 +11,7 @@ import psycopg2
 from aurora_sync.errors import SourceError
 from aurora_sync.model.relation import SourceTable
 from aurora_sync.source import catalogue, decoding, outbox, table_names
+from aurora_sync.source.aurora_export import AuroraExport
 from aurora_sync.source.connection import connect
 from aurora_sync.source.debezium.kafka import Kafka
 from aurora_sync.source.dsn import database_name, describe
@@ -18,18 +19,23 @@ from aurora_sync.source.exporter import ClientCopy, Exporter
 from aurora_sync.source.reading import Reading
 
 
+def exporters(kms_key: str = "") -> dict[str, Exporter]:
+    """Return the exporters by the value of ``export`` in tables.yaml."""
+    return {"client": ClientCopy(), "aurora": AuroraExport(kms_key)}
+
+
 @dataclass(frozen=True)
 class Source:
     """A PostgreSQL database. Creating a Source does no I/O.
 
-    ``dsn`` is a libpq string or URL, ``kafka`` has the brokers that the database's changes may be sent to, ``exporter``
-    moves rows to the stage, and ``longest_value`` is the most bytes of a value that the warehouse accepts (None: no
-    limit).
+    ``dsn`` is a libpq string or URL, ``kafka`` has the brokers that the database's changes may be sent to,
+    ``exporters`` move rows to the stage, by the value of ``export`` in tables.yaml, and ``longest_value`` is the most
+    bytes of a value that the warehouse accepts (None: no limit).
     """
 
     dsn: str
     kafka: Kafka = field(default_factory=Kafka)
-    exporter: Exporter = field(default_factory=ClientCopy)
+    exporters: Mapping[str, Exporter] = field(default_factory=lambda: exporters())
     longest_value: int | None = None
 
     def __repr__(self) -> str:
@@ -59,8 +65,9 @@ class Source:
                 outbox.acknowledge(connection, table.outbox, snapshot)
 
     @contextmanager
-    def reading(self, schema: str, name: str, *, load_id: str = "") -> Iterator[Reading]:
-        """Open a connection to read one table. Raises SourceError if the table does not exist."""
+    def reading(self, schema: str, name: str, *, load_id: str = "", export: str = "client") -> Iterator[Reading]:
+        """Open a connection to read one table, with the exporter ``export``. Raises SourceError if the table does not
+        exist."""
         with connect(self.dsn, application_name=f"aurora_sync {load_id}".strip()) as connection:
             table = catalogue.load(connection, [(schema, name)]).get(f"{schema}.{name}")
             if table is None:
@@ -70,7 +77,7 @@ class Source:
                     hint="check table_name and schema in tables.yaml; `aurora-sync check` lists similar names",
                 )
             try:
-                yield Reading(connection, table, self.kafka, self.exporter, self.longest_value)
+                yield Reading(connection, table, self.kafka, self.exporters[export], self.longest_value)
             except (psycopg2.Error, SourceError) as error:
                 if (refused := decoding.of_read(error)) is None:
                     raise

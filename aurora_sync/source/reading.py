@@ -21,7 +21,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from aurora_sync.model.buckets import Buckets, Sums
 from aurora_sync.model.column import Column
-from aurora_sync.model.export import Destination, Exported
+from aurora_sync.model.export import Destination, Exported, Sink
 from aurora_sync.model.fences import FenceRequest
 from aurora_sync.model.observation import Observation
 from aurora_sync.model.receipt import Adjusted
@@ -30,7 +30,7 @@ from aurora_sync.model.watermark import Canary, Snapshot, Token
 from aurora_sync.source import blockers, catalogue, chunks, identity_token, long_values, sums
 from aurora_sync.source.canary import newest_rows, read_back
 from aurora_sync.source.connection import control_data
-from aurora_sync.source.copy_out import Progress, count_rows, select_statement
+from aurora_sync.source.copy_out import Progress, copy_rows, count_rows, select_statement
 from aurora_sync.source.debezium.kafka import Kafka
 from aurora_sync.source.exporter import Exporter
 from aurora_sync.source.fences import reader_for
@@ -115,13 +115,19 @@ class Reading:
         return read_back(self._connection, self.table, columns, key, canaries, self._longest)
 
     def statement(
-        self, columns: Sequence[Column], where: sql.Composable | None, *, outbox: Outbox | None = None
+        self,
+        columns: Sequence[Column],
+        where: sql.Composable | None,
+        *,
+        outbox: Outbox | None = None,
+        blocks: tuple[int, int | None] | None = None,
     ) -> sql.Composed:
         """Build the SELECT of the rows for which ``where`` holds; with an ``outbox``, of the rows that the outbox
-        names, and of the keys of deleted rows."""
+        names, and of the keys of deleted rows. ``blocks`` are those to which ``where`` limits the rows, if it does."""
         if outbox:
             return changes_statement(self.table, outbox, columns, self._longest)
-        return select_statement(self.table, columns, where, self._longest)
+        selected = select_statement(self.table, columns, where, self._longest)
+        return selected.limited_to(blocks) if blocks else selected
 
     def export(
         self,
@@ -131,6 +137,10 @@ class Reading:
     ) -> Exported:
         """Write the rows that the statement selects in the observed snapshot to the destination."""
         return self._exporter.export(self._connection, self.table, statement, destination, progress)
+
+    def copy(self, statement: sql.Composable, sink: Sink) -> None:
+        """Send the rows that the statement selects to this process, whoever exports the table."""
+        copy_rows(self._connection, self.table, statement, sink)
 
     def newest(self, exported: Exported, statement: sql.Composable, at: Snapshot) -> bytes:
         """Return rows, as CSV, to choose canaries from: the last exported rows, or the newest rows that a query

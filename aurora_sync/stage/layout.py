@@ -5,6 +5,8 @@
     prefix/<schema>.<table>/20261123T010203Z-5f0c9a1b2d3e/part-00000.csv.zst
                                                           part-00001.csv.zst
                                                           history-00000.csv.zst
+                                                          part-00000.csv       written by the server, and
+                                                          part-00000.csv_part2 the next part of a large one
                                                           manifest.json        written last
     prefix/<schema>.<table> to <TARGET>/applied/9999999957-8204532876999-5f0c.json   hints, newest first
     prefix/<schema>.<table> to <TARGET>/load/0000000003                            the lease of a load in chunks
@@ -27,7 +29,7 @@ MANIFEST = "manifest.json"
 
 _TABLE = r"[A-Za-z0-9_.%-]*\.[A-Za-z0-9_.%-]*"
 _ATTEMPT = re.compile(rf"(?P<attempt>{_TABLE}/(?P<at>\d{{8}}T\d{{6}}Z)-(?P<load_id>[0-9a-f]{{12}})/)(?P<name>[^/]+)")
-_NAME = re.compile(rf"(part|history)-\d{{5,}}\.csv(\.zst)?|{re.escape(MANIFEST)}")
+_NAME = re.compile(rf"(part|history)-\d{{5,}}\.csv(\.zst)?|part-\d{{5,}}\.csv_part\d+|{re.escape(MANIFEST)}")
 _HINT = re.compile(rf"({_TABLE}/applied/)\d{{10}}-\d{{13}}-[0-9a-f]{{4}}\.json")
 _MARK = re.compile(r"gc/([0-9a-f]{12})")
 
@@ -53,6 +55,12 @@ def attempt_prefix(prefix: str, table: str, load_id: str, at: datetime) -> str:
 def part_name(number: int) -> str:
     """Return the name of the attempt's file ``number``, from 0."""
     return f"part-{number:05d}.csv.zst"
+
+
+def own_name(number: int) -> str:
+    """Return the name of the attempt's file ``number``, from 0, if the exporter creates the object by itself. Aurora
+    appends ``_part2`` and so on to the names of further parts of a large file."""
+    return f"part-{number:05d}.csv"
 
 
 def history_name(number: int) -> str:

@@ -7,7 +7,7 @@ bucket slows the COPY down.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -99,6 +99,16 @@ class Attempt:
     @property
     def uri(self) -> str:
         return self._store.uri(self.prefix)
+
+    def own_name(self, number: int) -> str:
+        return layout.own_name(self._first_part + number)
+
+    def stored(self, name: str) -> list[tuple[str, int]]:
+        pages = self._store.pages(self.prefix + name)
+        return [(found.key.removeprefix(self.prefix), found.bytes) for page in pages for found in page]
+
+    def remove(self, names: Sequence[str]) -> None:
+        self._store.delete([self.prefix + name for name in names])
 
     def close(self) -> None:
         """Finish the objects. When the method returns, all rows are durable in S3 and :attr:`files` names the objects.

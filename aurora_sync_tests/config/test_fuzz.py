@@ -184,6 +184,7 @@ RIGHT: dict[str, Sequence[str]] = {
     "column_types": ["{a: text}", "{a: null}", "{}"],
     "types": ["{int4: clamp}", "{array: ~}", "{}"],
     "deletes": ["hard", "soft"],
+    "export": ["client", "aurora"],
     "delete_guard": ["{}", "{max_rows: 0}", "{max_share: 1}", "{max_rows: 5, max_share: 0.5}"],
     "reconcile": ["{every: 3}", "{schedule: '0 5 * * 0'}", "{}", "null"],
     "verify": ["'0 5 * * 0'", "null"],

@@ -68,13 +68,13 @@ STRATEGIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def roundtrip(places: Places, *, without: Collection[str] = ()) -> None:
+def roundtrip(places: Places, *, without: Collection[str] = (), **more: Any) -> None:
     """Create, sync, change, sync, compare. The source's role must be allowed to create a schema. ``without`` are names
-    of STRATEGIES."""
+    of STRATEGIES, ``more`` are keys of all tables."""
     name = f"aurora_sync_live_{secrets.token_hex(4)}"
     places = dataclasses.replace(places, log_schema=f"_{name}".upper())
     configs = [
-        TableConfig.model_validate({"schema": name, "table_name": table, "target_table": target, **keys})
+        TableConfig.model_validate({"schema": name, "table_name": table, "target_table": target, **keys, **more})
         for target, (table, keys) in STRATEGIES.items()
         if target not in without
     ]

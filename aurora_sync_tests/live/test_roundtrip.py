@@ -9,14 +9,21 @@ from pathlib import Path
 import pytest
 
 from aurora_sync.config.settings import Settings
+from aurora_sync.config.tables import TableConfig
+from aurora_sync.engine import check
 from aurora_sync.engine.places import Places
+from aurora_sync.source.connection import connect
 from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
+from aurora_sync_tests.fixtures.aurora_functions import AuroraFunctions
 from aurora_sync_tests.fixtures.fakesnow_server import FakeSnowflake
 from aurora_sync_tests.live.fakes import InASchema
-from aurora_sync_tests.live.roundtrip import roundtrip
+from aurora_sync_tests.live.roundtrip import STRATEGIES, roundtrip
 from aurora_sync_tests.live.streams import dms_files, slot_stream
 from aurora_sync_tests.live.type_matrix import type_matrix
 from aurora_sync_tests.scenarios.type_matrix.cases import XML
+
+# A composite watermark is made of those of by_id and by_time, and all three send the same statements to the warehouse.
+REPEATED = ("by_id", "by_time")
 
 
 def test_every_strategy_brings_every_row_to_duckdb(
@@ -24,6 +31,13 @@ def test_every_strategy_brings_every_row_to_duckdb(
 ) -> None:
     environment = {**store_environment, "AURORA_DSN": dsn, "AURORA_SYNC_WAREHOUSE": f"duckdb:{warehouse_path}"}
     roundtrip(Places.from_settings(Settings.from_environment(environment)))
+
+
+def test_files_that_the_server_wrote_arrive_in_duckdb(
+    dsn: str, store_environment: dict[str, str], warehouse_path: Path, aurora_functions: AuroraFunctions
+) -> None:
+    environment = {**store_environment, "AURORA_DSN": dsn, "AURORA_SYNC_WAREHOUSE": f"duckdb:{warehouse_path}"}
+    roundtrip(Places.from_settings(Settings.from_environment(environment)), without=REPEATED, export="aurora")
 
 
 def test_streams_and_files_arrive_in_duckdb(dsn: str, store_environment: dict[str, str], warehouse_path: Path) -> None:
@@ -66,10 +80,7 @@ def connector(
     return replace(places, warehouse=InASchema(settings, places.warehouse.stage_prefix))
 
 
-# A composite watermark is made of those of by_id and by_time, and all three send the same statements to the warehouse.
-@pytest.mark.parametrize(
-    "without", [("by_id", "by_time"), pytest.param((), marks=pytest.mark.long)], ids=["each statement", "all"]
-)
+@pytest.mark.parametrize("without", [REPEATED, pytest.param((), marks=pytest.mark.long)], ids=["each statement", "all"])
 def test_every_strategy_brings_every_row_through_the_snowflake_connector(
     connector: Places, without: tuple[str, ...]
 ) -> None:
@@ -89,6 +100,27 @@ def test_every_strategy_brings_every_row_to_the_warehouse_of_the_environment() -
 def test_a_stream_arrives_through_the_snowflake_connector(connector: Places) -> None:
     """Files of others do not: fakesnow knows no MATCH_BY_COLUMN_NAME."""
     slot_stream(connector)
+
+
+def test_files_that_the_server_wrote_arrive_through_the_snowflake_connector(
+    connector: Places, aurora_functions: AuroraFunctions
+) -> None:
+    others = [name for name in STRATEGIES if name not in ("by_xmin", "whole")]
+    roundtrip(connector, without=others, export="aurora")
+
+
+@pytest.mark.live
+def test_files_that_aurora_wrote_arrive_in_the_warehouse_of_the_environment() -> None:
+    """Needs a cluster that `aurora-sync check` accepts for export: aurora."""
+    places = Places.from_settings(Settings.from_environment(os.environ))
+    with connect(places.source.dsn) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT FROM pg_extension WHERE extname = 'aws_s3'")
+        if not cursor.fetchall():
+            pytest.skip("the database of AURORA_DSN lacks the extension aws_s3; see aurora-sync setup aurora")
+    table = TableConfig.model_validate({"table_name": "t", "watermark_type": "xmin", "export": "aurora"})
+    assert [each for each in check.problems(lambda: [table], places) if "aws_s3" in each] == []
+    roundtrip(places, export="aurora")
+    type_matrix(places, more=(XML,), export="aurora")
 
 
 @pytest.mark.live

@@ -16,12 +16,16 @@ from aurora_sync_tests.scenarios.type_matrix.cases import CASES, Case
 from aurora_sync_tests.scenarios.type_matrix.oracle import assert_arrived
 
 
-def type_matrix(places: Places, *, without: tuple[str, ...] = (), more: tuple[Case, ...] = ()) -> None:
+def type_matrix(
+    places: Places, *, without: tuple[str, ...] = (), more: tuple[Case, ...] = (), export: str = "client"
+) -> None:
     """First what the natural types hold, then what makes them text. ``without`` are types that this warehouse's
     stand-in is known to get wrong, ``more`` those that only this source has."""
     name = f"aurora_sync_live_{secrets.token_hex(4)}"
     places = dataclasses.replace(places, log_schema=f"_{name}".upper())
-    config = TableConfig.model_validate({"schema": name, "table_name": "wide", "watermark_type": "xmin"})
+    config = TableConfig.model_validate(
+        {"schema": name, "table_name": "wide", "watermark_type": "xmin", "export": export}
+    )
     cases = [case for case in (*CASES, *more) if case.type not in without]
     with scratch(places, [config], name) as connection:
         for statement in dict.fromkeys(part for case in cases for part in case.before.split("; ") if part):

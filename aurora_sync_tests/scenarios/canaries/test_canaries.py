@@ -77,7 +77,7 @@ def test_canaries_of_an_exporter_that_does_not_see_the_rows_are_those_of_one_tha
     )
     if kind == "outbox":
         world.make(table)
-    world.places = replace(world.places, source=replace(world.places.source, exporter=WithoutTail()))
+    world.places = replace(world.places, source=replace(world.places.source, exporters={"client": WithoutTail()}))
     assert len(world.sync(table).watermark_after.canaries) == identity.CANARIES
     world.execute(
         "INSERT INTO t SELECT 100, string_agg(md5(n::text), '') FROM generate_series(1, 1000) n",
@@ -103,5 +103,5 @@ def test_canaries_of_an_exporter_that_does_not_see_the_rows_are_those_of_one_tha
 
 def test_a_view_has_no_canaries_whatever_the_exporter_sees(world: World) -> None:
     world.execute("CREATE VIEW t AS SELECT 1 AS id, 2 AS xmin")
-    world.places = replace(world.places, source=replace(world.places.source, exporter=WithoutTail()))
+    world.places = replace(world.places, source=replace(world.places.source, exporters={"client": WithoutTail()}))
     assert world.sync(config("t", "full_snapshot", primary_key=["id"])).watermark_after.canaries == ()

@@ -53,7 +53,7 @@ class OwnObjects(Exporter):
 @pytest.fixture
 def exporter(world: World) -> OwnObjects:
     made = OwnObjects()
-    world.places = replace(world.places, source=replace(world.places.source, exporter=made))
+    world.places = replace(world.places, source=replace(world.places.source, exporters={"client": made}))
     world.execute(
         "CREATE TABLE t (id int PRIMARY KEY, v text)", "INSERT INTO t SELECT n, E'a\\nb' FROM generate_series(1, 9) n"
     )

@@ -16,7 +16,7 @@ import psycopg2
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine.plan import RunOptions, plan_increment
 from aurora_sync.model.certificate import Level
-from aurora_sync.model.manifest import Disposition, StagedFile
+from aurora_sync.model.manifest import Disposition
 from aurora_sync.model.state import State
 from aurora_sync.model.watermark import Watermark
 from aurora_sync.source import canary
@@ -69,27 +69,13 @@ class Target(Protocol):
 
 
 class Lines:
-    """A destination that collects the output of COPY."""
-
-    uri = ""
-    longest = 0
+    """A sink that collects the output of COPY."""
 
     def __init__(self) -> None:
         self._buffer = io.BytesIO()
 
     def write(self, data: bytes) -> object:
         return self._buffer.write(data)
-
-    def close(self) -> None:
-        pass
-
-    @property
-    def files(self) -> tuple[StagedFile, ...]:
-        return (StagedFile("lines", len(self.rows()), len(self.text())),)
-
-    @property
-    def tail(self) -> bytearray:
-        return bytearray(self.text())
 
     def text(self) -> bytes:
         return self._buffer.getvalue()
@@ -128,7 +114,7 @@ class Replica:
         with self.source.reading(self.config.schema_, self.config.table_name) as reading:
             plan = plan_increment(self.config, reading, state, RunOptions())
             lines = Lines()
-            reading.export(reading.statement(plan.columns, plan.read.where, outbox=plan.read.outbox), lines)
+            reading.copy(reading.statement(plan.columns, plan.read.where, outbox=plan.read.outbox), lines)
             table = reading.table
         ending = live_row_ending(plan.read.outbox) if plan.read.outbox else b""
         newest = canary.pick(lines.text(), plan.columns, plan.key, plan.at.snapshot, identity.CANARIES, ending=ending)
