@@ -115,8 +115,9 @@ class Session(ABC):
 
     @abstractmethod
     def load(self, staging_table: str, manifest: Manifest, objects: Objects) -> int:
-        """Copy exactly the manifest's files, in file order, into the (quoted, qualified) staging table, whose columns
-        are all VARCHAR. Returns the number of rows. Fails on a malformed row; never skips one."""
+        """Copy exactly the manifest's files into the (quoted, qualified) staging table, whose columns are all VARCHAR.
+        Returns the number of rows. A backend may read the files in place: a malformed row then fails the first
+        statement that reads the table. No row is ever skipped."""
 
     def describe(self, schema: str, name: str) -> dict[str, ReportedColumn]:
         """Return the columns of a table by name, in order; empty when there is no such table. This default reads
