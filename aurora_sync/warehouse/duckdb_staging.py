@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 
+from aurora_sync.errors import Kind, WarehouseError
 from aurora_sync.model.manifest import Manifest, StagedFile
 from aurora_sync.warehouse.base import Objects
 
@@ -58,10 +59,19 @@ class StagedFiles:
             self._folder = tempfile.TemporaryDirectory(prefix=folders + _PROCESS, dir=self._database.parent)
         folder = Path(tempfile.mkdtemp(dir=self._folder.name))
         copies = [(file, folder / f"{place}.csv") for place, file in enumerate(manifest.files)]
-        with ThreadPoolExecutor(_DOWNLOADS, thread_name_prefix="stage-download") as pool:
-            done = [pool.submit(objects.download, manifest.prefix + file.name, path) for file, path in copies]
-            for each in done:
-                each.result()
+        try:
+            with ThreadPoolExecutor(_DOWNLOADS, thread_name_prefix="stage-download") as pool:
+                done = [pool.submit(objects.download, manifest.prefix + file.name, path) for file, path in copies]
+                for each in done:
+                    each.result()
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise WarehouseError(
+                f"the staged files could not be copied to a folder beside the database: {error.strerror or error}",
+                where=f"duckdb:{self._database}",
+                hint="free space on the disk of the DuckDB file, then run again",
+                kind=Kind.TRANSIENT,
+            ) from error
         return copies
 
     def read_in_place(self, staging_table: str, names: Iterable[str], copies: Iterable[Copy]) -> str:

@@ -64,8 +64,9 @@ def _assert_counts(layout: Layout, manifest: Manifest, loaded: int, rows: int, n
     """Check that every row of the files is staged and has a merge key. ``nulls`` begins with the number of NULLs in
     each key column."""
     if not rows == loaded == manifest.rows:
+        taken = "" if loaded == manifest.rows else f"{loaded} were loaded, and "
         raise WarehouseError(
-            f"the manifest counts {manifest.rows} rows, but {loaded} were loaded, and the staging table has {rows}",
+            f"the manifest counts {manifest.rows} rows, but {taken}the staging table has {rows}",
             where=f"{manifest.table}, {manifest.prefix}",
             hint="the warehouse received other data than was exported, and nothing was applied; run again",
             kind=Kind.TRANSIENT,

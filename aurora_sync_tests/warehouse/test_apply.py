@@ -269,7 +269,7 @@ class TestRefusals:
             table,
             manifest,
             WarehouseError,
-            "the manifest counts 2 rows, but [12] were loaded, and the staging table has 1",
+            "the manifest counts 2 rows, but (1 were loaded, and )?the staging table has 1",
         )
 
     @pytest.mark.parametrize("content", [b'"2","b"\n', b'"2","b","5","6"\n', b'"2","b\n'])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +96,22 @@ def test_copies_lie_beside_the_database_until_the_session_ends(tmp_path: Path, d
         assert sorted(session.query(f"SELECT * FROM {STAGING.sql}")) == sorted(ROWS)
         assert len(copies(place)) == (2 if disposition is Disposition.REPLACE else 0)
     assert [found.name for found in place.iterdir() if found.is_dir()] == ["other.duckdb.staged_"]
+
+
+class FullDisk(Folder):
+    def download(self, key: str, path: Path) -> None:
+        super().download(key, path)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_disk_without_room_for_the_files_is_named(
+    staging: Session, duckdb_warehouse: DuckDBWarehouse, tmp_path: Path
+) -> None:
+    folder = FullDisk(tmp_path / "objects")
+    with pytest.raises(WarehouseError, match=r"No space left on device \(free space on the disk") as caught:
+        staging.load(STAGING.sql, folder.increment(COLUMNS, ROWS), folder)
+    assert caught.value.kind is Kind.TRANSIENT
+    assert copies(duckdb_warehouse.path.parent) == []
 
 
 def limit(session: Session) -> str:

@@ -45,6 +45,7 @@ class Ordeal:
     world: World
     capsys: pytest.CaptureFixture[str]
     table: TableConfig
+    drops_staging: bool = True  # else the next run drops the staging table
     empty_stage: bool = True  # a failure before everything is staged leaves no objects; a complete attempt stays
 
     def begin(self, rows: int = 100, width: int = 10) -> None:
@@ -102,7 +103,7 @@ class Ordeal:
         return {
             "target": Counter(self.world.query(f"SELECT * FROM {target_name(self.table).sql}")),
             "log": self.world.query(log),
-            "staging": self.world.staging_tables(),
+            "staging": self.world.staging_tables() if self.drops_staging else [],
         }
 
     def _assert_clear(self, error: AuroraSyncError, kind: Kind, words: tuple[str, ...]) -> None:

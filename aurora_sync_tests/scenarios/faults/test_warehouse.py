@@ -59,7 +59,7 @@ def test_disk_without_room_for_the_target_is_named(
     world = ordeal.world = World(ordeal.world.dsn, ordeal.world.stage_url, small_disk / "w.duckdb")
     monkeypatch.setenv("AURORA_SYNC_WAREHOUSE", f"duckdb:{world.warehouse_path}")
     ordeal.begin()
-    ordeal.empty_stage = False
+    ordeal.empty_stage = ordeal.drops_staging = False  # the COMMIT fails, and closes the connection
     filler = small_disk / "filler"
 
     @contextmanager
