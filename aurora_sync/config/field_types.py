@@ -98,6 +98,7 @@ TagKey = Annotated[
     ),
 ]
 TagValue = Annotated[str, Matches(f"{_LABEL}{{0,63}}", "up to 63 letters, digits, '_', '-' or '.'")]
+Tag = str | dict[str, Any]  # of a step or a run in Dagster, which writes a mapping as JSON
 ObjectTag = Annotated[
     str, Matches(r"([A-Za-z_][A-Za-z0-9_$]*\.){0,2}[A-Za-z_][A-Za-z0-9_$]*", "tag, schema.tag or database.schema.tag")
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -29,6 +29,7 @@ from aurora_sync.config.field_types import (
     Predicate,
     Slot,
     StrictModel,
+    Tag,
     TagKey,
     TagValue,
     Topic,
@@ -117,11 +118,11 @@ class TableOptions(StrictModel):
         description="Tags of the Dagster asset.",
         json_schema_extra={"additionalProperties": False},  # only keys that match TagKey are allowed
     )
-    op_tags: dict[Name, Any] = Field(
+    op_tags: dict[Name, Tag] = Field(
         default_factory=dict,
         description="Tags of the step in Dagster, such as dagster-k8s/config. The values are strings or mappings.",
     )
-    run_tags: dict[Name, Any] = Field(
+    run_tags: dict[Name, Tag] = Field(
         default_factory=dict,
         description="Tags of the runs that schedules and the change sensor request: for concurrency limits, or for a "
         "run launcher. Tables with different tags have different runs. The values are strings or mappings.",

@@ -1,7 +1,8 @@
 """Define one asset that assesses the source on a schedule (advisor/), with one check per table: its strategy fits.
 
 The checks belong to this asset, not to the assets of the tables. Dagster shows a check that is evaluated once a day as
-not evaluated after each later materialization of its asset.
+not evaluated after each later materialization of its asset. It is an observable asset, so that "Materialize all" leaves
+it out.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.model.foreign_text import markdown, markdown_list, markdown_table
 from aurora_sync.model.relation import SourceTable
-from aurora_sync.orchestration import assets
+from aurora_sync.orchestration import assets, compat
 from aurora_sync.orchestration.assets import TableAsset
 from aurora_sync.orchestration.project import Project
 from aurora_sync.source import table_names
@@ -45,9 +46,16 @@ def assessment_asset(synced: Sequence[TableAsset], limits: Advisor, project: Pro
     tables = [asset.table for asset in synced]
     checked = {check_name(asset): asset.table for asset in synced}
 
-    @dg.asset(
-        key=key,
-        description="Shows from catalogue and statistics which strategy suits each table (docs/assess.md).",
+    @dg.multi_asset(
+        name=key.to_python_identifier(),
+        specs=[
+            dg.AssetSpec(
+                key,
+                description="Shows from catalogue and statistics which strategy suits each table (docs/assess.md).",
+                group_name="assessment",
+                kinds={"postgres"},
+            )
+        ],
         check_specs=[
             dg.AssetCheckSpec(WRAPAROUND, asset=key, description=_WRAPAROUND_CHECK),
             *(
@@ -59,19 +67,18 @@ def assessment_asset(synced: Sequence[TableAsset], limits: Advisor, project: Pro
                 for check, table in checked.items()
             ),
         ],
-        group_name="assessment",
-        kinds={"postgres"},
         pool=project.pool,
         retry_policy=assets.RETRIES,
     )
-    def assess_tables() -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
+    def assess_tables() -> Iterator[dg.ObserveResult | dg.AssetCheckResult]:
         try:
             evidence, found, unfit = _assess(tables, limits, project.connections.places().source.dsn)
         except AuroraSyncError as error:
             raise assets.failure(error) from error
-        yield dg.MaterializeResult(metadata=_shown(tables, evidence, found, unfit))
+        yield dg.ObserveResult(asset_key=key, metadata=_shown(tables, evidence, found, unfit))
         days = evidence.days_to_wraparound
         yield dg.AssetCheckResult(
+            asset_key=key,
             check_name=WRAPAROUND,
             passed=days is None or days >= WRAPAROUND_DAYS,
             severity=dg.AssetCheckSeverity.WARN,
@@ -80,13 +87,14 @@ def assessment_asset(synced: Sequence[TableAsset], limits: Advisor, project: Pro
         for check, table in checked.items():
             why = unfit[table.qualified_name]
             yield dg.AssetCheckResult(
+                asset_key=key,
                 check_name=check,
                 passed=not why,
                 severity=dg.AssetCheckSeverity.WARN,
                 description=markdown(_sentence(table, found.get(table.qualified_name), why)),
             )
 
-    return assess_tables
+    return compat.observed(assess_tables)
 
 
 def check_name(asset: TableAsset) -> str:

@@ -66,6 +66,13 @@ def verifications(tables: Sequence[TableAsset], project: Project) -> Iterator[dg
         yield scheduled(asset_job(name, parts, text, project), cron, parts, project)
 
 
+def verify_job(tables: Sequence[TableAsset], project: Project) -> dg.UnresolvedAssetJobDefinition:
+    """Return the job that verifies all groups, for a person to launch."""
+    keys = dict.fromkeys(project.verification_key(asset.group) for asset in tables)
+    text = "Compares every row of all tables with the sources. The launchpad can select some of the groups and tables."
+    return asset_job(f"{project.name}_verify", [Part(list(keys))], text, project)
+
+
 def assessment(cron: str, project: Project) -> dg.ScheduleDefinition:
     """Return the schedule of the assessment."""
     text = f"Assesses the source at {cron} UTC, and shows tables whose strategy no longer fits."

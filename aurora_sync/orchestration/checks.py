@@ -255,8 +255,8 @@ def difference(verdict: Mapping[str, Any]) -> str:
 
 
 def last_verdicts(instance: dg.DagsterInstance, verification: dg.AssetKey) -> dict[str, dict[str, Any]]:
-    """Return the verdicts in the last materialization of a group's verification: table -> verdict."""
-    last = compat.last_materialization(instance, verification)
+    """Return the verdicts in the last observation of a group's verification: table -> verdict."""
+    last = compat.last_observation(instance, verification)
     entry = last.metadata.get(VERDICTS) if last else None
     return dict(entry.value) if isinstance(entry, dg.JsonMetadataValue) and isinstance(entry.value, dict) else {}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.assets.definition.asset_spec import AssetExecutionType
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster._core.storage.asset_check_execution_record import (
     COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
@@ -64,6 +65,24 @@ def evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
         severity=result.severity,
         description=result.description,
     )
+
+
+def observed(definition: dg.AssetsDefinition) -> dg.AssetsDefinition:
+    """Return the definition as one of observable assets: its runs observe and do not materialize.
+
+    "Materialize all" and a selection of all assets leave observable assets out. The decorator of Dagster for them takes
+    no config, no pool and no retries.
+    """
+    attributes = definition.get_attributes_dict() | {"execution_type": AssetExecutionType.OBSERVATION}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return dg.AssetsDefinition.dagster_internal_init(**attributes)
+
+
+def last_observation(instance: dg.DagsterInstance, key: dg.AssetKey) -> dg.AssetObservation | None:
+    """Return the newest observation of an asset, if there is one."""
+    records = instance.fetch_observations(key, limit=1).records
+    return records[0].asset_observation if records else None
 
 
 def last_materialization(instance: dg.DagsterInstance, key: dg.AssetKey) -> dg.AssetMaterialization | None:

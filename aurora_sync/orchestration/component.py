@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Self
 
 import dagster as dg
 from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
-from pydantic import BaseModel, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import BaseModel, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PrivateAttr
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from aurora_sync.config.advisor import Advisor
-from aurora_sync.config.loader import from_mapping
+from aurora_sync.config.loader import SyncConfig, from_mapping
 from aurora_sync.config.tables import TableConfig, TableOptions
 from aurora_sync.config.watermark_types import WatermarkType
 from aurora_sync.errors import ConfigError
+from aurora_sync.orchestration.assets import TableAsset
 from aurora_sync.orchestration.connection_values import SourceValues, StageValues, WarehouseValues
-from aurora_sync.orchestration.factory import build_definitions
+from aurora_sync.orchestration.factory import Beside, build_definitions, table_assets
 from aurora_sync.orchestration.project import DefaultStatus
 from aurora_sync.orchestration.resources import Connections
 from aurora_sync.orchestration.translation import template_scope
@@ -89,6 +92,8 @@ class AuroraSync(dg.Component, dg.Model, dg.Resolvable):
     SNOWFLAKE_*, AWS_*).
     """
 
+    _folder: Path | None = PrivateAttr(default=None)
+
     defaults: Annotated[Options, dg.Resolver(_resolved, model_field_type=Options)] = Field(default_factory=dict)
     tables: Annotated[list[Table], dg.Resolver(_resolved, model_field_type=list[Table])]
 
@@ -145,15 +150,55 @@ class AuroraSync(dg.Component, dg.Model, dg.Resolvable):
             source = source | {"name": source.get("name") or name}
         return Connections.of(source=source, stage=self.stage, warehouse=self.warehouse)
 
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
+        loaded = super().load(attributes, context)
+        loaded._folder = context.path
+        return loaded
+
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Build the definitions. Defaults, globs and checks work as in tables.yaml. The prefix is the folder's name."""
-        mapping = {"defaults": self.defaults, "tables": self.tables, "advisor": self.advisor}
-        config = from_mapping(mapping, context.path / "defs.yaml")
+        self._folder = context.path
         return build_definitions(
-            config,
+            self._config(context.path),
             self.connections(context.path.name),
             name=context.path.name,
             default_status=self.default_status,
             get_asset_spec=self.get_asset_spec,
             executor=_executor(self.executor),
+            beside=self._beside(context),
         )
+
+    def _config(self, folder: Path) -> SyncConfig:
+        mapping = {"defaults": self.defaults, "tables": self.tables, "advisor": self.advisor}
+        return from_mapping(mapping, folder / "defs.yaml")
+
+    def _table_assets(self, folder: Path) -> list[TableAsset]:
+        return table_assets(self._config(folder), self.connections(folder.name), folder.name, self.get_asset_spec)
+
+    def _beside(self, context: dg.ComponentLoadContext) -> Beside:
+        """Return the tables of the project's other components that this one assesses and collects the garbage of.
+
+        Of the components with one source, and of those with one stage and warehouse, the first by its folder does so.
+        """
+        found = context.component_tree.get_all_components(AuroraSync)
+        others = {each._folder: each for each in found if each._folder not in (None, context.path)}
+
+        def of(identity: Callable[[AuroraSync], Any]) -> list[TableAsset] | None:
+            same = {folder: each for folder, each in others.items() if folder and identity(each) == identity(self)}
+            if any(folder < context.path for folder in same):
+                return None
+            return [asset for folder, each in sorted(same.items()) for asset in each._table_assets(folder)]
+
+        collected = of(lambda each: (each.stage, each.warehouse))
+        return Beside(
+            assessed=of(lambda each: each._source_identity),
+            collected=None if collected is None else [asset.table for asset in collected],
+        )
+
+    @property
+    def _source_identity(self) -> Any:
+        """The given name of the source, else its dsn; None for that of the environment."""
+        if isinstance(self.source, dict):
+            return self.source.get("name") or self.source.get("dsn")
+        return self.source

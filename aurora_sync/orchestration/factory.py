@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import dagster as dg
 from psycopg2.extensions import make_dsn
@@ -34,6 +35,19 @@ CONNECT_SECONDS = 3
 PRELOAD = ["aurora_sync.engine.sync", "aurora_sync.orchestration.factory", "snowflake.connector"]
 
 
+@dataclass(frozen=True)
+class Beside:
+    """Tables of other definitions, for what a code location has once.
+
+    That is an assessment for each source, and a gc for each pair of stage and warehouse. ``assessed`` are tables of the
+    same source, and ``collected`` tables with the same stage and warehouse. They are None if other definitions have the
+    assessment or the gc.
+    """
+
+    assessed: Sequence[TableAsset] | None = ()
+    collected: Sequence[TableConfig] | None = ()
+
+
 def build_definitions(
     config: SyncConfig,
     connections: Connections | None = None,
@@ -42,6 +56,7 @@ def build_definitions(
     default_status: DefaultStatus = "STOPPED",
     get_asset_spec: GetAssetSpec = as_it_is,
     executor: dg.ExecutorDefinition | None = None,
+    beside: Beside = Beside(),
 ) -> dg.Definitions:
     """Return assets, checks, jobs, schedules, change sensor and IO manager for the tables of ``config``.
 
@@ -51,7 +66,7 @@ def build_definitions(
     sensor until someone turns them on or off in the UI. ``get_asset_spec`` gets the spec and the configuration of a
     table, and returns the spec of its asset, for example with another key; everything else follows that spec.
     ``executor`` is that of our jobs; by default that of :func:`executor`. The executor of the code location stays as it
-    is.
+    is. ``beside`` has tables of other definitions in the code location.
     """
     connections = connections or Connections()
     settings = _settings(connections)
@@ -72,19 +87,40 @@ def build_definitions(
             *(assets.source_spec(table, project, catalogue.get(table.qualified_name)) for table in tables),
             *_sync_assets(synced, project),
             *_verification_assets(synced, project),
-            assessment.assessment_asset(synced, config.advisor, project),
+            *_assessments(synced, config, project, beside),
         ],
         jobs=_jobs(synced, project),
         schedules=[
             *automation.schedules(synced, project),
             *automation.reconciliations(synced, project),
             *automation.verifications(synced, project),
-            automation.assessment(config.advisor.schedule, project),
-            housekeeping.gc_schedule(tables, project),
+            *([automation.assessment(config.advisor.schedule, project)] if beside.assessed is not None else []),
+            *(
+                [housekeeping.gc_schedule([*tables, *beside.collected], project)]
+                if beside.collected is not None
+                else []
+            ),
         ],
         sensors=_sensors(synced, project),
         resources={name: connections.for_definitions(), project.io_manager_key: AuroraSyncIOManager(connections)},
     )
+
+
+def table_assets(
+    config: SyncConfig, connections: Connections, name: str, get_asset_spec: GetAssetSpec
+) -> list[TableAsset]:
+    """Return the tables of ``config`` with the keys that :func:`build_definitions` gives them, without columns.
+
+    Globs need the source, and raise ConfigError if it does not answer.
+    """
+    settings = _settings(connections)
+    source = Source(make_dsn(settings.dsn, connect_timeout=CONNECT_SECONDS)) if settings else None
+    warehouse = settings.warehouse.kind if settings else "snowflake"
+    project = Project(
+        name, connections, connections.source_name or (source.database if source else "source"), warehouse
+    )
+    tables = expand(config, _existing(config, source) if config.has_globs else [])
+    return translation.translated(config, _default_specs(config, tables, {}, project), get_asset_spec)
 
 
 def executor(connections: Connections) -> dg.ExecutorDefinition:
@@ -101,9 +137,16 @@ def _default_executor(settings: Settings | None) -> dg.ExecutorDefinition:
     return dg.multiprocess_executor.configured({"start_method": {"forkserver": {"preload_modules": PRELOAD}}})
 
 
+def _assessments(
+    synced: Sequence[TableAsset], config: SyncConfig, project: Project, beside: Beside
+) -> Iterator[dg.AssetsDefinition]:
+    if beside.assessed is not None:
+        yield assessment.assessment_asset([*synced, *beside.assessed], config.advisor, project)
+
+
 def _jobs(synced: Sequence[TableAsset], project: Project) -> list[dg.UnresolvedAssetJobDefinition]:
     """Return the jobs that people launch. Jobs of schedules and of the sensor are added by Dagster."""
-    return [automation.reconcile_job(synced, project)]
+    return [automation.reconcile_job(synced, project), automation.verify_job(synced, project)]
 
 
 def _sensors(synced: Sequence[TableAsset], project: Project) -> list[dg.SensorDefinition]:

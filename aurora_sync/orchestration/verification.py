@@ -1,7 +1,8 @@
 """Define one asset per group that compares every row of its tables with the sources (engine/verify.py).
 
 It is a separate asset, because Dagster shows a check that is rarely evaluated as not evaluated after each later
-materialization of its asset. The row_count check of a table repeats the last verdict on it (checks.py).
+materialization of its asset. It is an observable asset, so that "Materialize all" leaves it out. The row_count check of
+a table repeats the last verdict on it (checks.py).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from aurora_sync.engine.retries import retrying
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.model.foreign_text import markdown, markdown_block, markdown_table, printable
 from aurora_sync.model.verification import Verification
-from aurora_sync.orchestration import checks
+from aurora_sync.orchestration import checks, compat
 from aurora_sync.orchestration.assets import TableAsset, report_sync
 from aurora_sync.orchestration.project import Project
 
@@ -37,18 +38,23 @@ def group_asset(group: str, tables: Sequence[TableAsset], project: Project) -> d
     key = project.verification_key(group)
     by_name = {asset.name: asset for asset in tables}
 
-    @dg.asset(
-        key=key,
-        description=f"Compares every row of the {len(tables)} tables of {group} with the source.",
-        deps=[asset.key for asset in tables],
+    @dg.multi_asset(
+        name=key.to_python_identifier(),
+        specs=[
+            dg.AssetSpec(
+                key,
+                description=f"Compares every row of the {len(tables)} tables of {group} with the source.",
+                deps=[asset.key for asset in tables],
+                group_name=group,
+                kinds={"postgres", project.warehouse},
+            )
+        ],
         check_specs=[dg.AssetCheckSpec("equal", asset=key, description="Every row is equal in source and target.")],
-        group_name=group,
-        kinds={"postgres", project.warehouse},
         pool=project.pool,
     )
     def verify_tables(
         context: dg.AssetExecutionContext, config: VerifyOptions
-    ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
+    ) -> Iterator[dg.ObserveResult | dg.AssetCheckResult]:
         if unknown := sorted(set(config.tables) - by_name.keys()):
             raise dg.Failure(f"group {group} does not contain {', '.join(unknown)}", allow_retries=False)
         places, found, errors = project.connections.places(), dict[str, Verification](), dict[str, str]()
@@ -65,9 +71,10 @@ def group_asset(group: str, tables: Sequence[TableAsset], project: Project) -> d
         verdicts = {name: verdict for name, verdict in last.items() if name in by_name} | {
             name: checks.as_verdict(verification) for name, verification in found.items()
         }
-        yield dg.MaterializeResult(metadata=_shown(found, errors, verdicts))
+        yield dg.ObserveResult(asset_key=key, metadata=_shown(found, errors, verdicts))
         different = [name for name, verification in found.items() if not verification.equal]
         yield dg.AssetCheckResult(
+            asset_key=key,
             check_name="equal",
             passed=not different and not errors,
             description=markdown(_sentence(found, different, errors)),
@@ -75,7 +82,7 @@ def group_asset(group: str, tables: Sequence[TableAsset], project: Project) -> d
         if errors:
             raise dg.Failure(_sentence(found, different, errors), metadata=errors, allow_retries=False)
 
-    return verify_tables
+    return compat.observed(verify_tables)
 
 
 def _shown(found: Mapping[str, Verification], errors: Mapping[str, str], verdicts: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,9 +36,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 def run(definitions: dg.Definitions, instance: dg.DagsterInstance, **options: Any) -> dg.ExecuteInProcessResult:
     """Materialize the assets of all tables, or ``asset_selection``, in this process."""
     job = definitions.resolve_implicit_global_asset_job_def()
-    tables = [
-        key for key in job.asset_layer.executable_asset_keys if key.path[-1] not in ("verification", "assessment")
-    ]
+    tables = [*definitions.resolve_asset_graph().materializable_asset_keys]
     return job.execute_in_process(instance=instance, **{"asset_selection": tables} | options)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from aurora_sync.advisor.evidence import Evidence, collect_evidence
 from aurora_sync.orchestration import assessment
-from aurora_sync.orchestration.compat import last_materialization, last_verdict
+from aurora_sync.orchestration.compat import last_observation, last_verdict
 from aurora_sync_tests.orchestration.conftest import Build, Execute, run
 
 ASSESSMENT = dg.AssetKey(["aurora_sync", "advisor", "assessment"])
@@ -35,7 +35,7 @@ CREATE TABLE nobody (id int PRIMARY KEY);
 def assess(definitions: dg.Definitions, instance: dg.DagsterInstance) -> dict[str, Any]:
     result = run(definitions, instance, asset_selection=[ASSESSMENT])
     assert result.success
-    found = last_materialization(instance, ASSESSMENT)
+    found = last_observation(instance, ASSESSMENT)
     assert found is not None
     return {name: entry.value for name, entry in found.metadata.items()}
 
@@ -137,7 +137,7 @@ def test_source_that_does_not_answer_fails_the_run_and_is_retried(
     result = run(definitions, instance, asset_selection=[ASSESSMENT], raise_on_error=False)
     assert not result.success
     assert [event.event_type_value for event in result.all_events].count("STEP_RESTARTED") == 3
-    assert last_materialization(instance, ASSESSMENT) is None
+    assert last_observation(instance, ASSESSMENT) is None
 
 
 def test_schedule_is_that_of_the_configuration(no_settings: None, build: Build) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from aurora_sync.errors import Kind, SourceError
 from aurora_sync.orchestration import checks
-from aurora_sync.orchestration.compat import last_materialization, last_verdict
+from aurora_sync.orchestration.compat import last_materialization, last_observation, last_verdict
 from aurora_sync.warehouse.duckdb import DuckDBWarehouse
 from aurora_sync_tests.orchestration.conftest import Build, Execute, run
 from aurora_sync_tests.orchestration.test_automation import table
@@ -33,7 +33,7 @@ def verify(definitions: dg.Definitions, instance: dg.DagsterInstance, **config: 
 
 
 def shown(instance: dg.DagsterInstance) -> dict[str, Any]:
-    found = last_materialization(instance, VERIFICATION)
+    found = last_observation(instance, VERIFICATION)
     assert found is not None
     return {name: entry.value for name, entry in found.metadata.items()}
 
