@@ -71,4 +71,4 @@ def _schemas(settings: Settings) -> set[str]:
 
     if not settings.tables.exists():
         return {"PUBLIC"}
-    return {schema for table in all_tables(settings, Source(settings.dsn)) for schema, _ in table.targets}
+    return {table.written_target[0] for table in all_tables(settings, Source(settings.dsn))}

@@ -35,7 +35,7 @@ def _upgrade(arguments: argparse.Namespace, settings: Settings, places: Places) 
             [
                 {
                     "table": table.qualified_name,
-                    "target": ".".join(table.target),
+                    "target": ".".join(table.written_target),
                     "improvements": [dataclasses.asdict(each) for each in improvements],
                 }
                 for table, improvements in found
@@ -44,7 +44,9 @@ def _upgrade(arguments: argparse.Namespace, settings: Settings, places: Places) 
         return 0
     listed = [(table, improvements) for table, improvements in found if improvements]
     for number, (table, improvements) in enumerate(listed):
-        print_lines(*([""] if number else []), f"-- {'.'.join(table.target)}, synced from {table.qualified_name}")
+        print_lines(
+            *([""] if number else []), f"-- {'.'.join(table.written_target)}, synced from {table.qualified_name}"
+        )
         for each in improvements:
             print_lines(f"-- {each.what}", *([f"{each.statement};"] if each.statement else []))
         if not all(each.statement for each in improvements):

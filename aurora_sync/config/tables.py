@@ -37,7 +37,7 @@ from aurora_sync.config.field_types import (
 from aurora_sync.config.freshness import Freshness
 from aurora_sync.config.load import LONGEST_SNAPSHOT, LoadOptions
 from aurora_sync.config.watermark_types import CONNECTOR_SLOT, MEANING, SLOT, WatermarkType
-from aurora_sync.model.names import fold
+from aurora_sync.model.names import NameStyle, fold, written
 
 
 class ColumnChoice(StrictModel):
@@ -189,6 +189,12 @@ class TableOptions(StrictModel):
         description="Type of new columns in Snowflake for timestamptz: TIMESTAMP_TZ(6), TIMESTAMP_LTZ(6), or "
         "TIMESTAMP_NTZ(6), which holds UTC. Existing columns keep their type.",
     )
+    names: NameStyle = Field(
+        "upper",
+        description="How the names of the target and of its columns are written. upper: ASCII letters in upper case. "
+        "preserve: as in PostgreSQL and as in target_schema and target_table. lower: ASCII letters in lower case. "
+        "Tables and columns that exist keep their names.",
+    )
     # How a first load creates the target. Existing targets stay as they are.
     rely: bool = Field(
         False,
@@ -306,9 +312,15 @@ class TableConfig(TableOptions):
 
     @property
     def target(self) -> tuple[str, str]:
-        """Schema and table in the warehouse, in upper case (``fold``)."""
+        """Schema and table in upper case (``fold``), which identify the target whatever ``names`` says."""
         schema, table = self.target_names
         return fold(schema), fold(table)
+
+    @property
+    def written_target(self) -> tuple[str, str]:
+        """Schema and table of a new target in the warehouse, as ``names`` says."""
+        schema, table = self.target_names
+        return written(schema, self.names), written(table, self.names)
 
     @property
     def target_names(self) -> tuple[str, str]:
@@ -322,9 +334,15 @@ class TableConfig(TableOptions):
 
     @property
     def targets(self) -> tuple[tuple[str, str], ...]:
-        """Schema and name of all tables of the warehouse that a sync writes."""
-        schema, table = self.target
-        return ((schema, table), (schema, f"{table}_HISTORY")) if self.history else ((schema, table),)
+        """Schema and name of all tables of the warehouse that a sync writes, in upper case."""
+        return tuple((fold(schema), fold(table)) for schema, table in self.written_targets)
+
+    @property
+    def written_targets(self) -> tuple[tuple[str, str], ...]:
+        """Schema and name of all tables that a sync writes, as ``names`` says."""
+        schema, table = self.written_target
+        history = (schema, written(f"{table}_HISTORY", self.names))
+        return ((schema, table), history) if self.history else ((schema, table),)
 
     @property
     def slot_name(self) -> str:

@@ -25,7 +25,7 @@ from aurora_sync.engine.report import receipt_line
 from aurora_sync.model.receipt import Receipt
 from aurora_sync.provisioning import replication
 from aurora_sync.warehouse import sync_log
-from aurora_sync.warehouse.ddl import existing_columns, target_name
+from aurora_sync.warehouse.located import find_target
 from aurora_sync.warehouse.query_tag import QueryTag
 
 # A fixed seed makes two runs of the demo comparable.
@@ -111,6 +111,6 @@ def _compare(table: TableConfig, dsn: str, places: Places) -> TableResult:
         cursor.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table.schema_, table.table_name)))
         ((source,),) = cursor.fetchall()
     with places.warehouse.session(query_tag=QueryTag.of(table, "read")) as session:
-        target = target_name(table)
-        present = sync_log.count_present(session, target, existing_columns(session, target))
+        target, columns = find_target(session, table)
+        present = sync_log.count_present(session, target, columns)
     return TableResult(table.qualified_name, table.watermark_type.value, source, present)

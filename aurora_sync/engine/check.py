@@ -15,7 +15,6 @@ from aurora_sync.engine.places import Places
 from aurora_sync.engine.runners import RUNNERS, runner_of
 from aurora_sync.engine.runners.base import problems_of
 from aurora_sync.errors import AuroraSyncError, Kind, SourceError
-from aurora_sync.model.names import fold
 from aurora_sync.source import tls
 from aurora_sync.source.aurora_export import TRIAL_CSV, AuroraExport
 from aurora_sync.source.connection import connect
@@ -24,6 +23,7 @@ from aurora_sync.stage.layout import new_load_id
 from aurora_sync.strategies import strategy_of
 from aurora_sync.warehouse import existing, policies
 from aurora_sync.warehouse.base import Trial
+from aurora_sync.warehouse.dialect import Dialect
 from aurora_sync.warehouse.query_tag import QueryTag
 
 # The number of tables named for one problem.
@@ -37,7 +37,7 @@ def problems(tables: Callable[[], list[TableConfig]], places: Places) -> list[st
     """
     store = places.stage.store
     return [
-        *_tables(tables, places.source),
+        *_tables(tables, places.source, places.warehouse.dialect),
         *problems_of(lambda: store.list(store.prefix, limit=1)),
         *problems_of(lambda: _try_aurora_export(tables, places)),
         *_warehouse(tables, places),
@@ -54,7 +54,7 @@ def look_at_targets(tables: Callable[[], list[TableConfig]], places: Places) -> 
     with places.warehouse.session(query_tag=QueryTag("check")) as session:
         for config in configured:
             if table := described.get(config.qualified_name):
-                synced = [fold(column.name) for column in preflight.selected_columns(config, table)]
+                synced = [column.name for column in preflight.selected_columns(config, table)]
                 found += existing.problems(session, config, synced, places.log_schema)
             try:
                 notes += [finding.text for finding in policies.look(session, config)]
@@ -65,7 +65,7 @@ def look_at_targets(tables: Callable[[], list[TableConfig]], places: Places) -> 
 
 def _warehouse(tables: Callable[[], list[TableConfig]], places: Places) -> list[str]:
     try:
-        targets = sorted(target for table in tables() for target in table.targets)
+        targets = sorted(target for table in tables() for target in table.written_targets)
     except AuroraSyncError:  # reported by _tables
         targets = []
     schemas = dict.fromkeys(schema for schema, _ in targets)
@@ -76,7 +76,7 @@ def _warehouse(tables: Callable[[], list[TableConfig]], places: Places) -> list[
         return str(error).split("\n")
 
 
-def _tables(tables: Callable[[], list[TableConfig]], source: Source) -> Iterator[str]:
+def _tables(tables: Callable[[], list[TableConfig]], source: Source, dialect: Dialect) -> Iterator[str]:
     try:
         configured = tables()
         relations = source.existing()
@@ -90,6 +90,8 @@ def _tables(tables: Callable[[], list[TableConfig]], source: Source) -> Iterator
     for config in configured:
         table = described.get(config.qualified_name)
         found = preflight.problems(config, table, strategy_of(config))
+        if table and not found:
+            found = preflight.problems_of_case(preflight.selected_columns(config, table), dialect)
         fitting += [] if found else [config]
         for problem in found:
             near = difflib.get_close_matches(config.qualified_name, names, n=1) if table is None else []

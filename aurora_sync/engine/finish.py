@@ -50,6 +50,7 @@ def finish(found: Look, places: Places, outcome: Outcome) -> Receipt:
             applied.target_rows,
             datetime.now(UTC),
             plan.certificate.reconciled,
+            target=applied.target,
         )
         warnings += more + _acknowledge(found, places, state)
     else:
@@ -99,7 +100,7 @@ def _receipt(
     changes = tuple(finding for finding in plan.verdict.findings if finding.is_schema_change)
     return Receipt(
         table=manifest.table,
-        target=".".join(config.target),
+        target=".".join(state.target or config.written_target),
         strategy=plan.strategy.name,
         method=plan.read.method,
         load_id=manifest.load_id,

@@ -12,7 +12,7 @@ from aurora_sync.model import foreign_text
 from aurora_sync.model.receipt import QueryRef
 from aurora_sync.model.state import State
 from aurora_sync.warehouse import policies, sync_log
-from aurora_sync.warehouse.ddl import target_name
+from aurora_sync.warehouse.ddl import TableName
 from aurora_sync.warehouse.query_tag import QueryTag
 
 logger = foreign_text.logger(__name__)
@@ -34,7 +34,7 @@ def read_state(
         hint = None  # each chunk changes the state, and leaves no hint
     if hint and abs(datetime.now(UTC) - hint.confirmed_at) < HEARTBEAT:
         return hint.state, hint.confirmed_at
-    target = target_name(config)
+    target = TableName(*((hint.state.target if hint else None) or config.written_target))
     with places.warehouse.session(query_tag=QueryTag.of(config, "look")) as session:
         # The size comes first: it must not be younger than the counts that it stands for.
         size = session.size(target.schema, target.name) if hint else None

@@ -44,6 +44,7 @@ from aurora_sync.strategies import schema_changes as schema
 from aurora_sync.warehouse import load as transactions
 from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.ddl import target_name
+from aurora_sync.warehouse.located import find_target
 from aurora_sync.warehouse.prepare import StagedIncrement
 from aurora_sync.warehouse.query_tag import QueryTag
 
@@ -178,7 +179,8 @@ def abort(config: TableConfig, places: Places) -> Load | None:
         if state is None or state.watermark is None:
             return None
         with places.warehouse.session(query_tag=QueryTag.of(config, "load")) as session:
-            transactions.abort(session, target_name(config), places.log_schema, new_load_id())
+            target, _ = find_target(session, config)
+            transactions.abort(session, target, places.log_schema, new_load_id())
         return state.watermark.load
 
 

@@ -9,11 +9,12 @@ from datetime import datetime
 from typing import Any
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.engine import hints
+from aurora_sync.engine import hints, preflight
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.plan import Plan, RunOptions, plan_increment
 from aurora_sync.engine.stopwatch import Stopwatch
 from aurora_sync.engine.verify import state_as_found
+from aurora_sync.errors import ConfigError
 from aurora_sync.model.manifest import Manifest
 from aurora_sync.model.receipt import QueryRef
 from aurora_sync.model.state import State
@@ -91,6 +92,8 @@ def looking(
         reading = source.enter_context(opened)
         with watch.phase("plan"):
             plan = plan_increment(config, reading, state, options)
+            if alike := preflight.problems_of_case(plan.columns, places.warehouse.dialect):
+                raise ConfigError(alike, where=config.qualified_name)
         yield Look(
             config=config,
             state=state,

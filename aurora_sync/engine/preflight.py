@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections import defaultdict
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 from aurora_sync.config.globs import literal
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.model.column import Column
-from aurora_sync.model.names import fold
+from aurora_sync.model.names import NameStyle, fold, written
 from aurora_sync.model.relation import Index, SourceTable
 from aurora_sync.source.long_values import may_be_long
 from aurora_sync.strategies import strategy_of
 from aurora_sync.strategies.base import Strategy
 from aurora_sync.warehouse.ddl import ADDED_TYPES
+from aurora_sync.warehouse.dialect import Dialect
 from aurora_sync.warehouse.types import ALIASES, NAMES, has_nearest, may_misfit, type_key
+
+_MEND = "exclude one of them with columns.exclude, or rename it in a view and sync the view"
 
 
 def problems(config: TableConfig, table: SourceTable | None, strategy: Strategy) -> list[str]:
@@ -39,9 +43,23 @@ def problems(config: TableConfig, table: SourceTable | None, strategy: Strategy)
         *_unknown_columns(config, table),
         *_left_out(config, table),
         *_key(config, table),
-        *_collisions(selected_columns(config, table)),
+        *_collisions(selected_columns(config, table), config.names),
         *_policies(config, table),
         *strategy.problems(config, table),
+    ]
+
+
+def problems_of_case(columns: Iterable[Column], dialect: Dialect) -> list[str]:
+    """Return the problems of synced columns that differ only by case, in a warehouse that ignores it."""
+    if dialect.case_sensitive:
+        return []
+    alike = defaultdict(list)
+    for column in columns:
+        alike[fold(column.name)].append(column.name)
+    return [
+        f"the columns {' and '.join(names)} differ only by case, which the warehouse ignores; {_MEND}"
+        for names in alike.values()
+        if len(names) > 1
     ]
 
 
@@ -219,13 +237,12 @@ def _offer(table: SourceTable) -> str:
     return "it needs a unique index that is neither partial nor deferrable, on columns that are NOT NULL"
 
 
-def _collisions(columns: Iterable[Column]) -> Iterable[str]:
-    taken = dict.fromkeys(ADDED_TYPES, "a column that aurora_sync adds")
+def _collisions(columns: Iterable[Column], style: NameStyle) -> Iterable[str]:
+    taken: dict[str, str] = {}
     for column in columns:
-        folded = fold(column.name)
-        if folded in taken:
-            yield (
-                f"column {column.name} would be {folded} in the target, the name of {taken[folded]}; exclude one of "
-                "them with columns.exclude, or rename it in a view and sync the view"
-            )
-        taken.setdefault(folded, f"column {column.name}")
+        name = written(column.name, style)
+        added = fold(name) in ADDED_TYPES  # also in another case: the columns of a target are found whatever their case
+        other = "a column that aurora_sync adds" if added else taken.get(name)
+        if other:
+            yield f"column {column.name} would be {name} in the target, the name of {other}; {_MEND}"
+        taken.setdefault(name, f"column {column.name}")

@@ -71,7 +71,7 @@ def preview(config: TableConfig, places: Places) -> Preview:
             first = first_load(reading, select, estimate, places.warehouse, chunks=number, compressed=by_client)
         return Preview(
             table=config.qualified_name,
-            target=".".join(config.target),
+            target=".".join(state.target or config.written_target),
             strategy=plan.strategy.name,
             method=plan.read.method,
             disposition=plan.read.disposition.value,

@@ -23,14 +23,13 @@ from aurora_sync.errors import NotComparedError, RivalRunError
 from aurora_sync.model.buckets import Buckets
 from aurora_sync.model.certificate import Action
 from aurora_sync.model.manifest import Disposition, Evolution, Manifest
-from aurora_sync.model.names import fold
 from aurora_sync.model.receipt import QueryRef, find_rows
 from aurora_sync.model.state import State
 from aurora_sync.model.verification import RowDifference, Verification
 from aurora_sync.source.reading import Reading
 from aurora_sync.source.sums import within
 from aurora_sync.stage.layout import new_load_id
-from aurora_sync.warehouse import comparison, ddl, policies, sync_log
+from aurora_sync.warehouse import comparison, ddl, located, policies, sync_log
 from aurora_sync.warehouse.base import Row, Session
 from aurora_sync.warehouse.ddl import Layout
 from aurora_sync.warehouse.query_tag import QueryTag
@@ -73,10 +72,7 @@ def compare_contents(
             )
     if not found.equal:
         found = replace(found, repair=_repair(found, plan), caveat=caveat)
-    if config.show_values:
-        return found
-    key = {fold(name) for name in plan.key}
-    return replace(found, examples=tuple(example.without_values(key) for example in found.examples))
+    return found
 
 
 def state_as_found(config: TableConfig, places: Places, queries: list[QueryRef]) -> State:
@@ -201,11 +197,11 @@ class _Sides:
 
     def _layout(self, manifest: Manifest) -> Layout:
         """Return the layout of the target as it is now: the changes of its columns are already made."""
-        columns = ddl.described(self.session, ddl.target_name(self.config))
+        target, columns = located.find_target(self.session, self.config)
         existing = {name: column.type for name, column in columns.items()}
         lengths = {name: column.length for name, column in columns.items()}
         settled = replace(manifest, evolution=Evolution())
-        layout = ddl.layout(self.config, settled, self.places.log_schema, existing, lengths)
+        layout = ddl.layout(self.config, settled, self.places.log_schema, existing, lengths, target=target)
         policies.refuse_comparison(self.config, layout, columns)
         return layout
 
@@ -232,12 +228,13 @@ def _example(config: TableConfig, layout: Layout, row: Row) -> RowDifference:
         if name in keys or not (in_source and in_target) or pair[0] != pair[1]
     }
     key = tuple(str(pair[0] if in_source else pair[1]) for name, pair in zip(names, pairs, strict=True) if name in keys)
-    return RowDifference(
+    found = RowDifference(
         key=key,
         source={name: _text(pair[0]) for name, pair in shown.items()} if in_source else None,
         target={name: _text(pair[1]) for name, pair in shown.items()} if in_target else None,
         find=_find(config, source_xmin) if in_source else _find_in_target(layout, target_xmin),
     )
+    return found if config.show_values else found.without_values(keys)
 
 
 def _find(config: TableConfig, xmin: object) -> str:

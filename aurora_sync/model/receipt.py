@@ -71,6 +71,7 @@ class Applied:
     adjusted: tuple[Adjusted, ...] = ()
     changes: tuple[Finding, ...] = ()  # of the target's columns
     queries: tuple[QueryRef, ...] = ()
+    target: tuple[str, str] | None = None  # schema and table in the warehouse
 
 
 @dataclass(frozen=True)

@@ -22,4 +22,5 @@ class State:
     idle_runs: int = 0  # runs without changes since the last applied one; only a hint has the number
     source_table: str = ""  # schema.table from which the increment was read; only the sync log has it
     size: tuple[int | str, ...] | None = None  # of the target: Session.size; hints of older releases lack its last part
+    target: tuple[str, str] | None = None  # schema and table in the warehouse; None when they are not known
     edited: str = ""  # how the target was modified since the last run, so that it must be compared with the source

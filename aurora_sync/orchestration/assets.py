@@ -235,7 +235,8 @@ def freshness_policy(freshness: Freshness | None) -> dg.FreshnessPolicy | None:
 
 
 def _definition_metadata(table: TableConfig, source: SourceTable | None, line: DefinitionLine | None) -> dict[str, Any]:
-    shown: dict[str, Any] = {"dagster/table_name": ".".join(table.target), TARGET: list(table.target)}
+    target = table.written_target
+    shown: dict[str, Any] = {"dagster/table_name": ".".join(target), TARGET: list(target)}
     if source is not None:
         key = table.primary_key or source.primary_key
         shown["dagster/column_schema"] = metadata.column_schema(source.columns, key)

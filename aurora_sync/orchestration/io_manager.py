@@ -15,9 +15,8 @@ from aurora_sync.model.foreign_text import printable
 from aurora_sync.orchestration import compat, metadata
 from aurora_sync.orchestration.assets import TARGET, Increment, failure
 from aurora_sync.orchestration.resources import Connections
-from aurora_sync.orchestration.warehouse_table import WarehouseTable
+from aurora_sync.orchestration.warehouse_table import WarehouseTable, table_name
 from aurora_sync.source.copy_out import Progress
-from aurora_sync.warehouse.ddl import TableName
 
 # A line in the run's log is a row in Dagster's event storage, at about 9 ms. A short copy logs no progress.
 PROGRESS_SECONDS = 10.0
@@ -62,10 +61,11 @@ class AuroraSyncIOManager(dg.IOManager):
         """
         target = context.upstream_output
         assert target is not None, "an asset of another code location is loaded by that location's IO manager"
+        newest = compat.last_materialization(context.instance, context.asset_key)
         table = WarehouseTable(
             warehouse=self.connections.places().warehouse,
-            name=TableName(*target.definition_metadata[TARGET]),
-            run_sequence=metadata.run_sequence(compat.last_materialization(context.instance, context.asset_key)),
+            name=table_name(target.definition_metadata[TARGET], metadata.shown_table(newest)),
+            run_sequence=metadata.run_sequence(newest),
         )
         columns = context.definition_metadata.get("columns")
         wanted = context.dagster_type.typing_type

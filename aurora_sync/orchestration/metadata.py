@@ -19,6 +19,7 @@ from aurora_sync.model.watermark import Snapshot, Watermark
 from aurora_sync.orchestration import compat
 
 RUN_SEQUENCE = "run_sequence"
+TABLE_NAME = "dagster/table_name"
 
 
 def of_stream(receipt: Receipt) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def of_receipt(receipt: Receipt) -> dict[str, Any]:
     """Return the metadata of the materialization that a receipt describes."""
     metadata: dict[str, Any] = {
         "dagster/row_count": receipt.target_rows,
-        "dagster/table_name": receipt.target,
+        TABLE_NAME: receipt.target,
         "dagster/column_schema": column_schema(receipt.columns, receipt.key),
         "rows_exported": receipt.rows_exported,
         "rows_inserted": receipt.inserted,
@@ -122,6 +123,12 @@ def run_sequence(materialization: dg.AssetMaterialization | None) -> int | None:
     """Return the run sequence that a materialization recorded, if it did."""
     entry = materialization.metadata.get(RUN_SEQUENCE) if materialization else None
     return entry.value if isinstance(entry, dg.IntMetadataValue) else None
+
+
+def shown_table(materialization: dg.AssetMaterialization | None) -> str | None:
+    """Return the name of the target that a materialization recorded, if it did."""
+    entry = materialization.metadata.get(TABLE_NAME) if materialization else None
+    return entry.value if isinstance(entry, dg.TextMetadataValue) else None
 
 
 def data_version(instance: dg.DagsterInstance, key: dg.AssetKey, receipt: Receipt) -> str:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aurora_sync.model.names import fold
-from aurora_sync.warehouse import ddl
+from aurora_sync.model.names import TargetNames, fold
+from aurora_sync.warehouse import ddl, located
 from aurora_sync.warehouse.base import Warehouse
 from aurora_sync.warehouse.query_tag import QueryTag
 
 if TYPE_CHECKING:
     import pyarrow
+
+
+def table_name(written: Sequence[str], shown: object) -> ddl.TableName:
+    """Return the name of a target. ``written`` are schema and table as tables.yaml names them now; ``shown`` is the
+    name in the metadata of the newest materialization, whose case may be another one."""
+    schema, table = written
+    if isinstance(shown, str) and fold(shown) == fold(f"{schema}.{table}"):
+        return ddl.TableName(shown[: len(schema)], shown[len(schema) + 1 :])
+    return ddl.TableName(schema, table)
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,7 @@ class WarehouseTable:
 
         with ExitStack() as stack:
             session = stack.enter_context(self.warehouse.session(query_tag=QueryTag("read", target=str(self.name))))
-            reader = session.arrow(self._select(ddl.existing_columns(session, self.name), columns))
+            reader = session.arrow(self._select(*located.located(session, self.name), columns))
             open_session = stack.pop_all()
 
         def rows() -> Iterator[pyarrow.RecordBatch]:
@@ -59,9 +68,10 @@ class WarehouseTable:
 
         return pyarrow.RecordBatchReader.from_batches(reader.schema, rows())
 
-    def _select(self, existing: Mapping[str, str], columns: Sequence[str] | None) -> str:
+    def _select(self, table: ddl.TableName, existing: Collection[str], columns: Sequence[str] | None) -> str:
         """Return the SELECT. The added columns are left out by default; rows marked as deleted are always left out."""
         chosen = [name for name in existing if name not in ddl.ADDED_TYPES] if columns is None else columns
-        names = ", ".join(ddl.identifier(fold(name)) for name in chosen)
+        found = TargetNames("upper", tuple(existing))
+        names = ", ".join(ddl.identifier(found.of(name)) for name in chosen)
         present = f' WHERE "{ddl.DELETED}" IS DISTINCT FROM TRUE' if ddl.DELETED in existing else ""
-        return f"SELECT {names} FROM {self.sql}{present}"  # noqa: S608 - every name is quoted
+        return f"SELECT {names} FROM {table.sql}{present}"  # noqa: S608 - every name is quoted

@@ -127,8 +127,8 @@ def compare(
     renamed, swaps = _renamed(stored, [(then[place], now[place]) for place in found])
     there = {identity(column) for column in in_source}
     gone = [column for place, column in then.items() if place not in now]
-    kept = {fold(column.name) for column in columns} | set(map(fold, renamed))
-    dropped = [column.name for column in (*gone, *stored.columns) if fold(column.name) not in kept]
+    kept = {column.name for column in columns} | renamed.keys()
+    dropped = [column.name for column in (*gone, *stored.columns) if column.name not in kept]
     key_then = [column.name for column in _by_place(stored.columns)]
     before, after = ([identity(c) for c in _by_place(side)] for side in (stored.columns, known_columns(columns, key)))
     rekeyed = before != after
@@ -159,11 +159,11 @@ def compare(
 def _renamed(
     stored: Watermark, pairs: Iterable[tuple[KnownColumn, Column]]
 ) -> tuple[dict[str, str], tuple[Finding, ...]]:
-    """Return a mapping from old to new names, for names that differ in the target. Return no mapping but a finding when
-    a new name belonged to another column."""
+    """Return a mapping from old to new names. Return no mapping but a finding when a new name belonged to another
+    column, whatever its case."""
     renamed = {then.name: now.name for then, now in pairs if then.name != now.name}
-    renamed = {old: new for old, new in renamed.items() if fold(old) != fold(new)}
-    if not {fold(new) for new in renamed.values()} & {fold(column.name) for column in stored.columns}:
+    names = {(fold(column.name), column.name) for column in stored.columns}
+    if not any(fold(new) == folded and old != name for old, new in renamed.items() for folded, name in names):
         return renamed, ()
     text = (
         f"columns were renamed to names that other columns had: {', '.join(f'{a} to {b}' for a, b in renamed.items())}"
@@ -221,7 +221,7 @@ def table_renamed(config: TableConfig, state: State, at: Observation) -> tuple[F
         return ()
     if state.watermark is None or _identity(state.watermark, at) is by_name:
         raise ConfigError(
-            f"{'.'.join(config.target)} is filled from {then}, but {now} has the same target",
+            f"{'.'.join(state.target or config.written_target)} is filled from {then}, but {now} has the same target",
             where=now,
             hint="set another target_schema or target_table for one of the tables",
         )

@@ -15,10 +15,9 @@ from time import monotonic
 from aurora_sync.errors import DefectError, Kind, RivalRunError, TargetChangedError, WarehouseError
 from aurora_sync.model import foreign_text
 from aurora_sync.model.manifest import Disposition, Manifest
-from aurora_sync.model.names import fold
 from aurora_sync.model.receipt import Applied
 from aurora_sync.model.watermark import Watermark
-from aurora_sync.warehouse import ddl, merge, sync_log
+from aurora_sync.warehouse import ddl, evolve, merge, sync_log
 from aurora_sync.warehouse.base import Objects, Session
 from aurora_sync.warehouse.ddl import Layout
 from aurora_sync.warehouse.dispositions import append, changes, replace, upsert
@@ -116,6 +115,7 @@ def _apply_all(
             p.adjusted,
             p.changes,
             session.queries(p.manifest.load_id),
+            (p.layout.target.schema, p.layout.target.name),
         )
         for p, entry in zip(prepared, entries, strict=True)
     }
@@ -144,7 +144,7 @@ def _transact(session: Session, p: Prepared, log_schema: str, allow_deletes: boo
     if manifest.disposition is not Disposition.REPLACE:
         last = _assert_as_it_was_left(p, newest, before)
     for name, text in manifest.fill.items():
-        session.modify(merge.fill(layout, fold(name)), (text, *merging.written, text))
+        session.modify(merge.fill(layout, layout.names.of(name)), (text, *merging.written, text))
     written = _WRITE[manifest.disposition](merging)
     if load and not manifest.watermark_after.load and not load.merges:
         _refuse_doubled(merging)
@@ -154,7 +154,7 @@ def _transact(session: Session, p: Prepared, log_schema: str, allow_deletes: boo
     recorded_as = sync_log.as_if_not_edited(last, before, after) if p.increment.as_found and last else after
     entry = LogEntry(
         source_table=manifest.table,
-        target=layout.target.sql,
+        target=layout.target.key,
         run_sequence=sequence,
         load_id=manifest.load_id,
         applied_at=merging.now,
@@ -238,8 +238,9 @@ def _assert_as_it_was_left(p: Prepared, entry: LogEntry | None, now: Count) -> L
             hint=modified_outside(manifest),
         )
     assert entry
-    known = dataclasses.replace(Watermark.from_json(entry.watermark), left=None)
-    if manifest.watermark_before not in (None, known):
+    known = Watermark.from_json(entry.watermark)
+    evolve.refuse_moved(p.layout, p.existing, known.left)
+    if manifest.watermark_before not in (None, dataclasses.replace(known, left=None)):
         raise RivalRunError(
             f"the hint in S3 and the sync log have different watermarks for run {manifest.expected_sequence}",
             where=str(target),

@@ -145,6 +145,16 @@ class Session(ABC):
         )
         return [name for (name,) in rows]
 
+    def spellings(self, name: str) -> list[tuple[str, str]]:
+        """Return schema and name of the tables, in all schemas, whose name differs from this one at most by case. May
+        return others as well."""
+        rows = self.query(
+            "SELECT TABLE_SCHEMA, TABLE_NAME FROM INFORMATION_SCHEMA.TABLES"
+            " WHERE TABLE_TYPE = 'BASE TABLE' AND LOWER(TABLE_NAME) = LOWER(?)",
+            (name,),
+        )
+        return [(schema, found) for schema, found in rows]
+
     def size(self, schema: str, name: str) -> tuple[int | str, ...] | None:
         """Return the numbers of rows and bytes of a table, and the time of its creation, if the warehouse knows them
         without reading it; else None."""

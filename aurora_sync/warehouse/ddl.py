@@ -1,7 +1,8 @@
 """Names and tables: how a source table, its columns and its merge key are represented in the warehouse.
 
-Identifiers are always quoted and folded to upper case (ASCII letters only), so that Snowflake users write plain
-unquoted names. All DDL runs before the transaction of the merge, because in Snowflake it commits.
+Identifiers are always quoted. ``names`` of tables.yaml decides how they are written (model/names.py); by default in
+upper case, so that Snowflake users write plain unquoted names. All DDL runs before the transaction of the merge,
+because in Snowflake it commits.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from aurora_sync.errors import ConfigError, TargetChangedError
 from aurora_sync.model.column import Column
 from aurora_sync.model.keys import ONE_ZERO
 from aurora_sync.model.manifest import Disposition, Evolution, Manifest
-from aurora_sync.model.names import fold
+from aurora_sync.model.names import TargetNames, differing_by_case, fold, written
 from aurora_sync.warehouse.base import ReportedColumn, Session
 from aurora_sync.warehouse.types import TEXT, TIMESTAMPTZ_OPTIONS, TypeRule, sized, type_rule, widened
 
@@ -83,18 +84,24 @@ class TableName:
     def sql(self) -> str:
         return f"{identifier(self.schema)}.{identifier(self.name)}"
 
+    @property
+    def key(self) -> str:
+        """The name by which the sync log identifies a target. It is upper case, so it stays when ``names`` changes."""
+        return TableName(fold(self.schema), fold(self.name)).sql
+
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
 
     def companion(self, schema: str, kind: str) -> TableName:
         """Return the name of a table of aurora_sync that belongs to this one: readable, limited in length,
         unambiguous."""
-        digest = hashlib.md5(self.sql.encode(), usedforsecurity=False).hexdigest()[:16]
-        return TableName(schema, f"{kind}_{self.name[:40]}_{digest}")
+        digest = hashlib.md5(self.key.encode(), usedforsecurity=False).hexdigest()[:16]
+        return TableName(schema, f"{kind}_{fold(self.name)[:40]}_{digest}")
 
 
 def target_name(config: TableConfig) -> TableName:
-    return TableName(*config.target)
+    """Return the name of a new target. One that exists may have kept another (located.py)."""
+    return TableName(*config.written_target)
 
 
 @dataclass(frozen=True)
@@ -103,11 +110,8 @@ class TargetColumn:
 
     source: Column
     rule: TypeRule
+    name: str  # in the target
     length: int | None = None  # of the existing text column; None when there is none, or it is not known
-
-    @property
-    def name(self) -> str:
-        return fold(self.source.name)
 
     @property
     def is_integer(self) -> bool:
@@ -146,6 +150,9 @@ class Layout:
     key: tuple[TargetColumn, ...]  # empty: rows are matched by content
     soft: bool  # deletes mark rows instead of removing them
     marks: bool  # the target has, or will have, the column _DELETED
+    names: TargetNames
+    history: TableName
+    recorded: tuple[str, ...]  # the names of the columns in the history
     changes: bool = False  # the staged rows are changes
 
     @property
@@ -201,12 +208,15 @@ def layout(
     log_schema: str,
     existing: dict[str, str],
     lengths: Mapping[str, int | None] = NO_LENGTHS,
+    *,
+    target: TableName | None = None,
 ) -> Layout:
     """Return the layout of a manifest. ``existing`` are the columns of the target, empty when there is no target, and
-    ``lengths`` the lengths of its text columns, as far as they are known.
-    Raises ConfigError when two columns fold to the same name, or one folds to the name of an added column."""
+    ``lengths`` the lengths of its text columns, as far as they are known. ``target`` is its name if it exists.
+    Raises ConfigError when two columns get the same name, or one gets the name of an added column."""
+    names = target_names(config, manifest, existing)
     columns = {
-        column.name: _target_column(config, column, manifest.evolution, existing, lengths)
+        column.name: _target_column(config, column, names.of(column.name), manifest.evolution, (existing, lengths))
         for column in manifest.columns
     }
     natural = {name: type_rule(column.source) for name, column in columns.items()}
@@ -214,17 +224,8 @@ def layout(
     changes = manifest.disposition is Disposition.CHANGES
     ours = (*ADDED_TYPES, *(change_fields(len(manifest.key)) if changes else ()))
     ours += tuple(HISTORY_TYPES) if config.history else ()
-    seen: dict[str, str] = dict.fromkeys(ours, "a column that aurora_sync adds")
-    problems = []
-    for name, column in columns.items():
-        if column.name in seen:
-            problems.append(f"column {name!r} becomes {column.name!r} in the target, the name of {seen[column.name]}")
-        seen[column.name] = f"column {name!r}"
-    if problems:
-        raise ConfigError(
-            problems, where=manifest.table, hint="exclude one of the columns under columns: in tables.yaml"
-        )
-    target = target_name(config)
+    _refuse_same_names(columns, ours, manifest.table)
+    target = target or target_name(config)
     soft = config.deletes == "soft"
     staging = target.companion(log_schema, "STAGING")
     return Layout(
@@ -234,27 +235,66 @@ def layout(
         key=tuple(columns[name] for name in manifest.key),
         soft=soft,
         marks=soft or DELETED in existing,
+        names=names,
+        history=history_name(config, target),
+        recorded=tuple(column.name for column in columns.values()),
         changes=changes,
     )
+
+
+def target_names(config: TableConfig, manifest: Manifest, existing: Collection[str]) -> TargetNames:
+    """Return the names of the source's columns in the target, whose columns are ``existing``.
+
+    Raises TargetChangedError when columns that differ only by case are not both in the target: the one that is there
+    may hold the values of the other one. A full read writes all of them.
+    """
+    exact = differing_by_case(column.name for column in manifest.columns)
+    names = TargetNames(config.names, tuple(existing), exact)
+    lacking = [c.name for c in manifest.columns if fold(c.name) in exact and names.present(c.name) is None]
+    if existing and lacking and config.names == "preserve" and manifest.disposition is not Disposition.REPLACE:
+        raise TargetChangedError(
+            f"the target has no column {', '.join(lacking)}, but one whose name differs only by case",
+            where=manifest.table,
+        )
+    return names
+
+
+def history_name(config: TableConfig, target: TableName) -> TableName:
+    """Return the name of a new history of the target."""
+    return TableName(target.schema, written(f"{target.name}_HISTORY", config.names))
+
+
+def _refuse_same_names(columns: Mapping[str, TargetColumn], ours: Iterable[str], table: str) -> None:
+    # Added columns are found without regard to case, as all columns of an existing target are.
+    added, seen, problems = set(ours), dict[str, str](), []
+    for name, column in columns.items():
+        other = "a column that aurora_sync adds" if fold(column.name) in added else seen.get(column.name)
+        if other:
+            problems.append(f"column {name!r} becomes {column.name!r} in the target, the name of {other}")
+        seen[column.name] = f"column {name!r}"
+    if problems:
+        raise ConfigError(problems, where=table, hint="exclude one of the columns under columns: in tables.yaml")
 
 
 def _target_column(
     config: TableConfig,
     column: Column,
+    name: str,
     evolution: Evolution,
-    existing: dict[str, str],
-    lengths: Mapping[str, int | None],
+    found: tuple[dict[str, str], Mapping[str, int | None]],
 ) -> TargetColumn:
-    length = lengths.get(fold(column.name))
-    rule = _rule(config, column, existing, evolution)
-    return TargetColumn(column, sized(rule, column, has=length, longest=config.text_length == "max"), length)
+    """Return a column under its name in the target. ``found`` are the types and lengths of the target's columns."""
+    existing, lengths = found
+    length = lengths.get(name)
+    rule = _rule(config, column, existing.get(name, ""), evolution)
+    return TargetColumn(column, sized(rule, column, has=length, longest=config.text_length == "max"), name, length)
 
 
-def _rule(config: TableConfig, column: Column, existing: dict[str, str], evolution: Evolution) -> TypeRule:
+def _rule(config: TableConfig, column: Column, has: str, evolution: Evolution) -> TypeRule:
     """Return the rule of a column. A column that became text because of a value stays text until its type changes at
     the source, so that its type does not depend on which values are present. A column of timestamptz keeps its type
     when the option changes."""
-    has, retyped = existing.get(fold(column.name), ""), column.name in evolution.retyped
+    retyped = column.name in evolution.retyped
     option = TIMESTAMPTZ_OPTIONS.get(has, config.timestamptz)
     if option == "ntz" and retyped:  # it may have been timestamp at the source
         option = config.timestamptz
@@ -294,7 +334,11 @@ def make_schema(session: Session, name: str) -> None:
     """Create the schema if it does not exist. In Snowflake, CREATE SCHEMA IF NOT EXISTS needs a privilege that a role
     may lack although the schema exists."""
     if not session.has_schema(name):
-        session.query(f"CREATE SCHEMA IF NOT EXISTS {identifier(name)}")
+        session.query(create_schema(name))
+
+
+def create_schema(name: str) -> str:
+    return f"CREATE SCHEMA IF NOT EXISTS {identifier(name)}"
 
 
 def add_column(layout: Layout, name: str) -> str:
@@ -334,6 +378,10 @@ def staging_tables(session: Session, layout: Layout) -> list[TableName]:
     schema = layout.staging.schema
     names = session.tables(schema, layout.target.companion(schema, "STAGING").name)
     return [TableName(schema, name) for name in names]
+
+
+def rename_table(table: TableName, new: TableName) -> str:
+    return f"ALTER TABLE {table.sql} RENAME TO {new.sql}"
 
 
 def drop_table(table: TableName) -> str:

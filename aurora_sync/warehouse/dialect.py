@@ -17,13 +17,15 @@ class Dialect:
     engine has no equivalent. ``type_names`` maps type names of the engine's INFORMATION_SCHEMA to those that the
     statements declare, where they differ. ``temporary_tables``: a table of a schema may be temporary, so that it ends
     with its session. ``prunes``: constants in a statement let the engine skip parts of a table that was written in
-    order. ``longest_value`` is the size limit of a column's value, in bytes of its text."""
+    order. ``longest_value`` is the size limit of a column's value, in bytes of its text. ``case_sensitive``: names that
+    differ only by case are different names."""
 
     translate: Callable[[str], str]
     type_names: Mapping[str, str]
     temporary_tables: bool
     prunes: bool
     longest_value: int
+    case_sensitive: bool = True
 
     def declared(self, reported: str, precision: int | None, scale: int | None) -> str:
         """Return the type that a statement declares for a column which INFORMATION_SCHEMA reports as ``reported``.

@@ -16,8 +16,9 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import TargetChangedError, WarehouseError
 from aurora_sync.model.certificate import Action, Finding
 from aurora_sync.model.column import Column
-from aurora_sync.model.manifest import Disposition, Evolution, Manifest
-from aurora_sync.model.names import fold
+from aurora_sync.model.manifest import Disposition, Manifest
+from aurora_sync.model.names import NameStyle, TargetNames, differing_by_case, fold
+from aurora_sync.model.watermark import Left
 from aurora_sync.warehouse import convert, ddl, policies, targets
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.ddl import ADDED_TYPES, JSON_TYPES, RUN_SEQ, Layout, TableName, TargetColumn, identifier
@@ -37,13 +38,13 @@ def adapt_target(
     Raises WarehouseError when the table was not created by aurora_sync, or a column cannot be converted.
     """
     refuse_foreign(layout.target, existing, manifest.table)
-    to_rename = renames(existing, manifest)
+    to_rename = renames(existing, manifest, config.names)
     _refuse_lost_text(layout, existing, manifest)
     for old, new in to_rename.items():
         session.query(convert.rename(layout.target, old, new))
         existing[new] = existing.pop(old)
     _add_columns(session, layout, existing, manifest)
-    _release_columns(session, layout, existing, manifest.evolution)
+    _release_columns(session, layout, existing, manifest)
     layout, longer = targets.lengthen(session, layout)
     layout, converted = _convert_columns(session, config, layout, existing, manifest)
     return layout, longer + converted
@@ -74,13 +75,15 @@ def _add_columns(session: Session, layout: Layout, existing: dict[str, str], man
             )
 
 
-def _release_columns(session: Session, layout: Layout, existing: dict[str, str], evolution: Evolution) -> None:
+def _release_columns(session: Session, layout: Layout, existing: dict[str, str], manifest: Manifest) -> None:
     """Allow NULL in columns that are no longer synced, and comment these columns."""
-    for name in map(fold, (*evolution.former_key, *evolution.renamed)):
-        if name in existing and name not in layout.match:
+    evolution, former = manifest.evolution, _former_names(existing, manifest, layout.names.style)
+    keys = TargetNames(layout.names.style, tuple(existing))  # a key column may have got a name of another case
+    for name in (*map(keys.present, evolution.former_key), *map(former.present, evolution.renamed)):
+        if name is not None and name not in layout.match:
             session.query(f"ALTER TABLE {layout.target.sql} ALTER COLUMN {identifier(name)} DROP NOT NULL")
-    for name in map(fold, (*evolution.dropped, *evolution.renamed)):
-        if name in existing:
+    for name in map(former.present, (*evolution.dropped, *evolution.renamed)):
+        if name is not None:
             session.query(ddl.comment_on_column(layout.target, name, DROPPED))
 
 
@@ -124,13 +127,13 @@ def _refuse_lost_text(layout: Layout, existing: dict[str, str], manifest: Manife
         )
 
 
-def renames(existing: dict[str, str], manifest: Manifest) -> dict[str, str]:
+def renames(existing: dict[str, str], manifest: Manifest, style: NameStyle) -> dict[str, str]:
     """Return the columns of the target that must be renamed: new name by old name, as the target spells them.
 
     Raises TargetChangedError when the new name belongs to a column that the source dropped earlier: only a full read
     can then fill that column.
     """
-    found = {fold(old): fold(new) for old, new in manifest.evolution.renamed.items() if fold(old) in existing}
+    found = _renamed(existing, manifest, style)
     if taken := [new for new in found.values() if new in existing]:
         if manifest.disposition is not Disposition.REPLACE:
             raise TargetChangedError(
@@ -141,9 +144,41 @@ def renames(existing: dict[str, str], manifest: Manifest) -> dict[str, str]:
     return found
 
 
-def left_behind(existing: dict[str, str], manifest: Manifest) -> bool:
+def left_behind(existing: dict[str, str], manifest: Manifest, style: NameStyle) -> bool:
     """Return whether a column could not be renamed; the target's column of the merge key may then be another one."""
-    return any(fold(old) in existing for old in manifest.evolution.renamed)
+    return bool(_renamed(existing, manifest, style))
+
+
+def _renamed(existing: dict[str, str], manifest: Manifest, style: NameStyle) -> dict[str, str]:
+    names = _former_names(existing, manifest, style)
+    found = {names.present(old): names.of(new) for old, new in manifest.evolution.renamed.items()}
+    return {old: new for old, new in found.items() if old is not None and old != new}
+
+
+def _former_names(existing: dict[str, str], manifest: Manifest, style: NameStyle) -> TargetNames:
+    """Return the names of columns that the source no longer has. A former name that differs from a present one only by
+    case is found by its exact name."""
+    evolution, columns = manifest.evolution, [column.name for column in manifest.columns]
+    return TargetNames(style, tuple(existing), differing_by_case({*evolution.renamed, *evolution.dropped, *columns}))
+
+
+def refuse_moved(layout: Layout, existing: dict[str, str], last: Left | None) -> None:
+    """Raise WarehouseError when a column would be written under another name than by the last run, although the target
+    still has that one: both differ only by case."""
+    if last is None or not (alike := differing_by_case(existing)):
+        return
+    written = {column.name for column in layout.columns}
+    for name in written - last.columns.keys():
+        former = [
+            each for each in last.columns if fold(each) == fold(name) and each in existing and each not in written
+        ]
+        if fold(name) in alike and former:
+            raise WarehouseError(
+                f"{layout.target} has the columns {former[0]} and {name}, which differ only by case; the last run wrote"
+                f" {former[0]}, and this one would write {name}",
+                where=layout.target.sql,
+                hint=f"drop or rename the column {name} of the target, and run again",
+            )
 
 
 def _holds(existing: str, wanted: str) -> bool:

@@ -7,21 +7,22 @@ from functools import partial
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import AuroraSyncError, WarehouseError
-from aurora_sync.warehouse import ddl, evolve, policies, sync_log
+from aurora_sync.model.names import TargetNames, differing_by_case
+from aurora_sync.warehouse import ddl, evolve, located, policies, sync_log
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.ddl import DELETED, RUN_SEQ, SRC_XMIN, SYNCED_AT, TableName
 
 
 def problems(session: Session, config: TableConfig, synced: Collection[str], log_schema: str) -> Iterator[str]:
     """Yield what the next run would refuse about the target, as far as it does not depend on staged rows. ``synced``
-    are the names of the synced columns, as the target spells them."""
-    target = ddl.target_name(config)
-    columns = ddl.described(session, target)
+    are the names of the synced columns at the source."""
+    target, columns = located.find_target(session, config)
     if not columns:
         return
     checks = [partial(evolve.refuse_foreign, target, columns, config.qualified_name)]
     if RUN_SEQ in columns:
-        names = [*synced, SRC_XMIN, RUN_SEQ, SYNCED_AT]
+        spelled = TargetNames(config.names, tuple(columns), differing_by_case(synced))
+        names = [*map(spelled.of, synced), SRC_XMIN, RUN_SEQ, SYNCED_AT]
         checks = [
             partial(policies.refuse_collated, target, names, columns),
             partial(

@@ -17,9 +17,11 @@ the columns        in PostgreSQL's text, so that a change of a type never affect
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from aurora_sync.errors import Kind, WarehouseError
 from aurora_sync.model.manifest import Manifest
-from aurora_sync.warehouse import ddl, merge
+from aurora_sync.warehouse import ddl, located, merge
 from aurora_sync.warehouse.base import Objects, Session
 from aurora_sync.warehouse.ddl import HISTORY_TYPES, RUN_SEQ, SRC_XMIN, SYNCED_AT, Layout, TableName, identifier
 from aurora_sync.warehouse.dispositions.base import Merging
@@ -28,22 +30,21 @@ from aurora_sync.warehouse.types import TEXT, printed
 _ADDED = HISTORY_TYPES | {name: ddl.ADDED_TYPES[name] for name in (RUN_SEQ, SYNCED_AT)}
 
 
-def table(target: TableName) -> TableName:
-    return TableName(target.schema, f"{target.name}_HISTORY")
-
-
-def prepare(session: Session, layout: Layout, manifest: Manifest, objects: Objects) -> None:
+def prepare(session: Session, layout: Layout, manifest: Manifest, objects: Objects) -> Layout:
     """Create the history, add the columns that it lacks, and stage the manifest's rows for it. This is DDL, which
-    commits."""
-    existing = ddl.existing_columns(session, table(layout.target))
+    commits. Returns the layout with the name of the history and of its columns."""
+    history, existing = located.located(session, layout.history)
+    names = replace(layout.names, found=tuple(existing))
+    recorded = tuple(names.of(column.source.name) for column in layout.columns)
+    layout = replace(layout, history=history, recorded=recorded)
     if not existing:
-        ddl.make_schema(session, layout.target.schema)
+        ddl.make_schema(session, history.schema)
         session.query(create(layout))
-    for column in layout.columns if existing else ():
-        if column.name not in existing:
-            session.query(ddl.add(table(layout.target), column.name, TEXT))
+    for name in layout.recorded if existing else ():
+        if name not in existing:
+            session.query(ddl.add(history, name, TEXT))
     if not manifest.history:
-        return
+        return layout
     session.query(create_staging(layout))
     staged, expected = _staging(layout), sum(file.rows for file in manifest.history)
     loaded = session.load(staged.sql, manifest.of_history(), objects)
@@ -55,6 +56,7 @@ def prepare(session: Session, layout: Layout, manifest: Manifest, objects: Objec
             hint="the warehouse received other data than was exported, and nothing was applied; run again",
             kind=Kind.TRANSIENT,
         )
+    return layout
 
 
 def record_changes(merging: Merging) -> None:
@@ -78,7 +80,7 @@ def record_missing(merging: Merging, condition: str) -> None:
 
 
 def create(layout: Layout) -> str:
-    return ddl.create_table(table(layout.target), {column.name: TEXT for column in layout.columns} | _ADDED)
+    return ddl.create_table(layout.history, dict.fromkeys(layout.recorded, TEXT) | _ADDED)
 
 
 def create_staging(layout: Layout) -> str:
@@ -115,11 +117,11 @@ def _found(operation: str, xmin: str, manifest: Manifest) -> list[str]:
 
 
 def _insert(layout: Layout, values: list[str], fields: list[str], source: str) -> str:
-    names = ", ".join([column.sql for column in layout.columns] + [identifier(name) for name in _ADDED])
+    names = ", ".join(map(identifier, (*layout.recorded, *_ADDED)))
     typed = [f"CAST({field} AS {type_})" for field, type_ in zip(fields, HISTORY_TYPES.values(), strict=True)]
     written = ["CAST(? AS NUMBER(19,0))", "CAST(? AS TIMESTAMP_NTZ(6))"]
     selected = ", ".join([*values, *typed, *written])
-    return f"INSERT INTO {table(layout.target).sql} ({names}) SELECT {selected} FROM {source}"
+    return f"INSERT INTO {layout.history.sql} ({names}) SELECT {selected} FROM {source}"
 
 
 def _staging(layout: Layout) -> TableName:

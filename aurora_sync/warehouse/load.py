@@ -78,7 +78,8 @@ def apply_chunk(
     seconds = {"load": loaded - started, "merge": monotonic() - loaded}
     counts = entry.inserted, entry.updated, entry.deleted, entry.target_rows
     queries = session.queries(p.manifest.load_id)
-    return Applied(entry.run_sequence, *counts, seconds, p.adjusted, p.changes, queries)
+    target = p.layout.target.schema, p.layout.target.name
+    return Applied(entry.run_sequence, *counts, seconds, p.adjusted, p.changes, queries, target)
 
 
 def abort(session: Session, target: TableName, log_schema: str, load_id: str) -> None:
@@ -174,7 +175,7 @@ def _entry(
     manifest = p.manifest
     return LogEntry(
         source_table=manifest.table,
-        target=p.layout.target.sql,
+        target=p.layout.target.key,
         run_sequence=sequence,
         load_id=manifest.load_id,
         applied_at=datetime.now(UTC),

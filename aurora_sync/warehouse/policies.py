@@ -18,8 +18,8 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import WarehouseError
 from aurora_sync.model.certificate import Action, Finding
 from aurora_sync.model.manifest import Manifest
-from aurora_sync.model.names import fold
-from aurora_sync.warehouse import ddl
+from aurora_sync.model.names import TargetNames
+from aurora_sync.warehouse import ddl, located
 from aurora_sync.warehouse.base import Attached, ReportedColumn, Session
 from aurora_sync.warehouse.ddl import ADDED_TYPES, Layout, TableName, TargetColumn, identifier
 
@@ -33,7 +33,7 @@ def refuse(config: TableConfig, layout: Layout, manifest: Manifest, columns: Col
     """Raise WarehouseError if an increment would not be correct with the collations and masks of the target's
     ``columns``."""
     refuse_collated(layout.target, layout.types, columns)
-    read = {*layout.match, *layout.added, *map(fold, manifest.fill)}
+    read = {*layout.match, *layout.added, *map(layout.names.of, manifest.fill)}
     if any(part.partial for part in manifest.parts):
         read |= layout.types.keys()
     _refuse_masked(config, layout.target, _masks(columns), read)
@@ -72,16 +72,32 @@ def look(session: Session, config: TableConfig, key: Collection[str] = ()) -> tu
 
     Raises WarehouseError when a run would not be correct.
     """
-    target = ddl.target_name(config)
-    columns = ddl.described(session, target)
+    target, columns = located.find_target(session, config)
     if not columns:
         return ()
     attached = session.attached(target.schema, target.name)
-    key = key or [*map(fold, config.primary_key or ()), *(n for n, column in columns.items() if not column.nullable)]
+    names = TargetNames(config.names, tuple(columns))
+    key = key or [
+        *map(names.of, config.primary_key or ()),
+        *(n for n, column in columns.items() if not column.nullable),
+    ]
     masks = _masks(columns) | dict(attached.masks)
     _refuse_masked(config, target, masks, {*key, *ADDED_TYPES})
     _refuse_hidden_rows(config, target, attached)
-    return tuple(_findings(target, masks, attached))
+    return (*_findings(target, masks, attached), *_kept_names(session, config, target))
+
+
+def _kept_names(session: Session, config: TableConfig, target: TableName) -> list[Finding]:
+    """Return a finding if the target was created under another ``names``."""
+    if target == ddl.target_name(config):
+        return []
+    text = (
+        f"the target of {config.qualified_name} keeps its names, such as {target.sql}, although tables.yaml has names:"
+        f" {config.names}"
+    )
+    if session.dialect.case_sensitive:
+        text += "; `aurora-sync upgrade --plan` prints the statements that rename"
+    return [Finding("names", Action.GO_ON, text)]
 
 
 def _refuse_hidden_rows(config: TableConfig, target: TableName, attached: Attached) -> None:

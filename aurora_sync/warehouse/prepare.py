@@ -13,7 +13,7 @@ from aurora_sync.model.certificate import Finding
 from aurora_sync.model.manifest import Manifest
 from aurora_sync.model.receipt import Adjusted
 from aurora_sync.model.watermark import Left
-from aurora_sync.warehouse import convert, ddl, evolve, history, policies, sync_log, targets
+from aurora_sync.warehouse import convert, ddl, evolve, history, located, policies, sync_log, targets
 from aurora_sync.warehouse.base import Objects, ReportedColumn, Session
 from aurora_sync.warehouse.bounds import Bound
 from aurora_sync.warehouse.ddl import Layout, TableName
@@ -64,20 +64,20 @@ class Prepared:
 def staging(session: Session, increment: StagedIncrement, log_schema: str) -> Prepared:
     """Prepare the sync log, and return the increment with the layout that its rows will be staged in."""
     config, manifest = increment.config, increment.manifest
-    target = ddl.target_name(config)
     if manifest.expected_sequence == 0 or increment.complete:  # ``complete`` cannot be repeated
-        sync_log.make(session, target, log_schema)
-    reported = convert.settled(session, target, ddl.described(session, target))
+        sync_log.make(session, ddl.target_name(config), log_schema)
+    target, described = located.find_target(session, config)
+    reported = convert.settled(session, target, described)
     if reported and manifest.expected_sequence == 0:
         targets.refuse_iceberg(session, target)
     if manifest.taken:
         sync_log.prepare_taken(session, log_schema)
     existing = {name: column.type for name, column in reported.items()}
-    to_rename = evolve.renames(existing, manifest)
+    to_rename = evolve.renames(existing, manifest, config.names)
     named = {to_rename.get(name, name): column for name, column in reported.items()}
     types = {name: column.type for name, column in named.items()}
     lengths = {name: column.length for name, column in named.items()}
-    layout = ddl.layout(config, manifest, log_schema, types, lengths)
+    layout = ddl.layout(config, manifest, log_schema, types, lengths, target=target)
     policies.refuse(config, layout, manifest, named)
     return Prepared(increment, layout, manifest, existing, dict(existing), named)
 
@@ -91,7 +91,7 @@ def prepare(session: Session, p: Prepared, objects: Objects, log_schema: str) ->
     if p.existing:
         targets.drop_former_key(session, p.layout, p.manifest)
         p.layout, p.changes = evolve.adapt_target(session, config, p.layout, p.existing, p.manifest)
-        if evolve.left_behind(p.existing, p.manifest):
+        if evolve.left_behind(p.existing, p.manifest, config.names):
             evolution = dataclasses.replace(p.manifest.evolution, rekeyed=True)
             p.manifest = dataclasses.replace(p.manifest, evolution=evolution)
         targets.follow_comments(session, p.layout, p.manifest)
@@ -99,7 +99,7 @@ def prepare(session: Session, p: Prepared, objects: Objects, log_schema: str) ->
             refuse_foreign_rows(session, p.layout.target, log_schema, marks=p.layout.marks, where=p.manifest.table)
             p.changes += policies.look(session, config, p.layout.match)
     if config.history:
-        history.prepare(session, p.layout, p.manifest, objects)
+        p.layout = history.prepare(session, p.layout, p.manifest, objects)
     if p.increment.complete:
         staged, p.manifest = p.manifest.rows, p.increment.complete(session, p.layout)
         loaded += p.manifest.rows - staged

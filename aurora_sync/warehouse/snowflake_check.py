@@ -15,6 +15,7 @@ from aurora_sync.errors import AuroraSyncError
 from aurora_sync.warehouse import targets
 from aurora_sync.warehouse.base import Row, Session, Trial
 from aurora_sync.warehouse.ddl import NO_COLLATION, TableName, add, make_schema
+from aurora_sync.warehouse.located import located
 from aurora_sync.warehouse.snowflake_grants import Grants, terminated
 from aurora_sync.warehouse.snowflake_login import session_parameters
 
@@ -77,10 +78,12 @@ class _Check:
             yield from of_schema
         else:
             yield from self._load(copies=not of_stage)
-        for schema in self.trial.schemas:
+        # A target that exists may be in a schema whose name tables.yaml would write in another case.
+        existing = [located(self.session, TableName(*target))[0] for target in self.trial.targets]
+        for schema in dict.fromkeys(table.schema for table in existing) or self.trial.schemas:
             yield from self._target(schema)
-        for target in self.trial.targets:
-            if found := _failed(partial(targets.refuse_iceberg, self.session, TableName(*target))):
+        for table in existing:
+            if found := _failed(partial(targets.refuse_iceberg, self.session, table)):
                 yield f"{found}; {targets.NO_ICEBERG}"
 
     def _parameters(self) -> Iterator[str]:

@@ -18,6 +18,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import DefectError, RivalRunError, WarehouseError
 from aurora_sync.model.certificate import Certificate
 from aurora_sync.model.manifest import Manifest, TakenFile
+from aurora_sync.model.names import TargetNames, differing_by_case
 from aurora_sync.model.state import State
 from aurora_sync.model.watermark import Watermark
 from aurora_sync.warehouse.base import Row, Session
@@ -33,8 +34,8 @@ from aurora_sync.warehouse.ddl import (
     existing_columns,
     literal,
     make_schema,
-    target_name,
 )
+from aurora_sync.warehouse.located import find_target
 from aurora_sync.warehouse.merge import count_target
 
 SCHEMA = "_AURORA_SYNC"
@@ -97,9 +98,9 @@ def create_fence(log_schema: str, target: TableName) -> str:
     return (
         f"CREATE TABLE {_fence(log_schema, target).sql}{NO_COLLATION} AS"
         f' SELECT CAST(COALESCE(MAX("RUN_SEQUENCE"), 0) AS NUMBER(19,0)) AS "RUN_SEQUENCE",'
-        f' CAST({literal(target.sql)} AS VARCHAR) AS "TARGET",'
+        f' CAST({literal(target.key)} AS VARCHAR) AS "TARGET",'
         f""" CAST(COALESCE(MAX_BY("LOAD_ID", "RUN_SEQUENCE"), '') AS VARCHAR) AS "LOAD_ID" """
-        f'FROM {log_table(log_schema).sql} WHERE "TARGET" = {literal(target.sql)}'
+        f'FROM {log_table(log_schema).sql} WHERE "TARGET" = {literal(target.key)}'
     )
 
 
@@ -179,7 +180,7 @@ def advance_any(session: Session, target: TableName, load_id: str, log_schema: s
     fence = _fence(log_schema, target).sql
     session.modify(f'UPDATE {fence} SET "RUN_SEQUENCE" = "RUN_SEQUENCE" + 1, "LOAD_ID" = ?', (load_id,))
     rows = session.query(
-        f'SELECT f."RUN_SEQUENCE", e.* FROM {fence} AS f CROSS JOIN ({_select_newest(log_schema)}) AS e', (target.sql,)
+        f'SELECT f."RUN_SEQUENCE", e.* FROM {fence} AS f CROSS JOIN ({_select_newest(log_schema)}) AS e', (target.key,)
     )
     entry = _entry(rows[0][1:]) if rows else None
     if entry is None or int(rows[0][0]) != entry.run_sequence + 1:
@@ -228,7 +229,7 @@ def record_taken(
     in the target."""
     for start in range(0, len(files), _LEDGER_ROWS):
         rows = files[start : start + _LEDGER_ROWS]
-        values = [value for file in rows for value in (target.sql, run_sequence, file.key, file.etag, file.bytes)]
+        values = [value for file in rows for value in (target.key, run_sequence, file.key, file.etag, file.bytes)]
         places = ", ".join(["(?, ?, ?, ?, ?)"] * len(rows))
         session.modify(f"INSERT INTO {_taken(log_schema).sql} VALUES {places}", values)
 
@@ -237,7 +238,7 @@ def taken(session: Session, target: TableName, since: int, log_schema: str) -> s
     """Return key and etag of the files that runs after ``since`` took."""
     rows = session.query(
         f'SELECT "KEY", "ETAG" FROM {_taken(log_schema).sql} WHERE "TARGET" = ? AND "RUN_SEQUENCE" > ?',
-        (target.sql, since),
+        (target.key, since),
     )
     return {(key, etag) for key, etag in rows}
 
@@ -267,14 +268,14 @@ def find(session: Session, target: TableName, run_sequence: int, log_schema: str
     """Return the increment with this run sequence of the target; None when there is none."""
     rows = session.query(
         f'SELECT {COLUMNS} FROM {log_table(log_schema).sql} WHERE "TARGET" = ? AND "RUN_SEQUENCE" = ?',
-        (target.sql, run_sequence),
+        (target.key, run_sequence),
     )
     return _entry(rows[0]) if rows else None
 
 
 def newest_entry(session: Session, target: TableName, log_schema: str) -> LogEntry | None:
     """Return the newest increment of the target, without a look at its rows; None when there is none."""
-    rows = session.query(_select_newest(log_schema), (target.sql,))
+    rows = session.query(_select_newest(log_schema), (target.key,))
     return _entry(rows[0]) if rows else None
 
 
@@ -284,7 +285,7 @@ def newest_of(session: Session, target: TableName, log_schema: str, *, marks: bo
     ((rows, present, run_sequence_sum, xmin_sum, *entry),) = session.query(
         f"SELECT c.*, e.* FROM ({count_target(target, marks)}) AS c"
         f" LEFT JOIN ({_select_newest(log_schema)}) AS e ON TRUE",
-        (target.sql,),
+        (target.key,),
     )
     return (_entry(tuple(entry)) if entry[0] is not None else None), _count(rows, present, run_sequence_sum, xmin_sum)
 
@@ -350,11 +351,15 @@ def columns_changed(entry: LogEntry, columns: Mapping[str, str]) -> str:
     left = Watermark.from_json(entry.watermark).left
     if left is None:
         return ""
+    names = TargetNames("preserve", tuple(columns), differing_by_case(left.columns))
+    present = {name: names.present(name) or "" for name in left.columns}  # a column may have got a name of another case
     for name, type_ in left.columns.items():
-        if not alike(columns.get(name), type_):
-            found = f"is {columns[name]}" if name in columns else "is missing"
+        has = columns.get(present[name])
+        if not alike(has, type_):
+            found = f"is {has}" if has else "is missing"
             return f"column {name} of the target {found}, but was {type_} after run {entry.run_sequence}"
-    order = [name for name in columns if name in left.columns]
+    former = {now: name for name, now in present.items()}
+    order = [former[name] for name in columns if name in former]
     if left.order and order != left.order:
         return f"column {order[-1]} was dropped and added again since run {entry.run_sequence}"
     return ""
@@ -389,10 +394,11 @@ def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA, 
     columns changed, because a verification compares the rows as they are. Raises WarehouseError when a newer release
     wrote the watermark.
     """
-    target = target_name(config)
     if not existing_columns(session, log_table(log_schema)):
         return State(run_sequence=0, watermark=None)
-    columns, now = existing_columns(session, target), Count(0, 0, "")
+    target, described = find_target(session, config)
+    place, columns = (target.schema, target.name), {name: column.type for name, column in described.items()}
+    now = Count(0, 0, "")
     lacking = {RUN_SEQ, SRC_XMIN} - columns.keys()
     if lacking:
         entry = newest_entry(session, target, log_schema)
@@ -409,7 +415,9 @@ def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA, 
         else:
             changed = columns_changed(entry, columns) if as_found else difference(entry, columns, now)
         if changed:
-            return State(entry.run_sequence, None, entry.load_id, source_table=entry.source_table, edited=changed)
+            return State(
+                entry.run_sequence, None, entry.load_id, source_table=entry.source_table, edited=changed, target=place
+            )
         watermark = replace(watermark, left=None)
     except ValueError as error:
         raise WarehouseError(
@@ -426,4 +434,5 @@ def read_state(session: Session, config: TableConfig, log_schema: str = SCHEMA, 
         Certificate.reconciled_in(entry.certificate),
         source_table=entry.source_table,
         edited=difference(entry, columns, now) or edited(entry, now),
+        target=place,
     )

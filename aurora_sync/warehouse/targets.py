@@ -45,9 +45,9 @@ def create(config: TableConfig, layout: Layout, manifest: Manifest) -> str:
         for name, type_ in layout.types.items()
     ]
     if layout.key:
-        defined.append(primary_key(config, manifest.key))
+        defined.append(primary_key(config, [column.name for column in layout.key]))
     transient = "TRANSIENT " if config.transient else ""
-    properties = [f" CLUSTER BY ({_names(config.cluster_by)})"] if config.cluster_by else []
+    properties = [f" CLUSTER BY ({_listed(map(layout.names.of, config.cluster_by))})"] if config.cluster_by else []
     if config.retention_days is not None:
         properties.append(f" DATA_RETENTION_TIME_IN_DAYS = {config.retention_days}")
     properties += [NO_COLLATION, f" COMMENT = {literal(comment(manifest.table, manifest.comment))}"]
@@ -58,12 +58,12 @@ def create(config: TableConfig, layout: Layout, manifest: Manifest) -> str:
 
 
 def primary_key(config: TableConfig, key: Iterable[str]) -> str:
-    """Return the constraint for the merge key. Snowflake does not enforce it."""
-    return f"PRIMARY KEY ({_names(key)}) {'RELY' if config.rely else 'NORELY'}"
+    """Return the constraint for the merge key, columns of the target. Snowflake does not enforce it."""
+    return f"PRIMARY KEY ({_listed(key)}) {'RELY' if config.rely else 'NORELY'}"
 
 
-def _names(columns: Iterable[str]) -> str:
-    return ", ".join(identifier(fold(name)) for name in columns)
+def _listed(columns: Iterable[str]) -> str:
+    return ", ".join(map(identifier, columns))
 
 
 def _qualified(name: str) -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.model.column import Column
-from aurora_sync.model.names import fold
-from aurora_sync.warehouse import ddl, targets
+from aurora_sync.model.names import TargetNames, differing_by_case, written
+from aurora_sync.warehouse import convert, ddl, located, targets
 from aurora_sync.warehouse.base import ReportedColumn, Session
 from aurora_sync.warehouse.ddl import RUN_SEQ, TableName, target_name
 from aurora_sync.warehouse.types import length_of, sized, type_rule
@@ -28,15 +28,39 @@ def improvements(
 ) -> list[Improvement]:
     """Return the possible improvements of a table's target; none when there is no target. ``comment`` is that of the
     source table."""
-    target = target_name(config)
-    found = session.describe(target.schema, target.name)
+    target, found = located.find_target(session, config)
     if RUN_SEQ not in found:
         return []
-    pairs = [(column, found[fold(column.name)]) for column in columns if fold(column.name) in found]
+    exact = differing_by_case(column.name for column in columns)
+    names = TargetNames(config.names, tuple(found), exact)
+    present = [(name, column) for column in columns if (name := names.present(column.name)) is not None]
     return [
-        *_of_the_table(session, config, target, comment, key, found),
-        *(each for column, has in pairs for each in _of_a_column(config, target, column, has)),
+        *_of_the_table(session, config, target, comment, [names.of(name) for name in key], found),
+        *(each for name, column in present for each in _of_a_column(config, target, name, column, found[name])),
+        *_of_the_names(session, config, target, present),
     ]
+
+
+def _of_the_names(
+    session: Session, config: TableConfig, target: TableName, present: Sequence[tuple[str, Column]]
+) -> Iterator[Improvement]:
+    """Yield the renames of what keeps its names, the table last: the other statements have its present name. In a
+    warehouse that ignores case, its statements find the table anyway."""
+    if not session.dialect.case_sensitive:
+        return
+    for name, column in present:
+        if name != (new := written(column.name, config.names)):
+            yield Improvement(f"the name of column {name}", convert.rename(target, name, new))
+    wanted = target_name(config)
+    if target.schema != wanted.schema:
+        yield Improvement("the name of the schema, for the tables below", ddl.create_schema(wanted.schema))
+    if config.history:
+        history, columns = located.located(session, ddl.history_name(config, target))
+        renamed = ddl.history_name(config, wanted)
+        if columns and history != renamed:
+            yield Improvement("the name of the history", ddl.rename_table(history, renamed))
+    if target != wanted:
+        yield Improvement("the name of the table", ddl.rename_table(target, wanted))
 
 
 def _of_the_table(
@@ -53,15 +77,16 @@ def _of_the_table(
     wanted = targets.comment(config.qualified_name, comment)
     if properties.comment != wanted:
         yield Improvement("the comment of the table", ddl.comment_on_table(target, wanted))
-    names = {fold(name) for name in key}
+    names = set(key)
     if key and names <= found.keys() and {name for name, column in found.items() if column.in_key} != names:
         if any(column.in_key for column in found.values()):
             yield Improvement("the former primary key", ddl.drop_primary_key(target))
         yield Improvement("the primary key", f"ALTER TABLE {target.sql} ADD {targets.primary_key(config, key)}")
 
 
-def _of_a_column(config: TableConfig, target: TableName, column: Column, has: ReportedColumn) -> Iterator[Improvement]:
-    name = fold(column.name)
+def _of_a_column(
+    config: TableConfig, target: TableName, name: str, column: Column, has: ReportedColumn
+) -> Iterator[Improvement]:
     if has.comment != (column.comment or ""):
         comment = ddl.comment_on_column(target, name, column.comment or "")
         yield Improvement(f"the comment of column {name}", comment)

@@ -174,6 +174,7 @@ RIGHT: dict[str, Sequence[str]] = {
     "target_table": ["t", "'{schema}_{table}'", "null"],
     "text_length": ["source", "max"],
     "timestamptz": ["tz", "ltz", "ntz"],
+    "names": ["upper", "preserve", "lower"],
     "rely": ["true", "no"],
     "transient": ["true", "no"],
     "retention_days": ["0", "90", "null"],

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from aurora_sync.engine import gc
 from aurora_sync.model.column import Column
+from aurora_sync.model.names import fold
 from aurora_sync.warehouse.base import Row
 from aurora_sync.warehouse.bounds import Bound
 from aurora_sync.warehouse.ddl import NO_COLLATION, TargetColumn, target_name
@@ -131,7 +132,7 @@ def bounds_prune(live: Live) -> Found:
     )
     middle = live.rows // 2
     source = Column("id", 1, "bigint", "int8")
-    column = TargetColumn(source, type_rule(source))
+    column = TargetColumn(source, type_rule(source), fold(source.name))
     keys = ", ".join(str(middle + place) for place in range(10))
     bounds = {
         "without": "",

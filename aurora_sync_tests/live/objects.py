@@ -201,6 +201,29 @@ def target_options(live: Live) -> Found:
     return said(held, f"V {columns['V']}, W {columns['W']}, keys {len(keys)}, rely {keys[0].get('rely')}, {options}")
 
 
+@case(5, "names: preserve writes the names of PostgreSQL, and a target keeps its names when the option changes",
+      Ground.FAKE, Ground.SMALL)  # fmt: skip
+def names_of_the_source(live: Live) -> Found:
+    live.at_source('CREATE TABLE "orderLines" ("lineId" int PRIMARY KEY, "Note" text)')
+    config = live.config("orderLines", names="preserve", target_schema=live.schema)
+    live.run(config, """INSERT INTO "orderLines" VALUES (1, 'a')""")
+    receipt = live.run(live.config("orderLines"), """INSERT INTO "orderLines" VALUES (2, 'b')""")
+    rows = live.rows_of(config, '"lineId", "Note"')
+    found = live.session.spellings("orderlines")
+    held = found == [(live.schema, "orderLines")] and [int(key) for key, _ in rows] == [1, 2]
+    return said(held and receipt.rows_exported == 1, f"targets {found}, {len(rows)} rows, {receipt.rows_exported} read")
+
+
+@case(5, "Under names: preserve, columns that differ only by case are two columns", cannot="it ignores case")
+def columns_of_both_cases(live: Live) -> Found:
+    live.at_source('CREATE TABLE cases (id int PRIMARY KEY, note text, "Note" text)')
+    config = live.config("cases", names="preserve", target_schema=live.schema)
+    live.run(config, "INSERT INTO cases VALUES (1, 'a', 'b')")
+    live.run(config, "UPDATE cases SET note = 'c'")
+    rows = live.rows_of(config, '"note", "Note"')
+    return said(rows == [("c", "b")], f"rows {rows}")
+
+
 @case(5, "Soft deletes mark rows, and the target keeps them", Ground.FAKE, Ground.SMALL)
 def soft_deletes(live: Live) -> Found:
     config = _loaded(live, "marked", deletes="soft")

@@ -31,8 +31,9 @@ from aurora_sync.source.database import Source
 from aurora_sync.stage.writer import Stage
 from aurora_sync.strategies import strategy_for
 from aurora_sync.warehouse.base import Session
-from aurora_sync.warehouse.ddl import ADDED_TYPES, TableName, existing_columns, identifier, target_name
+from aurora_sync.warehouse.ddl import ADDED_TYPES, TableName, identifier
 from aurora_sync.warehouse.duckdb import DuckDBWarehouse
+from aurora_sync.warehouse.located import find_target
 from aurora_sync.warehouse.query_tag import NO_TAG, QueryTag
 
 Rows = Counter[tuple[Any, ...]]
@@ -149,10 +150,10 @@ class World:
     def target_rows(self, config: TableConfig) -> Rows:
         """Return the target's rows in the source's columns, typed, in the source's order."""
         with DuckDBWarehouse(self.warehouse_path).session() as session:
-            target = target_name(config)
-            names = [name for name in existing_columns(session, target) if name not in ADDED_TYPES]
+            target, found = find_target(session, config)
+            names = [name for name in found if name not in ADDED_TYPES]
             order = [fold(name) for name in self._source_columns(config)]  # a converted column is the target's last one
-            names.sort(key=lambda name: order.index(name) if name in order else len(order))
+            names.sort(key=lambda name: order.index(fold(name)) if fold(name) in order else len(order))
             columns = ", ".join(identifier(name) for name in names)
             return Counter(session.query(f"SELECT {columns} FROM {target.sql}"))
 
@@ -186,7 +187,8 @@ class World:
         """Return the run sequences of all increments in the sync log, in order."""
         log = TableName(self.places.log_schema, "SYNC_LOG")
         found = self.query(
-            f'SELECT "RUN_SEQUENCE" FROM {log.sql} WHERE "TARGET" = ? ORDER BY "APPLIED_AT"', (target_name(config).sql,)
+            f'SELECT "RUN_SEQUENCE" FROM {log.sql} WHERE "TARGET" = ? ORDER BY "APPLIED_AT"',
+            (TableName(*config.target).sql,),
         )
         return [int(sequence) for (sequence,) in found]
 

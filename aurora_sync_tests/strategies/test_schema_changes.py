@@ -68,7 +68,7 @@ def test_renamed() -> None:
     renamed = changes(ID, replace(NAME, name="title"))
     assert renamed.evolution.renamed == {"name": "title"}
     assert renamed.texts_stay
-    assert changes(ID, replace(NAME, name="Name")).evolution.renamed == {}
+    assert changes(ID, replace(NAME, name="Name")).evolution.renamed == {"name": "Name"}
     swapped = changes(replace(ID, name="name"), replace(NAME, name="id"), key=("name",))
     assert (swapped.evolution.renamed, swapped.evolution.rekeyed) == ({}, True)
     assert swapped.reseed

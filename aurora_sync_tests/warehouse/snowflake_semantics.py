@@ -40,6 +40,7 @@ from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
 
 _COPY = re.compile(r"COPY INTO (?P<table>\S+) FROM '@[^/]+/(?P<path>.*)' FILES = \((?P<files>.*)\) FILE_FORMAT")
 _DESCRIBE = re.compile(r'DESCRIBE TABLE "((?:[^"]|"")*)"\."((?:[^"]|"")*)"')
+_LIKE = re.compile(r"SHOW TABLES LIKE '(?P<name>(?:[^']|'')*)' IN DATABASE")
 _SHOW = re.compile(r'SHOW (?P<kind>TABLES|SCHEMAS)(?: IN SCHEMA "(?P<schema>(?:[^"]|"")*)")?')
 _TEMPORARY = re.compile(r"CREATE (OR REPLACE )?TEMPORARY TABLE (?P<table>\S+) ")
 _REPLACE = re.compile(r'(?P<create>CREATE OR REPLACE TABLE )(?P<table>"[^"]+"."[^"]+)"(?P<rest> .*AS SELECT .*)')
@@ -201,6 +202,8 @@ class Connection:
                 return self._answered(("name", "table_name"), self.server.streams)
             if asked := _DESCRIBE.match(statement):
                 return self._described(*(name.replace('""', '"') for name in asked.groups()))
+            if asked := _LIKE.fullmatch(statement):
+                return self._alike(asked["name"].replace("''", "'"))
             if asked := _SHOW.match(statement):
                 return self._shown(asked["kind"], (asked["schema"] or "").replace('""', '"'))
             if statement.startswith("MERGE"):
@@ -252,6 +255,11 @@ class Connection:
         return [
             (name, self.server.created_on, *self._size(f"{identifier(schema)}.{identifier(name)}")) for name in names
         ]
+
+    def _alike(self, name: str) -> list[Any]:
+        self.labels = ("name", "schema_name")
+        found = "SELECT table_name, table_schema FROM information_schema.tables WHERE table_name ILIKE ?"
+        return self._duckdb.execute(found, [name]).fetchall()
 
     def _size(self, table: str) -> tuple[int, int]:
         """Return the number of rows, and a number that changes with their content."""

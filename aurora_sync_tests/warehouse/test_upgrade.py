@@ -24,6 +24,9 @@ class Existing(Through):
     def describe(self, schema: str, name: str) -> dict[str, ReportedColumn]:
         return self.columns
 
+    def spellings(self, name: str) -> list[tuple[str, str]]:
+        return []
+
     def properties(self, schema: str, name: str) -> TableProperties | None:
         return TableProperties(self.comment, iceberg=False)
 

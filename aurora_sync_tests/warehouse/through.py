@@ -55,6 +55,10 @@ class Through(Session):
         self.before(f"SHOW SCHEMAS STARTS WITH {literal(name)}")
         return self.inner.has_schema(name)
 
+    def spellings(self, name: str) -> list[tuple[str, str]]:
+        self.before(f"SHOW TABLES LIKE {literal(name)} IN DATABASE")
+        return self.inner.spellings(name)
+
     def arrow(self, statement: str) -> Any:
         self.before(statement)
         return self.inner.arrow(statement)
