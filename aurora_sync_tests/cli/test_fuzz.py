@@ -114,7 +114,7 @@ def test_broken_tables_file_is_named_with_its_place_before_anything_is_touched(
 
 
 @given(st.sampled_from(["plan", "status", "sync"]), st.binary(max_size=50) | st.text(max_size=50).map(str.encode))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_file_that_names_no_table_ends_a_command_with_one_error(folder: Path, command: str, raw: bytes) -> None:
     (folder / "tables.yaml").write_bytes(raw)
     status, out, err = run(command, "--json")
@@ -129,7 +129,7 @@ options = st.sampled_from(["--bogus", "--full=5", "-", "--", "--older-than", "--
 
 
 @given(st.sampled_from([*COMMANDS, "syncc", "", "\udcff"]), st.lists(words | options, min_size=1, max_size=4))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_arguments_that_name_no_table_end_with_one_error(folder: Path, command: str, arguments: list[str]) -> None:
     (folder / "tables.yaml").write_text(TABLES, encoding="utf-8")
     status, out, err = run(command, *arguments, "no such table")

@@ -137,13 +137,13 @@ def read(path: Path, raw: bytes) -> SyncConfig | None:
 @example(b"\xef\xbb\xbf")
 @example(b"\xff\xfet\x00a\x00")
 @example(b"\xef\xbb\xbf" + "äöü\n".encode() * 9 + b"tables: \x07\n")
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_bytes_are_a_clear_error(tables_yaml: Path, raw: bytes) -> None:
     assert read(tables_yaml, raw) is None
 
 
 @given(st.text(st.characters(codec=None) | st.sampled_from(" \t\r\n-:?,[]{}#&*!|>'\"%@`~<=.0x\0\ufeff\u2028\x85")))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_text_is_a_clear_error(tables_yaml: Path, text: str) -> None:
     assert read(tables_yaml, text.encode("utf-8", "surrogatepass")) is None
 
@@ -340,7 +340,7 @@ def entry(text: str) -> bytes:
 @example(entry("<<: !!python/object:os.PathLike {}"))
 @example(b"$schema: 5\n" + entry("group: x"))
 @example(b"a: &a 1" + b":59" * 300_000)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_documents_of_known_and_unknown_keys_load_as_the_schema_says_or_are_a_clear_error(
     tables_yaml: Path, raw: bytes
 ) -> None:
@@ -405,7 +405,7 @@ def mutations(draw: st.DrawFn) -> bytes:
 
 
 @given(mutations())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_the_sample_with_nodes_changed_loads_as_the_schema_says_or_is_a_clear_error(
     tables_yaml: Path, raw: bytes
 ) -> None:
@@ -413,7 +413,7 @@ def test_the_sample_with_nodes_changed_loads_as_the_schema_says_or_is_a_clear_er
 
 
 @given(st.integers(0, len(SAMPLE)), st.integers(0, 20), st.one_of(st.text(max_size=10), st.sampled_from(WRONG)))
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 def test_the_sample_with_text_spliced_in_loads_as_the_schema_says_or_is_a_clear_error(
     tables_yaml: Path, offset: int, cut: int, text: str
 ) -> None:
@@ -566,7 +566,7 @@ NEEDED = {"AURORA_SYNC_STAGE": "s3://bucket", "AURORA_SYNC_WAREHOUSE": "duckdb:w
 @example(NEEDED | {"AURORA_DSN": "postgresql://u:@Ω"})
 @example(NEEDED | {"AURORA_DSN": "host=h", "AURORA_SYNC_TABLES": "a\0b"})
 @example(NEEDED | {"AURORA_DSN": "host=h", "SNOWFLAKE_PORT": "65536"})
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_any_environment_is_settings_or_a_clear_error_without_a_secret(environ: dict[str, str]) -> None:
     try:
         with TOUCHED.nothing():

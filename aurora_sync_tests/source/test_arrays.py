@@ -41,7 +41,7 @@ def test_any_array(reader: Connection, type_: str) -> None:
     column = Column("v", 1, f"{type_}[]", f"_{type_}", type_category="A")
     rows = st.lists(st.none() | ELEMENTS[type_], max_size=6)
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(rows | st.integers(1, 3).flatmap(lambda n: st.lists(st.lists(ELEMENTS[type_], min_size=n, max_size=n))))
     def check(elements: list[object]) -> None:
         with reader.cursor() as cursor:

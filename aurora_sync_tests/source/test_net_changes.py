@@ -75,7 +75,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(STEPS)
 def test_any_changes_end_in_the_same_rows(steps: list[Any]) -> None:
     """``doc`` is stored out of line, so an update that does not change it does not repeat it."""

@@ -84,9 +84,7 @@ def tables(draw: st.DrawFn) -> tuple[list[str], list[tuple[str | None, ...]]]:
     return types, rows
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(tables())
 def test_any_table_makes_the_round_trip(world: World, table: tuple[list[str], list[tuple[str | None, ...]]]) -> None:
     """Each example recreates the table of the previous one, so the target follows from any columns to any others."""

@@ -165,7 +165,7 @@ def histories(draw: st.DrawFn) -> list[list[Message]]:
     return found
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(histories(), st.data())
 def test_repeated_changes_end_in_the_same_rows(history: list[list[Message]], data: st.DataObject) -> None:
     """The connector crashes any number of times within one run, and each time repeats some transactions."""

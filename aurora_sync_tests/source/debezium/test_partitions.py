@@ -25,7 +25,7 @@ def lsn_of(change: list[Message]) -> int:
     return change[0].offset
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.large_base_example])
+@settings(max_examples=600, suppress_health_check=[HealthCheck.large_base_example])
 @given(histories(), st.data())
 def test_rows_are_right_wherever_keys_are_and_runs_end(history: list[list[Message]], data: st.DataObject) -> None:
     """Keys are in the partition of their hash or anywhere; the number of partitions is raised at some time."""
