@@ -30,7 +30,7 @@ from aurora_sync.engine.lease import Lease, LeaseError
 from aurora_sync.engine.look import Look, looking
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.plan import RunOptions
-from aurora_sync.errors import AuroraSyncError, StageError, WarehouseError, values_shown
+from aurora_sync.errors import AuroraSyncError, Kind, SourceError, StageError, WarehouseError, values_shown
 from aurora_sync.model import foreign_text
 from aurora_sync.model.certificate import Certificate, Level
 from aurora_sync.model.load import Chunk, Load
@@ -56,6 +56,7 @@ OnProgress = Callable[[Progress], None] | None
 # run has little left to read: it compares as well, and holds one snapshot for both.
 PASS_AFTER = timedelta(minutes=15)
 MOST_PASSES = 3
+MOST_BEGINS = 3  # in one run
 # Newest attempts among which chunks are looked for that were staged and not loaded.
 MOST_STAGED = 16
 
@@ -91,8 +92,12 @@ def can_be_chunked(found: Look) -> bool:
     if plan.at.token.major < loading.HAS_RANGE_SCANS:
         return False
     if config.append_only:  # appended to rows of its own, a row would be there twice
-        return plan.read.where is not None and (not found.state.run_sequence or _only_chunks(found.state))
+        return plan.read.where is not None and (_is_empty(found.state) or _only_chunks(found.state))
     return bool(plan.key)
+
+
+def _is_empty(state: State) -> bool:
+    return not state.run_sequence or (state.watermark is not None and not state.target_rows)
 
 
 def _only_chunks(state: State) -> bool:
@@ -111,6 +116,18 @@ def pass_is_due(found: Look) -> bool:
     if load is None or watermark is None or found.plan.read.disposition is not Disposition.UPSERT:
         return False
     return load.passes < MOST_PASSES and found.plan.at.snapshot.taken_at - watermark.snapshot.taken_at > PASS_AFTER
+
+
+def assert_ends(found: Look, begun: int) -> None:
+    """Raise SourceError when a load begins again too often in one run; ``begun`` counts this time."""
+    if begun > MOST_BEGINS:
+        raise SourceError(
+            f"the load in chunks began {MOST_BEGINS} times in this run, and must begin again:"
+            f" {'; '.join(found.plan.reasons)}",
+            where=found.config.qualified_name,
+            hint="end what changes the table, and run again",
+            kind=Kind.TRANSIENT,
+        )
 
 
 def begin(found: Look, places: Places) -> None:
@@ -228,7 +245,7 @@ def export_chunk(
         adjusted = reading.long_values(columns, plan.key, where, longest_row=exported.longest)
         rows = reading.newest(exported, statement, plan.at.snapshot)
         newest = canary.pick(rows, columns, plan.key, plan.at.snapshot, identity.CANARIES)
-    canaries = identity.canaries(watermark, plan.at, newest)
+    canaries = loading.canaries(watermark, plan.at, newest)
     manifest = _manifest(found, found.manifest(prefix=attempt.prefix, files=exported.files), load)
     chunk = Chunk(
         number,
@@ -311,14 +328,15 @@ def _in_this_process(config: TableConfig, places: Places, state: State, lease: L
 
 
 def _after(state: State, chunk: StagedIncrement | None) -> State:
-    """Return the state with one more chunk, as a measure of what the next one takes."""
+    """Return the state with one more chunk: a measure of what the next one takes, and the newest rows so far."""
     watermark = state.watermark
     if chunk is None or watermark is None or watermark.load is None:
         return state
     manifest = chunk.manifest
     assert manifest.chunk
     load = watermark.load.after(manifest.chunk, rows=manifest.rows, size=manifest.bytes)
-    return dataclasses.replace(state, watermark=watermark.loading(load))
+    watermark = dataclasses.replace(watermark.loading(load), canaries=manifest.watermark_after.canaries)
+    return dataclasses.replace(state, watermark=watermark)
 
 
 def _in_processes(config: TableConfig, places: Places, state: State, lease: Lease, on_progress: OnProgress) -> bool:

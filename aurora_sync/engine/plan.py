@@ -105,8 +105,9 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, options:
     due = "" if options.verify else why_due(config, state)
     if options.reconcile:
         due = "a reconcile was requested"
-    # Rows without a key can only be compared by reading them all.
-    stored = None if options.full or (due and not key) else state.watermark
+    # Rows without a key can only be compared by reading them all, as a load that is open does.
+    loads = state.watermark is not None and state.watermark.load is not None
+    stored = None if options.full or (due and not key and not loads) else state.watermark
     columns = schema.read_as_text(columns, state.watermark, at, options.as_text)
     columns, changes = _schema_changes(config, columns, key, state.watermark, at, reading, options)
     changes = dataclasses.replace(changes, findings=schema.table_renamed(config, state, at) + changes.findings)

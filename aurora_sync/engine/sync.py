@@ -83,12 +83,15 @@ def _increment(
     config: TableConfig, places: Places, on_progress: Callable[[Progress], None] | None, start: Start
 ) -> Receipt:
     options, trust_hint, paused = start.options_of(config.qualified_name), start.trust_hint, ""
+    begun = 0
     while True:
         with looking(config, places, options, trust_hint=trust_hint) as found:
             # A target may have its former size after a rival run.
             start.may_be_stale = found.hinted is not None or found.state.size is not None
             begins = load.is_chunked(found, options)
             if begins:
+                begun += 1
+                load.assert_ends(found, begun)
                 load.begin(found, places)
             elif load.is_unfinished(found):
                 if paused:

@@ -184,9 +184,11 @@ def _other_history(stored: Watermark, at: Observation, texts_stay: bool) -> bool
     """Return whether a canary proves another history: its row exists, was decided before the watermark, and is not the
     row that was exported. If columns are missing from the row's text now, only the transaction id is compared."""
     newest, recorded = horizon.newest(at.snapshot), {canary.key: canary for canary in stored.canaries}
+    # Where a unique index is corrupt, another row may have the same key.
+    there = {canary.key for canary in at.canaries if recorded.get(canary.key) == canary}
     for canary in at.canaries:
         then = recorded.get(canary.key)
-        if then is None:  # the lookup found an equal key with another text: the exported row is gone
+        if then is None or canary.key in there:  # None: an equal key with another text; the exported row is gone
             continue
         older = horizon.age(raw=canary.xmin, newest=newest) > newest - stored.snapshot.xmin
         if canary.xmin != then.xmin and older:

@@ -10,6 +10,7 @@ that were deleted meanwhile (docs/design/correctness.md, "Loading in chunks").
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from psycopg2 import sql
 
@@ -17,15 +18,15 @@ from aurora_sync.errors import Kind, SourceError
 from aurora_sync.model.certificate import Action, Certificate, Finding, Level
 from aurora_sync.model.load import Load
 from aurora_sync.model.observation import Observation
-from aurora_sync.model.watermark import Watermark
-from aurora_sync.strategies import horizon
+from aurora_sync.model.watermark import Canary, Watermark
+from aurora_sync.strategies import horizon, identity
+from aurora_sync.strategies.base import Since
 from aurora_sync.strategies.identity import Verdict
 
 # PostgreSQL 14 is the first that reads a range of blocks without reading the whole table.
 HAS_RANGE_SCANS = 14
 # Versions have other places afterwards, or the chunks other columns.
 _BEGINS_AGAIN = ("files replaced", "upgrade")
-_CHANGES_ROWS = ("restart", "new partition", "partition gone", "partition attached again")
 # In a longer load, a row's 32-bit id could be taken for one that is 2^32 transactions younger.
 _MOST_TRANSACTIONS = 2**31
 
@@ -46,10 +47,19 @@ def judged(verdict: Verdict, load: Load, at: Observation) -> tuple[Verdict, Load
     if at.snapshot.xmax - verdict.since.watermark.snapshot.xmin > _MOST_TRANSACTIONS:
         why = "2^31 transactions have begun since the load began"
     if not why:
-        return verdict, load
+        return _comparing(verdict, verdict.since, load), load
     findings = tuple(found for found in verdict.findings if not _ends(found))
     again = Finding("load begins again", Action.RESEED, f"the load begins again: {why}")
     return Verdict(None, (again, *findings)), None
+
+
+def _comparing(verdict: Verdict, since: Since, load: Load) -> Verdict:
+    """Return the verdict, which asks for a comparison when the target had older rows: an outbox does not name those
+    that the source does not have."""
+    if not load.replaces or since.only_scan:
+        return verdict
+    why = "the target had rows when the load in chunks began"
+    return dataclasses.replace(verdict, since=dataclasses.replace(since, only_scan=why))
 
 
 def _ends(found: Finding) -> bool:
@@ -57,15 +67,26 @@ def _ends(found: Finding) -> bool:
 
 
 def merges(verdict: Verdict) -> bool:
-    """Return whether a row of a chunk may be in the target already, in another version: a crash took back a
-    transaction that a chunk had seen, or a partition was attached."""
-    return any(found.event in _CHANGES_ROWS for found in verdict.findings)
+    """Return whether a row of a chunk may be in the target already, in another version: a crash took back a transaction
+    that a chunk had seen."""
+    return any(found.event == "restart" for found in verdict.findings)
 
 
 def rows(watermark: Watermark, blocks: sql.Composable, at: Observation) -> sql.Composable:
-    """Return the predicate for the rows of a chunk. ``watermark`` is that of the load, ``blocks`` selects the
-    blocks."""
-    return sql.SQL("{} AND {}").format(blocks, horizon.written_before(watermark.snapshot.xmin, at.snapshot))
+    """Return the predicate for the rows of a chunk. ``watermark`` is that of the load, ``blocks`` selects the blocks.
+    Partitions that were attached since are left to the last run, which reads them whole: S0 did not see their rows."""
+    found = sql.SQL("{} AND {}").format(blocks, horizon.written_before(watermark.snapshot.xmin, at.snapshot))
+    if new := horizon.new_members(watermark.token.members, at):
+        found = sql.SQL("{} AND tableoid NOT IN ({})").format(found, sql.SQL(", ").join(map(sql.Literal, new)))
+    return found
+
+
+def canaries(watermark: Watermark, at: Observation, exported: Sequence[Canary]) -> tuple[Canary, ...]:
+    """Return the canaries after a chunk. Those of earlier chunks have the columns of S0, as the watermark has, and not
+    today's."""
+    there = {(canary.key, canary.xmin) for canary in at.canaries}
+    kept = tuple(canary for canary in watermark.canaries if (canary.key, canary.xmin) in there)
+    return identity.canaries(watermark, dataclasses.replace(at, canaries=kept), exported)
 
 
 def after_pass(load: Load | None, watermark: Watermark) -> Watermark:

@@ -146,7 +146,7 @@ def _transact(session: Session, p: Prepared, log_schema: str, allow_deletes: boo
     for name, text in manifest.fill.items():
         session.modify(merge.fill(layout, layout.names.of(name)), (text, *merging.written, text))
     written = _WRITE[manifest.disposition](merging)
-    if load and not manifest.watermark_after.load and not load.merges:
+    if load and not manifest.watermark_after.load and not load.replaces:
         _refuse_doubled(merging)
     after = _count_after(merging, written, p.increment.as_found)
     changed = written.inserted + written.updated if written.left is None else written.left

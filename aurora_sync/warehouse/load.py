@@ -38,7 +38,8 @@ class _LoadedBeforeError(Exception):
 
 def begin(session: Session, increment: StagedIncrement, objects: Objects, log_schema: str, *, empty: bool) -> int:
     """Record the begin of a load, whose manifest has no rows, and return the run sequence. ``empty``: remove the rows
-    of the target, which an unfinished load left. Raises RivalRunError when another run was applied meanwhile."""
+    of the target, which an unfinished load left. Chunks are merged into other rows, unless these have another key:
+    they are removed as well. Raises RivalRunError when another run was applied meanwhile."""
     p = staging(session, increment, log_schema)
     try:
         prepare(session, p, objects, log_schema)
@@ -46,13 +47,22 @@ def begin(session: Session, increment: StagedIncrement, objects: Objects, log_sc
             sync_log.advance(session, p.layout, p.manifest, log_schema)
             if empty:
                 session.modify(f"DELETE FROM {p.layout.target.sql}")
-            rows = sync_log.count(session, p.layout.target, marks=p.layout.marks).present
+            elif p.manifest.evolution.rekeyed:  # rows by the former key cannot be merged by the new one
+                session.modify(merge.delete_present(p.layout))
+            older = sync_log.count(session, p.layout.target, marks=p.layout.marks)
             sequence = p.manifest.expected_sequence + 1
-            entry = _entry(session, p, sequence, p.manifest.watermark_after, rows)
+            watermark = _over(p.manifest.watermark_after, older.rows)
+            entry = _entry(session, p, sequence, watermark, older.present)
             sync_log.record(session, entry, p.layout.target, log_schema)
     finally:
         drop_staging(session, [p.layout.staging])
     return sequence
+
+
+def _over(watermark: Watermark, older: int) -> Watermark:
+    """Return the watermark of a load over a number of ``older`` rows, which the chunks are merged into."""
+    assert watermark.load
+    return watermark.loading(dataclasses.replace(watermark.load, replaces=older > 0, merges=older > 0))
 
 
 def apply_chunk(
@@ -138,12 +148,20 @@ def _transact(session: Session, p: Prepared, log_schema: str) -> LogEntry:
         )
     if before.load.has(chunk.number):
         raise _LoadedBeforeError
+    if changed := sync_log.columns_changed(newest, p.found):
+        raise RivalRunError(
+            f"the columns of the target changed while chunk {chunk.number} was staged: {changed}",
+            where=manifest.table,
+            hint="this chunk was not applied, and no row is lost: run again",
+        )
     sequence = newest.run_sequence + 1
     merges = chunk.merges or before.load.merges
     parameters = (sequence, sync_log.as_text(datetime.now(UTC)))
-    inserted = updated = 0
+    inserted = updated = revived = 0
     if merges and p.layout.key:
         within = " AND ".join(bound.on("t") for bound in p.usable_bounds())
+        if p.layout.marks:  # rows that were marked as deleted are present again
+            ((revived,),) = session.query(merge.count_matched(p.layout, merge.MARKED))
         found = session.merge(merge.merge(p.layout, within=within), parameters)
         inserted, updated = found.inserted, found.updated
     elif manifest.rows:
@@ -153,7 +171,7 @@ def _transact(session: Session, p: Prepared, log_schema: str) -> LogEntry:
     chunk = dataclasses.replace(chunk, merges=merges, adjusted=chunk.adjusted + adjusted)
     load = before.load.after(chunk, rows=manifest.rows, size=manifest.bytes)
     watermark = dataclasses.replace(before.loading(load), canaries=manifest.watermark_after.canaries)
-    entry = _entry(session, p, sequence, watermark, newest.target_rows + inserted, inserted, updated)
+    entry = _entry(session, p, sequence, watermark, newest.target_rows + inserted + revived, inserted, updated)
     sync_log.record(session, entry, p.layout.target, log_schema)
     return entry
 

@@ -33,6 +33,7 @@ NUMBERS_PER_RUN = 10_000_000_000
 _FIELDS = 100
 
 PRESENT = f'"{DELETED}" IS DISTINCT FROM TRUE'
+MARKED = f'"{DELETED}" = TRUE'
 
 
 def _names(names: tuple[str, ...], prefix: str = "") -> str:
