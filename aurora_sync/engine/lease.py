@@ -68,6 +68,8 @@ class Lease:
     def __exit__(self, kind: type[BaseException] | None, _: object, __: TracebackType | None) -> None:
         self._ended.set()
         self._thread.join()
+        if self._lost:
+            return  # another loader may hold it now
         try:
             self._store.delete(self._store.list(self._prefix))
         except StageError as error:

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from multiprocessing import get_context
+from functools import partial
 from time import monotonic
 
 from aurora_sync.config.load import FEWEST_CHUNKS
@@ -27,6 +27,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine import hints
 from aurora_sync.engine.finish import Outcome
 from aurora_sync.engine.lease import Lease, LeaseError
+from aurora_sync.engine.load_processes import in_processes
 from aurora_sync.engine.look import Look, looking
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.plan import RunOptions
@@ -312,7 +313,7 @@ def _in_this_process(config: TableConfig, places: Places, state: State, lease: L
     waiting: StagedIncrement | None = None
     with ThreadPoolExecutor(1, thread_name_prefix="export-chunk") as pool, values_shown(config.show_values):
         for number in left:
-            closed = _window_closed(config, state, lease)
+            closed = _window_closed(config, _seconds_a_chunk(state), lease)
             exporting: Future[StagedIncrement] | None = None
             if not closed:
                 exporting = pool.submit(export_chunk, config, places, state, number, on_progress)
@@ -343,34 +344,16 @@ def _in_processes(config: TableConfig, places: Places, state: State, lease: Leas
     """Load the chunks in several processes. Each process reads a chunk and puts it into the target."""
     assert state.watermark
     assert state.watermark.load
-    load = state.watermark.load
-    left, begun = iter(load.left), monotonic()
-    loaded = closed = 0
-    with ProcessPoolExecutor(config.load.parallel, mp_context=get_context("spawn")) as pool:
-        running: set[Future[bool]] = set()
-        try:
-            while True:
-                while len(running) < config.load.parallel and not closed:
-                    closed = _window_closed(config, state, lease)
-                    number = None if closed else next(left, None)
-                    if number is None:
-                        break
-                    running.add(pool.submit(load_chunk, config, places, load.id, number))
-                if not running:
-                    return not closed
-                done = next(as_completed(running))
-                running.remove(done)
-                done.result()
-                loaded += 1
-                _report(load, loaded, monotonic() - begun, on_progress)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    load, begun = state.watermark.load, monotonic()
 
+    def is_closed(usual: float) -> bool:
+        return _window_closed(config, usual or _seconds_a_chunk(state), lease)
 
-def _report(load: Load, loaded: int, seconds: float, on_progress: OnProgress) -> None:
-    if on_progress:
-        on_progress(Progress(0, 0, seconds, (load.chunks_done + loaded) / load.chunks))
+    def report(loaded: int) -> None:
+        if on_progress:
+            on_progress(Progress(0, 0, monotonic() - begun, (load.chunks_done + loaded) / load.chunks))
+
+    return in_processes(config, load.left, partial(load_chunk, config, places, load.id), is_closed, report)
 
 
 def _within(load: Load, estimate: int, on_progress: OnProgress) -> OnProgress:
@@ -386,13 +369,14 @@ def _within(load: Load, estimate: int, on_progress: OnProgress) -> OnProgress:
     return report
 
 
-def _window_closed(config: TableConfig, state: State, lease: Lease) -> bool:
-    """Return whether no chunk may begin now, because it would not end in the window of the table. Raises LeaseError
-    when the lease was lost."""
+def _seconds_a_chunk(state: State) -> float:
+    load = state.watermark.load if state.watermark else None
+    return load.seconds / load.chunks_done if load and load.chunks_done else 0.0
+
+
+def _window_closed(config: TableConfig, usual: float, lease: Lease) -> bool:
+    """Return whether no chunk may begin now, because it would not end in the window of the table: a chunk takes
+    ``usual`` seconds. Raises LeaseError when the lease was lost."""
     lease.assert_held()
     left = config.load.left_of_window(datetime.now(UTC))
-    load = state.watermark.load if state.watermark else None
-    if left is None or load is None:
-        return False
-    usual = load.seconds / load.chunks_done if load.chunks_done else 0.0
-    return left <= timedelta(seconds=usual)
+    return left is not None and left <= timedelta(seconds=usual)
