@@ -102,12 +102,23 @@ def test_statements_of_each_kind_of_run_are_those_of_the_page(statements: Statem
     statements.sent.clear()
     streamed.run(stream)
     found["increment of `logical`, with history"] = statements.counted()
+    found["first load in 3 chunks"] = _in_chunks(statements, 3)
     assert found["increment of ten rows"] <= (10, 7)
     assert found["run without a change"] == (0, 0)
     sent, computing = zip(found["first load"], *first_loads, strict=True)
     ranges = (min(sent), max(sent)), (min(computing), max(computing))
     assert statements.world.places.warehouse.statements_of_first_load(1) == LoadStatements(1, *ranges)
     _check(found)
+
+
+def _in_chunks(statements: Statements, number: int) -> tuple[int, int]:
+    """Load a table of one row a chunk, which fills a block."""
+    return statements.of(
+        config("c", load={"chunk_bytes": 8192}),
+        "CREATE TABLE c (id int PRIMARY KEY, v text)",
+        "ALTER TABLE c ALTER v SET STORAGE PLAIN",
+        f"INSERT INTO c SELECT i, repeat('x', 7000) FROM generate_series(1, {number}) i",
+    )
 
 
 def _many(statements: Statements, number: int) -> tuple[int, int]:
