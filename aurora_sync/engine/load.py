@@ -25,6 +25,7 @@ from time import monotonic
 from aurora_sync.config.load import FEWEST_CHUNKS
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine import hints
+from aurora_sync.engine.attempts import Start, repeated
 from aurora_sync.engine.finish import Outcome
 from aurora_sync.engine.lease import Lease, LeaseError
 from aurora_sync.engine.load_processes import in_processes
@@ -178,14 +179,33 @@ def load_chunks(config: TableConfig, places: Places, on_progress: OnProgress = N
             state = _after_staged(config, places, loading_state(config, places))
             if state is None:
                 return ""
+            if on_progress:
+                on_progress(Progress(0, 0, 0.0, None, "chunks"))
             in_order = _in_processes if config.load.parallel > 1 else _in_this_process
             done = in_order(config, places, state, lease, on_progress)
-            return "" if done else f"the load goes on at {config.load.opens}"
+            return "" if done else goes_on(config)
     except LeaseError as error:
         return error.what
     except BeginsAgainError as error:
         logger.warning("%s", error)
         return ""
+
+
+def open_load(config: TableConfig, places: Places, *, full: bool = False) -> Load | None:
+    """Return the load that is open, or begin one; ``full`` begins one although the target is complete. Returns None
+    when the table is not read in chunks now. The caller holds the lease."""
+
+    def once(start: Start) -> Load | None:
+        options = start.options_of(config.qualified_name)
+        with looking(config, places, options) as found:
+            if not is_chunked(found, options):
+                return found.plan.load
+            begin(found, places)
+        state = loading_state(config, places)
+        return state.watermark.load if state and state.watermark else None
+
+    with values_shown(config.show_values):
+        return repeated(once, RunOptions(full), config.qualified_name)
 
 
 def abort(config: TableConfig, places: Places) -> Load | None:
@@ -209,8 +229,17 @@ def loading_state(config: TableConfig, places: Places) -> State | None:
         return sync_log.loading_state(session, target_name(config), places.log_schema)
 
 
-def load_chunk(config: TableConfig, places: Places, load_id: str, number: int, on_progress: OnProgress = None) -> bool:
-    """Load one chunk. Returns False when it was loaded before.
+@dataclasses.dataclass(frozen=True)
+class LoadedChunk:
+    rows: int
+    bytes: int  # of the staged files
+    seconds: float  # of the export
+
+
+def load_chunk(
+    config: TableConfig, places: Places, load_id: str, number: int, on_progress: OnProgress = None
+) -> LoadedChunk | None:
+    """Load one chunk. Returns None when it was loaded before.
 
     Raises BeginsAgainError when the source changed so that the load must begin again, or the load has ended.
     """
@@ -219,9 +248,13 @@ def load_chunk(config: TableConfig, places: Places, load_id: str, number: int, o
     if state is None or load is None or load.id != load_id:
         raise BeginsAgainError("the load has ended, or began again", where=config.qualified_name)
     if load.has(number):
-        return False
+        return None
     with values_shown(config.show_values):
-        return apply_chunk(places, export_chunk(config, places, state, number, on_progress), on_progress)
+        chunk = export_chunk(config, places, state, number, on_progress)
+        applied = apply_chunk(places, chunk, on_progress)
+    manifest = chunk.manifest
+    assert manifest.chunk
+    return LoadedChunk(manifest.rows, manifest.bytes, manifest.chunk.seconds) if applied else None
 
 
 def export_chunk(
@@ -313,7 +346,8 @@ def _in_this_process(config: TableConfig, places: Places, state: State, lease: L
     waiting: StagedIncrement | None = None
     with ThreadPoolExecutor(1, thread_name_prefix="export-chunk") as pool, values_shown(config.show_values):
         for number in left:
-            closed = _window_closed(config, _seconds_a_chunk(state), lease)
+            lease.assert_held()
+            closed = window_closed(config, state)
             exporting: Future[StagedIncrement] | None = None
             if not closed:
                 exporting = pool.submit(export_chunk, config, places, state, number, on_progress)
@@ -347,7 +381,8 @@ def _in_processes(config: TableConfig, places: Places, state: State, lease: Leas
     load, begun = state.watermark.load, monotonic()
 
     def is_closed(usual: float) -> bool:
-        return _window_closed(config, usual or _seconds_a_chunk(state), lease)
+        lease.assert_held()
+        return window_closed(config, state, usual)
 
     def report(loaded: int) -> None:
         if on_progress:
@@ -369,14 +404,16 @@ def _within(load: Load, estimate: int, on_progress: OnProgress) -> OnProgress:
     return report
 
 
-def _seconds_a_chunk(state: State) -> float:
-    load = state.watermark.load if state.watermark else None
-    return load.seconds / load.chunks_done if load and load.chunks_done else 0.0
-
-
-def _window_closed(config: TableConfig, usual: float, lease: Lease) -> bool:
+def window_closed(config: TableConfig, state: State, usual: float = 0.0) -> bool:
     """Return whether no chunk may begin now, because it would not end in the window of the table: a chunk takes
-    ``usual`` seconds. Raises LeaseError when the lease was lost."""
-    lease.assert_held()
+    ``usual`` seconds; by default, those of the chunks before."""
+    load = state.watermark.load if state.watermark else None
+    if not usual and load and load.chunks_done:
+        usual = load.seconds / load.chunks_done
     left = config.load.left_of_window(datetime.now(UTC))
     return left is not None and left <= timedelta(seconds=usual)
+
+
+def goes_on(config: TableConfig) -> str:
+    """Return when chunks may be read again, in words."""
+    return f"the load goes on at {config.load.opens}"

@@ -88,6 +88,11 @@ class Store:
     def uri(self, key: str) -> str:
         return f"s3://{self.bucket}/{key}"
 
+    @property
+    def client(self) -> S3Client:
+        """The client of this store, for libraries that take one."""
+        return self._client
+
     def put_new(self, key: str, body: bytes) -> None:
         """Create an object; it is durable when the method returns. An existing object is never changed. If it has the
         same bytes, the call succeeds: a request was repeated because its answer was lost. Otherwise StageError is

@@ -34,7 +34,7 @@ class Progress:
     bytes: int  # of CSV before compression; in the other phases, of the compressed files
     seconds: float
     share: float | None
-    phase: str = "export"  # or load, merge, compare
+    phase: str = "export"  # or load, merge, compare; or chunks, before those of a load
 
 
 class Select(sql.Composed):
