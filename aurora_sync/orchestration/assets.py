@@ -200,11 +200,19 @@ def report_sync(
 
     ``verification`` has the meaning that it has for :func:`checks.results`.
     """
+    for event in events_of(instance, asset, receipt, verification):
+        instance.report_runless_asset_event(event)
+
+
+def events_of(
+    instance: dg.DagsterInstance, asset: TableAsset, receipt: Receipt, verification: dg.AssetKey | None
+) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
+    """Yield the events that the table's own asset would record for a sync."""
     key = asset.key
     tags = compat.data_version_tags(metadata.data_version(instance, key, receipt))
-    instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata=metadata.of_receipt(receipt), tags=tags))
+    yield dg.AssetMaterialization(key, metadata=metadata.of_receipt(receipt), tags=tags)
     for result in checks.results(asset.table, key, receipt, instance, verification):
-        instance.report_runless_asset_event(compat.evaluation(result))
+        yield compat.evaluation(result)
 
 
 def source_spec(table: TableConfig, project: Project, source: SourceTable | None) -> dg.AssetSpec:

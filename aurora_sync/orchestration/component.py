@@ -21,7 +21,7 @@ from aurora_sync.errors import ConfigError
 from aurora_sync.orchestration.assets import TableAsset
 from aurora_sync.orchestration.connection_values import SourceValues, StageValues, WarehouseValues
 from aurora_sync.orchestration.factory import Beside, build_definitions, table_assets
-from aurora_sync.orchestration.project import DefaultStatus
+from aurora_sync.orchestration.project import DefaultStatus, Executors
 from aurora_sync.orchestration.resources import Connections
 from aurora_sync.orchestration.translation import template_scope
 
@@ -76,8 +76,8 @@ def _resolved(context: dg.ResolutionContext, value: Any) -> Any:
     return context.resolve_value(value)
 
 
-def _executor(given: Any) -> dg.ExecutorDefinition | None:
-    if given is None or isinstance(given, dg.ExecutorDefinition):
+def _executor(given: Any) -> dg.ExecutorDefinition | Executors | None:
+    if given is None or isinstance(given, dg.ExecutorDefinition | Executors):
         return given
     if given == "in_process":
         return dg.in_process_executor

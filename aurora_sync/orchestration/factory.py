@@ -16,11 +16,11 @@ from aurora_sync.engine.batch import batches, shared_with
 from aurora_sync.errors import AuroraSyncError, ConfigError
 from aurora_sync.model import foreign_text
 from aurora_sync.model.relation import SourceTable
-from aurora_sync.orchestration import assessment, assets, automation, housekeeping, translation, verification
+from aurora_sync.orchestration import assessment, assets, automation, housekeeping, load_job, translation, verification
 from aurora_sync.orchestration.assets import TableAsset
 from aurora_sync.orchestration.change_sensor import change_sensor
 from aurora_sync.orchestration.io_manager import AuroraSyncIOManager
-from aurora_sync.orchestration.project import DefaultStatus, Project
+from aurora_sync.orchestration.project import DefaultStatus, Executors, Project
 from aurora_sync.orchestration.resources import Connections
 from aurora_sync.orchestration.slot_assets import slot_assets
 from aurora_sync.orchestration.translation import GetAssetSpec, as_it_is
@@ -55,7 +55,7 @@ def build_definitions(
     name: str = "aurora_sync",
     default_status: DefaultStatus = "STOPPED",
     get_asset_spec: GetAssetSpec = as_it_is,
-    executor: dg.ExecutorDefinition | None = None,
+    executor: dg.ExecutorDefinition | Executors | None = None,
     beside: Beside = Beside(),
 ) -> dg.Definitions:
     """Return assets, checks, jobs, schedules, change sensor and IO manager for the tables of ``config``.
@@ -66,9 +66,11 @@ def build_definitions(
     sensor until someone turns them on or off in the UI. ``get_asset_spec`` gets the spec and the configuration of a
     table, and returns the spec of its asset, for example with another key; everything else follows that spec.
     ``executor`` is that of our jobs; by default that of :func:`executor`. The executor of the code location stays as it
-    is. ``beside`` has tables of other definitions in the code location.
+    is. :class:`Executors` names another one for the job that loads a large table in chunks. ``beside`` has tables of
+    other definitions in the code location.
     """
     connections = connections or Connections()
+    executors = executor if isinstance(executor, Executors) else Executors(executor)
     settings = _settings(connections)
     source = Source(make_dsn(settings.dsn, connect_timeout=CONNECT_SECONDS)) if settings else None
     project = Project(
@@ -77,7 +79,8 @@ def build_definitions(
         source=connections.source_name or (source.database if source else "source"),
         warehouse=settings.warehouse.kind if settings else "snowflake",
         default_status=default_status,
-        executor=executor or _default_executor(settings),
+        executor=executors.jobs or _default_executor(settings),
+        load_executor=executors.load,
     )
     tables = expand(config, _existing(config, source) if config.has_globs else [])
     catalogue = _catalogue(source, tables)
@@ -89,7 +92,7 @@ def build_definitions(
             *_verification_assets(synced, project),
             *_assessments(synced, config, project, beside),
         ],
-        jobs=_jobs(synced, project),
+        jobs=[*_jobs(synced, project), load_job.load_job(synced, project)],
         schedules=[
             *automation.schedules(synced, project),
             *automation.reconciliations(synced, project),
@@ -102,7 +105,10 @@ def build_definitions(
             ),
         ],
         sensors=_sensors(synced, project),
-        resources={name: connections.for_definitions(), project.io_manager_key: AuroraSyncIOManager(connections)},
+        resources={
+            name: connections.for_definitions(),
+            project.io_manager_key: AuroraSyncIOManager(connections, load_job.job_name(project)),
+        },
     )
 
 

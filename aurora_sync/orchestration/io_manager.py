@@ -27,6 +27,7 @@ class AuroraSyncIOManager(dg.IOManager):
     """The IO manager of all tables. The strategy is chosen in :func:`aurora_sync.engine.batch.run_one`, not here."""
 
     connections: Connections
+    load_job: str  # the job that loads a large table in several steps
 
     def handle_output(self, context: dg.OutputContext, obj: Increment) -> None:
         """Apply the increment, set its receipt, and report the receipt as metadata and data version.
@@ -42,7 +43,7 @@ class AuroraSyncIOManager(dg.IOManager):
                     full=obj.options.full,
                     reconcile=obj.options.reconcile,
                     allow_deletes=obj.options.allow_deletes,
-                    on_progress=_logged(context),
+                    on_progress=logged(context.log, self.load_job),
                 )
             except AuroraSyncError as error:
                 raise failure(error, context.step_context.previous_attempt_count) from error
@@ -80,16 +81,20 @@ class AuroraSyncIOManager(dg.IOManager):
         return table
 
 
-def _logged(context: dg.OutputContext) -> Callable[[Progress], None]:
+def logged(log: dg.DagsterLogManager, load_job: str = "") -> Callable[[Progress], None]:
+    """Return a function that writes the progress of a run into the log of a step. ``load_job`` is named there when the
+    step loads a table in chunks."""
     last = time.monotonic()
 
-    def log(progress: Progress) -> None:
+    def write(progress: Progress) -> None:
         nonlocal last
+        if progress.phase == "chunks" and load_job:
+            log.info(f"This step loads the table in chunks. The job {load_job} loads each chunk in a step of its own.")
         if not progress.seconds or time.monotonic() - last < PROGRESS_SECONDS:
             return
         last = time.monotonic()
         share = f", {progress.share:.0%}" if progress.share is not None else ""
         speed = progress.bytes / 1e6 / max(progress.seconds, 0.001)
-        context.log.info(f"{progress.rows:,} rows, {speed:.1f} MB/s{share}")
+        log.info(f"{progress.rows:,} rows, {speed:.1f} MB/s{share}")
 
-    return log
+    return write

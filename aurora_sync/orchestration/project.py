@@ -16,6 +16,14 @@ DefaultStatus = Literal["RUNNING", "STOPPED"]
 
 
 @dataclass(frozen=True)
+class Executors:
+    """The executor of our jobs, and another one for the job that loads a large table in chunks."""
+
+    jobs: dg.ExecutorDefinition | None = None
+    load: dg.ExecutorDefinition | None = None
+
+
+@dataclass(frozen=True)
 class Project:
     """The definitions of one tables.yaml or of one component.
 
@@ -31,6 +39,7 @@ class Project:
     warehouse: str
     default_status: DefaultStatus = "STOPPED"
     executor: dg.ExecutorDefinition | None = None
+    load_executor: dg.ExecutorDefinition | None = None  # of the job that loads a large table; None: ``executor``
 
     @property
     def sync_prefix(self) -> str:

@@ -135,9 +135,8 @@ def test_thousand_tables_load_as_one_code_location(build: Build) -> None:
     assert len(repository.asset_graph.observable_asset_keys) == 2  # one verification and one assessment
     assert len(repository.schedule_defs) == 4 + 2  # of gc and of the assessment
     # Not one job for each table: Dagster would need minutes to load them.
-    assert (
-        len(repository.job_names) <= 4 + 6
-    )  # of schedules; assess, changes, gc, reconcile, verify, and the one of Dagster
+    # Of schedules; assess, changes, gc, load_large_table, reconcile, verify, and the one of Dagster.
+    assert len(repository.job_names) <= 4 + 7
 
 
 def test_importing_the_definitions_loads_nothing_heavy(tmp_path: Path) -> None:
