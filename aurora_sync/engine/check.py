@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine import preflight
@@ -109,9 +108,12 @@ def _tables(tables: Callable[[], list[TableConfig]], source: Source, dialect: Di
 
 def _try_aurora_export(tables: Callable[[], list[TableConfig]], places: Places) -> None:
     """Let the server write one row to the stage, if a table has export: aurora, and read the row back."""
-    with suppress(AuroraSyncError):  # reported by _tables
-        if not any(table.export == "aurora" for table in tables()):
-            return
+    try:
+        wanted = any(table.export == "aurora" for table in tables())
+    except AuroraSyncError:  # reported by _tables
+        return
+    if not wanted:
+        return
     exporter, stage = places.source.exporters["aurora"], places.stage
     assert isinstance(exporter, AuroraExport)
     with connect(places.source.dsn) as connection, stage.attempt("aurora_sync.check", new_load_id()) as attempt:

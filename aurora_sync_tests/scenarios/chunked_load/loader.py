@@ -44,7 +44,7 @@ def main() -> None:
         return done
 
     def report(progress: Progress) -> None:
-        if parallel != "1" and not progress.phase:
+        if parallel != "1" and progress.share:
             print("chunk", flush=True)
 
     with mock.patch.object(load, "apply_chunk", applying):

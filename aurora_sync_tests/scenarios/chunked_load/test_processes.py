@@ -44,7 +44,7 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 
 def test_several_processes_load_chunks(world: World) -> None:
-    wide(world)
+    wide(world, rows=20)
     table = chunked(load={**CHUNK, "parallel": 3})
     receipt = ended_equal(world, table)
     assert receipt.load
