@@ -255,8 +255,9 @@ def test_small_or_loaded_table_is_synced_by_the_last_step(
     assert (outputs(result), read) == ({}, [])
     assert len(result.asset_materializations_for_node("finish")) == 1
     full = {"ops": {"begin": {"config": {"table": "public.orders", "full": True}}}}
-    job.execute_in_process(instance=instance, run_config=full, raise_on_error=False)
+    job.execute_in_process(instance=instance, run_config=full)
     assert read == list(range(5))
+    assert_equal(orders, places)
 
 
 def test_no_chunk_is_read_outside_of_the_window(places: Places, instance: dg.DagsterInstance, read: list[int]) -> None:
