@@ -146,9 +146,9 @@ def _transact(session: Session, p: Prepared, log_schema: str, allow_deletes: boo
     for name, text in manifest.fill.items():
         session.modify(merge.fill(layout, layout.names.of(name)), (text, *merging.written, text))
     written = _WRITE[manifest.disposition](merging)
+    after = _count_after(merging, written, p.increment.as_found)
     if load and not manifest.watermark_after.load and not load.replaces:
         _refuse_doubled(merging)
-    after = _count_after(merging, written, p.increment.as_found)
     changed = written.inserted + written.updated if written.left is None else written.left
     inserted = min(written.inserted, changed)
     recorded_as = sync_log.as_if_not_edited(last, before, after) if p.increment.as_found and last else after

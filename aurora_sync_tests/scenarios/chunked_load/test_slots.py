@@ -62,7 +62,7 @@ def test_slot_of_two_tables_is_confirmed_while_one_loads(streamed: Streamed) -> 
     streamed.setup(loaded, other)
     with killed(after=1), pytest.raises(Killed):
         streamed.run(loaded, other)
-    with Lease(world.places.stage.store, loaded, "somebody"):
+    with Lease(world.places.stage.store, loaded, "somebody") as lease:
         for number in range(2, 5):
             world.execute(f"INSERT INTO u VALUES ({number}, 'b')", f"UPDATE t SET v = 'u{number}' WHERE id = {number}")
             mark = position(world)
@@ -71,6 +71,7 @@ def test_slot_of_two_tables_is_confirmed_while_one_loads(streamed: Streamed) -> 
             assert receipts["public.t"].certificate.level is Level.UNCERTIFIED
             world.assert_equal(other)
             assert confirmed(streamed) >= mark
+    lease.release()
     streamed.run(loaded, other)
     world.assert_equal(other)
     streams_on(streamed, loaded)
