@@ -62,7 +62,7 @@ def wide(world: World, *more: str, columns: str = "id int PRIMARY KEY, v text", 
     world.execute(
         f"CREATE TABLE t ({columns}) WITH (fillfactor = 100, autovacuum_enabled = off)",
         "ALTER TABLE t ALTER v SET STORAGE PLAIN",
-        f"INSERT INTO t SELECT i, {WIDE} FROM generate_series(1, {rows}) i",
+        *([f"INSERT INTO t SELECT i, {WIDE} FROM generate_series(1, {rows}) i"] if rows else []),
         *more,
     )
 
