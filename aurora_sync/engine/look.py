@@ -72,6 +72,7 @@ def looking(
     *,
     trust_hint: bool = False,
     state: State | None = None,
+    watch: Stopwatch | None = None,
 ) -> Iterator[Look]:
     """Look at one table. The snapshot stays open until the context ends, or :meth:`Look.close_snapshot` closes it. The
     state is read before the snapshot is taken, so that a rival run that commits in between is noticed; a caller that
@@ -86,7 +87,7 @@ def looking(
         state = state_as_found(config, places, queries)
     elif state is None:
         state, hinted = hints.read_state(config, places, trust_hint=trust_hint, queries=queries)
-    watch, load_id = Stopwatch(), new_load_id()
+    watch, load_id = watch or Stopwatch(), new_load_id()
     with ExitStack() as source:
         opened = places.source.reading(config.schema_, config.table_name, load_id=load_id, export=config.export)
         reading = source.enter_context(opened)

@@ -30,6 +30,7 @@ from aurora_sync.engine.look import Look, looking
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.plan import Plan, RunOptions, source_count
 from aurora_sync.engine.reconcile import Reconciliation
+from aurora_sync.engine.stopwatch import Stopwatch
 from aurora_sync.engine.verify import assert_comparable, compare_contents
 from aurora_sync.errors import values_shown
 from aurora_sync.model import foreign_text
@@ -83,9 +84,9 @@ def _increment(
     config: TableConfig, places: Places, on_progress: Callable[[Progress], None] | None, start: Start
 ) -> Receipt:
     options, trust_hint, paused = start.options_of(config.qualified_name), start.trust_hint, ""
-    begun = 0
+    begun, watch = 0, Stopwatch()
     while True:
-        with looking(config, places, options, trust_hint=trust_hint) as found:
+        with looking(config, places, options, trust_hint=trust_hint, watch=watch) as found:
             # A target may have its former size after a rival run.
             start.may_be_stale = found.hinted is not None or found.state.size is not None
             begins = load.is_chunked(found, options)

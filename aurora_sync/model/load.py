@@ -41,6 +41,8 @@ class Load:
     replaces: bool = False
     merges: bool = False
     rows: int = 0
+    inserted: int = 0
+    updated: int = 0
     bytes: int = 0  # of the staged files
     seconds: float = 0.0  # sum of the times that the chunks took
     newest: int = 0
@@ -68,8 +70,8 @@ class Load:
         following = self.bounds[number + 1] if number + 1 < self.chunks else None
         return self.bounds[number], following
 
-    def after(self, chunk: Chunk, *, rows: int, size: int) -> Load:
-        """Return the progress after a chunk was loaded, with its rows and the bytes of its files."""
+    def after(self, chunk: Chunk, *, rows: int, size: int, inserted: int = 0, updated: int = 0) -> Load:
+        """Return the progress after a chunk was loaded: its rows, the bytes of its files, and what it changed."""
         values = {(column, policy): count for column, policy, count in self.adjusted}
         for column, policy, count in chunk.adjusted:
             values[column, policy] = values.get((column, policy), 0) + count
@@ -77,6 +79,8 @@ class Load:
             self,
             done=_with(self.done, chunk.number),
             rows=self.rows + rows,
+            inserted=self.inserted + inserted,
+            updated=self.updated + updated,
             bytes=self.bytes + size,
             seconds=self.seconds + chunk.seconds,
             newest=max(self.newest, chunk.newest),

@@ -169,7 +169,7 @@ def _transact(session: Session, p: Prepared, log_schema: str) -> LogEntry:
         inserted = session.modify(statement, parameters)
     adjusted = tuple((each.column, each.policy, each.values) for each in p.adjusted)
     chunk = dataclasses.replace(chunk, merges=merges, adjusted=chunk.adjusted + adjusted)
-    load = before.load.after(chunk, rows=manifest.rows, size=manifest.bytes)
+    load = before.load.after(chunk, rows=manifest.rows, size=manifest.bytes, inserted=inserted, updated=updated)
     watermark = dataclasses.replace(before.loading(load), canaries=manifest.watermark_after.canaries)
     entry = _entry(session, p, sequence, watermark, newest.target_rows + inserted + revived, inserted, updated)
     sync_log.record(session, entry, p.layout.target, log_schema)
