@@ -25,6 +25,7 @@ from aurora_sync.cli import (
     gc,
     load,
     local,
+    metrics,
     plan,
     schema,
     setup,
@@ -70,7 +71,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     # In the order of the help.
-    for group in (sync, load, plan, status, check, cost, upgrade, gc, cdc, assess, triggers, setup, schema, local):
+    for group in (
+        sync,
+        load,
+        plan,
+        status,
+        metrics,
+        check,
+        cost,
+        upgrade,
+        gc,
+        cdc,
+        assess,
+        triggers,
+        setup,
+        schema,
+        local,
+    ):
         group.add_to(commands)
     completion.add_to(commands, parser)
     return parser

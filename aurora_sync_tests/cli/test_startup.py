@@ -22,7 +22,7 @@ print(*sorted({name.partition(".")[0] for name in set(sys.modules) - there} - sy
 """
 COMMANDS = (
     *("", "sync", "reconcile", "verify", "plan", "status", "check", "gc", "assess", "schema", "demo", "ui", "clean"),
-    "completion",
+    *("completion", "metrics"),
     *("cdc", "cdc setup", "cdc status", "cdc teardown", "cdc connector", "cdc dms"),
     *("triggers", "triggers plan", "triggers apply", "triggers verify", "triggers remove"),
 )
