@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from aurora_sync.engine.plan import RunOptions
 from aurora_sync.errors import RivalRunError, TargetChangedError
-from aurora_sync.model import foreign_text
+from aurora_sync.model import foreign_text, tracing
+from aurora_sync.model.receipt import Receipt
 
 logger = foreign_text.logger(__name__)
 T = TypeVar("T")
@@ -48,6 +49,14 @@ class Start:
 
 def repeated(once: Callable[[Start], T], options: RunOptions, what: str) -> T:
     """Call ``once`` and restart it after a rival run or a changed target. ``what`` names the run in the log."""
+    with tracing.span("run", batch=what):
+        result = _repeated(once, options, what)
+        if isinstance(result, Receipt):
+            tracing.describe(result)
+        return result
+
+
+def _repeated(once: Callable[[Start], T], options: RunOptions, what: str) -> T:
     start = Start(options, trust_hint=not (options.full or options.reconcile))
     while True:
         try:

@@ -11,6 +11,7 @@ from aurora_sync.engine.runners import runner_of
 from aurora_sync.engine.together import sync_together
 from aurora_sync.engine.verify import not_compared
 from aurora_sync.errors import TargetChangedError, values_shown
+from aurora_sync.model import tracing
 from aurora_sync.model.receipt import Receipt
 from aurora_sync.model.verification import Verification
 from aurora_sync.source.copy_out import Progress
@@ -88,7 +89,7 @@ def run_one(
 def verify(config: TableConfig, places: Places, *, on_progress: Callable[[Progress], None] | None = None) -> Receipt:
     """Apply the strategy's own increment to one table, then compare the table with its source by content. Repairs
     nothing. Raises NotComparedError when more than that increment would be needed."""
-    with values_shown(config.show_values):
+    with values_shown(config.show_values), tracing.span("verify", batch=config.qualified_name):
         try:
             return runner_of(config).verify(config, places, on_progress=on_progress)
         except TargetChangedError as error:

@@ -12,7 +12,7 @@ from aurora_sync.engine.look import Look
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.stopwatch import Stopwatch
 from aurora_sync.errors import SourceError
-from aurora_sync.model import foreign_text
+from aurora_sync.model import foreign_text, tracing
 from aurora_sync.model.manifest import Manifest
 from aurora_sync.model.receipt import Adjusted, Applied, QueryRef, Receipt, Repair
 from aurora_sync.model.state import State
@@ -37,6 +37,7 @@ class Outcome:
     compared: tuple[QueryRef, ...] = ()  # the statements of the verification
 
 
+@tracing.span("finish")
 def finish(found: Look, places: Places, outcome: Outcome) -> Receipt:
     """Acknowledge the increment at the source, leave a hint for the next run, and return the receipt. The increment is
     already applied, so a failure here is a warning."""
@@ -58,7 +59,9 @@ def finish(found: Look, places: Places, outcome: Outcome) -> Receipt:
     counts_runs = config.reconcile is not None and config.reconcile.every is not None
     if not plan.verifies and (applied or found.hinted is None or counts_runs):
         warnings += hints.leave_hint(config, places, state, outcome.uri, None if applied else found.hinted)
-    return _receipt(found, outcome, state, applied, warnings)
+    receipt = _receipt(found, outcome, state, applied, warnings)
+    tracing.describe(receipt)
+    return receipt
 
 
 def _while_loading(found: Look) -> tuple[Adjusted, ...]:

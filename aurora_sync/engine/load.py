@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import monotonic
@@ -33,7 +34,7 @@ from aurora_sync.engine.look import Look, looking
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.plan import RunOptions
 from aurora_sync.errors import AuroraSyncError, Kind, SourceError, StageError, WarehouseError, values_shown
-from aurora_sync.model import foreign_text
+from aurora_sync.model import foreign_text, tracing
 from aurora_sync.model.certificate import Certificate, Level
 from aurora_sync.model.load import Chunk, Load
 from aurora_sync.model.manifest import Disposition, Manifest
@@ -257,6 +258,7 @@ def load_chunk(
     return LoadedChunk(manifest.rows, manifest.bytes, manifest.chunk.seconds) if applied else None
 
 
+@tracing.span("export")
 def export_chunk(
     config: TableConfig, places: Places, state: State, number: int, on_progress: OnProgress = None
 ) -> StagedIncrement:
@@ -350,7 +352,7 @@ def _in_this_process(config: TableConfig, places: Places, state: State, lease: L
             closed = window_closed(config, state)
             exporting: Future[StagedIncrement] | None = None
             if not closed:
-                exporting = pool.submit(export_chunk, config, places, state, number, on_progress)
+                exporting = pool.submit(copy_context().run, export_chunk, config, places, state, number, on_progress)
             if waiting:
                 apply_chunk(places, waiting, on_progress)
             waiting = exporting.result() if exporting else None

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from aurora_sync.model import tracing
+
 
 class Stopwatch:
     """Measures the seconds of each phase, and in total since it was created."""
@@ -17,7 +19,8 @@ class Stopwatch:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         began = time.monotonic()
-        yield
+        with tracing.span(name):
+            yield
         self.seconds[name] = time.monotonic() - began
 
     def total(self) -> float:

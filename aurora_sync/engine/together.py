@@ -18,7 +18,7 @@ from aurora_sync.engine.look import Look, looking
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.plan import RunOptions
 from aurora_sync.errors import AuroraSyncError, values_shown
-from aurora_sync.model import foreign_text
+from aurora_sync.model import foreign_text, tracing
 from aurora_sync.model.manifest import Manifest
 from aurora_sync.model.receipt import Adjusted, Applied, Receipt
 from aurora_sync.warehouse.apply import apply_all
@@ -53,6 +53,7 @@ class _Exported:
         return finish(self.found, places, outcome)
 
 
+@tracing.span("run", batch="several tables")
 def sync_together(
     tables: Sequence[TableConfig],
     places: Places,
@@ -69,7 +70,8 @@ def sync_together(
     waiting: list[_Exported] = []
     for config in tables:
         on_table(config.qualified_name)
-        one = _exported(config, places, options)
+        with tracing.span("read", table=config.qualified_name):
+            one = _exported(config, places, options)
         if one is None:
             left.append(config)
         elif one.uri is None:

@@ -20,6 +20,7 @@ from aurora_sync.engine.difference import by_content, comparable
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.plan import Plan
 from aurora_sync.errors import NotComparedError, RivalRunError
+from aurora_sync.model import tracing
 from aurora_sync.model.buckets import Buckets
 from aurora_sync.model.certificate import Action
 from aurora_sync.model.manifest import Disposition, Evolution, Manifest
@@ -37,6 +38,7 @@ from aurora_sync.warehouse.query_tag import QueryTag
 EXAMPLES = 5
 
 
+@tracing.span("compare")
 def compare_contents(
     config: TableConfig,
     places: Places,

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from time import monotonic
 
 from aurora_sync.errors import DefectError, Kind, RivalRunError, TargetChangedError, WarehouseError
-from aurora_sync.model import foreign_text
+from aurora_sync.model import foreign_text, tracing
 from aurora_sync.model.manifest import Disposition, Manifest
 from aurora_sync.model.receipt import Applied
 from aurora_sync.model.watermark import Watermark
@@ -85,13 +85,14 @@ def _apply_all(
     prepared: list[Prepared] = []
     try:
         try:
-            for increment in ordered:
-                session.about(QueryTag.of(increment.config, "load", increment.manifest.load_id))
-                prepared.append(staging(session, increment, log_schema))
-                prepare(session, prepared[-1], objects, log_schema)
+            with tracing.span("load"):
+                for increment in ordered:
+                    session.about(QueryTag.of(increment.config, "load", increment.manifest.load_id))
+                    prepared.append(staging(session, increment, log_schema))
+                    prepare(session, prepared[-1], objects, log_schema)
             merging = monotonic()
             begin("merge")
-            with session.transaction():
+            with tracing.span("merge"), session.transaction():
                 entries = [_transact(session, p, log_schema, allow_deletes) for p in prepared]
         except WarehouseError as error:
             merging = monotonic()

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from time import monotonic
 
 from aurora_sync.errors import RivalRunError, WarehouseError
+from aurora_sync.model import tracing
 from aurora_sync.model.manifest import Disposition
 from aurora_sync.model.receipt import Applied
 from aurora_sync.model.watermark import ABORTED, Watermark
@@ -77,10 +78,12 @@ def apply_chunk(
     on_phase("load")
     p = staging(session, chunk, log_schema)
     try:
-        prepare(session, p, objects, log_schema)
+        with tracing.span("load"):
+            prepare(session, p, objects, log_schema)
         loaded = monotonic()
         on_phase("merge")
-        entry = _committed(session, p, log_schema)
+        with tracing.span("merge"):
+            entry = _committed(session, p, log_schema)
     finally:
         drop_staging(session, [p.layout.staging])
     if entry is None:
