@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from aurora_sync.advisor import evidence
+from aurora_sync.config.tables import TableConfig
 from aurora_sync.model.certificate import Action, Finding
 from aurora_sync.model.load import Load
 from aurora_sync.model.receipt import Adjusted, Consumed, QueryRef, Receipt, Repair, Slot
@@ -76,7 +77,9 @@ def test_the_full_receipt_has_every_optional_part() -> None:
 
 def test_the_page_lists_the_metadata_of_a_table() -> None:
     certificate = dataclasses.replace(receipt().certificate, findings=(FOUND,))
-    assert _documented("Metadata and checks") == set(metadata.of_receipt(receipt(certificate=certificate, **OPTIONAL)))
+    table = TableConfig.model_validate({"table_name": "customers", "watermark_type": "xmin"})
+    shown = metadata.of_receipt(receipt(certificate=certificate, **OPTIONAL), table)
+    assert _documented("Metadata and checks") == set(shown)
 
 
 @pytest.mark.parametrize(

@@ -210,7 +210,7 @@ def events_of(
     """Yield the events that the table's own asset would record for a sync."""
     key = asset.key
     tags = compat.data_version_tags(metadata.data_version(instance, key, receipt))
-    yield dg.AssetMaterialization(key, metadata=metadata.of_receipt(receipt), tags=tags)
+    yield dg.AssetMaterialization(key, metadata=metadata.of_receipt(receipt, asset.table), tags=tags)
     for result in checks.results(asset.table, key, receipt, instance, verification):
         yield compat.evaluation(result)
 

@@ -26,7 +26,7 @@ from aurora_sync.errors import AuroraSyncError
 from aurora_sync.orchestration import compat
 from aurora_sync.orchestration.assets import TableAsset
 from aurora_sync.orchestration.jobs import by_run_tags
-from aurora_sync.orchestration.metadata import RUN_SEQUENCE
+from aurora_sync.orchestration.metadata import NEXT_RECONCILE, RUN_SEQUENCE, STATE
 from aurora_sync.orchestration.project import Project
 from aurora_sync.source.connection import connect
 
@@ -243,7 +243,8 @@ def _beat_seconds(freshness: Freshness) -> float:
 
 def heartbeat(key: dg.AssetKey, last: dg.AssetMaterialization) -> dg.AssetMaterialization:
     """Return a copy of the last materialization with no rows moved. Its data version is the same: nothing fires."""
-    kept = {name: value for name, value in last.metadata.items() if name.startswith("dagster/") or name == RUN_SEQUENCE}
+    lasting = (STATE, NEXT_RECONCILE, RUN_SEQUENCE)
+    kept = {name: value for name, value in last.metadata.items() if name.startswith("dagster/") or name in lasting}
     nothing = dict.fromkeys(("rows_exported", "rows_inserted", "rows_updated", "rows_deleted", "bytes_staged"), 0)
     version = compat.data_version(last)
     return dg.AssetMaterialization(

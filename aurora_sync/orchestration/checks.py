@@ -7,21 +7,23 @@ watermark   The watermark never moves backwards, and it moves forwards when rows
 merge_key   The merge key is never null, and no two rows share one.
 certificate The guarantee of the run is proved, or bounded by a lag that the certificate names.
 slot        Streams only: the server has all the WAL that the slot needs, will keep it, and does not keep too much.
-schema      Warns, with before and after, in the run in which columns of source or target changed.
+schema      Warns, with before and after, for three days after columns of source or target changed.
 =========== ==========================================================================================================
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 
 from aurora_sync.config.checks import Check, RowCountCheck, SlotCheck
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.model.certificate import Level
+from aurora_sync.model.as_json import as_json
+from aurora_sync.model.certificate import Action, Finding, Level
 from aurora_sync.model.foreign_text import markdown
 from aurora_sync.model.manifest import Disposition
 from aurora_sync.model.receipt import Receipt
@@ -31,6 +33,12 @@ from aurora_sync.strategies import strategy_of
 
 COUNTS_AGREE = "counts_agree"  # metadata entry of a row_count that only warns because of verify
 VERDICTS = "verdicts"  # metadata entry of a verification, from which last_verdicts reads
+CHANGES = "column_changes"  # metadata entry of a schema check: the changes that it still shows
+_JUDGED_AT = "judged_at_run_sequence"
+# A warning about changed columns lasts over a weekend, so that somebody sees it.
+CHANGES_SHOWN = timedelta(days=3)
+
+ColumnChange = tuple[str, int, Finding]  # time of the evaluation in ISO 8601, run sequence, change
 
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 
@@ -44,7 +52,7 @@ _DESCRIPTIONS = {
     "merge_key": "The merge key is never null, and no two rows share one.",
     "certificate": "The guarantee of the run is proved, or bounded by a lag that the certificate names.",
     "slot": "The server has all WAL that the replication slot needs, and does not keep too much of it.",
-    "schema": "The columns of source and target are the same as in the previous run. If not, the changes are shown.",
+    "schema": "No column of source or target changed in the last three days. If one did, the changes are shown.",
 }
 
 
@@ -93,11 +101,13 @@ def results(
     """
     for name, check in enabled(table).items():
         outcome = judge(name, check, receipt)
+        if name == "schema" and outcome.passed is not None:
+            outcome = schema(receipt, _changes_lately(dg.AssetCheckKey(key, name), instance))
         if outcome.passed is None:
             outcome = _carried(dg.AssetCheckKey(key, name), outcome.text, receipt, instance)
         else:
             outcome = replace(outcome, text=markdown(outcome.text))
-            outcome.numbers["judged_at_run_sequence"] = receipt.run_sequence
+            outcome.numbers[_JUDGED_AT] = str(receipt.run_sequence)
         if name == "row_count":
             if verification is None:
                 last: Mapping[str, Any] | None = as_verdict(verification_of(receipt))
@@ -179,7 +189,7 @@ def slot(check: SlotCheck, receipt: Receipt) -> CheckOutcome:
 def watermark(receipt: Receipt) -> CheckOutcome:
     """Compare the snapshots of the watermarks, which every strategy records. After a full read, any may follow."""
     before, after = receipt.watermark_before, receipt.watermark_after.snapshot
-    numbers = {"horizon": after.xmin, "lag_seconds": metadata.milliseconds(receipt.watermark_lag_seconds)}
+    numbers = {"horizon": str(after.xmin), "lag_seconds": metadata.milliseconds(receipt.watermark_lag_seconds)}
     if before is None:
         return CheckOutcome(True, f"First watermark: horizon {after.xmin}", ERROR, numbers)
     moved = (after.xmin - before.snapshot.xmin, after.xmax - before.snapshot.xmax)
@@ -223,12 +233,34 @@ def certificate(receipt: Receipt) -> CheckOutcome:
     return CheckOutcome(found.level is not Level.UNCERTIFIED, text, WARN, numbers)
 
 
-def schema(receipt: Receipt) -> CheckOutcome:
-    """Warn in the run that applied a change, so that somebody checks the readers of the target."""
-    if not receipt.schema_changes:
-        return CheckOutcome(True, "No column changed since the previous run", WARN)
-    shown = {"changes": metadata.schema_changes(receipt.schema_changes)}
-    return CheckOutcome(False, "; ".join(change.text for change in receipt.schema_changes), WARN, shown)
+def schema(receipt: Receipt, earlier: Sequence[ColumnChange] = ()) -> CheckOutcome:
+    """Warn about changed columns, so that somebody checks the readers of the target: those of this run, and ``earlier``
+    ones, because the next run is often half a minute later."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    shown = [*earlier, *((now, receipt.run_sequence, change) for change in receipt.schema_changes)]
+    if not shown:
+        return CheckOutcome(True, f"No column changed in the last {CHANGES_SHOWN.days} days", WARN)
+    text = "; ".join(f"run {number}: {change.text}" for _, number, change in shown)
+    ends = datetime.fromisoformat(shown[-1][0]) + CHANGES_SHOWN
+    return CheckOutcome(
+        False,
+        f"{text}. This warning ends at {ends:%Y-%m-%d %H:%M} UTC",
+        WARN,
+        {
+            "changes": metadata.schema_changes(change for *_, change in shown),
+            CHANGES: dg.MetadataValue.json(as_json(shown)),
+        },
+    )
+
+
+def _changes_lately(key: dg.AssetCheckKey, instance: dg.DagsterInstance) -> list[ColumnChange]:
+    """Return the changes that the last evaluation of a schema check shows and that are still to be shown."""
+    last = compat.last_verdict(instance, key)
+    entry = last.metadata.get(CHANGES) if last else None
+    if not isinstance(entry, dg.JsonMetadataValue) or not isinstance(entry.value, list):
+        return []
+    known = [(at, number, Finding(**{**each, "action": Action(each["action"])})) for at, number, each in entry.value]
+    return [each for each in known if datetime.now(UTC) - datetime.fromisoformat(each[0]) < CHANGES_SHOWN]
 
 
 def with_last_verified(outcome: CheckOutcome, last: Mapping[str, Any] | None) -> CheckOutcome:
@@ -274,14 +306,22 @@ def verification_of(receipt: Receipt) -> Verification:
 
 
 def _carried(key: dg.AssetCheckKey, reason: str, receipt: Receipt, instance: dg.DagsterInstance) -> CheckOutcome:
-    """Repeat the last verdict with a note: a declared check without a result would fail the step."""
+    """Repeat the last verdict with a note: a declared check without a result would fail the step.
+
+    An idle run has the run sequence of the run before it, which may be the one that was judged.
+    """
     last = compat.last_verdict(instance, key)
     carried = dict(last.metadata) if last else {}
     agreed = COUNTS_AGREE in carried and carried.pop(COUNTS_AGREE)
     verdict = carried.setdefault("verdict", dg.TextMetadataValue((last.description if last else None) or "none"))
+    judged = carried[_JUDGED_AT].value if _JUDGED_AT in carried else None
+    if str(judged) == str(receipt.run_sequence):
+        note = f"As of run sequence {judged}, and not evaluated again: {reason}"
+    else:
+        note = f"Not evaluated at run sequence {receipt.run_sequence}: {reason}"
     return CheckOutcome(
         passed=bool(agreed or last is None or last.passed),
-        text=f"Not evaluated at run sequence {receipt.run_sequence}: {reason}. Last verdict: {verdict.value}",
+        text=f"{note}. Last verdict: {verdict.value}",
         severity=last.severity if last else WARN,
         numbers=carried,
     )

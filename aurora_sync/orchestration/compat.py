@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 from dagster._core.storage.tags import PRIORITY_TAG as PRIORITY_TAG
 from dagster._core.storage.tags import RUN_KEY_TAG
+from dagster._utils.schedules import get_next_cron_tick
 
 
 def code_reference(file: Path, line: int) -> dict[str, Any]:
@@ -101,3 +103,8 @@ def materialized_keys(instance: dg.DagsterInstance, run_id: str) -> set[dg.Asset
     """Return the assets that a run materialized, even if the run failed afterwards."""
     found = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
     return {key for record in found.records if (key := record.asset_key) is not None}
+
+
+def next_tick(cron: str) -> datetime:
+    """Return the next time of a schedule, in UTC."""
+    return get_next_cron_tick(cron, datetime.now(UTC), "UTC")

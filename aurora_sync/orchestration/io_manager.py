@@ -50,7 +50,7 @@ class AuroraSyncIOManager(dg.IOManager):
         receipt = obj.receipt
         for warning in receipt.warnings:
             context.log.warning(printable(warning))
-        context.add_output_metadata(metadata.of_receipt(receipt))
+        context.add_output_metadata(metadata.of_receipt(receipt, obj.table))
         version = metadata.data_version(context.step_context.instance, context.asset_key, receipt)
         compat.set_data_version(context, version)
 

@@ -71,21 +71,24 @@ def group_asset(group: str, tables: Sequence[TableAsset], project: Project) -> d
         verdicts = {name: verdict for name, verdict in last.items() if name in by_name} | {
             name: checks.as_verdict(verification) for name, verification in found.items()
         }
-        yield dg.ObserveResult(asset_key=key, metadata=_shown(found, errors, verdicts))
         different = [name for name, verification in found.items() if not verification.equal]
+        sentence = _sentence(found, different, errors)
+        yield dg.ObserveResult(asset_key=key, metadata=_shown(sentence, found, errors, verdicts))
         yield dg.AssetCheckResult(
             asset_key=key,
             check_name="equal",
             passed=not different and not errors,
-            description=markdown(_sentence(found, different, errors)),
+            description=markdown(sentence),
         )
         if errors:
-            raise dg.Failure(_sentence(found, different, errors), metadata=errors, allow_retries=False)
+            raise dg.Failure(sentence, metadata=errors, allow_retries=False)
 
     return compat.observed(verify_tables)
 
 
-def _shown(found: Mapping[str, Verification], errors: Mapping[str, str], verdicts: Mapping[str, Any]) -> dict[str, Any]:
+def _shown(
+    sentence: str, found: Mapping[str, Verification], errors: Mapping[str, str], verdicts: Mapping[str, Any]
+) -> dict[str, Any]:
     head = ["table", "verdict", "rows of the source", "rows of the target", "as of (UTC)", "by"]
     rows = [
         [
@@ -100,6 +103,7 @@ def _shown(found: Mapping[str, Verification], errors: Mapping[str, str], verdict
     ]
     rows += [[name, f"not verified: {error}", "", "", "", ""] for name, error in errors.items()]
     shown: dict[str, Any] = {
+        "state": sentence,
         "tables": len(found) + len(errors),
         "tables_equal": sum(verification.equal for verification in found.values()),
         "rows_compared": sum(verification.source_rows for verification in found.values()),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
 import dagster as dg
 import pytest
 
@@ -128,7 +130,18 @@ def test_last_verdict_is_carried_forward_and_says_so(
     assert "Not evaluated at run sequence 4" in carried.description
     assert carried_again.description is not None
     assert carried_again.description.endswith(f"Last verdict: {judged.description}")
-    assert carried_again.metadata["judged_at_run_sequence"].value == 3
+    assert carried_again.metadata["judged_at_run_sequence"].value == "3"
+
+
+def test_idle_run_does_not_deny_the_verdict_of_its_run_sequence(
+    build: Build, receipts: list[Receipt], instance: dg.DagsterInstance
+) -> None:
+    receipts += [receipt(run_sequence=3), receipt(run_sequence=3, source_rows=None, changed=False)]
+    definitions = build(TABLES)
+    judged, carried = (evaluations(run(definitions, instance))["row_count"] for _ in range(2))
+    assert carried.description == (
+        f"As of run sequence 3, and not evaluated again: the run found no changes. Last verdict: {judged.description}"
+    )
 
 
 def test_check_that_was_never_judged_says_so(
@@ -174,9 +187,32 @@ def test_certificate_passes_when_proved_or_bounded_and_warns_when_not() -> None:
     assert (uncertified.text, uncertified.numbers["horizon"]) == ("uncertified: why", "7")
 
 
+def test_warning_about_a_changed_column_lasts_for_days(
+    build: Build, receipts: list[Receipt], instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renamed = Finding("column renamed", Action.ADAPT, "column name was renamed to title", "name", "title")
+    added = Finding("column added", Action.ADAPT, "column note was added", "", "note")
+    receipts += [
+        receipt(run_sequence=3, schema_changes=(renamed,)),
+        receipt(run_sequence=4),
+        receipt(run_sequence=5, schema_changes=(added,)),
+        receipt(run_sequence=6),
+    ]
+    definitions = build(TABLES)
+    both = "run 3: column name was renamed to title; run 5: column note was added. This warning ends at"
+    for expected in ("run 3: column name", "run 3: column name", both):
+        check = evaluations(run(definitions, instance))["schema"]
+        assert (check.passed, check.severity) == (False, WARN)
+        assert (check.description or "").startswith(expected)
+    assert "| column renamed | adapt | name | title |" in str(check.metadata["changes"].value)
+    monkeypatch.setattr(checks, "CHANGES_SHOWN", timedelta(0))
+    assert evaluations(run(definitions, instance))["schema"].passed is True
+
+
 def test_changed_schema_warns_with_before_and_after() -> None:
     change = Finding("column renamed", Action.ADAPT, "column name was renamed to title", "name", "title")
     verdict = checks.judge("schema", Check(), receipt(schema_changes=(change,)))
-    assert (verdict.passed, verdict.severity, verdict.text) == (False, WARN, change.text)
+    assert (verdict.passed, verdict.severity) == (False, WARN)
+    assert change.text in verdict.text
     assert "| column renamed | adapt | name | title |" in verdict.numbers["changes"].value
     assert checks.judge("schema", Check(), receipt()).passed is True

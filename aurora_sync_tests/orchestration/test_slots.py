@@ -106,7 +106,7 @@ def test_a_reconcile_is_asked_of_the_step_for_the_tables_that_are_due(
     job = definitions.resolve_job_def("aurora_sync_reconcile_daily_at_03_00_public")
     assert job.execute_in_process(instance=instance).success
     assert shown(instance, PARENTS)["method"] == "horizon scan"
-    assert shown(instance, PARENTS)["reconcile_buckets_compared"] >= 1
+    assert shown(instance, PARENTS)["reconcile_buckets_compared"] == "1"
     assert run(definitions, instance).success
     assert shown(instance, CHILDREN)["method"].startswith("stream of slot")
 
