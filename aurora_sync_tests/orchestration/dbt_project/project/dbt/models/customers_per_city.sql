@@ -1,0 +1,3 @@
+select city, count(*) as customers
+from {{ source('crm', 'customers') }}
+group by city
