@@ -1,6 +1,6 @@
 """Load a large table in chunks through dagster-celery and Redis, and kill workers in the middle of chunks.
 
-    python -P benchmarks/celery_load.py [--rows 300000] [--chunk-mb 4] [--visibility-seconds 30]
+    python benchmarks/celery_load.py [--rows 300000] [--chunk-mb 4] [--visibility-seconds 30]
 
 Two Celery workers on this machine, each with a DAGSTER_HOME and a folder for artifacts of its own, run the steps of the
 job. While a chunk is copied out of the source, the script kills
@@ -20,7 +20,7 @@ dagster-celery is no dependency of aurora_sync. The script needs an environment 
     uv pip install --no-deps --require-hashes -r requirements.lock
     uv pip install --no-deps -e .
     uv pip install dagster==1.13.27 dagster-celery==0.29.27 redis
-    celery-venv/bin/python -P benchmarks/celery_load.py
+    celery-venv/bin/python benchmarks/celery_load.py
 """
 
 from __future__ import annotations
