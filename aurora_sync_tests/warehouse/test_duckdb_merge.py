@@ -104,3 +104,35 @@ def test_doubled_staged_key_is_refused(duckdb_session: Session) -> None:
     with pytest.raises(WarehouseError, match="key of one target row"), session.transaction():
         session.merge(statement)
     assert session.query('SELECT * FROM "T"') == [(1, 7)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_merges_of_one_transaction_keep_a_table_with_a_primary_key(duckdb_session: Session, seed: int) -> None:
+    """DuckDB 2.0 returns wrong values after a transaction deleted, by their number, rows that it had added itself."""
+    session, chosen = duckdb_session, random.Random(seed)
+    session.query('CREATE TABLE "P" ("ID" NUMBER(9,0) NOT NULL, "V" VARCHAR, "N" NUMBER(9,0), PRIMARY KEY ("ID"))')
+    session.query('CREATE TABLE "S" ("ID" NUMBER(9,0), "V" VARCHAR, "N" NUMBER(9,0), "OP" VARCHAR, "PART" VARCHAR)')
+    held: dict[int, tuple[str, int]] = {}
+    for _ in range(8):
+        session.modify('DELETE FROM "S"')
+        with session.transaction():
+            for part in range(5):
+                staged = {
+                    chosen.randrange(4000): ("x" * chosen.randrange(30), chosen.randrange(5), chosen.random() < 0.3)
+                    for _ in range(chosen.choice([3, 50, 3000]))
+                }
+                rows = (f"({k}, '{v}', {n}, '{'D' if gone else 'U'}', '{part}')" for k, (v, n, gone) in staged.items())
+                session.modify(f'INSERT INTO "S" VALUES {", ".join(rows)}')
+                session.merge(
+                    f"""MERGE INTO "P" AS t USING (SELECT * FROM "S" AS s WHERE "PART" = '{part}') AS s"""
+                    """ ON t."ID" = s."ID" WHEN MATCHED AND s."OP" = 'D' THEN DELETE"""
+                    ' WHEN MATCHED THEN UPDATE SET "V" = s."V", "N" = s."N"'
+                    """ WHEN NOT MATCHED AND NOT (s."OP" = 'D') THEN INSERT ("ID", "V", "N")"""
+                    ' VALUES (s."ID", s."V", s."N")'
+                )
+                for key, (value, number, gone) in staged.items():
+                    held.pop(key, None)
+                    if not gone:
+                        held[key] = value, number
+        found = {int(key): (value, int(number)) for key, value, number in session.query('SELECT * FROM "P"')}
+        assert found == held
