@@ -104,7 +104,7 @@ def abort(session: Session, target: TableName, log_schema: str, load_id: str) ->
         if watermark.load is None:
             raise RivalRunError("the load has ended", where=newest.source_table)
         kept = newest.target_rows if watermark.load.replaces else 0
-        if not kept:
+        if not watermark.load.replaces:
             session.modify(f"DELETE FROM {target.sql}")
         entry = dataclasses.replace(
             newest,

@@ -95,6 +95,18 @@ def test_an_aborted_load_over_older_rows_keeps_them(world: World) -> None:
     ended_equal(world, table)
 
 
+def test_an_aborted_load_keeps_older_rows_that_are_marked_as_deleted(world: World) -> None:
+    wide(world)
+    table = chunked(deletes="soft")
+    world.sync(table)
+    world.execute("DELETE FROM t")
+    world.sync(table, reconcile=True, allow_deletes=True)
+    world.execute(f"INSERT INTO t SELECT i, {WIDE} FROM generate_series(1001, {1000 + ROWS}) i", "VACUUM t")
+    loaded_partly(world, table, chunks=0, full=True)
+    load.abort(table, world.places)
+    assert world.query('SELECT COUNT(*), COUNT(CASE WHEN "_DELETED" THEN 1 END) FROM "PUBLIC"."T"') == [(ROWS, ROWS)]
+
+
 def test_delete_guard_counts_older_rows_that_are_gone(world: World) -> None:
     wide(world)
     table = chunked(delete_guard={"max_rows": 10, "max_share": 0.1})
