@@ -30,7 +30,7 @@ def read_state(
     Adds its statements to ``queries``; changes nothing else. Raises WarehouseError when a policy of the target would
     make a run incorrect."""
     hint = places.stage.hint(_hint_name(config)) if trust_hint and places.warehouse.metered else None
-    if hint and hint.state.watermark and hint.state.watermark.load:
+    if hint and hint.state.load:
         hint = None  # each chunk changes the state, and leaves no hint
     if hint and abs(datetime.now(UTC) - hint.confirmed_at) < HEARTBEAT:
         return hint.state, hint.confirmed_at

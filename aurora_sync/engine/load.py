@@ -105,8 +105,7 @@ def _is_empty(state: State) -> bool:
 
 def _only_chunks(state: State) -> bool:
     """Return whether the target has no other rows than those of an unfinished load."""
-    load = state.watermark.load if state.watermark else None
-    return load is not None and not load.replaces
+    return state.load is not None and not state.load.replaces
 
 
 def is_unfinished(found: Look) -> bool:
@@ -203,7 +202,7 @@ def open_load(config: TableConfig, places: Places, *, full: bool = False) -> Loa
                 return found.plan.load
             begin(found, places)
         state = loading_state(config, places)
-        return state.watermark.load if state and state.watermark else None
+        return state.load if state else None
 
     with values_shown(config.show_values):
         return repeated(once, RunOptions(full), config.qualified_name)
@@ -215,12 +214,12 @@ def abort(config: TableConfig, places: Places) -> Load | None:
     loads the table."""
     with Lease(places.stage.store, config):
         state = loading_state(config, places)
-        if state is None or state.watermark is None:
+        if state is None:
             return None
         with places.warehouse.session(query_tag=QueryTag.of(config, "load")) as session:
             target, _ = find_target(session, config)
             transactions.abort(session, target, places.log_schema, new_load_id())
-        return state.watermark.load
+        return state.load
 
 
 def loading_state(config: TableConfig, places: Places) -> State | None:
@@ -245,7 +244,7 @@ def load_chunk(
     Raises BeginsAgainError when the source changed so that the load must begin again, or the load has ended.
     """
     state = loading_state(config, places)
-    load = state.watermark.load if state and state.watermark else None
+    load = state.load if state else None
     if state is None or load is None or load.id != load_id:
         raise BeginsAgainError("the load has ended, or began again", where=config.qualified_name)
     if load.has(number):
@@ -314,7 +313,7 @@ def apply_chunk(places: Places, chunk: StagedIncrement, on_progress: OnProgress 
 
 def _after_staged(config: TableConfig, places: Places, state: State | None) -> State | None:
     """Put chunks into the target that a killed loader had staged completely, and return the state."""
-    load = state.watermark.load if state and state.watermark else None
+    load = state.load if state else None
     if state is None or load is None:
         return None
     for manifest in places.stage.newest_manifests(config.qualified_name, max(MOST_STAGED, 2 * config.load.parallel)):
@@ -342,9 +341,8 @@ def certificate(load: Load, of_plan: Certificate) -> Certificate:
 
 def _in_this_process(config: TableConfig, places: Places, state: State, lease: Lease, on_progress: OnProgress) -> bool:
     """Load the chunks in order. The next one is read while the warehouse takes the one before."""
-    assert state.watermark
-    assert state.watermark.load
-    left = state.watermark.load.left
+    assert state.load
+    left = state.load.left
     waiting: StagedIncrement | None = None
     with ThreadPoolExecutor(1, thread_name_prefix="export-chunk") as pool, values_shown(config.show_values):
         for number in left:
@@ -378,9 +376,8 @@ def _after(state: State, chunk: StagedIncrement | None) -> State:
 
 def _in_processes(config: TableConfig, places: Places, state: State, lease: Lease, on_progress: OnProgress) -> bool:
     """Load the chunks in several processes. Each process reads a chunk and puts it into the target."""
-    assert state.watermark
-    assert state.watermark.load
-    load, begun = state.watermark.load, monotonic()
+    assert state.load
+    load, begun = state.load, monotonic()
 
     def is_closed(usual: float) -> bool:
         lease.assert_held()
@@ -409,7 +406,7 @@ def _within(load: Load, estimate: int, on_progress: OnProgress) -> OnProgress:
 def window_closed(config: TableConfig, state: State, usual: float = 0.0) -> bool:
     """Return whether no chunk may begin now, because it would not end in the window of the table: a chunk takes
     ``usual`` seconds; by default, those of the chunks before."""
-    load = state.watermark.load if state.watermark else None
+    load = state.load
     if not usual and load and load.chunks_done:
         usual = load.seconds / load.chunks_done
     left = config.load.left_of_window(datetime.now(UTC))

@@ -87,7 +87,7 @@ def state_as_found(config: TableConfig, places: Places, queries: list[QueryRef])
         raise not_compared(config, "the table was never synced")
     if state.watermark is None:
         raise not_compared(config, state.edited)
-    if state.watermark.load:
+    if state.load:
         raise not_compared(config, "a load in chunks is not finished")
     return state
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from aurora_sync.model.certificate import Reconciled
+from aurora_sync.model.load import Load
 from aurora_sync.model.watermark import Watermark
 
 
@@ -24,3 +25,8 @@ class State:
     size: tuple[int | str, ...] | None = None  # of the target: Session.size; hints of older releases lack its last part
     target: tuple[str, str] | None = None  # schema and table in the warehouse; None when they are not known
     edited: str = ""  # how the target was modified since the last run, so that it must be compared with the source
+
+    @property
+    def load(self) -> Load | None:
+        """The load in chunks that is not finished."""
+        return self.watermark.load if self.watermark else None
