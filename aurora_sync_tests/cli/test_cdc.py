@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from psycopg2.extensions import parse_dsn
@@ -21,25 +20,6 @@ Write = Callable[[str], None]
 NAME = f"cli_{uuid.uuid4().hex[:8]}"
 _CDC = Command("cdc")
 said, document = _CDC.said, _CDC.document
-
-
-@pytest.fixture
-def write(
-    dsn: str, store_environment: dict[str, str], warehouse_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[Write]:
-    """Return a function that writes entries to tables.yaml. The slot NAME is dropped at the end."""
-    tables = tmp_path / "tables.yaml"
-    monkeypatch.setenv("AURORA_DSN", dsn)
-    monkeypatch.setenv("AURORA_SYNC_WAREHOUSE", f"duckdb:{warehouse_path}")
-    monkeypatch.setenv("AURORA_SYNC_TABLES", str(tables))
-
-    def entries(text: str) -> None:
-        tables.write_text(f"tables:\n{text}", encoding="utf-8")
-
-    yield entries
-    with connect(dsn) as connection:
-        if slot.look(connection, NAME):
-            slot.drop(connection, NAME)
 
 
 LOGICAL = f"- {{table_name: t, watermark_type: logical, slot: {NAME}}}\n"

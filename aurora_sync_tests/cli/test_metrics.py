@@ -6,7 +6,7 @@ import json
 import re
 import stat
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,8 +18,6 @@ from psycopg2.extensions import parse_dsn
 from aurora_sync.cli.main import main
 from aurora_sync.engine.metrics import METRICS
 from aurora_sync.model.prometheus import Metric, Sample, text_format
-from aurora_sync.source.connection import connect
-from aurora_sync.source.logical import slot
 from aurora_sync_tests.cli.running import execute
 
 Write = Callable[[str], None]
@@ -28,25 +26,6 @@ Found = dict[tuple[str, ...], float]
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
 NAME = f"metrics_{uuid.uuid4().hex[:8]}"
-
-
-@pytest.fixture
-def write(
-    dsn: str, store_environment: dict[str, str], warehouse_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[Write]:
-    """Return a function that writes entries to tables.yaml. The slot NAME is dropped at the end."""
-    tables = tmp_path / "tables.yaml"
-    monkeypatch.setenv("AURORA_DSN", dsn)
-    monkeypatch.setenv("AURORA_SYNC_WAREHOUSE", f"duckdb:{warehouse_path}")
-    monkeypatch.setenv("AURORA_SYNC_TABLES", str(tables))
-
-    def entries(text: str) -> None:
-        tables.write_text(f"tables:\n{text}", encoding="utf-8")
-
-    yield entries
-    with connect(dsn) as connection:
-        if slot.look(connection, NAME):
-            slot.drop(connection, NAME)
 
 
 def scraped(capsys: pytest.CaptureFixture[str]) -> Found:
