@@ -67,8 +67,8 @@ def newest_rows(connection: Connection, table: SourceTable, statement: sql.Compo
     if not table.is_heap:
         return b""
     query = sql.SQL(
-        "COPY (SELECT newest.* FROM (SELECT * FROM ({statement}) exported WHERE xmin <> 0"
-        " ORDER BY ({newest} - xmin) & {mask} LIMIT {number}) newest"
+        "COPY (SELECT newest.* FROM (SELECT * FROM ({statement}) exported WHERE xmin::text <> '0'"
+        " ORDER BY ({newest} - xmin::text::bigint) & {mask} LIMIT {number}) newest"
         " WHERE pg_column_size(newest.*) <= {longest}) TO STDOUT (FORMAT csv)"
     ).format(
         statement=statement,

@@ -64,9 +64,9 @@ def select_statement(
     table: SourceTable, columns: Sequence[Column], where: sql.Composable | None, longest: int | None = None
 ) -> Select:
     """Build the SELECT of an increment: the columns in order, then the row's raw 32-bit xmin (0 if the relation has
-    none)."""
+    none). COPY prints an xid as a number, and a cast of each one would take longer."""
     fields = [value(column, longest) for column in columns]
-    fields.append(sql.SQL("xmin::text::bigint" if table.is_heap else "0::bigint"))
+    fields.append(sql.SQL("xmin" if table.is_heap else "0"))
     return Select(sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(fields), _name(table)), where)
 
 

@@ -25,13 +25,13 @@ def after(xmin: int = 1000, xmax: int = 1100, *, restarted: bool = False, **toke
 def test_increment_is_what_was_written_since_the_horizon() -> None:
     found = STRATEGY.plan(config("xmin"), TABLE, after(), at(xmin=1200, xmax=1300))
     assert found.disposition is Disposition.UPSERT
-    assert rendered(found.where) == f"{AGE.format(1299)} <= 299"
+    assert rendered(found.where) == f"greatest({AGE.format(1299)}, 299) = 299"
 
 
 def test_append_is_the_window_between_two_horizons() -> None:
     found = STRATEGY.plan(APPEND, TABLE, after(), at(xmin=1200, xmax=1300))
     assert found.disposition is Disposition.APPEND
-    assert rendered(found.where) == f"{AGE.format(1299)} <= 299 AND {AGE.format(1299)} > 99"
+    assert rendered(found.where) == f"greatest({AGE.format(1299)}, 299) = 299 AND {AGE.format(1299)} > 99"
     assert rendered(found.scope) == f"{AGE.format(1299)} > 99"
 
 
