@@ -93,6 +93,10 @@ class Store:
         """The client of this store, for libraries that take one."""
         return self._client
 
+    def connect(self) -> None:
+        """Create the client, which takes a tenth of a second, before the first operation needs it."""
+        self._client  # noqa: B018 - a cached property
+
     def put_new(self, key: str, body: bytes) -> None:
         """Create an object; it is durable when the method returns. An existing object is never changed. If it has the
         same bytes, the call succeeds: a request was repeated because its answer was lost. Otherwise StageError is

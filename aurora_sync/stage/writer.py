@@ -155,6 +155,9 @@ class Attempt:
         chunk, rows = bytearray(), 0
         before = chunk
         try:
+            chunk += yield
+            rows += 1
+            self._uploader.submit(self._store.connect)  # meanwhile the server looks for further rows
             while True:
                 while len(chunk) < CHUNK_BYTES:
                     chunk += yield
