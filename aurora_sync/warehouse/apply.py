@@ -17,12 +17,20 @@ from aurora_sync.model import foreign_text, tracing
 from aurora_sync.model.manifest import Disposition, Manifest
 from aurora_sync.model.receipt import Applied
 from aurora_sync.model.watermark import Watermark
-from aurora_sync.warehouse import ddl, evolve, merge, sync_log
+from aurora_sync.warehouse import ddl, evolve, merge, sync_log, targets
 from aurora_sync.warehouse.base import Objects, Session
 from aurora_sync.warehouse.ddl import Layout
 from aurora_sync.warehouse.dispositions import append, changes, replace, upsert
 from aurora_sync.warehouse.dispositions.base import Merging, Written, modified_outside
-from aurora_sync.warehouse.prepare import Prepared, StagedIncrement, drop_staging, left, prepare, staging
+from aurora_sync.warehouse.prepare import (
+    Prepared,
+    StagedIncrement,
+    check_after_all,
+    drop_staging,
+    left,
+    prepare,
+    staging,
+)
 from aurora_sync.warehouse.query_tag import QueryTag
 from aurora_sync.warehouse.staged import doubled_keys
 from aurora_sync.warehouse.sync_log import Count, LogEntry
@@ -89,11 +97,11 @@ def _apply_all(
                 for increment in ordered:
                     session.about(QueryTag.of(increment.config, "load", increment.manifest.load_id))
                     prepared.append(staging(session, increment, log_schema))
-                    prepare(session, prepared[-1], objects, log_schema)
+                    prepare(session, prepared[-1], objects, log_schema, may_be_unchecked=True)
             merging = monotonic()
             begin("merge")
-            with tracing.span("merge"), session.transaction():
-                entries = [_transact(session, p, log_schema, allow_deletes) for p in prepared]
+            with tracing.span("merge"):
+                entries = _merge(session, prepared, log_schema, allow_deletes)
         except WarehouseError as error:
             merging = monotonic()
             if len(prepared) < len(ordered):
@@ -123,8 +131,25 @@ def _apply_all(
     return [done[increment.config.target] for increment in increments]
 
 
+def _merge(session: Session, prepared: Sequence[Prepared], log_schema: str, allow_deletes: bool) -> list[LogEntry]:
+    """Merge the increments in one transaction. It is repeated when rows that were not checked cannot be written."""
+    try:
+        with session.transaction():
+            return [_transact(session, p, log_schema, allow_deletes) for p in prepared]
+    except (replace.UncheckedRowsError, WarehouseError) as error:
+        unchecked = [p for p in prepared if p.unchecked]
+        if not unchecked or (isinstance(error, WarehouseError) and error.kind is not Kind.REFUSED):
+            raise
+        for p in unchecked:
+            check_after_all(session, p)
+    with session.transaction():
+        return [_transact(session, p, log_schema, allow_deletes) for p in prepared]
+
+
 def _transact(session: Session, p: Prepared, log_schema: str, allow_deletes: bool) -> LogEntry:
     layout, manifest = p.layout, p.manifest
+    if p.unchecked:  # in the transaction, so that a refused first load leaves no table
+        targets.make(session, p.increment.config, layout, manifest)
     session.about(QueryTag.of(p.increment.config, "merge", manifest.load_id))
     newest, before = sync_log.advance(session, layout, manifest, log_schema)
     sequence = manifest.expected_sequence + 1
@@ -140,6 +165,7 @@ def _transact(session: Session, p: Prepared, log_schema: str, allow_deletes: boo
         allow_deletes,
         p.usable_bounds(),
         load,
+        p.unchecked,
     )
     last = None
     if manifest.disposition is not Disposition.REPLACE:

@@ -18,7 +18,9 @@ class Dialect:
     statements declare, where they differ. ``temporary_tables``: a table of a schema may be temporary, so that it ends
     with its session. ``prunes``: constants in a statement let the engine skip parts of a table that was written in
     order. ``longest_value`` is the size limit of a column's value, in bytes of its text. ``case_sensitive``: names that
-    differ only by case are different names."""
+    differ only by case are different names. ``reads_files``: each statement that reads a staging table parses the
+    staged files again, and a transaction can create tables. The rows of a first load are then checked while they are
+    written."""
 
     translate: Callable[[str], str]
     type_names: Mapping[str, str]
@@ -26,6 +28,7 @@ class Dialect:
     prunes: bool
     longest_value: int
     case_sensitive: bool = True
+    reads_files: bool = False
 
     def declared(self, reported: str, precision: int | None, scale: int | None) -> str:
         """Return the type that a statement declares for a column which INFORMATION_SCHEMA reports as ``reported``.

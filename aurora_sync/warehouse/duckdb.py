@@ -168,6 +168,7 @@ DUCKDB = Dialect(
     prunes=False,  # DuckDB finds the bounds of a join itself
     longest_value=MAX_VALUE_BYTES,  # Snowflake's limit, so that a value that fits on a laptop fits in production
     case_sensitive=False,
+    reads_files=True,
 )
 
 

@@ -109,7 +109,9 @@ class StagedFiles:
 def rows_of(copies: Iterable[Copy], names: Iterable[str]) -> str:
     """Return a SELECT of the rows of the files, all of them texts, with columns of these names."""
     columns = "{" + ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in names) + "}"
-    grouped = groupby(sorted(copies, key=lambda copy: copy[0].compression), key=lambda copy: copy[0].compression)
+    # The threads take the files in this order. With a large one at the end, one thread would read it alone.
+    ordered = sorted(copies, key=lambda copy: (copy[0].compression, -copy[0].bytes))
+    grouped = groupby(ordered, key=lambda copy: copy[0].compression)
     return " UNION ALL ".join(_read(compression, list(group), columns) for compression, group in grouped)
 
 

@@ -136,13 +136,17 @@ def merge(layout: Layout, rows: str = "", *, within: str = "", deletes: str = ""
     )
 
 
-def insert(layout: Layout, *, ordered: bool) -> str:
-    """Insert every staged row into an empty target; ``ordered`` by the key, so that bounds.py works. Two parameters."""
+def insert(layout: Layout, *, ordered: bool, fitting: bool = False) -> str:
+    """Insert every staged row into an empty target; ``ordered`` by the key, so that bounds.py works. ``fitting`` leaves
+    out the rows with a value that does not fit its type. Two parameters."""
     names = tuple(layout.types)
     order = f" ORDER BY {_names(layout.match, 's.')}" if ordered else ""
+    wanted = [f"NOT COALESCE({column.misfit}, FALSE)" for column in layout.columns if column.misfit]
+    fits = f"(SELECT * FROM {layout.staging.sql} AS s WHERE {' AND '.join(wanted)}) AS s"
+    source = fits if fitting and wanted else ""
     return (
         f"INSERT INTO {layout.target.sql} ({_names(names)})"
-        f" SELECT {_names(names, 's.')} FROM ({staged_rows(layout)}) AS s{order}"
+        f" SELECT {_names(names, 's.')} FROM ({staged_rows(layout, source=source)}) AS s{order}"
     )
 
 
@@ -288,6 +292,15 @@ def count_staged(layout: Layout, further: Sequence[str] = ()) -> str:
     counts = [_count_if(f"{column.staged} IS NULL") for column in layout.key]
     counts += [_count_if(column.misfit) for column in layout.columns if column.misfit]
     return f"SELECT {', '.join(['COUNT(*)', doubled, *counts, *further])} FROM {layout.staging.sql} AS s"
+
+
+def has_doubled(layout: Layout) -> str:
+    """Select whether the target has a key more than once. Not for Snowflake: see :func:`delete_doubled`."""
+    key = ", ".join(column.sql for column in layout.key)
+    rows = f"SELECT 1 AS D FROM {layout.target.sql} GROUP BY {key} HAVING COUNT(*) > 1"
+    if len(layout.key) == 1:
+        rows = f"SELECT 1 AS D FROM {layout.target.sql} HAVING COUNT(*) > COUNT(DISTINCT {key})"
+    return f"SELECT COUNT(*) FROM ({rows}) AS d"
 
 
 def fitting(column: TargetColumn) -> str:

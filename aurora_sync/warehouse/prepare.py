@@ -10,7 +10,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import WarehouseError
 from aurora_sync.model import foreign_text
 from aurora_sync.model.certificate import Finding
-from aurora_sync.model.manifest import Manifest
+from aurora_sync.model.manifest import Disposition, Manifest
 from aurora_sync.model.receipt import Adjusted
 from aurora_sync.model.watermark import Left
 from aurora_sync.warehouse import convert, ddl, evolve, history, located, policies, sync_log, targets
@@ -51,6 +51,7 @@ class Prepared:
     adjusted: tuple[Adjusted, ...] = ()
     changes: tuple[Finding, ...] = ()
     bounds: tuple[Bound, ...] = ()
+    unchecked: bool = False  # its rows are checked while they are written, and its target is made then
 
     def check(self, checked: Checked) -> None:
         self.layout, self.adjusted, self.bounds = checked.layout, checked.adjusted, checked.bounds
@@ -82,11 +83,17 @@ def staging(session: Session, increment: StagedIncrement, log_schema: str) -> Pr
     return Prepared(increment, layout, manifest, existing, dict(existing), named)
 
 
-def prepare(session: Session, p: Prepared, objects: Objects, log_schema: str) -> None:
-    """Stage the rows and make the target ready for them. All DDL happens here, because in Snowflake it commits."""
+def prepare(
+    session: Session, p: Prepared, objects: Objects, log_schema: str, *, may_be_unchecked: bool = False
+) -> None:
+    """Stage the rows and make the target ready for them. All DDL happens here, because in Snowflake it commits. With
+    ``may_be_unchecked``, the rows of a first load may be left for :func:`check_after_all`."""
     config = p.increment.config
     session.query(ddl.create_staging(p.layout))
     loaded = session.load(p.layout.staging.sql, p.manifest, objects)
+    if may_be_unchecked and session.dialect.reads_files and _is_plain_first_load(p, loaded):
+        p.unchecked = True
+        return
     p.check(assert_staged(session, config, p.layout, p.manifest, loaded))
     if p.existing:
         targets.drop_former_key(session, p.layout, p.manifest)
@@ -110,6 +117,22 @@ def prepare(session: Session, p: Prepared, objects: Objects, log_schema: str) ->
             p.changes += more
     if not p.existing:  # last: a refused first load must leave no table
         targets.make(session, config, p.layout, p.manifest)
+
+
+def _is_plain_first_load(p: Prepared, loaded: int) -> bool:
+    """Return whether the staged rows will be the only rows of a new target, and nothing else uses them."""
+    if p.existing or p.increment.config.history or p.increment.complete or p.manifest.fill:
+        return False
+    numbers = {loaded, p.manifest.rows, p.manifest.source_rows} - {None}
+    return p.manifest.disposition is Disposition.REPLACE and len(numbers) == 1
+
+
+def check_after_all(session: Session, p: Prepared) -> None:
+    """Check rows that were to be checked while they are written, but could not all be written. Raises an error that
+    names them, or makes the target that can take them."""
+    p.check(assert_staged(session, p.increment.config, p.layout, p.manifest, p.manifest.rows))
+    targets.make(session, p.increment.config, p.layout, p.manifest)
+    p.unchecked = False
 
 
 def left(session: Session, p: Prepared, sums_of_rows: str) -> Left:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aurora_sync.warehouse import ddl, sync_log
+from aurora_sync.warehouse import ddl, sync_log, targets
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.ddl import TableName
 from aurora_sync_tests.warehouse.forms import problems
@@ -102,4 +102,4 @@ def test_statement_that_the_product_sends_is_checked(session: Session, monkeypat
 
 def test_ddl_that_the_product_sends_in_a_transaction_is_noticed(duckdb_session: Session) -> None:
     with pytest.raises(AssertionError, match="DDL commits"), duckdb_session.transaction():
-        ddl.make_schema(duckdb_session, "S")
+        targets.drop_key(duckdb_session, TableName("S", "T"))

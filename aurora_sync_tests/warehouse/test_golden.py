@@ -43,10 +43,11 @@ ROWS: list[tuple[str | None, ...]] = [(str(i), "a", *VALUES, "\\x00ff", '{"a": 1
 
 
 class Recorder(Through):
-    """A session that runs statements and records their text."""
+    """A session that runs the statements of Snowflake and records their text."""
 
     def __init__(self, inner: Session) -> None:
         super().__init__(inner)
+        self.dialect = dataclasses.replace(inner.dialect, reads_files=False)
         self.statements: list[str] = []
 
     def before(self, statement: str) -> None:

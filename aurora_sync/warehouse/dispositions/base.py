@@ -36,6 +36,7 @@ class Merging:
     allow_deletes: bool
     bounds: tuple[Bound, ...]
     load: Load | None = None  # the load in chunks that the target was left in
+    unchecked: bool = False  # the rows are checked while they are written
 
     @property
     def within(self) -> str:

@@ -9,11 +9,25 @@ from aurora_sync.warehouse.dispositions.base import Merging, Written, guard_dele
 MOST_ORDERED = 100_000_000
 
 
+class UncheckedRowsError(Exception):
+    """Ends the transaction of rows that were not checked before and cannot be written as they are."""
+
+
+def _all_written(merging: Merging, inserted: int) -> bool:
+    """Return whether all rows of the increment were written to the empty target, with different keys."""
+    if inserted != merging.manifest.rows:
+        return False
+    return not merging.layout.key or merging.session.query(merge.has_doubled(merging.layout)) == [(0,)]
+
+
 def write(merging: Merging) -> Written:
     session, layout, manifest = merging.session, merging.layout, merging.manifest
     if not merging.before.rows:
         ordered = session.dialect.prunes and manifest.rows <= MOST_ORDERED
-        inserted = session.modify(merge.insert(layout, ordered=ordered), merging.written)
+        statement = merge.insert(layout, ordered=ordered, fitting=merging.unchecked)
+        inserted = session.modify(statement, merging.written)
+        if merging.unchecked and not _all_written(merging, inserted):
+            raise UncheckedRowsError
         history.record_scanned(merging)
         return Written(inserted, whole=manifest.rows)
     rekeyed = manifest.evolution.rekeyed  # target rows have the old key: all present ones are removed, marked ones stay
