@@ -28,7 +28,7 @@ import psycopg2
 from psycopg2.extensions import make_dsn, parse_dsn
 
 from aurora_sync.config.settings import Settings
-from aurora_sync.engine import load
+from aurora_sync.engine import load, one_chunk
 from aurora_sync.engine.look import looking
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.plan import RunOptions
@@ -77,15 +77,15 @@ def _export_seconds(environment: dict[str, str], folder: str, processes: int) ->
     places = Places.from_settings(settings)
     (config,) = all_tables(settings, places.source)
     with looking(config, places, RunOptions()) as found:
-        load.begin(found, places)
-    state = load.loading_state(config, places)
+        load.begin(found, places, load.chunk_bounds(found, RunOptions()))
+    state = one_chunk.loading_state(config, places)
     assert state
     assert state.watermark
     assert state.watermark.load
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         list(pool.map(time.sleep, [0.5] * processes))  # the processes have started and imported
         started = time.monotonic()
-        for done in [pool.submit(load.export_chunk, config, places, state, n) for n in state.watermark.load.left]:
+        for done in [pool.submit(one_chunk.export_chunk, config, places, state, n) for n in state.watermark.load.left]:
             done.result()
         return time.monotonic() - started
 

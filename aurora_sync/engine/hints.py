@@ -11,7 +11,7 @@ from aurora_sync.errors import StageError
 from aurora_sync.model import foreign_text
 from aurora_sync.model.receipt import QueryRef
 from aurora_sync.model.state import State
-from aurora_sync.warehouse import policies, sync_log
+from aurora_sync.warehouse import policies, resume
 from aurora_sync.warehouse.ddl import TableName
 from aurora_sync.warehouse.query_tag import QueryTag
 
@@ -40,7 +40,7 @@ def read_state(
         size = session.size(target.schema, target.name) if hint else None
         if hint and size and hint.state.size == size:
             return hint.state, None
-        state = sync_log.read_state(session, config, log_schema=places.log_schema)
+        state = resume.read_state(session, config, log_schema=places.log_schema)
         if trust_hint and places.warehouse.metered and state.run_sequence:
             for finding in policies.look(session, config):
                 logger.info("%s: %s", config.qualified_name, finding.text)

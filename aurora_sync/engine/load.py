@@ -16,7 +16,6 @@ in the target once.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
@@ -25,66 +24,45 @@ from time import monotonic
 
 from aurora_sync.config.load import FEWEST_CHUNKS
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.engine import hints
+from aurora_sync.engine import hints, one_chunk
 from aurora_sync.engine.attempts import Start, repeated
 from aurora_sync.engine.finish import Outcome
 from aurora_sync.engine.lease import Lease, LeaseError
 from aurora_sync.engine.load_processes import in_processes
 from aurora_sync.engine.look import Look, looking
+from aurora_sync.engine.one_chunk import BeginsAgainError, OnProgress
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.plan import RunOptions
-from aurora_sync.errors import AuroraSyncError, Kind, SourceError, StageError, WarehouseError, values_shown
-from aurora_sync.model import foreign_text, tracing
-from aurora_sync.model.certificate import Certificate, Level
-from aurora_sync.model.load import Chunk, Load
-from aurora_sync.model.manifest import Disposition, Manifest
+from aurora_sync.errors import Kind, SourceError, values_shown
+from aurora_sync.model import foreign_text
+from aurora_sync.model.load import Load
+from aurora_sync.model.manifest import Disposition
 from aurora_sync.model.state import State
-from aurora_sync.source import canary, chunks
+from aurora_sync.source import chunks
 from aurora_sync.source.copy_out import Progress
 from aurora_sync.stage.layout import new_load_id
-from aurora_sync.strategies import identity, loading
-from aurora_sync.strategies import schema_changes as schema
 from aurora_sync.warehouse import load as transactions
-from aurora_sync.warehouse import sync_log
-from aurora_sync.warehouse.ddl import target_name
 from aurora_sync.warehouse.located import find_target
 from aurora_sync.warehouse.prepare import StagedIncrement
 from aurora_sync.warehouse.query_tag import QueryTag
 
 logger = foreign_text.logger(__name__)
 
-OnProgress = Callable[[Progress], None] | None
-
 # What was written while the chunks were loaded is read before the last run if it is older than this, so that the last
 # run has little left to read: it compares as well, and holds one snapshot for both.
 PASS_AFTER = timedelta(minutes=15)
 MOST_PASSES = 3
 MOST_BEGINS = 3  # in one run
-# Newest attempts among which chunks are looked for that were staged and not loaded.
-MOST_STAGED = 16
 
 
-class BeginsAgainError(AuroraSyncError):
-    """Ends the chunks of a load that must begin again, because the source changed."""
-
-
-def is_chunked(found: Look, options: RunOptions) -> bool:
-    """Return whether the whole read that is planned is one in chunks."""
-    plan, config = found.plan, found.config
-    if plan.read.disposition is not Disposition.REPLACE or plan.load or options.verify:
-        return False
-    if not can_be_chunked(found):
-        return False
+def chunk_bounds(found: Look, options: RunOptions) -> tuple[int, ...]:
+    """Return the first block of each chunk of the whole read that is planned; nothing when it is not one in chunks."""
+    plan, wanted = found.plan, found.config.load.chunk_bytes
+    if plan.read.disposition is not Disposition.REPLACE or plan.load or options.verify or not can_be_chunked(found):
+        return ()
     sizes = found.reading.sizes(plan.at.token.members)
-    return sum(size for _, size in sizes) >= FEWEST_CHUNKS * config.load.chunk_bytes
-
-
-def number_of_chunks(found: Look) -> int:
-    """Return in how many chunks the whole read that is planned would be; 0 when it is one snapshot."""
-    if not is_chunked(found, RunOptions()):
-        return 0
-    sizes = found.reading.sizes(found.plan.at.token.members)
-    return len(chunks.bounds(sizes, found.config.load.chunk_bytes))
+    large = sum(size for _, size in sizes) >= FEWEST_CHUNKS * wanted
+    return chunks.bounds(sizes, wanted) if large else ()
 
 
 def can_be_chunked(found: Look) -> bool:
@@ -92,7 +70,7 @@ def can_be_chunked(found: Look) -> bool:
     plan, config = found.plan, found.config
     if plan.strategy.reads_whole or config.history or not found.reading.table.is_heap:
         return False  # every run reads all; a history begins with one snapshot; no blocks to read
-    if plan.at.token.major < loading.HAS_RANGE_SCANS:
+    if plan.at.token.major < chunks.HAS_RANGE_SCANS:
         return False
     if config.append_only:  # appended to rows of its own, a row would be there twice
         return plan.read.where is not None and (_is_empty(found.state) or _only_chunks(found.state))
@@ -132,20 +110,20 @@ def assert_ends(found: Look, begun: int) -> None:
         )
 
 
-def begin(found: Look, places: Places) -> None:
-    """Record the begin of a load in the sync log. Afterwards the target is marked as loading."""
+def begin(found: Look, places: Places, bounds: tuple[int, ...]) -> None:
+    """Record the begin of a load in the sync log, with the first block of each chunk. Afterwards the target is marked
+    as loading."""
     plan, state, config = found.plan, found.state, found.config
-    sizes = found.reading.sizes(plan.at.token.members)
     load = Load(
         id=found.load_id,
         first_run=state.run_sequence + 1,
         began=plan.at.snapshot.taken_at.isoformat(),
-        bounds=chunks.bounds(sizes, config.load.chunk_bytes),
+        bounds=bounds,
         newest=plan.at.snapshot.xmax,
     )
     found.close_snapshot()
     with places.stage.attempt(config.qualified_name, found.load_id) as attempt:
-        manifest = _manifest(found, found.manifest(prefix=attempt.prefix, files=()), load)
+        manifest = one_chunk.manifest_of(found, found.manifest(prefix=attempt.prefix, files=()), load)
     manifest = dataclasses.replace(manifest, watermark_after=plan.watermark.loading(load), evolution=plan.evolution)
     places.stage.commit(manifest)
     increment = StagedIncrement(config, manifest, plan.strategy.name)
@@ -165,7 +143,7 @@ def paused(found: Look, why: str) -> Outcome:
     assert load
     assert watermark
     manifest = dataclasses.replace(
-        _manifest(found, found.manifest(prefix="", files=()), load), watermark_after=watermark
+        one_chunk.manifest_of(found, found.manifest(prefix="", files=()), load), watermark_after=watermark
     )
     text = f"{load.chunks_done:,} of {load.chunks:,} chunks are loaded: {why}"
     return Outcome(manifest=manifest, applied=None, uri=None, watch=found.watch, warnings=(text,))
@@ -176,7 +154,7 @@ def load_chunks(config: TableConfig, places: Places, on_progress: OnProgress = N
     window closed. Empty when none is, or when the load must begin again."""
     try:
         with Lease(places.stage.store, config) as lease:
-            state = _after_staged(config, places, loading_state(config, places))
+            state = _after_staged(config, places, one_chunk.loading_state(config, places))
             if state is None:
                 return ""
             if on_progress:
@@ -198,10 +176,11 @@ def open_load(config: TableConfig, places: Places, *, full: bool = False) -> Loa
     def once(start: Start) -> Load | None:
         options = start.options_of(config.qualified_name)
         with looking(config, places, options) as found:
-            if not is_chunked(found, options):
+            bounds = chunk_bounds(found, options)
+            if not bounds:
                 return found.plan.load
-            begin(found, places)
-        state = loading_state(config, places)
+            begin(found, places, bounds)
+        state = one_chunk.loading_state(config, places)
         return state.load if state else None
 
     with values_shown(config.show_values):
@@ -213,7 +192,7 @@ def abort(config: TableConfig, places: Places) -> Load | None:
     again. The rows of the load leave the target, unless it had rows before. Raises LeaseError when another process
     loads the table."""
     with Lease(places.stage.store, config):
-        state = loading_state(config, places)
+        state = one_chunk.loading_state(config, places)
         if state is None:
             return None
         with places.warehouse.session(query_tag=QueryTag.of(config, "load")) as session:
@@ -222,121 +201,13 @@ def abort(config: TableConfig, places: Places) -> Load | None:
         return state.load
 
 
-def loading_state(config: TableConfig, places: Places) -> State | None:
-    """Return the state of a table that is being loaded, from the newest entry of the sync log; None when no load is
-    open."""
-    with places.warehouse.session(query_tag=QueryTag.of(config, "look")) as session:
-        return sync_log.loading_state(session, target_name(config), places.log_schema)
-
-
-@dataclasses.dataclass(frozen=True)
-class LoadedChunk:
-    rows: int
-    bytes: int  # of the staged files
-    seconds: float  # of the export
-
-
-def load_chunk(
-    config: TableConfig, places: Places, load_id: str, number: int, on_progress: OnProgress = None
-) -> LoadedChunk | None:
-    """Load one chunk. Returns None when it was loaded before.
-
-    Raises BeginsAgainError when the source changed so that the load must begin again, or the load has ended.
-    """
-    state = loading_state(config, places)
-    load = state.load if state else None
-    if state is None or load is None or load.id != load_id:
-        raise BeginsAgainError("the load has ended, or began again", where=config.qualified_name)
-    if load.has(number):
-        return None
-    with values_shown(config.show_values):
-        chunk = export_chunk(config, places, state, number, on_progress)
-        applied = apply_chunk(places, chunk, on_progress)
-    manifest = chunk.manifest
-    assert manifest.chunk
-    return LoadedChunk(manifest.rows, manifest.bytes, manifest.chunk.seconds) if applied else None
-
-
-@tracing.span("export")
-def export_chunk(
-    config: TableConfig, places: Places, state: State, number: int, on_progress: OnProgress = None
-) -> StagedIncrement:
-    """Read one chunk in a snapshot of its own, and stage it."""
-    started = monotonic()
-    watermark = state.watermark
-    assert watermark
-    assert watermark.load
-    load = watermark.load
-    options = RunOptions(max_minutes=config.load.max_chunk_minutes)
-    with looking(config, places, options, state=state) as found:
-        plan, reading = found.plan, found.reading
-        if plan.load is None:
-            raise BeginsAgainError("; ".join(plan.reasons), where=config.qualified_name)
-        columns = schema.still_synced(watermark, plan.columns, plan.at)
-        where = loading.rows(watermark, chunks.within(load.blocks(number)), plan.at)
-        statement = reading.statement(columns, where, blocks=load.blocks(number))
-        with places.stage.attempt(config.qualified_name, found.load_id) as attempt:
-            exported = reading.export(statement, attempt, _within(load, reading.table.row_estimate, on_progress))
-        adjusted = reading.long_values(columns, plan.key, where, longest_row=exported.longest)
-        rows = reading.newest(exported, statement, plan.at.snapshot)
-        newest = canary.pick(rows, columns, plan.key, plan.at.snapshot, identity.CANARIES)
-    canaries = loading.canaries(watermark, plan.at, newest)
-    manifest = _manifest(found, found.manifest(prefix=attempt.prefix, files=exported.files), load)
-    chunk = Chunk(
-        number,
-        newest=plan.at.snapshot.xmax,
-        seconds=monotonic() - started,
-        merges=loading.merges(plan.verdict),
-        adjusted=tuple((each.column, each.policy, each.values) for each in adjusted),
-    )
-    watermark = dataclasses.replace(watermark, canaries=canaries)
-    manifest = dataclasses.replace(manifest, columns=columns, watermark_after=watermark, chunk=chunk)
-    places.stage.commit(manifest)
-    return StagedIncrement(config, manifest, plan.strategy.name)
-
-
-def apply_chunk(places: Places, chunk: StagedIncrement, on_progress: OnProgress = None) -> bool:
-    """Put a staged chunk into the target. Returns False when it is there already."""
-    config, manifest = chunk.config, chunk.manifest
-    assert manifest.chunk
-
-    def begin_phase(phase: str) -> None:
-        if on_progress:
-            on_progress(Progress(manifest.rows, manifest.bytes, 0.0, None, phase))
-
-    with places.warehouse.session(query_tag=QueryTag.of(config, "load", manifest.load_id)) as session:
-        applied = transactions.apply_chunk(session, chunk, places.stage.store, places.log_schema, begin_phase)
-    if applied:
-        logger.info("%s: chunk %d is loaded, %d rows", config.qualified_name, manifest.chunk.number, manifest.rows)
-    return applied is not None
-
-
 def _after_staged(config: TableConfig, places: Places, state: State | None) -> State | None:
     """Put chunks into the target that a killed loader had staged completely, and return the state."""
-    load = state.load if state else None
-    if state is None or load is None:
+    if state is None or state.load is None:
         return None
-    for manifest in places.stage.newest_manifests(config.qualified_name, max(MOST_STAGED, 2 * config.load.parallel)):
-        theirs = manifest.watermark_after.load
-        if manifest.chunk is None or theirs is None or theirs.id != load.id or load.has(manifest.chunk.number):
-            continue
-        try:
-            apply_chunk(places, StagedIncrement(config, manifest, config.watermark_type.value))
-        except (StageError, WarehouseError) as error:
-            logger.warning("%s: chunk %d is read again: %s", config.qualified_name, manifest.chunk.number, error)
-    return loading_state(config, places)
-
-
-def _manifest(found: Look, manifest: Manifest, load: Load) -> Manifest:
-    """Return the manifest of a part of a load: its certificate says that the target is not complete."""
-    disposition = Disposition.UPSERT if manifest.key else Disposition.APPEND
-    return dataclasses.replace(manifest, disposition=disposition, certificate=certificate(load, found.plan.certificate))
-
-
-def certificate(load: Load, of_plan: Certificate) -> Certificate:
-    """Return the certificate of a target that is being loaded."""
-    text = f"a load in {load.chunks:,} chunks is not finished: the target lacks rows"
-    return dataclasses.replace(of_plan, level=Level.UNCERTIFIED, changes=(), text=text, reconciled=None)
+    for chunk in one_chunk.staged(config, places, state.load).values():
+        one_chunk.apply_staged(places, chunk)
+    return one_chunk.loading_state(config, places)
 
 
 def _in_this_process(config: TableConfig, places: Places, state: State, lease: Lease, on_progress: OnProgress) -> bool:
@@ -350,15 +221,16 @@ def _in_this_process(config: TableConfig, places: Places, state: State, lease: L
             closed = window_closed(config, state)
             exporting: Future[StagedIncrement] | None = None
             if not closed:
-                exporting = pool.submit(copy_context().run, export_chunk, config, places, state, number, on_progress)
+                export = partial(one_chunk.export_chunk, config, places, state, number, on_progress)
+                exporting = pool.submit(copy_context().run, export)
             if waiting:
-                apply_chunk(places, waiting, on_progress)
+                one_chunk.apply_chunk(places, waiting, on_progress)
             waiting = exporting.result() if exporting else None
             if closed:
                 return False
             state = _after(state, waiting)
         if waiting:
-            apply_chunk(places, waiting, on_progress)
+            one_chunk.apply_chunk(places, waiting, on_progress)
     return True
 
 
@@ -387,20 +259,7 @@ def _in_processes(config: TableConfig, places: Places, state: State, lease: Leas
         if on_progress:
             on_progress(Progress(0, 0, monotonic() - begun, (load.chunks_done + loaded) / load.chunks))
 
-    return in_processes(config, load.left, partial(load_chunk, config, places, load.id), is_closed, report)
-
-
-def _within(load: Load, estimate: int, on_progress: OnProgress) -> OnProgress:
-    """Return a function that reports the progress of a chunk as that of the whole load."""
-    if on_progress is None:
-        return None
-
-    def report(progress: Progress) -> None:
-        rows = load.rows + progress.rows
-        share = min(rows / estimate, 1.0) if estimate else None
-        on_progress(dataclasses.replace(progress, rows=rows, share=share))
-
-    return report
+    return in_processes(config, load.left, partial(one_chunk.load_chunk, config, places, load.id), is_closed, report)
 
 
 def window_closed(config: TableConfig, state: State, usual: float = 0.0) -> bool:

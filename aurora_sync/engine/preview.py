@@ -7,7 +7,7 @@ from datetime import datetime
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine.estimate import FirstLoad, first_load
-from aurora_sync.engine.load import number_of_chunks
+from aurora_sync.engine.load import chunk_bounds
 from aurora_sync.engine.look import looking
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.plan import Plan, RunOptions, runs_until_reconcile
@@ -67,7 +67,7 @@ def preview(config: TableConfig, places: Places) -> Preview:
         reconcile = _reconcile(config, reading, state, plan)
         first = None
         if not (state.run_sequence or asked):
-            by_client, number = config.export == "client", number_of_chunks(found)
+            by_client, number = config.export == "client", len(chunk_bounds(found, RunOptions()))
             first = first_load(reading, select, estimate, places.warehouse, chunks=number, compressed=by_client)
         return Preview(
             table=config.qualified_name,

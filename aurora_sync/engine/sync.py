@@ -89,11 +89,10 @@ def _increment(
         with looking(config, places, options, trust_hint=trust_hint, watch=watch) as found:
             # A target may have its former size after a rival run.
             start.may_be_stale = found.hinted is not None or found.state.size is not None
-            begins = load.is_chunked(found, options)
-            if begins:
+            if bounds := load.chunk_bounds(found, options):
                 begun += 1
                 load.assert_ends(found, begun)
-                load.begin(found, places)
+                load.begin(found, places, bounds)
             elif load.is_unfinished(found):
                 if paused:
                     return finish(found, places, load.paused(found, paused))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine import sync
 from aurora_sync.engine.finish import Outcome, finish
-from aurora_sync.engine.load import is_chunked
+from aurora_sync.engine.load import chunk_bounds
 from aurora_sync.engine.look import Look, looking
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.plan import RunOptions
@@ -88,7 +88,7 @@ def _exported(config: TableConfig, places: Places, options: RunOptions) -> _Expo
     """Stage the increment of a table; None when the table needs a run of its own."""
     try:
         with values_shown(config.show_values), looking(config, places, options, trust_hint=True) as found:
-            if found.plan.reconcile or found.state.watermark is None or found.plan.load or is_chunked(found, options):
+            if found.plan.reconcile or found.state.watermark is None or found.plan.load or chunk_bounds(found, options):
                 return None
             manifest, adjusted, idle = sync.export(found, places, options, None)
             found.close_snapshot()

@@ -30,7 +30,7 @@ from aurora_sync.model.verification import RowDifference, Verification
 from aurora_sync.source.reading import Reading
 from aurora_sync.source.sums import within
 from aurora_sync.stage.layout import new_load_id
-from aurora_sync.warehouse import comparison, ddl, located, policies, sync_log
+from aurora_sync.warehouse import comparison, ddl, located, policies, resume
 from aurora_sync.warehouse.base import Row, Session
 from aurora_sync.warehouse.ddl import Layout
 from aurora_sync.warehouse.query_tag import QueryTag
@@ -64,7 +64,7 @@ def compare_contents(
         caveat = f"the target has {plan.read.bound}: the differences include later changes"
     with places.warehouse.session(query_tag=QueryTag.of(config, "verify")) as session:
         found = _Sides(session, config, places, reading, plan, manifest).compare(run_sequence)
-        now = sync_log.read_state(session, config, log_schema=places.log_schema)
+        now = resume.read_state(session, config, log_schema=places.log_schema)
         queries += session.queries()
         if now.run_sequence != run_sequence:
             raise RivalRunError(
@@ -81,7 +81,7 @@ def state_as_found(config: TableConfig, places: Places, queries: list[QueryRef])
     """Return the state to verify from, and add the statements to ``queries``. Raises NotComparedError when there is no
     state."""
     with places.warehouse.session(query_tag=QueryTag.of(config, "verify")) as session:
-        state = sync_log.read_state(session, config, log_schema=places.log_schema, as_found=True)
+        state = resume.read_state(session, config, log_schema=places.log_schema, as_found=True)
         queries += session.queries()
     if not state.run_sequence:
         raise not_compared(config, "the table was never synced")

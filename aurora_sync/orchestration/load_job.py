@@ -19,9 +19,9 @@ import dagster as dg
 from pydantic import Field
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.engine import load, sync
+from aurora_sync.engine import load, one_chunk, sync
 from aurora_sync.engine.lease import Lease
-from aurora_sync.engine.load import BeginsAgainError
+from aurora_sync.engine.one_chunk import BeginsAgainError
 from aurora_sync.engine.places import Places
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.model.foreign_text import printable
@@ -143,10 +143,10 @@ def _load_chunk(by_name: dict[str, TableAsset], project: Project) -> dg.OpDefini
 def _loaded(context: dg.OpExecutionContext, table: TableConfig, places: Places, chunk: Chunk) -> Done:
     """Load a chunk. Returns what became of it, as metadata."""
     with Lease(places.stage.store, table, holder(context)):
-        state = load.loading_state(table, places)
+        state = one_chunk.loading_state(table, places)
         if state and load.window_closed(table, state):
             return {"state": f"not read: {load.goes_on(table)}"}
-        found = load.load_chunk(table, places, chunk["load_id"], chunk["number"], logged(context.log))
+        found = one_chunk.load_chunk(table, places, chunk["load_id"], chunk["number"], logged(context.log))
     if found is None:
         return {"state": "was loaded before"}
     return {"state": "loaded", "rows": found.rows, "bytes_staged": found.bytes, "seconds": round(found.seconds, 3)}

@@ -28,6 +28,7 @@ from aurora_sync.model.export import Destination, Exported
 from aurora_sync.model.manifest import StagedFile
 from aurora_sync.model.relation import SourceTable
 from aurora_sync.source.aurora_errors import translate
+from aurora_sync.source.chunks import HAS_RANGE_SCANS
 from aurora_sync.source.copy_out import Progress, Select
 from aurora_sync.source.exporter import Exporter
 
@@ -40,7 +41,6 @@ _WIDER = 2
 # A row is not longer than its file. The longest row of a larger file is queried. Up to this length DuckDB reads rows
 # within its usual memory (warehouse/duckdb.py), and no value is too long for a warehouse.
 _SHORT_FILE = 8 * 2**20
-_TID_RANGE_SCANS = 14_00_00  # the first server version that has them; older ones would scan the table for each range
 
 # The bucket must be in the region of the cluster, which is the default of the function.
 _EXPORT = """
@@ -141,7 +141,7 @@ class AuroraExport(Exporter):
     def _ranges(self, cursor: Cursor, table: SourceTable, statement: sql.Composable) -> _Ranges:
         """Return the ranges of a statement; one range if it is not expected to write more than one file, or if its
         relation cannot be read by ranges of blocks."""
-        by_blocks = table.is_heap and cursor.connection.server_version >= _TID_RANGE_SCANS
+        by_blocks = table.is_heap and cursor.connection.server_version // 10_000 >= HAS_RANGE_SCANS
         if not (by_blocks and isinstance(statement, Select)):
             return _Ranges(statement)
         cursor.execute(_SIZES, (table.oid,))

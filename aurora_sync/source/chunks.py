@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
+# The first major version that reads a range of blocks without reading the whole table.
+HAS_RANGE_SCANS = 14
 # A chunk becomes larger than asked for, so that no load has more: each is an entry of the sync log.
 MOST_CHUNKS = 1000
 

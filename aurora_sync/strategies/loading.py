@@ -23,8 +23,6 @@ from aurora_sync.strategies import horizon, identity
 from aurora_sync.strategies.base import Since
 from aurora_sync.strategies.identity import Verdict
 
-# PostgreSQL 14 is the first that reads a range of blocks without reading the whole table.
-HAS_RANGE_SCANS = 14
 # Versions have other places afterwards, or the chunks other columns.
 _BEGINS_AGAIN = ("files replaced", "upgrade")
 # In a longer load, a row's 32-bit id could be taken for one that is 2^32 transactions younger.

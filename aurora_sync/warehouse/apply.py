@@ -17,7 +17,7 @@ from aurora_sync.model import foreign_text, tracing
 from aurora_sync.model.manifest import Disposition, Manifest
 from aurora_sync.model.receipt import Applied
 from aurora_sync.model.watermark import Watermark
-from aurora_sync.warehouse import ddl, evolve, merge, sync_log, targets
+from aurora_sync.warehouse import ddl, evolve, merge, resume, sync_log, targets
 from aurora_sync.warehouse.base import Objects, Session
 from aurora_sync.warehouse.ddl import Layout
 from aurora_sync.warehouse.dispositions import append, changes, replace, upsert
@@ -178,7 +178,7 @@ def _transact(session: Session, p: Prepared, log_schema: str, allow_deletes: boo
         _refuse_doubled(merging)
     changed = written.inserted + written.updated if written.left is None else written.left
     inserted = min(written.inserted, changed)
-    recorded_as = sync_log.as_if_not_edited(last, before, after) if p.increment.as_found and last else after
+    recorded_as = resume.as_if_not_edited(last, before, after) if p.increment.as_found and last else after
     entry = LogEntry(
         source_table=manifest.table,
         target=layout.target.key,
@@ -252,12 +252,12 @@ def _assert_as_it_was_left(p: Prepared, entry: LogEntry | None, now: Count) -> L
     if entry is None or (entry.run_sequence, entry.load_id) != (manifest.expected_sequence, manifest.expected_load_id):
         changed = f"it has {now.present} rows, but the sync log has no entry for run {manifest.expected_sequence}"
     elif p.increment.as_found:
-        changed = sync_log.columns_changed(entry, p.found)
+        changed = resume.columns_changed(entry, p.found)
     else:
-        changed = sync_log.difference(entry, p.found, now)
+        changed = resume.difference(entry, p.found, now)
         compared = p.increment.complete and manifest.disposition is Disposition.UPSERT
         if not (changed or compared):
-            changed = sync_log.edited(entry, now)
+            changed = resume.edited(entry, now)
     if changed:
         raise TargetChangedError(
             f"{target}: {changed}",

@@ -22,7 +22,7 @@ from aurora_sync.model import tracing
 from aurora_sync.model.manifest import Disposition
 from aurora_sync.model.receipt import Applied
 from aurora_sync.model.watermark import ABORTED, Watermark
-from aurora_sync.warehouse import merge, sync_log
+from aurora_sync.warehouse import merge, resume, sync_log
 from aurora_sync.warehouse.base import Objects, Session
 from aurora_sync.warehouse.ddl import TableName
 from aurora_sync.warehouse.prepare import Prepared, StagedIncrement, drop_staging, left, prepare, staging
@@ -151,7 +151,7 @@ def _transact(session: Session, p: Prepared, log_schema: str) -> LogEntry:
         )
     if before.load.has(chunk.number):
         raise _LoadedBeforeError
-    if changed := sync_log.columns_changed(newest, p.found):
+    if changed := resume.columns_changed(newest, p.found):
         raise RivalRunError(
             f"the columns of the target changed while chunk {chunk.number} was staged: {changed}",
             where=manifest.table,
@@ -202,7 +202,7 @@ def _entry(
         applied_at=datetime.now(UTC),
         strategy=p.increment.strategy,
         disposition=Disposition.APPEND.value,
-        watermark=dataclasses.replace(watermark, left=left(session, p, sync_log.NOT_SUMMED)).to_json(),
+        watermark=dataclasses.replace(watermark, left=left(session, p, resume.NOT_SUMMED)).to_json(),
         staged_rows=manifest.rows,
         inserted=inserted,
         updated=updated,

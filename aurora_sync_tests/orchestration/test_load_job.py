@@ -16,7 +16,7 @@ from aurora_sync.config.loader import SyncConfig, expand
 from aurora_sync.config.loader import load as load_config
 from aurora_sync.config.settings import Settings
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.engine import batch, load
+from aurora_sync.engine import batch, load, one_chunk
 from aurora_sync.engine.lease import Lease, LeaseError
 from aurora_sync.engine.places import Places
 from aurora_sync.errors import Kind, StageError
@@ -48,7 +48,7 @@ def in_processes() -> dg.JobDefinition:
     """Return the job for a process of its own. The first step that has read chunk 1 kills itself."""
     # Dagster builds the job anew in each process, so this is the place to change what the process does.
     assets.RETRIES = dg.RetryPolicy(max_retries=assets.RETRIES.max_retries)
-    load.apply_chunk = _killed_once
+    one_chunk.apply_chunk = _killed_once
     return _job(dg.multiprocess_executor.configured(FORKSERVER))
 
 
@@ -60,7 +60,7 @@ def _tables() -> SyncConfig:
     return load_config(Path("tables.yaml"))
 
 
-_apply_chunk = load.apply_chunk
+_apply_chunk = one_chunk.apply_chunk
 
 
 def number_of(chunk: StagedIncrement) -> int:
@@ -104,14 +104,14 @@ def lasting(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 def read() -> Iterator[list[int]]:
     """Return the numbers of the chunks that are read, in order."""
     found: list[int] = []
-    export = load.export_chunk
+    export = one_chunk.export_chunk
 
     def exporting(*arguments: Any) -> StagedIncrement:
         chunk = export(*arguments)
         found.append(number_of(chunk))
         return chunk
 
-    with mock.patch.object(load, "export_chunk", exporting):
+    with mock.patch.object(one_chunk, "export_chunk", exporting):
         yield found
 
 
@@ -175,14 +175,14 @@ def test_values_between_the_steps_are_in_the_stage_and_small(places: Places, ins
 def test_chunk_that_fails_is_retried_by_itself(
     orders: TableConfig, places: Places, instance: dg.DagsterInstance, read: list[int]
 ) -> None:
-    export, failures = load.export_chunk, [StageError("the bucket did not answer", kind=Kind.TRANSIENT)]
+    export, failures = one_chunk.export_chunk, [StageError("the bucket did not answer", kind=Kind.TRANSIENT)]
 
     def failing(config: TableConfig, places: Places, state: Any, number: int, *more: Any) -> StagedIncrement:
         if number == 2 and failures:
             raise failures.pop()
         return export(config, places, state, number, *more)
 
-    with mock.patch.object(load, "export_chunk", failing):
+    with mock.patch.object(one_chunk, "export_chunk", failing):
         job = build_definitions(_tables()).resolve_job_def(JOB)
         result = job.execute_in_process(instance=instance, run_config=RUN)
     retried = [event.step_key for event in result.filter_events(lambda event: event.is_step_up_for_retry)]
@@ -194,14 +194,14 @@ def test_chunk_that_fails_is_retried_by_itself(
 def test_reexecution_reads_the_chunks_that_are_left(
     orders: TableConfig, places: Places, lasting: dg.DagsterInstance, read: list[int]
 ) -> None:
-    export = load.export_chunk
+    export = one_chunk.export_chunk
 
     def refused(config: TableConfig, places: Places, state: Any, number: int, *more: Any) -> StagedIncrement:
         if number == 2:
             raise StageError("access denied")
         return export(config, places, state, number, *more)
 
-    with mock.patch.object(load, "export_chunk", refused):
+    with mock.patch.object(one_chunk, "export_chunk", refused):
         failed = dg.execute_job(dg.reconstructable(in_this_process), lasting, run_config=RUN)
     assert not failed.success
     assert f"Dagster run {failed.run_id}" in holder_of(orders, places)
@@ -224,7 +224,7 @@ def test_reexecution_reads_the_chunks_that_are_left(
 def test_load_that_must_begin_again_is_finished_by_the_last_step(
     orders: TableConfig, places: Places, instance: dg.DagsterInstance, execute: Execute
 ) -> None:
-    apply = load.apply_chunk
+    apply = one_chunk.apply_chunk
 
     def then_rewritten(places: Places, chunk: StagedIncrement, on_progress: Any = None) -> bool:
         done = apply(places, chunk, on_progress)
@@ -233,7 +233,7 @@ def test_load_that_must_begin_again_is_finished_by_the_last_step(
             execute("TRUNCATE orders; INSERT INTO orders SELECT i, 'new' FROM generate_series(1, 2000) i")
         return done
 
-    patch = mock.patch.object(load, "apply_chunk", then_rewritten)
+    patch = mock.patch.object(one_chunk, "apply_chunk", then_rewritten)
     patch.start()
     job = build_definitions(_tables()).resolve_job_def(JOB)
     result = job.execute_in_process(instance=instance, run_config=RUN)
@@ -311,7 +311,7 @@ def test_materialization_in_one_step_names_the_job(places: Places, instance: dg.
 def test_load_survives_the_kill_of_a_step_process(
     orders: TableConfig, places: Places, lasting: dg.DagsterInstance
 ) -> None:
-    with mock.patch.object(load, "apply_chunk", load.apply_chunk):  # in_processes() sets it here as well
+    with mock.patch.object(one_chunk, "apply_chunk", one_chunk.apply_chunk):  # in_processes() sets it here as well
         result = dg.execute_job(dg.reconstructable(in_processes), lasting, run_config=RUN)
         events = [record.dagster_event for record in lasting.all_logs(result.run_id) if record.dagster_event]
     assert result.success

@@ -20,7 +20,7 @@ from aurora_sync.errors import (
 )
 from aurora_sync.model.manifest import Disposition, Manifest
 from aurora_sync.model.receipt import Applied
-from aurora_sync.warehouse import sync_log
+from aurora_sync.warehouse import resume, sync_log
 from aurora_sync.warehouse.apply import apply_all
 from aurora_sync.warehouse.base import Session, Warehouse
 from aurora_sync.warehouse.ddl import target_name
@@ -108,7 +108,7 @@ class TestDispositions:
     def test_an_empty_increment_only_moves_the_watermark(self, table: Table) -> None:
         table.replace(("1", "a", "5"))
         assert table.upsert() == (0, 0, 0, 1)
-        assert sync_log.read_state(table.session, table.config).run_sequence == 2
+        assert resume.read_state(table.session, table.config).run_sequence == 2
 
     def test_an_increment_of_a_verification_is_applied_to_an_empty_target(self, table: Table) -> None:
         table.replace()
@@ -116,7 +116,7 @@ class TestDispositions:
         increment = StagedIncrement(table.config, manifest, "xmin", as_found=True)
         (applied,) = apply_all(table.session, [increment], table.folder)
         assert counts(applied) == (1, 0, 0, 1)
-        state = sync_log.read_state(table.session, table.config)
+        state = resume.read_state(table.session, table.config)
         assert (state.target_rows, state.edited) == (1, "")
 
     def test_an_empty_table_is_replaced_by_an_empty_table(self, table: Table) -> None:
@@ -207,11 +207,11 @@ class TestRefusals:
         values: str = "",
         **options: Any,
     ) -> None:
-        before = table.rows("*"), sync_log.read_state(table.session, table.config)
+        before = table.rows("*"), resume.read_state(table.session, table.config)
         with pytest.raises(error, match=text) as raised:
             table.apply(manifest, **options)
         assert values in getattr(raised.value, "values", "")
-        assert (table.rows("*"), sync_log.read_state(table.session, table.config)) == before
+        assert (table.rows("*"), resume.read_state(table.session, table.config)) == before
         if not table.session.dialect.temporary_tables:
             assert not [name for name in tables(table.session) if name.startswith("STAGING")]
 
@@ -341,7 +341,7 @@ class TestRefusals:
             table_name="orders", schema_="archive", target_schema="public", watermark_type="full_snapshot"
         )
         assert (
-            sync_log.read_state(table.session, other).source_table == "public.orders"
+            resume.read_state(table.session, other).source_table == "public.orders"
         )  # strategies/schema_changes.py refuses
 
     def test_a_column_that_changed_its_type(self, table: Table) -> None:
@@ -395,7 +395,7 @@ class TestTheTarget:
             assert table.replace(("1", "a", "b", "c", "d", "5"), ("2", "a", "b", "c", "d", "5"))[0] == 2
             assert table.append(("3", "a", "b", "c", "d", "5"))[0] == 1
             assert table.replace(("1", "A", "b", "c", "d", "5"), ("2", "a", "b", "c", "d", "5"))[3] == 2
-            assert sync_log.read_state(session, chosen).target_rows == 2
+            assert resume.read_state(session, chosen).target_rows == 2
             folded = "OR\"D'ER; DROP TABLE X; -- \\ GRößE ${X} {0} ?"
             assert f"{folded}{len(key)}" in tables(session)
 
@@ -427,7 +427,7 @@ class TestTheTarget:
     def test_a_target_that_was_dropped_is_loaded_again_and_the_sequence_goes_on(self, table: Table) -> None:
         table.replace(("1", "a", "5"))
         table.session.query('DROP TABLE "PUBLIC"."ORDERS"')
-        state = sync_log.read_state(table.session, table.config)
+        state = resume.read_state(table.session, table.config)
         assert (state.run_sequence, state.watermark) == (1, None)
         assert table.replace(("1", "a", "5")) == (1, 0, 0, 1)
         assert table.sequence == 2
@@ -439,14 +439,14 @@ def tables(session: Session) -> list[str]:
 
 class TestTheSyncLog:
     def test_nothing_was_ever_applied(self, session: Session, orders: TableConfig) -> None:
-        assert sync_log.read_state(session, orders).run_sequence == 0
+        assert resume.read_state(session, orders).run_sequence == 0
         assert sync_log.newest(session) == []
 
     def test_the_newest_row_is_the_state(self, table: Table) -> None:
         table.replace(("1", "a", "5"))
         manifest = table.manifest([("2", "b", "6")], UPSERT, source_rows=2)
         applied = table.apply(manifest)
-        state = sync_log.read_state(table.session, table.config)
+        state = resume.read_state(table.session, table.config)
         assert (state.run_sequence, state.target_rows) == (2, 2)
         assert state.watermark == manifest.watermark_after
         (entry,) = sync_log.newest(table.session)
@@ -473,12 +473,12 @@ class TestTheSyncLog:
         table.replace(("1", "a", "5"))
         table.session.modify("""UPDATE "_AURORA_SYNC"."SYNC_LOG" SET "WATERMARK" = '{"version": 3}'""")
         with pytest.raises(WarehouseError, match="watermark has version 3"):
-            sync_log.read_state(table.session, table.config)
+            resume.read_state(table.session, table.config)
 
     def test_its_schema_can_be_chosen(self, table: Table) -> None:
         table.apply(table.manifest([("1", "a", "5")], REPLACE), log_schema="OPS")
-        assert sync_log.read_state(table.session, table.config, "OPS").run_sequence == 1
-        assert sync_log.read_state(table.session, table.config).run_sequence == 0
+        assert resume.read_state(table.session, table.config, "OPS").run_sequence == 1
+        assert resume.read_state(table.session, table.config).run_sequence == 0
 
     def test_a_fence_that_was_dropped_comes_back_from_the_log(self, table: Table) -> None:
         table.replace(("1", "a", "5"))

@@ -9,7 +9,7 @@ import pytest
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import DefectError, RivalRunError, TargetChangedError
 from aurora_sync.model.manifest import Disposition, Part
-from aurora_sync.warehouse import sync_log
+from aurora_sync.warehouse import resume
 from aurora_sync.warehouse.apply import apply_all
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.prepare import StagedIncrement
@@ -131,10 +131,10 @@ def test_tables_of_one_transaction_are_applied_all_or_none(table: Changing, fold
     first, second = apply_all(table.session, increments(), folder)
     assert (first.target_rows, second.target_rows) == (4, 2)
     table.sequence += 1
-    table.load_id = sync_log.read_state(table.session, table.config).load_id
+    table.load_id = resume.read_state(table.session, table.config).load_id
     with pytest.raises(RivalRunError):
         apply_all(table.session, [increments()[0], stale[1]], folder)
-    assert sync_log.read_state(table.session, table.config).run_sequence == 2
+    assert resume.read_state(table.session, table.config).run_sequence == 2
 
 
 def test_row_that_a_later_part_deletes_from_a_target_that_was_empty_is_not_counted(
@@ -144,4 +144,4 @@ def test_row_that_a_later_part_deletes_from_a_target_that_was_empty_is_not_count
     table.replace()
     changes = (upsert("1", "a", "x"), upsert("2", "b", "y"), gone("1", part=1))
     assert table.change(*changes, parts=(Part(), Part()))[3] == 1
-    assert sync_log.read_state(table.session, config).edited == ""
+    assert resume.read_state(table.session, config).edited == ""

@@ -15,7 +15,7 @@ from aurora_sync.errors import RivalRunError, WarehouseError
 from aurora_sync.model.column import Column
 from aurora_sync.model.manifest import Disposition, Evolution
 from aurora_sync.model.receipt import Applied
-from aurora_sync.warehouse import convert, ddl, sync_log
+from aurora_sync.warehouse import convert, ddl, resume
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.ddl import identifier
 from aurora_sync.warehouse.duckdb import DuckDBWarehouse
@@ -41,7 +41,7 @@ class Table:
         self, session: Session, columns: Sequence[Column], changed: Sequence[int], **evolution: Any
     ) -> Callable[[Session], Applied]:
         """Read the state and export the changed rows; all of them if the state has no watermark."""
-        state = sync_log.read_state(session, self.config)
+        state = resume.read_state(session, self.config)
         whole = state.watermark is None
         rows = [(str(i), *self.rows[i], "5") for i in (self.rows if whole else changed)]
         manifest = self.folder.increment(
@@ -60,7 +60,7 @@ class Table:
         self.reload(session)
 
     def reload(self, session: Session) -> None:
-        state = sync_log.read_state(session, self.config)
+        state = resume.read_state(session, self.config)
         rows = [(str(i), *values, "5") for i, values in self.rows.items()]
         manifest = self.folder.increment(
             NUMBERS,
@@ -214,7 +214,7 @@ def test_run_killed_at_any_statement_of_a_conversion_loses_nothing(
                 pass
         with warehouse.session() as session:
             seen.add(tuple(name[:7] for name in described(session) if name[:7] in ("PRICE", "_CONVER", "_FORMER")))
-            if sync_log.read_state(session, table.config).run_sequence == 2:
+            if resume.read_state(session, table.config).run_sequence == 2:
                 table.attempt(session, NUMBERS, [1])(session)
             assert contents(session) == {1: ("NaN", "mine"), 2: ("0.25", "b"), 3: (None, "c"), 4: ("4.00", "d")}, last
             assert list(described(session))[-1] == "PRICE", last

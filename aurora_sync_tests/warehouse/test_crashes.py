@@ -16,7 +16,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import Kind, RivalRunError, WarehouseError
 from aurora_sync.model.manifest import Disposition, Manifest
 from aurora_sync.model.receipt import Applied
-from aurora_sync.warehouse import sync_log
+from aurora_sync.warehouse import resume
 from aurora_sync.warehouse.base import Objects, Row, Session, Warehouse
 from aurora_sync.warehouse.duckdb import DuckDBWarehouse
 from aurora_sync_tests.warehouse.increments import Folder, apply, column
@@ -40,7 +40,7 @@ def prepare(
 ) -> Callable[[Session], Applied]:
     """Read the state and export from it, as sync.run does. Returns a function that applies the export through a
     session."""
-    state = sync_log.read_state(session, orders)
+    state = resume.read_state(session, orders)
     manifest = folder.increment(
         COLUMNS,
         rows,
@@ -92,7 +92,7 @@ def test_a_run_killed_at_any_statement_leaves_a_state_from_which_the_next_one_is
             except Killed:
                 pass
         with warehouse.session() as session:
-            if sync_log.read_state(session, orders).run_sequence == 1:
+            if resume.read_state(session, orders).run_sequence == 1:
                 prepare(session, folder, orders, SECOND, disposition, key)(session)
             assert rows(session) == wanted, f"killed before statement {last}"
     assert last >= 10

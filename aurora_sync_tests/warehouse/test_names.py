@@ -11,7 +11,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import ConfigError, TargetChangedError, WarehouseError
 from aurora_sync.model.manifest import Disposition, Evolution, Manifest
 from aurora_sync.model.names import NameStyle, written
-from aurora_sync.warehouse import policies, sync_log
+from aurora_sync.warehouse import policies, resume, sync_log
 from aurora_sync.warehouse.base import Session, Warehouse
 from aurora_sync.warehouse.ddl import ADDED_TYPES, HISTORY_TYPES, TableName
 from aurora_sync.warehouse.located import find_target, located
@@ -100,7 +100,7 @@ def test_existing_target_keeps_its_names_when_the_option_changes(
     target, columns = find_target(session, config)
     assert (target.schema, target.name) == lines(before).written_target
     assert "_RUN_SEQ" in columns
-    state = sync_log.read_state(session, config)
+    state = resume.read_state(session, config)
     assert (state.run_sequence, state.edited, state.target) == (1, "", (target.schema, target.name))
     assert state.watermark is not None
     (text,) = kept(session, config)
@@ -133,7 +133,7 @@ def test_printed_statements_rename_what_was_kept_and_the_next_run_goes_on(
         ]
         for statement in renames:
             session.query(statement.replace('RENAME TO "shop".', "RENAME TO "))  # PostgreSQL takes the name only
-        assert sync_log.read_state(session, config).edited == ""
+        assert resume.read_state(session, config).edited == ""
         assert apply(session, config, renaming(folder, first), folder).target_rows == 3
         assert len(made(session)) == 2
 
@@ -270,7 +270,7 @@ def test_two_targets_that_differ_only_by_case_are_an_error(
         session.query('CREATE SCHEMA "shop"')
         session.query('CREATE TABLE "shop"."orderlines" AS SELECT * FROM "SHOP"."ORDERLINES"')
         with pytest.raises(WarehouseError, match=r"found the targets .*, which differ only by case; expected one"):
-            sync_log.read_state(session, lines("preserve", history=False))
+            resume.read_state(session, lines("preserve", history=False))
 
 
 def test_table_of_somebody_else_with_another_case_is_left_alone(

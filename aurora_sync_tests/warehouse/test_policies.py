@@ -13,7 +13,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import WarehouseError
 from aurora_sync.model.manifest import Disposition, Part
 from aurora_sync.model.receipt import Applied
-from aurora_sync.warehouse import policies, sync_log
+from aurora_sync.warehouse import policies, resume
 from aurora_sync.warehouse.base import Session
 from aurora_sync_tests.warehouse.increments import Folder, apply, column
 from aurora_sync_tests.warehouse.snowflake_semantics import Server, SnowflakeLike
@@ -37,7 +37,7 @@ def config(policies: Literal["refuse", "exempt"] = "refuse") -> TableConfig:
 
 
 def sync(session: Session, folder: Folder, table: TableConfig, columns: Any = COLUMNS, **options: Any) -> Applied:
-    state = sync_log.read_state(session, table)
+    state = resume.read_state(session, table)
     changes = options.get("disposition") is Disposition.CHANGES
     row = ("1", "a", "a@b.c", "5", "U", "110" if changes else None, "0", "1") if changes else ("1", "a", "a@b.c", "5")
     manifest = folder.increment(columns, [row], expected=state.run_sequence, expected_load_id=state.load_id, **options)

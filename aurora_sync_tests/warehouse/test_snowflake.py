@@ -14,7 +14,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import ConfigError, Kind, WarehouseError
 from aurora_sync.model.manifest import Disposition, TakenFile
 from aurora_sync.objects.store import Store
-from aurora_sync.warehouse import snowflake, sync_log
+from aurora_sync.warehouse import resume, snowflake
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.snowflake import SnowflakeWarehouse
 from aurora_sync.warehouse.snowflake_errors import warehouse_error
@@ -95,7 +95,7 @@ def test_a_missing_stage_is_refused_with_a_hint(
         with pytest.raises(WarehouseError, match=r"NOWHERE.*check the grants and the names") as caught:
             apply(session, orders, manifest, folder)
         assert caught.value.kind is Kind.REFUSED
-        assert sync_log.read_state(session, orders).run_sequence == 0
+        assert resume.read_state(session, orders).run_sequence == 0
 
 
 def test_a_server_that_is_not_there_is_worth_another_try(snowflake_warehouse: SnowflakeWarehouse) -> None:

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine import sync
 from aurora_sync.engine.attempts import Start, repeated
-from aurora_sync.engine.load import is_chunked
+from aurora_sync.engine.load import chunk_bounds
 from aurora_sync.engine.look import Look, looking
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.plan import Plan, RunOptions, plan_of_stream
@@ -188,7 +188,7 @@ def _in_chunks(found: Look) -> InChunks | None:
     """Return the reason why the table is read in chunks now; None when it is not."""
     if found.plan.load:
         return InChunks("a load in chunks is not finished")
-    if is_chunked(found, RunOptions()):
+    if chunk_bounds(found, RunOptions()):
         return InChunks("; ".join(found.plan.reasons) or "the target has no rows yet")
     return None
 

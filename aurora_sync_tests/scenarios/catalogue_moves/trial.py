@@ -29,7 +29,7 @@ from aurora_sync.stage.writer import Stage
 from aurora_sync.strategies import clock
 from aurora_sync.strategies import dms as dms_strategy
 from aurora_sync.warehouse import apply as applying
-from aurora_sync.warehouse import prepare, sync_log
+from aurora_sync.warehouse import prepare, resume, sync_log
 from aurora_sync.warehouse.ddl import existing_columns, identifier, target_name
 from aurora_sync.warehouse.duckdb import DuckDBWarehouse
 from aurora_sync_tests.scenarios.catalogue_moves import moves
@@ -318,8 +318,8 @@ def _reduced() -> Iterator[None]:
             (Reading, "observe", observed),
             (Reading, "recall", lambda *_: ()),
             (identity_token, "_MEMBERS", identity_token._MEMBERS.replace(pending, "")),
-            (sync_log, "difference", difference),
-            (sync_log, "edited", lambda *_: ""),
+            (resume, "difference", difference),
+            (resume, "edited", lambda *_: ""),
             (dms_strategy, "_GO_ON", dms_strategy._GO_ON | {"files replaced"}),
         ):
             end.enter_context(mock.patch.object(owner, name, value))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from aurora_sync.engine import load
+from aurora_sync.engine import one_chunk
 from aurora_sync.source.copy_out import Progress
 from aurora_sync_tests.scenarios.chunked_load.loads import CHUNK, chunked
 from aurora_sync_tests.scenarios.world import World
@@ -36,7 +36,7 @@ def loading(world: World, parallel: int) -> Iterator[subprocess.Popen[str]]:
 def main() -> None:
     dsn, stage, warehouse, parallel = sys.argv[1:]
     world = World(dsn, stage, Path(warehouse))
-    apply = load.apply_chunk
+    apply = one_chunk.apply_chunk
 
     def applying(*arguments: Any) -> bool:
         done = apply(*arguments)
@@ -47,7 +47,7 @@ def main() -> None:
         if parallel != "1" and progress.share:
             print("chunk", flush=True)
 
-    with mock.patch.object(load, "apply_chunk", applying):
+    with mock.patch.object(one_chunk, "apply_chunk", applying):
         world.sync(chunked(load={**CHUNK, "parallel": int(parallel)}), on_progress=report)
     print("done", flush=True)
 

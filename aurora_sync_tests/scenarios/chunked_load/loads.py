@@ -9,7 +9,7 @@ from typing import Any, Self
 from unittest import mock
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.engine import load, sync
+from aurora_sync.engine import load, one_chunk, sync
 from aurora_sync.engine.places import Places
 from aurora_sync.model.load import Load
 from aurora_sync.model.receipt import Receipt
@@ -70,7 +70,7 @@ def wide(world: World, *more: str, columns: str = "id int PRIMARY KEY, v text", 
 @contextmanager
 def hooked(hook: Hook) -> Iterator[None]:
     """Call the hook at each of :data:`MOMENTS`, all in this thread."""
-    export, apply, advance, last = load.export_chunk, load.apply_chunk, sync_log.advance_any, sync._apply
+    export, apply, advance, last = one_chunk.export_chunk, one_chunk.apply_chunk, sync_log.advance_any, sync._apply
 
     def exporting(*arguments: Any) -> StagedIncrement:
         hook("read")
@@ -98,8 +98,8 @@ def hooked(hook: Hook) -> Iterator[None]:
     with ExitStack() as end:
         for owner, name, value in (
             (load, "ThreadPoolExecutor", Inline),
-            (load, "export_chunk", exporting),
-            (load, "apply_chunk", applying),
+            (one_chunk, "export_chunk", exporting),
+            (one_chunk, "apply_chunk", applying),
             (sync_log, "advance_any", advancing),
             (sync, "_apply", ending),
         ):
@@ -145,7 +145,7 @@ def loaded_partly(world: World, table: TableConfig, *, chunks: int = 2, **option
 
 
 def progress(table: TableConfig, places: Places) -> Load:
-    state = load.loading_state(table, places)
+    state = one_chunk.loading_state(table, places)
     assert state
     assert state.watermark
     assert state.watermark.load

@@ -9,7 +9,7 @@ from unittest import mock
 import pytest
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.engine import load
+from aurora_sync.engine import one_chunk
 from aurora_sync.model.certificate import Level
 from aurora_sync.warehouse.prepare import StagedIncrement
 from aurora_sync_tests.scenarios.world import World, config
@@ -39,7 +39,7 @@ def chunked(watermark_type: str = "xmin", **keys: Any) -> TableConfig:
 def read() -> Iterator[list[int]]:
     """Return the numbers of the chunks that are read, in order."""
     found: list[int] = []
-    export = load.export_chunk
+    export = one_chunk.export_chunk
 
     def exporting(*arguments: Any) -> StagedIncrement:
         chunk = export(*arguments)
@@ -47,13 +47,13 @@ def read() -> Iterator[list[int]]:
         found.append(chunk.manifest.chunk.number)
         return chunk
 
-    with mock.patch.object(load, "export_chunk", exporting):
+    with mock.patch.object(one_chunk, "export_chunk", exporting):
         yield found
 
 
 def between_chunks(world: World, *statements: str, after: int = 1) -> Any:
     """Return a patch that runs statements when ``after`` chunks are in the target."""
-    apply, count = load.apply_chunk, 0
+    apply, count = one_chunk.apply_chunk, 0
 
     def applying(*arguments: Any) -> bool:
         nonlocal count
@@ -63,11 +63,11 @@ def between_chunks(world: World, *statements: str, after: int = 1) -> Any:
             world.execute(*statements)
         return done
 
-    return mock.patch.object(load, "apply_chunk", applying)
+    return mock.patch.object(one_chunk, "apply_chunk", applying)
 
 
 def killed_after(chunks: int) -> Any:
-    apply, count = load.apply_chunk, 0
+    apply, count = one_chunk.apply_chunk, 0
 
     def applying(*arguments: Any) -> bool:
         nonlocal count
@@ -76,7 +76,7 @@ def killed_after(chunks: int) -> Any:
         count += 1
         return apply(*arguments)
 
-    return mock.patch.object(load, "apply_chunk", applying)
+    return mock.patch.object(one_chunk, "apply_chunk", applying)
 
 
 def test_large_table_is_loaded_in_chunks_and_certified(world: World, read: list[int]) -> None:
@@ -106,7 +106,7 @@ def test_load_goes_on_after_a_kill(world: World, read: list[int]) -> None:
     with killed_after(2), pytest.raises(Killed):
         world.sync(table)
     first = read[:]
-    state = load.loading_state(table, world.places)
+    state = one_chunk.loading_state(table, world.places)
     assert state
     assert state.watermark
     assert state.watermark.load

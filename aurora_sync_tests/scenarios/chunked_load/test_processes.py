@@ -17,7 +17,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from aurora_sync.config.load import LoadOptions
-from aurora_sync.engine import lease, load
+from aurora_sync.engine import lease, load, one_chunk
 from aurora_sync.engine.lease import Lease, LeaseError
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.model.certificate import Level
@@ -182,10 +182,10 @@ def test_chunk_that_two_processes_read_is_in_the_target_once(world: World) -> No
     wide(world)
     table = chunked()
     loaded_partly(world, table)
-    state = load.loading_state(table, world.places)
+    state = one_chunk.loading_state(table, world.places)
     assert state
-    staged = [load.export_chunk(table, world.places, state, number) for number in (4, 4, 5)]
-    assert [load.apply_chunk(world.places, chunk) for chunk in staged] == [True, False, True]
+    staged = [one_chunk.export_chunk(table, world.places, state, number) for number in (4, 4, 5)]
+    assert [one_chunk.apply_chunk(world.places, chunk) for chunk in staged] == [True, False, True]
     ended_equal(world, table)
 
 
@@ -193,14 +193,14 @@ def test_chunk_of_a_load_that_ended_is_refused(world: World) -> None:
     wide(world)
     table = chunked()
     first = loaded_partly(world, table)
-    state = load.loading_state(table, world.places)
+    state = one_chunk.loading_state(table, world.places)
     assert state
-    late = load.export_chunk(table, world.places, state, 5)
+    late = one_chunk.export_chunk(table, world.places, state, 5)
     world.sync(table, full=True)
     with pytest.raises(AuroraSyncError, match="ended"):
-        load.load_chunk(table, world.places, first.id, 5)
+        one_chunk.load_chunk(table, world.places, first.id, 5)
     with pytest.raises(AuroraSyncError, match="ended"):
-        load.apply_chunk(world.places, late)
+        one_chunk.apply_chunk(world.places, late)
     world.assert_equal(table)
     world.assert_verified(table)
 

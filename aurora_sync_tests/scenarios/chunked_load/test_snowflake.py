@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from aurora_sync.engine import load
+from aurora_sync.engine import one_chunk
 from aurora_sync.engine.places import Places
 from aurora_sync.model.certificate import Level
 from aurora_sync.stage.writer import Stage
@@ -69,9 +69,9 @@ def server(world: World, tmp_path: Path) -> Server:
 def staged(world: World, *numbers: int, **keys: Any) -> list[StagedIncrement]:
     table = chunked(**keys)
     loaded_partly(world, table)
-    state = load.loading_state(table, world.places)
+    state = one_chunk.loading_state(table, world.places)
     assert state
-    return [load.export_chunk(table, world.places, state, number) for number in numbers]
+    return [one_chunk.export_chunk(table, world.places, state, number) for number in numbers]
 
 
 def ends_equal(world: World) -> None:
@@ -97,7 +97,7 @@ def test_chunks_are_applied_at_the_same_time(world: World, server: Server, numbe
 
     server.before = before
     with ThreadPoolExecutor(len(chunks)) as pool:
-        done = list(pool.map(lambda chunk: load.apply_chunk(world.places, chunk), chunks))
+        done = list(pool.map(lambda chunk: one_chunk.apply_chunk(world.places, chunk), chunks))
     assert sum(done) == len(set(numbers))
     assert progress(chunked(), world.places).chunks_done == 2 + len(set(numbers))
     server.before = lambda *_: None
@@ -108,7 +108,7 @@ def test_update_of_the_fence_counts_from_before_its_wait(world: World, server: S
     """A statement that waited for a lock may continue with the state from before the wait."""
     wide(world)
     chunk, other = staged(world, 3, 4)
-    load.apply_chunk(world.places, other)
+    one_chunk.apply_chunk(world.places, other)
     stale = 0
 
     def after(connection: Connection, statement: str) -> None:
@@ -118,7 +118,7 @@ def test_update_of_the_fence_counts_from_before_its_wait(world: World, server: S
             connection._run(f'UPDATE {found["fence"]} SET "RUN_SEQUENCE" = "RUN_SEQUENCE" - 1', ())
 
     server.after = after
-    assert load.apply_chunk(world.places, chunk)
+    assert one_chunk.apply_chunk(world.places, chunk)
     assert stale
     assert progress(chunked(), world.places).done == ((0, 1), (3, 4))
     server.after = lambda *_: None
@@ -138,10 +138,10 @@ def test_answer_to_the_commit_of_a_chunk_is_lost(world: World, server: Server) -
 
     server.after = after
     with pytest.raises(Exception, match="connection"):
-        load.apply_chunk(world.places, chunk)
+        one_chunk.apply_chunk(world.places, chunk)
     server.after = lambda *_: None
     assert progress(chunked(), world.places).has(3)
-    assert not load.apply_chunk(world.places, chunk)
+    assert not one_chunk.apply_chunk(world.places, chunk)
     ends_equal(world)
 
 
@@ -151,13 +151,13 @@ def test_another_chunk_changes_the_columns_while_one_is_staged(world: World, ser
     wide(world, "UPDATE t SET n = 'infinity' WHERE id = 40", columns=exact)
     table = chunked(column_types={"n": "exact"})
     first = loaded_partly(world, table)
-    state = load.loading_state(table, world.places)
+    state = one_chunk.loading_state(table, world.places)
     assert state
-    chunk, other = (load.export_chunk(table, world.places, state, number) for number in (5, first.chunks - 1))
+    chunk, other = (one_chunk.export_chunk(table, world.places, state, number) for number in (5, first.chunks - 1))
     assert other.manifest.rows
-    between(server, lambda: load.apply_chunk(world.places, other))
+    between(server, lambda: one_chunk.apply_chunk(world.places, other))
     with pytest.raises(Exception, match="columns of the target changed"):
-        load.apply_chunk(world.places, chunk)
+        one_chunk.apply_chunk(world.places, chunk)
     server.before = lambda *_: None
     receipt = world.sync(table)
     assert receipt.certificate.level is Level.CERTIFIED

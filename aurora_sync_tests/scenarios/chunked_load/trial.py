@@ -15,7 +15,7 @@ from unittest import mock
 from psycopg2.extensions import parse_dsn
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.engine import batch, load
+from aurora_sync.engine import batch, load, one_chunk
 from aurora_sync.model.certificate import Level
 from aurora_sync.model.receipt import Receipt
 from aurora_sync.model.watermark import Watermark
@@ -58,7 +58,7 @@ KILLED = 0.04  # the probability that a run is killed at a step
 
 @dataclass
 class Trial:
-    """A trial of one kind. ``naive`` has what readers without a catch-up, and with one from the end, would have."""
+    """A trial of one kind."""
 
     world: World
     kind: str
@@ -75,6 +75,22 @@ class Trial:
 
     def run(self) -> Receipt:
         """Run the trial, assert that the target is equal, and return the receipt of the load."""
+        with self.writing() as writers:
+            receipt = self._loaded()
+            assert receipt.load or self.kills  # a run that was killed behind its commit has no receipt
+            # Without the load, the receipt is of an increment, which may have a doubt of its strategy.
+            assert not (receipt.load and receipt.certificate.level is Level.UNCERTIFIED)
+            for _ in range(2):  # the strategy goes on from the load
+                writers.step()
+                self._run(full=False)
+            writers.finish()
+            self.statements = writers.statements
+            self._equal()
+        return receipt
+
+    @contextmanager
+    def writing(self) -> Iterator[Writers]:
+        """Create the table, and yield its writers."""
         self.dice = random.Random(f"{self.kind}/{self.seed}")
         with self._end:
             self._prepare()
@@ -83,17 +99,7 @@ class Trial:
             keyed, assigned = self.kind != "append", self.kind == "identity"
             with Writers(self.world, self.dice, keyed, assigned) as writers:
                 self._writers = writers
-                receipt = self._loaded()
-                assert receipt.load or self.kills  # a run that was killed behind its commit has no receipt
-                # Without the load, the receipt is of an increment, which may have a doubt of its strategy.
-                assert not (receipt.load and receipt.certificate.level is Level.UNCERTIFIED)
-                for _ in range(2):  # the strategy goes on from the load
-                    writers.step()
-                    self._run(full=False)
-                writers.finish()
-                self.statements = writers.statements
-            self._equal()
-        return receipt
+                yield writers
 
     def _prepare(self) -> None:
         world, keys = self.world, {"watermark_type": self.kind, "delete_guard": {"max_rows": 10**6}, **KINDS[self.kind]}
@@ -137,7 +143,7 @@ class Trial:
                     receipt = self._run(full=full)
                 except Killed:
                     self.kills += 1
-                    full = full and load.loading_state(self.config, self.world.places) is None
+                    full = full and one_chunk.loading_state(self.config, self.world.places) is None
                     continue
                 compared = receipt.certificate.level is Level.CERTIFIED
                 if receipt.load and compared and self.kind not in (*STREAMS, "append", "soft"):

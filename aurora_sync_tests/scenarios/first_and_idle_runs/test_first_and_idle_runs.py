@@ -17,7 +17,7 @@ from aurora_sync.engine.plan import RunOptions, plan_increment
 from aurora_sync.model.state import State
 from aurora_sync.stage.writer import Stage
 from aurora_sync.strategies import clock
-from aurora_sync.warehouse import sync_log
+from aurora_sync.warehouse import resume
 from aurora_sync.warehouse.duckdb import DuckDBSession
 from aurora_sync_tests.scenarios.world import World, config
 
@@ -133,14 +133,14 @@ def test_size_is_never_younger_than_the_counts(world: World, monkeypatch: pytest
         asked.append("size")
         return 5, 1024
 
-    read = sync_log.read_state
+    read = resume.read_state
 
     def counts(*arguments: Any, **options: Any) -> State:
         asked.append("counts")
         return read(*arguments, **options)
 
     monkeypatch.setattr(DuckDBSession, "size", size)
-    monkeypatch.setattr(sync_log, "read_state", counts)
+    monkeypatch.setattr(resume, "read_state", counts)
     monkeypatch.setattr(hints, "HEARTBEAT", timedelta(0))
     table = _synced(world)
     asked.clear()
