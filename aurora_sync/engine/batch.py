@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from aurora_sync.config.tables import TableConfig
@@ -27,13 +28,16 @@ def shared_with(config: TableConfig) -> str | None:
 def batches(chosen: Sequence[TableConfig], tables: Sequence[TableConfig]) -> list[Batch]:
     """Group the chosen tables into batches. The tables of a slot stay together, chosen or not: the slot discards what
     was read from it, so a table left out would have to be scanned."""
-    found: list[Batch] = []
+    of_slot: defaultdict[str, list[TableConfig]] = defaultdict(list)
+    for config in tables:
+        if slot := shared_with(config):
+            of_slot[slot].append(config)
+    # A thousand configurations are not compared with each other: that takes seconds.
+    found: dict[tuple[str, bool], Batch] = {}
     for config in chosen:
-        if any(config in batch for batch in found):
-            continue
         slot = shared_with(config)
-        found.append(tuple(other for other in tables if shared_with(other) == slot) if slot else (config,))
-    return found
+        found.setdefault((slot or config.qualified_name, bool(slot)), tuple(of_slot[slot]) if slot else (config,))
+    return list(found.values())
 
 
 def run(
