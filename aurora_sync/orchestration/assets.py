@@ -5,7 +5,7 @@ Read that function first.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,15 @@ from pydantic import Field
 
 from aurora_sync.config.freshness import Freshness
 from aurora_sync.config.tables import TableConfig
+from aurora_sync.engine import batch
+from aurora_sync.engine.places import Places
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.model.foreign_text import markdown, markdown_code, printable
 from aurora_sync.model.receipt import Receipt
 from aurora_sync.model.relation import SourceTable
 from aurora_sync.orchestration import checks, compat, metadata
 from aurora_sync.orchestration.project import Project, dagster_name
+from aurora_sync.source.copy_out import Progress
 from aurora_sync.strategies import strategy_of
 
 STRATEGY_TAG = "aurora_sync/strategy"
@@ -41,6 +44,9 @@ class SyncOptions(dg.Config):
     )
     allow_deletes: bool = Field(default=False, description="Delete more rows from the target than delete_guard allows.")
 
+
+# Made once: Dagster would derive these fields for every table.
+OPTIONS_SCHEMA = SyncOptions.to_fields_dict()
 
 _OF_EXECUTION = {"op_tags", "run_tags", "priority", "pool"}
 
@@ -68,6 +74,9 @@ class Increment:
         if self._receipt is not None:
             raise RuntimeError(f"the increment of {self.table.qualified_name} was applied already")
         self._receipt = receipt
+
+
+Results = Iterator[dg.MaterializeResult[Increment] | dg.AssetCheckResult | dg.AssetCheckEvaluation]
 
 
 @dataclass(frozen=True)
@@ -137,40 +146,80 @@ def default_spec(
 
 
 def table_asset(asset: TableAsset, project: Project) -> dg.AssetsDefinition:
-    """Return the asset of one table."""
-    table, key, spec = asset.table, asset.key, asset.spec
+    """Return the asset of one table.
+
+    Its checks can be left out of a run. They are evaluated all the same: see :func:`checked`.
+    """
+    table, key = asset.table, asset.key
     verification = project.verification_key(asset.group)
 
-    @dg.asset(
-        key=key,
-        deps=spec.deps,
-        description=spec.description,
-        metadata=spec.metadata,
-        tags=spec.tags,
-        group_name=spec.group_name,
-        owners=spec.owners,
-        code_version=spec.code_version,
-        freshness_policy=spec.freshness_policy,
-        automation_condition=spec.automation_condition,
+    @dg.multi_asset(
+        name=key.to_python_identifier(),
+        specs=[with_io_manager(asset.spec, project)],
         check_specs=checks.specs(table, key),
-        io_manager_key=project.io_manager_key,
+        can_subset=True,
         pool=table.pool or project.pool,
         op_tags=op_tags(table),
         retry_policy=RETRIES,
+        config_schema=OPTIONS_SCHEMA,
     )
-    def sync_table(
-        context: dg.AssetExecutionContext, config: SyncOptions
-    ) -> Iterator[dg.MaterializeResult[Increment] | dg.AssetCheckResult]:
-        """Yield an Increment and then the results of the checks.
-
-        Dagster passes the Increment to the IO manager, which syncs the table and sets the receipt. So the checks use
-        the snapshot of this sync.
-        """
-        increment = Increment(table, config)
-        yield dg.MaterializeResult(value=increment)
-        yield from checks.results(table, key, increment.receipt, context.instance, verification)
+    def sync_table(context: dg.AssetExecutionContext) -> Results:
+        # Dagster passes the Increment to the IO manager, which syncs the table and sets the receipt. So the checks use
+        # the snapshot of this sync.
+        increment = Increment(table, options(context))
+        if key in context.selected_asset_keys:
+            yield dg.MaterializeResult(asset_key=key, value=increment)
+        else:  # a person launched checks only
+            apply(increment, project.connections.places(), context.retry_number)
+            report_sync(context.instance, asset, increment.receipt, verification)
+        results = checks.results(table, key, increment.receipt, context.instance, verification)
+        yield from checked(context, results)
 
     return sync_table
+
+
+def with_io_manager(spec: dg.AssetSpec, project: Project) -> dg.AssetSpec:
+    """Return the spec of an asset whose values go to our IO manager."""
+    return spec.merge_attributes(metadata={"dagster/io_manager_key": project.io_manager_key})
+
+
+def options(context: dg.AssetExecutionContext) -> SyncOptions:
+    return SyncOptions(**context.op_execution_context.op_config)
+
+
+def apply(
+    increment: Increment, places: Places, attempts_before: int, on_progress: Callable[[Progress], None] | None = None
+) -> None:
+    """Sync the table of an increment and set its receipt.
+
+    Errors become ``dg.Failure``, which the asset's policy retries only if a retry may help.
+    """
+    wanted = increment.options
+    try:
+        increment.receipt = batch.run_one(
+            increment.table,
+            places,
+            full=wanted.full,
+            reconcile=wanted.reconcile,
+            allow_deletes=wanted.allow_deletes,
+            on_progress=on_progress,
+        )
+    except AuroraSyncError as error:
+        raise failure(error, attempts_before) from error
+
+
+def checked(
+    context: dg.AssetExecutionContext, results: Iterable[dg.AssetCheckResult]
+) -> Iterator[dg.AssetCheckResult | dg.AssetCheckEvaluation]:
+    """Yield the results of checks that are part of the run, and evaluations for the others.
+
+    Runs that the change sensor and schedules request select only blocking checks (jobs.py).
+    """
+    for result in results:
+        assert result.asset_key is not None
+        assert result.check_name is not None
+        selected = dg.AssetCheckKey(result.asset_key, result.check_name) in context.selected_asset_check_keys
+        yield result if selected else compat.evaluation_in_step(context, result)
 
 
 def op_tags(table: TableConfig) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from dagster import AutomationCondition
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.orchestration.assets import TableAsset
 from aurora_sync.orchestration.cron_names import cron_name
-from aurora_sync.orchestration.jobs import Part, asset_job, by_run_tags, scheduled
+from aurora_sync.orchestration.jobs import Part, asset_job, blocking_checks, by_run_tags, scheduled
 from aurora_sync.orchestration.project import Project, dagster_name
 from aurora_sync.orchestration.slot_assets import op_name
 
@@ -36,7 +36,10 @@ def changes_job(tables: Sequence[TableAsset], project: Project) -> dg.Unresolved
 def schedules(tables: Sequence[TableAsset], project: Project) -> Iterator[dg.ScheduleDefinition]:
     """Yield one schedule for each cron and group of ``schedule:``."""
     for cron, group, chosen in _by_cron(tables, lambda table: table.schedule):
-        parts = [Part([asset.key for asset in members], tags=tags) for tags, members in by_run_tags(chosen)]
+        parts = [
+            Part([asset.key for asset in members], tags=tags, check_keys=blocking_checks(members))
+            for tags, members in by_run_tags(chosen)
+        ]
         name = f"{project.sync_prefix}_{_name(cron, group)}"
         text = f"Syncs {len(chosen)} tables of group {group} at {cron} UTC."
         yield scheduled(asset_job(name, parts, text, project), cron, parts, project)
@@ -98,7 +101,12 @@ def _name(cron: str, group: str) -> str:
 
 def _reconciling(tables: Sequence[TableAsset], project: Project) -> list[Part]:
     return [
-        Part([asset.key for asset in chosen], {op_name(asset, project): {"reconcile": True} for asset in chosen}, tags)
+        Part(
+            [asset.key for asset in chosen],
+            {op_name(asset, project): {"reconcile": True} for asset in chosen},
+            tags,
+            blocking_checks(chosen),
+        )
         for tags, chosen in by_run_tags(tables)
     ]
 

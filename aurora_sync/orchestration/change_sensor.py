@@ -25,7 +25,7 @@ from aurora_sync.engine.runners.base import Runner
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.orchestration import compat
 from aurora_sync.orchestration.assets import TableAsset
-from aurora_sync.orchestration.jobs import by_run_tags
+from aurora_sync.orchestration.jobs import blocking_checks, by_run_tags
 from aurora_sync.orchestration.metadata import NEXT_RECONCILE, RUN_SEQUENCE, STATE
 from aurora_sync.orchestration.project import Project
 from aurora_sync.source.connection import connect
@@ -146,7 +146,9 @@ def tick(
     for tags, group in _groups(due):
         run_key = f"{name} {now:.3f} {len(requests)}"
         keys = [table.key for table in group]
-        requests.append(dg.RunRequest(run_key=run_key, asset_selection=keys, tags=tags))
+        requests.append(
+            dg.RunRequest(run_key=run_key, asset_selection=keys, asset_check_keys=blocking_checks(group), tags=tags)
+        )
         for table in group:
             before = settled.get(table.name)
             settled[table.name] = Request(

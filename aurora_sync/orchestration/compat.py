@@ -69,6 +69,14 @@ def evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
     )
 
 
+def evaluation_in_step(context: dg.AssetExecutionContext, result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
+    """Convert the result of a check that the run does not select to the event that the step records.
+
+    Dagster accepts the result itself, and logs a warning about it.
+    """
+    return result.to_asset_check_evaluation(context.get_step_execution_context())
+
+
 def observed(definition: dg.AssetsDefinition) -> dg.AssetsDefinition:
     """Return the definition as one of observable assets: its runs observe and do not materialize.
 

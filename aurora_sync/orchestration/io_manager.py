@@ -9,11 +9,9 @@ from typing import Any
 
 import dagster as dg
 
-from aurora_sync.engine import batch
-from aurora_sync.errors import AuroraSyncError
 from aurora_sync.model.foreign_text import printable
 from aurora_sync.orchestration import compat, metadata
-from aurora_sync.orchestration.assets import TARGET, Increment, failure
+from aurora_sync.orchestration.assets import TARGET, Increment, apply
 from aurora_sync.orchestration.resources import Connections
 from aurora_sync.orchestration.warehouse_table import WarehouseTable, table_name
 from aurora_sync.source.copy_out import Progress
@@ -36,17 +34,12 @@ class AuroraSyncIOManager(dg.IOManager):
         become ``dg.Failure``, which the asset's policy retries only if a retry may help.
         """
         if not obj.applied:
-            try:
-                obj.receipt = batch.run_one(
-                    obj.table,
-                    self.connections.places(),
-                    full=obj.options.full,
-                    reconcile=obj.options.reconcile,
-                    allow_deletes=obj.options.allow_deletes,
-                    on_progress=logged(context.log, self.load_job),
-                )
-            except AuroraSyncError as error:
-                raise failure(error, context.step_context.previous_attempt_count) from error
+            apply(
+                obj,
+                self.connections.places(),
+                context.step_context.previous_attempt_count,
+                logged(context.log, self.load_job),
+            )
         receipt = obj.receipt
         for warning in receipt.warnings:
             context.log.warning(printable(warning))

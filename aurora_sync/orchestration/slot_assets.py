@@ -3,7 +3,7 @@
 A run for some of the tables syncs all of them. It reports the other tables as their own runs would.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import dagster as dg
@@ -25,23 +25,19 @@ def slot_assets(tables: Sequence[TableAsset], project: Project) -> dg.AssetsDefi
     configs = tuple(asset.table for asset in tables)
     _refuse_differences(configs)
 
-    def spec(asset: TableAsset) -> dg.AssetSpec:
-        with_io_manager = {**asset.spec.metadata, "dagster/io_manager_key": project.io_manager_key}
-        return asset.spec.replace_attributes(skippable=True, metadata=with_io_manager)
-
     @dg.multi_asset(
         name=op_name(tables[0], project),
-        specs=[spec(asset) for asset in tables],
+        specs=[assets.with_io_manager(asset.spec.replace_attributes(skippable=True), project) for asset in tables],
         check_specs=[each for asset in tables for each in checks.specs(asset.table, asset.key)],
         can_subset=True,
         pool=configs[0].pool or project.pool,
         op_tags=assets.op_tags(configs[0]),
         retry_policy=assets.RETRIES,
+        config_schema=assets.OPTIONS_SCHEMA,
     )
-    def sync_slot(
-        context: dg.AssetExecutionContext, config: SyncOptions
-    ) -> Iterator[dg.MaterializeResult[Increment] | dg.AssetCheckResult]:
+    def sync_slot(context: dg.AssetExecutionContext) -> assets.Results:
         """The work is done by aurora_sync.engine.batch.run; the IO manager reports each table's receipt."""
+        config = assets.options(context)
         asked = [by_key[key].table for key in by_key if key in context.selected_asset_keys]
         receipts: dict[str, Receipt] = {}
         error = _run(configs, asked, project.connections.places(), config, receipts)
@@ -54,9 +50,8 @@ def slot_assets(tables: Sequence[TableAsset], project: Project) -> dg.AssetsDefi
                 assets.report_sync(context.instance, asset, receipt, verification)
                 continue
             yield dg.MaterializeResult(asset_key=key, value=Increment(table, config, receipt))
-            for result in checks.results(table, key, receipt, context.instance, verification):
-                if dg.AssetCheckKey(key, result.check_name or "") in context.selected_asset_check_keys:
-                    yield result
+            results = checks.results(table, key, receipt, context.instance, verification)
+            yield from assets.checked(context, results)
         if error is not None:
             raise assets.failure(error, context.retry_number) from error
 

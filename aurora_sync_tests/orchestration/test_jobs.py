@@ -65,7 +65,7 @@ tables:
   - {table_name: b, watermark_type: xmin, schedule: "0 * * * *", run_tags: {team: data, resources: {cpu: 1}}}
 """)
     (request,) = requested(definitions, "aurora_sync_hourly_public")
-    assert request.asset_selection is None  # all of the job
+    assert request.asset_selection == [dg.AssetKey(["public", "a"]), dg.AssetKey(["public", "b"])]
     job = definitions.resolve_job_def("aurora_sync_hourly_public")
     assert (job.run_tags["team"], job.run_tags["resources"]) == ("data", '{"cpu": 1}')
 
