@@ -29,14 +29,12 @@ def add_to(commands: Commands) -> None:
 
 
 def _status(arguments: argparse.Namespace, settings: Settings, places: Places) -> int:
+    from aurora_sync.engine.newest import entries_of, newest_entries
     from aurora_sync.engine.selection import select_tables
-    from aurora_sync.warehouse import sync_log
-    from aurora_sync.warehouse.query_tag import QueryTag
 
     tables = select_tables(settings, places.source, arguments.tables)
-    with places.warehouse.session(query_tag=QueryTag("status")) as session:
-        entries = {entry.source_table: entry for entry in sync_log.newest(session, places.log_schema)}
-    states = [_state(table, entries.get(table.qualified_name)) for table in tables]
+    entries = entries_of(tables, newest_entries(places, "status"))
+    states = [_state(table, entry) for table, entry in zip(tables, entries, strict=True)]
     if arguments.json:
         print_json(states)
         return 0

@@ -35,7 +35,7 @@ def read_state(
     if hint and abs(datetime.now(UTC) - hint.confirmed_at) < HEARTBEAT:
         return hint.state, hint.confirmed_at
     target = TableName(*((hint.state.target if hint else None) or config.written_target))
-    with places.warehouse.session(query_tag=QueryTag.of(config, "look")) as session:
+    with places.warehouse.reading(query_tag=QueryTag.of(config, "look")) as session:
         # The size comes first: it must not be younger than the counts that it stands for.
         size = session.size(target.schema, target.name) if hint else None
         if hint and size and hint.state.size == size:

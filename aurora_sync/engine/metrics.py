@@ -15,6 +15,7 @@ from datetime import datetime
 from aurora_sync.config.loader import expand, load
 from aurora_sync.config.settings import Settings
 from aurora_sync.config.tables import TableConfig
+from aurora_sync.engine.newest import newest_entries
 from aurora_sync.engine.places import Places
 from aurora_sync.errors import SourceError, WarehouseError
 from aurora_sync.model.certificate import Level
@@ -25,8 +26,6 @@ from aurora_sync.source import activity, table_names
 from aurora_sync.source.connection import connect
 from aurora_sync.source.logical import slot
 from aurora_sync.strategies import strategy_of
-from aurora_sync.warehouse import sync_log
-from aurora_sync.warehouse.query_tag import QueryTag
 from aurora_sync.warehouse.sync_log import LogEntry
 
 _OF_TABLE, _OF_SLOT = ("database", "table"), ("database", "slot")
@@ -124,8 +123,7 @@ def _source(settings: Settings, places: Places, on_error: Callable[[Exception], 
 def _entries(places: Places, on_error: Callable[[Exception], object]) -> dict[str, LogEntry] | None:
     """Return the newest entry of each table; None if the warehouse cannot be reached."""
     try:
-        with places.warehouse.session(query_tag=QueryTag("metrics")) as session:
-            found = sync_log.newest(session, places.log_schema)
+        found = newest_entries(places, "metrics")
     except WarehouseError as error:
         on_error(error)
         return None

@@ -41,7 +41,7 @@ class BeginsAgainError(AuroraSyncError):
 def loading_state(config: TableConfig, places: Places) -> State | None:
     """Return the state of a table that is being loaded, from the newest entry of the sync log; None when no load is
     open."""
-    with places.warehouse.session(query_tag=QueryTag.of(config, "look")) as session:
+    with places.warehouse.reading(query_tag=QueryTag.of(config, "look")) as session:
         return resume.loading_state(session, target_name(config), places.log_schema)
 
 

@@ -14,7 +14,7 @@ from aurora_sync.warehouse.upgrade import Improvement, improvements
 def upgrades(tables: Sequence[TableConfig], places: Places) -> Iterator[tuple[TableConfig, list[Improvement]]]:
     """Yield each table that exists at the source, with the possible improvements of its target."""
     described = places.source.catalogue((table.schema_, table.table_name) for table in tables)
-    with places.warehouse.session(query_tag=QueryTag("check")) as session:
+    with places.warehouse.reading(query_tag=QueryTag("check")) as session:
         for config in tables:
             if table := described.get(config.qualified_name):
                 columns, key = preflight.selected_columns(config, table), preflight.merge_key(config, table)

@@ -80,7 +80,7 @@ def compare_contents(
 def state_as_found(config: TableConfig, places: Places, queries: list[QueryRef]) -> State:
     """Return the state to verify from, and add the statements to ``queries``. Raises NotComparedError when there is no
     state."""
-    with places.warehouse.session(query_tag=QueryTag.of(config, "verify")) as session:
+    with places.warehouse.reading(query_tag=QueryTag.of(config, "verify")) as session:
         state = resume.read_state(session, config, log_schema=places.log_schema, as_found=True)
         queries += session.queries()
     if not state.run_sequence:

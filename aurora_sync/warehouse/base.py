@@ -235,6 +235,11 @@ class Warehouse(ABC):
         """Connect, and close at the end. ``query_tag`` names the subject of the statements. Concurrent sessions, of
         this and other processes, wait for each other where the engine needs it."""
 
+    def reading(self, *, query_tag: QueryTag = NO_TAG) -> AbstractContextManager[Session]:
+        """Connect for statements that only read. A warehouse that connecting would create is read as empty instead,
+        and is not created. This default is for an engine whose connections create nothing."""
+        return self.session(query_tag=query_tag)
+
     @abstractmethod
     def describe(self) -> str:
         """Return the location, without secrets, for messages and metadata."""

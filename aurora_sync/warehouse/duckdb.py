@@ -349,6 +349,18 @@ class DuckDBWarehouse(Warehouse):
         finally:
             lock.release()
 
+    @contextmanager
+    def reading(self, *, query_tag: QueryTag = NO_TAG) -> Iterator[Session]:
+        if self.path.exists():
+            with self.session(query_tag=query_tag) as session:
+                yield session
+            return
+        empty = DuckDBSession(duckdb.connect(config=dict(self._settings)), self.describe(), self.path, MORE_MEMORY)
+        try:
+            yield empty
+        finally:
+            empty.close()
+
     def _open(self, deadline: float) -> duckdb.DuckDBPyConnection:
         pause = 0.02
         while True:
