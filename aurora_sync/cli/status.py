@@ -79,6 +79,7 @@ def _state(table: TableConfig, entry: LogEntry | None) -> dict[str, Any]:
 
 
 def _row(state: dict[str, Any]) -> list[str]:
+    from aurora_sync.engine.report import ago
     from aurora_sync.strategies import STRATEGIES
 
     if not state["run_sequence"]:
@@ -89,20 +90,8 @@ def _row(state: dict[str, Any]) -> list[str]:
     known = ", ".join(f"{name} {part}" for name, part in value.items()) or f"horizon {watermark['snapshot']['xmin']}"
     level = state["certificate"]["level"]
     rows = f"{state['target_rows']:,}"
-    since = _age(state["seconds_since"])
+    since = ago(state["seconds_since"])
     return [state["table"], state["strategy"], str(state["run_sequence"]), rows, since, _short(known), level]
-
-
-def _age(seconds: float) -> str:
-    """Return how long ago something was, in the largest unit of which there are at least two.
-
-    >>> _age(100), _age(3_600), _age(200_000)
-    ('100 s ago', '60 min ago', '2 days ago')
-    """
-    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds // length:,.0f} {unit} ago"
-    return f"{seconds:,.0f} s ago"
 
 
 def _short(watermark: str) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
 
+from aurora_sync.model.certificate import Level
 from aurora_sync.model.foreign_text import printable
 from aurora_sync.model.load import Load
 from aurora_sync.model.receipt import Receipt
@@ -29,6 +30,28 @@ def receipt_lines(receipt: Receipt) -> list[str]:
     if receipt.verification:
         lines += verification(receipt.verification)
     return [printable(line) for line in lines]
+
+
+def guarantee(level: Level, changes: Iterable[str], text: str, as_of: datetime) -> str:
+    """Return in one sentence until when a target is certified, or why it is not. ``text`` is that of the
+    certificate."""
+    if level is not Level.CERTIFIED:
+        return f"{level.value.capitalize()}: {text}"
+    changes = list(changes)
+    unseen = "" if "deletes" in changes else "; only a reconcile removes rows that were deleted at the source"
+    return f"Certified until {as_of:%Y-%m-%d %H:%M:%S} UTC ({', '.join(changes)}){unseen}"
+
+
+def ago(seconds: float) -> str:
+    """Return how long ago something was, in the largest unit of which there are at least two.
+
+    >>> ago(100), ago(3_600), ago(200_000)
+    ('100 s ago', '60 min ago', '2 days ago')
+    """
+    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length:,.0f} {unit} ago"
+    return f"{seconds:,.0f} s ago"
 
 
 def load_line(load: Load) -> str:

@@ -15,7 +15,8 @@ import dagster as dg
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.config.watermark_types import WatermarkType
-from aurora_sync.model.certificate import Finding, Level
+from aurora_sync.engine import report
+from aurora_sync.model.certificate import Finding
 from aurora_sync.model.column import Column
 from aurora_sync.model.foreign_text import markdown, markdown_list, markdown_table
 from aurora_sync.model.receipt import QueryRef, Receipt
@@ -65,11 +66,7 @@ def of_receipt(receipt: Receipt, table: TableConfig) -> dict[str, Any]:
 def state(receipt: Receipt) -> str:
     """Return in one sentence until when the target is certified, or why it is not."""
     given = receipt.certificate
-    if given.level is not Level.CERTIFIED:
-        return f"{given.level.value.capitalize()}: {given.text}"
-    moment = f"{receipt.watermark_after.snapshot.taken_at:%Y-%m-%d %H:%M:%S} UTC"
-    unseen = "" if "deletes" in given.changes else "; only a reconcile removes rows that were deleted at the source"
-    return f"Certified until {moment} ({', '.join(given.changes)}){unseen}"
+    return report.guarantee(given.level, given.changes, given.text, receipt.watermark_after.snapshot.taken_at)
 
 
 def next_reconcile(receipt: Receipt, table: TableConfig) -> str:

@@ -20,7 +20,7 @@ LONGEST = 2000  # characters; Snowflake's limit of QUERY_TAG
 @dataclass(frozen=True)
 class QueryTag:
     """The subject of a session, or of the statements that follow. ``phase`` is one of: look, load, merge, verify, read,
-    check, gc, status, cost. The other fields are empty where they do not apply."""
+    check, gc, status, metrics, report, cost. The other fields are empty where they do not apply."""
 
     phase: str = ""
     table: str = ""  # as in tables.yaml: public.orders
