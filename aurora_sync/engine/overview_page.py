@@ -62,15 +62,15 @@ td[data-of]::before{content:attr(data-of) ": ";color:var(--dim)}svg{margin:.25re
 
 def as_html(shown: Overview) -> str:
     """Return the page."""
-    headline = _headline(shown)
+    title = headline(shown)
     when = f"{shown.taken_at:%d %B %Y, %H:%M} UTC"
     rows = sum(state.entry.target_rows for state in shown.tables if state.entry)
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{_text(shown.source)}: {headline}</title><style>{_STYLE}</style></head><body>",
-        f"<h1>{headline}</h1>",
+        f"<title>{_text(shown.source)}: {title}</title><style>{_STYLE}</style></head><body>",
+        f"<h1>{title}</h1>",
         f'<p class="dim">{_text(shown.source)} to {_text(shown.warehouse)} · {when} · {rows:,} rows in the targets</p>',
         *_counts(shown),
         *(part for standing, states in shown.by_standing.items() for part in _group(standing, states, shown.taken_at)),
@@ -80,7 +80,8 @@ def as_html(shown: Overview) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _headline(shown: Overview) -> str:
+def headline(shown: Overview) -> str:
+    """Return how many tables need attention."""
     total = "1 table" if len(shown.tables) == 1 else f"{len(shown.tables):,} tables"
     count = sum(len(shown.by_standing[standing]) for standing in ATTENTION)
     if not shown.tables:

@@ -110,6 +110,19 @@ class Store:
                 if _code(error) != "PreconditionFailed" or self.get(key) != body:
                     raise
 
+    def put(self, key: str, body: bytes, content_type: str) -> None:
+        """Write an object for a browser, and replace an existing one. Idempotent; never for data of a run."""
+        with self._translated(key):
+            self._client.put_object(
+                Bucket=self.bucket, Key=key, Body=body, ContentType=content_type, CacheControl="no-cache"
+            )
+
+    def link(self, key: str, seconds: int) -> str:
+        """Return a URL with which anyone can read the object for some time. Does no I/O besides that of credentials."""
+        with self._translated(key):
+            parameters = {"Bucket": self.bucket, "Key": key}
+            return self._client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=seconds)
+
     def get(self, key: str) -> bytes | None:
         """Return the content of an object, or None when there is no such object."""
         from botocore.exceptions import ClientError

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -116,3 +118,69 @@ def materialized_keys(instance: dg.DagsterInstance, run_id: str) -> set[dg.Asset
 def next_tick(cron: str) -> datetime:
     """Return the next time of a schedule, in UTC."""
     return get_next_cron_tick(cron, datetime.now(UTC), "UTC")
+
+
+@dataclass(frozen=True)
+class LatestRun:
+    """The last run of an asset, and its last materialization, which may be of another run or of none.
+
+    ``source_seen_at`` is the time of the look at the source that the last materialization reports.
+    """
+
+    run_id: str
+    materialized_at: datetime | None = None
+    materialized_in: str = ""
+    source_seen_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class StepFailure:
+    at: datetime
+    text: str
+
+
+def latest_runs(instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey]) -> dict[dg.AssetKey, LatestRun]:
+    """Return the last run of each asset that has one, by one query."""
+    found = {}
+    for record in instance.get_asset_records(keys):
+        entry = record.asset_entry
+        event = entry.last_materialization_record
+        if event is None or event.asset_materialization is None:
+            found[entry.asset_key] = LatestRun(entry.last_run_id or "")
+            continue
+        at = datetime.fromtimestamp(event.timestamp, UTC)
+        snapshot = event.asset_materialization.metadata.get("snapshot")  # a heartbeat has none
+        value = snapshot.value if isinstance(snapshot, dg.JsonMetadataValue) else None
+        seen = datetime.fromisoformat(value["taken_at"]) if isinstance(value, dict) else at
+        found[entry.asset_key] = LatestRun(entry.last_run_id or "", at, event.run_id, seen)
+    return found
+
+
+def failed_steps(instance: dg.DagsterInstance, run_ids: set[str]) -> dict[str, dict[str, StepFailure]]:
+    """Return the failures of the runs that failed: run id -> step -> failure. The failure of the run itself has the
+    step ``""``."""
+    ids = sorted(run_ids)
+    failed = [
+        run.run_id
+        for start in range(0, len(ids), 500)
+        for run in instance.get_runs(
+            dg.RunsFilter(run_ids=ids[start : start + 500], statuses=[dg.DagsterRunStatus.FAILURE])
+        )
+    ]
+    return {run_id: dict(_failures(instance, run_id)) for run_id in failed}
+
+
+def _failures(instance: dg.DagsterInstance, run_id: str) -> Iterator[tuple[str, StepFailure]]:
+    wanted = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
+    for record in instance.get_records_for_run(run_id, of_type=wanted).records:
+        event = record.event_log_entry.dagster_event
+        if event is None:
+            continue
+        at = datetime.fromtimestamp(record.timestamp, UTC)
+        if event.event_type is dg.DagsterEventType.RUN_FAILURE:
+            yield "", StepFailure(at, event.message or "the run failed")
+            continue
+        data = event.step_failure_data
+        error = data.error and (data.error.cause or data.error)
+        described = data.user_failure_data.description if data.user_failure_data else None
+        yield event.step_key or "", StepFailure(at, described or (error.message.strip() if error else "no error"))

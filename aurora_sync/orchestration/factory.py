@@ -16,7 +16,16 @@ from aurora_sync.engine.batch import batches, shared_with
 from aurora_sync.errors import AuroraSyncError, ConfigError
 from aurora_sync.model import foreign_text
 from aurora_sync.model.relation import SourceTable
-from aurora_sync.orchestration import assessment, assets, automation, housekeeping, load_job, translation, verification
+from aurora_sync.orchestration import (
+    assessment,
+    assets,
+    automation,
+    housekeeping,
+    load_job,
+    report_job,
+    translation,
+    verification,
+)
 from aurora_sync.orchestration.assets import TableAsset
 from aurora_sync.orchestration.change_sensor import change_sensor
 from aurora_sync.orchestration.io_manager import AuroraSyncIOManager
@@ -97,6 +106,7 @@ def build_definitions(
             *automation.schedules(synced, project),
             *automation.reconciliations(synced, project),
             *automation.verifications(synced, project),
+            report_job.report_schedule(synced, project),
             *([automation.assessment(config.advisor.schedule, project)] if beside.assessed is not None else []),
             *(
                 [housekeeping.gc_schedule([*tables, *beside.collected], project)]

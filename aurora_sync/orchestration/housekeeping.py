@@ -41,7 +41,7 @@ def gc_schedule(tables: Sequence[TableConfig], project: Project) -> dg.ScheduleD
         description="Removes files and tables that killed runs left in the stage and in the log schema.",
     )
     def collect_garbage() -> None:
-        collect()
+        collect.alias("collect_garbage")()
 
     return dg.ScheduleDefinition(
         name=f"{project.name}_gc_weekly",

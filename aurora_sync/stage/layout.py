@@ -11,6 +11,7 @@
     prefix/<schema>.<table> to <TARGET>/applied/9999999957-8204532876999-5f0c.json   hints, newest first
     prefix/<schema>.<table> to <TARGET>/load/0000000003                            the lease of a load in chunks
     prefix/gc/5f0c9a1b2d3e                           a mark: when gc first found no attempt for a staging table
+    prefix/report/aurora_sync.html                   the report that a job published last
 """
 
 from __future__ import annotations
@@ -50,6 +51,11 @@ def table_prefix(prefix: str, table: str) -> str:
 def attempt_prefix(prefix: str, table: str, load_id: str, at: datetime) -> str:
     """Return the prefix of one attempt; the attempts of a table sort by time. ``at`` is timezone-aware."""
     return f"{table_prefix(prefix, table)}{at.astimezone(UTC):%Y%m%dT%H%M%SZ}-{load_id}/"
+
+
+def report_key(prefix: str, project: str) -> str:
+    """Return the key of the report of a project. gc leaves it alone."""
+    return f"{prefix}report/{project}.html"
 
 
 def part_name(number: int) -> str:

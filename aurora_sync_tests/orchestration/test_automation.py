@@ -32,7 +32,7 @@ def test_there_is_one_schedule_for_each_cron_and_group(build: Build) -> None:
         + table("e", "schedule: '*/15 * * * *'", "group: sales")
     )
     schedules: dict[str, Any] = {schedule.name: schedule for schedule in definitions.schedules or ()}
-    always = {"aurora_sync_assess", "aurora_sync_gc_weekly"}
+    always = {"aurora_sync_assess", "aurora_sync_gc_weekly", "aurora_sync_report_daily"}
     assert set(schedules) - always == {
         "aurora_sync_every_15_minutes_public",
         "aurora_sync_every_15_minutes_sales",
@@ -128,7 +128,7 @@ def statuses(definitions: dg.Definitions) -> list[str]:
 
 
 def test_nothing_runs_until_someone_turns_it_on(build: Build) -> None:
-    assert statuses(build(EVERYTHING)) == ["STOPPED"] * 6
+    assert statuses(build(EVERYTHING)) == ["STOPPED"] * 7
 
 
 def test_everything_runs_where_the_environment_of_the_code_location_says_so(
@@ -137,7 +137,7 @@ def test_everything_runs_where_the_environment_of_the_code_location_says_so(
     (tmp_path / "tables.yaml").write_text(EVERYTHING, encoding="utf-8")
     monkeypatch.delenv("AURORA_SYNC_TABLES", raising=False)
     monkeypatch.setenv("AURORA_SYNC_DEFAULT_STATUS", "RUNNING")
-    assert statuses(runpy.run_module("aurora_sync.definitions")["defs"]) == ["RUNNING"] * 6
+    assert statuses(runpy.run_module("aurora_sync.definitions")["defs"]) == ["RUNNING"] * 7
     monkeypatch.setenv("AURORA_SYNC_DEFAULT_STATUS", "on")
     with pytest.raises(ConfigError, match="AURORA_SYNC_DEFAULT_STATUS: found 'on'; expected RUNNING or STOPPED"):
         runpy.run_module("aurora_sync.definitions")

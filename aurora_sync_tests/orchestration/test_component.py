@@ -68,6 +68,7 @@ def test_component_has_the_keys_and_defaults_of_tables_yaml() -> None:
         "crm_sync_daily_at_02_00_legacy": "0 2 * * *",
         "crm_assess": "0 7 * * *",
         "crm_gc_weekly": "0 4 * * 0",
+        "crm_report_daily": "0 6 * * *",
     }
 
 
@@ -128,5 +129,5 @@ def test_editors_are_offered_the_keys_of_tables_yaml() -> None:
 
 def test_nothing_of_a_component_runs_unless_its_default_status_is_running() -> None:
     attributes = {"tables": [{"table_name": "customers", "watermark_type": "xmin"}]}
-    assert statuses(load(attributes)) == ["STOPPED"] * 3
-    assert statuses(load(attributes | {"default_status": "RUNNING"})) == ["RUNNING"] * 3
+    assert statuses(load(attributes)) == ["STOPPED"] * 4
+    assert statuses(load(attributes | {"default_status": "RUNNING"})) == ["RUNNING"] * 4

@@ -43,11 +43,11 @@ def test_refusal_fails_the_job_once_with_what_to_do(
 ) -> None:
     monkeypatch.setenv("AURORA_SYNC_STAGE", "s3://no-such-bucket-here/x")
     result = collect(build(TABLES), instance)
-    failure = result.failure_data_for_node("aurora_sync_collect")
+    failure = result.failure_data_for_node("collect_garbage")
     assert failure is not None
     assert failure.user_failure_data is not None
     assert "create the bucket" in (failure.user_failure_data.description or "")
-    assert result.retry_attempts_for_node("aurora_sync_collect") == 0
+    assert result.retry_attempts_for_node("collect_garbage") == 0
 
 
 @pytest.mark.usefixtures("no_settings")
