@@ -44,6 +44,11 @@ class Checks(StrictModel):
     schema_: Check = Field(
         default_factory=Check, alias="schema", description="Warns when a run applied a change of columns."
     )
+    adjusted: Check = Field(
+        default_factory=Check,
+        description="Warns when a run changed values that the target's types cannot hold, by the policies null and "
+        "clamp of types and column_types; exists only with such a policy.",
+    )
     slot: SlotCheck = Field(
         default_factory=SlotCheck,
         description="logical: the server still has all WAL that the slot needs, and does not keep too much.",

@@ -8,6 +8,7 @@ merge_key   The merge key is never null, and no two rows share one.
 certificate The guarantee of the run is proved, or bounded by a lag that the certificate names.
 slot        Streams only: the server has all the WAL that the slot needs, will keep it, and does not keep too much.
 schema      Warns, with before and after, for three days after columns of source or target changed.
+adjusted    Only with a policy null or clamp: warns for three days after a run changed values to fit the target's types.
 =========== ==========================================================================================================
 """
 
@@ -34,11 +35,14 @@ from aurora_sync.strategies import strategy_of
 COUNTS_AGREE = "counts_agree"  # metadata entry of a row_count that only warns because of verify
 VERDICTS = "verdicts"  # metadata entry of a verification, from which last_verdicts reads
 CHANGES = "column_changes"  # metadata entry of a schema check: the changes that it still shows
+ADJUSTMENTS = "adjustments"  # metadata entry of a check of adjusted values: those that it still shows
 _JUDGED_AT = "judged_at_run_sequence"
-# A warning about changed columns lasts over a weekend, so that somebody sees it.
+# A warning about changed columns or values lasts over a weekend, so that somebody sees it.
 CHANGES_SHOWN = timedelta(days=3)
 
-ColumnChange = tuple[str, int, Finding]  # time of the evaluation in ISO 8601, run sequence, change
+# Time of the evaluation in ISO 8601, run sequence, and what the run changed.
+ColumnChange = tuple[str, int, Finding]
+Adjustment = tuple[str, int, str]
 
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 
@@ -53,6 +57,7 @@ _DESCRIPTIONS = {
     "certificate": "The guarantee of the run is proved, or bounded by a lag that the certificate names.",
     "slot": "The server has all WAL that the replication slot needs, and does not keep too much of it.",
     "schema": "No column of source or target changed in the last three days. If one did, the changes are shown.",
+    "adjusted": "No run of the last three days changed a value to fit a type of the target. If one did, it is shown.",
 }
 
 
@@ -76,6 +81,8 @@ def enabled(table: TableConfig) -> dict[str, Check]:
     }
     if not strategy_of(table).uses_slot:
         del checks["slot"]
+    if not {"null", "clamp"} & {*table.types.values(), *table.column_types.values()}:
+        del checks["adjusted"]
     return {name: check for name, check in checks.items() if check.enabled}
 
 
@@ -101,8 +108,10 @@ def results(
     """
     for name, check in enabled(table).items():
         outcome = judge(name, check, receipt)
-        if name == "schema" and outcome.passed is not None:
+        if outcome.passed is not None and name == "schema":
             outcome = schema(receipt, _changes_lately(dg.AssetCheckKey(key, name), instance))
+        elif outcome.passed is not None and name == "adjusted":
+            outcome = adjusted(receipt, _lately(dg.AssetCheckKey(key, name), instance, ADJUSTMENTS))
         if outcome.passed is None:
             outcome = _carried(dg.AssetCheckKey(key, name), outcome.text, receipt, instance)
         else:
@@ -132,8 +141,8 @@ def judge(name: str, check: Check, receipt: Receipt) -> CheckOutcome:
         return slot(check, receipt)
     if receipt.run_sequence % check.every:
         return CheckOutcome(None, f"the check is evaluated every {check.every} applied runs")
-    judges = {"watermark": watermark, "merge_key": merge_key, "certificate": certificate, "schema": schema}
-    return judges[name](receipt)
+    judges = {"watermark": watermark, "merge_key": merge_key, "certificate": certificate}
+    return (judges | {"schema": schema, "adjusted": adjusted})[name](receipt)
 
 
 def row_count(check: RowCountCheck, receipt: Receipt) -> CheckOutcome:
@@ -241,10 +250,9 @@ def schema(receipt: Receipt, earlier: Sequence[ColumnChange] = ()) -> CheckOutco
     if not shown:
         return CheckOutcome(True, f"No column changed in the last {CHANGES_SHOWN.days} days", WARN)
     text = "; ".join(f"run {number}: {change.text}" for _, number, change in shown)
-    ends = datetime.fromisoformat(shown[-1][0]) + CHANGES_SHOWN
     return CheckOutcome(
         False,
-        f"{text}. This warning ends at {ends:%Y-%m-%d %H:%M} UTC",
+        f"{text}. {_ends(shown[-1][0])}",
         WARN,
         {
             "changes": metadata.schema_changes(change for *_, change in shown),
@@ -253,13 +261,33 @@ def schema(receipt: Receipt, earlier: Sequence[ColumnChange] = ()) -> CheckOutco
     )
 
 
+def adjusted(receipt: Receipt, earlier: Sequence[Adjustment] = ()) -> CheckOutcome:
+    """Warn about values that the target does not have as the source does: those of this run, and ``earlier`` ones."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    shown = [*earlier, *((now, receipt.run_sequence, str(each)) for each in receipt.adjusted)]
+    if not shown:
+        return CheckOutcome(True, f"No value was changed in the last {CHANGES_SHOWN.days} days", WARN)
+    text = "; ".join(f"run {number}: {values}" for _, number, values in shown)
+    return CheckOutcome(False, f"{text}. {_ends(shown[-1][0])}", WARN, {ADJUSTMENTS: dg.MetadataValue.json(shown)})
+
+
+def _ends(last: str) -> str:
+    return f"This warning ends at {datetime.fromisoformat(last) + CHANGES_SHOWN:%Y-%m-%d %H:%M} UTC"
+
+
 def _changes_lately(key: dg.AssetCheckKey, instance: dg.DagsterInstance) -> list[ColumnChange]:
     """Return the changes that the last evaluation of a schema check shows and that are still to be shown."""
+    found = _lately(key, instance, CHANGES)
+    return [(at, number, Finding(**{**each, "action": Action(each["action"])})) for at, number, each in found]
+
+
+def _lately(key: dg.AssetCheckKey, instance: dg.DagsterInstance, name: str) -> list[tuple[str, int, Any]]:
+    """Return what the last evaluation of a check shows in its metadata entry ``name`` and is still to be shown."""
     last = compat.last_verdict(instance, key)
-    entry = last.metadata.get(CHANGES) if last else None
+    entry = last.metadata.get(name) if last else None
     if not isinstance(entry, dg.JsonMetadataValue) or not isinstance(entry.value, list):
         return []
-    known = [(at, number, Finding(**{**each, "action": Action(each["action"])})) for at, number, each in entry.value]
+    known = [(at, number, each) for at, number, each in entry.value]
     return [each for each in known if datetime.now(UTC) - datetime.fromisoformat(each[0]) < CHANGES_SHOWN]
 
 

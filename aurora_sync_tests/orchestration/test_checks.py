@@ -8,7 +8,7 @@ import pytest
 from aurora_sync.config.checks import Check, RowCountCheck
 from aurora_sync.model.certificate import Action, Certificate, Finding, Level
 from aurora_sync.model.manifest import Disposition
-from aurora_sync.model.receipt import Receipt
+from aurora_sync.model.receipt import Adjusted, Receipt
 from aurora_sync.orchestration import checks
 from aurora_sync_tests.orchestration.conftest import TABLES, Build, run
 from aurora_sync_tests.orchestration.receipts import receipt, watermark
@@ -207,6 +207,35 @@ def test_warning_about_a_changed_column_lasts_for_days(
     assert "| column renamed | adapt | name | title |" in str(check.metadata["changes"].value)
     monkeypatch.setattr(checks, "CHANGES_SHOWN", timedelta(0))
     assert evaluations(run(definitions, instance))["schema"].passed is True
+
+
+def test_warning_about_adjusted_values_lasts_for_days(
+    build: Build, receipts: list[Receipt], instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receipts += [
+        receipt(run_sequence=3, adjusted=(Adjusted("note", "null", 2, find="SELECT 1"),)),
+        receipt(run_sequence=4),
+        receipt(run_sequence=5, adjusted=(Adjusted("total", "clamp", 1),)),
+        receipt(run_sequence=6),
+    ]
+    definitions = build(TABLES + "    types: {numeric: clamp}\n")
+    first = "run 3: 2 values of column note became NULL; to find them: SELECT 1"
+    for expected in (first, first, f"{first}; run 5: 1 values of column total were clamped"):
+        check = evaluations(run(definitions, instance))["adjusted"]
+        assert (check.passed, check.severity) == (False, WARN)
+        assert (check.description or "").startswith(expected)
+    monkeypatch.setattr(checks, "CHANGES_SHOWN", timedelta(0))
+    assert evaluations(run(definitions, instance))["adjusted"].passed is True
+
+
+def test_only_a_table_whose_values_may_be_adjusted_has_a_check_of_them(build: Build) -> None:
+    def names(more: str) -> set[str]:
+        graph = build(TABLES + more).resolve_asset_graph()
+        return {key.name for key in graph.asset_check_keys}
+
+    assert "adjusted" not in names("    types: {numeric: fail}\n    column_types: {note: text}\n")
+    assert "adjusted" in names("    column_types: {note: null}\n")
+    assert "adjusted" not in names("    types: {numeric: clamp}\n    checks: {adjusted: {enabled: false}}\n")
 
 
 def test_changed_schema_warns_with_before_and_after() -> None:
