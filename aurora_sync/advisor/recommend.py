@@ -159,6 +159,16 @@ def contradictions(config: TableConfig, found: Recommendation, evidence: Evidenc
     return matched_texts + [f"the strategy needs {need}" for need in needs]
 
 
+def why_it_fits(config: TableConfig, found: Recommendation, evidence: Evidence, limits: Advisor) -> str:
+    """Return what speaks for the configured strategy, which does not contradict the evidence; what it sees if no rule
+    speaks for it. Empty if no rules cover it."""
+    if not has_rules(config):
+        return ""
+    name, config = _judged_as(config)
+    option = judged(config, name, found.table, evidence, limits)
+    return "; ".join(reason.text for reason in option.reasons if (reason.points or 0) > 0) or option.sees
+
+
 def _ranked(table: TableEvidence, evidence: Evidence, limits: Advisor) -> Recommendation:
     options = [judged(config, option_name(config), table, evidence, limits) for config in _configs(table, evidence)]
     return Recommendation(table, tuple(sorted(options, key=lambda o: (o.refused, -o.points))))

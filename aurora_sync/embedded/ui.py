@@ -125,7 +125,8 @@ def _keep(directory: Path, home: Path, port: int, ended: int) -> int:
     threading.Thread(target=_end_with_the_guard, args=(ended,), daemon=True).start()
     with _source(directory):
         environment = {"DAGSTER_HOME": str(_home(directory, home / "dagster.yaml")), **os.environ}
-        command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
+        options = ["-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
+        command = [sys.executable, "-m", "aurora_sync.embedded.dagster_dev", "dev", *options]
         print(f"Dagster starts at http://127.0.0.1:{port} (about 15 s); Ctrl-C stops it")
         print(_automation(), flush=True)
         dagster = subprocess.Popen(command, env=environment, umask=0o077)

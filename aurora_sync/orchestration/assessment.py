@@ -16,7 +16,7 @@ from aurora_sync.advisor.cost import human_bytes
 from aurora_sync.advisor.evidence import Evidence, collect_evidence
 from aurora_sync.advisor.profiles import option_name
 from aurora_sync.advisor.prove import may_prove, prove
-from aurora_sync.advisor.recommend import Recommendation, contradictions, has_rules, recommend
+from aurora_sync.advisor.recommend import Recommendation, contradictions, has_rules, recommend, why_it_fits
 from aurora_sync.config.advisor import Advisor
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import AuroraSyncError
@@ -75,7 +75,7 @@ def assessment_asset(synced: Sequence[TableAsset], limits: Advisor, project: Pro
             evidence, found, unfit = _assess(tables, limits, project.connections.places().source.dsn)
         except AuroraSyncError as error:
             raise assets.failure(error) from error
-        yield dg.ObserveResult(asset_key=key, metadata=_shown(tables, evidence, found, unfit))
+        yield dg.ObserveResult(asset_key=key, metadata=_shown(tables, limits, evidence, found, unfit))
         days = evidence.days_to_wraparound
         yield dg.AssetCheckResult(
             asset_key=key,
@@ -138,23 +138,35 @@ def _sentence(table: TableConfig, found: Recommendation | None, why: Sequence[st
     return f"{option_name(table)} no longer fits: {'; '.join(why)}{instead}"
 
 
+def _better(table: TableConfig, found: Recommendation | None) -> str:
+    """Return the strategy that the advisor ranks above that of the table, and what it needs, or else why."""
+    best = found.best if found else None
+    if best is None or best.name == option_name(table):
+        return ""
+    needs = f"needs: {'; '.join(best.needs)}" if best.needs else best.why or best.sees
+    return f"{best.name}: {needs}"
+
+
 def _shown(
-    tables: Sequence[TableConfig], evidence: Evidence, found: dict[str, Recommendation], unfit: Unfit
+    tables: Sequence[TableConfig],
+    limits: Advisor,
+    evidence: Evidence,
+    found: dict[str, Recommendation],
+    unfit: Unfit,
 ) -> dict[str, Any]:
     unit = " a day" if evidence.days else ""
-    numbered = ["size", "rows", f"inserted{unit}", "updated", "deleted"]
-    head = ["table", "has", "fits", "better, and what it needs", *numbered]
+    head = ["table", "has", "fits", "better", "rows, size", f"inserted, updated, deleted{unit}"]
     rows = []
     for table in sorted(tables, key=lambda t: (not unfit[t.qualified_name], t.qualified_name)):
         each, why = found.get(table.qualified_name), unfit[table.qualified_name]
-        numbers = [""] * 5
+        numbers = ["", ""]
         if each:
             size = human_bytes(each.table.heap + each.table.toast)
             rates = (f"{rate:,.0f}" for rate in evidence.rates(each.table.activity))
-            numbers = [size, f"{each.table.rows:,}", *rates]
-        best = each.best if each else None
-        better = f"{best.name}: {'; '.join(best.needs)}" if best and best.name != option_name(table) else ""
-        rows.append([table.qualified_name, option_name(table), "; ".join(why) or "yes", better, *numbers])
+            numbers = [f"{each.table.rows:,}, {size}", ", ".join(rates)]
+        reason = why_it_fits(table, each, evidence, limits) if each else ""
+        fits = "; ".join(why) or (f"yes: {reason}" if reason else "yes")
+        rows.append([table.qualified_name, option_name(table), fits, _better(table, each), *numbers])
     configured = {table.qualified_name for table in tables}
     missing = sorted(name for name, each in found.items() if name not in configured and each.now)
     shown: dict[str, Any] = {

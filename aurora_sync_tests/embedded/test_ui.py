@@ -23,7 +23,7 @@ from aurora_sync.embedded.stack import Stack
 
 ROOT = Path(__file__).parents[2]
 MARK = "AURORA_SYNC_TEST_MARK"
-PARTS = ("dagster dev", "dagster_webserver", "dagster._daemon", "dagster api grpc")
+PARTS = ("dagster_dev dev", "dagster_webserver", "dagster._daemon", "dagster api grpc")
 pytestmark = pytest.mark.servers
 
 
@@ -131,6 +131,8 @@ def test_sigterm_leaves_no_process(project: Project) -> None:
         said = end(ui, signal.SIGTERM)
     assert ui.returncode == 143
     assert "schedules and change sensor: off, except those that were turned on under Automation" in said
+    assert "superseded" not in said
+    assert "your DAGSTER_HOME environment variable" not in said
     assert project.processes() == []
 
 
