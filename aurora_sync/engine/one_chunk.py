@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine.look import Look, looking
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.plan import RunOptions
-from aurora_sync.errors import AuroraSyncError, StageError, WarehouseError, values_shown
+from aurora_sync.errors import AuroraSyncError, SourceError, StageError, WarehouseError, values_shown
 from aurora_sync.model import foreign_text, tracing
 from aurora_sync.model.certificate import Certificate, Level
 from aurora_sync.model.load import Chunk, Load
@@ -53,9 +54,16 @@ class LoadedChunk:
 
 
 def load_chunk(
-    config: TableConfig, places: Places, load_id: str, number: int, on_progress: OnProgress = None
+    config: TableConfig,
+    places: Places,
+    load_id: str,
+    number: int,
+    on_progress: OnProgress = None,
+    *,
+    reuses: bool = False,
 ) -> LoadedChunk | None:
-    """Load one chunk. Returns None when it was loaded before.
+    """Load one chunk. Returns None when it was loaded before. ``reuses``: if another process has staged the chunk and
+    was killed, it is not read again.
 
     Raises BeginsAgainError when the source changed so that the load must begin again, or the load has ended.
     """
@@ -66,9 +74,11 @@ def load_chunk(
     if load.has(number):
         return None
     with values_shown(config.show_values):
-        chunk = export_chunk(config, places, state, number, on_progress)
-        if not apply_chunk(places, chunk, on_progress):
-            return None
+        chunk = staged(config, places, load).get(number) if reuses else None
+        if chunk is None or not apply_staged(places, chunk, on_progress):
+            chunk = export_chunk(config, places, state, number, on_progress)
+            if not apply_chunk(places, chunk, on_progress):
+                return None
     manifest = chunk.manifest
     assert manifest.chunk
     return LoadedChunk(manifest.rows, manifest.bytes, manifest.chunk.seconds)
@@ -85,7 +95,7 @@ def export_chunk(
     assert watermark.load
     load = watermark.load
     options = RunOptions(max_minutes=config.load.max_chunk_minutes)
-    with looking(config, places, options, state=state) as found:
+    with _limited_as_a_chunk(), looking(config, places, options, state=state) as found:
         plan, reading = found.plan, found.reading
         if plan.load is None:
             raise BeginsAgainError("; ".join(plan.reasons), where=config.qualified_name)
@@ -110,6 +120,16 @@ def export_chunk(
     manifest = dataclasses.replace(manifest, columns=columns, watermark_after=watermark, chunk=chunk)
     places.stage.commit(manifest)
     return StagedIncrement(config, manifest, plan.strategy.name)
+
+
+@contextmanager
+def _limited_as_a_chunk() -> Iterator[None]:
+    """Name the limit of a chunk in the advice of an error, and not that of a run."""
+    try:
+        yield
+    except SourceError as error:
+        error.hint = error.hint.replace("max_snapshot_minutes", "load: max_chunk_minutes")
+        raise
 
 
 def apply_chunk(places: Places, chunk: StagedIncrement, on_progress: OnProgress = None) -> bool:

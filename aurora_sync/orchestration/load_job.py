@@ -146,7 +146,7 @@ def _loaded(context: dg.OpExecutionContext, table: TableConfig, places: Places, 
         state = one_chunk.loading_state(table, places)
         if state and load.window_closed(table, state):
             return {"state": f"not read: {load.goes_on(table)}"}
-        found = one_chunk.load_chunk(table, places, chunk["load_id"], chunk["number"], logged(context.log))
+        found = one_chunk.load_chunk(table, places, chunk["load_id"], chunk["number"], logged(context.log), reuses=True)
     if found is None:
         return {"state": "was loaded before"}
     return {"state": "loaded", "rows": found.rows, "bytes_staged": found.bytes, "seconds": round(found.seconds, 3)}

@@ -18,8 +18,10 @@ from aurora_sync.config.settings import Settings
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine import batch, load, one_chunk
 from aurora_sync.engine.lease import Lease, LeaseError
+from aurora_sync.engine.one_chunk import OnProgress
 from aurora_sync.engine.places import Places
-from aurora_sync.errors import Kind, StageError
+from aurora_sync.errors import Kind, StageError, WarehouseError
+from aurora_sync.model.state import State
 from aurora_sync.orchestration import assets
 from aurora_sync.orchestration.factory import PRELOAD, build_definitions
 from aurora_sync.orchestration.project import Executors
@@ -45,10 +47,10 @@ def in_this_process() -> dg.JobDefinition:
 
 
 def in_processes() -> dg.JobDefinition:
-    """Return the job for a process of its own. The first step that has read chunk 1 kills itself."""
+    """Return the job for a process of its own. The first step that has staged chunk 1 kills itself."""
     # Dagster builds the job anew in each process, so this is the place to change what the process does.
     assets.RETRIES = dg.RetryPolicy(max_retries=assets.RETRIES.max_retries)
-    one_chunk.apply_chunk = _killed_once
+    one_chunk.export_chunk, one_chunk.apply_chunk = _noted, _killed_once
     return _job(dg.multiprocess_executor.configured(FORKSERVER))
 
 
@@ -60,12 +62,21 @@ def _tables() -> SyncConfig:
     return load_config(Path("tables.yaml"))
 
 
-_apply_chunk = one_chunk.apply_chunk
+_export_chunk, _apply_chunk = one_chunk.export_chunk, one_chunk.apply_chunk
 
 
 def number_of(chunk: StagedIncrement) -> int:
     assert chunk.manifest.chunk
     return chunk.manifest.chunk.number
+
+
+def _noted(
+    config: TableConfig, places: Places, state: State, number: int, on_progress: OnProgress = None
+) -> StagedIncrement:
+    chunk = _export_chunk(config, places, state, number, on_progress)
+    with Path("exported").open("a") as file:
+        file.write(f"{number}\n")
+    return chunk
 
 
 def _killed_once(places: Places, chunk: StagedIncrement, on_progress: Any = None) -> bool:
@@ -191,6 +202,43 @@ def test_chunk_that_fails_is_retried_by_itself(
     assert_equal(orders, places)
 
 
+def test_chunk_that_was_staged_is_not_read_again(
+    orders: TableConfig, places: Places, instance: dg.DagsterInstance, read: list[int]
+) -> None:
+    failures = [WarehouseError("the warehouse did not answer", kind=Kind.TRANSIENT)]
+
+    def failing(places: Places, chunk: StagedIncrement, on_progress: Any = None) -> bool:
+        if number_of(chunk) == 2 and failures:
+            raise failures.pop()
+        return _apply_chunk(places, chunk, on_progress)
+
+    with mock.patch.object(one_chunk, "apply_chunk", failing):
+        job = build_definitions(_tables()).resolve_job_def(JOB)
+        result = job.execute_in_process(instance=instance, run_config=RUN)
+    retried = [event.step_key for event in result.filter_events(lambda event: event.is_step_up_for_retry)]
+    assert retried == ["load_chunk[chunk_2]"]
+    assert read == list(range(len(read)))
+    assert outputs(result)["load_chunk[chunk_2]"]["rows"] > 0
+    assert_equal(orders, places)
+
+
+def test_staged_chunk_whose_files_are_gone_is_read_again(
+    orders: TableConfig, places: Places, instance: dg.DagsterInstance, read: list[int]
+) -> None:
+    failures = [WarehouseError("the warehouse did not answer", kind=Kind.TRANSIENT)]
+
+    def failing(places: Places, chunk: StagedIncrement, on_progress: Any = None) -> bool:
+        if number_of(chunk) == 2 and failures:
+            places.stage.store.delete([f"{chunk.manifest.prefix}{file.name}" for file in chunk.manifest.files])
+            raise failures.pop()
+        return _apply_chunk(places, chunk, on_progress)
+
+    with mock.patch.object(one_chunk, "apply_chunk", failing):
+        build_definitions(_tables()).resolve_job_def(JOB).execute_in_process(instance=instance, run_config=RUN)
+    assert sorted(read) == sorted([*range(5), 2])
+    assert_equal(orders, places)
+
+
 def test_reexecution_reads_the_chunks_that_are_left(
     orders: TableConfig, places: Places, lasting: dg.DagsterInstance, read: list[int]
 ) -> None:
@@ -311,12 +359,14 @@ def test_materialization_in_one_step_names_the_job(places: Places, instance: dg.
 def test_load_survives_the_kill_of_a_step_process(
     orders: TableConfig, places: Places, lasting: dg.DagsterInstance
 ) -> None:
-    with mock.patch.object(one_chunk, "apply_chunk", one_chunk.apply_chunk):  # in_processes() sets it here as well
+    # in_processes() sets them here as well.
+    with mock.patch.multiple(one_chunk, export_chunk=_export_chunk, apply_chunk=_apply_chunk):
         result = dg.execute_job(dg.reconstructable(in_processes), lasting, run_config=RUN)
         events = [record.dagster_event for record in lasting.all_logs(result.run_id) if record.dagster_event]
     assert result.success
     assert Path("killed").exists()
     assert [event.step_key for event in events if event.is_step_up_for_retry] == ["load_chunk[chunk_1]"]
+    assert sorted(map(int, Path("exported").read_text().split())) == list(range(5))  # each once
     shown = [getattr(event.event_specific_data, "metadata", {}) for event in events]
     pids = {str(metadata["pid"]) for metadata in shown if "pid" in metadata}
     assert len(pids) > 4
