@@ -71,16 +71,20 @@ def age_limit(tables: Iterable[TableConfig], wanted: timedelta | None = None) ->
 
     Raises ConfigError when ``wanted`` is too short for the time that a table may hold its snapshot.
     """
-    longest = max(tables, key=lambda table: table.max_snapshot_minutes, default=None)
-    needed = STATEMENTS * timedelta(minutes=longest.max_snapshot_minutes) if longest else timedelta(0)
+    longest = max(tables, key=_most_minutes, default=None)
+    needed = STATEMENTS * timedelta(minutes=_most_minutes(longest)) if longest else timedelta(0)
     if wanted is not None and longest and wanted < needed:
         raise ConfigError(
             f"attempts older than {wanted} may still be running: the snapshot of {longest.table_name} may stay open for"
-            f" {longest.max_snapshot_minutes} minutes",
+            f" {_most_minutes(longest)} minutes",
             where="--older-than",
             hint=f"choose at least {needed}, which is {STATEMENTS} times as long",
         )
     return wanted or max(OLDER_THAN, needed)
+
+
+def _most_minutes(table: TableConfig) -> int:
+    return max(table.max_snapshot_minutes, table.load.max_chunk_minutes)
 
 
 def collect(

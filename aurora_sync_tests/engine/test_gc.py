@@ -355,6 +355,10 @@ def test_limit_is_never_shorter_than_a_run_may_take() -> None:
     slow = TableConfig(table_name="slow", watermark_type="xmin", max_snapshot_minutes=3000)
     assert gc.age_limit([]) == gc.age_limit([T]) == timedelta(days=2)
     assert gc.age_limit([T, slow]) == timedelta(minutes=9000)
+    chunked = TableConfig.model_validate(
+        {"table_name": "chunked", "watermark_type": "xmin", "load": {"max_chunk_minutes": 3000}}
+    )
+    assert gc.age_limit([T, chunked]) == timedelta(minutes=9000)
     assert gc.age_limit([T], timedelta(hours=6)) == timedelta(hours=6)
     with pytest.raises(ConfigError, match="the snapshot of slow may stay open for 3000 minutes"):
         gc.age_limit([T, slow], timedelta(days=2))

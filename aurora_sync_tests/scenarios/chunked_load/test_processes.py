@@ -11,16 +11,20 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from unittest import mock
 
 import psutil  # type: ignore[import-untyped]
 import pytest
+from psycopg2 import sql
 
 from aurora_sync.config.load import LoadOptions
 from aurora_sync.engine import lease, load, one_chunk
 from aurora_sync.engine.lease import Lease, LeaseError
-from aurora_sync.errors import AuroraSyncError
+from aurora_sync.errors import AuroraSyncError, SourceError
 from aurora_sync.model.certificate import Level
+from aurora_sync.model.export import Exported
+from aurora_sync.source.reading import Reading
 from aurora_sync.stage import layout
 from aurora_sync_tests.scenarios.chunked_load.loader import loading
 from aurora_sync_tests.scenarios.chunked_load.loads import (
@@ -186,6 +190,20 @@ def test_chunk_that_two_processes_read_is_in_the_target_once(world: World) -> No
     assert state
     staged = [one_chunk.export_chunk(table, world.places, state, number) for number in (4, 4, 5)]
     assert [one_chunk.apply_chunk(world.places, chunk) for chunk in staged] == [True, False, True]
+    ended_equal(world, table)
+
+
+def test_chunk_that_takes_too_long_names_its_own_limit(world: World) -> None:
+    wide(world)
+    table, export = chunked(), Reading.export
+
+    def slow(reading: Reading, _: sql.Composable, *more: Any) -> Exported:
+        with reading._connection.cursor() as cursor:
+            cursor.execute("SET LOCAL statement_timeout = 10")
+        return export(reading, sql.SQL("SELECT pg_sleep(600)"), *more)
+
+    with mock.patch.object(Reading, "export", slow), pytest.raises(SourceError, match=": load: max_chunk_minutes"):
+        world.sync(table)
     ended_equal(world, table)
 
 
