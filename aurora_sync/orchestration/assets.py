@@ -184,6 +184,8 @@ def with_io_manager(spec: dg.AssetSpec, project: Project) -> dg.AssetSpec:
 
 
 def options(context: dg.AssetExecutionContext) -> SyncOptions:
+    """Return the options of the run, at the begin of a step."""
+    compat.keep_connections(context.instance)
     return SyncOptions(**context.op_execution_context.op_config)
 
 

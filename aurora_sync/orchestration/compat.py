@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import dagster as dg
 from dagster._core.definitions.assets.definition.asset_spec import AssetExecutionType
@@ -19,6 +20,8 @@ from dagster._core.storage.tags import PRIORITY_TAG as PRIORITY_TAG
 from dagster._core.storage.tags import RUN_KEY_TAG
 from dagster._utils.schedules import get_next_cron_tick
 
+_keeping: WeakSet[dg.DagsterInstance] = WeakSet()
+
 
 def code_reference(file: Path, line: int) -> dict[str, Any]:
     """Return metadata that links an asset to a line in the UI. The interface is beta; its warning is suppressed."""
@@ -26,6 +29,18 @@ def code_reference(file: Path, line: int) -> dict[str, Any]:
         warnings.simplefilter("ignore", dg.BetaWarning)
         reference = dg.LocalFileCodeReference(file_path=str(file), line_number=line)
         return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
+
+
+def keep_connections(instance: dg.DagsterInstance) -> None:
+    """Let this process keep its connections to Dagster's storage, for the events of steps.
+
+    Storage in PostgreSQL opens a connection for each statement. These are about 50 for each table, and took more time
+    than the sync of a small table. The webserver keeps its connections by the same method. A kept connection is
+    replaced after 30 seconds, so that a sync without events for hours does not meet one that a firewall has ended.
+    """
+    if instance not in _keeping:
+        _keeping.add(instance)
+        instance.optimize_for_webserver(statement_timeout=0, pool_recycle=30, max_overflow=20)
 
 
 def set_data_version(context: dg.OutputContext, version: str) -> None:

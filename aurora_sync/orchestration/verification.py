@@ -57,6 +57,7 @@ def group_asset(group: str, tables: Sequence[TableAsset], project: Project) -> d
     ) -> Iterator[dg.ObserveResult | dg.AssetCheckResult]:
         if unknown := sorted(set(config.tables) - by_name.keys()):
             raise dg.Failure(f"group {group} does not contain {', '.join(unknown)}", allow_retries=False)
+        compat.keep_connections(context.instance)
         places, found, errors = project.connections.places(), dict[str, Verification](), dict[str, str]()
         for asset in (by_name[chosen] for chosen in config.tables or by_name):
             try:

@@ -9,10 +9,13 @@ import boto3
 import dagster as dg
 import psycopg2
 import pytest
+import sqlalchemy
 from dagster._core.instance import InstanceRef
 
 from aurora_sync.embedded.stack import BUCKET, Stack
-from aurora_sync_tests.orchestration.conftest import run
+from aurora_sync.model.receipt import Receipt
+from aurora_sync_tests.orchestration.conftest import Build, run
+from aurora_sync_tests.orchestration.receipts import receipt
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -74,3 +77,31 @@ def test_embedded_instance_keeps_everything_below_one_folder(tmp_path: Path) -> 
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True, capture_output=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".aurora_sync", "dagster.yaml"]
     assert [path.name for path in (tmp_path / ".aurora_sync").iterdir()] == ["dagster"]
+
+
+@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.MovedIn20Warning", "ignore::ResourceWarning")
+@pytest.mark.usefixtures("no_settings")
+def test_steps_keep_their_connections_to_the_storage(
+    production: dg.DagsterInstance, receipts: list[Receipt], build: Build, request: pytest.FixtureRequest
+) -> None:
+    opened: list[object] = []
+
+    def count(connection: object, _: object) -> None:
+        opened.append(connection)
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "connect", count)
+    request.addfinalizer(lambda: sqlalchemy.event.remove(sqlalchemy.Engine, "connect", count))
+    names = [f"t{number}" for number in range(5)]
+    definitions = build("tables:\n" + "".join(f"  - {{table_name: {name}, watermark_type: xmin}}\n" for name in names))
+
+    def connections(*tables: str) -> int:
+        before = len(opened)
+        receipts.extend(receipt(table=f"public.{table}") for table in tables)
+        assert run(
+            definitions, production, asset_selection=[dg.AssetKey(["public", table]) for table in tables]
+        ).success
+        return len(opened) - before
+
+    connections("t0")
+    # Without that, each table opens about 50. Some may be replaced because of their age.
+    assert connections("t1", "t2", "t3", "t4") < 50
