@@ -32,11 +32,13 @@ def batches(chosen: Sequence[TableConfig], tables: Sequence[TableConfig]) -> lis
     for config in tables:
         if slot := shared_with(config):
             of_slot[slot].append(config)
-    # A thousand configurations are not compared with each other: that takes seconds.
-    found: dict[tuple[str, bool], Batch] = {}
+    # By name, because to compare a thousand configurations with each other takes seconds. Two may have one source.
+    found: dict[object, Batch] = {}
     for config in chosen:
-        slot = shared_with(config)
-        found.setdefault((slot or config.qualified_name, bool(slot)), tuple(of_slot[slot]) if slot else (config,))
+        if slot := shared_with(config):
+            found.setdefault(slot, tuple(of_slot[slot]))
+        else:
+            found.setdefault((config.qualified_name, config.target), (config,))
     return list(found.values())
 
 

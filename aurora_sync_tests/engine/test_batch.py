@@ -34,6 +34,12 @@ def test_a_table_with_the_name_of_a_slot_is_a_batch_of_its_own(tables: tuple[Tab
     assert batches([named, slot], [named, slot]) == [(named,), (slot,)]
 
 
+def test_two_entries_of_one_table_are_two_batches(tables: tuple[TableConfig, ...]) -> None:
+    first = tables[0]
+    second = first.model_copy(update={"target_schema": "elsewhere"})
+    assert batches([first, second, first], [first, second]) == [(first,), (second,)]
+
+
 def test_many_tables_are_not_compared_with_each_other(
     tables: tuple[TableConfig, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
