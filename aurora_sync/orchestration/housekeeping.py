@@ -48,5 +48,6 @@ def gc_schedule(tables: Sequence[TableConfig], project: Project) -> dg.ScheduleD
         job=collect_garbage,
         cron_schedule="0 4 * * 0",
         execution_timezone="UTC",
+        description="Removes what killed runs left behind, on Sundays at 04:00 UTC.",
         default_status=project.schedule_status,
     )

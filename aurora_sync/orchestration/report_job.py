@@ -61,6 +61,7 @@ def report_schedule(tables: Sequence[TableAsset], project: Project) -> dg.Schedu
         job=report,
         cron_schedule="0 6 * * *",
         execution_timezone="UTC",
+        description="Publishes the report of all tables at 06:00 UTC.",
         default_status=project.schedule_status,
     )
 
