@@ -17,10 +17,10 @@ _OPEN = 100
 ATTENTION = (Standing.FAILING, Standing.DIFFERENT, Standing.UNCERTIFIED, Standing.NEVER_SYNCED)
 _MEANING = {
     Standing.FAILING: "The last run failed. The target is as the run before left it.",
-    Standing.DIFFERENT: "The last verification found differences. This ends with a verification that finds none.",
-    Standing.UNCERTIFIED: "The runs rely on something that they cannot check.",
-    Standing.NEVER_SYNCED: "No run has written these targets yet.",
-    Standing.LOADING: "A load in chunks is not finished.",
+    Standing.DIFFERENT: "The last verification found differences. aurora-sync verify shows them and the repair.",
+    Standing.UNCERTIFIED: "The runs rely on something that they cannot check. The guarantee says how to certify it.",
+    Standing.NEVER_SYNCED: "No run has written these targets yet. aurora-sync sync does.",
+    Standing.LOADING: "A load in chunks is not finished. The next run goes on with it.",
     Standing.BOUNDED: "Certified, except for a lag that the certificate names.",
     Standing.CERTIFIED: "Every change that the strategy can see, up to the given time, is in the target.",
 }
@@ -111,7 +111,7 @@ def _group(standing: Standing, states: Sequence[TableState], now: datetime) -> I
     title = standing.value.capitalize()
     yield f'<details{unfolded} style="{_colour(standing)}"><summary><b>{title} {len(states):,}</b> '
     yield f'<small style="display:inline">{_MEANING[standing]}</small></summary><table><thead><tr><th>table</th>'
-    yield '<th class="s">guarantee</th><th class="a">up to date</th><th class="r">last run</th>'
+    yield '<th class="s">guarantee</th><th class="a">up to date (UTC)</th><th class="r">last run</th>'
     yield '<th class="v">compared</th><th class="a n">rows, trend</th></tr></thead><tbody>'
     for state in states:
         yield f"<tr>{''.join(_cells(state, now))}</tr>"
@@ -126,7 +126,9 @@ def _cells(state: TableState, now: datetime) -> Iterator[str]:
     if entry is None:
         yield "<td></td><td></td><td></td><td></td>"
         return
-    seen = max(moment for moment in (state.snapshot_at, state.noted.checked_at) if moment)
+    verdict = state.noted.verdict
+    equal_at = verdict.as_of if verdict and not verdict.differences else None
+    seen = max(moment for moment in (state.snapshot_at, state.noted.checked_at, equal_at) if moment)
     yield f'<td data-of="up to date">{_moment(seen, now)}</td>'
     changes = f"+{entry.inserted:,} ~{entry.updated:,} −{entry.deleted:,}"
     took = max((entry.applied_at - state.snapshot_at).total_seconds(), 0) if state.snapshot_at and not state.load else 0
@@ -152,7 +154,7 @@ def _compared(state: TableState, now: datetime) -> str:
     found = []
     if verdict := state.noted.verdict:
         result = "different" if verdict.differences else "equal"
-        found.append(f"verified {result} {ago((now - verdict.as_of).total_seconds())}")
+        found.append(f"{result} {ago((now - verdict.as_of).total_seconds())}")
     if state.reconciled_at:
         found.append(f"reconciled {ago((now - state.reconciled_at).total_seconds())}")
     first, *more = found or ["never"]
@@ -160,7 +162,7 @@ def _compared(state: TableState, now: datetime) -> str:
 
 
 def _moment(moment: datetime, now: datetime) -> str:
-    return f"{ago(max((now - moment).total_seconds(), 0))}<small>{moment:%Y-%m-%d %H:%M} UTC</small>"
+    return f"{ago(max((now - moment).total_seconds(), 0))}<small>{moment:%Y-%m-%d %H:%M}</small>"
 
 
 def _trend(runs: Sequence[Run]) -> str:
@@ -181,11 +183,10 @@ def _trend(runs: Sequence[Run]) -> str:
 def _legend(shown: Overview) -> Iterator[str]:
     yield (
         "<footer><p><b>up to date</b>: the time of the snapshot that the target has"
-        f"{', or of a later look at the source that found no change' if shown.noted else ''}."
+        f"{', or of a later verification or look at the source that found no change' if shown.noted else ''}."
         " <b>last run</b>: the last run that changed the target: rows inserted, updated and deleted, and the time from"
-        " its snapshot to its commit. <b>compared</b>: the last comparison of the whole table with its source; a full"
-        " read counts as a reconcile. <b>trend</b>: rows that each of the last runs changed, on a logarithmic"
-        " scale.</p>"
+        " its snapshot to its commit. <b>compared</b>: the last verification, and the last reconcile or full read."
+        " <b>trend</b>: rows that each of the last runs changed, on a logarithmic scale.</p>"
     )
     if not shown.noted:
         yield (
