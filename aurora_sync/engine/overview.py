@@ -135,10 +135,13 @@ class Overview:
 
 
 def overview(
-    tables: Sequence[TableConfig], places: Places, noted: Mapping[str, Noted] | None = None, runs: int = RUNS
+    tables: Sequence[TableConfig],
+    places: Places,
+    noted: Mapping[tuple[str, str], Noted] | None = None,
+    runs: int = RUNS,
 ) -> Overview:
-    """Return the state of the tables, by two queries of the sync log. ``noted`` has what an orchestrator knows, by the
-    qualified name of the table. Raises WarehouseError."""
+    """Return the state of the tables, by two queries of the sync log. ``noted`` has what an orchestrator knows, by
+    target. Raises WarehouseError."""
     with places.warehouse.reading(query_tag=QueryTag("report")) as session:
         newest = sync_log.newest(session, places.log_schema)
         recent = recent_runs(session, places.log_schema, runs) if newest else {}
@@ -147,7 +150,7 @@ def overview(
             table,
             entry,
             recent.get(target_name(table).key, ()) if entry else (),
-            (noted or {}).get(table.qualified_name, Noted()),
+            (noted or {}).get(table.target, Noted()),
         )
         for table, entry in zip(tables, entries_of(tables, newest), strict=True)
     ]

@@ -24,6 +24,7 @@ _CLIENT = {
     "read_timeout": 60,
     "retries": {"mode": "standard", "total_max_attempts": 5},
     "tcp_keepalive": True,
+    "signature_version": "s3v4",  # else links are signed in a way that AWS refuses for objects encrypted by KMS
 }
 
 _HINTS = {

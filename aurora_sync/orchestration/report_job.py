@@ -66,15 +66,15 @@ def report_schedule(tables: Sequence[TableAsset], project: Project) -> dg.Schedu
     )
 
 
-def noted(instance: dg.DagsterInstance, tables: Sequence[TableAsset], project: Project) -> dict[str, Noted]:
-    """Return what Dagster knows about each table. The number of queries is that of the groups and of failed runs."""
+def noted(instance: dg.DagsterInstance, tables: Sequence[TableAsset], project: Project) -> dict[tuple[str, str], Noted]:
+    """Return what Dagster knows about each target. The number of queries is that of the groups and of failed runs."""
     latest = compat.latest_runs(instance, [asset.key for asset in tables])
     failed = compat.failed_steps(instance, {found.run_id for found in latest.values() if found.run_id})
     verdicts: dict[str, Verdict] = {}
     for group in {asset.group for asset in tables}:
         verdicts |= dict(_verdicts(checks.last_verdicts(instance, project.verification_key(group))))
     return {
-        asset.name: Noted(
+        asset.table.target: Noted(
             _failure(latest.get(asset.key), failed, op_name(asset, project)),
             verdicts.get(asset.name),
             latest[asset.key].source_seen_at if asset.key in latest else None,

@@ -95,6 +95,7 @@ def test_its_metadata_has_a_link_that_opens_the_page(build: Build, instance: dg.
     shown = {name: entry.value for name, entry in output.step_output_data.metadata.items()}
     assert (shown["state"], shown["certified"]) == ("OK: 1 table, none needs attention", 1)
     assert str(shown["object"]).endswith("/report/aurora_sync.html")
+    assert "X-Amz-Signature=" in str(shown["report, for 12 hours"])
     with urllib.request.urlopen(str(shown["report, for 12 hours"])) as answer:
         assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
         assert "public.customers" in answer.read().decode()
