@@ -196,8 +196,8 @@ def abort(config: TableConfig, places: Places) -> Load | None:
         if state is None:
             return None
         with places.warehouse.session(query_tag=QueryTag.of(config, "load")) as session:
-            target, _ = find_target(session, config)
-            transactions.abort(session, target, places.log_schema, new_load_id())
+            target, columns = find_target(session, config)
+            transactions.abort(session, target, places.log_schema, new_load_id(), exists=bool(columns))
         return state.load
 
 

@@ -95,16 +95,16 @@ def apply_chunk(
     return Applied(entry.run_sequence, *counts, seconds, p.adjusted, p.changes, queries, target)
 
 
-def abort(session: Session, target: TableName, log_schema: str, load_id: str) -> None:
-    """Record that the load which is open ended before its last chunk. The rows of the load leave the target, unless it
-    had rows before. Raises RivalRunError when no load is open any more."""
+def abort(session: Session, target: TableName, log_schema: str, load_id: str, *, exists: bool) -> None:
+    """Record that the load which is open ended before its last chunk. The rows of the load leave the target if it
+    ``exists``, unless it had rows before. Raises RivalRunError when no load is open any more."""
     with session.transaction():
         newest = sync_log.advance_any(session, target, load_id, log_schema)
         watermark = Watermark.from_json(newest.watermark)
         if watermark.load is None:
             raise RivalRunError("the load has ended", where=newest.source_table)
         kept = newest.target_rows if watermark.load.replaces else 0
-        if not watermark.load.replaces:
+        if exists and not watermark.load.replaces:
             session.modify(f"DELETE FROM {target.sql}")
         entry = dataclasses.replace(
             newest,
