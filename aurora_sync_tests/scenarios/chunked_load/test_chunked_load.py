@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 from unittest import mock
 
 import pytest
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.engine import one_chunk
+from aurora_sync.engine import load, one_chunk
 from aurora_sync.model.certificate import Level
+from aurora_sync.warehouse import sync_log
+from aurora_sync.warehouse.ddl import target_name
 from aurora_sync.warehouse.prepare import StagedIncrement
+from aurora_sync_tests.scenarios.chunked_load import loads
+from aurora_sync_tests.scenarios.chunked_load.loads import killed
 from aurora_sync_tests.scenarios.world import World, config
 
 ROWS = 2_000
@@ -52,18 +58,8 @@ def read() -> Iterator[list[int]]:
 
 
 def between_chunks(world: World, *statements: str, after: int = 1) -> Any:
-    """Return a patch that runs statements when ``after`` chunks are in the target."""
-    apply, count = one_chunk.apply_chunk, 0
-
-    def applying(*arguments: Any) -> bool:
-        nonlocal count
-        done = apply(*arguments)
-        count += 1
-        if count == after:
-            world.execute(*statements)
-        return done
-
-    return mock.patch.object(one_chunk, "apply_chunk", applying)
+    """Return a context that runs statements when ``after`` chunks are in the target, and no chunk is being read."""
+    return loads.once("applied", lambda: world.execute(*statements), after=after - 1)
 
 
 def killed_after(chunks: int) -> Any:
@@ -151,3 +147,19 @@ def test_load_begins_again_when_rows_have_other_places_or_columns(world: World, 
         world.sync(table)
     world.assert_equal(table)
     world.assert_verified(table)
+
+
+def test_target_is_bounded_after_a_pass_and_certified_after_the_last_run(world: World) -> None:
+    made(world)
+    table = chunked()
+    with mock.patch.object(load, "PASS_AFTER", timedelta(0)), killed("ends", after=0), pytest.raises(loads.Killed):
+        world.sync(table)
+    with world.places.warehouse.session() as session:
+        entry = sync_log.newest_entry(session, target_name(table), world.places.log_schema)
+    assert entry
+    assert json.loads(entry.certificate)["level"] == Level.BOUNDED.value
+    assert loads.progress(table, world.places).passes == 1
+    world.execute("DELETE FROM t WHERE id % 7 = 0")
+    receipt = world.sync(table)
+    world.assert_equal(table)
+    assert receipt.certificate.level is Level.CERTIFIED

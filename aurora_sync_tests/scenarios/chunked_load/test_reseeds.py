@@ -68,6 +68,14 @@ def test_load_by_another_key_replaces_the_older_rows(world: World) -> None:
     assert ended_equal(world, table).load
 
 
+def test_append_only_table_that_has_rows_is_read_in_one_snapshot(world: World) -> None:
+    wide(world, columns="id int, v text")
+    table = chunked(append_only=True)
+    assert world.sync(table).load
+    receipt = ended_equal(world, table, full=True)
+    assert receipt.load is None
+
+
 def test_two_rows_of_one_key_are_refused(world: World) -> None:
     """A unique index may be corrupt, for example after a change of the operating system's collations."""
     wide(world, rows=0, columns="id int NOT NULL, v text")
