@@ -32,6 +32,7 @@ class Connections(dg.ConfigurableResource):  # type: ignore[type-arg]
     )
 
     _values: ConnectionValues = PrivateAttr(default_factory=ConnectionValues)
+    _shared: tuple[tuple[Settings, dict[str, str]], Places] | None = PrivateAttr(default=None)
 
     @classmethod
     def of(cls, *, source: Any = None, stage: Any = None, warehouse: Any = None) -> Connections:
@@ -57,7 +58,15 @@ class Connections(dg.ConfigurableResource):  # type: ignore[type-arg]
         return self._values.settings(os.environ)
 
     def places(self) -> Places:
-        return self._values.places(self.settings())
+        """Return the places of the settings.
+
+        The steps of a process share one object, and so its client of S3, until the settings or variables AWS_* change.
+        """
+        settings = self.settings()
+        read = settings, {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+        if self._shared is None or self._shared[0] != read:
+            self._shared = read, self._values.places(settings)
+        return self._shared[1]
 
     def for_definitions(self) -> Connections | dg.ResourceDefinition:
         """Return what ``resources=`` gets. Dagster would make a copy of this object, without the values."""

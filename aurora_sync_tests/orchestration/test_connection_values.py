@@ -253,3 +253,22 @@ def test_user_interface_is_shown_no_secret() -> None:
 
     assert "geheim" not in serialize_value(RepositorySnap.from_def(definitions.get_repository_def()))
     assert "geheim" not in repr(connections)
+
+
+def test_steps_of_a_process_share_the_places_until_the_environment_changes(
+    no_settings: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections = Connections.of(source="dbname=a", stage="s3://bucket", warehouse="duckdb:a.duckdb")
+    places = connections.places()
+    assert connections.places() is places
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "another")
+    assert connections.places() is not places
+    assert connections.places() is connections.places()
+
+
+def test_places_follow_a_variable_that_changes(no_settings: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    connections = Connections.of(source=dg.EnvVar("CRM_DSN"), stage="s3://bucket", warehouse="duckdb:a.duckdb")
+    monkeypatch.setenv("CRM_DSN", "dbname=a")
+    assert connections.places().source.dsn == "dbname=a"
+    monkeypatch.setenv("CRM_DSN", "dbname=b")
+    assert connections.places().source.dsn == "dbname=b"
