@@ -33,8 +33,9 @@ from aurora_sync.source.connection import connect
 TICK_SECONDS = 30
 # The longest delay of changes that the counters miss: after a crash, or in views and foreign tables.
 FORCED_HOURS = 6.0
-# Tables per run: enough to share the start of one process, few enough to spread over several workers.
-GROUP = 50
+# Tables per run: enough to share the cost of a run and the start of its process, few enough to spread over several
+# workers. 20 runs of 50 tables cost 7 CPU seconds more than 4 of 250. A table does not wait for the others of its run.
+GROUP = 250
 # A failed table is requested again after one minute, then two, four, up to an hour.
 RETRY_SECONDS, RETRY_SECONDS_MAX = 60.0, 3600.0
 # After this time, a requested run that Dagster does not know was deleted or never launched.
@@ -193,23 +194,24 @@ def _due(request: Request | None, name: str, marks: Mapping[str, str], now: floa
 def _settle(
     instance: dg.DagsterInstance, tables: Sequence[TableAsset], memory: Mapping[str, Request], now: float
 ) -> dict[str, Request]:
-    """Return the memory with the results of runs that have ended.
+    """Return the memory with the results of runs.
 
-    A table is synced if its materialization was recorded, even if its run failed for other tables.
+    A table is synced if its materialization was recorded, even if its run goes on, or failed, for other tables.
     """
     known = {table.name: memory[table.name] for table in tables if table.name in memory}
     open_keys = {request.run_key for request in known.values() if request.run_key}
     if not open_keys:
         return known
     runs = compat.runs_by_key(instance, open_keys)
-    synced = {key: compat.materialized_keys(instance, run.run_id) for key, run in runs.items() if run.is_finished}
+    synced = {key: compat.materialized_keys(instance, run.run_id) for key, run in runs.items()}
     for table in tables:
         request = known.get(table.name)
         if request is None or not request.run_key:
             continue
-        if request.run_key in synced:
-            failed = table.key not in synced[request.run_key]
-        elif request.run_key not in runs and now - request.requested > LOST_SECONDS:
+        run = runs.get(request.run_key)
+        if table.key in synced.get(request.run_key, ()):
+            failed = False
+        elif run.is_finished if run else now - request.requested > LOST_SECONDS:
             failed = True
         else:
             continue

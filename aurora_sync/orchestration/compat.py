@@ -125,9 +125,11 @@ def runs_by_key(instance: dg.DagsterInstance, run_keys: set[str]) -> dict[str, d
 
 
 def materialized_keys(instance: dg.DagsterInstance, run_id: str) -> set[dg.AssetKey]:
-    """Return the assets that a run materialized, even if the run failed afterwards."""
-    found = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
-    return {key for record in found.records if (key := record.asset_key) is not None}
+    """Return the assets that a run materialized, even if the run goes on or failed afterwards."""
+    kind = dg.DagsterEventType.ASSET_MATERIALIZATION
+    if hasattr(instance, "get_asset_partitions_for_run"):  # newer than 1.13.0; without the metadata of each event
+        return set(instance.get_asset_partitions_for_run(run_id, kind))
+    return {key for each in instance.get_records_for_run(run_id, of_type=kind).records if (key := each.asset_key)}
 
 
 def next_tick(cron: str) -> datetime:

@@ -115,6 +115,25 @@ def test_table_whose_run_goes_on_is_not_requested_again_until_it_ended(instance:
     assert daemon.tick() == ["a"]
 
 
+def test_table_does_not_wait_for_the_other_tables_of_its_run(instance: dg.DagsterInstance) -> None:
+    daemon = Daemon(instance, A, B)
+    daemon.tick(launch=False)
+    run_key = change_sensor.from_cursor(daemon.cursor)["public.a"].run_key
+    during: list[list[str]] = []
+
+    @dg.asset(key=asset_key(A))
+    def first() -> None: ...
+
+    @dg.asset(key=asset_key(B), deps=[first])
+    def second() -> None:
+        daemon.marks = {"public.a": "second", "public.b": "second"}
+        during.append(daemon.tick(launch=False))
+
+    run(dg.Definitions(assets=[first, second]), instance, tags={"dagster/run_key": run_key})
+    assert during == [["a"]]
+    assert daemon.tick(launch=False) == ["b"]
+
+
 def test_failed_table_is_requested_again_and_the_others_of_its_run_are_not(instance: dg.DagsterInstance) -> None:
     daemon = Daemon(instance, A, B)
     daemon.failing = {"a"}
