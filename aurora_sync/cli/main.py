@@ -27,6 +27,7 @@ from aurora_sync.cli import (
     local,
     metrics,
     plan,
+    reload,
     report,
     schema,
     setup,
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     # In the order of the help.
     for group in (
         sync,
+        reload,
         load,
         plan,
         status,

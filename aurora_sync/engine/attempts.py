@@ -57,7 +57,7 @@ def repeated(once: Callable[[Start], T], options: RunOptions, what: str) -> T:
 
 
 def _repeated(once: Callable[[Start], T], options: RunOptions, what: str) -> T:
-    start = Start(options, trust_hint=not (options.full or options.reconcile))
+    start = Start(options, trust_hint=not (options.full or options.reconcile or options.reload))
     while True:
         try:
             return once(start)

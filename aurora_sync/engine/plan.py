@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.engine import preflight
+from aurora_sync.engine import preflight, read_again
 from aurora_sync.errors import ConfigError
 from aurora_sync.model.certificate import Action, Certificate, Finding, Reconciled
 from aurora_sync.model.column import Column
@@ -15,6 +15,7 @@ from aurora_sync.model.load import Load
 from aurora_sync.model.manifest import Disposition, Evolution, TakenFile
 from aurora_sync.model.observation import Observation
 from aurora_sync.model.relation import SourceTable
+from aurora_sync.model.reload import Reload
 from aurora_sync.model.state import State
 from aurora_sync.model.watermark import Canary, Watermark
 from aurora_sync.source.reading import Reading
@@ -42,6 +43,7 @@ class RunOptions:
     as_text: frozenset[str] = frozenset()  # arrays to read as the text that PostgreSQL prints
     taken: tuple[TakenFile, ...] = ()  # external files whose changes the snapshot contains
     catch_up: bool = False  # read what was written while chunks were loaded, and compare nothing yet
+    reload: Reload | None = None  # rows to read besides those of the increment
     max_minutes: int | None = None  # for which the snapshot may be open; default: max_snapshot_minutes of the table
 
 
@@ -98,6 +100,7 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, options:
     if problems := preflight.problems(config, table, strategy):
         raise ConfigError(problems, where=config.qualified_name)
     columns, key = preflight.selected_columns(config, table), preflight.merge_key(config, table)
+    again = read_again.resolved(options.reload, config, table, columns, key, state) if options.reload else None
     token = state.watermark.token if state.watermark else None
     minutes = options.max_minutes or config.max_snapshot_minutes
     at = reading.observe(strategy.fence(config), max_minutes=minutes, last=token)
@@ -118,6 +121,8 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, options:
     if due and verdict.since:
         verdict = dataclasses.replace(verdict, since=dataclasses.replace(verdict.since, only_scan=due))
     read, reconcile = _read(config, table, columns, state, options, verdict, at)
+    if again and options.reload:
+        read = read_again.widened(read, again, options.reload.max_rows, config, reading)
     if read.disposition is Disposition.REPLACE:
         load = None  # the strategy cannot go on from the snapshot of the load
     reconcile = reconcile or (bool(due or load) and read.disposition is Disposition.UPSERT)

@@ -69,7 +69,7 @@ def run(
     """
     options = RunOptions(full, reconcile, allow_deletes, taken=taken)
     with values_shown(config.show_values):
-        return repeated(partial(_increment, config, places, on_progress), options, config.qualified_name)
+        return repeated(partial(increment, config, places, on_progress), options, config.qualified_name)
 
 
 def verify(config: TableConfig, places: Places, *, on_progress: Callable[[Progress], None] | None = None) -> Receipt:
@@ -77,10 +77,10 @@ def verify(config: TableConfig, places: Places, *, on_progress: Callable[[Progre
 
     Raises NotComparedError when a run would scan, reconcile or read the whole table instead.
     """
-    return _increment(config, places, on_progress, Start(RunOptions(verify=True)))
+    return increment(config, places, on_progress, Start(RunOptions(verify=True)))
 
 
-def _increment(
+def increment(
     config: TableConfig, places: Places, on_progress: Callable[[Progress], None] | None, start: Start
 ) -> Receipt:
     options, trust_hint, paused = start.options_of(config.qualified_name), start.trust_hint, ""
@@ -165,12 +165,13 @@ def _export(
     found: Look, places: Places, options: RunOptions, on_progress: Callable[[Progress], None] | None
 ) -> tuple[Manifest, tuple[Adjusted, ...]]:
     plan, reading = found.plan, found.reading
-    statement, exported = reading.statement(plan.columns, plan.read.where, outbox=plan.read.outbox), Exported()
+    read, exported = plan.read, Exported()
+    statement = reading.statement(plan.columns, read.where, outbox=read.outbox, again=read.again)
     with places.stage.attempt(found.config.qualified_name, found.load_id) as attempt:
         if not _applies_nothing(plan, options):
             exported = reading.export(statement, attempt, on_progress)
-        shortened = reading.long_values(plan.columns, plan.key, plan.read.where, longest_row=exported.longest)
-        ending = outbox.live_row_ending(plan.read.outbox) if plan.read.outbox else b""
+        shortened = reading.long_values(plan.columns, plan.key, read.where, longest_row=exported.longest)
+        ending = outbox.live_row_ending(read.outbox) if read.outbox else b""
         rows = reading.newest(exported, statement, plan.at.snapshot)
         newest = canary.pick(rows, plan.columns, plan.key, plan.at.snapshot, identity.CANARIES, ending=ending)
     manifest = found.manifest(
@@ -179,9 +180,10 @@ def _export(
         files=exported.files,
         evolution=plan.evolution,
         fill={column.name: column.missing for column in plan.verdict.backfill},
-        parts=(Part(truncated=False, partial=0),) if plan.read.outbox else (),
+        parts=(Part(truncated=False, partial=0),) if read.outbox else (),
         taken=options.taken,
-        log_position=plan.read.log_position,
+        log_position=read.log_position,
+        again=read.again,
     )
     return manifest, shortened
 
@@ -232,7 +234,7 @@ def _idle(found: Look, manifest: Manifest, options: RunOptions) -> bool:
     if _applies_nothing(plan, options):
         return True
     news = any(each.action is not Action.GO_ON or each.is_schema_change for each in plan.verdict.findings)
-    if manifest.rows or options.full or plan.reconcile or plan.read.renews or news or plan.load:
+    if manifest.rows or options.full or plan.reconcile or plan.read.renews or plan.read.again or news or plan.load:
         return False
     if state.watermark is None:
         return False

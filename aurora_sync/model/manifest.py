@@ -13,6 +13,7 @@ from aurora_sync.model.buckets import Buckets
 from aurora_sync.model.certificate import Certificate
 from aurora_sync.model.column import Column
 from aurora_sync.model.load import Chunk
+from aurora_sync.model.reload import RowRange
 from aurora_sync.model.watermark import Watermark
 
 
@@ -93,6 +94,7 @@ class Manifest:
     evolution: Evolution = Evolution()
     fill: dict[str, str | None] = field(default_factory=dict)  # new column -> its value in rows not in the files
     repaired: Buckets | None = None  # of these buckets the files hold every source row: any other row was deleted
+    again: RowRange | None = None  # of this range the files hold every source row, too
     parts: tuple[Part, ...] = ()  # only under CHANGES
     history: tuple[StagedFile, ...] = ()  # the files with every change, where the table has a history
     log_position: int = 0  # LSN up to which the snapshot of a scan saw; a stream continues from there

@@ -22,6 +22,7 @@ from aurora_sync.orchestration import (
     automation,
     housekeeping,
     load_job,
+    reload_job,
     report_job,
     translation,
     verification,
@@ -101,7 +102,7 @@ def build_definitions(
             *_verification_assets(synced, project),
             *_assessments(synced, config, project, beside),
         ],
-        jobs=[*_jobs(synced, project), load_job.load_job(synced, project)],
+        jobs=[*_jobs(synced, project), load_job.load_job(synced, project), reload_job.reload_job(synced, project)],
         schedules=[
             *automation.schedules(synced, project),
             *automation.reconciliations(synced, project),

@@ -30,8 +30,10 @@ from psycopg2.extensions import connection as Connection
 from aurora_sync.model.column import Column
 from aurora_sync.model.fences import Visible
 from aurora_sync.model.relation import Outbox, SourceTable
+from aurora_sync.model.reload import RowRange
 from aurora_sync.source import blockers
 from aurora_sync.source.copy_out import value
+from aurora_sync.source.row_range import predicate
 
 XID = "aurora_sync_xid"
 EMPTIED = "aurora_sync_emptied"
@@ -68,10 +70,15 @@ def needs_settings(columns: Sequence[Column], key: Collection[str]) -> bool:
 
 
 def changes_statement(
-    table: SourceTable, outbox: Outbox, columns: Sequence[Column], longest: int | None = None
+    table: SourceTable,
+    outbox: Outbox,
+    columns: Sequence[Column],
+    longest: int | None = None,
+    again: RowRange | None = None,
 ) -> sql.Composed:
     """Build the SELECT that returns every key of the outbox once, with its row as the open snapshot sees it, or as a
-    delete if there is no row, in the form of warehouse/dispositions/changes.py.
+    delete if there is no row, in the form of warehouse/dispositions/changes.py. Keys of rows that are read ``again``
+    count as if the outbox had them.
 
     A row matches if its key has the value and also the text of the outbox's key. Otherwise an update from 'a' to 'A',
     which are equal as citext or by their collation, would not delete 'a'.
@@ -90,7 +97,7 @@ def changes_statement(
     return sql.SQL(
         "SELECT {values}, xmin, CASE WHEN tableoid IS NULL THEN 'D' ELSE 'U' END, NULL, 0, {origin}"
         " FROM (SELECT {read}, coalesce(b.xmin::text::bigint, 0) AS xmin, b.tableoid"
-        " FROM (SELECT DISTINCT {keys} FROM {outbox} WHERE {first} IS NOT NULL) k"
+        " FROM (SELECT DISTINCT {keys} FROM {outbox} WHERE {first} IS NOT NULL{again}) k"
         " LEFT JOIN {table} b ON {same}) changed"
     ).format(
         values=sql.SQL(", ").join(value(column, longest) for column in columns),
@@ -99,6 +106,13 @@ def changes_statement(
         keys=sql.SQL(", ").join(keys.values()),
         outbox=sql.Identifier(*outbox.relation),
         first=keys[outbox.key[0]],
+        again=sql.SQL(" UNION SELECT {} FROM {} WHERE {}").format(
+            sql.SQL(", ").join(sql.SQL('concat({}) COLLATE pg_catalog."default"').format(key) for key in keys.values()),
+            sql.Identifier(table.schema, table.name),
+            predicate(again),
+        )
+        if again
+        else sql.SQL(""),
         table=sql.Identifier(table.schema, table.name),
         same=sql.SQL(" AND ").join(same),
     )

@@ -26,6 +26,7 @@ from aurora_sync.model.fences import FenceRequest
 from aurora_sync.model.observation import Observation
 from aurora_sync.model.receipt import Adjusted
 from aurora_sync.model.relation import Outbox, SourceTable
+from aurora_sync.model.reload import RowRange
 from aurora_sync.model.watermark import Canary, Snapshot, Token
 from aurora_sync.source import blockers, catalogue, chunks, identity_token, long_values, sums
 from aurora_sync.source.canary import newest_rows, read_back
@@ -120,12 +121,14 @@ class Reading:
         where: sql.Composable | None,
         *,
         outbox: Outbox | None = None,
+        again: RowRange | None = None,
         blocks: tuple[int, int | None] | None = None,
     ) -> sql.Composed:
         """Build the SELECT of the rows for which ``where`` holds; with an ``outbox``, of the rows that the outbox
-        names, and of the keys of deleted rows. ``blocks`` are those to which ``where`` limits the rows, if it does."""
+        names, of the keys of deleted rows, and of the rows that are read ``again``. ``blocks`` are those to which
+        ``where`` limits the rows, if it does."""
         if outbox:
-            return changes_statement(self.table, outbox, columns, self._longest)
+            return changes_statement(self.table, outbox, columns, self._longest, again)
         selected = select_statement(self.table, columns, where, self._longest)
         return selected.limited_to(blocks) if blocks else selected
 

@@ -19,6 +19,7 @@ from aurora_sync.model.fences import FenceRequest
 from aurora_sync.model.manifest import Disposition
 from aurora_sync.model.observation import Observation
 from aurora_sync.model.relation import Outbox, SourceTable
+from aurora_sync.model.reload import RowRange
 from aurora_sync.model.watermark import Token, Watermark
 from aurora_sync.strategies import horizon
 
@@ -53,6 +54,7 @@ class ReadPlan:
     outbox: Outbox | None = None  # its keys are read, those of deleted rows as well; the disposition is then CHANGES
     reasons: tuple[str, ...] = ()
     log_position: int = 0  # LSN up to which the snapshot of a scan saw; a stream continues from there
+    again: RowRange | None = None  # rows that a person asked to read again; ``where`` selects them as well
 
     def because(self, reason: str) -> ReadPlan:
         return replace(self, reasons=(reason, *self.reasons))

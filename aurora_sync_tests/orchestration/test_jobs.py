@@ -153,6 +153,7 @@ def test_jobs_have_an_executor_of_their_own_and_the_code_location_keeps_its_own(
         "aurora_sync_hourly_public",
         "aurora_sync_load_large_table",
         "aurora_sync_reconcile",
+        "aurora_sync_reload_rows",
         "aurora_sync_report",
         "aurora_sync_verify",
         "aurora_sync_verify_sundays_at_05_00_public",

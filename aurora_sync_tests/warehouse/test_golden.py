@@ -15,9 +15,11 @@ import pytest
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.model.manifest import Disposition, Part
+from aurora_sync.model.reload import between
 from aurora_sync.warehouse import ddl, history, merge
 from aurora_sync.warehouse import raw_files as dms
 from aurora_sync.warehouse.base import Session
+from aurora_sync.warehouse.dispositions import again
 from aurora_sync.warehouse.duckdb import to_duckdb
 from aurora_sync.warehouse.snowflake import copy_by_name, copy_by_place, copy_into, copy_parquet
 from aurora_sync_tests.warehouse.increments import Folder, apply, column
@@ -111,6 +113,28 @@ def test_statements_of_a_history_and_of_the_files_of_others_are_the_pinned_ones(
     for dialect in ("snowflake", "duckdb"):
         text = [to_duckdb(each) if dialect == "duckdb" else each for each in found]
         check(f"streams.{dialect}.sql", "".join(f"{each};\n" for each in text))
+
+
+def test_deletes_of_a_range_of_keys_are_the_pinned_ones(folder: Folder) -> None:
+    """scenarios/partial_reload executes them."""
+    keys = {
+        "int8": ("1", "1000"),
+        "numeric": ("1.5", "1e3"),
+        "date": ("2026-01-01", ""),
+        "timestamp": ("2026-01-01", "2026-01-02T03:04:05.5"),
+        "timestamptz": ("", "2026-01-02T03:04:05+01:00"),
+        "uuid": ("00000000-0000-0000-0000-000000000000", "F0000000-0000-0000-0000-000000000000"),
+    }
+    found = []
+    for type_, bounds in keys.items():
+        key = column("id", type_, ((10 << 16) | 2) + 4 if type_ == "numeric" else -1)
+        manifest = dataclasses.replace(folder.increment([key], []), load_id="load1")
+        layout = ddl.layout(TableConfig(table_name="orders", watermark_type="xmin"), manifest, "_AURORA_SYNC", {})
+        within = again.condition(layout, between(*bounds, key), "public.orders")
+        found.append(merge.delete_unstaged(layout, within))
+    for dialect in ("snowflake", "duckdb"):
+        text = [to_duckdb(each) if dialect == "duckdb" else each for each in found]
+        check(f"ranges.{dialect}.sql", "".join(f"{each};\n" for each in text))
 
 
 def test_copies_of_the_files_of_others_are_the_pinned_ones() -> None:

@@ -15,6 +15,7 @@ from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import GuardError
 from aurora_sync.model.load import Load
 from aurora_sync.model.manifest import Manifest
+from aurora_sync.model.reload import RowRange
 from aurora_sync.warehouse import sync_log
 from aurora_sync.warehouse.base import Session
 from aurora_sync.warehouse.bounds import Bound
@@ -87,6 +88,19 @@ def guard_deletes(merging: Merging, removed: int) -> None:
             where=manifest.table,
             hint=f"nothing was applied; if the rows were deleted on purpose, {_allowing(manifest)}, or raise"
             " delete_guard (max_rows, max_share) in tables.yaml",
+        )
+
+
+def guard_range(merging: Merging, rows: RowRange, removed: int) -> None:
+    """Raise GuardError when a range that was read again loses more rows than the delete guard of the table allows."""
+    allowed = merging.config.delete_guard.allowed(merging.before.present)
+    if removed > allowed and not merging.allow_deletes:
+        raise GuardError(
+            f"the source does not have {removed} rows that {merging.layout.target} has with {rows}, but delete_guard"
+            f" allows {allowed} deletes",
+            where=merging.manifest.table,
+            hint="nothing was applied; if the rows were deleted on purpose, reload with --allow-deletes (in Dagster:"
+            " allow_deletes in the launchpad)",
         )
 
 

@@ -22,14 +22,16 @@ from __future__ import annotations
 from aurora_sync.errors import DefectError, TargetChangedError
 from aurora_sync.warehouse import history, merge
 from aurora_sync.warehouse.ddl import DELETED, FROM, KNOWN, OP, PART, RUN_SEQ, SYNCED_AT, Layout
+from aurora_sync.warehouse.dispositions.again import delete_missing
 from aurora_sync.warehouse.dispositions.base import Merging, Written, modified_outside
 
 
 def write(merging: Merging) -> Written:
-    """Apply the staged changes part by part. There is no delete guard, because a stream names each deleted row."""
+    """Apply the staged changes part by part. There is no delete guard for them, because a stream names each deleted
+    row."""
     session, layout, manifest = merging.session, merging.layout, merging.manifest
     _assert_partial(merging)
-    inserted = updated = deleted = 0
+    inserted, updated, deleted = 0, 0, delete_missing(merging)
     for number, part in enumerate(manifest.parts):
         if part.truncated:
             truncate = merge.mark_present(layout) if layout.soft else merge.delete_present(layout)

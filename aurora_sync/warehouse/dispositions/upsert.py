@@ -1,7 +1,7 @@
 """Disposition UPSERT: insert the staged rows that are new, update those that differ.
 
 After a reconcile, the files hold every source row of the buckets that differ. The other target rows in these buckets
-are deleted.
+are deleted. So are the other target rows of a range of keys that was read again.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from aurora_sync.errors import GuardError
 from aurora_sync.warehouse import history, merge, sums
 from aurora_sync.warehouse.ddl import RUN_SEQ
+from aurora_sync.warehouse.dispositions.again import delete_missing
 from aurora_sync.warehouse.dispositions.base import Merging, Written, guard_deletes, modified_outside
 
 
@@ -40,7 +41,7 @@ def _assert_predicate(merging: Merging, predicate: str) -> None:
 
 def write(merging: Merging) -> Written:
     session, layout, repaired = merging.session, merging.layout, merging.manifest.repaired
-    deleted, whole = 0, None
+    deleted, whole = delete_missing(merging), None
     if repaired is not None:
         within, whole = sums.within(sums.number(layout), repaired), merging.manifest.source_rows
         history.record_missing(merging, merge.unstaged(layout, within))
@@ -49,7 +50,8 @@ def write(merging: Merging) -> Written:
             ((loaded,),) = session.query(merge.unstaged_since(layout, within, merging.load.first_run))
         deleted = session.modify(merge.delete_unstaged(layout, within), merging.marking)
         guard_deletes(merging, deleted - loaded)
-    predicate = merging.config.merge_predicate if repaired is None else None
+    # Rows that a person or a reconcile has read may be older than those of an increment.
+    predicate = merging.config.merge_predicate if repaired is None and not merging.manifest.again else None
     within = " AND ".join(filter(None, (merging.within, predicate and f"({predicate})")))
     merged = session.merge(merge.merge(layout, within=within), merging.written)
     if predicate and merged.inserted:
