@@ -30,7 +30,10 @@ from aurora_sync_tests.scenarios.world import World, config
 ROWS, WIDTH = 5_000, 2_000
 MIDDLE = 1_000_000
 
-OURS = "pid <> pg_backend_pid() AND application_name LIKE 'aurora_sync%' AND datname = current_database()"
+OURS = (
+    "pid <> pg_backend_pid() AND application_name LIKE 'aurora_sync%' AND datname = current_database()"
+    " AND backend_type = 'client backend'"  # and not a parallel worker of the COPY
+)
 
 
 def through(proxy: TcpProxy, world: World, happens: Callable[[Pair], None], at_byte: int = MIDDLE) -> Fault:
