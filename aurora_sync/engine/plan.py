@@ -82,9 +82,11 @@ class Plan:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """The reasons why more is read than the strategy's own increment; the warnings include them all."""
+        """The reasons why more is read than the strategy's own increment; the warnings include them all, except rows
+        that a person asked to read again."""
         reseeds = tuple(found.text for found in self.verdict.findings if found.action is Action.RESEED)
-        return (() if self.strategy.reads_whole else reseeds) + self.read.reasons
+        again = (f"{self.read.again.rows:,} rows with {self.read.again} are read again",) if self.read.again else ()
+        return (() if self.strategy.reads_whole else reseeds) + self.read.reasons + again
 
     def because(self, reason: str) -> Plan:
         return dataclasses.replace(self, read=self.read.because(reason))
@@ -122,7 +124,7 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, options:
         verdict = dataclasses.replace(verdict, since=dataclasses.replace(verdict.since, only_scan=due))
     read, reconcile = _read(config, table, columns, state, options, verdict, at)
     if again and options.reload:
-        read = read_again.widened(read, again, options.reload.max_rows, config, reading)
+        read = read_again.widened(read, again, options.reload.max_rows, config, reading, verdict)
     if read.disposition is Disposition.REPLACE:
         load = None  # the strategy cannot go on from the snapshot of the load
     reconcile = reconcile or (bool(due or load) and read.disposition is Disposition.UPSERT)

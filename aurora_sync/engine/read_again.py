@@ -15,6 +15,7 @@ from psycopg2 import sql
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.errors import ConfigError, GuardError
+from aurora_sync.model.certificate import Action
 from aurora_sync.model.column import Column
 from aurora_sync.model.relation import SourceTable
 from aurora_sync.model.reload import Reload, RowRange, between, since
@@ -23,6 +24,7 @@ from aurora_sync.source.reading import Reading
 from aurora_sync.source.row_range import predicate
 from aurora_sync.strategies import strategy_of
 from aurora_sync.strategies.base import ReadPlan
+from aurora_sync.strategies.identity import Verdict
 from aurora_sync.warehouse.types import type_rule
 
 
@@ -56,14 +58,16 @@ def resolved(
     return asked
 
 
-def widened(read: ReadPlan, again: RowRange, max_rows: int, config: TableConfig, reading: Reading) -> ReadPlan:
+def widened(
+    read: ReadPlan, again: RowRange, max_rows: int, config: TableConfig, reading: Reading, verdict: Verdict
+) -> ReadPlan:
     """Return the plan of the increment, which also reads the range. Counts its rows in the snapshot, and raises
     GuardError if they are more than ``max_rows``."""
     name = config.qualified_name
     if read.where is None:
+        reasons = [found.text for found in verdict.findings if found.action is Action.RESEED] + list(read.reasons)
         raise ConfigError(
-            "a part cannot be read again now, because the next run must read the whole table:"
-            f" {'; '.join(read.reasons) or read.method}",
+            f"a part cannot be read again now: {'; '.join(reasons)}",
             where=name,
             hint=f"run `aurora-sync sync {shlex.quote(name)}`",
         )
@@ -80,7 +84,6 @@ def widened(read: ReadPlan, again: RowRange, max_rows: int, config: TableConfig,
         read,
         where=sql.SQL("(({}) OR {})").format(read.where, where),
         warnings=(*read.warnings, *warnings),
-        reasons=(*read.reasons, f"{again.rows:,} rows with {again} are read again"),
         again=again,
     )
 

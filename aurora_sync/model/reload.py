@@ -67,7 +67,7 @@ def since(text: str, column: Column) -> RowRange:
 
 def between(lower: str, upper: str, column: Column) -> RowRange:
     """Return the rows whose first key column is in a range."""
-    if column.base_type not in _PARSERS or column.is_array:
+    if column.base_type not in _PARSERS:
         raise ConfigError(
             f"from, to: the first key column {column.name} is {column.type_name}, which source and warehouse may order"
             " differently; expected an integer, a numeric, a date, a timestamp or a uuid; give a time with since, or"

@@ -11,6 +11,8 @@ import pytest
 from aurora_sync.cli.preview_text import preview_lines
 from aurora_sync.engine import gc
 from aurora_sync.engine.preview import preview
+from aurora_sync.engine.reload import reload
+from aurora_sync.model.reload import Reload
 from aurora_sync_tests.fixtures.server_build import need_version
 from aurora_sync_tests.scenarios.aurora_export.conftest import with_files_of
 from aurora_sync_tests.scenarios.logical.conftest import Streamed
@@ -76,6 +78,20 @@ def test_chunk_of_a_large_table_is_exported_in_files_of_its_own_blocks(world: Wo
     assert all(3 <= files <= 9 for files in loaded.values()), loaded
     assert len(calls) < 4 * len(parts(world))
     world.sync(table)
+    world.assert_equal(table)
+
+
+@pytest.mark.parametrize("kind", ["xmin", "outbox"])
+def test_rows_that_are_read_again_are_exported_by_the_server(world: World, kind: str) -> None:
+    table = config("t", kind, export="aurora")
+    world.execute(*TABLE)
+    if kind == "outbox":
+        world.make(table)
+    world.sync(table)
+    world.query('UPDATE "PUBLIC"."T" SET "V" = \'edited\' WHERE "ID" BETWEEN 10 AND 19')
+    world.execute("DELETE FROM t WHERE id = 15")
+    receipt = reload(table, world.places, Reload(lower="10", upper="20"))
+    assert (receipt.updated, receipt.deleted) == (9, 1)
     world.assert_equal(table)
 
 
