@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aurora_sync.cli.environment import on_places
-from aurora_sync.cli.options import Commands, add_command
+from aurora_sync.cli.options import Commands, add_command, add_tables
 from aurora_sync.cli.printing import print_json, print_lines
 from aurora_sync.cli.progress import RunProgress
-from aurora_sync.errors import ConfigError
 from aurora_sync.model.reload import MAX_ROWS
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def add_to(commands: Commands) -> None:
     text = "sync a table, and read its rows since a time, or in a range of keys, again"
     added = add_command(commands, "reload", on_places(_reload), text)
-    added.add_argument("table", metavar="TABLE", help="name of a table")
+    add_tables(added, default="")
     added.add_argument("--since", default="", metavar="TIME", help="rows whose time is not before TIME (UTC)")
     text = "column of --since; default: that of the strategy"
     added.add_argument("--column", default="", metavar="COLUMN", help=text)
@@ -41,28 +41,26 @@ def _reload(arguments: argparse.Namespace, settings: Settings, places: Places) -
     from aurora_sync.engine.selection import select_tables
     from aurora_sync.model.reload import Reload
 
-    found = select_tables(settings, places.source, [arguments.table])
-    if len(found) != 1:
-        names = ", ".join(table.qualified_name for table in found)
-        raise ConfigError(f"{arguments.table} is the name of {len(found)} tables; expected one of {names}")
-    (table,) = found
     request = Reload(arguments.since, arguments.column, arguments.lower, arguments.upper, arguments.max_rows)
-    if arguments.dry_run:
-        rows = retrying(lambda: count(table, places, request))
-        if arguments.json:
-            print_json({"table": table.qualified_name, **dataclasses.asdict(rows)})
-        else:
-            more = f"; --max-rows {request.max_rows} refuses that" if rows.rows > request.max_rows else ""
-            print_lines(f"{table.qualified_name}: {rows.rows:,} rows with {rows} would be read again{more}")
-        return 0
-    progress = RunProgress(1, quiet=arguments.json)
+    tables = select_tables(settings, places.source, arguments.tables)
+    documents = []
+    progress = RunProgress(len(tables), quiet=arguments.json)
     with progress:
-        progress.begin((table.qualified_name,))
-        receipt = retrying(
-            lambda: reload(table, places, request, allow_deletes=arguments.allow_deletes, on_progress=progress)
-        )
+        for table in tables:
+            progress.begin((table.qualified_name,))
+            if arguments.dry_run:
+                rows = retrying(partial(count, table, places, request))
+                documents.append({"table": table.qualified_name, **dataclasses.asdict(rows)})
+                more = f"; --max-rows {request.max_rows} refuses that" if rows.rows > request.max_rows else ""
+                lines = [f"{table.qualified_name}: {rows.rows:,} rows with {rows} would be read again{more}"]
+            else:
+                run = partial(reload, allow_deletes=arguments.allow_deletes, on_progress=progress)
+                receipt = retrying(partial(run, table, places, request))
+                documents.append(receipt.to_json())
+                lines = receipt_text(receipt)
+            if not arguments.json:
+                progress.clear()
+                print_lines(*lines, flush=True)
     if arguments.json:
-        print_json(receipt.to_json())
-    else:
-        print_lines(*receipt_text(receipt))
+        print_json(documents if arguments.dry_run else {"receipts": documents})
     return 0

@@ -38,12 +38,13 @@ def synced(
 def test_rows_are_counted_and_then_read_again(capsys: pytest.CaptureFixture[str]) -> None:
     counted = RELOAD.said(capsys, 0, "t", "--from", "21", "--to", "41", "--dry-run")
     assert counted == "public.t: 19 rows with id >= 21 and id < 41 would be read again\n"
-    assert RELOAD.document(capsys, 0, "t", "--from", "21", "--to", "41", "--dry-run")["rows"] == 19
+    assert RELOAD.document(capsys, 0, "t", "--from", "21", "--to", "41", "--dry-run")[0]["rows"] == 19
     said = RELOAD.said(capsys, 0, "t", "--from", "21", "--to", "41")
     assert "run 2    19 read by horizon scan" in said
     assert "+0 ~0 -1" in said
     assert "  19 rows with id >= 21 and id < 41 are read again" in said
-    assert RELOAD.document(capsys, 0, "t", "--since", "2026-01-01", "--column", "at")["rows_exported"] == 89
+    (receipt,) = RELOAD.document(capsys, 0, "t", "--since", "2026-01-01", "--column", "at")["receipts"]
+    assert receipt["rows_exported"] == 89
 
 
 def test_dry_run_says_when_there_are_too_many_rows(capsys: pytest.CaptureFixture[str]) -> None:
