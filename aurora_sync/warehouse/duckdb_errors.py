@@ -20,6 +20,7 @@ _NAMES_ONLY = (
 )
 # A message that repeats a part of a character cannot be decoded, so that its error does not arrive.
 REFUSALS = (duckdb.Error, UnicodeDecodeError)
+_AMBIGUOUS = "Binder Error: Ambiguous reference to catalog or schema"
 # Parts of DuckDB's messages about files, with the hint for each.
 _HINTS = {
     **dict.fromkeys(_FULL, "free space on the disks of the DuckDB file and of the temporary files, then run again"),
@@ -45,6 +46,8 @@ def duckdb_error(error: duckdb.Error | UnicodeDecodeError, where: str, doing: st
     hint = _HINTS[said] if said else ""
     if isinstance(error, duckdb.OutOfMemoryException):
         hint = "set DUCKDB_MEMORY_LIMIT, for instance to 4GB, and run again"
+    elif isinstance(error, duckdb.BinderException) and text.startswith(_AMBIGUOUS):
+        hint = "rename the DuckDB file: a schema in it has the same name, and DuckDB cannot tell them apart"
     return WarehouseError(
         doing + text,
         where=where,

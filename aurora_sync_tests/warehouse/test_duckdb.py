@@ -82,6 +82,13 @@ def test_a_corrupt_file_is_refused(tmp_path: Path) -> None:
     assert path.read_bytes()[8:12] == b"DUCK"
 
 
+def test_a_file_with_the_name_of_a_schema_is_to_be_renamed(tmp_path: Path) -> None:
+    with DuckDBWarehouse(tmp_path / "crm.duckdb").session() as session:
+        session.query('CREATE SCHEMA "CRM"')
+        with pytest.raises(WarehouseError, match="rename the DuckDB file: a schema in it has the same name"):
+            session.query('CREATE TABLE "CRM"."T" ("A" VARCHAR)')
+
+
 def test_a_failed_statement_ends_the_transaction(duckdb_session: Session) -> None:
     duckdb_session.query('CREATE TABLE "T" ("A" NUMBER(5,0))')
 
