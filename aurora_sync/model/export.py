@@ -18,7 +18,12 @@ class Sink(Protocol):
 
 
 class Destination(Sink, Protocol):
-    """The attempt of the stage to which an exporter writes the rows of a statement."""
+    """The attempt of the stage to which an exporter writes the rows of a statement.
+
+    ``each_chunk`` is called after every megabyte or so, with the numbers of rows and bytes written until then.
+    """
+
+    each_chunk: Callable[[int, int], object]
 
     @property
     def uri(self) -> str:

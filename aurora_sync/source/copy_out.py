@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import psycopg2
@@ -19,8 +19,6 @@ from aurora_sync.source.server_errors import translate
 
 # Frequent enough for a bar on a terminal. Logs limit their lines themselves.
 _PROGRESS_SECONDS = 0.5
-# Rows between two readings of the clock.
-_PROGRESS_ROWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -94,12 +92,10 @@ def copy_out(
     columns: Sequence[Column],
     where: sql.Composable | None,
     sink: Sink,
-    *,
-    progress: Callable[[Progress], None] | None = None,
 ) -> int:
     """Write the rows that ``where`` selects to the sink, in the caller's open transaction. Returns their number."""
     statement = select_statement(table, columns, where)
-    return copy_rows(connection, table, statement, sink, progress=progress)
+    return copy_rows(connection, table, statement, sink)
 
 
 def copy_rows(
@@ -107,8 +103,6 @@ def copy_rows(
     table: SourceTable,
     statement: sql.Composable,
     sink: Sink,
-    *,
-    progress: Callable[[Progress], None] | None = None,
 ) -> int:
     """Write the rows of a SELECT to the sink, in the caller's open transaction. Returns their number.
 
@@ -116,10 +110,9 @@ def copy_rows(
     settings decide the text of values. Raises SourceError if the server fails. After an error of the server or the
     sink, the transaction cannot be used any more; if the sink failed, the statement is cancelled.
     """
-    write = sink.write if progress is None else _watched(sink.write, table.row_estimate, progress)
     with connection.cursor() as cursor:
         try:
-            cursor.copy_expert(sql.SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(statement), _File(write))
+            cursor.copy_expert(sql.SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(statement), sink)
         except psycopg2.Error as error:
             raise translate(error, where=table.qualified_name) from None
         except BaseException:
@@ -141,36 +134,19 @@ def count_rows(connection: Connection, table: SourceTable, where: sql.Composable
     return int(count)
 
 
-@dataclass(frozen=True)
-class _File:
-    """File object for copy_expert, which calls ``write`` with one row at a time."""
+def reporting(estimate: int, progress: Callable[[Progress], None]) -> Callable[[int, int], None]:
+    """Return a function that takes the numbers of rows and bytes so far, and reports them now and then. ``estimate`` is
+    the number of all rows; 0: not known."""
+    begin = reported = time.monotonic()
 
-    write: Callable[[bytes], object]
+    def report(rows: int, size: int) -> None:
+        nonlocal reported
+        now = time.monotonic()
+        if now - reported >= _PROGRESS_SECONDS:
+            reported = now
+            progress(Progress(rows, size, now - begin, min(rows / estimate, 1.0) if estimate else None))
 
-
-def _watched(
-    write: Callable[[bytes], object], estimate: int, progress: Callable[[Progress], None]
-) -> Callable[[bytes], object]:
-    """Wrap ``write`` to report the progress every few seconds. This runs once per row, and resuming a generator costs a
-    third of a call (stage/writer.py)."""
-
-    def rows() -> Generator[None, bytes, None]:
-        begin = reported = time.monotonic()
-        count = size = 0
-        while True:
-            for _ in range(_PROGRESS_ROWS):
-                row = yield
-                write(row)
-                size += len(row)
-            count += _PROGRESS_ROWS
-            now = time.monotonic()
-            if now - reported >= _PROGRESS_SECONDS:
-                reported = now
-                progress(Progress(count, size, now - begin, min(count / estimate, 1.0) if estimate else None))
-
-    watched = rows()
-    next(watched)
-    return watched.send
+    return report
 
 
 def _name(table: SourceTable) -> sql.Identifier:

@@ -11,7 +11,7 @@ from psycopg2.extensions import connection as Connection
 from aurora_sync.errors import DefectError
 from aurora_sync.model.export import Destination, Exported
 from aurora_sync.model.relation import SourceTable
-from aurora_sync.source.copy_out import Progress, copy_rows
+from aurora_sync.source.copy_out import Progress, copy_rows, reporting
 
 
 class Exporter(ABC):
@@ -45,7 +45,9 @@ class ClientCopy(Exporter):
         destination: Destination,
         progress: Callable[[Progress], None] | None = None,
     ) -> Exported:
-        rows = copy_rows(connection, table, statement, destination, progress=progress)
+        if progress:
+            destination.each_chunk = reporting(table.row_estimate, progress)
+        rows = copy_rows(connection, table, statement, destination)
         destination.close()
         staged = sum(file.rows for file in destination.files)
         if rows != staged:

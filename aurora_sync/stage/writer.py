@@ -84,6 +84,8 @@ class Attempt:
         self._store = store
         self._object_bytes = object_bytes
         self._part_bytes = part_bytes
+        self.each_chunk: Callable[[int, int], object] = lambda *_: None
+        self._written = (0, 0)  # rows and bytes
         self.longest = 0  # bytes; an upper bound of the length of every row written
         self._failures: list[BaseException] = []
         self._compressor = _BoundedPool("stage-compress", 1, CHUNKS_UNDER_WAY, self._failures)
@@ -175,6 +177,8 @@ class Attempt:
         self.longest = max(self.longest, len(chunk))
         places = min(CHUNKS_UNDER_WAY, 1 + len(chunk) // (4 * CHUNK_BYTES))
         self._compressor.submit(self._compress, chunk, rows, places=places)
+        self._written = self._written[0] + rows, self._written[1] + len(chunk)
+        self.each_chunk(*self._written)
 
     def _compress(self, chunk: bytearray, rows: int) -> None:
         begins = not self._objects or self._objects[-1].finished is not None

@@ -12,9 +12,14 @@ from psycopg2.extensions import connection as Connection
 
 from aurora_sync.errors import Kind, SourceError
 from aurora_sync.model.relation import SourceTable
+from aurora_sync.objects.store import Store
 from aurora_sync.source import catalogue, copy_out
 from aurora_sync.source.connection import connect
 from aurora_sync.source.copy_out import Progress, count_rows, select_statement
+from aurora_sync.source.exporter import ClientCopy
+from aurora_sync.stage import writer
+from aurora_sync.stage.layout import new_load_id
+from aurora_sync.stage.writer import Stage
 
 
 @pytest.fixture
@@ -24,9 +29,9 @@ def connection(dsn: str) -> Iterator[Connection]:
 
 
 def make(dsn: str, statements: str, name: str = "t") -> SourceTable:
-    with psycopg2.connect(dsn) as writer:
-        writer.cursor().execute(statements)
-    writer.close()
+    with psycopg2.connect(dsn) as opened:
+        opened.cursor().execute(statements)
+    opened.close()
     with connect(dsn) as reader:
         return catalogue.load(reader, [("public", name)])[f"public.{name}"]
 
@@ -117,17 +122,22 @@ def test_empty_relation_copies_nothing(dsn: str, connection: Connection) -> None
     assert copied(connection, table) == b""
 
 
+@pytest.mark.usefixtures("store_environment")
 def test_progress_is_reported_while_rows_pass(
-    dsn: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
+    dsn: str, connection: Connection, stage_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(copy_out, "_PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr(writer, "CHUNK_BYTES", 100_000)
     table = make(dsn, "CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 25000); ANALYZE t")
     seen: list[Progress] = []
-    sink = io.BytesIO()
-    assert copy_out.copy_out(connection, table, table.columns, None, sink, progress=seen.append) == 25_000
-    assert [progress.rows for progress in seen] == [10_000, 20_000]
-    assert [progress.share for progress in seen] == [0.4, 0.8]
-    assert 0 < seen[0].bytes < seen[1].bytes < len(sink.getvalue())
+    with Stage(Store.from_url(stage_url)).attempt("public.t", new_load_id()) as attempt:
+        statement = select_statement(table, table.columns, None)
+        assert ClientCopy().export(connection, table, statement, attempt, seen.append).rows == 25_000
+    rows, sizes, shares = zip(*((each.rows, each.bytes, each.share) for each in seen), strict=True)
+    assert len(seen) > 2
+    assert 0 < rows[0] < rows[1] < rows[-1] == 25_000
+    assert 0 < sizes[0] < sizes[1] < sizes[-1] == len(copied(connection, table))
+    assert 0 < shares[0] < shares[1] < shares[-1] == 1.0
 
 
 class FullSink:
