@@ -161,6 +161,21 @@ def test_jobs_have_an_executor_of_their_own_and_the_code_location_keeps_its_own(
     assert set(found.values()) == {"multiprocess"}
 
 
+def test_every_field_of_the_launchpad_has_a_description_and_no_step_an_internal_name(build: Build) -> None:
+    repository = build(TABLES).get_repository_def()
+    fields: dict[tuple[str, str], str | None] = {}
+    for job in repository.get_all_jobs():
+        for node in job.nodes:
+            schema = node.definition.config_schema
+            found = getattr(schema.config_type, "fields", {}) if schema else {}
+            fields |= {(node.name, name): field.description for name, field in found.items()}
+            if not job.asset_layer.executable_asset_keys:
+                assert node.definition.description, node.name
+                assert not node.name.startswith("aurora_sync_"), node.name
+    assert {"tables", "table", "full", "since"} <= {name for _, name in fields}
+    assert [field for field, description in fields.items() if not description] == []
+
+
 @dg.executor(name="pods")
 def pods(_context: dg.InitExecutorContext) -> Any:
     raise NotImplementedError

@@ -25,6 +25,7 @@ from aurora_sync.warehouse.apply import apply_all
 from aurora_sync.warehouse.base import Session, Warehouse
 from aurora_sync.warehouse.ddl import target_name
 from aurora_sync.warehouse.prepare import StagedIncrement
+from aurora_sync.warehouse.recent_runs import recent_runs
 from aurora_sync_tests.warehouse.increments import Folder, apply, column, csv
 
 REPLACE, UPSERT, APPEND = Disposition.REPLACE, Disposition.UPSERT, Disposition.APPEND
@@ -458,6 +459,15 @@ class TestTheSyncLog:
         )
         assert entry.applied_at == state.applied_at
         assert applied.seconds.keys() == {"load", "merge"}
+
+    def test_the_last_runs_have_the_rows_that_they_changed(self, table: Table) -> None:
+        table.replace(("1", "a", "5"))
+        for number in ("2", "3"):
+            table.apply(table.manifest([(number, "b", "6"), ("1", number, "5")], UPSERT, source_rows=int(number)))
+        (found,) = recent_runs(table.session, sync_log.SCHEMA, 2).values()
+        assert [(run.run_sequence, run.changed) for run in found] == [(2, 2), (3, 2)]
+        assert found[0].applied_at < found[1].applied_at
+        assert len(recent_runs(table.session, sync_log.SCHEMA, 9)[target_name(table.config).key]) == 3
 
     def test_transaction_ids_up_to_64_bits_are_kept(self, table: Table) -> None:
         fields: tuple[Any, ...] = (
