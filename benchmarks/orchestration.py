@@ -103,7 +103,7 @@ def main() -> None:
     (storage / "dagster.yaml").write_text("telemetry: {enabled: false}\n", encoding="utf-8")
     with dg.DagsterInstance.local_temp(str(storage)) as instance:
         began = time.perf_counter()
-        idle = change_sensor.tick(instance, "benchmark", tables, memory, marks, 30.0)
+        idle = change_sensor.tick(instance, "benchmark", tables, memory, marks, 30.0, "app")
         tick_seconds = time.perf_counter() - began
         assert not idle.run_requests
 

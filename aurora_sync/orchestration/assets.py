@@ -76,7 +76,9 @@ class Increment:
         self._receipt = receipt
 
 
-Results = Iterator[dg.MaterializeResult[Increment] | dg.AssetCheckResult | dg.AssetCheckEvaluation]
+Results = Iterator[
+    dg.MaterializeResult[Increment] | dg.AssetObservation | dg.AssetCheckResult | dg.AssetCheckEvaluation
+]
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,7 @@ def table_asset(asset: TableAsset, project: Project) -> dg.AssetsDefinition:
         else:  # a person launched checks only
             apply(increment, project.connections.places(), context.retry_number)
             report_sync(context.instance, asset, increment.receipt, verification)
+        yield observation(asset.table, project.source, read_state(increment.receipt))
         results = checks.results(table, key, increment.receipt, context.instance, verification)
         yield from checked(context, results)
 
@@ -222,6 +225,20 @@ def checked(
         assert result.check_name is not None
         selected = dg.AssetCheckKey(result.asset_key, result.check_name) in context.selected_asset_check_keys
         yield result if selected else compat.evaluation_in_step(context, result)
+
+
+def observation(table: TableConfig, source: str, state: str) -> dg.AssetObservation:
+    """Return an observation of a source table, without which its asset would look as if nobody watched it.
+
+    It has no data version: one that arrived late would mark the target as outdated.
+    """
+    return dg.AssetObservation(source_key(table, source), metadata={metadata.STATE: state})
+
+
+def read_state(receipt: Receipt) -> str:
+    """Say what a sync read of its source table."""
+    changed = f"{receipt.rows_exported:,} rows were read" if receipt.changed else "no row had changed"
+    return f"Read as of {receipt.watermark_after.snapshot.taken_at:%Y-%m-%d %H:%M:%S} UTC: {changed}"
 
 
 def op_tags(table: TableConfig) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import dagster as dg
 
@@ -24,7 +25,7 @@ from aurora_sync.engine.runners import RUNNERS, runner_of
 from aurora_sync.engine.runners.base import Runner
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.orchestration import compat
-from aurora_sync.orchestration.assets import TableAsset
+from aurora_sync.orchestration.assets import TableAsset, observation
 from aurora_sync.orchestration.jobs import blocking_checks, by_run_tags
 from aurora_sync.orchestration.metadata import NEXT_RECONCILE, RUN_SEQUENCE, STATE
 from aurora_sync.orchestration.project import Project
@@ -38,6 +39,8 @@ FORCED_HOURS = 6.0
 GROUP = 250
 # A failed table is requested again after one minute, then two, four, up to an hour.
 RETRY_SECONDS, RETRY_SECONDS_MAX = 60.0, 3600.0
+# A source table that is not read is observed again after this time.
+OBSERVED_SECONDS = 3600.0
 # After this time, a requested run that Dagster does not know was deleted or never launched.
 LOST_SECONDS = 600.0
 
@@ -70,6 +73,7 @@ class Request:
     requested: float  # when the last run was requested
     run_key: str = ""  # of the last run; empty after its end
     failures: int = 0  # number of last runs that failed in a row
+    observed: float = 0.0  # when the source table was last observed by a tick; a run observes it too
 
 
 def _looked_at_together(tables: Sequence[TableConfig]) -> list[tuple[Runner, list[TableConfig]]]:
@@ -127,7 +131,7 @@ def change_sensor(
                 unseen,
                 FORCED_HOURS,
             )
-        return tick(context.instance, project.name, assets, memory, marks, time.time())
+        return tick(context.instance, project.name, assets, memory, marks, time.time(), project.source)
 
     return changes
 
@@ -139,8 +143,10 @@ def tick(
     memory: Mapping[str, Request],
     marks: Mapping[str, str],
     now: float,
+    source: str,
 ) -> dg.SensorResult:
-    """Evaluate the sensor at ``now`` (seconds since the epoch). Return run requests, heartbeats and the new memory."""
+    """Evaluate the sensor at ``now`` (seconds since the epoch). Return run requests, heartbeats, observations of the
+    tables of ``source``, and the new memory."""
     settled = _settle(instance, tables, memory, now)
     due = [table for table in tables if _due(settled.get(table.name), table.name, marks, now)]
     requests: list[dg.RunRequest] = []
@@ -158,13 +164,20 @@ def tick(
                 requested=now,
                 run_key=run_key,
                 failures=before.failures if before else 0,
+                observed=before.observed if before else 0.0,
             )
     beats = list(_heartbeats(instance, tables, settled, now))
     for table, _ in beats:
         settled[table.name] = replace(settled[table.name], at=now)
+    watched = _to_observe(tables, settled, marks, now)
+    for table in watched:
+        settled[table.name] = replace(settled[table.name], observed=now)
     return dg.SensorResult(
         run_requests=requests,
-        asset_events=[event for _, event in beats],
+        asset_events=[
+            *(event for _, event in beats),
+            *(observation(each.table, source, _seen(marks[each.name], settled[each.name])) for each in watched),
+        ],
         cursor=to_cursor(settled),
         skip_reason=None if requests else f"none of {len(tables)} tables changed",
     )
@@ -241,6 +254,29 @@ def _heartbeats(
             yield table, heartbeat(table.key, last)
 
 
+def _to_observe(
+    tables: Sequence[TableAsset], settled: Mapping[str, Request], marks: Mapping[str, str], now: float
+) -> list[TableAsset]:
+    """Return tables whose source was not read or observed for an hour, the longest first.
+
+    Their number per tick is limited, as that of heartbeats is: of 1,000 tables, nine are observed in a tick.
+    """
+    last = {name: max(each.observed, 0 if each.failures else each.requested) for name, each in settled.items()}
+    waiting = [table for table in tables if table.name in marks and now - last[table.name] >= OBSERVED_SECONDS]
+    waiting.sort(key=lambda table: last[table.name])
+    return waiting[: math.ceil(TICK_SECONDS * len(tables) / OBSERVED_SECONDS)]
+
+
+def _seen(mark: str, request: Request) -> str:
+    """Say what the sensor knows about a source table that was not read for an hour."""
+    requested = f"its sync was requested at {datetime.fromtimestamp(request.requested, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if request.run_key or request.failures:
+        return f"Not read: {requested}, and has not succeeded"
+    if mark == request.mark != "":
+        return f"Unchanged since {requested}"
+    return f"The sensor cannot see changes of this table; {requested}"
+
+
 def _beat_seconds(freshness: Freshness) -> float:
     return (freshness.warn_window or freshness.fail_window).total_seconds() / 3
 
@@ -266,5 +302,8 @@ def from_cursor(cursor: str | None) -> dict[str, Request]:
 
 def to_cursor(memory: Mapping[str, Request]) -> str:
     """Write the memory as a cursor, with times in whole seconds."""
-    fields = {name: [r.mark, round(r.at), round(r.requested), r.run_key, r.failures] for name, r in memory.items()}
+    fields = {
+        name: [r.mark, round(r.at), round(r.requested), r.run_key, r.failures, round(r.observed)]
+        for name, r in memory.items()
+    }
     return json.dumps(fields, separators=(",", ":"))

@@ -50,6 +50,7 @@ def slot_assets(tables: Sequence[TableAsset], project: Project) -> dg.AssetsDefi
                 assets.report_sync(context.instance, asset, receipt, verification)
                 continue
             yield dg.MaterializeResult(asset_key=key, value=Increment(table, config, receipt))
+            yield assets.observation(table, project.source, assets.read_state(receipt))
             results = checks.results(table, key, receipt, context.instance, verification)
             yield from assets.checked(context, results)
         if error is not None:

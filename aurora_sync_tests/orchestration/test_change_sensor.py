@@ -49,16 +49,21 @@ class Daemon:
         self.marks = {table.qualified_name: "first" for table in tables}
         self.failing: set[str] = set()
         self.now = 1_000_000.0
+        self.beats: list[str] = []
+        self.observed: list[str] = []
 
     def tick(self, *, after: float = 30.0, launch: bool = True) -> list[str]:
         """Evaluate the sensor ``after`` seconds. Return the names of the requested tables."""
         self.now += after
         memory = change_sensor.from_cursor(self.cursor)
-        result = tick(self.instance, "test", assets(self.tables), memory, self.marks, self.now)
+        result = tick(self.instance, "test", assets(self.tables), memory, self.marks, self.now, "app")
         self.cursor = result.cursor
         for event in result.asset_events:
             self.instance.report_runless_asset_event(event)
-        self.beats = [event.asset_key.path[-1] for event in result.asset_events]
+        self.beats, self.observed = [], []
+        for event in result.asset_events:
+            kept = self.observed if isinstance(event, dg.AssetObservation) else self.beats
+            kept.append(event.asset_key.path[-1])
         names = []
         for request in result.run_requests or ():
             wanted = [key.path[-1] for key in request.asset_selection or ()]
@@ -100,7 +105,7 @@ def test_only_the_changed_table_is_requested(instance: dg.DagsterInstance) -> No
 
 def test_tables_are_requested_in_groups(instance: dg.DagsterInstance) -> None:
     tables = [config(f"t{i}") for i in range(2 * GROUP + 1)]
-    result = tick(instance, "test", assets(tables), {}, {}, 1.0)
+    result = tick(instance, "test", assets(tables), {}, {}, 1.0, "app")
     assert [len(request.asset_selection or ()) for request in result.run_requests or ()] == [GROUP, GROUP, 1]
     assert len({request.run_key for request in result.run_requests or ()}) == 3
 
@@ -217,6 +222,42 @@ def test_heartbeats_of_many_tables_are_spread_over_ticks(instance: dg.DagsterIns
     assert sorted(set(beats)) == sorted(table.table_name for table in tables)
 
 
+def test_source_of_an_unchanged_table_is_observed_after_an_hour(instance: dg.DagsterInstance) -> None:
+    daemon = Daemon(instance, A)
+    daemon.tick()
+    times = [daemon.now for _ in range(300) if daemon.tick() == [] and daemon.observed == ["a"]]
+    assert [round(later - earlier) for earlier, later in itertools.pairwise(times)] == [3600]
+    record = instance.fetch_observations(dg.AssetKey(["aurora", "app", "public", "a"]), limit=1).records[0]
+    assert record.asset_observation is not None
+    assert str(record.asset_observation.metadata["state"].value).startswith(
+        "Unchanged since its sync was requested at "
+    )
+
+
+def test_source_of_a_failing_table_is_not_observed_as_unchanged(instance: dg.DagsterInstance) -> None:
+    daemon = Daemon(instance, A)
+    daemon.failing = {"a"}
+    daemon.tick()
+    times = [daemon.now for _ in range(200) if (daemon.tick() or True) and daemon.observed == ["a"]]
+    assert [round(later - earlier) for earlier, later in itertools.pairwise(times)] == [3600]
+    record = instance.fetch_observations(dg.AssetKey(["aurora", "app", "public", "a"]), limit=1).records[0]
+    assert record.asset_observation is not None
+    assert str(record.asset_observation.metadata["state"].value).endswith("has not succeeded")
+
+
+def test_sources_of_many_tables_are_observed_a_few_in_each_tick(instance: dg.DagsterInstance) -> None:
+    tables = [TableAsset(each, dg.AssetSpec(asset_key(each))) for each in (config(f"t{i}") for i in range(1000))]
+    read = {table.name: "mark" for table in tables}
+    memory = {name: change_sensor.Request(mark, at=0.0, requested=0.0) for name, mark in read.items()}
+    observed: list[dg.AssetKey] = []
+    for number in range(120):
+        result = tick(instance, "test", tables, memory, read, 3600.0 + 30 * number, "app")
+        assert len(result.asset_events) <= 9
+        observed += [event.asset_key for event in result.asset_events]
+        memory = change_sensor.from_cursor(result.cursor)
+    assert len(set(observed)) == len(observed) == 1000
+
+
 @pytest.fixture
 def marks(dsn: str) -> Callable[[str], str]:
     """Return a function that reads the mark of one table."""
@@ -305,7 +346,7 @@ def test_idle_tick_over_1000_tables_is_one_query(
 ) -> None:
     execute("SELECT 1; " + "".join(f"CREATE TABLE t{i} (id int); " for i in range(1000)))
     tables = [config(f"t{i}") for i in range(1000)]
-    first = tick(instance, "test", assets(tables), {}, read_marks(dsn, tables), 0.0)
+    first = tick(instance, "test", assets(tables), {}, read_marks(dsn, tables), 0.0, "app")
     settled = {
         name: change_sensor.Request(request.mark, request.at, request.requested)
         for name, request in change_sensor.from_cursor(first.cursor).items()
@@ -319,7 +360,7 @@ def test_idle_tick_over_1000_tables_is_one_query(
 
     connect = psycopg2.connect
     monkeypatch.setattr(psycopg2, "connect", lambda *a, **k: connect(*a, **k | {"cursor_factory": Counting}))
-    result = tick(instance, "test", assets(tables), settled, read_marks(dsn, tables), 60.0)
+    result = tick(instance, "test", assets(tables), settled, read_marks(dsn, tables), 60.0, "app")
     assert len(statements) == 1
     assert not result.run_requests
     assert not result.asset_events

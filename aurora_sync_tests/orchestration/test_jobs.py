@@ -83,7 +83,7 @@ def test_verification_of_a_group_has_a_run_for_the_tables_of_each_set_of_tags(bu
 def test_sensor_requests_the_tables_of_each_set_of_tags_apart(instance: dg.DagsterInstance) -> None:
     configs = [config("a"), config("b", run_tags={"team": "sales"}), config("c", priority=3), config("d")]
     tables = [TableAsset(each, dg.AssetSpec(asset_key(each))) for each in configs]
-    result = change_sensor.tick(instance, "test", tables, {}, {}, 1.0)
+    result = change_sensor.tick(instance, "test", tables, {}, {}, 1.0, "app")
     assert [(names(each), dict(each.tags)) for each in result.run_requests or ()] == [
         (["a", "d"], {}),
         (["b"], {"team": "sales"}),

@@ -80,7 +80,7 @@ def test_the_sensor_selects_only_blocking_checks(instance: dg.DagsterInstance) -
         {"table_name": "b", "watermark_type": "xmin", "checks": {"merge_key": {"blocking": True}}},
     ]
     tables = [TableAsset(each, dg.AssetSpec(asset_key(each))) for each in _tables(entries)]
-    (request,) = change_sensor.tick(instance, "test", tables, {}, {}, 1.0).run_requests or ()
+    (request,) = change_sensor.tick(instance, "test", tables, {}, {}, 1.0, "app").run_requests or ()
     assert request.asset_check_keys == [dg.AssetCheckKey(dg.AssetKey(["public", "b"]), "merge_key")]
 
 
