@@ -25,7 +25,7 @@ def add_to(commands: Commands) -> None:
     added.add_argument("--since", default="", metavar="TIME", help="rows whose time is not before TIME (UTC)")
     text = "column of --since; default: that of the strategy"
     added.add_argument("--column", default="", metavar="COLUMN", help=text)
-    text = "rows whose first key column is at least KEY; rows that the source does not have leave the target"
+    text = "rows whose first key column is at least KEY; rows that the source does not have are deleted from the target"
     added.add_argument("--from", dest="lower", default="", metavar="KEY", help=text)
     added.add_argument("--to", dest="upper", default="", metavar="KEY", help="rows whose first key column is below KEY")
     text = f"refuse to read more rows than N again; default: {MAX_ROWS:,}"
