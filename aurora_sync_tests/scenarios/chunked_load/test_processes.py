@@ -223,6 +223,19 @@ def test_chunk_of_a_load_that_ended_is_refused(world: World) -> None:
     world.assert_verified(table)
 
 
+def test_chunk_of_a_load_that_ended_is_refused_by_its_successor(world: World) -> None:
+    wide(world)
+    table = chunked()
+    loaded_partly(world, table)
+    state = one_chunk.loading_state(table, world.places)
+    assert state
+    late = one_chunk.export_chunk(table, world.places, state, 5)
+    second = loaded_partly(world, table, full=True)
+    with pytest.raises(AuroraSyncError, match="ended"):
+        one_chunk.apply_chunk(world.places, late)
+    assert progress(table, world.places) == second
+
+
 def test_abort_without_a_load_or_a_log(world: World) -> None:
     wide(world)
     assert load.abort(chunked(), world.places) is None

@@ -68,6 +68,19 @@ def test_load_by_another_key_replaces_the_older_rows(world: World) -> None:
     assert ended_equal(world, table).load
 
 
+def test_older_rows_without_the_new_key_leave(world: World) -> None:
+    wide(world, "ALTER TABLE t ADD k int")
+    table = chunked()
+    world.sync(table)
+    world.execute(
+        "UPDATE t SET k = id + 100",
+        "ALTER TABLE t DROP CONSTRAINT t_pkey, ALTER k SET NOT NULL, ADD PRIMARY KEY (k)",
+    )
+    loaded_partly(world, table)
+    assert world.query('SELECT COUNT(*) FROM "PUBLIC"."T" WHERE "K" IS NULL') == [(0,)]
+    ended_equal(world, table)
+
+
 def test_append_only_table_that_has_rows_is_read_in_one_snapshot(world: World) -> None:
     wide(world, columns="id int, v text")
     table = chunked(append_only=True)
