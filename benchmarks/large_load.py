@@ -5,7 +5,7 @@
 Each run is a process of `aurora-sync sync`, killed with SIGKILL a random time after it staged two chunks. Between two
 runs, a writer updates, inserts and deletes rows anywhere in the table. After the kills, one run finishes the load, and
 `aurora-sync verify` compares every row. Prints one line of JSON; ``repeated`` is the number of chunks that were
-staged more than once, which must be at most one for each kill.
+staged more than once, which must be at most one for each kill. With ``--kills 0`` one run loads the table.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +99,14 @@ def _load(environment: dict[str, str], dsn: str, options: argparse.Namespace) ->
     found = verified["receipts"][0]["verification"]
     return {
         "rows": found["source_rows"],
+        "heap_mb": _heap_mb(dsn),
+        "staged_mb": round(receipt["load"]["bytes"] / 1e6),
+        "seconds_of_exports": round(receipt["load"]["seconds"], 1),
+        "last_run": receipt["seconds"],
+        "verify": verified["receipts"][0]["seconds"],
         "kills": kills,
         "chunks": len(receipt["load"]["bounds"]),
-        "repeated": staged - len(receipt["load"]["bounds"]),
+        "repeated": max(0, staged - len(receipt["load"]["bounds"])),
         "certificate": receipt["certificate"]["level"],
         "equal": not (found["missing"] or found["different"] or found["ghosts"]),
         "seconds_of_runs": round(seconds, 1),
@@ -123,6 +129,13 @@ def _staged(places: Places) -> int:
     attempts = [found for key in keys if (found := layout.attempt_key(places.stage.store.prefix, key))]
     committed = {each.prefix for each in attempts if each.name == layout.MANIFEST}
     return len({each.prefix for each in attempts if each.name != layout.MANIFEST} & committed)
+
+
+def _heap_mb(dsn: str) -> int:
+    with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT pg_table_size('big')")
+        ((size,),) = cursor.fetchall()
+    return round(int(size) / 1e6)
 
 
 def _write(dsn: str, rows: int, number: int) -> None:
