@@ -13,6 +13,7 @@ from weakref import WeakSet
 import dagster as dg
 from dagster._core.definitions.assets.definition.asset_spec import AssetExecutionType
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
+from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
 from dagster._core.storage.asset_check_execution_record import (
     COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
 )
@@ -29,6 +30,12 @@ def code_reference(file: Path, line: int) -> dict[str, Any]:
         warnings.simplefilter("ignore", dg.BetaWarning)
         reference = dg.LocalFileCodeReference(file_path=str(file), line_number=line)
         return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
+
+
+def is_reconstructing() -> bool:
+    """Return whether the definitions are loaded in order to run steps, after a code server has loaded them."""
+    loading = DefinitionsLoadContext.get() if DefinitionsLoadContext.is_set() else None
+    return loading is not None and loading.load_type is DefinitionsLoadType.RECONSTRUCTION
 
 
 def keep_connections(instance: dg.DagsterInstance) -> None:

@@ -20,6 +20,7 @@ from aurora_sync.orchestration import (
     assessment,
     assets,
     automation,
+    compat,
     housekeeping,
     load_job,
     reload_job,
@@ -223,7 +224,9 @@ def _existing(config: SyncConfig, source: Source | None) -> list[tuple[str, str]
 
 
 def _catalogue(source: Source | None, tables: Sequence[TableConfig]) -> dict[str, SourceTable]:
-    if source is None:
+    """Return the tables with comments and columns, which only the UI shows: a process that runs steps does not ask the
+    source for them."""
+    if source is None or compat.is_reconstructing():
         return {}
     try:
         return source.catalogue([(table.schema_, table.table_name) for table in tables])

@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 import psycopg2
 import pytest
+from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext
 
 from aurora_sync.config.loader import load
 from aurora_sync.engine import sync
@@ -60,6 +61,11 @@ def receipts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Receipt | Excepti
 @pytest.fixture(autouse=True)
 def _no_waiting_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assets, "RETRIES", dg.RetryPolicy(max_retries=assets.RETRIES.max_retries))
+
+
+@pytest.fixture(autouse=True)
+def _definitions_are_loaded_for_the_first_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DefinitionsLoadContext, "_instance", None)
 
 
 @pytest.fixture

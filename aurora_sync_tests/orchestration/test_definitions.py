@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psycopg2
 import pytest
+from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
 from syrupy.assertion import SnapshotAssertion
 
 from aurora_sync.config.loader import load
@@ -80,6 +82,18 @@ def test_comments_and_columns_come_from_the_catalogue(customers: None, build: Bu
     upstream = dg.AssetKey(["aurora", database, "public", "customers"])
     assert [dep.asset_key for dep in customer.deps] == [upstream]
     assert specs[upstream].description == "Whom we sell to."
+
+
+def test_a_process_that_runs_steps_asks_the_source_for_nothing(
+    settings: None, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect(*_: Any, **__: Any) -> None:
+        raise AssertionError("the process connected to the source")
+
+    monkeypatch.setattr(psycopg2, "connect", connect)
+    with DefinitionsLoadContext.scoped(DefinitionsLoadContext(DefinitionsLoadType.RECONSTRUCTION)):
+        definitions = build(TABLES)
+    assert CUSTOMERS in {spec.key for spec in definitions.resolve_all_asset_specs()}
 
 
 def test_code_version_changes_with_the_table_and_with_nothing_else(no_settings: None, build: Build) -> None:
