@@ -351,7 +351,7 @@ class DuckDBWarehouse(Warehouse):
 
     @contextmanager
     def reading(self, *, query_tag: QueryTag = NO_TAG) -> Iterator[Session]:
-        if self.path.exists():
+        if self.path.exists() or not self.path.parent.is_dir():  # without the folder, opening the file fails
             with self.session(query_tag=query_tag) as session:
                 yield session
             return
