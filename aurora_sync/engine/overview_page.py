@@ -48,7 +48,7 @@ table{border-collapse:collapse;width:100%;table-layout:fixed}
 th{text-align:left;font-weight:600;color:var(--dim);font-size:.8rem}
 th,td{padding:.55rem 1rem;border-top:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}
 td>b{font-weight:600}.n{text-align:right;font-variant-numeric:tabular-nums}
-small{display:block}.n small{white-space:nowrap}.s{width:35%}.a{width:12%}.r{width:14%}.v{width:13%}
+small{display:block}.n small{white-space:nowrap}.s{width:31%}.a{width:12%}.r{width:14%}.v{width:13%}
 pre{font:12px/1.45 ui-monospace,SFMono-Regular,Menlo,monospace;white-space:pre-wrap;overflow-wrap:anywhere;
 margin:.2rem 0 .5rem;padding:.4rem .6rem;border-left:3px solid var(--c);background:var(--bg)}
 svg{display:block;height:24px;width:100%;max-width:120px;margin:.25rem 0 0 auto;stroke:var(--c);stroke-width:3}
