@@ -23,7 +23,8 @@ from aurora_sync.engine.places import Places
 from aurora_sync.errors import Kind, StageError, WarehouseError
 from aurora_sync.model.state import State
 from aurora_sync.orchestration import assets
-from aurora_sync.orchestration.factory import PRELOAD, build_definitions
+from aurora_sync.orchestration.factory import build_definitions
+from aurora_sync.orchestration.preload import MODULES
 from aurora_sync.orchestration.project import Executors
 from aurora_sync.warehouse.prepare import StagedIncrement
 from aurora_sync_tests.orchestration.conftest import Execute, run
@@ -39,7 +40,7 @@ tables:
     watermark_type: xmin
 """
 RUN = {"ops": {"begin": {"config": {"table": "public.orders"}}}}
-FORKSERVER = {"start_method": {"forkserver": {"preload_modules": PRELOAD}}, "max_concurrent": 2}
+FORKSERVER = {"start_method": {"forkserver": {"preload_modules": MODULES}}, "max_concurrent": 2}
 
 
 def in_this_process() -> dg.JobDefinition:

@@ -1,0 +1,72 @@
+"""The forkserver of a run loads the definitions once, and the processes of the steps do not load them again."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
+
+from aurora_sync.orchestration.preload import HANDED_OVER, _HandsOverDefinitions, forking_executor, load_handed_over_job
+
+PROJECT = """\
+from pathlib import Path
+
+import dagster as dg
+
+@dg.asset
+def one() -> None: ...
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    with Path({loads!r}).open("a") as file:
+        file.write("loaded;")
+    return dg.Definitions(assets=[one])
+"""
+
+
+def forget() -> None:
+    ReconstructableJob.get_definition.cache_clear()
+    ReconstructableJob.get_repository_definition.cache_clear()
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Iterator[ReconstructableJob]:
+    project, loads = tmp_path / "project.py", tmp_path / "loads"
+    project.write_text(PROJECT.format(loads=str(loads)), encoding="utf-8")
+    yield ReconstructableRepository.for_file(str(project), "defs").get_reconstructable_job("__ASSET_JOB")
+    forget()
+
+
+def test_a_step_gets_the_definitions_that_the_forkserver_has_loaded(job: ReconstructableJob, tmp_path: Path) -> None:
+    data = job.repository.get_definition().repository_load_data
+    seen: list[str] = []
+
+    class Processes:
+        def execute(self, context: Any, plan: Any) -> Iterator[str]:
+            before = (tmp_path / "loads").read_text(encoding="utf-8")
+            forget()
+            load_handed_over_job()  # in the forkserver
+            step: ReconstructableJob = pickle.loads(pickle.dumps(context.reconstructable_job))
+            step.with_repository_load_data(plan.repository_load_data).get_definition()
+            step.with_repository_load_data(plan.repository_load_data).get_definition()
+            yield (tmp_path / "loads").read_text(encoding="utf-8").removeprefix(before)
+            seen.append(os.environ[HANDED_OVER])
+
+    context, plan = SimpleNamespace(reconstructable_job=job), SimpleNamespace(repository_load_data=data)
+    job.with_repository_load_data(data).get_definition()
+    executor = _HandsOverDefinitions(Processes())  # type: ignore[arg-type]
+    assert list(executor.execute(context, plan)) == ["loaded;"]  # type: ignore[arg-type]
+    assert not Path(seen[0]).exists()
+    assert HANDED_OVER not in os.environ
+
+
+def test_the_executor_has_the_name_and_the_requirements_of_the_one_that_it_extends() -> None:
+    executor = forking_executor()
+    assert executor.name == "multiprocess"
+    assert len(executor.get_requirements({})) == 3
