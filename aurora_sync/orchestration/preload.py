@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import dagster as dg
 from dagster._core.definitions.executor_definition import multiple_process_executor_requirements
+from dagster._core.definitions.reconstruct import ReconstructableJob
 
 if TYPE_CHECKING:
     from dagster._core.execution.context.system import PlanOrchestrationContext
@@ -71,9 +72,18 @@ def forking_executor() -> dg.ExecutorDefinition:
 
 
 def load_handed_over_job() -> None:
-    """Load the job of the run, if an executor handed one over. Dagster keeps the last one that a process has loaded, so
-    that a forked process does not load it again."""
-    if path := os.environ.get(HANDED_OVER):
-        job = pickle.loads(Path(path).read_bytes())
-        # As the process of a step does: this makes an equal key of Dagster's cache.
-        job.with_repository_load_data(job.repository.repository_load_data).get_definition()
+    """Load the job of the run, if an executor handed one over, and give it to the steps that this process forks.
+
+    Dagster's own cache holds one job by its hash. A step asks for the job twice, and the first time by a hash that its
+    parent process has computed, which is a different one.
+    """
+    path = os.environ.get(HANDED_OVER)
+    if not path:
+        return
+    job: ReconstructableJob = pickle.loads(Path(path).read_bytes())
+    load, loaded = ReconstructableJob.get_definition, job.get_definition()
+
+    def get_definition(wanted: ReconstructableJob) -> dg.JobDefinition:
+        return loaded if wanted == job else load(wanted)
+
+    ReconstructableJob.get_definition = get_definition  # type: ignore[method-assign, assignment]
