@@ -1,156 +1,156 @@
-"""Measure the cost of Dagster: loading N tables, an idle tick of the change sensor, and the run of one table.
+"""Measure Dagster with many tables: definitions, the first and an idle tick of the change sensor, and a run.
 
-A mock replaces the sync and returns at once, so that only orchestration is measured. No source, stage or warehouse is
-needed. ``--json`` prints one object on the last line.
+Starts a local stack in a temporary folder, with Dagster's storage in its PostgreSQL, and a code server. This process is
+the daemon and the worker of the run. Compare CPU times if other programs use the machine. The last line is one JSON
+object.
 """
 
-# ruff: noqa: E402 - the search path must be changed first
 from __future__ import annotations
 
 import argparse
 import json
-import resource
-import statistics
+import logging
+import os
+import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from unittest import mock
-
-# Python puts the folder of a script first in the search path, where this file would be imported as `dagster`.
-sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
 import dagster as dg
+import psycopg2
+from dagster._core.instance import InstanceRef
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import ModuleTarget
+from dagster._daemon.sensor import execute_sensor_iteration
 
-from aurora_sync.config.loader import expand, load
-from aurora_sync.engine import sync
-from aurora_sync.model.certificate import Certificate, Level
-from aurora_sync.model.column import Column
-from aurora_sync.model.manifest import Disposition
-from aurora_sync.model.receipt import Receipt
-from aurora_sync.model.watermark import Snapshot, Token, Watermark
-from aurora_sync.orchestration import change_sensor
-from aurora_sync.orchestration.assets import TableAsset, asset_key
-from aurora_sync.orchestration.factory import build_definitions
-from aurora_sync.orchestration.resources import Connections
+from aurora_sync.embedded.stack import Stack
+from aurora_sync.orchestration.change_sensor import TICK_SECONDS
 
-RUNS = 20  # runs of one table that are counted; one run before is not
+ROWS = 10
+DEFINITIONS = """
+import time
+began = time.process_time()
+import aurora_sync.orchestration.factory
+imported = time.process_time()
+import aurora_sync.definitions
+repository = aurora_sync.definitions.defs.get_repository_def()
+repository.load_all_definitions()
+print(imported - began, time.process_time() - imported)
+"""
 
 
-def receipt(sequence: int) -> Receipt:
-    token = Token("1", 1, 18, 1, "2026-01-01T00:00:00+00:00", False, 1, {})
-    before, after = (
-        Watermark("xmin", {}, Snapshot(n, n, datetime(2026, 1, 1, tzinfo=UTC)), token) for n in (sequence, sequence + 1)
+@contextmanager
+def project(tables: int) -> Iterator[tuple[Stack, Path]]:
+    """Start a stack with ``tables`` small tables, and put its settings and those of Dagster into the environment."""
+    with tempfile.TemporaryDirectory(prefix="aurora_sync_benchmark_") as name:
+        folder = Path(name)
+        stack = Stack(folder / "stack")
+        try:
+            with stack:
+                os.environ.update(stack.environment())
+                execute(stack.superuser_dsn(), ["CREATE DATABASE dagster"])
+                for number in range(tables):
+                    execute(
+                        os.environ["AURORA_DSN"],
+                        [
+                            f"CREATE TABLE t{number} (id int PRIMARY KEY, name text, at timestamptz DEFAULT now())",
+                            f"INSERT INTO t{number} SELECT i, 'name ' || i FROM generate_series(1, {ROWS}) i",
+                        ],
+                    )
+                entries = [f"  - {{table_name: t{i}, watermark_type: xmin, freshness: 2h}}\n" for i in range(tables)]
+                (folder / "tables.yaml").write_text("tables:\n" + "".join(entries), encoding="utf-8")
+                storage = stack.superuser_dsn("dagster").replace("postgresql:", "postgresql+psycopg2:")
+                (folder / "dagster.yaml").write_text(
+                    f"telemetry: {{enabled: false}}\nstorage: {{postgres: {{postgres_url: {json.dumps(storage)}}}}}\n",
+                    encoding="utf-8",
+                )
+                os.environ |= {"DAGSTER_HOME": name, "AURORA_SYNC_TABLES": str(folder / "tables.yaml")}
+                yield stack, folder
+        finally:
+            stack.remove()
+
+
+def execute(dsn: str, statements: list[str]) -> None:
+    connection = psycopg2.connect(dsn)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+    connection.close()
+
+
+def definitions() -> dict[str, float]:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", DEFINITIONS], capture_output=True, text=True, check=True
     )
-    columns = tuple(Column(f"column_{i}", i, "text", "text") for i in range(12))
-    return Receipt(
-        table="public.t0",
-        target="PUBLIC.T0",
-        strategy="xmin",
-        method="horizon scan",
-        load_id="benchmark",
-        disposition=Disposition.UPSERT,
-        run_sequence=sequence,
-        changed=True,
-        rows_exported=1,
-        bytes_staged=100,
-        inserted=1,
-        updated=0,
-        deleted=0,
-        source_rows=sequence,
-        target_rows=sequence,
-        watermark_before=before,
-        watermark_after=after,
-        manifest_uri="s3://bucket/manifest.json",
-        columns=columns,
-        key=("column_0",),
-        sees_deletes=False,
-        watermark_lag_seconds=0.0,
-        certificate=Certificate(Level.CERTIFIED, ("inserts", "updates"), "a benchmark"),
-        seconds={"plan": 0.0, "export": 0.0, "load": 0.0, "merge": 0.0, "total": 0.0},
+    imports, loading = map(float, done.stdout.split())
+    return {"import_cpu_seconds": round(imports, 2), "definitions_cpu_seconds": round(loading, 2)}
+
+
+def ticks(instance: dg.DagsterInstance) -> dict[str, float]:
+    """Return what a first tick, which requests every table, and the next one cost the daemon."""
+    numbers: dict[str, float] = {}
+    target = ModuleTarget(
+        module_name="aurora_sync.definitions", attribute=None, working_directory=None, location_name="aurora_sync"
     )
+    with WorkspaceProcessContext(instance, target) as workspace:
+        location = workspace.create_request_context().get_code_location("aurora_sync")
+        (sensor,) = location.get_repository(location.get_repository_names()[0]).get_sensors()
+        instance.start_sensor(sensor)
+        for name in ("first", "idle"):
+            began, cpu = time.perf_counter(), time.process_time()
+            list(execute_sensor_iteration(workspace, logging.getLogger("benchmark"), None, None))
+            numbers[f"{name}_tick_daemon_cpu_seconds"] = round(time.process_time() - cpu, 2)
+            numbers[f"{name}_tick_seconds"] = round(time.perf_counter() - began, 1)
+            time.sleep(TICK_SECONDS)  # Dagster evaluates a sensor at most once in its interval
+    numbers["runs_of_first_tick"] = instance.get_runs_count()
+    return numbers
 
 
-def resident_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def passes(instance: dg.DagsterInstance, stack: Stack, tables: int) -> dict[str, float]:
+    """Return the cost of two runs of ``tables`` tables in this process: the first, and one after changes of all."""
+    from aurora_sync.definitions import defs
+
+    job = defs.get_repository_def().get_implicit_global_asset_job_def()
+    keys = {dg.AssetKey(["public", f"t{number}"]) for number in range(tables)}
+    numbers: dict[str, float] = {"tables_of_run": tables}
+    for name in ("first_run", "changed_run"):
+        execute(os.environ["AURORA_DSN"], [f"UPDATE t{number} SET name = name || '.'" for number in range(tables)])
+        before, began, cpu = sessions(stack), time.perf_counter(), time.process_time()
+        run = job.get_subset(asset_selection=keys, asset_check_selection=set())
+        assert run.execute_in_process(instance=instance).success
+        numbers[f"{name}_cpu_ms_per_table"] = round((time.process_time() - cpu) / tables * 1000)
+        numbers[f"{name}_ms_per_table"] = round((time.perf_counter() - began) / tables * 1000)
+        time.sleep(1.5)  # until PostgreSQL has counted the sessions
+        numbers[f"{name}_storage_connections_per_table"] = round((sessions(stack) - before) / tables, 1)
+    return numbers
+
+
+def sessions(stack: Stack) -> int:
+    connection = psycopg2.connect(stack.superuser_dsn())
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT sessions FROM pg_stat_database WHERE datname = 'dagster'")
+        ((count,),) = cursor.fetchall()
+    connection.close()
+    return int(count)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tables", type=int, default=1000)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--run", type=int, default=100, help="tables of the run that is measured")
     arguments = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="aurora_sync_benchmark_"))
-    path = folder / "tables.yaml"
-    entries = [f"  - {{table_name: t{i}, watermark_type: xmin, freshness: 2h}}\n" for i in range(arguments.tables)]
-    path.write_text("tables:\n" + "".join(entries), encoding="utf-8")
-
-    imported_mb = resident_mb()
-    began = time.perf_counter()
-    config = load(path)
-    definitions = build_definitions(config, Connections(embedded_directory=str(folder)))
-    repository = definitions.get_repository_def()
-    repository.load_all_definitions()
-    load_seconds = time.perf_counter() - began
-    load_mb = resident_mb() - imported_mb
-
-    tables = [TableAsset(table, dg.AssetSpec(asset_key(table))) for table in expand(config, ())]
-    marks = {table.name: "00000000" for table in tables}
-    memory = {name: change_sensor.Request(mark, at=0.0, requested=0.0) for name, mark in marks.items()}
-    storage = folder / "dagster"
-    storage.mkdir()
-    (storage / "dagster.yaml").write_text("telemetry: {enabled: false}\n", encoding="utf-8")
-    with dg.DagsterInstance.local_temp(str(storage)) as instance:
-        began = time.perf_counter()
-        idle = change_sensor.tick(instance, "benchmark", tables, memory, marks, 30.0, "app")
-        tick_seconds = time.perf_counter() - began
-        assert not idle.run_requests
-
-        seconds: dict[str, list[float]] = {"ours": [], "plain": []}
-        jobs = {"ours": load_one(path), "plain": plain_asset()}
-        with mock.patch.object(sync, "run") as run, mock.patch.object(Connections, "places"):
-            for sequence in range(1, RUNS + 2):
-                run.return_value = receipt(sequence)
-                for name, job in jobs.items():
-                    began = time.perf_counter()
-                    assert job.execute_in_process(instance=instance).success
-                    seconds[name].append(time.perf_counter() - began)
-    ours, plain = (statistics.median(taken[1:]) for taken in seconds.values())
-    numbers = {
-        "tables": arguments.tables,
-        "load_seconds": round(load_seconds, 2),
-        "load_mb": round(load_mb, 1),
-        "idle_tick_seconds": round(tick_seconds, 4),
-        "cursor_kb": round(len(idle.cursor or "") / 1024, 1),
-        "table_run_ms": round(ours * 1000, 1),
-        "ratio": round(ours / plain, 2),
-    }
-    print(f"load {arguments.tables} tables: {numbers['load_seconds']} s, {numbers['load_mb']} MB")
-    print(f"idle tick, without its one query: {numbers['idle_tick_seconds']} s; cursor {numbers['cursor_kb']} KB")
-    print(f"one table's run on SQLite: {numbers['table_run_ms']} ms, {numbers['ratio']} of an empty asset with checks")
-    if arguments.json:
-        print(json.dumps(numbers))
-
-
-def load_one(path: Path) -> dg.JobDefinition:
-    path.write_text("tables:\n  - {table_name: t0, watermark_type: xmin}\n", encoding="utf-8")
-    table = dg.define_asset_job("one", dg.AssetSelection.keys("public/t0"))
-    definitions = dg.Definitions.merge(build_definitions(load(path)), dg.Definitions(jobs=[table]))
-    return definitions.resolve_job_def("one")
-
-
-def plain_asset() -> dg.JobDefinition:
-    """Return a job with an empty asset and three checks, the least work for Dagster."""
-    checks = [dg.AssetCheckSpec(name, asset="plain") for name in ("row_count", "watermark", "merge_key")]
-
-    @dg.asset(check_specs=checks)
-    def plain():  # type: ignore[no-untyped-def]  # Dagster reads annotations, and these are strings
-        yield dg.MaterializeResult()
-        for check in checks:
-            yield dg.AssetCheckResult(check_name=check.name, passed=True)
-
-    return dg.Definitions(assets=[plain]).resolve_implicit_global_asset_job_def()
+    numbers: dict[str, float] = {"tables": arguments.tables}
+    logging.disable(logging.INFO)
+    with project(arguments.tables) as (stack, folder):
+        numbers |= definitions()
+        with dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(folder))) as instance:
+            numbers |= ticks(instance)
+            numbers |= passes(instance, stack, min(arguments.run, arguments.tables))
+    print(json.dumps(numbers))
 
 
 if __name__ == "__main__":
