@@ -103,6 +103,8 @@ def test_statements_of_each_kind_of_run_are_those_of_the_page(statements: Statem
     streamed.run(stream)
     found["increment of `logical`, with history"] = statements.counted()
     found["first load in 3 chunks"] = _in_chunks(statements, 3)
+    three, four = found["first load in 3 chunks"], _in_chunks(statements, 4)
+    found["each further chunk"] = four[0] - three[0], four[1] - three[1]
     assert found["increment of ten rows"] <= (10, 7)
     assert found["run without a change"] == (0, 0)
     sent, computing = zip(found["first load"], *first_loads, strict=True)
@@ -114,10 +116,10 @@ def test_statements_of_each_kind_of_run_are_those_of_the_page(statements: Statem
 def _in_chunks(statements: Statements, number: int) -> tuple[int, int]:
     """Load a table of one row a chunk, which fills a block."""
     return statements.of(
-        config("c", load={"chunk_bytes": 8192}),
-        "CREATE TABLE c (id int PRIMARY KEY, v text)",
-        "ALTER TABLE c ALTER v SET STORAGE PLAIN",
-        f"INSERT INTO c SELECT i, repeat('x', 7000) FROM generate_series(1, {number}) i",
+        config(f"c{number}", load={"chunk_bytes": 8192}),
+        f"CREATE TABLE c{number} (id int PRIMARY KEY, v text)",
+        f"ALTER TABLE c{number} ALTER v SET STORAGE PLAIN",
+        f"INSERT INTO c{number} SELECT i, repeat('x', 7000) FROM generate_series(1, {number}) i",
     )
 
 
