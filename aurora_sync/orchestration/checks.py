@@ -39,6 +39,8 @@ ADJUSTMENTS = "adjustments"  # metadata entry of a check of adjusted values: tho
 _JUDGED_AT = "judged_at_run_sequence"
 # A warning about changed columns or values lasts over a weekend, so that somebody sees it.
 CHANGES_SHOWN = timedelta(days=3)
+# Every run of three days may change values, and each evaluation holds those that it shows.
+ADJUSTMENTS_SHOWN = 20
 
 # Time of the evaluation in ISO 8601, run sequence, and what the run changed.
 ColumnChange = tuple[str, int, Finding]
@@ -264,7 +266,7 @@ def schema(receipt: Receipt, earlier: Sequence[ColumnChange] = ()) -> CheckOutco
 def adjusted(receipt: Receipt, earlier: Sequence[Adjustment] = ()) -> CheckOutcome:
     """Warn about values that the target does not have as the source does: those of this run, and ``earlier`` ones."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    shown = [*earlier, *((now, receipt.run_sequence, str(each)) for each in receipt.adjusted)]
+    shown = [*earlier, *((now, receipt.run_sequence, str(each)) for each in receipt.adjusted)][-ADJUSTMENTS_SHOWN:]
     if not shown:
         return CheckOutcome(True, f"No value was changed in the last {CHANGES_SHOWN.days} days", WARN)
     text = "; ".join(f"run {number}: {values}" for _, number, values in shown)

@@ -228,6 +228,17 @@ def test_warning_about_adjusted_values_lasts_for_days(
     assert evaluations(run(definitions, instance))["adjusted"].passed is True
 
 
+def test_warning_about_adjusted_values_does_not_grow_with_each_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "ADJUSTMENTS_SHOWN", 2)
+    shown: list[checks.Adjustment] = []
+    for number in range(1, 6):
+        outcome = checks.adjusted(receipt(run_sequence=number, adjusted=(Adjusted("total", "clamp", 1),)), shown)
+        entry = outcome.numbers[checks.ADJUSTMENTS]
+        assert isinstance(entry, dg.JsonMetadataValue)
+        shown = entry.value  # type: ignore[assignment]
+    assert [number for _, number, _ in shown] == [4, 5]
+
+
 def test_only_a_table_whose_values_may_be_adjusted_has_a_check_of_them(build: Build) -> None:
     def names(more: str) -> set[str]:
         graph = build(TABLES + more).resolve_asset_graph()
