@@ -1,4 +1,4 @@
-"""Fixtures of the commands that read replication slots."""
+"""Fixtures of the commands: their environment, and entries of tables.yaml."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from aurora_sync.source.logical import slot
 
 
 @pytest.fixture
-def write(
-    request: pytest.FixtureRequest,
-    dsn: str,
-    store_environment: dict[str, str],
-    warehouse_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> Iterator[Callable[[str], None]]:
-    """Return a function that writes entries to tables.yaml. The slot NAME of the module is dropped at the end."""
-    tables = tmp_path / "tables.yaml"
+def tables_file(
+    dsn: str, store_environment: dict[str, str], warehouse_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Path:
+    """Set the environment to the database, stage and warehouse of this test. Return the path of tables.yaml, which does
+    not exist yet."""
+    path = tmp_path / "tables.yaml"
     monkeypatch.setenv("AURORA_DSN", dsn)
     monkeypatch.setenv("AURORA_SYNC_WAREHOUSE", f"duckdb:{warehouse_path}")
-    monkeypatch.setenv("AURORA_SYNC_TABLES", str(tables))
+    monkeypatch.setenv("AURORA_SYNC_TABLES", str(path))
+    return path
+
+
+@pytest.fixture
+def write(request: pytest.FixtureRequest, dsn: str, tables_file: Path) -> Iterator[Callable[[str], None]]:
+    """Return a function that writes entries to tables.yaml. The slot NAME of the module is dropped at the end."""
 
     def entries(text: str) -> None:
-        tables.write_text(f"tables:\n{text}", encoding="utf-8")
+        tables_file.write_text(f"tables:\n{text}", encoding="utf-8")
 
     yield entries
     name = request.module.NAME

@@ -14,20 +14,9 @@ RELOAD = Command("reload")
 
 
 @pytest.fixture(autouse=True)
-def synced(
-    dsn: str,
-    store_environment: dict[str, str],
-    warehouse_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def synced(dsn: str, tables_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Sync a table whose row 30 is then deleted."""
-    path = tmp_path / "tables.yaml"
-    path.write_text(json.dumps({"tables": [{"table_name": "t", "watermark_type": "xmin"}]}))
-    monkeypatch.setenv("AURORA_DSN", dsn)
-    monkeypatch.setenv("AURORA_SYNC_WAREHOUSE", f"duckdb:{warehouse_path}")
-    monkeypatch.setenv("AURORA_SYNC_TABLES", str(path))
+    tables_file.write_text(json.dumps({"tables": [{"table_name": "t", "watermark_type": "xmin"}]}))
     rows = "INSERT INTO t SELECT i, now() FROM generate_series(1, 90) i"
     execute(dsn, "CREATE TABLE t (id int PRIMARY KEY, at date)", rows)
     assert main(["sync"]) == 0

@@ -23,15 +23,9 @@ ESCAPE = "\x1b"
 
 
 @pytest.fixture
-def tables(
-    dsn: str, store_environment: dict[str, str], warehouse_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def tables(dsn: str, tables_file: Path) -> None:
     """Create two tables, and a tables.yaml that names them."""
-    path = tmp_path / "tables.yaml"
-    path.write_text(TABLES, encoding="utf-8")
-    monkeypatch.setenv("AURORA_DSN", dsn)
-    monkeypatch.setenv("AURORA_SYNC_WAREHOUSE", f"duckdb:{warehouse_path}")
-    monkeypatch.setenv("AURORA_SYNC_TABLES", str(path))
+    tables_file.write_text(TABLES, encoding="utf-8")
     for name in NAMES:
         execute(dsn, f"CREATE TABLE {name} (id int PRIMARY KEY)", f"INSERT INTO {name} SELECT generate_series(1, 9)")
 

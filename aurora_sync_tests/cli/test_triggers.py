@@ -22,16 +22,10 @@ OUTBOX = "tables: [{table_name: t, watermark_type: outbox}]"
 
 
 @pytest.fixture
-def tables(
-    dsn: str, store_environment: dict[str, str], warehouse_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Path:
+def tables(dsn: str, tables_file: Path) -> Path:
     """Create a table t with three rows. Return the path of tables.yaml, which does not exist yet."""
-    path = tmp_path / "tables.yaml"
-    monkeypatch.setenv("AURORA_DSN", dsn)
-    monkeypatch.setenv("AURORA_SYNC_WAREHOUSE", f"duckdb:{warehouse_path}")
-    monkeypatch.setenv("AURORA_SYNC_TABLES", str(path))
     execute(dsn, "CREATE TABLE t (id int PRIMARY KEY, v text)", "INSERT INTO t SELECT generate_series(1, 3), 'v'")
-    return path
+    return tables_file
 
 
 @pytest.fixture

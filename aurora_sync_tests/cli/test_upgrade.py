@@ -12,18 +12,9 @@ from aurora_sync_tests.cli.running import execute
 
 
 def test_missing_comment_is_listed_and_nothing_is_changed(
-    dsn: str,
-    store_environment: dict[str, str],
-    warehouse_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    dsn: str, tables_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "tables.yaml"
-    path.write_text(json.dumps({"tables": [{"table_name": "t", "watermark_type": "xmin"}]}))
-    monkeypatch.setenv("AURORA_DSN", dsn)
-    monkeypatch.setenv("AURORA_SYNC_WAREHOUSE", f"duckdb:{warehouse_path}")
-    monkeypatch.setenv("AURORA_SYNC_TABLES", str(path))
+    tables_file.write_text(json.dumps({"tables": [{"table_name": "t", "watermark_type": "xmin"}]}))
     execute(dsn, "CREATE TABLE t (id int PRIMARY KEY, v text)", "INSERT INTO t VALUES (1, 'v')")
     assert main(["sync"]) == 0
     capsys.readouterr()
