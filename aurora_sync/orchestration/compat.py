@@ -14,6 +14,10 @@ import dagster as dg
 from dagster._core.definitions.assets.definition.asset_spec import AssetExecutionType
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
+from dagster._core.definitions.executor_definition import (
+    multiple_process_executor_requirements as multiple_process_executor_requirements,
+)
+from dagster._core.definitions.reconstruct import ReconstructableJob as ReconstructableJob
 from dagster._core.storage.asset_check_execution_record import (
     COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
 )

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import dagster as dg
-from dagster._core.definitions.executor_definition import multiple_process_executor_requirements
-from dagster._core.definitions.reconstruct import ReconstructableJob
+
+from aurora_sync.orchestration.compat import ReconstructableJob, multiple_process_executor_requirements
 
 if TYPE_CHECKING:
     from dagster._core.execution.context.system import PlanOrchestrationContext
