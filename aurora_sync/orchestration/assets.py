@@ -168,7 +168,7 @@ def table_asset(asset: TableAsset, project: Project) -> dg.AssetsDefinition:
     def sync_table(context: dg.AssetExecutionContext) -> Results:
         # Dagster passes the Increment to the IO manager, which syncs the table and sets the receipt. So the checks use
         # the snapshot of this sync.
-        increment = Increment(table, options(context))
+        increment = Increment(table, begin(context, project))
         if key in context.selected_asset_keys:
             yield dg.MaterializeResult(asset_key=key, value=increment)
         else:  # a person launched checks only
@@ -186,10 +186,20 @@ def with_io_manager(spec: dg.AssetSpec, project: Project) -> dg.AssetSpec:
     return spec.merge_attributes(metadata={"dagster/io_manager_key": project.io_manager_key})
 
 
-def options(context: dg.AssetExecutionContext) -> SyncOptions:
-    """Return the options of the run, at the begin of a step."""
+def begin(context: dg.AssetExecutionContext, project: Project) -> SyncOptions:
+    """Return the options of the run. Let the steps of this process share connections."""
     compat.keep_connections(context.instance)
+    project.connections.share_warehouse(only_ours=_is_only_ours(context))
     return SyncOptions(**context.op_execution_context.op_config)
+
+
+def _is_only_ours(context: dg.AssetExecutionContext) -> bool:
+    """Return whether the run names its assets and checks, and all are of synced tables, as the sensor requests it."""
+    run, layer = context.run, context.job_def.asset_layer
+    if not run.asset_selection or run.asset_check_selection is None:
+        return False
+    ours = all(layer.has(key) and TARGET in layer.get(key).metadata for key in run.asset_selection)
+    return ours and all(key.name in checks.NAMES for key in run.asset_check_selection)
 
 
 def apply(

@@ -30,7 +30,7 @@ from aurora_sync.orchestration import (
 )
 from aurora_sync.orchestration.assets import TableAsset
 from aurora_sync.orchestration.change_sensor import change_sensor
-from aurora_sync.orchestration.io_manager import AuroraSyncIOManager
+from aurora_sync.orchestration.io_manager import io_manager
 from aurora_sync.orchestration.preload import forking_executor
 from aurora_sync.orchestration.project import DefaultStatus, Executors, Project
 from aurora_sync.orchestration.resources import Connections
@@ -118,7 +118,7 @@ def build_definitions(
         sensors=_sensors(synced, project),
         resources={
             name: connections.for_definitions(),
-            project.io_manager_key: AuroraSyncIOManager(connections, load_job.job_name(project)),
+            project.io_manager_key: io_manager(connections, load_job.job_name(project)),
         },
     )
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 
@@ -72,6 +73,20 @@ class AuroraSyncIOManager(dg.IOManager):
             case "pyarrow.RecordBatchReader":
                 return table.batches(columns)
         return table
+
+
+def io_manager(connections: Connections, load_job: str) -> dg.IOManagerDefinition:
+    """Return the IO manager as a resource. At the end of the run, or of the process of a step, it closes the connection
+    that the steps share."""
+
+    @contextmanager
+    def opened(_context: dg.InitResourceContext) -> Iterator[AuroraSyncIOManager]:
+        try:
+            yield AuroraSyncIOManager(connections, load_job)
+        finally:
+            connections.close()
+
+    return dg.IOManagerDefinition(resource_fn=cast("Any", opened))  # a generator is not in the type, but closed
 
 
 def logged(log: dg.DagsterLogManager, load_job: str = "") -> Callable[[Progress], None]:

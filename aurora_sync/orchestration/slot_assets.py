@@ -37,7 +37,7 @@ def slot_assets(tables: Sequence[TableAsset], project: Project) -> dg.AssetsDefi
     )
     def sync_slot(context: dg.AssetExecutionContext) -> assets.Results:
         """The work is done by aurora_sync.engine.batch.run; the IO manager reports each table's receipt."""
-        config = assets.options(context)
+        config = assets.begin(context, project)
         asked = [by_key[key].table for key in by_key if key in context.selected_asset_keys]
         receipts: dict[str, Receipt] = {}
         error = _run(configs, asked, project.connections.places(), config, receipts)

@@ -235,6 +235,13 @@ class Warehouse(ABC):
         """Connect, and close at the end. ``query_tag`` names the subject of the statements. Concurrent sessions, of
         this and other processes, wait for each other where the engine needs it."""
 
+    def keep_connections(self) -> None:  # noqa: B027
+        """Let the next session of this process use the connection of the last one, until :meth:`close`. This default
+        connects for every session."""
+
+    def close(self) -> None:  # noqa: B027
+        """Close the connection that is kept, if there is one."""
+
     def reading(self, *, query_tag: QueryTag = NO_TAG) -> AbstractContextManager[Session]:
         """Connect for statements that only read. A warehouse that connecting would create is read as empty instead,
         and is not created. This default is for an engine whose connections create nothing."""

@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -36,6 +36,7 @@ from aurora_sync.warehouse.base import (
 )
 from aurora_sync.warehouse.ddl import identifier, literal
 from aurora_sync.warehouse.dialect import Dialect
+from aurora_sync.warehouse.kept import Kept
 from aurora_sync.warehouse.query_tag import NO_TAG, QueryTag
 from aurora_sync.warehouse.snowflake_check import account_problems
 from aurora_sync.warehouse.snowflake_errors import MissingObjectError, warehouse_error
@@ -314,6 +315,11 @@ def _reported(row: Mapping[str, Any]) -> ReportedColumn:
     return ReportedColumn(declared, collation.strip("'"), policy, nullable, comment, in_key, length_of(name))
 
 
+def _kept() -> Kept[Any]:
+    """Return a place for a connection: shorter than a firewall keeps an idle one, and than a token is valid."""
+    return Kept(lambda connection: connection.close(), idle_seconds=60.0, most_seconds=1800.0)
+
+
 @dataclass(frozen=True)
 class SnowflakeWarehouse(Warehouse):
     """A database of a Snowflake account.
@@ -323,6 +329,7 @@ class SnowflakeWarehouse(Warehouse):
 
     settings: SnowflakeSettings
     stage_prefix: str = ""
+    _kept: Kept[Any] = field(default_factory=lambda: _kept(), init=False, compare=False, repr=False)
 
     kind = "snowflake"
     dialect = SNOWFLAKE
@@ -353,15 +360,23 @@ class SnowflakeWarehouse(Warehouse):
     def session(self, *, query_tag: QueryTag = NO_TAG) -> Iterator[Session]:
         from snowflake.connector.errors import Error
 
-        given = arguments(self.settings, str(query_tag))
+        connection, opened_at = self._kept.take() or (None, time.monotonic())
         try:
-            connection = self._connect(given)
+            connection = connection or self._connect(arguments(self.settings, str(query_tag)))
         except Error as error:
             raise warehouse_error(error, self.describe()) from None
         try:
             yield SnowflakeSession(connection, self, query_tag)
-        finally:
+        except BaseException:
             connection.close()
+            raise
+        self._kept.leave(connection, opened_at)
+
+    def keep_connections(self) -> None:
+        self._kept.keep()
+
+    def close(self) -> None:
+        self._kept.end()
 
     def usage(self, days: int) -> list[Usage]:
         with self.session(query_tag=QueryTag("cost")) as session:

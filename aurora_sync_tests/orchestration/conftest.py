@@ -54,6 +54,7 @@ def receipts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Receipt | Excepti
 
     monkeypatch.setattr(sync, "run", next_one)
     monkeypatch.setattr(Connections, "places", lambda _: None)
+    monkeypatch.setattr(Connections, "share_warehouse", lambda _, only_ours: None)
     yield queue
     assert not queue
 
