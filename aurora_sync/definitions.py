@@ -1,5 +1,6 @@
 """The code location: tables.yaml as Dagster definitions."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -17,3 +18,7 @@ defs = dg.Definitions.merge(
     build_definitions(config, connections, default_status=status_of(os.environ.get("AURORA_SYNC_DEFAULT_STATUS", ""))),
     dg.Definitions(executor=executor(connections)),
 )
+
+# The definitions live as long as the process. The garbage collector would visit them again and again: for 1,000 tables,
+# while Dagster resolves the jobs, for 0.3 CPU seconds of each process.
+gc.freeze()

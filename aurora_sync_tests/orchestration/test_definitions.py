@@ -1,3 +1,4 @@
+import gc
 import json
 import os
 import runpy
@@ -204,3 +205,31 @@ def test_workspace_of_the_repository_validates(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Validation successful for code location aurora_sync" in done.stdout + done.stderr
+
+
+@pytest.mark.usefixtures("no_settings")
+def test_garbage_collector_waits_until_the_definitions_are_built(tmp_path: Path) -> None:
+    entries = "".join(f"  - {{table_name: t{number}, watermark_type: xmin}}\n" for number in range(100))
+    (tmp_path / "tables.yaml").write_text("tables:\n" + entries, encoding="utf-8")
+    config = load(tmp_path / "tables.yaml")
+    collected: list[int] = []
+
+    def record(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            collected.append(info["generation"])
+
+    gc.callbacks.append(record)
+    try:
+        build_definitions(config)
+        assert len(collected) <= 2  # before the pause and after it; else hundreds
+    finally:
+        gc.callbacks.remove(record)
+    assert gc.isenabled()
+
+
+@pytest.mark.usefixtures("no_settings")
+def test_garbage_collector_goes_on_after_definitions_that_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "tables.yaml").write_text('tables: [{table_name: "a*", watermark_type: xmin}]\n', encoding="utf-8")
+    with pytest.raises(ConfigError):
+        build_definitions(load(tmp_path / "tables.yaml"))
+    assert gc.isenabled()
