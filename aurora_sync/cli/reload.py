@@ -39,9 +39,10 @@ def _reload(arguments: argparse.Namespace, settings: Settings, places: Places) -
     from aurora_sync.engine.reload import count, reload
     from aurora_sync.engine.retries import retrying
     from aurora_sync.engine.selection import select_tables
-    from aurora_sync.model.reload import Reload
+    from aurora_sync.model.reload import OptionNames, Reload
 
-    request = Reload(arguments.since, arguments.column, arguments.lower, arguments.upper, arguments.max_rows)
+    names = OptionNames("--since", "--column", "--from", "--to", "--max-rows")
+    request = Reload(arguments.since, arguments.column, arguments.lower, arguments.upper, arguments.max_rows, names)
     tables = select_tables(settings, places.source, arguments.tables)
     documents = []
     progress = RunProgress(len(tables), quiet=arguments.json)

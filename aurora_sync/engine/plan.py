@@ -124,7 +124,7 @@ def plan_increment(config: TableConfig, reading: Reading, state: State, options:
         verdict = dataclasses.replace(verdict, since=dataclasses.replace(verdict.since, only_scan=due))
     read, reconcile = _read(config, table, columns, state, options, verdict, at)
     if again and options.reload:
-        read = read_again.widened(read, again, options.reload.max_rows, config, reading, verdict)
+        read = read_again.widened(read, again, options.reload, config, reading, verdict)
     if read.disposition is Disposition.REPLACE:
         load = None  # the strategy cannot go on from the snapshot of the load
     reconcile = reconcile or (bool(due or load) and read.disposition is Disposition.UPSERT)

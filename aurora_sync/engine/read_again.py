@@ -44,25 +44,26 @@ def resolved(
         raise ConfigError(what, where=name, hint=f"run `aurora-sync {command} {shlex.quote(name)}`")
     try:
         if request.since:
-            return since(request.since, _column(request.column or _clock_column(config), table))
+            return since(request.since, _time_column(request, config, table), request.names)
         column = next(column for column in columns if column.name == key[0])
-        asked = between(request.lower, request.upper, column)
+        asked = between(request.lower, request.upper, column, request.names)
     except ConfigError as error:
         raise ConfigError(error.problems, where=name, hint=error.hint) from None
     if column.base_type != "uuid" and type_rule(column).is_text:
         raise ConfigError(
-            f"from, to: the first key column {column.name} ({column.type_name}) is a text in the warehouse, which"
-            " orders it in another way; give a time with since, or run a reconcile",
+            f"{request.names.lower}, {request.names.upper}: the first key column {column.name} ({column.type_name}) is"
+            " a text in the warehouse, which orders it in another way; give a time with"
+            f" {request.names.since}, or run a reconcile",
             where=name,
         )
     return asked
 
 
 def widened(
-    read: ReadPlan, again: RowRange, max_rows: int, config: TableConfig, reading: Reading, verdict: Verdict
+    read: ReadPlan, again: RowRange, request: Reload, config: TableConfig, reading: Reading, verdict: Verdict
 ) -> ReadPlan:
     """Return the plan of the increment, which also reads the range. Counts its rows in the snapshot, and raises
-    GuardError if they are more than ``max_rows``."""
+    GuardError if they are more than the request allows."""
     name = config.qualified_name
     if read.where is None:
         reasons = [found.text for found in verdict.findings if found.action is Action.RESEED] + list(read.reasons)
@@ -73,11 +74,12 @@ def widened(
         )
     where = predicate(again)
     again = dataclasses.replace(again, rows=reading.count(where))
-    if again.rows > max_rows:
+    if again.rows > request.max_rows:
+        limit = request.names.max_rows
         raise GuardError(
-            f"found {again.rows:,} rows with {again}; expected at most {max_rows:,} (max_rows)",
+            f"found {again.rows:,} rows with {again}; expected at most {request.max_rows:,} ({limit})",
             where=name,
-            hint="nothing was read; raise max_rows, or read a smaller range",
+            hint=f"nothing was read; raise {limit}, or read a smaller range",
         )
     warnings = () if again.is_key else (f"rows that were deleted at the source are not found by {again.column}",)
     return dataclasses.replace(
@@ -116,19 +118,17 @@ def _state_problem(state: State) -> tuple[str, str] | None:
     return None
 
 
-def _clock_column(config: TableConfig) -> str:
-    column = strategy_of(config).clock_column(config)
-    if column is None:
+def _time_column(request: Reload, config: TableConfig, table: SourceTable) -> Column:
+    """Return the column of ``since``: the requested one, or that of the strategy."""
+    name = request.column or strategy_of(config).clock_column(config)
+    if not name:
         raise ConfigError(
-            f"since: found no column; watermark_type {config.watermark_type.value} has none of its own; name one"
+            f"{request.names.since}: found no column; watermark_type {config.watermark_type.value} has none of its own;"
+            f" set {request.names.column} to the name of a column"
         )
-    return column
-
-
-def _column(name: str, table: SourceTable) -> Column:
-    names = [column.name for column in table.columns]
     if (column := table.column(name)) is None:
+        names = [column.name for column in table.columns]
         near = difflib.get_close_matches(name, names, n=1)
         found = f"did you mean {near[0]}?" if near else f"it has {', '.join(names)}"
-        raise ConfigError(f"column: the table has no column {name}; {found}")
+        raise ConfigError(f"{request.names.column}: the table has no column {name}; {found}")
     return column

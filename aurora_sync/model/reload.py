@@ -19,6 +19,17 @@ INTEGERS = ("int2", "int4", "int8")
 
 
 @dataclass(frozen=True)
+class OptionNames:
+    """The names by which errors name the options of a request: those that the person used to give them."""
+
+    since: str = "since"
+    column: str = "column"
+    lower: str = "from"
+    upper: str = "to"
+    max_rows: str = "max_rows"
+
+
+@dataclass(frozen=True)
 class Reload:
     """A request as a person wrote it; empty: not given. Either ``since``, a time in ``column`` (by default the column
     of the strategy), or ``lower`` and ``upper``, which bound the first column of the merge key. ``upper`` itself is not
@@ -29,12 +40,18 @@ class Reload:
     lower: str = ""
     upper: str = ""
     max_rows: int = MAX_ROWS
+    names: OptionNames = OptionNames()
 
     def __post_init__(self) -> None:
+        names = self.names
         if bool(self.since) == bool(self.lower or self.upper):
-            raise ConfigError("expected either since, or a range of keys (from, to or both)")
+            raise ConfigError(
+                f"expected either {names.since}, or a range of keys ({names.lower}, {names.upper} or both)"
+            )
         if self.column and not self.since:
-            raise ConfigError("found a column without since: a range of keys is one of the first key column")
+            raise ConfigError(
+                f"found {names.column} without {names.since}: a range of keys is one of the first key column"
+            )
 
 
 @dataclass(frozen=True)
@@ -55,34 +72,36 @@ class RowRange:
         return " and ".join(bounds)
 
 
-def since(text: str, column: Column) -> RowRange:
+def since(text: str, column: Column, names: OptionNames) -> RowRange:
     """Return the rows whose time in a column is not before ``text``."""
     if column.base_type not in TIMES:
         raise ConfigError(
-            f"since: column {column.name} is {column.type_name}; expected a timestamp or a date; name another column,"
-            " or give a range of keys"
+            f"{names.since}: column {column.name} is {column.type_name}; expected a timestamp or a date; set"
+            f" {names.column} to another column, or give a range of keys"
         )
-    return RowRange(column.name, column.base_type, _printed("since", text, column), "", is_key=False)
+    return RowRange(column.name, column.base_type, _printed(names.since, text, column), "", is_key=False)
 
 
-def between(lower: str, upper: str, column: Column) -> RowRange:
+def between(lower: str, upper: str, column: Column, names: OptionNames) -> RowRange:
     """Return the rows whose first key column is in a range."""
     if column.base_type not in _PARSERS:
         raise ConfigError(
-            f"from, to: the first key column {column.name} is {column.type_name}, which source and warehouse may order"
-            " differently; expected an integer, a numeric, a date, a timestamp or a uuid; give a time with since, or"
-            " run a reconcile"
+            f"{names.lower}, {names.upper}: the first key column {column.name} is {column.type_name}, which source and"
+            " warehouse may order differently; expected an integer, a numeric, a date, a timestamp or a uuid; give a"
+            f" time with {names.since}, or run a reconcile"
         )
     found = RowRange(
         column.name,
         column.base_type,
-        lower and _printed("from", lower, column),
-        upper and _printed("to", upper, column),
+        lower and _printed(names.lower, lower, column),
+        upper and _printed(names.upper, upper, column),
         is_key=True,
     )
     parse = _PARSERS[column.base_type][1]
     if lower and upper and parse(lower) >= parse(upper):  # type: ignore[operator]
-        raise ConfigError(f"found the range from {found.lower} to {found.upper}; expected from to be less than to")
+        raise ConfigError(
+            f"found the range from {found.lower} to {found.upper}; expected {names.lower} to be less than {names.upper}"
+        )
     return found
 
 

@@ -14,7 +14,7 @@ from aurora_sync.engine.reload import count, reload
 from aurora_sync.errors import AuroraSyncError
 from aurora_sync.model.foreign_text import printable
 from aurora_sync.model.receipt import Receipt
-from aurora_sync.model.reload import MAX_ROWS, Reload, RowRange
+from aurora_sync.model.reload import MAX_ROWS, OptionNames, Reload, RowRange
 from aurora_sync.orchestration import assets
 from aurora_sync.orchestration.assets import TableAsset
 from aurora_sync.orchestration.io_manager import logged
@@ -44,7 +44,8 @@ class ReloadOptions(dg.Config):
     allow_deletes: bool = Field(False, description="Delete more rows from the target than delete_guard allows.")
 
     def request(self) -> Reload:
-        return Reload(self.since, self.column, self.from_key, self.to_key, self.max_rows)
+        names = OptionNames(lower="from_key", upper="to_key")
+        return Reload(self.since, self.column, self.from_key, self.to_key, self.max_rows, names)
 
 
 def reload_job(tables: Sequence[TableAsset], project: Project) -> dg.JobDefinition:

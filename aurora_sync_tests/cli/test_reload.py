@@ -40,15 +40,29 @@ def test_dry_run_says_when_there_are_too_many_rows(capsys: pytest.CaptureFixture
     said = RELOAD.said(capsys, 0, "t", "--from", "21", "--max-rows", "5", "--dry-run")
     assert said == "public.t: 69 rows with id >= 21 would be read again; --max-rows 5 refuses that\n"
     assert main(["reload", "t", "--from", "21", "--max-rows", "5"]) == 1
-    assert "found 69 rows with id >= 21; expected at most 5 (max_rows)" in capsys.readouterr().err
+    assert "found 69 rows with id >= 21; expected at most 5 (--max-rows)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         (["tt", "--from", "1"], "no table is named 'tt'; did you mean t?"),
-        (["t"], "expected either since, or a range of keys (from, to or both)"),
-        (["t", "--from", "a"], "public.t: from: found 'a'; expected an integer, such as 1000"),
+        (["t"], "expected either --since, or a range of keys (--from, --to or both)"),
+        (["t", "--from", "1", "--column", "at"], "found --column without --since"),
+        (["t", "--from", "a"], "public.t: --from: found 'a'; expected an integer, such as 1000"),
+        (["t", "--to", "a"], "public.t: --to: found 'a'"),
+        (["t", "--from", "2", "--to", "1"], "expected --from to be less than --to"),
+        (["t", "--since", "a", "--column", "at"], "public.t: --since: found 'a'; expected a date"),
+        (["t", "--since", "2026-01-01", "--column", "a"], "--column: the table has no column a"),
+        (
+            ["t", "--since", "2026-01-01", "--column", "id"],
+            "--since: column id is integer; expected a timestamp or a date; set --column to another column, or give a"
+            " range of keys",
+        ),
+        (
+            ["t", "--since", "2026-01-01"],
+            "--since: found no column; watermark_type xmin has none of its own; set --column to the name of a column",
+        ),
     ],
 )
 def test_wrong_request_is_a_usage_error(

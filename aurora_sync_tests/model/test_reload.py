@@ -6,7 +6,9 @@ import pytest
 
 from aurora_sync.errors import ConfigError
 from aurora_sync.model.column import Column
-from aurora_sync.model.reload import between, since
+from aurora_sync.model.reload import OptionNames, between, since
+
+NAMES = OptionNames()
 
 
 def column(type_: str, precision: int = 0, scale: int = 0) -> Column:
@@ -29,7 +31,7 @@ def column(type_: str, precision: int = 0, scale: int = 0) -> Column:
     ],
 )
 def test_bound_is_printed_as_postgresql_prints_it(key: Column, lower: str, printed: str) -> None:
-    assert between(lower, "", key).lower == printed
+    assert between(lower, "", key, NAMES).lower == printed
 
 
 @pytest.mark.parametrize(
@@ -51,16 +53,16 @@ def test_bound_is_printed_as_postgresql_prints_it(key: Column, lower: str, print
 )
 def test_bound_that_the_column_cannot_hold_is_refused(key: Column, lower: str) -> None:
     with pytest.raises(ConfigError, match=r"from: found .* for column k of type"):
-        between(lower, "", key)
+        between(lower, "", key, NAMES)
 
 
 def test_range_of_numbers_is_compared_as_numbers() -> None:
-    assert str(between("9", "10", column("int4"))) == "k >= 9 and k < 10"
+    assert str(between("9", "10", column("int4"), NAMES)) == "k >= 9 and k < 10"
     with pytest.raises(ConfigError, match="expected from to be less than to"):
-        between("10", "9", column("int4"))
+        between("10", "9", column("int4"), NAMES)
 
 
 def test_since_of_a_date_is_a_date() -> None:
-    assert str(since("2026-01-31", column("date"))) == "k >= 2026-01-31"
+    assert str(since("2026-01-31", column("date"), NAMES)) == "k >= 2026-01-31"
     with pytest.raises(ConfigError, match="column k is int4; expected a timestamp or a date"):
-        since("2026-01-31", column("int4"))
+        since("2026-01-31", column("int4"), NAMES)

@@ -95,8 +95,9 @@ def test_dry_run_logs_the_number_of_rows_and_changes_nothing(reload: Reload, ins
     [
         ({"from_key": "5", "max_rows": 10}, "found 394 rows with id >= 5; expected at most 10"),
         ({"table": "public.customer", "from_key": "5"}, "expected a table of tables.yaml, such as public.customers"),
-        ({}, "expected either since, or a range of keys"),
-        ({"from_key": "abc"}, "found 'abc'; expected an integer"),
+        ({}, "expected either since, or a range of keys (from_key, to_key or both)"),
+        ({"from_key": "abc"}, "from_key: found 'abc'; expected an integer"),
+        ({"since": "2026-01-01"}, "since: found no column; watermark_type xmin has none of its own; set column to the"),
     ],
 )
 def test_request_that_does_not_fit_fails_once_and_changes_nothing(

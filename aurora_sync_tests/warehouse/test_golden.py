@@ -15,7 +15,7 @@ import pytest
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.model.manifest import Disposition, Part
-from aurora_sync.model.reload import between
+from aurora_sync.model.reload import OptionNames, between
 from aurora_sync.warehouse import ddl, history, merge
 from aurora_sync.warehouse import raw_files as dms
 from aurora_sync.warehouse.base import Session
@@ -130,7 +130,7 @@ def test_deletes_of_a_range_of_keys_are_the_pinned_ones(folder: Folder) -> None:
         key = column("id", type_, ((10 << 16) | 2) + 4 if type_ == "numeric" else -1)
         manifest = dataclasses.replace(folder.increment([key], []), load_id="load1")
         layout = ddl.layout(TableConfig(table_name="orders", watermark_type="xmin"), manifest, "_AURORA_SYNC", {})
-        within = again.condition(layout, between(*bounds, key), "public.orders")
+        within = again.condition(layout, between(*bounds, key, OptionNames()), "public.orders")
         found.append(merge.delete_unstaged(layout, within))
     for dialect in ("snowflake", "duckdb"):
         text = [to_duckdb(each) if dialect == "duckdb" else each for each in found]

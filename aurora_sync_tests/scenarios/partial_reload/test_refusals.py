@@ -36,7 +36,7 @@ def assert_refused(world: World, table: TableConfig, expected: str, **request: A
         ({"lower": "1 OR 1=1"}, "expected an integer"),
         ({"lower": "5", "upper": "5"}, "found the range from 5 to 5; expected from to be less than to"),
         ({"lower": "10", "upper": "9"}, "expected from to be less than to"),
-        ({"since": "2026-01-01"}, "since: found no column; watermark_type xmin has none of its own; name one"),
+        ({"since": "2026-01-01"}, "has none of its own; set column to the name of a column"),
         ({"since": "2026-01-01", "column": "att"}, "the table has no column att; did you mean at?"),
         ({"since": "2026-01-01", "column": "v"}, "column v is text; expected a timestamp or a date"),
         ({"since": "yesterday", "column": "at"}, "since: found 'yesterday'; expected a time, such as 2026-01-31T12:00"),
