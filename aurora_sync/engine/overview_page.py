@@ -16,7 +16,7 @@ from aurora_sync.warehouse.recent_runs import Run
 _OPEN = 100
 ATTENTION = (Standing.FAILING, Standing.DIFFERENT, Standing.UNCERTIFIED, Standing.NEVER_SYNCED)
 _MEANING = {
-    Standing.FAILING: "The last run failed. The target is as the run before left it.",
+    Standing.FAILING: "The last run failed. The target has what was committed before the failure.",
     Standing.DIFFERENT: "The last verification found differences. aurora-sync verify shows them and the repair.",
     Standing.UNCERTIFIED: "The runs rely on something that they cannot check. The guarantee says how to certify it.",
     Standing.NEVER_SYNCED: "No run has written these targets yet. aurora-sync sync does.",

@@ -48,12 +48,16 @@ class ReloadOptions(dg.Config):
         return Reload(self.since, self.column, self.from_key, self.to_key, self.max_rows, names)
 
 
+def job_name(project: Project) -> str:
+    return f"{project.name}_reload_rows"
+
+
 def reload_job(tables: Sequence[TableAsset], project: Project) -> dg.JobDefinition:
     """Return the job ``<name>_reload_rows``."""
     step = _step({asset.name: asset for asset in tables}, project)
 
     @dg.job(
-        name=f"{project.name}_reload_rows",
+        name=job_name(project),
         description="Reads rows of one table again: those since a time, or those of a range of keys. The log has the "
         "number of rows before they are read.",
         executor_def=project.executor,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import urllib.request
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -72,6 +73,36 @@ def test_a_failure_ends_with_a_run_of_another_asset_that_synced_the_table(
     run(definitions, instance, raise_on_error=False)
     execute("ALTER TABLE moved RENAME TO orders")
     verify(definitions, instance)
+    assert "OK: 2 tables" in published(definitions, instance)
+
+
+def test_the_page_has_failures_of_the_jobs_that_load_and_reload_until_the_table_is_synced(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, execute: Execute
+) -> None:
+    def run_job(name: str, step: str, **config: Any) -> dg.ExecuteInProcessResult:
+        run_config = {"ops": {step: {"config": {"table": "public.orders"} | config}}}
+        job = definitions.resolve_job_def(name)
+        return job.execute_in_process(instance=instance, run_config=run_config, raise_on_error=False)
+
+    run(definitions, instance)
+    assert not run_job("aurora_sync_reload_rows", "reload_rows", from_key="x", dry_run=True).success
+    assert "OK: 2 tables" in published(definitions, instance)  # a dry run would have written nothing
+
+    failed = run_job("aurora_sync_reload_rows", "reload_rows", from_key="x")
+    page = published(definitions, instance)
+    assert "1 of 2 tables needs attention" in page
+    assert f"run {failed.run_id[:8]} of aurora_sync_reload_rows" in page
+    assert "from_key: found 'x'; expected an integer" in page[page.index("Failed ") : page.index("public.customers")]
+
+    execute("ALTER TABLE orders RENAME TO moved")
+    failed = run_job("aurora_sync_load_large_table", "begin")
+    page = published(definitions, instance)
+    assert f"run {failed.run_id[:8]} of aurora_sync_load_large_table" in page
+    assert "there is no such table" in page[page.index("Failed ") : page.index("public.customers")]
+    assert "aurora_sync_reload_rows" not in page  # the newest failure only
+
+    execute("ALTER TABLE moved RENAME TO orders")
+    assert run_job("aurora_sync_reload_rows", "reload_rows", from_key="1").success
     assert "OK: 2 tables" in published(definitions, instance)
 
 
