@@ -19,6 +19,7 @@ from time import monotonic
 
 from aurora_sync.errors import RivalRunError, WarehouseError
 from aurora_sync.model import tracing
+from aurora_sync.model.certificate import Certificate, Level
 from aurora_sync.model.manifest import Disposition
 from aurora_sync.model.receipt import Applied
 from aurora_sync.model.watermark import ABORTED, Watermark
@@ -29,6 +30,8 @@ from aurora_sync.warehouse.prepare import Prepared, StagedIncrement, drop_stagin
 from aurora_sync.warehouse.query_tag import QueryTag
 from aurora_sync.warehouse.sync_log import LogEntry
 
+# The entry before may have the certificate of a pass: that of a target that lacks no row.
+_ABORTED = Certificate(Level.UNCERTIFIED, (), "a load in chunks was aborted: the next run reads the whole table")
 # A transaction is tried again when another chunk was committed while it waited: its rows are staged already.
 TRIES = 5
 
@@ -117,6 +120,7 @@ def abort(session: Session, target: TableName, log_schema: str, load_id: str, *,
             updated=0,
             deleted=newest.target_rows - kept,
             target_rows=kept,
+            certificate=_ABORTED.to_json(),
         )
         sync_log.record(session, entry, target, log_schema)
 

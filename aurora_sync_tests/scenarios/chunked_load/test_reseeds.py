@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from unittest import mock
+
 import pytest
 
 from aurora_sync.engine import load
+from aurora_sync.engine.overview import Standing, overview
 from aurora_sync.errors import GuardError
 from aurora_sync.model.certificate import Level
 from aurora_sync_tests.scenarios.chunked_load.loads import (
     ROWS,
     WIDE,
+    Killed,
     chunked,
     ended_equal,
+    killed,
     loaded_partly,
     once,
     progress,
@@ -103,6 +109,19 @@ def test_two_rows_of_one_key_are_refused(world: World) -> None:
         with pytest.raises(GuardError, match="not unique"):
             world.sync(table)
     world.execute(unique.format(False), "UPDATE t SET id = 40 WHERE v LIKE '%x40'", unique.format(True))
+    ended_equal(world, table)
+
+
+def test_target_of_a_load_that_is_aborted_after_a_pass_is_not_certified(world: World) -> None:
+    wide(world)
+    table = chunked()
+    with mock.patch.object(load, "PASS_AFTER", timedelta(0)), killed("ends", after=0), pytest.raises(Killed):
+        world.sync(table)
+    assert progress(table, world.places).passes == 1
+    load.abort(table, world.places)
+    (state,) = overview([table], world.places).tables
+    assert (state.standing, state.entry and state.entry.target_rows) == (Standing.UNCERTIFIED, 0)
+    assert "aborted" in state.sentence
     ended_equal(world, table)
 
 
