@@ -28,6 +28,10 @@ class TableEntry:
             )
         )
 
+    def of(self, schema: str, name: str) -> TableConfig:
+        """Return the configuration of one table that this glob matches."""
+        return self.table.model_copy(update={"schema_": schema, "table_name": name, "exclude": []})
+
     @property
     def in_line(self) -> str:
         """The line of the entry as a part of a message, such as " in line 7"; empty when it has no line."""

@@ -83,8 +83,7 @@ def expand(config: SyncConfig, existing: Iterable[tuple[str, str]]) -> list[Tabl
                 problems.append((entry.line, text))
             elif (schema, name) not in config.explicit:
                 taken[schema, name] = entry
-                named = {"schema_": schema, "table_name": name, "exclude": []}
-                tables.append((entry, entry.table.model_copy(update=named)))
+                tables.append((entry, entry.of(schema, name)))
     refuse(config.path, [*problems, *conflicts(tables)])
     return [table for _, table in tables]
 

@@ -15,7 +15,7 @@ from datetime import datetime
 from aurora_sync.config.loader import expand, load
 from aurora_sync.config.settings import Settings
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.engine.newest import newest_entries
+from aurora_sync.engine.newest import entries_of, newest_entries
 from aurora_sync.engine.places import Places
 from aurora_sync.errors import SourceError, WarehouseError
 from aurora_sync.model.certificate import Level
@@ -94,8 +94,9 @@ def collect(settings: Settings, places: Places, on_error: Callable[[Exception], 
         Sample(WAREHOUSE_UP, int(entries is not None), database),
     ]
     if entries is not None:
-        for name in _names(settings, source, entries):
-            samples += _of_table(entries.get(name), {**database, "table": name})
+        tables = source.tables if source.tables is not None else _known(settings, entries)
+        for table, entry in zip(tables, entries_of(tables, entries), strict=True):
+            samples += _of_table(entry, {**database, "table": table.qualified_name})
     for (schema, name), changes in source.changes.items():
         samples.append(Sample(ROW_CHANGES, changes, {**database, "table": f"{schema}.{name}"}))
     for name, found in source.slots.items():
@@ -120,26 +121,27 @@ def _source(settings: Settings, places: Places, on_error: Callable[[Exception], 
         return _Source()
 
 
-def _entries(places: Places, on_error: Callable[[Exception], object]) -> dict[str, LogEntry] | None:
-    """Return the newest entry of each table; None if the warehouse cannot be reached."""
+def _entries(places: Places, on_error: Callable[[Exception], object]) -> list[LogEntry] | None:
+    """Return the newest entry of each target; None if the warehouse cannot be reached."""
     try:
-        found = newest_entries(places, "metrics")
+        return newest_entries(places, "metrics")
     except WarehouseError as error:
         on_error(error)
         return None
-    # A table whose target was renamed has entries of both targets.
-    return {entry.source_table: entry for entry in sorted(found, key=lambda entry: entry.applied_at)}
 
 
-def _names(settings: Settings, source: _Source, logged: Iterable[str]) -> list[str]:
-    """Return the names of the tables. Without the source, a glob has those of its tables that were synced before."""
-    if source.tables is not None:
-        return [table.qualified_name for table in source.tables]
+def _known(settings: Settings, entries: Iterable[LogEntry]) -> list[TableConfig]:
+    """Return the tables without the source: a glob has those of its tables that were synced before."""
     config = load(settings.tables)
-    known = [entry.table.qualified_name for entry in config.tables if not entry.glob]
     globs = [entry for entry in config.tables if entry.glob]
-    split = ((name, *name.partition(".")[::2]) for name in sorted(logged) if name not in known)
-    return known + [name for name, *parts in split if any(entry.matches(*parts) for entry in globs)]
+    logged = sorted({entry.source_table for entry in entries})
+    split = [(schema, name) for schema, _, name in (each.partition(".") for each in logged)]
+    matched = [
+        next((glob.of(*each) for glob in globs if glob.matches(*each)), None)
+        for each in split
+        if each not in config.explicit
+    ]
+    return [entry.table for entry in config.tables if not entry.glob] + [table for table in matched if table]
 
 
 def _of_table(entry: LogEntry | None, labels: dict[str, str]) -> Iterator[Sample]:

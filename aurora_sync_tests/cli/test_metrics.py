@@ -106,6 +106,22 @@ def test_tables_have_the_numbers_of_their_last_run(
     assert scraped(capsys) == {("source_up",): 1, ("warehouse_up",): 0} | of(found, "source_row_changes_total")
 
 
+def test_table_with_another_target_has_nothing_of_the_former_one(
+    dsn: str, write: Write, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(dsn, "CREATE TABLE t (id int PRIMARY KEY)")
+    write("- {table_name: t, watermark_type: xmin}\n")
+    assert main(["sync"]) == 0
+    for entry in ("{table_name: t, target_table: u", "{table_name: 't*', target_schema: other"):
+        write(f"- {entry}, watermark_type: xmin}}\n")
+        monkeypatch.setenv("AURORA_DSN", dsn)
+        found = scraped(capsys)
+        assert found["applied_runs_total", "public.t"] == 0
+        assert not of(found, "certificate")
+        monkeypatch.setenv("AURORA_DSN", f"postgresql://nobody@127.0.0.1:1/{parse_dsn(dsn)['dbname']}")
+        assert scraped(capsys)["applied_runs_total", "public.t"] == 0
+
+
 def test_a_slot_has_the_wal_that_is_kept_for_it(dsn: str, write: Write, capsys: pytest.CaptureFixture[str]) -> None:
     execute(dsn, "CREATE TABLE t (id int PRIMARY KEY)")
     write(f"- {{table_name: t, watermark_type: logical, slot: {NAME}}}\n")
