@@ -34,7 +34,7 @@ class Checks(StrictModel):
     )
     watermark: Check = Field(
         default_factory=Check,
-        description="The watermark never moves backwards, and it moves forward when rows were applied.",
+        description="The watermark never moves backwards, and it moves forward when an increment applied rows.",
     )
     merge_key: Check = Field(default_factory=Check, description="The merge key is unique and not null in the target.")
     certificate: Check = Field(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from aurora_sync.config.checks import Check, RowCountCheck
 from aurora_sync.model.certificate import Action, Certificate, Finding, Level
 from aurora_sync.model.manifest import Disposition
-from aurora_sync.model.receipt import Adjusted, Receipt
+from aurora_sync.model.receipt import Adjusted, Receipt, Repair
 from aurora_sync.orchestration import checks
 from aurora_sync_tests.orchestration.conftest import TABLES, Build, run
 from aurora_sync_tests.orchestration.receipts import receipt, watermark
@@ -58,6 +59,18 @@ def test_watermark_that_stands_still_while_rows_were_applied_fails() -> None:
     still = {"watermark_before": watermark(100), "watermark_after": watermark(100)}
     assert checks.watermark(receipt(**still)).passed is False
     assert checks.watermark(receipt(**still, inserted=0, updated=0, rows_exported=0)).passed is True
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        {"repair": Repair(8, 1, 0, lost=0, stale=0, ghosts=1)},
+        {"because": "20 rows with id >= 1 are read again"},
+    ],
+)
+def test_watermark_may_stand_still_while_rows_are_repaired(reason: dict[str, Any]) -> None:
+    still = {"watermark_before": watermark(100), "watermark_after": watermark(100)}
+    assert checks.watermark(receipt(**still, **reason)).passed is True
 
 
 def test_watermark_may_start_anew_with_a_full_read() -> None:
