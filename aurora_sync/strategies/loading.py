@@ -52,11 +52,11 @@ def judged(verdict: Verdict, load: Load, at: Observation) -> tuple[Verdict, Load
 
 
 def _comparing(verdict: Verdict, since: Since, load: Load) -> Verdict:
-    """Return the verdict, which asks for a comparison when the target had older rows: an outbox does not name those
-    that the source does not have."""
-    if not load.replaces or since.only_scan:
+    """Return the verdict, which asks for a comparison when the target may have rows that an outbox does not name: it
+    had rows before, or a pass scanned the table instead of reading the outbox, and found no deletes."""
+    if not (load.replaces or load.passes) or since.only_scan:
         return verdict
-    why = "the target had rows when the load in chunks began"
+    why = "the target had rows when the load in chunks began" if load.replaces else "a pass compared nothing"
     return dataclasses.replace(verdict, since=dataclasses.replace(since, only_scan=why))
 
 

@@ -64,7 +64,7 @@ def test_load_begins_again_before_transaction_ids_are_used_twice() -> None:
     assert "2^31 transactions" in found.findings[0].text
 
 
-def test_last_run_of_a_load_over_older_rows_does_not_rely_on_an_outbox() -> None:
+def test_last_run_of_a_load_over_older_rows_or_after_a_pass_does_not_rely_on_an_outbox() -> None:
     now = at(1, xmin=1150, xmax=1300)
     over, _ = verdict(now, load=replace(LOAD, replaces=True))
     assert over.since
@@ -72,6 +72,9 @@ def test_last_run_of_a_load_over_older_rows_does_not_rely_on_an_outbox() -> None
     due, _ = verdict(now, load=replace(LOAD, replaces=True), only_scan="a comparison is due")
     assert due.since
     assert due.since.only_scan == "a comparison is due"
+    passed, _ = verdict(now, load=replace(LOAD, passes=1))
+    assert passed.since
+    assert passed.since.only_scan == "a pass compared nothing"
     first, _ = verdict(now)
     assert first.since
     assert not first.since.only_scan

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from unittest import mock
 
 import pytest
 
+from aurora_sync.engine import load
 from aurora_sync.errors import AuroraSyncError, ConfigError, SourceError
 from aurora_sync.model.certificate import Level
 from aurora_sync.source import canary
@@ -79,6 +81,32 @@ def test_partitions_move_between_chunks(world: World, move: str, after: int) -> 
         receipt = world.sync(table)
     world.assert_equal(table)
     assert receipt.load
+    assert receipt.certificate.level is Level.CERTIFIED
+    world.assert_verified(table)
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        "detached",
+        pytest.param("dropped", marks=pytest.mark.long),
+        pytest.param("attached again with others", marks=pytest.mark.long),
+    ],
+)
+def test_last_run_compares_after_a_pass_although_an_outbox_is_complete(world: World, move: str) -> None:
+    """The pass scans the table because of its partitions. It finds no deletes, and no later run sees the reason."""
+    partitioned(world)
+    table = chunked("outbox")
+    world.make(table)
+
+    def moves() -> None:
+        world.execute("DELETE FROM t WHERE id % 7 = 0", *PARTITIONS[move])
+
+    with mock.patch.object(load, "PASS_AFTER", timedelta(0)), once("applied", moves, after=3):
+        receipt = world.sync(table)
+    assert receipt.load
+    assert receipt.load.passes
+    world.assert_equal(table)
     assert receipt.certificate.level is Level.CERTIFIED
     world.assert_verified(table)
 
