@@ -10,6 +10,7 @@ from typing import Any
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine import hints, preflight
+from aurora_sync.engine.hints import Known
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.plan import Plan, RunOptions, plan_increment
 from aurora_sync.engine.stopwatch import Stopwatch
@@ -71,38 +72,36 @@ def looking(
     options: RunOptions,
     *,
     trust_hint: bool = False,
-    state: State | None = None,
+    known: Known | None = None,
     watch: Stopwatch | None = None,
 ) -> Iterator[Look]:
     """Look at one table. The snapshot stays open until the context ends, or :meth:`Look.close_snapshot` closes it. The
     state is read before the snapshot is taken, so that a rival run that commits in between is noticed; a caller that
-    has read it already passes ``state``.
+    has read it already passes ``known``.
 
     Raises ConfigError when table and configuration do not fit, NotComparedError when ``options`` ask for a verification
     and there is no state to verify from.
     """
-    queries: list[QueryRef] = []
-    hinted = None
     if options.verify:
-        state = state_as_found(config, places, queries)
-    elif state is None:
-        state, hinted = hints.read_state(config, places, trust_hint=trust_hint, queries=queries)
+        known = state_as_found(config, places)
+    elif known is None:
+        known = hints.read_state(config, places, trust_hint=trust_hint)
     watch, load_id = watch or Stopwatch(), new_load_id()
     with ExitStack() as source:
         opened = places.source.reading(config.schema_, config.table_name, load_id=load_id, export=config.export)
         reading = source.enter_context(opened)
         with watch.phase("plan"):
-            plan = plan_increment(config, reading, state, options)
+            plan = plan_increment(config, reading, known.state, options)
             if alike := preflight.problems_of_case(plan.columns, places.warehouse.dialect):
                 raise ConfigError(alike, where=config.qualified_name)
         yield Look(
             config=config,
-            state=state,
-            hinted=hinted,
+            state=known.state,
+            hinted=known.hinted,
             reading=reading,
             plan=plan,
             load_id=load_id,
             source=source,
             watch=watch,
-            queries=queries,
+            queries=[*known.queries],
         )

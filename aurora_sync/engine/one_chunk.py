@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from time import monotonic
 
 from aurora_sync.config.tables import TableConfig
+from aurora_sync.engine.hints import Known
 from aurora_sync.engine.look import Look, looking
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.plan import RunOptions
@@ -95,7 +96,7 @@ def export_chunk(
     assert watermark.load
     load = watermark.load
     options = RunOptions(max_minutes=config.load.max_chunk_minutes)
-    with _limited_as_a_chunk(), looking(config, places, options, state=state) as found:
+    with _limited_as_a_chunk(), looking(config, places, options, known=Known(state)) as found:
         plan, reading = found.plan, found.reading
         if plan.load is None:
             raise BeginsAgainError("; ".join(plan.reasons), where=config.qualified_name)

@@ -1,18 +1,19 @@
 """Small increments of several tables, applied in one session and one transaction of the warehouse.
 
-Each table is read as sync.py describes, in a snapshot of its own. Only the end is common: a login, BEGIN and COMMIT are
-paid once. When the transaction fails, nothing is applied, and each of its tables is synced by itself, so that a table
-with a problem does not stop the others.
+Each table is read as sync.py describes, in a snapshot of its own. Common are the session that reads the states of the
+targets, before any snapshot, and the end: logins, BEGIN and COMMIT are paid once. When the transaction fails, nothing
+is applied, and each of its tables is synced by itself, so that a table with a problem does not stop the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from aurora_sync.config.tables import TableConfig
-from aurora_sync.engine import sync
+from aurora_sync.engine import hints, sync
 from aurora_sync.engine.finish import Outcome, finish
+from aurora_sync.engine.hints import Known
 from aurora_sync.engine.load import chunk_bounds
 from aurora_sync.engine.look import Look, looking
 from aurora_sync.engine.places import Places
@@ -68,10 +69,10 @@ def sync_together(
     options = RunOptions(allow_deletes=allow_deletes)
     left: list[TableConfig] = []
     waiting: list[_Exported] = []
-    for config in tables:
+    for config, known in _with_states(tables, places):
         on_table(config.qualified_name)
         with tracing.span("read", table=config.qualified_name):
-            one = _exported(config, places, options)
+            one = _exported(config, known, places, options)
         if one is None:
             left.append(config)
         elif one.uri is None:
@@ -84,11 +85,30 @@ def sync_together(
     return left + _applied(waiting, places, options, on_receipt)
 
 
-def _exported(config: TableConfig, places: Places, options: RunOptions) -> _Exported | None:
+def _with_states(
+    tables: Sequence[TableConfig], places: Places
+) -> Iterator[tuple[TableConfig, Known | AuroraSyncError]]:
+    """Yield the tables with the states of their targets, which are read for as many as one transaction takes."""
+    for start in range(0, len(tables), MOST_TABLES):
+        some = tables[start : start + MOST_TABLES]
+        try:
+            states = hints.read_states(some, places)
+        except AuroraSyncError as error:
+            states = [error] * len(some)
+        yield from zip(some, states, strict=True)
+
+
+def _exported(
+    config: TableConfig, known: Known | AuroraSyncError, places: Places, options: RunOptions
+) -> _Exported | None:
     """Stage the increment of a table; None when the table needs a run of its own."""
     try:
-        with values_shown(config.show_values), looking(config, places, options, trust_hint=True) as found:
-            if found.plan.reconcile or found.state.watermark is None or found.plan.load or chunk_bounds(found, options):
+        if isinstance(known, AuroraSyncError):
+            raise known
+        if known.state.watermark is None:
+            return None
+        with values_shown(config.show_values), looking(config, places, options, known=known) as found:
+            if found.plan.reconcile or found.plan.load or chunk_bounds(found, options):
                 return None
             manifest, adjusted, idle = sync.export(found, places, options, None)
             found.close_snapshot()

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine.difference import by_content, comparable
+from aurora_sync.engine.hints import Known
 from aurora_sync.engine.places import Places
 from aurora_sync.engine.plan import Plan
 from aurora_sync.errors import NotComparedError, RivalRunError
@@ -25,7 +26,6 @@ from aurora_sync.model.buckets import Buckets
 from aurora_sync.model.certificate import Action
 from aurora_sync.model.manifest import Disposition, Evolution, Manifest
 from aurora_sync.model.receipt import QueryRef, find_rows
-from aurora_sync.model.state import State
 from aurora_sync.model.verification import RowDifference, Verification
 from aurora_sync.source.reading import Reading
 from aurora_sync.source.sums import within
@@ -77,19 +77,18 @@ def compare_contents(
     return found
 
 
-def state_as_found(config: TableConfig, places: Places, queries: list[QueryRef]) -> State:
-    """Return the state to verify from, and add the statements to ``queries``. Raises NotComparedError when there is no
-    state."""
+def state_as_found(config: TableConfig, places: Places) -> Known:
+    """Return the state to verify from. Raises NotComparedError when there is no state."""
     with places.warehouse.reading(query_tag=QueryTag.of(config, "verify")) as session:
         state = resume.read_state(session, config, log_schema=places.log_schema, as_found=True)
-        queries += session.queries()
+        queries = session.queries()
     if not state.run_sequence:
         raise not_compared(config, "the table was never synced")
     if state.watermark is None:
         raise not_compared(config, state.edited)
     if state.load:
         raise not_compared(config, "a load in chunks is not finished")
-    return state
+    return Known(state, queries=queries)
 
 
 def assert_comparable(config: TableConfig, plan: Plan) -> None:

@@ -189,17 +189,8 @@ def with_io_manager(spec: dg.AssetSpec, project: Project) -> dg.AssetSpec:
 def begin(context: dg.AssetExecutionContext, project: Project) -> SyncOptions:
     """Return the options of the run. Let the steps of this process share connections."""
     compat.keep_connections(context.instance)
-    project.connections.share_warehouse(only_ours=_is_only_ours(context))
+    project.connections.places().warehouse.keep_connections()
     return SyncOptions(**context.op_execution_context.op_config)
-
-
-def _is_only_ours(context: dg.AssetExecutionContext) -> bool:
-    """Return whether the run names its assets and checks, and all are of synced tables, as the sensor requests it."""
-    run, layer = context.run, context.job_def.asset_layer
-    if not run.asset_selection or run.asset_check_selection is None:
-        return False
-    ours = all(layer.has(key) and TARGET in layer.get(key).metadata for key in run.asset_selection)
-    return ours and all(key.name in checks.NAMES for key in run.asset_check_selection)
 
 
 def apply(

@@ -61,7 +61,6 @@ _DESCRIPTIONS = {
     "schema": "No column of source or target changed in the last three days. If one did, the changes are shown.",
     "adjusted": "No run of the last three days changed a value to fit a type of the target. If one did, it is shown.",
 }
-NAMES = frozenset(_DESCRIPTIONS)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from aurora_sync.orchestration.io_manager import io_manager
 from aurora_sync.orchestration.preload import forking_executor
 from aurora_sync.orchestration.project import DefaultStatus, Executors, Project
 from aurora_sync.orchestration.resources import Connections
-from aurora_sync.orchestration.slot_assets import slot_assets
+from aurora_sync.orchestration.slot_assets import op_name, slot_assets
 from aurora_sync.orchestration.translation import GetAssetSpec, as_it_is
 from aurora_sync.source.database import Source
 
@@ -133,7 +133,7 @@ def build_definitions(
         sensors=_sensors(synced, project),
         resources={
             name: connections.for_definitions(),
-            project.io_manager_key: io_manager(connections, load_job.job_name(project)),
+            project.io_manager_key: io_manager(connections, _alone(synced, project), load_job.job_name(project)),
         },
     )
 
@@ -198,6 +198,11 @@ def _default_specs(
             line=assets.DefinitionLine(config.path.absolute(), line) if line else None,
         )
         yield TableAsset(table, spec)
+
+
+def _alone(synced: Sequence[TableAsset], project: Project) -> dict[str, TableAsset]:
+    """Return the tables that are not synced with those of a slot, by the key of their step."""
+    return {op_name(asset, project): asset for asset in synced if not shared_with(asset.table)}
 
 
 def _sync_assets(synced: Sequence[TableAsset], project: Project) -> Iterator[dg.AssetsDefinition]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -12,7 +12,8 @@ import dagster as dg
 
 from aurora_sync.model.foreign_text import printable
 from aurora_sync.orchestration import compat, metadata
-from aurora_sync.orchestration.assets import TARGET, Increment, apply
+from aurora_sync.orchestration.ahead import Ahead
+from aurora_sync.orchestration.assets import TARGET, Increment, TableAsset, apply
 from aurora_sync.orchestration.resources import Connections
 from aurora_sync.orchestration.warehouse_table import WarehouseTable, table_name
 from aurora_sync.source.copy_out import Progress
@@ -26,21 +27,22 @@ class AuroraSyncIOManager(dg.IOManager):
     """The IO manager of all tables. The strategy is chosen in :func:`aurora_sync.engine.batch.run_one`, not here."""
 
     connections: Connections
+    ahead: Ahead
     load_job: str  # the job that loads a large table in several steps
 
     def handle_output(self, context: dg.OutputContext, obj: Increment) -> None:
         """Apply the increment, set its receipt, and report the receipt as metadata and data version.
 
-        An increment that has a receipt was applied with the other tables of its slot, and is only reported. Errors
+        An increment that was applied with other tables of its slot or its run is only reported. Errors
         become ``dg.Failure``, which the asset's policy retries only if a retry may help.
         """
         if not obj.applied:
-            apply(
-                obj,
-                self.connections.places(),
-                context.step_context.previous_attempt_count,
-                logged(context.log, self.load_job),
-            )
+            places = self.connections.places()
+            if receipt := self.ahead.receipt(context, places):
+                obj.receipt = receipt
+            else:
+                attempts = context.step_context.previous_attempt_count
+                apply(obj, places, attempts, logged(context.log, self.load_job))
         receipt = obj.receipt
         for warning in receipt.warnings:
             context.log.warning(printable(warning))
@@ -75,14 +77,16 @@ class AuroraSyncIOManager(dg.IOManager):
         return table
 
 
-def io_manager(connections: Connections, load_job: str) -> dg.IOManagerDefinition:
-    """Return the IO manager as a resource. At the end of the run, or of the process of a step, it closes the connection
-    that the steps share."""
+def io_manager(connections: Connections, tables: Mapping[str, TableAsset], load_job: str) -> dg.IOManagerDefinition:
+    """Return the IO manager as a resource. ``tables`` are those that :class:`Ahead` may sync together, by step.
+
+    At the end of the run, or of the process of a step, it closes the connection that the steps share.
+    """
 
     @contextmanager
     def opened(_context: dg.InitResourceContext) -> Iterator[AuroraSyncIOManager]:
         try:
-            yield AuroraSyncIOManager(connections, load_job)
+            yield AuroraSyncIOManager(connections, Ahead(tables), load_job)
         finally:
             connections.close()
 

@@ -68,15 +68,6 @@ class Connections(dg.ConfigurableResource):  # type: ignore[type-arg]
             self._shared = read, self._values.places(settings)
         return self._shared[1]
 
-    def share_warehouse(self, *, only_ours: bool) -> None:
-        """Let the steps of this process share a connection to the warehouse, until :meth:`close`.
-
-        A shared connection keeps others out of a warehouse that only one process can write. Steps that are not ours
-        could need it, so they share it only in a run that has ``only_ours``.
-        """
-        if only_ours or not self.settings().warehouse.one_process:
-            self.places().warehouse.keep_connections()
-
     def close(self) -> None:
         """Close the connection to the warehouse that the steps of this process share, if there is one."""
         if self._shared is not None:

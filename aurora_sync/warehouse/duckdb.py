@@ -33,7 +33,6 @@ from aurora_sync.warehouse.ddl import identifier
 from aurora_sync.warehouse.dialect import Dialect
 from aurora_sync.warehouse.duckdb_errors import REFUSALS, duckdb_error
 from aurora_sync.warehouse.duckdb_staging import StagedFiles, longest_row, rows_of
-from aurora_sync.warehouse.kept import Kept
 from aurora_sync.warehouse.query_tag import NO_TAG, QueryTag
 from aurora_sync.warehouse.types import MAX_VALUE_BYTES
 
@@ -41,10 +40,6 @@ _log = foreign_text.logger(__name__)
 
 # A session of another run holds the file while it loads and merges.
 LOCK_WAIT_SECONDS = 120.0
-# A kept connection keeps other processes out of the file. They try at least every MOST_PAUSE_SECONDS, and get it when
-# the process that held it for KEPT_SECONDS leaves it for YIELD_SECONDS.
-IDLE_SECONDS, KEPT_SECONDS, YIELD_SECONDS = 1.0, 3.0, 0.1
-MOST_PAUSE_SECONDS = 0.06  # plus a half; each try takes 3 ms
 
 # DuckDB's default is 80 % of the machine's memory and one thread per core, each with its own buffers.
 SETTINGS = {
@@ -190,7 +185,6 @@ class DuckDBSession(Session):
         self._more_memory = more_memory
         self._staged = StagedFiles(database)
         self._written: set[str] = set()  # tables to which the open transaction has added rows
-        self.has_settings = False  # the session changed settings, which would hold for the next one
 
     def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
         if statement == "BEGIN TRANSACTION":
@@ -232,11 +226,7 @@ class DuckDBSession(Session):
     def _allow_memory_for(self, table: str) -> None:
         """Raise the limit of memory before a table is updated in place: the former values of its rows stay there."""
         if self._run(f"SELECT COUNT(*) > {_MANY_ROWS} FROM {table}") == [(True,)]:  # noqa: S608
-            self._set("memory_limit", self._more_memory)
-
-    def _set(self, name: str, value: str) -> None:
-        self._run(f"SET {name} = '{value}'")
-        self.has_settings = True
+            self._run(f"SET memory_limit = '{self._more_memory}'")
 
     def describe(self, schema: str, name: str) -> dict[str, ReportedColumn]:
         rows = self._run(
@@ -260,8 +250,8 @@ class DuckDBSession(Session):
             return 0
         copies = self._staged.download(manifest, objects)
         if longest_row(manifest.files) > _LONG_ROW_BYTES:
-            self._set("memory_limit", self._more_memory)
-            self._set("threads", "1")
+            self._run(f"SET memory_limit = '{self._more_memory}'")
+            self._run("SET threads = 1")
         names = [name for name, *_ in self._run(f"DESCRIBE {staging_table}")]
         if manifest.disposition in _READ_OFTEN:
             loaded: int = self._run(f"INSERT INTO {staging_table} {rows_of(copies, names)}")[0][0]
@@ -310,10 +300,6 @@ class DuckDBSession(Session):
         self._connection.close()
         self._staged.close()
 
-    def leave(self) -> None:
-        """Remove the files of the session, and leave its connection open."""
-        self._staged.close()
-
     def _translated(self, statement: str) -> str:
         translated = self._staged.reading(self.dialect.translate(statement))
         _log.debug("snowflake: %s\n   duckdb: %s", statement, translated)
@@ -340,7 +326,6 @@ class DuckDBWarehouse(Warehouse):
         self.path = Path(path).absolute()
         self._lock_wait = lock_wait_seconds
         self._memory_limit = memory_limit
-        self._kept = Kept(duckdb.DuckDBPyConnection.close, idle_seconds=IDLE_SECONDS, most_seconds=KEPT_SECONDS)
 
     def describe(self) -> str:
         return f"duckdb:{self.path}"
@@ -353,28 +338,16 @@ class DuckDBWarehouse(Warehouse):
         if not lock.acquire(timeout=self._lock_wait):
             raise self._busy("another session of this process")
         try:
-            connection, opened_at = self._kept.take() or (self._open(deadline), time.monotonic())
+            connection = self._open(deadline)
             more = self._memory_limit or MORE_MEMORY
             session = DuckDBSession(connection, self.describe(), self.path, more)
             try:
                 connection.execute("SET TimeZone = 'UTC'")
                 yield session
-            except BaseException:
+            finally:
                 session.close()
-                raise
-            if session.has_settings:
-                session.close()
-            else:
-                session.leave()
-                self._kept.leave(connection, opened_at)
         finally:
             lock.release()
-
-    def keep_connections(self) -> None:
-        self._kept.keep()
-
-    def close(self) -> None:
-        self._kept.end()
 
     @contextmanager
     def reading(self, *, query_tag: QueryTag = NO_TAG) -> Iterator[Session]:
@@ -389,7 +362,6 @@ class DuckDBWarehouse(Warehouse):
             empty.close()
 
     def _open(self, deadline: float) -> duckdb.DuckDBPyConnection:
-        time.sleep(max(0.0, self._kept.aged_at + YIELD_SECONDS - time.monotonic()))
         pause = 0.02
         while True:
             try:
@@ -402,7 +374,7 @@ class DuckDBWarehouse(Warehouse):
             except duckdb.Error as error:  # such as a corrupt file
                 raise duckdb_error(error, self.describe(), "the file cannot be opened: ") from error
             time.sleep(pause * random.uniform(0.5, 1.5))
-            pause = min(pause * 2, MOST_PAUSE_SECONDS)
+            pause = min(pause * 2, 0.2)  # a try takes 3 ms
 
     @property
     def _settings(self) -> dict[str, str]:

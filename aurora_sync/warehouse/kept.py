@@ -1,8 +1,4 @@
-"""One connection to the warehouse that stays open for the next session of this process.
-
-A connection costs a login in Snowflake. In DuckDB it costs a read of the whole catalogue, which is written again at the
-end: with 1,000 tables, 45 ms, for each of the two sessions of a table.
-"""
+"""One connection to the warehouse that stays open for the next session of this process: a login takes long."""
 
 from __future__ import annotations
 
@@ -30,7 +26,6 @@ class Kept(Generic[Connection]):
         self._ended = threading.Event()
         self._idle: tuple[Connection, float] | None = None  # with the time when it was opened
         self._idle_since = 0.0
-        self.aged_at = float("-inf")  # when a connection was last closed because of its age, by time.monotonic()
 
     def keep(self) -> None:
         """Begin to keep connections, in this process only, until :meth:`end`."""
@@ -57,8 +52,6 @@ class Kept(Generic[Connection]):
             if keeping and now - opened_at < self._most_seconds:
                 self._idle, self._idle_since = (connection, opened_at), now
                 return
-            if keeping:
-                self.aged_at = now
         self._close(connection)
 
     def end(self) -> None:

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import dagster as dg
 import psycopg2
@@ -14,6 +15,7 @@ from aurora_sync.config.loader import load
 from aurora_sync.engine import sync
 from aurora_sync.model.receipt import Receipt
 from aurora_sync.orchestration import assets
+from aurora_sync.orchestration.ahead import Ahead
 from aurora_sync.orchestration.factory import build_definitions
 from aurora_sync.orchestration.resources import Connections
 from aurora_sync_tests.fixtures.server_build import FLUSH_STATISTICS
@@ -53,8 +55,8 @@ def receipts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Receipt | Excepti
         return following
 
     monkeypatch.setattr(sync, "run", next_one)
-    monkeypatch.setattr(Connections, "places", lambda _: None)
-    monkeypatch.setattr(Connections, "share_warehouse", lambda _, only_ours: None)
+    monkeypatch.setattr(Connections, "places", lambda _: Mock())
+    monkeypatch.setattr(Ahead, "receipt", lambda *_: None)
     yield queue
     assert not queue
 

@@ -175,7 +175,7 @@ def test_hint_with_the_right_sequence_of_another_history_loses_no_row(world: Wor
 def test_hint_with_another_watermark_than_the_log_loses_no_row(world: World) -> None:
     """Somebody edited the hint: its sequence and its load id are right."""
     table = _synced(world)
-    state, _ = hints.read_state(table, world.places, trust_hint=False, queries=[])
+    state = hints.read_state(table, world.places, trust_hint=False).state
     world.execute(INSERT)
     with world.places.source.reading("public", "t") as reading:
         ahead = plan_increment(table, reading, State(0, None), RunOptions()).watermark
