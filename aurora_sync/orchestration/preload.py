@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import dagster as dg
 
-from aurora_sync.orchestration.compat import ReconstructableJob, multiple_process_executor_requirements
+from aurora_sync.orchestration.compat import (
+    ReconstructableJob,
+    multiple_process_executor_requirements,
+    without_component_types,
+)
 
 if TYPE_CHECKING:
     from dagster._core.execution.context.system import PlanOrchestrationContext
@@ -81,7 +85,9 @@ def load_handed_over_job() -> None:
     if not path:
         return
     job: ReconstructableJob = pickle.loads(Path(path).read_bytes())
-    load, loaded = ReconstructableJob.get_definition, job.get_definition()
+    load = ReconstructableJob.get_definition
+    with without_component_types():
+        loaded = job.get_definition()
 
     def get_definition(wanted: ReconstructableJob) -> dg.JobDefinition:
         return loaded if wanted == job else load(wanted)

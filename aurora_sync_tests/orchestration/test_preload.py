@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
+from dagster.components.core import package_entry
 
 from aurora_sync.orchestration.preload import HANDED_OVER, _HandsOverDefinitions, forking_executor, load_handed_over_job
 
@@ -27,6 +28,16 @@ def defs() -> dg.Definitions:
     with Path({loads!r}).open("a") as file:
         file.write("loaded;")
     return dg.Definitions(assets=[one])
+"""
+
+FOLDER_PROJECT = """\
+from pathlib import Path
+
+import dagster as dg
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
 """
 
 
@@ -67,6 +78,33 @@ def test_a_step_gets_the_definitions_that_the_forkserver_has_loaded(
     assert list(executor.execute(context, plan)) == ["loaded;"]  # type: ignore[arg-type]
     assert not Path(seen[0]).exists()
     assert HANDED_OVER not in os.environ
+
+
+def test_the_forkserver_does_not_import_the_components_of_all_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.dg.project]\nroot_module = 'shop'\n", encoding="utf-8")
+    (tmp_path / "shop" / "defs").mkdir(parents=True)
+    (tmp_path / "shop" / "defs" / "one.py").write_text("import dagster as dg\n@dg.asset\ndef one() -> None: ...\n")
+    (tmp_path / "shop" / "definitions.py").write_text(FOLDER_PROJECT, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(ReconstructableJob, "get_definition", ReconstructableJob.get_definition)  # restored at the end
+    imported: list[str] = []
+
+    def entry_points() -> list[Any]:
+        imported.append("all")
+        return []
+
+    monkeypatch.setattr(package_entry, "get_plugin_entry_points", entry_points)
+    project = ReconstructableRepository.for_module("shop.definitions", "defs", working_directory=str(tmp_path))
+    job = project.get_reconstructable_job("__ASSET_JOB")
+    (tmp_path / "job").write_bytes(pickle.dumps(job))
+    monkeypatch.setenv(HANDED_OVER, str(tmp_path / "job"))
+    forget()
+    load_handed_over_job()
+    assert imported == []
+    job.repository.get_definition()
+    assert imported == ["all"]  # in any other process
 
 
 def test_the_executor_has_the_name_and_the_requirements_of_the_one_that_it_extends() -> None:
