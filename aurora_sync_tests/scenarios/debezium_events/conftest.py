@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,15 +64,12 @@ def stops(name: str, type_: str) -> bool:
 
 @dataclass(frozen=True)
 class Captured:
-    """The messages of one engine, by table."""
+    """The messages of one engine, and what all engines read: columns, and values as COPY prints them. By table."""
 
-    dsn: str
     modes: Modes
     messages: dict[str, list[dict[str, object]]]
-
-    def columns(self, table: str) -> tuple[Column, ...]:
-        with connect(self.dsn) as connection:
-            return load(connection, [("shop", table)])[f"shop.{table}"].columns
+    columns: Mapping[str, tuple[Column, ...]]
+    printed: Mapping[str, Mapping[bytes, bytes | None]]  # by id
 
     def events(self, table: str, columns: Sequence[Column], modes: Modes | None = None) -> Iterator[Event]:
         decoder = Decoder("shop", table, columns, ["id"], modes or self.modes)
@@ -163,10 +160,25 @@ def captured(source: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
             )
         connection.close()
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    columns, printed = _read(source, tables)
     return {
-        name: Captured(source, modes, _by_table(directory / f"{name}.jsonl"))
+        name: Captured(modes, _by_table(directory / f"{name}.jsonl"), columns, printed)
         for name, (_, _, modes) in CONFIGURATIONS.items()
     }
+
+
+def _read(
+    source: str, tables: Sequence[str]
+) -> tuple[dict[str, tuple[Column, ...]], dict[str, dict[bytes, bytes | None]]]:
+    """Return the columns of the tables, and the values of those with each type, as COPY prints them."""
+    printed = {}
+    with connect(source) as connection, connection.cursor() as cursor:
+        found = load(connection, [("shop", table) for table in tables])
+        for table in TYPES:
+            cursor.execute(f"SELECT format('%s', id), format('%s', v), v IS NULL FROM shop.{table}")
+            rows = cursor.fetchall()
+            printed[table] = {id_.encode(): None if null else text.encode() for id_, text, null in rows}
+    return {table: found[f"shop.{table}"].columns for table in tables}, printed
 
 
 def _configs(name: str, tables: Sequence[str], role: str) -> list[TableConfig]:
