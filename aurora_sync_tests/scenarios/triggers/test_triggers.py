@@ -88,7 +88,7 @@ def test_made_and_removed_under_pgbench(
     pgbench = [str(CLIENTS / "pgbench"), "--no-vacuum"]
     subprocess.run([*pgbench, "-i", "-q", "-s", "1", world.dsn], check=True, capture_output=True)
     before = schema_of(world)
-    writing = [*pgbench, "-c", "4", "-T", "8", "--random-seed=1", world.dsn]
+    writing = [*pgbench, "-c", "4", "-T", "4", "--rate", "500", "--random-seed=1", world.dsn]
     rounds = 0
     waiting = ["--lock-timeout", "500ms", "--attempts", "1000"]
     while rounds < 2:  # a second round, if one takes as long as pgbench writes
