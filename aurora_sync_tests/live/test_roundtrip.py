@@ -24,6 +24,8 @@ from aurora_sync_tests.scenarios.type_matrix.cases import XML
 
 # A composite watermark is made of those of by_id and by_time, and all three send the same statements to the warehouse.
 REPEATED = ("by_id", "by_time")
+# The server writes the same files for all strategies that read changes.
+OF_ALL_KINDS = tuple(name for name in STRATEGIES if name not in ("by_xmin", "whole"))
 
 
 def test_every_strategy_brings_every_row_to_duckdb(
@@ -33,11 +35,18 @@ def test_every_strategy_brings_every_row_to_duckdb(
     roundtrip(Places.from_settings(Settings.from_environment(environment)))
 
 
+@pytest.mark.parametrize(
+    "without", [OF_ALL_KINDS, pytest.param(REPEATED, marks=pytest.mark.long)], ids=["changes and whole", "all"]
+)
 def test_files_that_the_server_wrote_arrive_in_duckdb(
-    dsn: str, store_environment: dict[str, str], warehouse_path: Path, aurora_functions: AuroraFunctions
+    dsn: str,
+    store_environment: dict[str, str],
+    warehouse_path: Path,
+    aurora_functions: AuroraFunctions,
+    without: tuple[str, ...],
 ) -> None:
     environment = {**store_environment, "AURORA_DSN": dsn, "AURORA_SYNC_WAREHOUSE": f"duckdb:{warehouse_path}"}
-    roundtrip(Places.from_settings(Settings.from_environment(environment)), without=REPEATED, export="aurora")
+    roundtrip(Places.from_settings(Settings.from_environment(environment)), without=without, export="aurora")
 
 
 def test_streams_and_files_arrive_in_duckdb(dsn: str, store_environment: dict[str, str], warehouse_path: Path) -> None:
@@ -105,8 +114,7 @@ def test_a_stream_arrives_through_the_snowflake_connector(connector: Places) -> 
 def test_files_that_the_server_wrote_arrive_through_the_snowflake_connector(
     connector: Places, aurora_functions: AuroraFunctions
 ) -> None:
-    others = [name for name in STRATEGIES if name not in ("by_xmin", "whole")]
-    roundtrip(connector, without=others, export="aurora")
+    roundtrip(connector, without=OF_ALL_KINDS, export="aurora")
 
 
 @pytest.mark.live

@@ -69,7 +69,7 @@ def test_what_is_written_syncs_every_table_to_equality_under_writers(
     for thread in threads:
         thread.start()
     try:
-        for _ in range(3):
+        for _ in range(2):
             for config in configs:
                 legacy.sync(config)
         while sum(written) <= 100 and all(thread.is_alive() for thread in threads):

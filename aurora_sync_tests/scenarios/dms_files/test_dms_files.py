@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -403,7 +404,11 @@ CUT = [("csv", 0), ("csv.gz", 0), ("csv.gz", 7), ("csv.gz", 30), ("csv.gz", -4),
 @pytest.mark.parametrize(
     ("form", "cut", "cdc_path"),
     [
-        *((form, cut, cdc_path) for form, cut in CUT for cdc_path in (None, "cdc")),
+        *((form, cut, cdc_path) for (form, cut), cdc_path in zip(CUT, cycle([None, "cdc"]), strict=False)),
+        *(
+            pytest.param(form, cut, cdc_path, marks=pytest.mark.long)
+            for (form, cut), cdc_path in zip(CUT, cycle(["cdc", None]), strict=False)
+        ),
         *(("parquet", cut, None) for cut in (0, -9)),
     ],
 )
