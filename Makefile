@@ -39,7 +39,7 @@ ui: $(VENV)/.run  ## the same tables in the Dagster UI
 
 # Half of a test's time is waiting, so one worker more than there are cores.
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 
 test-fast: $(VENV)/.dev  ## the tests that start no server, for every save
 	@$(PYTEST) -m 'not servers and not long and not live' $(ARGS)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 # No test has a limit of time: the machines are shared.
 settings.register_profile("no deadline", deadline=None)
@@ -20,6 +23,22 @@ pytest_plugins = [
     "aurora_sync_tests.fixtures.private_server",
     "aurora_sync_tests.fixtures.wrapped_cluster",
 ]
+
+# Their session fixtures take seconds of CPU: an engine with eight connectors, a Java process, a server whose counter is
+# moved. Each worker that runs one of the tests makes them.
+TOGETHER = tuple(f"/scenarios/{folder}/" for folder in ("debezium_events", "debezium", "wrapped_transaction_ids"))
+
+
+class OneByOne(LoadScopeScheduling):  # type: ignore[misc]
+    """Sends tests to the workers one by one, and all tests of a folder of TOGETHER to one worker, first of all."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((folder for folder in TOGETHER if folder in nodeid), nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist there is no such hook
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneByOne:
+    return OneByOne(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
