@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Generic, TypeVar
 
 Connection = TypeVar("Connection")
@@ -26,6 +27,10 @@ class Kept(Generic[Connection]):
         self._ended = threading.Event()
         self._idle: tuple[Connection, float] | None = None  # with the time when it was opened
         self._idle_since = 0.0
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Another process, such as one that loads chunks, gets a place of its own, which keeps nothing."""
+        return partial(Kept, self._close, idle_seconds=self._idle_seconds, most_seconds=self._most_seconds), ()
 
     def keep(self) -> None:
         """Begin to keep connections, in this process only, until :meth:`end`."""

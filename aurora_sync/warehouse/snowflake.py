@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from operator import methodcaller
 from typing import Any
 
 from aurora_sync.config.backends.snowflake import SnowflakeSettings
@@ -317,7 +318,7 @@ def _reported(row: Mapping[str, Any]) -> ReportedColumn:
 
 def _kept() -> Kept[Any]:
     """Return a place for a connection: shorter than a firewall keeps an idle one, and than a token is valid."""
-    return Kept(lambda connection: connection.close(), idle_seconds=60.0, most_seconds=1800.0)
+    return Kept(methodcaller("close"), idle_seconds=60.0, most_seconds=1800.0)
 
 
 @dataclass(frozen=True)

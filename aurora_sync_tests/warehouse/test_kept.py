@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import time
 from collections.abc import Callable, Iterator
 
@@ -119,6 +120,14 @@ def test_sessions_share_a_connection_until_the_end(sharing: SnowflakeWarehouse) 
     assert has_mark(sharing)
     sharing.close()
     assert not has_mark(sharing)
+
+
+def test_a_process_that_loads_chunks_gets_the_warehouse_without_the_connection(sharing: SnowflakeWarehouse) -> None:
+    leave_mark(sharing)
+    other: SnowflakeWarehouse = pickle.loads(pickle.dumps(sharing))
+    assert other == sharing
+    assert other._kept.take() is None
+    assert has_mark(sharing)
 
 
 def test_a_failed_session_leaves_no_connection(sharing: SnowflakeWarehouse) -> None:
