@@ -13,7 +13,7 @@ import json
 import math
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -166,8 +166,9 @@ def tick(
                 failures=before.failures if before else 0,
                 observed=before.observed if before else 0.0,
             )
-    beats = list(_heartbeats(instance, tables, settled, now))
-    for table, _ in beats:
+    quiet = _quiet(tables, settled, now)
+    beats = list(_heartbeats(instance, quiet))
+    for table in quiet:
         settled[table.name] = replace(settled[table.name], at=now)
     watched = _to_observe(tables, settled, marks, now)
     for table in watched:
@@ -175,7 +176,7 @@ def tick(
     return dg.SensorResult(
         run_requests=requests,
         asset_events=[
-            *(event for _, event in beats),
+            *beats,
             *(observation(each.table, source, _seen(marks[each.name], settled[each.name])) for each in watched),
         ],
         cursor=to_cursor(settled),
@@ -233,10 +234,8 @@ def _settle(
     return known
 
 
-def _heartbeats(
-    instance: dg.DagsterInstance, tables: Sequence[TableAsset], settled: Mapping[str, Request], now: float
-) -> Iterable[tuple[TableAsset, dg.AssetMaterialization]]:
-    """Yield heartbeats for the unchanged tables that have waited longest, at least a third of their freshness window.
+def _quiet(tables: Sequence[TableAsset], settled: Mapping[str, Request], now: float) -> list[TableAsset]:
+    """Return the unchanged tables that have waited longest for a heartbeat, at least a third of their freshness window.
 
     Their number per tick is limited, because a heartbeat writes one or two rows to Dagster's storage, at about 9 ms.
     """
@@ -249,9 +248,16 @@ def _heartbeats(
             quiet.append(table)
     quiet.sort(key=lambda table: settled[table.name].at)
     per_tick = sum(2 * TICK_SECONDS / window for window in windows.values())
-    for table in quiet[: math.ceil(per_tick)]:
-        if last := compat.last_materialization(instance, table.key):
-            yield table, heartbeat(table.key, last)
+    return quiet[: math.ceil(per_tick)]
+
+
+def _heartbeats(instance: dg.DagsterInstance, quiet: Sequence[TableAsset]) -> Iterator[dg.AssetMaterialization]:
+    """Yield the heartbeats of unchanged tables, except those whose last run failed or goes on: a scheduled reconcile,
+    for example. A materialization after the failure would hide it from the report and the overview of the asset."""
+    wanting = compat.unsuccessful(instance, [table.key for table in quiet])
+    for table in quiet:
+        if table.key not in wanting and (last := compat.last_materialization(instance, table.key)):
+            yield heartbeat(table.key, last)
 
 
 def _to_observe(

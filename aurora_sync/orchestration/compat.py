@@ -205,6 +205,16 @@ def latest_runs(instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey]) -> di
     return found
 
 
+def unsuccessful(instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey]) -> set[dg.AssetKey]:
+    """Return the assets whose last run failed, or has not ended, before it materialized them."""
+    found = latest_runs(instance, keys) if keys else {}
+    last = {key: each.run_id for key, each in found.items() if each.run_id and each.run_id != each.materialized_in}
+    runs = instance.get_runs(dg.RunsFilter(run_ids=sorted(set(last.values())))) if last else ()
+    ended_well = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED)
+    wanting = {run.run_id for run in runs if run.status not in ended_well}
+    return {key for key, run_id in last.items() if run_id in wanting}
+
+
 def failed_steps(instance: dg.DagsterInstance, run_ids: set[str]) -> dict[str, dict[str, StepFailure]]:
     """Return the failures of the runs that failed: run id -> step -> failure. The failure of the run itself has the
     step ``""``."""

@@ -9,7 +9,7 @@ import pytest
 from aurora_sync.config.tables import TableConfig
 from aurora_sync.engine.runners.topic import _problems_of_topics
 from aurora_sync.errors import Kind, SourceError
-from aurora_sync.orchestration import change_sensor
+from aurora_sync.orchestration import change_sensor, compat
 from aurora_sync.orchestration.assets import TableAsset, asset_key
 from aurora_sync.orchestration.automation import changes_job
 from aurora_sync.orchestration.change_sensor import FORCED_HOURS, GROUP, RETRY_SECONDS, read_marks, tick
@@ -208,6 +208,28 @@ def test_no_heartbeat_for_a_table_that_failed_or_whose_changes_cannot_be_seen(in
     unseen.tick()
     assert unseen.tick(after=HOUR) == []
     assert unseen.beats == []
+
+
+def test_no_heartbeat_hides_the_failure_of_a_run_that_a_schedule_requested(instance: dg.DagsterInstance) -> None:
+    daemon = Daemon(instance, FRESH, config("other", freshness="2h"))
+    daemon.tick()
+    daemon.failing = {"fresh"}
+    daemon.launch(["fresh", "other"], None)
+    key = asset_key(FRESH)
+    failed = compat.latest_runs(instance, [key])[key].run_id
+
+    def beats() -> set[str]:
+        beats = set()
+        for after in (HOUR, 30.0):  # one in each tick
+            daemon.tick(after=after)
+            beats |= set(daemon.beats)
+        return beats
+
+    assert beats() == {"other"}
+    assert compat.latest_runs(instance, [key])[key].run_id == failed
+    daemon.failing = set()
+    daemon.launch(["fresh"], None)
+    assert beats() == {"fresh", "other"}
 
 
 def test_heartbeats_of_many_tables_are_spread_over_ticks(instance: dg.DagsterInstance) -> None:
