@@ -96,7 +96,7 @@ def export(connection: psycopg2.extensions.connection) -> tuple[int, int]:
         load_id=load_id,
         prefix=attempt.prefix,
         disposition=Disposition.REPLACE,
-        files=exported.files,
+        files=attempt.files,
         columns=TABLE.columns,
         key=("id",),
         watermark_before=None,

@@ -105,11 +105,11 @@ def export_chunk(
         statement = reading.statement(columns, where, blocks=load.blocks(number))
         with places.stage.attempt(config.qualified_name, found.load_id) as attempt:
             exported = reading.export(statement, attempt, _within(load, reading.table.row_estimate, on_progress))
-        adjusted = reading.long_values(columns, plan.key, where, longest_row=exported.longest)
-        rows = reading.newest(exported, statement, plan.at.snapshot)
-        newest = canary.pick(rows, columns, plan.key, plan.at.snapshot, identity.CANARIES)
+            adjusted = reading.long_values(columns, plan.key, where, longest_row=exported.longest)
+            rows = reading.newest(exported, statement, plan.at.snapshot)
+            newest = canary.pick(rows, columns, plan.key, plan.at.snapshot, identity.CANARIES)
     canaries = loading.canaries(watermark, plan.at, newest)
-    manifest = manifest_of(found, found.manifest(prefix=attempt.prefix, files=exported.files), load)
+    manifest = manifest_of(found, found.manifest(prefix=attempt.prefix, files=attempt.files), load)
     chunk = Chunk(
         number,
         newest=plan.at.snapshot.xmax,

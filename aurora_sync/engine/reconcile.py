@@ -92,6 +92,6 @@ class Reconciliation:
         with self._stage.more(self.manifest) as attempt:
             exported = self._reading.export(self._reading.statement(self._plan.columns, where), attempt)
         self._reading.long_values(self._plan.columns, self._plan.key, where, longest_row=exported.longest)
-        more = dataclasses.replace(self.manifest, files=exported.files)
+        more = dataclasses.replace(self.manifest, files=attempt.files)
         session.load(layout.staging.sql, more, self._stage.store)
-        self.manifest = dataclasses.replace(self.manifest, files=self.manifest.files + exported.files)
+        self.manifest = dataclasses.replace(self.manifest, files=self.manifest.files + attempt.files)

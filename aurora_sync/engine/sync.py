@@ -153,23 +153,21 @@ def export(
         logger.warning("%s: %s", table, warning)
     with found.watch.phase("export"):
         _beginning(on_progress)("export")
-        manifest, shortened = _export(found, places, options, on_progress)
-        idle = _idle(found, manifest, options)
-        if not (idle or plan.reconcile):
-            count = source_count(found.config, found.state, found.reading, plan)
-            manifest = dataclasses.replace(manifest, source_rows=count)
-    return manifest, shortened, idle
+        return _export(found, places, options, on_progress)
 
 
 def _export(
     found: Look, places: Places, options: RunOptions, on_progress: Callable[[Progress], None] | None
-) -> tuple[Manifest, tuple[Adjusted, ...]]:
+) -> tuple[Manifest, tuple[Adjusted, ...], bool]:
     plan, reading = found.plan, found.reading
     read, exported = plan.read, Exported()
     statement = reading.statement(plan.columns, read.where, outbox=read.outbox, again=read.again)
     with places.stage.attempt(found.config.qualified_name, found.load_id) as attempt:
         if not _applies_nothing(plan, options):
             exported = reading.export(statement, attempt, on_progress)
+        # The last rows are compressed and uploaded during the queries.
+        idle = _idle(found, exported.rows, options)
+        count = None if idle or plan.reconcile else source_count(found.config, found.state, reading, plan)
         shortened = reading.long_values(plan.columns, plan.key, read.where, longest_row=exported.longest)
         ending = outbox.live_row_ending(read.outbox) if read.outbox else b""
         rows = reading.newest(exported, statement, plan.at.snapshot)
@@ -177,7 +175,8 @@ def _export(
     manifest = found.manifest(
         newest,
         prefix=attempt.prefix,
-        files=exported.files,
+        files=attempt.files,
+        source_rows=count,
         evolution=plan.evolution,
         fill={column.name: column.missing for column in plan.verdict.backfill},
         parts=(Part(truncated=False, partial=0),) if read.outbox else (),
@@ -185,7 +184,7 @@ def _export(
         log_position=read.log_position,
         again=read.again,
     )
-    return manifest, shortened
+    return manifest, shortened, idle
 
 
 def _apply(
@@ -227,14 +226,14 @@ def _applies_nothing(plan: Plan, options: RunOptions) -> bool:
     return options.verify and plan.strategy.reads_whole
 
 
-def _idle(found: Look, manifest: Manifest, options: RunOptions) -> bool:
+def _idle(found: Look, rows: int, options: RunOptions) -> bool:
     """Return whether there is nothing to apply: no rows, no rows of the target that they would replace, and no finding
     that the next run would meet again."""
     state, plan = found.state, found.plan
     if _applies_nothing(plan, options):
         return True
     news = any(each.action is not Action.GO_ON or each.is_schema_change for each in plan.verdict.findings)
-    if manifest.rows or options.full or plan.reconcile or plan.read.renews or plan.read.again or news or plan.load:
+    if rows or options.full or plan.reconcile or plan.read.renews or plan.read.again or news or plan.load:
         return False
     if state.watermark is None:
         return False

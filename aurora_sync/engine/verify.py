@@ -168,7 +168,7 @@ class _Sides:
             load_id=load_id,
             prefix=attempt.prefix,
             disposition=Disposition.UPSERT,
-            files=exported.files,
+            files=attempt.files,
             columns=columns,
         )
         layout = self._layout(staged)
@@ -178,7 +178,7 @@ class _Sides:
                 ((in_target, missing, ghosts, different, same),) = self.session.query(comparison.count(layout, among))
                 examples = self.session.query(comparison.examples(layout, among, EXAMPLES))
         finally:
-            stage.store.delete([attempt.prefix + file.name for file in exported.files])
+            stage.store.delete([attempt.prefix + file.name for file in attempt.files])
         return replace(
             found,
             source_rows=exported.rows,

@@ -40,27 +40,26 @@ class Destination(Sink, Protocol):
     def remove(self, names: Sequence[str]) -> None:
         """Delete these objects of the attempt. Raises StageError."""
 
-    @property
-    def files(self) -> tuple[StagedFile, ...]:
-        """The files with all rows written; complete after :meth:`close`."""
+    def add(self, files: Sequence[StagedFile]) -> None:
+        """Add objects that the exporter created by itself, and that are durable, to the files of the attempt."""
+
+    def finish(self) -> int:
+        """Accept no further rows, and return the number of rows written. They become durable in other threads; only
+        the close of the attempt waits for that."""
 
     @property
     def longest(self) -> int:
-        """An upper bound of the length of every row written, in bytes."""
+        """An upper bound of the length of every row written, in bytes; valid after :meth:`finish`."""
 
     @property
     def tail(self) -> bytearray:
-        """The last rows written, each of them whole; valid after :meth:`close`."""
-
-    def close(self) -> None:
-        """Finish the files. All rows are durable when the method returns."""
+        """The last rows written, each of them whole; valid after :meth:`finish`."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """The result of an export. The objects in the stage are durable; nobody reads them before a manifest names them."""
+    """The result of an export. The destination knows the files."""
 
     rows: int = 0  # as the server counts them
-    files: tuple[StagedFile, ...] = ()
     longest: int = 0  # an upper bound of the length of a row, in bytes of CSV
     newest: bytes | None = b""  # the last rows, whole, as CSV; None: the exporter cannot return them

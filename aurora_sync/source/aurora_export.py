@@ -97,8 +97,9 @@ class AuroraExport(Exporter):
                 limit.remove()
             except psycopg2.Error as error:
                 raise translate(error, where=table.qualified_name) from None
+        destination.add(files)
         longest = max((file.row_bytes for file in files), default=0)
-        return Exported(rows, tuple(files), longest, newest=None)
+        return Exported(rows, longest, newest=None)
 
     def try_out(self, connection: Connection, destination: Destination) -> str:
         """Export :data:`TRIAL` in a transaction as that of a read, and return the name of its object. Raises

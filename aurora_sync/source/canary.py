@@ -23,7 +23,7 @@ from aurora_sync.source.copy_out import value
 from aurora_sync.source.server_errors import translate
 
 # One row of PostgreSQL's CSV: a line break inside quotes does not end it.
-_ROW = re.compile(rb'(?:[^"\n]|"(?:[^"]|"")*")*\n')
+_ROW = re.compile(rb'(?:[^"\n]++|"[^"]*+")*+\n')
 # Key types whose rows can be looked up by constants in the index. The operator of an extension's type, such as citext
 # or ltree, may not be visible from our search_path.
 _KEYS = {"int2", "int4", "int8", "oid", "numeric", "text", "varchar", "bpchar", "uuid", "bool", "bytea", "date"} | {

@@ -27,7 +27,8 @@ class Exporter(ABC):
         progress: Callable[[Progress], None] | None = None,
     ) -> Exported:
         """Run the statement in the open transaction, and so in its snapshot, and write its rows as PostgreSQL's CSV to
-        the destination. All rows are durable there when it returns.
+        the destination. All rows are durable there when the caller has closed it; meanwhile the transaction is free
+        for queries.
 
         Raises SourceError or StageError. Afterwards the transaction cannot be used any more, and the caller discards
         the destination. A killed process leaves files that no manifest names.
@@ -48,8 +49,7 @@ class ClientCopy(Exporter):
         if progress:
             destination.each_chunk = reporting(table.row_estimate, progress)
         rows = copy_rows(connection, table, statement, destination)
-        destination.close()
-        staged = sum(file.rows for file in destination.files)
-        if rows != staged:
-            raise DefectError(f"PostgreSQL sent {rows} rows, but the files have {staged}")
-        return Exported(rows, destination.files, destination.longest, bytes(destination.tail))
+        written = destination.finish()
+        if rows != written:
+            raise DefectError(f"PostgreSQL sent {rows} rows, but {written} were written")
+        return Exported(rows, destination.longest, bytes(destination.tail))

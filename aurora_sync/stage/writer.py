@@ -80,7 +80,7 @@ class Attempt:
         self._name = name
         self._first_part = first_part
         self.files: tuple[StagedFile, ...] = ()  # set by close()
-        self.tail = bytearray()  # the last one or two chunks of rows written, in whole rows; set by close()
+        self.tail = bytearray()  # the last one or two chunks of rows written, in whole rows; set by finish()
         self._store = store
         self._object_bytes = object_bytes
         self._part_bytes = part_bytes
@@ -91,6 +91,8 @@ class Attempt:
         self._compressor = _BoundedPool("stage-compress", 1, CHUNKS_UNDER_WAY, self._failures)
         self._uploader = _BoundedPool("stage-upload", UPLOAD_THREADS, PARTS_UNDER_WAY, self._failures)
         self._objects: list[_Object] = []
+        self._added: list[StagedFile] = []
+        self._last: Future[None] | None = None
         self._open = True
         self._collector = self._collect()
         next(self._collector)
@@ -112,13 +114,28 @@ class Attempt:
     def remove(self, names: Sequence[str]) -> None:
         self._store.delete([self.prefix + name for name in names])
 
+    def add(self, files: Sequence[StagedFile]) -> None:
+        self._added += files
+
+    def finish(self) -> int:
+        """Accept no further rows, and return the number of rows written. Other threads compress and upload the last of
+        them, for which :meth:`close` waits."""
+        self._collector.close()
+        if self._last is None:
+            self._last = self._compressor.submit(self._finish_object)
+        return self._written[0]
+
     def close(self) -> None:
         """Finish the objects. When the method returns, all rows are durable in S3 and :attr:`files` names the objects.
         On a failure the attempt is aborted and the failure raised."""
         try:
-            self._collector.close()
-            self._compressor.submit(self._finish_object).result()
-            self.files = tuple(staged.file() for staged in self._objects)
+            rows = self.finish()
+            assert self._last is not None
+            self._last.result()
+            files = [staged.file() for staged in self._objects]
+            if rows != sum(file.rows for file in files):
+                raise DefectError(f"{rows} rows were written, but the files have {sum(file.rows for file in files)}")
+            self.files = (*self._added, *files)
         except BaseException:
             self.abort()
             raise

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import pytest
 import zstandard
 from psycopg2 import sql
 
-from aurora_sync.model.export import Exported
+from aurora_sync.model.manifest import StagedFile
 from aurora_sync.source.aurora_export import AuroraExport
 from aurora_sync.source.copy_out import Progress
 from aurora_sync.source.exporter import ClientCopy, Exporter
@@ -26,27 +27,33 @@ TABLE = "CREATE TABLE t (id int PRIMARY KEY, v text)"
 ROWS = "INSERT INTO t SELECT i, repeat(md5(i::text), 10) FROM generate_series(1, 3000) i"  # 1.1 MB
 
 
+class Content(NamedTuple):
+    rows: int
+    files: tuple[StagedFile, ...]
+    longest: int
+
+
 def exported(
     world: World,
     reading: Reading,
     exporter: Exporter,
     where: sql.Composable | None = None,
     progress: Callable[[Progress], None] | None = None,
-) -> tuple[Exported, bytes]:
+) -> tuple[Content, bytes]:
     """Export the open snapshot, and return the files' content as well."""
     reading._exporter = exporter
     with world.places.stage.attempt("public.t", new_load_id()) as attempt:
         result = reading.export(reading.statement(reading.table.columns, where), attempt, progress)
     content = b""
-    for file in result.files:
+    for file in attempt.files:
         body = world.places.stage.store.get(attempt.prefix + file.name)
         assert body is not None
         assert len(body) == file.bytes
         content += zstandard.decompress(body, max_output_size=2**28) if file.compression else body
-    return result, content
+    return Content(result.rows, attempt.files, result.longest), content
 
 
-def both(world: World, exporter: AuroraExport | None = None) -> tuple[Exported, bytes]:
+def both(world: World, exporter: AuroraExport | None = None) -> tuple[Content, bytes]:
     """Assert that both exporters write the same rows, and return what Aurora's left."""
     with world.places.source.reading("public", "t") as reading:
         reading.observe(None, max_minutes=5)

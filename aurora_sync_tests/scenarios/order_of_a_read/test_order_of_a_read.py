@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import psycopg2
@@ -22,6 +23,7 @@ from aurora_sync.model.fences import (
     SlotFence,
     SlotRequest,
 )
+from aurora_sync.objects.store import Store
 from aurora_sync.source.connection import PinnedCursor
 from aurora_sync.source.fences import _READERS
 from aurora_sync_tests.scenarios.world import World, config
@@ -93,6 +95,26 @@ def test_a_fence_is_looked_at_before_the_snapshot_and_in_it(
     other = LockFence if kind is not LockFence else ClockFence
     with pytest.raises(DefectError, match=f"{other.__name__} was not observed"):
         at.seen(other)
+
+
+def test_rows_are_counted_while_they_are_uploaded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.execute("CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1), (2)")
+    counted = threading.Event()
+    execute, put_new = PinnedCursor.execute, Store.put_new
+
+    def counts(self: PinnedCursor, query: str | sql.Composable, *arguments: Any) -> None:
+        execute(self, query, *arguments)
+        if isinstance(query, sql.Composable) and "count(*)" in query.as_string(self):
+            counted.set()
+
+    def waits(self: Store, key: str, body: bytes) -> None:
+        assert "/part-" not in key or counted.wait(20)
+        put_new(self, key, body)
+
+    monkeypatch.setattr(PinnedCursor, "execute", counts)
+    monkeypatch.setattr(Store, "put_new", waits)
+    receipt = world.sync(config())
+    assert (receipt.rows_exported, receipt.source_rows) == (2, 2)
 
 
 def test_every_request_has_an_answer() -> None:
