@@ -44,10 +44,9 @@ def written_since(horizon: int, at: Snapshot) -> sql.Composable:
     """Return the predicate for rows with a transaction id >= ``horizon``. It selects every row when the horizon is more
     than 2^32 transactions old.
 
-    It means age <= limit. PostgreSQL would expect a third of the rows from ``<=`` with an expression, and scan them in
-    one process. From ``=`` it expects 0.5 %, and so several processes share the scan of a large table.
+    It means that the age is at most that of the horizon.
     """
-    return sql.SQL("greatest({}, {limit}) = {limit}").format(_age(at), limit=sql.Literal(newest(at) - horizon))
+    return _between(horizon, newest(at))
 
 
 def decided_before(at: Snapshot) -> sql.Composable:
@@ -59,7 +58,7 @@ def decided_before(at: Snapshot) -> sql.Composable:
 def written_before(horizon: int, at: Snapshot) -> sql.Composable:
     """Return the predicate for rows with a transaction id < ``horizon``: the complement of :func:`written_since`, in
     any snapshot that follows."""
-    return sql.SQL("{} > {}").format(_age(at), sql.Literal(newest(at) - horizon))
+    return sql.SQL("NOT ({})").format(written_since(horizon, at))
 
 
 def new_members(stored: dict[str, int], at: Observation) -> list[int]:
@@ -75,5 +74,23 @@ def or_new_members(where: sql.Composable, members: list[int]) -> sql.Composable:
     return sql.SQL("(({}) OR tableoid IN ({}))").format(where, oids)
 
 
-def _age(at: Snapshot) -> sql.Composable:
-    return sql.SQL("(({} - xmin::text::bigint) & {})").format(sql.Literal(newest(at)), sql.Literal(_MASK))
+def _between(first: int, last: int) -> sql.Composable:
+    """Return the predicate for rows whose raw xmin is that of a transaction id from ``first`` to ``last``.
+
+    PostgreSQL has no order of xids. ``xidsend`` returns the bytes of the number, the most significant one first; a cast
+    by text would take five times as long. From BETWEEN with an expression the planner expects 0.5 % of the
+    rows, and so several processes share the scan of a large table.
+    """
+    if last < first:
+        return sql.SQL("false")
+    if last - first >= _MASK:
+        return sql.SQL("true")
+    low, high = first & _MASK, last & _MASK
+    if low <= high:
+        return _bytes_between(low, high)
+    return sql.SQL("NOT ({})").format(_bytes_between(high + 1, low - 1))  # the raw numbers passed 2^32
+
+
+def _bytes_between(low: int, high: int) -> sql.Composable:
+    least, most = (sql.Literal(str(xid)) for xid in (low, high))
+    return sql.SQL("xidsend(xmin) BETWEEN xidsend({}) AND xidsend({})").format(least, most)

@@ -63,7 +63,7 @@ def test_postgresql_computes_the_same(dsn: str) -> None:
     with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
         for _ in range(50):
             newest = dice.randrange(1, 8) * CYCLE // 2 + dice.randrange(-1000, 1000)
-            h = max(3, newest - dice.choice([0, 5, 1000, CYCLE // 2, CYCLE - 1, CYCLE, CYCLE + 7]))
+            h = max(3, newest - dice.choice([-1, 0, 5, 1000, CYCLE // 2, CYCLE - 1, CYCLE, CYCLE + 7]))
             rows = [max(3, newest - dice.choice([dice.randrange(2000), dice.randrange(3 * CYCLE)])) for _ in range(20)]
             moment = Snapshot(h, newest + 1, NOON)
             values = sql.SQL(", ").join(
@@ -77,18 +77,23 @@ def test_postgresql_computes_the_same(dsn: str) -> None:
                 assert {x for (x,) in cursor.fetchall()} == expected
 
 
+def first_read(standing: Since) -> int:
+    """Return the first transaction id that a scan reads, when the newest one is 5,000,099."""
+    where = rendered(standing.horizon_scan(at(xmin=5_000_100)))
+    begin, end = "xidsend(xmin) BETWEEN xidsend('", "') AND xidsend('5000099')"
+    assert (where[: len(begin)], where[-len(end) :]) == (begin, end)
+    return int(where[len(begin) : -len(end)])
+
+
 def test_restart_steps_back_by_the_margin() -> None:
     seen = at(xmin=5_000_000)
-    where = rendered(since("xmin", {}, seen, restarted=True).horizon_scan(at(xmin=5_000_100)))
-    assert where.endswith(f") = {5_000_099 - (5_000_000 - horizon.RESTART_MARGIN)}")
-    assert rendered(Since(since("xmin", {}, seen).watermark).horizon_scan(at(xmin=5_000_100))).endswith(") = 99")
+    assert first_read(since("xmin", {}, seen, restarted=True)) == 5_000_000 - horizon.RESTART_MARGIN
+    assert first_read(Since(since("xmin", {}, seen).watermark)) == 5_000_000
 
 
 def test_ids_that_a_crash_gives_out_again_are_read_after_a_restart() -> None:
     """A crash takes back ids whose WAL was not flushed, a few thousand: far fewer than the margin."""
-    restarted = since("xmin", {}, at(xmin=5_000_000), restarted=True)
-    _, _, oldest = rendered(restarted.horizon_scan(at(xmin=5_000_100))).rpartition(" = ")
-    assert horizon.age(raw=5_000_000 - 100_000, newest=5_000_099) <= int(oldest)
+    assert first_read(since("xmin", {}, at(xmin=5_000_000), restarted=True)) <= 5_000_000 - 100_000
 
 
 def test_members_that_came_are_read_whole_and_members_that_went_are_not_looked_for() -> None:

@@ -14,7 +14,7 @@ from aurora_sync_tests.strategies.observations import at, column, config, render
 STRATEGY = Xmin()
 TABLE = table(column("id", "int8"))
 APPEND = config("xmin", append_only=True)
-AGE = "(({} - xmin::text::bigint) & 4294967295)"
+WRITTEN = "xidsend(xmin) BETWEEN xidsend('{}') AND xidsend('{}')"
 
 
 def after(xmin: int = 1000, xmax: int = 1100, *, restarted: bool = False, **token: Any) -> Since:
@@ -25,20 +25,21 @@ def after(xmin: int = 1000, xmax: int = 1100, *, restarted: bool = False, **toke
 def test_increment_is_what_was_written_since_the_horizon() -> None:
     found = STRATEGY.plan(config("xmin"), TABLE, after(), at(xmin=1200, xmax=1300))
     assert found.disposition is Disposition.UPSERT
-    assert rendered(found.where) == f"greatest({AGE.format(1299)}, 299) = 299"
+    assert rendered(found.where) == WRITTEN.format(1000, 1299)
 
 
 def test_append_is_the_window_between_two_horizons() -> None:
     found = STRATEGY.plan(APPEND, TABLE, after(), at(xmin=1200, xmax=1300))
     assert found.disposition is Disposition.APPEND
-    assert rendered(found.where) == f"greatest({AGE.format(1299)}, 299) = 299 AND {AGE.format(1299)} > 99"
-    assert rendered(found.scope) == f"{AGE.format(1299)} > 99"
+    undecided = WRITTEN.format(1200, 1299)
+    assert rendered(found.where) == f"{WRITTEN.format(1000, 1299)} AND NOT ({undecided})"
+    assert rendered(found.scope) == f"NOT ({undecided})"
 
 
 def test_first_append_reads_what_is_decided() -> None:
     found = STRATEGY.plan(APPEND, TABLE, None, at(xmin=1200, xmax=1300))
     assert found.disposition is Disposition.REPLACE
-    assert rendered(found.where) == f"{AGE.format(1299)} > 99"
+    assert rendered(found.where) == f"NOT ({WRITTEN.format(1200, 1299)})"
 
 
 @pytest.mark.parametrize(
