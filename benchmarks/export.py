@@ -1,10 +1,11 @@
 """Measure the export of one table to S3, as a ratio to draining the same COPY … csv.
 
-    python benchmarks/export.py --rows 2000000 [--pairs 5] [--json]
+    python benchmarks/export.py --rows 2000000 [--pairs 5] [--discard] [--json]
 
 Both sides run the same statement on the same warm table, in turn, each run in a new process. The drain passes every
 row to a C function that does nothing. The export compresses, uploads and commits a manifest. PostgreSQL and the S3
-server share the machine with the measured process: on 2 cores, nothing else may run. The time runs from the open
+server share the machine with the measured process: on 2 cores, nothing else may run. With ``--discard``, the uploads go
+to an endpoint that discards them, because a real bucket uses no core here. The time runs from the open
 connection to the last byte received (drain) or to the written manifest (export). ``ratio`` is the median over the
 pairs of export rate / drain rate. ``peak_rss_mb`` is the largest ru_maxrss of any export.
 """
@@ -152,19 +153,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--discard", action="store_true", help="discard the uploads, in place of the local S3 server")
     parser.add_argument("--json", action="store_true", help="the figures as one object on the last line")
     parser.add_argument("--worker", choices=("drain", "export"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         run_worker(arguments.worker)
         return
-    from aurora_sync.embedded import s3  # the workers do not import it
+    from aurora_sync.embedded import s3  # the workers do not import these
     from aurora_sync.embedded.stack import Stack
+    from benchmarks.discarding_s3 import discarding_s3
 
     # With memory limits, the S3 server uses a second core for garbage collection. A real bucket uses no core here.
     s3.MEMORY_LIMITS.clear()
-    with tempfile.TemporaryDirectory() as directory, Stack(Path(directory) / "stack") as stack:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        Stack(Path(directory) / "stack") as stack,
+        discarding_s3() as endpoint,
+    ):
         environment = os.environ | stack.environment()
+        if arguments.discard:
+            environment["AWS_ENDPOINT_URL_S3"] = endpoint
         prepare(environment["AURORA_DSN"], arguments.rows)
         figures = compare(environment, arguments.pairs)
     print(
