@@ -15,6 +15,7 @@ import argparse
 import json
 import logging
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -139,6 +140,8 @@ def main() -> None:
         numbers = {"in_process": measure(folder, arguments.rounds)}
         os.environ |= SNOWFLAKE
         numbers["forked"] = measure(folder, arguments.rounds)
+        # The code server of runs that were terminated does not end by itself.
+        subprocess.run(["pkill", "-KILL", "-f", "-P", str(os.getpid()), "dagster api grpc"], check=False)
     print(json.dumps({"tables": arguments.tables, "seconds": numbers}))
 
 
